@@ -1,0 +1,97 @@
+"""The name of a blob: BLAKE3-256 of its bytes.
+
+Source of the algorithm: the BLAKE3 specification (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020);
+default hash mode, 32 bytes of output, which is what ``b3sum`` prints.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Self, TypeAlias
+
+from blake3 import blake3
+
+from cas.errors import InvalidDigestError
+
+__all__ = ["DIGEST_SIZE", "THREADED_HASH_SIZE", "Buffer", "Digest", "Hasher"]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes in memory, in whichever of the three forms."""
+
+DIGEST_SIZE: Final = 32
+"""Bytes in a digest."""
+
+THREADED_HASH_SIZE: Final = 1 << 20
+"""Bytes in one update from which BLAKE3's own threads are used.
+
+Source: benchmarks/results/bench_hash.md, "threads": below it starting threads costs what they gain.
+"""
+
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class Digest(bytes):
+    """A BLAKE3-256 digest: 32 bytes whose text form is 64 lowercase hexadecimal characters.
+
+    A value: immutable, hashable, ordered by its bytes. It is `bytes`, so that a database driver
+    binds it and a set of a million of them stays small; it prints as text, never as raw bytes.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, raw: bytes) -> Self:
+        """Take the 32 raw bytes of a digest; raise `InvalidDigestError` for anything else."""
+        if len(raw) != DIGEST_SIZE:
+            raise InvalidDigestError(raw)
+        return super().__new__(cls, raw)
+
+    @classmethod
+    def of(cls, data: Buffer) -> Self:
+        """Hash `data` whole, on the calling thread."""
+        return bytes.__new__(cls, blake3(data).digest())
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text form; raise `InvalidDigestError` unless it is exactly that."""
+        if not _HEX.fullmatch(text):
+            raise InvalidDigestError(text)
+        return cls(bytes.fromhex(text))
+
+    def __str__(self) -> str:
+        return self.hex()
+
+    def __repr__(self) -> str:
+        return f"Digest.parse({self.hex()!r})"
+
+
+class Hasher:
+    """An incremental hash of a byte sequence. Not safe for use by two threads at once."""
+
+    __slots__ = ("_blake3", "size")
+
+    AUTO: Final = blake3.AUTO
+    """As many threads as there are cores."""
+
+    size: int
+    """Bytes hashed so far."""
+
+    def __init__(self, *, threads: int = 1) -> None:
+        """Start an empty hash.
+
+        Parameters
+        ----------
+        threads
+            How many threads BLAKE3 may use within one update, or `AUTO`; worth it only for
+            updates of at least `THREADED_HASH_SIZE` bytes.
+        """
+        self._blake3 = blake3(max_threads=threads)
+        self.size = 0
+
+    def update(self, data: Buffer) -> None:
+        """Append `data`."""
+        self._blake3.update(data)
+        self.size += memoryview(data).nbytes
+
+    def digest(self) -> Digest:
+        """Return the digest of everything appended so far; more may follow."""
+        return Digest(self._blake3.digest())

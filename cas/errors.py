@@ -1,0 +1,152 @@
+"""Errors of the byte layer.
+
+    CasError
+    ├── InvalidDigestError (ValueError)   text or bytes that cannot be a digest
+    ├── BlobNotFoundError (LookupError)   no location is known for a digest
+    ├── DigestMismatchError               bytes do not hash to the digest they are filed under
+    ├── CorruptPackError                  a pack's structure cannot be trusted
+    ├── UnsupportedFormatError            written by a newer version of the format
+    └── BackendError                      a backend could not do what it was asked
+        ├── ObjectNotFoundError (LookupError)
+        ├── StorageFullError
+        └── TransientBackendError         the only one that trying again may cure
+
+Constructor parameters go to ``super().__init__`` unchanged, so that every error pickles across
+processes; the sentence is built in ``__str__``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cas.digest import Digest
+
+__all__ = [
+    "BackendError",
+    "BlobNotFoundError",
+    "CasError",
+    "CorruptPackError",
+    "DigestMismatchError",
+    "InvalidDigestError",
+    "ObjectNotFoundError",
+    "StorageFullError",
+    "TransientBackendError",
+    "UnsupportedFormatError",
+]
+
+
+class CasError(Exception):
+    """Base of every error that `cas` raises on purpose."""
+
+
+class InvalidDigestError(CasError, ValueError):
+    """Text or bytes that cannot be a BLAKE3-256 digest."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__(value)
+        self.value = value
+
+    def __str__(self) -> str:
+        return f"{self.value!r} is not a digest: expected 64 lowercase hexadecimal characters"
+
+
+class BlobNotFoundError(CasError, LookupError):
+    """No location is known for a digest."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+    def __str__(self) -> str:
+        return f"blob {self.digest} is not in the store"
+
+
+class DigestMismatchError(CasError):
+    """Bytes do not hash to the digest they are filed under.
+
+    Raised on read (bit rot, truncation). Never retried: the bytes are wrong, not the transport.
+    """
+
+    def __init__(self, expected: Digest, actual: Digest | None, where: str) -> None:
+        super().__init__(expected, actual, where)
+        self.expected = expected
+        self.actual = actual
+        """What the bytes hash to; None when they could not even be decompressed."""
+        self.where = where
+
+    def __str__(self) -> str:
+        found = "cannot be decompressed" if self.actual is None else f"hash to {self.actual}"
+        return (
+            f"blob {self.expected} is damaged: its bytes in {self.where} {found}; "
+            "restore that object from a copy of the store"
+        )
+
+
+class CorruptPackError(CasError):
+    """A pack whose header, footer or trailer cannot be trusted."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"pack {self.name} is corrupt: {self.reason}; restore it from a copy of the store"
+
+
+class UnsupportedFormatError(CasError):
+    """Storage written by a version of the format that this release does not know."""
+
+    def __init__(self, subject: str, found: object, supported: object) -> None:
+        super().__init__(subject, found, supported)
+        self.subject = subject
+        self.found = found
+        self.supported = supported
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subject} has format {self.found!r}, but this release of runcas reads "
+            f"{self.supported!r}; upgrade with `pip install --upgrade runcas`"
+        )
+
+
+class BackendError(CasError):
+    """A backend could not do what it was asked; the original error is the ``__cause__``."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(subject, reason)
+        self.subject = subject
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"storage failed at {self.subject}: {self.reason}"
+
+
+class ObjectNotFoundError(BackendError, LookupError):
+    """The backend has no object of that name."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject, "no such object")
+        self.args = (subject,)
+
+    def __str__(self) -> str:
+        return f"object {self.subject} is missing from storage"
+
+
+class StorageFullError(BackendError):
+    """No space is left where blobs are written; nothing was recorded."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject, "no space left")
+        self.args = (subject,)
+
+    def __str__(self) -> str:
+        return (
+            f"no space is left for {self.subject}; free some and run the command again, "
+            "nothing was recorded"
+        )
+
+
+class TransientBackendError(BackendError):
+    """A failure that the same call may not meet again (time-out, reset, throttling)."""

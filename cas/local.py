@@ -1,0 +1,250 @@
+"""Objects as files below a local directory.
+
+Publishing is: write under ``tmp/`` on the same filesystem, fsync the file, rename it to its name,
+fsync the directory that got the name. After a power cut a name therefore leads to a whole file or
+to nothing. (The need for each step: Pillai et al., "All File Systems Are Not Created Equal",
+OSDI 2014, section 4.) fsspec's local filesystem does none of the syncs, so it isn't used here.
+
+A staged file is locked for as long as its writer has it open. A file in ``tmp/`` that nobody locks
+was left by a writer that died: the first `stage` of each process removes those, with no clock
+involved.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from cas.backend import ObjectInfo, check_name
+from cas.errors import BackendError, ObjectNotFoundError, StorageFullError
+from cas.posix import PosixCalls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from cas.digest import Buffer
+
+__all__ = ["LocalBackend"]
+
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+
+
+class LocalBackend:
+    """A `cas.backend.Backend` in a directory, which the first write creates."""
+
+    def __init__(self, root: str | Path, *, calls: PosixCalls | None = None) -> None:
+        self.root: Final = Path(root).absolute()
+        self._calls = calls or PosixCalls()
+        self._tmp = str(self.root / "tmp")
+        self._lock = threading.Lock()
+        self._ready = False
+        self._made: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def stage(self) -> _StagedFile:
+        self._prepare()
+        with _translated(self._tmp):
+            return _StagedFile(self, self._calls, self._tmp)
+
+    def create(self, name: str, data: bytes) -> bool:
+        with self.stage() as staged:
+            staged.write(data)
+            return staged.publish_if_absent(name)
+
+    def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        with self._opened(name) as fd:
+            wanted = max(self._calls.size(fd) - start, 0) if size is None else size
+            first = self._calls.pread(fd, wanted, start)
+            if len(first) == wanted or not first:
+                return first
+            pieces = [first]  # one pread stops at 2 GiB, and a signal may cut it short
+            done = len(first)
+            while done < wanted and (piece := self._calls.pread(fd, wanted - done, start + done)):
+                pieces.append(piece)
+                done += len(piece)
+            return b"".join(pieces)
+
+    def size(self, name: str) -> int:
+        with self._opened(name) as fd:
+            return self._calls.size(fd)
+
+    def iter_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        with _translated(str(self.root)):
+            yield from self._iter_below(prefix.rstrip("/"))
+
+    def delete(self, name: str) -> None:
+        target = self.path(name)
+        with _translated(target):
+            try:
+                self._calls.unlink(target)
+                self._calls.fsync_directory(os.path.dirname(target))
+            except FileNotFoundError:
+                return
+
+    def close(self) -> None:
+        return
+
+    def path(self, name: str) -> str:
+        """Return where the object of that name is."""
+        return f"{self.root}/{check_name(name)}"
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
+        path = self.path(name)
+        with _translated(path, reading=True):
+            fd = self._calls.open_read(path)
+            try:
+                yield fd
+            finally:
+                self._calls.close(fd)
+
+    def _iter_below(self, folder: str) -> Iterator[ObjectInfo]:
+        try:
+            entries = list(self._calls.list_directory(f"{self.root}/{folder}"))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if name != "tmp":
+                    yield from self._iter_below(name)
+            else:
+                with suppress(FileNotFoundError):
+                    yield ObjectInfo(name, entry.stat(follow_symlinks=False).st_size)
+
+    def _prepare(self) -> None:
+        """Make the root and ``tmp/``, and clear what dead writers left there; once."""
+        with self._lock, _translated(str(self.root)):
+            if self._ready:
+                return
+            self.make_directory(self._tmp)
+            self._remove_abandoned()
+            self._ready = True
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and its missing parents, each one's name durable before its children."""
+        if path in self._made:
+            return
+        if not os.path.isdir(path):
+            parent = os.path.dirname(path)
+            self.make_directory(parent)
+            with suppress(FileExistsError):  # another process may be quicker
+                self._calls.mkdir(path)
+            self._calls.fsync_directory(parent)
+        self._made.add(path)
+
+    def _remove_abandoned(self) -> None:
+        for entry in self._calls.list_directory(self._tmp):
+            with suppress(OSError):  # whatever can't be opened or locked is left alone
+                fd = self._calls.open_read(entry.path)
+                try:
+                    self._calls.lock_exclusive(fd, wait=False)
+                    self._calls.unlink(entry.path)
+                finally:
+                    self._calls.close(fd)
+
+
+class _StagedFile:
+    """A locked file under ``tmp/``."""
+
+    def __init__(self, backend: LocalBackend, calls: PosixCalls, tmp: str) -> None:
+        self._backend = backend
+        self._calls = calls
+        self._fd: int | None = None
+        self._path: str | None = None
+        while self._fd is None:
+            path = f"{tmp}/{uuid.uuid4().hex}"
+            fd = calls.create_exclusive(path)
+            self._path, self._fd = path, fd
+            try:
+                calls.lock_exclusive(fd, wait=True)
+                lost = calls.links(fd) == 0
+            except BaseException:
+                self.discard()
+                raise
+            if lost:
+                # Removed as abandoned between our creating and our locking it.
+                calls.close(fd)
+                self._path = self._fd = None
+
+    def write(self, data: Buffer) -> None:
+        assert self._fd is not None, "written after publish or discard"  # noqa: S101
+        with _translated(self._backend.url):
+            view = memoryview(data)
+            while view:
+                view = view[self._calls.write(self._fd, view) :]
+
+    def publish(self, name: str) -> None:
+        target = self._backend.path(name)
+        with _translated(target):
+            source = self._sync(target)
+            self._calls.rename(source, target)
+            self._path = None
+            self._calls.fsync_directory(os.path.dirname(target))
+            self._close()
+
+    def publish_if_absent(self, name: str) -> bool:
+        """Publish unless `name` is taken; return whether this call did."""
+        target = self._backend.path(name)
+        with _translated(target):
+            source = self._sync(target)
+            try:
+                self._calls.link(source, target)
+            except FileExistsError:
+                return False
+            self._calls.fsync_directory(os.path.dirname(target))
+            return True
+
+    def discard(self) -> None:
+        path, self._path = self._path, None
+        if path is not None:
+            with suppress(OSError):
+                self._calls.unlink(path)
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def _sync(self, target: str) -> str:
+        """Make the bytes durable and the directory of `target` exist; return the staged path."""
+        assert self._fd is not None, "published after publish or discard"  # noqa: S101
+        assert self._path is not None, "published after publish or discard"  # noqa: S101
+        self._calls.fsync(self._fd)
+        self._backend.make_directory(os.path.dirname(target))
+        return self._path
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with suppress(OSError):  # everything that matters was synced before
+                self._calls.close(fd)
+
+
+@contextmanager
+def _translated(subject: str, *, reading: bool = False) -> Iterator[None]:
+    """Raise the errors of `cas.errors` in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        if reading and isinstance(error, FileNotFoundError):
+            raise ObjectNotFoundError(subject) from None
+        if error.errno in _FULL:
+            raise StorageFullError(subject) from error
+        raise BackendError(subject, error.strerror or str(error)) from error

@@ -1,0 +1,209 @@
+"""The pack: the one kind of object that holds blobs. `docs/format.md` is the normative text.
+
+    header    magic, format version, 16 random bytes
+    entries   back to back, each raw or one zstd frame
+    footer    one fixed-size record an entry, in order of offset
+    trailer   number of records, BLAKE3 of the footer, magic
+
+A pack's name is the BLAKE3 of all its bytes. Thanks to the random bytes a name never comes back
+once its pack was deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from cas.codec import Codec
+from cas.digest import Digest, Hasher
+from cas.errors import CorruptPackError, UnsupportedFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cas.backend import StagedObject
+    from cas.digest import Buffer
+
+__all__ = [
+    "HEADER_SIZE",
+    "MAX_ENTRY_SIZE",
+    "PACK_VERSION",
+    "EntryKind",
+    "PackEntry",
+    "PackWriter",
+    "SealedPack",
+    "pack_object_name",
+    "read_footer",
+]
+
+PACK_VERSION: Final = 1
+MAX_ENTRY_SIZE: Final = 64 << 20
+"""Bytes that one entry may hold once decoded: what a reader is willing to allocate."""
+
+_MAGIC: Final = b"RUNCASPK"
+_END_MAGIC: Final = b"RUNCASPE"
+_HEADER: Final = struct.Struct("<8sI16s4x")
+_RECORD: Final = struct.Struct("<BBxx32sIII")
+_TRAILER: Final = struct.Struct("<I32s8s")
+HEADER_SIZE: Final = _HEADER.size
+_CODECS: Final = frozenset(codec.value for codec in Codec)
+_TAIL_READ: Final = 64 << 10
+"""Bytes read from the end at first: the trailer and 1,360 records in one request."""
+_WRITE_BUFFER: Final = 1 << 20
+"""Bytes gathered before they are hashed and written, so that small entries don't pay a call each
+and one call is long enough for BLAKE3's threads."""
+
+
+class EntryKind(IntEnum):
+    """What an entry is; a reader skips kinds that it doesn't know."""
+
+    BLOB = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PackEntry:
+    """One record of a footer."""
+
+    kind: int
+    codec: Codec
+    digest: Digest
+    offset: int
+    """Where the stored bytes begin, counted from the start of the pack."""
+    stored_size: int
+    size: int
+    """Bytes once decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPack:
+    """A pack whose bytes are complete and named, published or about to be."""
+
+    name: Digest
+    size: int
+    entries: int
+
+
+def pack_object_name(name: Digest) -> str:
+    """Return the object that holds the pack of that name."""
+    text = str(name)
+    return f"packs/{text[:2]}/{text}.pack"
+
+
+class PackWriter:
+    """Writes one pack into a staged object. One thread at a time."""
+
+    def __init__(self, staged: StagedObject) -> None:
+        self._staged = staged
+        self._hasher = Hasher()
+        self._records: list[bytes] = []
+        self._buffer: list[Buffer] = []
+        self._buffered = 0
+        self.size = 0
+        """Bytes so far, without footer and trailer."""
+        self._emit(_HEADER.pack(_MAGIC, PACK_VERSION, os.urandom(16)))
+
+    def append(self, digest: Digest, codec: Codec, stored: Buffer, size: int) -> int:
+        """Append a blob that decodes to `size` bytes; return its offset."""
+        offset = self.size
+        self._records.append(_RECORD.pack(EntryKind.BLOB, codec, digest, offset, len(stored), size))
+        self._emit(stored)
+        return offset
+
+    def seal(self) -> SealedPack:
+        """Write footer and trailer; the caller publishes the staged object under the name."""
+        footer = b"".join(self._records)
+        self._emit(footer)
+        self._emit(_TRAILER.pack(len(self._records), Digest.of(footer), _END_MAGIC))
+        self._flush()
+        return SealedPack(self._hasher.digest(), self.size, len(self._records))
+
+    def _emit(self, data: Buffer) -> None:
+        self._buffer.append(data)
+        self.size += len(data)
+        self._buffered += len(data)
+        if self._buffered >= _WRITE_BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
+        self._buffer.clear()
+        self._buffered = 0
+        self._hasher.update(data)
+        self._staged.write(data)
+
+
+def read_footer(name: str, size: int, read: Callable[[int, int], Buffer]) -> Sequence[PackEntry]:
+    """Return the entries of a pack in order of offset, entries of unknown kind left out.
+
+    Everything is checked before anything is allocated for it, so that a hostile pack costs no
+    more memory than its own footer: lengths, order, overlap, the footer's digest, doubled digests.
+
+    Parameters
+    ----------
+    name
+        What to call the pack in errors.
+    size
+        Size of the whole pack in bytes.
+    read
+        Returns that many bytes from that offset, as `(offset, size)`.
+
+    Raises
+    ------
+    CorruptPackError
+        When anything contradicts anything.
+    UnsupportedFormatError
+        When a newer release wrote it.
+    """
+    if size < HEADER_SIZE + _TRAILER.size:
+        raise CorruptPackError(name, f"{size} bytes are too few for a pack")
+    magic, version, _nonce = _HEADER.unpack(_exactly(name, read(0, HEADER_SIZE), HEADER_SIZE))
+    if magic != _MAGIC:
+        raise CorruptPackError(name, "it does not begin as a pack")
+    if version != PACK_VERSION:
+        raise UnsupportedFormatError(f"pack {name}", version, PACK_VERSION)
+    tail_size = min(size - HEADER_SIZE, _TAIL_READ)
+    tail = bytes(_exactly(name, read(size - tail_size, tail_size), tail_size))
+    count, footer_digest, end_magic = _TRAILER.unpack(tail[-_TRAILER.size :])
+    if end_magic != _END_MAGIC:
+        raise CorruptPackError(name, "it does not end as a pack; it may have been cut short")
+    footer_size = count * _RECORD.size
+    footer_start = size - _TRAILER.size - footer_size
+    if footer_start < HEADER_SIZE:
+        raise CorruptPackError(name, f"its footer claims {count} entries, more than it can hold")
+    missing = footer_size + _TRAILER.size - tail_size
+    if missing > 0:
+        tail = bytes(_exactly(name, read(footer_start, missing), missing)) + tail
+    footer = tail[len(tail) - footer_size - _TRAILER.size : len(tail) - _TRAILER.size]
+    if Digest.of(footer) != footer_digest:
+        raise CorruptPackError(name, "its footer does not match its digest")
+    return _parse_records(name, footer, footer_start)
+
+
+def _parse_records(name: str, footer: bytes, footer_start: int) -> list[PackEntry]:
+    entries: list[PackEntry] = []
+    seen: set[bytes] = set()
+    position = HEADER_SIZE
+    for kind, codec, digest, offset, stored_size, size in _RECORD.iter_unpack(footer):
+        if offset != position or offset + stored_size > footer_start:
+            raise CorruptPackError(name, f"its entry at offset {offset} is out of place")
+        position = offset + stored_size
+        if kind != EntryKind.BLOB:
+            continue
+        if codec not in _CODECS or size > MAX_ENTRY_SIZE:
+            raise CorruptPackError(name, f"its entry at offset {offset} cannot be decoded")
+        if digest in seen:
+            raise CorruptPackError(name, f"it holds {digest.hex()} twice")
+        seen.add(digest)
+        entries.append(PackEntry(kind, Codec(codec), Digest(digest), offset, stored_size, size))
+    if position != footer_start:
+        raise CorruptPackError(name, "there are bytes between its last entry and its footer")
+    return entries
+
+
+def _exactly(name: str, data: Buffer, size: int) -> Buffer:
+    if len(data) != size:
+        raise CorruptPackError(name, "it is shorter than its size")
+    return data

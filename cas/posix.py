@@ -1,0 +1,75 @@
+"""The system calls of the local backend, one method each, so that tests can count and fail them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cas.digest import Buffer
+
+__all__ = ["PosixCalls"]
+
+
+class PosixCalls:
+    """Thin wrappers that raise OSError as the platform does and add nothing but whole writes."""
+
+    def create_exclusive(self, path: str) -> int:
+        """Open a new file for writing; FileExistsError if the name is taken."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def open_read(self, path: str) -> int:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def write(self, fd: int, data: Buffer) -> int:
+        return os.write(fd, data)
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        return os.pread(fd, size, offset)
+
+    def size(self, fd: int) -> int:
+        return os.fstat(fd).st_size
+
+    def links(self, fd: int) -> int:
+        """Return how many names the open file has; 0 once it was unlinked."""
+        return os.fstat(fd).st_nlink
+
+    def fsync(self, fd: int) -> None:
+        os.fsync(fd)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def lock_exclusive(self, fd: int, *, wait: bool) -> None:
+        """Take the advisory lock that the file keeps until it is closed.
+
+        BlockingIOError if another open file holds it and `wait` is false.
+        """
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def mkdir(self, path: str) -> None:
+        os.mkdir(path)  # noqa: PTH102 - this class is the seam below pathlib
+
+    def rename(self, source: str, target: str) -> None:
+        os.rename(source, target)  # noqa: PTH104
+
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)  # noqa: PTH108
+
+    def fsync_directory(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def list_directory(self, path: str) -> Iterator[os.DirEntry[str]]:
+        with os.scandir(path) as entries:
+            yield from entries

@@ -1,0 +1,248 @@
+"""Reading blobs back, every byte checked against a digest before anyone sees it."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from itertools import accumulate
+from operator import itemgetter
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from cas.catalog import ChunkedBlob, Location
+from cas.codec import decode
+from cas.digest import Digest, Hasher
+from cas.errors import BlobNotFoundError, DigestMismatchError, ObjectNotFoundError
+from cas.pack import pack_object_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from cas.backend import Backend
+    from cas.catalog import Catalog, Placement
+    from cas.digest import Buffer
+
+__all__ = ["BlobReader"]
+
+_SPAN_SIZE: Final = 8 << 20
+"""Bytes that one request for neighbouring entries spans at most; it is what `read_many` holds."""
+
+_SPAN_GAP: Final = 64 << 10
+"""Bytes between two entries that are cheaper to read along than to skip with another request."""
+
+
+class BlobReader:
+    """Reads blobs by digest. Safe for use by several threads."""
+
+    def __init__(self, backend: Backend, catalog: Catalog) -> None:
+        self._backend = backend
+        self._catalog = catalog
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a blob whole; meant for small ones, `open` streams.
+
+        Raises
+        ------
+        BlobNotFoundError
+            When the catalog doesn't know the digest, or the pack it should be in is gone.
+        DigestMismatchError
+            When the bytes are damaged; none of them are returned.
+        """
+        return b"".join(self.iter_pieces(digest))
+
+    def iter_pieces(self, digest: Digest) -> Iterator[Buffer]:
+        """Yield a blob's bytes in order, each piece verified before it is yielded.
+
+        Of a large blob the last piece is withheld until the whole is verified too. Holds one piece
+        in memory. Raises as `read` does.
+        """
+        placement = self._locate(digest)
+        if isinstance(placement, Location):
+            yield self._fetch(digest, placement)
+            return
+        whole = Hasher()
+        chunks = self._catalog.locate(set(placement.chunks))
+        for chunk in placement.chunks:
+            piece = self._fetch(chunk, _single(chunk, chunks.get(chunk)))
+            whole.update(piece)
+            if whole.size >= placement.size:
+                _check(digest, whole.digest(), f"its list of {len(placement.chunks)} chunks")
+            yield piece
+
+    def read_range(self, digest: Digest, start: int, size: int) -> bytes:
+        """Return at most `size` bytes from `start`, fetching only the chunks they lie in."""
+        with self.open(digest) as stream:
+            stream.seek(start)
+            return stream.read(size)
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Return a seekable stream that holds one chunk at a time; the caller closes it.
+
+        Every read is verified chunk by chunk; one that goes from start to end is verified against
+        `digest` as well. Raises as `read` does, here and on every read.
+        """
+        placement = self._locate(digest)
+        if isinstance(placement, Location):
+            return io.BytesIO(self._fetch(digest, placement))
+        return io.BufferedReader(_ChunkedStream(self, placement), buffer_size=64 << 10)
+
+    def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield each blob of one entry once, in order of storage, neighbours in one request.
+
+        Digests of large blobs are passed over: they are for `iter_pieces`. Raises as `read` does.
+        """
+        located = self._catalog.locate(set(digests))
+        if missing := next((digest for digest in digests if digest not in located), None):
+            raise BlobNotFoundError(missing)
+        single = [
+            (place.pack, place.offset, digest, place)
+            for digest, place in located.items()
+            if isinstance(place, Location)
+        ]
+        single.sort(key=itemgetter(0, 1))
+        for span in _spans([(digest, place) for _, _, digest, place in single]):
+            yield from self._read_span(span)
+
+    def fetch_chunk(self, digest: Digest, location: Location) -> Buffer:
+        """Return one chunk of a large blob whose location is known already."""
+        return self._fetch(digest, location)
+
+    def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
+        """Return where the chunks of a large blob are, in order."""
+        located = self._catalog.locate(set(blob.chunks))
+        return [_single(chunk, located.get(chunk)) for chunk in blob.chunks]
+
+    def _locate(self, digest: Digest) -> Placement:
+        try:
+            return self._catalog.locate([digest])[digest]
+        except KeyError:
+            raise BlobNotFoundError(digest) from None
+
+    def _fetch(self, digest: Digest, location: Location) -> Buffer:
+        try:
+            stored = self._read_stored(location)
+        except ObjectNotFoundError:
+            # Compaction may have moved the blob since it was located: look once more.
+            location = self._moved(digest, location)
+            stored = self._read_stored(location)
+        return _decoded(digest, location, stored)
+
+    def _read_stored(self, location: Location) -> bytes:
+        name = pack_object_name(location.pack)
+        return self._backend.read(name, location.offset, location.stored_size)
+
+    def _moved(self, digest: Digest, gone: Location) -> Location:
+        again = self._locate(digest)
+        if again == gone or not isinstance(again, Location):
+            raise BlobNotFoundError(digest)
+        return again
+
+    def _read_span(
+        self, span: Sequence[tuple[Digest, Location]]
+    ) -> Iterator[tuple[Digest, Buffer]]:
+        first, last = span[0][1], span[-1][1]
+        size = last.offset + last.stored_size - first.offset
+        try:
+            name = pack_object_name(first.pack)
+            data = memoryview(self._backend.read(name, first.offset, size))
+        except ObjectNotFoundError:
+            for digest, location in span:
+                yield digest, self._fetch(digest, location)
+            return
+        for digest, location in span:
+            start = location.offset - first.offset
+            stored = data[start : start + location.stored_size]
+            yield digest, _decoded(digest, location, stored)
+
+
+class _ChunkedStream(io.RawIOBase):
+    """A large blob as a seekable file."""
+
+    def __init__(self, reader: BlobReader, blob: ChunkedBlob) -> None:
+        self._reader = reader
+        self._blob = blob
+        self._locations = reader.locate_chunks(blob)
+        self._ends = list(accumulate(location.size for location in self._locations))
+        self._position = 0
+        self._loaded = -1
+        self._data: Buffer = b""
+        self._whole = Hasher()
+        self._hashed = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._blob.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"position {base + offset} is before the start")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Buffer) -> int:  # type: ignore[override]  # a narrower buffer type
+        if self._position >= self._blob.size:
+            return 0
+        number = bisect_right(self._ends, self._position)
+        self._load(number)
+        start = self._position - (self._ends[number] - self._locations[number].size)
+        piece = memoryview(self._data)[start : start + len(buffer)]
+        memoryview(buffer)[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def _load(self, number: int) -> None:
+        if number == self._loaded:
+            return
+        data = self._reader.fetch_chunk(self._blob.chunks[number], self._locations[number])
+        if number == self._hashed:
+            self._whole.update(data)
+            self._hashed += 1
+            if self._hashed == len(self._locations):
+                where = f"its list of {len(self._locations)} chunks"
+                _check(self._blob.digest, self._whole.digest(), where)
+        self._data, self._loaded = data, number
+
+
+def _spans(
+    blobs: Iterable[tuple[Digest, Location]],
+) -> Iterator[list[tuple[Digest, Location]]]:
+    """Group blobs, sorted by place, into runs that one request reads."""
+    span: list[tuple[Digest, Location]] = []
+    for digest, place in blobs:
+        if span:
+            first, last = span[0][1], span[-1][1]
+            near = place.pack == last.pack and (
+                place.offset - (last.offset + last.stored_size) <= _SPAN_GAP
+            )
+            if not near or place.offset + place.stored_size - first.offset > _SPAN_SIZE:
+                yield span
+                span = []
+        span.append((digest, place))
+    if span:
+        yield span
+
+
+def _single(digest: Digest, placement: Placement | None) -> Location:
+    if not isinstance(placement, Location):
+        raise BlobNotFoundError(digest)
+    return placement
+
+
+def _decoded(digest: Digest, location: Location, stored: Buffer) -> Buffer:
+    where = f"{pack_object_name(location.pack)} at offset {location.offset}"
+    try:
+        data = decode(location.codec, stored, location.size)
+    except ValueError as error:
+        raise DigestMismatchError(digest, None, where) from error
+    _check(digest, Digest.of(data), where)
+    return data
+
+
+def _check(expected: Digest, actual: Digest, where: str) -> None:
+    if actual != expected:
+        raise DigestMismatchError(expected, actual, where)

@@ -1,0 +1,124 @@
+"""The blob store: a backend, its settings, and a catalog that knows what is in it.
+
+    <root>/cas.json              written once, by whichever process is first
+    <root>/packs/ab/<name>.pack  see `cas.pack`
+
+`BlobStore` writes batches and reads blobs. It has no way to remove one: only garbage collection
+removes bytes. It decides nothing about which digests exist; that is the `Catalog`'s part, and the
+order that keeps both in step is the caller's: `BatchWriter.finish` first, then one transaction that
+records what it returned.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from cas.errors import ObjectNotFoundError, UnsupportedFormatError
+from cas.reader import BlobReader
+from cas.writer import BatchWriter
+
+if TYPE_CHECKING:
+    from cas.backend import Backend
+    from cas.catalog import Catalog
+
+__all__ = ["CHUNK_SIZE", "FORMAT_VERSION", "BlobStore", "StoreSettings", "open_settings"]
+
+FORMAT_VERSION: Final = 1
+
+CHUNK_SIZE: Final = 1 << 20
+"""Bytes of a chunk of a large blob, and the largest blob kept in one entry.
+
+On fifty steps that append 1 MiB to a file of 50 MiB, chunks of 1 MiB stored 114 MB, of 64 KiB
+107 MB (sixteen times the rows) and of 4 MiB 191 MB. Source: DESIGN, section 9, "Chunks".
+"""
+
+_SETTINGS_NAME: Final = "cas.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """What is fixed for a store when it is created, as kept in ``cas.json``."""
+
+    format_version: int
+    hash: str
+    chunker: str
+    chunk_size: int
+    """Bytes."""
+    store_id: str
+    """A UUID: tells an index that is paired with the wrong storage."""
+    created: str
+    """ISO 8601, UTC."""
+
+
+def open_settings(backend: Backend, *, create: bool) -> StoreSettings:
+    """Read a store's settings, or create them; of several creators all get the first one's.
+
+    Raises
+    ------
+    ObjectNotFoundError
+        When there are none and `create` is false.
+    UnsupportedFormatError
+        When a newer release wrote them, or they are not settings at all.
+    """
+    try:
+        return _parse(backend, backend.read(_SETTINGS_NAME))
+    except ObjectNotFoundError:
+        if not create:
+            raise
+    settings = StoreSettings(
+        format_version=FORMAT_VERSION,
+        hash="blake3-256",
+        chunker="fixed",
+        chunk_size=CHUNK_SIZE,
+        store_id=str(uuid.uuid4()),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    text = json.dumps(asdict(settings), indent=2) + "\n"
+    if backend.create(_SETTINGS_NAME, text.encode()):
+        return settings
+    return _parse(backend, backend.read(_SETTINGS_NAME))
+
+
+def _parse(backend: Backend, text: bytes) -> StoreSettings:
+    subject = f"the store at {backend.url}"
+    try:
+        found = json.loads(text)
+        version = found["format_version"]
+    except (ValueError, KeyError, TypeError):
+        raise UnsupportedFormatError(subject, text[:40], FORMAT_VERSION) from None
+    if version != FORMAT_VERSION:
+        raise UnsupportedFormatError(subject, version, FORMAT_VERSION)
+    settings = StoreSettings(**{name: found[name] for name in StoreSettings.__slots__})
+    if (settings.hash, settings.chunker) != ("blake3-256", "fixed"):
+        raise UnsupportedFormatError(subject, f"{settings.hash}, {settings.chunker}", "blake3-256")
+    return settings
+
+
+class BlobStore(BlobReader):
+    """Blobs by digest, over any backend. Safe for use by several threads."""
+
+    def __init__(self, backend: Backend, catalog: Catalog, settings: StoreSettings) -> None:
+        super().__init__(backend, catalog)
+        self.settings: Final = settings
+
+    @property
+    def chunk_size(self) -> int:
+        """Bytes of a chunk, and of the largest blob that `BatchWriter.add` takes."""
+        return self.settings.chunk_size
+
+    @property
+    def url(self) -> str:
+        """Where the bytes are, for people."""
+        return self._backend.url
+
+    def batch(self) -> BatchWriter:
+        """Begin a batch of writes, as a context manager."""
+        return BatchWriter(self._backend, self._catalog, chunk_size=self.chunk_size)
+
+    def close(self) -> None:
+        """Release what the backend holds open; idempotent."""
+        self._backend.close()

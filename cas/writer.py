@@ -1,0 +1,270 @@
+"""Writing a batch of blobs into as few packs as it takes.
+
+The calling thread reads and hashes; what the catalog does not know is compressed by a small pool,
+appended to the current pack by one thread, and each full pack is synced and published by another,
+so that reading, hashing, compressing and writing overlap. What waits between the stages is bounded
+in bytes, whatever the size of the batch.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+from cas.catalog import ChunkedBlob, Location, WrittenBatch
+from cas.codec import Codec, encode
+from cas.digest import Buffer, Digest, Hasher
+from cas.pack import PackWriter, SealedPack, pack_object_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from cas.backend import Backend, StagedObject
+    from cas.catalog import Catalog
+
+__all__ = ["BatchWriter"]
+
+PACK_SIZE: Final = 64 << 20
+"""Bytes at which a pack is sealed: large enough that 10,000 steps make few objects, small enough
+that one is rewritten or sent again without pain."""
+
+_GROUP_BYTES: Final = 8 << 20
+_GROUP_BLOBS: Final = 1_000
+"""A group is looked up in one statement and compressed by one task; it ends at either bound."""
+
+_IN_FLIGHT_GROUPS: Final = 4
+"""Groups that may wait for compression and writing: about 32 MiB before compression."""
+
+_COMPRESSORS: Final = 2
+"""Compressing threads; they leave the interpreter to the reading thread while zstd works."""
+
+_HASH_AHEAD: Final = 8
+"""Chunks of a large blob that may wait for the whole blob's hash."""
+
+_Encoded: TypeAlias = list[tuple[Digest, Codec, Buffer, int]]
+
+
+class BatchWriter:
+    """One batch: add blobs, then `finish`. Used by one thread; not used again after `finish`.
+
+    Leaving the ``with`` block without `finish` discards what was staged; packs that were already
+    published stay behind as orphans, which is harmless.
+    """
+
+    def __init__(self, backend: Backend, catalog: Catalog, *, chunk_size: int) -> None:
+        self._catalog = catalog
+        self._chunk_size = chunk_size
+        self._group: dict[Digest, Buffer] = {}
+        self._group_bytes = 0
+        self._seen: set[Digest] = set()
+        self._new_chunked: dict[Digest, ChunkedBlob] = {}
+        # An executor starts its threads at the first task: a batch that finds nothing new has none.
+        self._compressors = ThreadPoolExecutor(_COMPRESSORS, "cas-compress")
+        self._whole_hasher = ThreadPoolExecutor(1, "cas-hash")
+        self._packer = _Packer(backend, catalog)
+
+    def add(self, data: Buffer, *, unless: bytes | None = None) -> Digest:
+        """Add a blob of at most the chunk size; return its digest.
+
+        Parameters
+        ----------
+        data
+            Kept until it is written; must not change.
+        unless
+            A digest whose bytes are known to be stored: if `data` has it, nothing is added.
+        """
+        digest = Digest.of(data)
+        if digest != unless and digest not in self._seen:
+            self._seen.add(digest)
+            self._group[digest] = data
+            self._group_bytes += len(data)
+            if self._group_bytes >= _GROUP_BYTES or len(self._group) >= _GROUP_BLOBS:
+                self._submit_group()
+        return digest
+
+    def add_pieces(self, pieces: Iterable[Buffer]) -> tuple[Digest, int]:
+        """Add a blob of any size in pieces; return its digest and size.
+
+        A bounded number of pieces is held in memory. Without any piece the blob is empty.
+
+        Parameters
+        ----------
+        pieces
+            Each of exactly the chunk size but for the last, which may be shorter.
+        """
+        whole = Hasher(threads=Hasher.AUTO)
+        chunks: list[Digest] = []
+        hashing: deque[Future[None]] = deque()
+        last: Buffer = b""
+        for piece in pieces:
+            if chunks and len(last) != self._chunk_size:
+                raise ValueError("a piece before the last is not of the chunk size")
+            last = piece
+            if len(hashing) == _HASH_AHEAD:
+                hashing.popleft().result()
+            hashing.append(self._whole_hasher.submit(whole.update, piece))
+            chunks.append(self.add(piece))
+        if len(chunks) <= 1:
+            return (chunks[0] if chunks else self.add(b"")), len(last)
+        for pending in hashing:
+            pending.result()
+        digest = whole.digest()
+        if digest not in self._seen:
+            self._seen.add(digest)
+            self._new_chunked[digest] = ChunkedBlob(digest, whole.size, tuple(chunks))
+        return digest, whole.size
+
+    def finish(self) -> WrittenBatch:
+        """Write what is left; on return all of it is durable and published.
+
+        Raises
+        ------
+        BackendError
+            When storage failed; nothing may then be recorded of this batch.
+        """
+        self._submit_group()
+        packs, blobs = self._packer.finish()
+        known = self._catalog.find_known(self._new_chunked) if self._new_chunked else set()
+        return WrittenBatch(
+            packs=packs,
+            blobs=blobs,
+            chunked=tuple(b for d, b in self._new_chunked.items() if d not in known),
+            bytes_stored=sum(pack.size for pack in packs),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._compressors.shutdown(wait=False, cancel_futures=True)
+        self._whole_hasher.shutdown(wait=False, cancel_futures=True)
+        self._packer.abort()
+
+    def _submit_group(self) -> None:
+        group, self._group, self._group_bytes = self._group, {}, 0
+        if not group:
+            return
+        known = self._catalog.find_known(group)
+        fresh = {d: data for d, data in group.items() if d not in known} if known else group
+        if fresh:
+            self._packer.wait_for_room()
+            self._packer.put(self._compressors.submit(_encode_group, fresh))
+
+
+def _encode_group(group: dict[Digest, Buffer]) -> _Encoded:
+    return [(digest, *encode(data), len(data)) for digest, data in group.items()]
+
+
+class _Packer:
+    """Appends encoded groups to packs on one thread, and publishes full packs on another."""
+
+    def __init__(self, backend: Backend, catalog: Catalog) -> None:
+        self._backend = backend
+        self._catalog = catalog
+        self._queue: queue.SimpleQueue[Future[_Encoded] | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_IN_FLIGHT_GROUPS)
+        self._thread: threading.Thread | None = None
+        self._publisher = ThreadPoolExecutor(1, "cas-publish")
+        self._publishing: Future[None] | None = None
+        self._error: BaseException | None = None
+        self._aborted = False
+        self._staged: StagedObject | None = None
+        self._pack: PackWriter | None = None
+        self._waiting: list[tuple[Digest, int, int, int, Codec]] = []
+        self._packs: list[SealedPack] = []
+        self._blobs: dict[Digest, Location] = {}
+
+    def wait_for_room(self) -> None:
+        """Block while too much waits; raise what went wrong so far."""
+        self._room.acquire()
+        if self._error is not None:
+            raise self._error
+
+    def put(self, group: Future[_Encoded]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="cas-pack", daemon=True)
+            self._thread.start()
+        self._queue.put(group)
+
+    def finish(self) -> tuple[tuple[SealedPack, ...], dict[Digest, Location]]:
+        """Return packs and locations once every pack is published."""
+        self._stop()
+        if self._error is not None:
+            raise self._error
+        return tuple(self._packs), self._blobs
+
+    def abort(self) -> None:
+        """Stop and discard what is not published; harmless after `finish`."""
+        self._aborted = True
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+        self._publisher.shutdown()
+
+    def _run(self) -> None:
+        try:
+            while (group := self._queue.get()) is not None:
+                try:
+                    if not self._aborted and self._error is None:
+                        self._append(group.result())
+                except CancelledError:
+                    return  # the pool was shut down: the batch is being abandoned
+                finally:
+                    self._room.release()
+            if not self._aborted and self._error is None:
+                self._seal()
+                self._wait_for_publisher()
+        except BaseException as error:  # noqa: BLE001 - raised on the thread that adds and finishes
+            self._error = error
+            self._drain()
+        finally:
+            if self._staged is not None:
+                self._staged.discard()
+
+    def _drain(self) -> None:
+        """Let the adding thread come back for its error rather than wait for room."""
+        self._room.release(_IN_FLIGHT_GROUPS)
+
+    def _append(self, group: _Encoded) -> None:
+        for digest, codec, stored, size in group:
+            if self._pack is None:
+                self._staged = self._backend.stage()
+                self._pack = PackWriter(self._staged)
+            offset = self._pack.append(digest, codec, stored, size)
+            self._waiting.append((digest, offset, len(stored), size, codec))
+            if self._pack.size >= PACK_SIZE:
+                self._seal()
+
+    def _seal(self) -> None:
+        if self._pack is None or self._staged is None:
+            return
+        sealed = self._pack.seal()
+        self._packs.append(sealed)
+        for digest, offset, stored_size, size, codec in self._waiting:
+            self._blobs[digest] = Location(sealed.name, offset, stored_size, size, codec)
+        self._waiting.clear()
+        self._wait_for_publisher()  # at most one pack is being published while one is written
+        staged, self._staged, self._pack = self._staged, None, None
+        self._publishing = self._publisher.submit(self._publish, staged, sealed)
+
+    def _wait_for_publisher(self) -> None:
+        if self._publishing is not None:
+            self._publishing.result()
+
+    def _publish(self, staged: StagedObject, sealed: SealedPack) -> None:
+        with staged:
+            self._catalog.register_pack(sealed)
+            staged.publish(pack_object_name(sealed.name))

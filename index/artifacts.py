@@ -1,0 +1,183 @@
+"""The store as people open it: an index and the blobs that belong to it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from cas.errors import ObjectNotFoundError
+from cas.store import BlobStore, open_settings
+from cas.urls import open_backend
+from index import schema
+from index.catalog import SqlCatalog
+from index.database import Database, sqlite_url
+from index.errors import StoreMismatchError, StoreNotFoundError
+from index.names import check_id
+from index.repository import runs, stats
+from index.session import Session
+from index.state import StateCache
+from index.tracking import TrackingService
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from sqlalchemy import URL
+
+    from cas.backend import Backend
+    from index.records import StoreStats
+
+__all__ = ["ArtifactStore"]
+
+INDEX_NAME: Final = "index.db"
+"""The SQLite index of an embedded store, inside its directory."""
+
+_CACHED_STATES: Final = 8
+"""Runs whose state is kept in memory between scans: about 1 KB a file."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ArtifactStore:
+    """Artifacts of workflow runs, by session and run. Safe for use by several threads.
+
+    A context manager: leaving it closes the connections. Processes that fork open their own.
+    """
+
+    def __init__(
+        self, database: Database, backend: Backend, *, create: bool, clock: Callable[[], datetime]
+    ) -> None:
+        """Bind an index and a backend to each other; `open` is the usual way."""
+        settings = open_settings(backend, create=create)
+        if create and schema.current(database) is None:
+            schema.upgrade(database)
+        schema.check(database)
+        self._database: Final = database
+        self._bind(settings.store_id, backend.url, clock())
+        self._blobs: Final = BlobStore(backend, SqlCatalog(database, clock), settings)
+        self._tracking: Final = TrackingService(
+            database, self._blobs, clock, own_paths=_own_paths(database, backend)
+        )
+        self._states: Final = StateCache(_CACHED_STATES)
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        index: str | URL | None = None,
+        blobs: str | os.PathLike[str] | None = None,
+        create: bool = True,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> Self:
+        """Open a store, or create it on first use.
+
+        Several processes may create the same store at once: one does, the others find it.
+
+        Parameters
+        ----------
+        root
+            Directory of an embedded store: SQLite and blobs side by side.
+        index, blobs
+            In place of `root`: a SQLAlchemy URL, and a directory or URL of blobs.
+        create
+            Whether a store that isn't there is made.
+        clock
+            Returns the present time, aware; for tests.
+
+        Raises
+        ------
+        StoreNotFoundError
+            When there is none and `create` is false.
+        SchemaOutOfDateError
+            When the index needs ``cas db upgrade``, or a newer runcas.
+        UnsupportedFormatError
+            When a newer release wrote the store.
+        StoreMismatchError
+            When index and blobs don't belong together.
+        BackendError, IndexUnavailableError
+            When storage or database can't be used.
+        """
+        if root is not None:
+            if index is not None or blobs is not None:
+                raise ValueError("give either root, or index and blobs")
+            path = Path(root)
+            index, blobs = sqlite_url(path.absolute() / INDEX_NAME), path
+        if index is None or blobs is None:
+            raise ValueError("give either root, or both index and blobs")
+        database = Database(index)
+        backend = open_backend(blobs if isinstance(blobs, str) else Path(blobs))
+        try:
+            return cls(database, backend, create=create, clock=clock)
+        except ObjectNotFoundError:
+            database.close()
+            raise StoreNotFoundError(backend.url) from None
+        except BaseException:
+            database.close()
+            backend.close()
+            raise
+
+    def session(self, session_id: str) -> Session:
+        """Return a tenant scope; it is created by the first write in it.
+
+        Raises
+        ------
+        InvalidNameError
+            When the id can't be one.
+        """
+        return Session(
+            check_id("session", session_id),
+            self._database,
+            self._blobs,
+            self._tracking,
+            self._states,
+        )
+
+    def stats(self) -> StoreStats:
+        """Return the store in numbers."""
+        with self._database.reading() as connection:
+            return stats.store_stats(
+                connection,
+                store_id=self._blobs.settings.store_id,
+                index_url=self._database.url,
+                blobs_url=self._blobs.url,
+            )
+
+    def close(self) -> None:
+        """Close database and backend; idempotent."""
+        self._database.close()
+        self._blobs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _bind(self, store_id: str, blobs_url: str, now: datetime) -> None:
+        """Make sure that the index is this storage's; a new index becomes it."""
+        with self._database.reading() as connection:
+            bound = runs.get_store_id(connection)
+        if bound is None:
+            with self._database.writing() as connection:
+                runs.insert_store_id(connection, store_id, now)
+                bound = runs.get_store_id(connection)
+        if bound != store_id:
+            raise StoreMismatchError(self._database.url, blobs_url)
+
+
+def _own_paths(database: Database, backend: Backend) -> list[str]:
+    """Return the local paths that a scan must not record: they are the store."""
+    paths = [backend.url] if Path(backend.url).is_dir() else []
+    if database.file:
+        paths += [f"{database.file}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
+    return paths

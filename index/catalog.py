@@ -1,0 +1,38 @@
+"""The index as the byte layer's catalog: which blobs exist and where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from index.repository import blobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from datetime import datetime
+
+    from cas.catalog import Placement
+    from cas.digest import Digest
+    from cas.pack import SealedPack
+    from index.database import Database
+
+__all__ = ["SqlCatalog"]
+
+
+class SqlCatalog:
+    """A `cas.catalog.Catalog` over the index; each call is a transaction of its own."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def find_known(self, digests: Collection[Digest]) -> set[Digest]:
+        with self._database.reading() as connection:
+            return blobs.find_known(connection, digests)
+
+    def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
+        with self._database.reading() as connection:
+            return blobs.locate(connection, digests)
+
+    def register_pack(self, pack: SealedPack) -> None:
+        with self._database.writing() as connection:
+            blobs.insert_pending_pack(connection, pack, self._clock())

@@ -1,0 +1,263 @@
+"""Errors of the index.
+
+    ArtifactIndexError
+    ├── InvalidNameError (ValueError)       a session, run or other id that can't be one
+    ├── UnsafePathError (ValueError)        a path that would leave the run or the destination
+    ├── UnknownSessionError (LookupError)
+    ├── UnknownRunError (LookupError)
+    ├── UnknownSnapshotError (LookupError)
+    ├── UnknownFileError (LookupError)      no such path, version or file id in the run
+    ├── WorkDirectoryError                  what should be tracked is missing or no directory
+    ├── RestoreConflictError                different content is in the way
+    ├── RestoreFailedError                  the destination could not be written
+    ├── DanglingFileError                   a file version whose bytes are gone
+    ├── StoreMismatchError                  the index belongs to other storage
+    ├── StoreNotFoundError (LookupError)    nothing was ever created there
+    ├── IndexUnavailableError               the database can't be reached, is full or locked
+    └── SchemaOutOfDateError                names the current and the head revision
+
+As in `cas.errors`, constructor parameters go to ``super().__init__`` unchanged and ``__str__``
+builds one sentence that ends with what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cas.digest import Digest
+
+__all__ = [
+    "ArtifactIndexError",
+    "DanglingFileError",
+    "IndexUnavailableError",
+    "InvalidNameError",
+    "RestoreConflictError",
+    "RestoreFailedError",
+    "SchemaOutOfDateError",
+    "StoreMismatchError",
+    "StoreNotFoundError",
+    "UnknownFileError",
+    "UnknownRunError",
+    "UnknownSessionError",
+    "UnknownSnapshotError",
+    "UnsafePathError",
+    "WorkDirectoryError",
+]
+
+
+class ArtifactIndexError(Exception):
+    """Base of every error that `index` raises on purpose."""
+
+
+class InvalidNameError(ArtifactIndexError, ValueError):
+    """An id that can't be one."""
+
+    def __init__(self, kind: str, value: object, reason: str) -> None:
+        super().__init__(kind, value, reason)
+        self.kind = kind
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        if len(shown) > 60:
+            shown = f"{shown[:50]}…{shown[-1]}"
+        return f"{shown} can't be a {self.kind} id: {self.reason}"
+
+
+class UnsafePathError(ArtifactIndexError, ValueError):
+    """A path that would leave the run's directory or the destination of a restore."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"path {self.path!r} is refused: {self.reason}"
+
+
+class UnknownSessionError(ArtifactIndexError, LookupError):
+    """No session of that id was ever written to."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__(session)
+        self.session = session
+
+    def __str__(self) -> str:
+        return f"there is no session {self.session!r} in this store"
+
+
+class UnknownRunError(ArtifactIndexError, LookupError):
+    """No run of that id was ever written to in the session."""
+
+    def __init__(self, session: str, run: str) -> None:
+        super().__init__(session, run)
+        self.session = session
+        self.run = run
+
+    def __str__(self) -> str:
+        return (
+            f"there is no run {self.run!r} in session {self.session!r}; "
+            "`cas stats` lists the runs of a session"
+        )
+
+
+class UnknownSnapshotError(ArtifactIndexError, LookupError):
+    """The run has no snapshot of that number."""
+
+    def __init__(self, run: str, number: int, newest: int) -> None:
+        super().__init__(run, number, newest)
+        self.run = run
+        self.number = number
+        self.newest = newest
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run!r} has no snapshot {self.number}; its snapshots are 1 to {self.newest}"
+        )
+
+
+class UnknownFileError(ArtifactIndexError, LookupError):
+    """The run has no such path, or no such version of it."""
+
+    def __init__(self, run: str, path: str, version: int | None = None) -> None:
+        super().__init__(run, path, version)
+        self.run = run
+        self.path = path
+        self.version = version
+
+    def __str__(self) -> str:
+        what = "" if self.version is None else f"version {self.version} of "
+        return f"run {self.run!r} has no {what}{self.path!r}; `cas ls` lists what it has"
+
+
+class WorkDirectoryError(ArtifactIndexError):
+    """What should be tracked can't be listed; nothing was recorded."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot track {self.path!r}: {self.reason}; nothing was recorded"
+
+
+class RestoreConflictError(ArtifactIndexError):
+    """Different content is where a restore would write; nothing was written."""
+
+    def __init__(self, path: str, count: int) -> None:
+        super().__init__(path, count)
+        self.path = path
+        self.count = count
+
+    def __str__(self) -> str:
+        more = "" if self.count == 1 else f" and {self.count - 1} more"
+        return (
+            f"{self.path!r}{more} would be overwritten with different content; restore elsewhere, "
+            "or allow it (`--overwrite`, `overwrite=True`)"
+        )
+
+
+class RestoreFailedError(ArtifactIndexError):
+    """The destination could not be written; the files restored before are whole."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot restore {self.path!r}: {self.reason}; mend that and restore again"
+
+
+class DanglingFileError(ArtifactIndexError):
+    """A file version is recorded but its bytes are gone from storage."""
+
+    def __init__(self, path: str, digest: Digest) -> None:
+        super().__init__(path, digest)
+        self.path = path
+        self.digest = digest
+
+    def __str__(self) -> str:
+        return (
+            f"the bytes of {self.path!r} ({self.digest}) are missing from storage; "
+            "bring back its pack from a copy of the store"
+        )
+
+
+class StoreMismatchError(ArtifactIndexError):
+    """The index was made for other storage than it was opened with."""
+
+    def __init__(self, index: str, blobs: str) -> None:
+        super().__init__(index, blobs)
+        self.index = index
+        self.blobs = blobs
+
+    def __str__(self) -> str:
+        return (
+            f"the index {self.index} belongs to other storage than {self.blobs}; "
+            "open it with the storage that it was created with"
+        )
+
+
+class StoreNotFoundError(ArtifactIndexError, LookupError):
+    """Nothing was ever created at that place."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
+
+    def __str__(self) -> str:
+        return f"there is no store at {self.place}; create one with `cas init` or `cas track DIR`"
+
+
+class IndexUnavailableError(ArtifactIndexError):
+    """The database can't be reached, is full, read-only or locked for too long."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"the index {self.url} can't be used: {self.reason}; "
+            "mend that and run the command again, nothing was recorded"
+        )
+
+
+class SchemaOutOfDateError(ArtifactIndexError):
+    """The index has another schema revision than this release works with."""
+
+    def __init__(self, url: str, current: str | None, head: str, *, newer: bool = False) -> None:
+        super().__init__(url, current, head)
+        self.url = url
+        self.current = current
+        self.head = head
+        self.newer = newer
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _schema_error, (self.url, self.current, self.head, self.newer)
+
+    def __str__(self) -> str:
+        found = f"the index {self.url} has schema {self.current or 'none'}"
+        if self.newer:
+            return (
+                f"{found}, newer than {self.head} that this release works with; "
+                "run `pip install --upgrade runcas`"
+            )
+        return (
+            f"{found}, this release works with {self.head}; run `cas --index {self.url} db upgrade`"
+        )
+
+
+def _schema_error(
+    url: str,
+    current: str | None,
+    head: str,
+    newer: bool,  # noqa: FBT001 - called by pickle alone
+) -> SchemaOutOfDateError:
+    return SchemaOutOfDateError(url, current, head, newer=newer)

@@ -1,0 +1,166 @@
+"""Reading what a scan points at: every byte once, what is hashed is what is stored.
+
+A file is trusted by its signature alone at later scans only if nothing can have changed it without
+changing the signature: it was the same before and after reading, and its times lie so far before
+the scan that a later write must get another time. (The racy rule: git, "racy-git.txt"; borg,
+"Internals", files cache.)
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from index.records import Progress
+from index.scanner import signature_of
+from index.state import Observed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cas.digest import Digest
+    from cas.writer import BatchWriter
+    from index.scanner import Candidate, Scan
+
+__all__ = ["RACY_WINDOW_NS", "Observations", "observe"]
+
+RACY_WINDOW_NS: Final = 2_000_000_000
+"""Nanoseconds: the coarsest time stamps in use, FAT's (Microsoft, "FAT: General Overview of On-Disk
+Format", 2000, "Date and Time Formats"). Linux's own clock ticks every 1 to 10 ms."""
+
+_OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""Neither a link nor a FIFO that took the file's place is followed or waited for."""
+
+_REPORT_EVERY: Final = 256
+"""Files between two calls of `progress`."""
+
+
+class _NotRegularError(Exception):
+    """The name leads to something else than when it was listed."""
+
+
+@dataclass(slots=True)
+class Observations:
+    """What a scan found by reading."""
+
+    files: list[Observed] = field(default_factory=list)
+    bytes_read: int = 0
+
+
+def observe(
+    scan: Scan,
+    batch: BatchWriter,
+    *,
+    chunk_size: int,
+    started_ns: int,
+    progress: Callable[[Progress], None] | None = None,
+) -> Observations:
+    """Run `scan`; read what it points at into `batch`; return what was found.
+
+    Files that can't be read end up in ``scan.skipped``, vanished ones in ``scan.missing``.
+
+    Parameters
+    ----------
+    started_ns
+        The system clock when the scan began, in nanoseconds since the epoch.
+    """
+    reader = _Reader(batch, chunk_size, trusted_before=started_ns - RACY_WINDOW_NS)
+    found = Observations()
+    for candidate in scan:
+        try:
+            observed = reader.read(candidate)
+        except FileNotFoundError:
+            scan.lose(candidate)
+            continue
+        except _NotRegularError:
+            scan.keep(candidate.path, "it changed from a file to something else while it was read")
+            continue
+        except OSError as error:
+            scan.keep(candidate.path, error.strerror or str(error))
+            continue
+        found.files.append(observed)
+        found.bytes_read += observed.size
+        if progress is not None and len(found.files) % _REPORT_EVERY == 0:
+            progress(Progress(len(scan.unchanged) + len(found.files), found.bytes_read))
+    if progress is not None:
+        progress(Progress(len(scan.unchanged) + len(found.files), found.bytes_read))
+    return found
+
+
+class _Reader:
+    def __init__(self, batch: BatchWriter, chunk_size: int, *, trusted_before: int) -> None:
+        self._batch = batch
+        self._chunk_size = chunk_size
+        self._trusted_before = trusted_before
+
+    def read(self, candidate: Candidate) -> Observed:
+        """Read a candidate into the batch, unless it holds what is known."""
+        if stat.S_ISLNK(candidate.status.st_mode):
+            return self._read_link(candidate)
+        fd = os.open(candidate.name, _OPEN_FILE, dir_fd=candidate.directory)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise _NotRegularError
+            digest, size = self._read_open_file(fd, before.st_size, candidate)
+            after = os.fstat(fd)
+        finally:
+            os.close(fd)
+        signature = signature_of(after)
+        return Observed(
+            candidate.path,
+            digest,
+            size,
+            after.st_mode,
+            after.st_mtime_ns,
+            signature,
+            self._is_trusted(after) and signature == signature_of(before) and size == after.st_size,
+            True,  # noqa: FBT003 - seen_on_disk
+        )
+
+    def _read_open_file(self, fd: int, size: int, candidate: Candidate) -> tuple[Digest, int]:
+        """Read at most `size` bytes, so that a log that keeps growing comes to an end."""
+        if size > self._chunk_size:
+            return self._batch.add_pieces(_pieces(fd, size, self._chunk_size))
+        data = _read_up_to(fd, size)
+        known = candidate.known
+        return self._batch.add(data, unless=known.digest if known else None), len(data)
+
+    def _read_link(self, candidate: Candidate) -> Observed:
+        """Record where a link points, as its bytes; the link is never followed."""
+        target = os.fsencode(os.readlink(candidate.name, dir_fd=candidate.directory))
+        status = candidate.status
+        known = candidate.known
+        return Observed(
+            candidate.path,
+            self._batch.add(target, unless=known.digest if known else None),
+            len(target),
+            status.st_mode,
+            status.st_mtime_ns,
+            signature_of(status),
+            self._is_trusted(status),
+            True,  # noqa: FBT003 - seen_on_disk
+        )
+
+    def _is_trusted(self, status: os.stat_result) -> bool:
+        return max(status.st_mtime_ns, status.st_ctime_ns) < self._trusted_before
+
+
+def _read_up_to(fd: int, size: int) -> bytes:
+    data = os.read(fd, size)
+    if len(data) == size or not data:
+        return data
+    pieces = [data]
+    done = len(data)
+    while done < size and (piece := os.read(fd, size - done)):
+        pieces.append(piece)
+        done += len(piece)
+    return b"".join(pieces)
+
+
+def _pieces(fd: int, size: int, chunk_size: int) -> Iterator[bytes]:
+    while size > 0 and (piece := _read_up_to(fd, min(chunk_size, size))):
+        yield piece
+        size -= len(piece)

@@ -1,0 +1,75 @@
+"""What the caller's ids and paths may be, checked once where they come in."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from typing import Final
+
+from index.errors import InvalidNameError, UnsafePathError
+
+__all__ = ["check_id", "check_label", "check_path"]
+
+MAX_ID_LENGTH: Final = 255
+"""Characters; what the columns hold."""
+
+MAX_PATH_BYTES: Final = 4096
+"""PATH_MAX of Linux: a longer one could not be restored by its full name."""
+
+
+def check_id(kind: str, value: str) -> str:
+    """Return a session or run id, or raise `InvalidNameError`.
+
+    Beyond what `check_label` refuses, a slash or ``..``: ids are segments of URLs.
+    """
+    check_label(kind, value)
+    if "/" in value:
+        raise InvalidNameError(kind, value, "it contains a '/'")
+    if ".." in value or value == ".":
+        raise InvalidNameError(kind, value, "it reads as a relative path")
+    return value
+
+
+def check_label(kind: str, value: str) -> str:
+    """Return an opaque id of the caller's, or raise `InvalidNameError`.
+
+    Refused are the empty string, more than 255 characters, control characters and text that is not
+    valid Unicode.
+    """
+    if not isinstance(value, str):
+        raise InvalidNameError(kind, value, "it is not a string")
+    if not value:
+        raise InvalidNameError(kind, value, "it is empty")
+    if len(value) > MAX_ID_LENGTH:
+        raise InvalidNameError(
+            kind, value, f"it has {len(value)} characters, at most {MAX_ID_LENGTH} fit"
+        )
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise InvalidNameError(kind, value, "it contains a control or undecodable character")
+    return value
+
+
+def check_path(path: str | os.PathLike[str]) -> str:
+    """Return a path relative to a run's directory in its one spelling, or raise `UnsafePathError`.
+
+    ``./a//b`` is ``a/b``. Absolute paths, ``..``, NUL, the empty path and paths that no system
+    could hold are refused.
+    """
+    text = os.fspath(path)
+    if text.startswith("/"):
+        raise UnsafePathError(text, "it is absolute; give it relative to the work directory")
+    if "\0" in text:
+        raise UnsafePathError(text, "it contains a NUL character")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise UnsafePathError(text, "it contains '..'")
+    if not parts:
+        raise UnsafePathError(text, "it names no file")
+    clean = "/".join(parts)
+    try:
+        size = len(os.fsencode(clean))
+    except UnicodeEncodeError:
+        raise UnsafePathError(text, "it can't be a file name on this system") from None
+    if size > MAX_PATH_BYTES:
+        raise UnsafePathError(text[:60] + "…", f"it has more than {MAX_PATH_BYTES} bytes")
+    return clean

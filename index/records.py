@@ -1,0 +1,224 @@
+"""What the public API returns: frozen values, detached from the database."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from index.provenance import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from cas.digest import Digest
+
+__all__ = [
+    "FileVersion",
+    "Progress",
+    "RestoreResult",
+    "RunStats",
+    "RunSummary",
+    "Skipped",
+    "Snapshot",
+    "StoreStats",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """A path of a run that held a digest from one snapshot until another."""
+
+    id: int
+    session: str
+    run: str
+    path: str
+    """POSIX path relative to the work directory; bytes that aren't UTF-8 as `os.fsdecode` does."""
+    version: int
+    """1, 2, … within run and path."""
+    digest: Digest
+    size: int
+    """Bytes."""
+    mode: int
+    """`stat` mode, type and permission bits, as last seen."""
+    mtime_ns: int
+    """Modification time as last seen, in nanoseconds since the epoch."""
+    file_type: str
+    priority: str
+    is_final_output: bool
+    phase: str | None
+    agent: str | None
+    code_hash: str | None
+    node_id: str | None
+    step_id: str | None
+    event_id: str | None
+    created_at: datetime
+    """When the version was recorded, UTC."""
+    first_snapshot: int
+    end_snapshot: int | None
+    """The snapshot that replaced or removed it; None while it is current."""
+    meta: Any
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link; its bytes are then the link's target."""
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Who made these bytes at this path."""
+        return Provenance(
+            self.phase, self.agent, self.node_id, self.step_id, self.event_id, self.code_hash
+        )
+
+
+class Skipped(NamedTuple):
+    """Something that a scan did not record, and why."""
+
+    path: str
+    reason: str
+
+
+class LazyVersions:
+    """File versions that are made when someone looks: a scan adds thousands that nobody reads."""
+
+    __slots__ = ("_make", "_versions")
+
+    def __init__(self, make: Callable[[], Iterator[FileVersion]]) -> None:
+        self._make = make
+        self._versions: tuple[FileVersion, ...] | None = None
+
+    @classmethod
+    def ready(cls, versions: Iterable[FileVersion]) -> LazyVersions:
+        """Hold versions that are made already."""
+        made = tuple(versions)
+        return cls(lambda: iter(made))
+
+    def get(self) -> tuple[FileVersion, ...]:
+        """Return them; the same tuple every time."""
+        if self._versions is None:
+            self._versions = tuple(self._make())
+        return self._versions
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return LazyVersions.ready, (self.get(),)
+
+
+_NONE = LazyVersions(lambda: iter(()))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a run after a scan, and what that scan changed.
+
+    A scan that finds nothing new records nothing: its result has the number of the newest snapshot,
+    which describes the work directory as it is, and no changes.
+    """
+
+    number: int
+    """1, 2, … within the run; 0 is the state before anything was recorded."""
+    provenance: Provenance
+    created_at: datetime
+    unchanged: int
+    """Files that the scan found as they were."""
+    skipped: tuple[Skipped, ...]
+    bytes_read: int
+    bytes_stored: int
+    """Bytes of the packs that were written for it."""
+    recorded: bool
+    """Whether the scan made this snapshot; false if nothing had changed."""
+    filled: int = 0
+    """File versions whose missing provenance the scan supplied."""
+    lazy_added: LazyVersions = field(default=_NONE, repr=False, compare=False)
+    lazy_changed: LazyVersions = field(default=_NONE, repr=False, compare=False)
+    lazy_removed: LazyVersions = field(default=_NONE, repr=False, compare=False)
+
+    @property
+    def added(self) -> tuple[FileVersion, ...]:
+        """First or returning versions of paths that were not there before, by path."""
+        return self.lazy_added.get()
+
+    @property
+    def changed(self) -> tuple[FileVersion, ...]:
+        """New versions of paths that were there before with other content, by path."""
+        return self.lazy_changed.get()
+
+    @property
+    def removed(self) -> tuple[FileVersion, ...]:
+        """Versions that ended without a successor, by path."""
+        return self.lazy_removed.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long operation is."""
+
+    files: int
+    bytes: int
+    files_total: int | None = None
+    bytes_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What a restore did."""
+
+    written: int
+    """Files and links created or replaced."""
+    unchanged: int
+    """Files that were there with the same content."""
+    bytes_written: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run in a listing."""
+
+    session: str
+    run: str
+    snapshots: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunStats:
+    """A run in numbers."""
+
+    session: str
+    run: str
+    snapshots: int
+    files: int
+    """Current files."""
+    bytes: int
+    """Of the current files."""
+    versions: int
+    """File versions, current and past."""
+    version_bytes: int
+    """Of all versions, as if each were stored by itself."""
+    distinct_bytes: int
+    """Of the distinct contents among all versions, before compression."""
+    files_by_type: dict[str, int]
+    files_by_agent: dict[str | None, int]
+    files_by_phase: dict[str | None, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """A whole store in numbers."""
+
+    store_id: str
+    index: str
+    blobs_at: str
+    sessions: int
+    runs: int
+    versions: int
+    version_bytes: int
+    """Of all file versions, as if each were stored by itself."""
+    blobs: int
+    """Distinct blobs, chunks included."""
+    distinct_bytes: int
+    """Of the distinct blobs, before compression."""
+    packs: int
+    stored_bytes: int
+    """Of the packs that are live."""

@@ -1,0 +1,169 @@
+"""Blobs, their chunks, and the packs that they are in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import insert, or_, select, update
+
+from cas.catalog import ChunkedBlob, Location
+from cas.codec import Codec
+from index.bulk import batches, insert_rows
+from index.models import BlobChunkRow, BlobRow, PackRow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime, timedelta
+
+    from sqlalchemy import Table
+    from sqlalchemy.engine import Connection
+
+    from cas.catalog import Placement, WrittenBatch
+    from cas.digest import Digest
+    from cas.pack import SealedPack
+
+__all__ = [
+    "find_known",
+    "insert_blobs",
+    "insert_pending_pack",
+    "locate",
+    "make_packs_live",
+    "touch",
+]
+
+_BLOBS: Final[Table] = BlobRow.__table__  # type: ignore[assignment]  # declared as FromClause
+_CHUNKS: Final[Table] = BlobChunkRow.__table__  # type: ignore[assignment]
+
+
+def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest]:
+    """Return those of `digests` that have a row."""
+    known: set[Digest] = set()
+    for batch in batches(list(digests)):
+        known.update(connection.scalars(select(BlobRow.digest).where(BlobRow.digest.in_(batch))))
+    return known
+
+
+def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, Placement]:
+    """Return where blobs are, without those that have no row."""
+    found: dict[Digest, Placement] = {}
+    large: dict[Digest, int] = {}
+    for batch in batches(list(digests)):
+        rows = connection.execute(
+            select(
+                BlobRow.digest,
+                BlobRow.size,
+                PackRow.name,
+                BlobRow.pack_offset,
+                BlobRow.stored_size,
+                BlobRow.codec,
+            )
+            .outerjoin(PackRow, PackRow.id == BlobRow.pack_id)
+            .where(BlobRow.digest.in_(batch))
+        )
+        for digest, size, pack, *place in rows:
+            if pack is None:
+                large[digest] = size
+            else:
+                offset, stored_size, codec = place
+                found[digest] = Location(pack, offset, stored_size, size, Codec(codec))
+    found.update(_locate_large(connection, large))
+    return found
+
+
+def _locate_large(connection: Connection, sizes: dict[Digest, int]) -> dict[Digest, Placement]:
+    chunks: defaultdict[Digest, list[Digest]] = defaultdict(list)
+    for batch in batches(list(sizes)):
+        rows = connection.execute(
+            select(BlobChunkRow.blob, BlobChunkRow.chunk)
+            .where(BlobChunkRow.blob.in_(batch))
+            .order_by(BlobChunkRow.blob, BlobChunkRow.position)
+        )
+        for blob, chunk in rows:
+            chunks[blob].append(chunk)
+    return {blob: ChunkedBlob(blob, size, tuple(chunks[blob])) for blob, size in sizes.items()}
+
+
+def insert_pending_pack(connection: Connection, pack: SealedPack, now: datetime) -> None:
+    """Note a pack that is about to be published."""
+    connection.execute(
+        insert(PackRow).values(name=pack.name, size=pack.size, state="pending", created_at=now)
+    )
+
+
+def make_packs_live(
+    connection: Connection, packs: Sequence[SealedPack]
+) -> dict[Digest, int] | None:
+    """Turn pending packs live; return their ids, or None if any of them is no longer pending."""
+    ids: dict[Digest, int] = {}
+    for batch in batches([pack.name for pack in packs]):
+        changed = connection.execute(
+            update(PackRow)
+            .where(PackRow.name.in_(batch), PackRow.state == "pending")
+            .values(state="live")
+        )
+        if changed.rowcount != len(batch):
+            return None
+        rows = connection.execute(select(PackRow.name, PackRow.id).where(PackRow.name.in_(batch)))
+        ids.update((name, pack_id) for name, pack_id in rows)
+    return ids
+
+
+def insert_blobs(
+    connection: Connection, written: WrittenBatch, pack_ids: dict[Digest, int], now: datetime
+) -> bool:
+    """Record what a batch wrote; return whether some of it was recorded by another meanwhile.
+
+    In order of digest, so that two writers lock rows in the same order.
+    """
+    single = [
+        (digest, place.size, pack_ids[place.pack], place.offset, place.stored_size, place.codec)
+        for digest, place in sorted(written.blobs.items())
+    ]
+    large = [
+        (blob.digest, blob.size, None, None, None, None)
+        for blob in sorted(written.chunked, key=lambda blob: blob.digest)
+    ]
+    columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
+    inserted = insert_rows(
+        connection,
+        _BLOBS,
+        columns,
+        single + large,
+        shared={"created_at": now},
+        ignore_conflicts=True,
+    )
+    insert_rows(
+        connection,
+        _CHUNKS,
+        ("blob", "position", "chunk"),
+        [
+            (blob.digest, position, chunk)
+            for blob in written.chunked
+            for position, chunk in enumerate(blob.chunks)
+        ],
+        ignore_conflicts=True,
+    )
+    return inserted != len(single) + len(large)
+
+
+def touch(
+    connection: Connection, digests: Iterable[bytes], now: datetime, freshness: timedelta
+) -> None:
+    """Take blobs back from the condemned, and note that they are in use.
+
+    A row touched within `freshness` is left as it is, so that reuse costs no writes.
+    """
+    for batch in batches(sorted(digests)):
+        connection.execute(
+            update(BlobRow)
+            .where(
+                BlobRow.digest.in_(batch),
+                or_(
+                    BlobRow.condemned_at.is_not(None),
+                    BlobRow.touched_at < now - freshness,
+                    BlobRow.touched_at.is_(None) & (BlobRow.created_at < now - freshness),
+                ),
+            )
+            .values(condemned_at=None, touched_at=now)
+        )

@@ -1,0 +1,317 @@
+"""File versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import String, and_, bindparam, func, or_, select, update
+
+from index.bulk import allocate_ids, batches, insert_rows
+from index.columns import SIGNATURE_STRUCT, decode_path, encode_path, pack_signature
+from index.models import FileRow
+from index.records import FileVersion
+from index.state import KnownFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy.engine import Connection
+
+    from index.provenance import Provenance
+    from index.state import Observed
+
+__all__ = [
+    "annotate",
+    "conditions_for",
+    "end_versions",
+    "fill_provenance",
+    "has_path",
+    "has_version",
+    "insert_versions",
+    "list_by_id",
+    "list_versions",
+    "load_current",
+    "load_histories",
+    "refresh",
+    "visible_at",
+]
+
+_FILES: Final[Table] = FileRow.__table__  # type: ignore[assignment]  # declared as FromClause
+
+_PROVENANCE_COLUMNS: Final = {
+    "phase": "workflow_phase",
+    "agent": "generating_agent",
+    "code_hash": "generating_code_hash",
+    "node_id": "node_id",
+    "step_id": "step_id",
+    "event_id": "event_id",
+}
+
+_VERSION_COLUMNS: Final = tuple(
+    _FILES.c[name]
+    for name in (
+        "path",
+        "version",
+        "digest",
+        "size",
+        "mode",
+        "mtime_ns",
+        "file_type",
+        "priority",
+        "is_final_output",
+        "workflow_phase",
+        "generating_agent",
+        "generating_code_hash",
+        "node_id",
+        "step_id",
+        "event_id",
+        "created_at",
+        "first_snapshot",
+        "end_snapshot",
+        "meta",
+    )
+)
+
+_INSERTED: Final = (
+    "id",
+    "path",
+    "version",
+    "digest",
+    "size",
+    "mode",
+    "mtime_ns",
+    "file_type",
+    "priority",
+    "appeared_in",
+    "signature",
+    "seen_on_disk",
+)
+
+
+def load_current(connection: Connection, run_id: int) -> list[KnownFile]:
+    """Return the current version of every path of a run."""
+    statement = select(
+        FileRow.signature,
+        FileRow.id,
+        FileRow.path,
+        FileRow.version,
+        FileRow.digest,
+        FileRow.mode,
+        FileRow.mtime_ns,
+        FileRow.appeared_in,
+        FileRow.seen_on_disk,
+        FileRow.node_id,
+        FileRow.workflow_phase,
+        FileRow.generating_agent,
+        FileRow.step_id,
+        FileRow.event_id,
+        FileRow.generating_code_hash,
+    ).where(FileRow.run_id == bindparam("run_id"), FileRow.end_snapshot.is_(None))
+    compiled = statement.compile(dialect=connection.dialect)
+    parameters: Any = {"run_id": run_id}
+    if compiled.positional:
+        parameters = (run_id,)
+    # The driver's own rows: the ORM's conversions would cost more than the query.
+    rows = connection.exec_driver_sql(compiled.string, parameters).all()
+    unpack = SIGNATURE_STRUCT.unpack
+    return [
+        KnownFile(unpack(row[0]) if row[0] else None, row[1], decode_path(row[2]), *row[3:])
+        for row in rows
+    ]
+
+
+def load_histories(
+    connection: Connection, run_id: int, paths: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """Return the newest version number and the first snapshot of paths that have a past."""
+    histories: dict[str, tuple[int, int]] = {}
+    for batch in batches(paths):
+        rows = connection.execute(
+            select(FileRow.path, func.max(FileRow.version), func.min(FileRow.appeared_in))
+            .where(FileRow.run_id == run_id, FileRow.path.in_(batch))
+            .group_by(FileRow.path)
+        )
+        histories.update((path, (version, appeared)) for path, version, appeared in rows)
+    return histories
+
+
+def end_versions(connection: Connection, ids: Sequence[int], snapshot: int) -> None:
+    """End current versions at a snapshot."""
+    for batch in batches(ids):
+        connection.execute(
+            update(FileRow).where(FileRow.id.in_(batch)).values(end_snapshot=snapshot)
+        )
+
+
+def insert_versions(
+    connection: Connection,
+    rows: Sequence[tuple[str, int, Observed, str, str, int]],
+    *,
+    run_id: int,
+    snapshot: int,
+    provenance: Provenance,
+    now: datetime,
+    is_final_output: bool,
+    meta: object,
+) -> Sequence[int]:
+    """Insert new current versions; return their ids, in the order given.
+
+    Parameters
+    ----------
+    rows
+        Path, version number, what was observed, file type, priority, first snapshot of the path.
+    """
+    ids = allocate_ids(connection, _FILES, len(rows))
+    values = [
+        (
+            file_id,
+            encode_path(path),
+            version,
+            seen.digest,
+            seen.size,
+            seen.mode,
+            seen.mtime_ns,
+            file_type,
+            priority,
+            appeared_in,
+            pack_signature(*seen.signature) if seen.trusted and seen.signature else None,
+            seen.seen_on_disk,
+        )
+        for file_id, (path, version, seen, file_type, priority, appeared_in) in zip(
+            ids, rows, strict=True
+        )
+    ]
+    insert_rows(
+        connection,
+        _FILES,
+        _INSERTED,
+        values,
+        shared={
+            "run_id": run_id,
+            "is_final_output": is_final_output,
+            "created_at": now,
+            "first_snapshot": snapshot,
+            "meta": meta,
+            **{column: getattr(provenance, name) for name, column in _PROVENANCE_COLUMNS.items()},
+        },
+    )
+    return ids
+
+
+def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]]) -> None:
+    """Update what `stat` tells of versions whose content is unchanged, if they are current."""
+    if not found:
+        return
+    connection.execute(
+        update(FileRow.__table__)  # type: ignore[arg-type]  # declared as FromClause
+        .where(_FILES.c.id == bindparam("known_id"), _FILES.c.end_snapshot.is_(None))
+        .values(
+            mode=bindparam("new_mode"),
+            mtime_ns=bindparam("new_mtime"),
+            signature=bindparam("new_signature"),
+            seen_on_disk=bindparam("new_seen"),
+        ),
+        [
+            {
+                "known_id": known.id,
+                "new_mode": seen.mode,
+                "new_mtime": seen.mtime_ns,
+                "new_signature": (
+                    pack_signature(*seen.signature) if seen.trusted and seen.signature else None
+                ),
+                "new_seen": bool(seen.seen_on_disk or known.seen_on_disk),
+            }
+            for known, seen in found
+        ],
+    )
+
+
+def fill_provenance(connection: Connection, ids: Sequence[int], provenance: Provenance) -> None:
+    """Supply what is missing of the provenance of versions; change nothing that is there."""
+    told = {
+        column: func.coalesce(_FILES.c[column], getattr(provenance, name))
+        for name, column in _PROVENANCE_COLUMNS.items()
+        if getattr(provenance, name) is not None
+    }
+    for batch in batches(ids):
+        connection.execute(update(_FILES).where(_FILES.c.id.in_(batch)).values(told))
+
+
+def annotate(connection: Connection, file_id: int, values: Mapping[str, Any]) -> None:
+    """Set what the caller says of a version besides its content and provenance."""
+    connection.execute(update(_FILES).where(_FILES.c.id == file_id).values(dict(values)))
+
+
+def has_path(path: str) -> ColumnElement[bool]:
+    """Return the condition that a version is of this path."""
+    return FileRow.path == path
+
+
+def has_version(number: int) -> ColumnElement[bool]:
+    """Return the condition that a version has this number."""
+    return FileRow.version == number
+
+
+def visible_at(snapshot: int | None) -> ColumnElement[bool]:
+    """Return the condition that a version is what its path held at a snapshot; None is now."""
+    if snapshot is None:
+        return FileRow.end_snapshot.is_(None)
+    return and_(
+        FileRow.first_snapshot <= snapshot,
+        or_(FileRow.end_snapshot.is_(None), FileRow.end_snapshot > snapshot),
+    )
+
+
+def list_versions(
+    connection: Connection,
+    run_id: int,
+    session: str,
+    run: str,
+    *conditions: ColumnElement[bool],
+) -> list[FileVersion]:
+    """Return file versions of a run, paths by first appearance, then versions in order."""
+    rows = connection.execute(
+        select(_FILES.c.id, *_VERSION_COLUMNS)
+        .where(_FILES.c.run_id == run_id, *conditions)
+        .order_by(_FILES.c.appeared_in, _FILES.c.path, _FILES.c.version)
+    )
+    return [FileVersion(row[0], session, run, *row[1:]) for row in rows]
+
+
+def list_by_id(
+    connection: Connection, session: str, run: str, ids: Sequence[int]
+) -> list[FileVersion]:
+    """Return file versions by their ids, by path."""
+    found: list[FileVersion] = []
+    for batch in batches(ids):
+        rows = connection.execute(
+            select(_FILES.c.id, *_VERSION_COLUMNS).where(_FILES.c.id.in_(batch))
+        )
+        found.extend(FileVersion(row[0], session, run, *row[1:]) for row in rows)
+    return sorted(found, key=lambda version: version.path)
+
+
+def conditions_for(
+    *,
+    provenance: Provenance,
+    file_type: str | None = None,
+    priority: str | None = None,
+    is_final_output: bool | None = None,
+    prefix: str | None = None,
+) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions of a listing; what is None does not select."""
+    for name, column in _PROVENANCE_COLUMNS.items():
+        if (value := getattr(provenance, name)) is not None:
+            yield _FILES.c[column] == value
+    if file_type is not None:
+        yield _FILES.c.file_type == file_type
+    if priority is not None:
+        yield _FILES.c.priority == priority
+    if is_final_output is not None:
+        yield _FILES.c.is_final_output.is_(is_final_output)
+    if prefix:
+        # Compared by length rather than LIKE, for which % and _ are wildcards and case is nothing.
+        stored = encode_path(prefix)
+        yield func.substr(_FILES.c.path, 1, len(stored), type_=String) == stored

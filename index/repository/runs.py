@@ -1,0 +1,194 @@
+"""Sessions, runs and snapshots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from index.models import RunRow, SessionRow, SnapshotRow, StoreRow
+from index.provenance import Provenance
+from index.records import RunSummary, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from typing import Any
+
+    from sqlalchemy import Table
+    from sqlalchemy.engine import Connection, Row
+
+__all__ = [
+    "FoundRun",
+    "SnapshotHead",
+    "advance_revision",
+    "ensure_run",
+    "find_run",
+    "get_store_id",
+    "insert_snapshot",
+    "insert_store_id",
+    "list_runs",
+    "list_snapshots",
+    "session_exists",
+]
+
+
+class FoundRun(NamedTuple):
+    """A run's row and where its history stands."""
+
+    id: int
+    revision: int
+    newest_snapshot: int
+
+
+class SnapshotHead(NamedTuple):
+    """A snapshot's own row, without the file versions."""
+
+    number: int
+    provenance: Provenance
+    created_at: datetime
+    unchanged: int
+    skipped: tuple[Skipped, ...]
+    bytes_read: int
+    bytes_stored: int
+
+
+def get_store_id(connection: Connection) -> str | None:
+    """Return which storage the index belongs to; None as long as it belongs to none."""
+    return connection.scalar(select(StoreRow.store_id))
+
+
+def insert_store_id(connection: Connection, store_id: str, now: datetime) -> None:
+    """Bind the index to storage, unless it is bound already."""
+    values = {"id": 1, "store_id": store_id, "created_at": now}
+    _insert_if_absent(connection, StoreRow, values)
+
+
+def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
+    """Return a run by its caller's ids."""
+    newest = (
+        select(func.coalesce(func.max(SnapshotRow.number), 0))
+        .where(SnapshotRow.run_id == RunRow.id)
+        .scalar_subquery()
+    )
+    found = connection.execute(
+        select(RunRow.id, RunRow.revision, newest)
+        .join(SessionRow, SessionRow.id == RunRow.session_id)
+        .where(SessionRow.name == session, RunRow.name == run)
+    ).first()
+    return None if found is None else FoundRun(*found)
+
+
+def ensure_run(connection: Connection, session: str, run: str, now: datetime) -> int:
+    """Return the id of a run, made with its session if it wasn't there."""
+    _insert_if_absent(connection, SessionRow, {"name": session, "created_at": now})
+    session_id = connection.scalar(select(SessionRow.id).where(SessionRow.name == session))
+    _insert_if_absent(
+        connection,
+        RunRow,
+        {"session_id": session_id, "name": run, "revision": 0, "created_at": now},
+    )
+    run_id = connection.scalar(
+        select(RunRow.id).where(RunRow.session_id == session_id, RunRow.name == run)
+    )
+    assert run_id is not None  # noqa: S101 - inserted above in this transaction
+    return run_id
+
+
+def advance_revision(connection: Connection, run_id: int, revision: int) -> bool:
+    """Claim the next revision; false if another commit was first. Locks the run's row."""
+    claimed = connection.execute(
+        update(RunRow)
+        .where(RunRow.id == run_id, RunRow.revision == revision)
+        .values(revision=revision + 1)
+    )
+    return claimed.rowcount == 1
+
+
+def insert_snapshot(
+    connection: Connection, run_id: int, head: SnapshotHead, scope: Sequence[str] | None
+) -> None:
+    """Record one scan."""
+    provenance = head.provenance
+    connection.execute(
+        insert(SnapshotRow).values(
+            run_id=run_id,
+            number=head.number,
+            workflow_phase=provenance.phase,
+            generating_agent=provenance.agent,
+            generating_code_hash=provenance.code_hash,
+            node_id=provenance.node_id,
+            step_id=provenance.step_id,
+            event_id=provenance.event_id,
+            scope=None if scope is None else list(scope),
+            unchanged=head.unchanged,
+            skipped=[list(skipped) for skipped in head.skipped] or None,
+            bytes_read=head.bytes_read,
+            bytes_stored=head.bytes_stored,
+            created_at=head.created_at,
+        )
+    )
+
+
+def list_snapshots(connection: Connection, run_id: int) -> list[SnapshotHead]:
+    """Return a run's snapshots, oldest first."""
+    rows = connection.execute(
+        select(SnapshotRow.__table__)
+        .where(SnapshotRow.run_id == run_id)
+        .order_by(SnapshotRow.number)
+    )
+    return [_head(row) for row in rows]
+
+
+def list_runs(connection: Connection, session: str | None = None) -> list[RunSummary]:
+    """Return the runs of a session, or of all, oldest first."""
+    statement = (
+        select(
+            SessionRow.name,
+            RunRow.name,
+            func.coalesce(func.max(SnapshotRow.number), 0),
+            RunRow.created_at,
+        )
+        .select_from(RunRow)
+        .join(SessionRow, SessionRow.id == RunRow.session_id)
+        .outerjoin(SnapshotRow, SnapshotRow.run_id == RunRow.id)
+        .group_by(SessionRow.name, RunRow.name, RunRow.created_at, RunRow.id)
+        .order_by(RunRow.id)
+    )
+    if session is not None:
+        statement = statement.where(SessionRow.name == session)
+    return [RunSummary(*row) for row in connection.execute(statement)]
+
+
+def session_exists(connection: Connection, session: str) -> bool:
+    """Whether anything was ever written in a session."""
+    found = connection.scalar(select(SessionRow.id).where(SessionRow.name == session))
+    return found is not None
+
+
+def _head(row: Row[Any]) -> SnapshotHead:
+    return SnapshotHead(
+        row.number,
+        Provenance(
+            row.workflow_phase,
+            row.generating_agent,
+            row.node_id,
+            row.step_id,
+            row.event_id,
+            row.generating_code_hash,
+        ),
+        row.created_at,
+        row.unchanged,
+        tuple(Skipped(*skipped) for skipped in row.skipped or ()),
+        row.bytes_read,
+        row.bytes_stored,
+    )
+
+
+def _insert_if_absent(
+    connection: Connection, model: type[StoreRow | SessionRow | RunRow], values: dict[str, Any]
+) -> None:
+    table: Table = model.__table__  # type: ignore[assignment]  # declared as FromClause
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(dialect.insert(table).values(values).on_conflict_do_nothing())

@@ -1,0 +1,150 @@
+"""What a run is known to hold: the basis that a scan is compared with."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from cas.digest import Digest
+    from index.columns import Signature
+
+__all__ = ["Directories", "KnownFile", "Observed", "RunState", "StateCache"]
+
+
+class KnownFile(NamedTuple):
+    """The current version of a path. A tuple, since a run has tens of thousands."""
+
+    signature: Signature | None
+    """None if the content must be hashed to know whether it changed."""
+    id: int
+    path: str
+    version: int
+    digest: bytes
+    mode: int
+    mtime_ns: int
+    appeared_in: int
+    seen_on_disk: bool
+    node_id: str | None
+    phase: str | None
+    agent: str | None
+    step_id: str | None
+    event_id: str | None
+    code_hash: str | None
+
+
+class Observed(NamedTuple):
+    """What a scan or a put found at a path."""
+
+    path: str
+    digest: Digest
+    size: int
+    mode: int
+    mtime_ns: int
+    signature: Signature | None
+    """None for what did not come from the work directory."""
+    trusted: bool
+    """Whether an equal signature will mean equal content."""
+    seen_on_disk: bool
+
+    def same_content(self, known: KnownFile) -> bool:
+        """Whether the path holds what is recorded: same bytes, and file or link alike."""
+        return self.digest == known.digest and stat.S_ISLNK(self.mode) == stat.S_ISLNK(known.mode)
+
+
+class StateCache:
+    """The states of the runs that were tracked last. Safe for use by several threads.
+
+    A state is a value that is checked by its revision before use, so a stale one costs a reload.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._states: OrderedDict[tuple[str, str], RunState] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, session: str, run: str) -> RunState | None:
+        """Return the state kept for a run."""
+        with self._lock:
+            return self._states.get((session, run))
+
+    def keep(self, session: str, run: str, state: RunState) -> None:
+        """Keep a run's state, unless a newer one is kept."""
+        with self._lock:
+            kept = self._states.pop((session, run), None)
+            if kept and kept.run_id == state.run_id and kept.revision > state.revision:
+                state = kept
+            self._states[session, run] = state
+            if len(self._states) > self._capacity:
+                self._states.popitem(last=False)
+
+
+Directories: TypeAlias = "Mapping[str, Mapping[str, KnownFile]]"
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """The current files of a run at one revision. Never changed: a commit makes the next one."""
+
+    run_id: int | None = None
+    """None as long as the run was never written to."""
+    revision: int = 0
+    newest_snapshot: int = 0
+    directories: Directories = field(default_factory=dict)
+    """Known files by directory, then by name; the work directory itself is ``""``."""
+
+    @classmethod
+    def of(
+        cls, run_id: int, revision: int, newest_snapshot: int, files: Iterable[KnownFile]
+    ) -> RunState:
+        """Index files by directory and name."""
+        directories: dict[str, dict[str, KnownFile]] = {}
+        for known in files:
+            directory, _, name = known.path.rpartition("/")
+            try:
+                directories[directory][name] = known
+            except KeyError:
+                directories[directory] = {name: known}
+        return cls(run_id, revision, newest_snapshot, directories)
+
+    def find(self, path: str) -> KnownFile | None:
+        """Return what is known of a path."""
+        directory, _, name = path.rpartition("/")
+        return self.directories.get(directory, {}).get(name)
+
+    def __iter__(self) -> Iterator[KnownFile]:
+        for files in self.directories.values():
+            yield from files.values()
+
+    def after(
+        self,
+        run_id: int,
+        newest_snapshot: int,
+        replaced: Iterable[KnownFile],
+        removed: Iterable[KnownFile],
+    ) -> RunState:
+        """Return the state that the next revision has."""
+        directories = dict(self.directories)
+        copied: set[str] = set()
+
+        def own(path: str) -> tuple[dict[str, KnownFile], str]:
+            directory, _, name = path.rpartition("/")
+            if directory not in copied:
+                directories[directory] = dict(directories.get(directory, {}))
+                copied.add(directory)
+            files = directories[directory]
+            assert isinstance(files, dict)  # noqa: S101 - it is our copy
+            return files, name
+
+        for known in removed:
+            files, name = own(known.path)
+            files.pop(name, None)
+        for known in replaced:
+            files, name = own(known.path)
+            files[name] = known
+        return RunState(run_id, self.revision + 1, newest_snapshot, directories)

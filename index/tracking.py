@@ -1,0 +1,211 @@
+"""Tracking a work directory, or recording a single file: read, store, then record.
+
+Bytes are durable before any row refers to them; everything that one call found is recorded in one
+transaction. A crash in between leaves packs that nothing refers to, never a row without its bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from index.commit import Annotations, CommitRequest, Committer, SupersededError
+from index.delta import compare
+from index.errors import WorkDirectoryError
+from index.ingest import observe
+from index.scanner import Scan, signature_of
+from index.source import opened
+from index.state import Observed
+from index.worktree import Coverage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from cas.store import BlobStore
+    from index.commit import RunKey
+    from index.database import Database
+    from index.delta import Change
+    from index.provenance import Provenance
+    from index.records import Progress, Snapshot
+    from index.source import Content, Source
+    from index.state import RunState
+
+__all__ = ["PutRequest", "TrackRequest", "TrackingService"]
+
+_ATTEMPTS: Final = 5
+"""How often a scan is done again because something it rested on was collected meanwhile; each time
+takes a garbage collection that finishes during the scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRequest:
+    """One scan, as the caller asked for it."""
+
+    key: RunKey
+    root: str
+    provenance: Provenance
+    scope: Sequence[str] | None = None
+    ignore: Sequence[str] = ()
+    progress: Callable[[Progress], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutRequest:
+    """One file to record, as the caller asked for it."""
+
+    key: RunKey
+    path: str
+    content: Content
+    provenance: Provenance
+    file_type: str | None = None
+    is_final_output: bool | None = None
+    meta: object = None
+
+
+class TrackingService:
+    """Records work directories and single files. Safe for use by several threads."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        clock: Callable[[], datetime],
+        *,
+        own_paths: Sequence[str],
+    ) -> None:
+        """Bind the service to its storage.
+
+        Parameters
+        ----------
+        own_paths
+            Local paths that belong to the store; they are never tracked.
+        """
+        self._blobs = blobs
+        self._committer = Committer(database, clock)
+        self._own_paths = own_paths
+
+    def track(self, request: TrackRequest, cached: RunState | None) -> tuple[Snapshot, RunState]:
+        """Scan a work directory and record what changed.
+
+        Parameters
+        ----------
+        cached
+            The state that an earlier call returned, if there was one.
+
+        Raises
+        ------
+        WorkDirectoryError
+            When the directory can't be listed, or is the store's own.
+        """
+        self._refuse_own(request.root)
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._track_once(request, cached)
+            except SupersededError:
+                cached = None
+        return self._track_once(request, None)
+
+    def put(self, request: PutRequest) -> Snapshot:
+        """Record one file, whatever lies in the work directory.
+
+        Raises
+        ------
+        WorkDirectoryError
+            When the content is a path that can't be read.
+        """
+        with opened(request.content) as source:
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return self._put_once(request, source)
+                except SupersededError:
+                    source.rewind()
+            return self._put_once(request, source)
+
+    def _put_once(self, request: PutRequest, source: Source) -> Snapshot:
+        state = self._committer.load_state(request.key)
+        with self._blobs.batch() as batch:
+            digest, size = batch.add_pieces(source.pieces(self._blobs.chunk_size))
+            written = batch.finish()
+        seen = Observed(
+            path=request.path,
+            digest=digest,
+            size=size,
+            mode=source.mode,
+            mtime_ns=source.mtime_ns,
+            signature=None,
+            trusted=False,
+            seen_on_disk=False,
+        )
+        snapshot, _ = self._committer.commit(
+            CommitRequest(
+                key=request.key,
+                findings=compare([seen], (), (), state),
+                written=written,
+                provenance=request.provenance,
+                still_holds=lambda _change: True,  # an explicit put is the last word
+                bytes_read=size,
+                annotations=Annotations(request.file_type, request.is_final_output, request.meta),
+            ),
+            state,
+        )
+        return snapshot
+
+    def _track_once(
+        self, request: TrackRequest, cached: RunState | None
+    ) -> tuple[Snapshot, RunState]:
+        # Before anything is looked at: a file changed later than this is not trusted unread.
+        started_ns = time.time_ns()
+        state = self._committer.load_state(request.key, cached)
+        coverage = Coverage.of(
+            request.root, scope=request.scope, ignore=request.ignore, own=self._own_paths
+        )
+        scan = Scan(request.root, state.directories, coverage)
+        with self._blobs.batch() as batch:
+            found = observe(
+                scan,
+                batch,
+                chunk_size=self._blobs.chunk_size,
+                started_ns=started_ns,
+                progress=request.progress,
+            )
+            written = batch.finish()
+        return self._committer.commit(
+            CommitRequest(
+                request.key,
+                compare(found.files, scan.missing, scan.unchanged, state),
+                written,
+                request.provenance,
+                still_holds=_Looker(request.root).still_holds,
+                scope=request.scope,
+                skipped=tuple(sorted(scan.skipped)),
+                bytes_read=found.bytes_read,
+            ),
+            state,
+        )
+
+    def _refuse_own(self, root: str) -> None:
+        real = os.path.realpath(root)
+        for own in self._own_paths:
+            store = os.path.realpath(own)
+            if real == store or real.startswith(f"{store}/"):
+                raise WorkDirectoryError(root, "it is the store itself")
+
+
+class _Looker:
+    """Looks at a path again, for a change that another scan's commit contradicts."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def still_holds(self, change: Change) -> bool:
+        """Whether the path is now as this scan found it."""
+        try:
+            status = os.lstat(os.path.join(self._root, change.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return change.observed is None
+        except OSError:
+            return False
+        return change.observed is not None and change.observed.signature == signature_of(status)

@@ -1,0 +1,253 @@
+"""Create the tables.
+
+Revision ID: 0001
+Revises:
+
+A revision is frozen history: it never imports `index`.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+PATH = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "cas_packs",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("name", sa.LargeBinary(32), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=8), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("state IN ('pending', 'live', 'dead')", name=op.f("ck_cas_packs_state")),
+        sa.CheckConstraint("length(name) = 32", name=op.f("ck_cas_packs_name")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_packs")),
+        sa.UniqueConstraint("name", name=op.f("uq_cas_packs_name")),
+    )
+    op.create_index(
+        "ix_cas_packs_not_live",
+        "cas_packs",
+        ["state"],
+        unique=False,
+        sqlite_where=sa.text("state != 'live'"),
+        postgresql_where=sa.text("state != 'live'"),
+    )
+    op.create_table(
+        "cas_sessions",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_sessions")),
+        sa.UniqueConstraint("name", name=op.f("uq_cas_sessions_name")),
+    )
+    op.create_table(
+        "cas_store",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("store_id", sa.String(length=36), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ck_cas_store_one_row")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_store")),
+    )
+    op.create_table(
+        "cas_blobs",
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "pack_id",
+            BIG_ID,
+            nullable=True,
+            comment="Null for a large blob: its chunks have packs.",
+        ),
+        sa.Column("pack_offset", sa.BigInteger(), nullable=True),
+        sa.Column("stored_size", sa.BigInteger(), nullable=True),
+        sa.Column("codec", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "touched_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="Last reuse by a later write.",
+        ),
+        sa.Column("condemned_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "(pack_id IS NULL) = (pack_offset IS NULL) AND (pack_id IS NULL) = (stored_size IS NULL) AND (pack_id IS NULL) = (codec IS NULL)",
+            name=op.f("ck_cas_blobs_location"),
+        ),
+        sa.CheckConstraint("length(digest) = 32", name=op.f("ck_cas_blobs_digest")),
+        sa.CheckConstraint("size >= 0", name=op.f("ck_cas_blobs_size")),
+        sa.ForeignKeyConstraint(["pack_id"], ["cas_packs.id"], name=op.f("fk_cas_blobs_pack_id")),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_cas_blobs")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_cas_blobs_condemned",
+        "cas_blobs",
+        ["condemned_at"],
+        unique=False,
+        sqlite_where=sa.text("condemned_at IS NOT NULL"),
+        postgresql_where=sa.text("condemned_at IS NOT NULL"),
+    )
+    op.create_index(op.f("ix_cas_blobs_pack_id"), "cas_blobs", ["pack_id"], unique=False)
+    op.create_table(
+        "cas_runs",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("session_id", BIG_ID, nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("parent_run_id", BIG_ID, nullable=True),
+        sa.Column("parent_snapshot", sa.Integer(), nullable=True),
+        sa.Column(
+            "revision",
+            sa.Integer(),
+            nullable=False,
+            comment="Goes up by one with every commit that changes the run; scans compare and swap it.",
+        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("revision >= 0", name=op.f("ck_cas_runs_revision")),
+        sa.ForeignKeyConstraint(
+            ["parent_run_id"],
+            ["cas_runs.id"],
+            name=op.f("fk_cas_runs_parent_run_id"),
+            ondelete="SET NULL",
+        ),
+        sa.ForeignKeyConstraint(
+            ["session_id"],
+            ["cas_sessions.id"],
+            name=op.f("fk_cas_runs_session_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_runs")),
+        sa.UniqueConstraint("session_id", "name", name=op.f("uq_cas_runs_session_id_name")),
+    )
+    op.create_index(op.f("ix_cas_runs_parent_run_id"), "cas_runs", ["parent_run_id"], unique=False)
+    op.create_table(
+        "cas_blob_chunks",
+        sa.Column("blob", sa.LargeBinary(32), nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("chunk", sa.LargeBinary(32), nullable=False),
+        sa.CheckConstraint("position >= 0", name=op.f("ck_cas_blob_chunks_position")),
+        sa.ForeignKeyConstraint(
+            ["blob"], ["cas_blobs.digest"], name=op.f("fk_cas_blob_chunks_blob"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["chunk"], ["cas_blobs.digest"], name=op.f("fk_cas_blob_chunks_chunk")
+        ),
+        sa.PrimaryKeyConstraint("blob", "position", name=op.f("pk_cas_blob_chunks")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_cas_blob_chunks_chunk"), "cas_blob_chunks", ["chunk"], unique=False)
+    op.create_table(
+        "cas_files",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("run_id", BIG_ID, nullable=False),
+        sa.Column("path", PATH, nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "mode", sa.Integer(), nullable=False, comment="st_mode: type and permission bits."
+        ),
+        sa.Column("mtime_ns", sa.BigInteger(), nullable=False),
+        sa.Column("file_type", sa.String(length=32), nullable=False),
+        sa.Column("priority", sa.String(length=16), nullable=False),
+        sa.Column("is_final_output", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("first_snapshot", sa.Integer(), nullable=False),
+        sa.Column("end_snapshot", sa.Integer(), nullable=True, comment="Null while current."),
+        sa.Column(
+            "appeared_in",
+            sa.Integer(),
+            nullable=False,
+            comment="Snapshot of the path's first version.",
+        ),
+        sa.Column("meta", sa.JSON(), nullable=True),
+        sa.Column(
+            "signature",
+            sa.LargeBinary(length=40),
+            nullable=True,
+            comment="Packed stat signature; null if the content must be hashed again.",
+        ),
+        sa.Column(
+            "seen_on_disk",
+            sa.Boolean(),
+            nullable=False,
+            comment="A scan has seen it in a work directory; only then does absence mean removal.",
+        ),
+        sa.Column("workflow_phase", sa.String(length=255), nullable=True),
+        sa.Column("generating_agent", sa.String(length=255), nullable=True),
+        sa.Column("generating_code_hash", sa.String(length=255), nullable=True),
+        sa.Column("node_id", sa.String(length=255), nullable=True),
+        sa.Column("step_id", sa.String(length=255), nullable=True),
+        sa.Column("event_id", sa.String(length=255), nullable=True),
+        sa.CheckConstraint(
+            "priority IN ('primary', 'secondary', 'internal')", name=op.f("ck_cas_files_priority")
+        ),
+        sa.CheckConstraint("end_snapshot > first_snapshot", name=op.f("ck_cas_files_snapshots")),
+        sa.CheckConstraint("size >= 0", name=op.f("ck_cas_files_size")),
+        sa.CheckConstraint("version >= 1", name=op.f("ck_cas_files_version")),
+        sa.ForeignKeyConstraint(["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_files_digest")),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_files_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_files")),
+        sa.UniqueConstraint(
+            "run_id", "path", "version", name=op.f("uq_cas_files_run_id_path_version")
+        ),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_cas_files_digest"), "cas_files", ["digest"], unique=False)
+    op.create_index(
+        "uq_cas_files_current",
+        "cas_files",
+        ["run_id", "path"],
+        unique=True,
+        sqlite_where=sa.text("end_snapshot IS NULL"),
+        postgresql_where=sa.text("end_snapshot IS NULL"),
+    )
+    op.create_table(
+        "cas_snapshots",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("run_id", BIG_ID, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("scope", sa.JSON(), nullable=True),
+        sa.Column("unchanged", sa.Integer(), nullable=False),
+        sa.Column(
+            "skipped",
+            sa.JSON(),
+            nullable=True,
+            comment="List of [path, reason]; null if nothing was skipped.",
+        ),
+        sa.Column("bytes_read", sa.BigInteger(), nullable=False),
+        sa.Column("bytes_stored", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("workflow_phase", sa.String(length=255), nullable=True),
+        sa.Column("generating_agent", sa.String(length=255), nullable=True),
+        sa.Column("generating_code_hash", sa.String(length=255), nullable=True),
+        sa.Column("node_id", sa.String(length=255), nullable=True),
+        sa.Column("step_id", sa.String(length=255), nullable=True),
+        sa.Column("event_id", sa.String(length=255), nullable=True),
+        sa.CheckConstraint("number >= 1", name=op.f("ck_cas_snapshots_number")),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_snapshots_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_snapshots")),
+        sa.UniqueConstraint("run_id", "number", name=op.f("uq_cas_snapshots_run_id_number")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("cas_snapshots")
+    op.drop_table("cas_files")
+    op.drop_table("cas_blob_chunks")
+    op.drop_table("cas_runs")
+    op.drop_table("cas_blobs")
+    op.drop_table("cas_store")
+    op.drop_table("cas_sessions")
+    op.drop_table("cas_packs")
