@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from cas.catalog import ChunkedBlob, Location, WrittenBatch
-from cas.codec import Codec, encode
+from cas.codec import Codec, encode_all
 from cas.digest import Buffer, Digest, Hasher
 from cas.pack import PackWriter, SealedPack, pack_object_name
 
@@ -161,7 +161,11 @@ class BatchWriter:
 
 
 def _encode_group(group: dict[Digest, Buffer]) -> _Encoded:
-    return [(digest, *encode(data), len(data)) for digest, data in group.items()]
+    encoded = encode_all(list(group.values()))
+    return [
+        (digest, codec, stored, len(data))
+        for (digest, data), (codec, stored) in zip(group.items(), encoded, strict=True)
+    ]
 
 
 class _Packer:

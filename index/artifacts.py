@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from cas.backend import Backend
-    from index.records import StoreStats
+    from index.records import RunSummary, StoreStats
 
 __all__ = ["ArtifactStore"]
 
@@ -53,6 +53,8 @@ class ArtifactStore:
     ) -> None:
         """Bind an index and a backend to each other; `open` is the usual way."""
         settings = open_settings(backend, create=create)
+        if not create and database.file and not Path(database.file).exists():
+            raise StoreNotFoundError(database.url)
         if create and schema.current(database) is None:
             schema.upgrade(database)
         schema.check(database)
@@ -136,6 +138,11 @@ class ArtifactStore:
             self._tracking,
             self._states,
         )
+
+    def runs(self) -> list[RunSummary]:
+        """Return the runs of all sessions, oldest first."""
+        with self._database.reading() as connection:
+            return runs.list_runs(connection)
 
     def stats(self) -> StoreStats:
         """Return the store in numbers."""

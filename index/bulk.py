@@ -11,15 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, text
-from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Table
+    from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Connection
 
-__all__ = ["allocate_ids", "batches", "insert_rows"]
+__all__ = ["allocate_ids", "batches", "dialect_insert", "insert_rows"]
 
 BATCH_SIZE = 1_000
 """Values in one IN list: far below SQLite's 32,766 variables and PostgreSQL's 65,535."""
@@ -29,6 +29,17 @@ def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Cut `values` into pieces that fit one IN list."""
     for start in range(0, len(values), BATCH_SIZE):
         yield values[start : start + BATCH_SIZE]
+
+
+def dialect_insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that knows the dialect's ON CONFLICT; the other dialect isn't imported."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+        return postgresql_insert(table)
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert(table)
 
 
 def insert_rows(
@@ -55,8 +66,9 @@ def insert_rows(
         return 0
     shared = shared or {}
     dialect = connection.dialect
-    insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).values({name: bindparam(name) for name in (*columns, *shared)})
+    statement = dialect_insert(connection, table).values(
+        {name: bindparam(name) for name in (*columns, *shared)}
+    )
     if ignore_conflicts:
         statement = statement.on_conflict_do_nothing()
     compiled = statement.compile(dialect=dialect)

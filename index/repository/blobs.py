@@ -61,12 +61,13 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
             .outerjoin(PackRow, PackRow.id == BlobRow.pack_id)
             .where(BlobRow.digest.in_(batch))
         )
-        for digest, size, pack, *place in rows:
-            if pack is None:
-                large[digest] = size
+        for row in rows:
+            if row.pack_offset is None:
+                large[row.digest] = row.size
             else:
-                offset, stored_size, codec = place
-                found[digest] = Location(pack, offset, stored_size, size, Codec(codec))
+                found[row.digest] = Location(
+                    row.name, row.pack_offset, row.stored_size, row.size, Codec(row.codec)
+                )
     found.update(_locate_large(connection, large))
     return found
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from index.bulk import dialect_insert
 from index.models import RunRow, SessionRow, SnapshotRow, StoreRow
 from index.provenance import Provenance
 from index.records import RunSummary, Skipped
@@ -190,5 +190,4 @@ def _insert_if_absent(
     connection: Connection, model: type[StoreRow | SessionRow | RunRow], values: dict[str, Any]
 ) -> None:
     table: Table = model.__table__  # type: ignore[assignment]  # declared as FromClause
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).values(values).on_conflict_do_nothing())
+    connection.execute(dialect_insert(connection, table).values(values).on_conflict_do_nothing())

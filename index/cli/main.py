@@ -1,0 +1,71 @@
+"""Entry point: runs a command and turns what goes wrong into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from cas.errors import (
+    BackendError,
+    BlobNotFoundError,
+    CasError,
+    CorruptPackError,
+    DigestMismatchError,
+    InvalidDigestError,
+    ObjectNotFoundError,
+)
+from index.cli.commands import cas
+from index.cli.output import printable
+from index.errors import (
+    ArtifactIndexError,
+    DanglingFileError,
+    IndexUnavailableError,
+    InvalidNameError,
+    SchemaOutOfDateError,
+    UnsafePathError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["EXIT_CODES", "main"]
+
+_OK: Final = 0
+_ERROR: Final = 1
+_INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells report it."""
+
+EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
+    ((InvalidNameError, UnsafePathError, InvalidDigestError), 2),
+    ((DigestMismatchError, CorruptPackError, DanglingFileError), 3),
+    ((BlobNotFoundError, ObjectNotFoundError), 3),
+    (SchemaOutOfDateError, 6),
+    ((BackendError, IndexUnavailableError), 5),
+    (LookupError, 4),
+)
+"""Exit codes by error, the first that fits; any other error of ours is 1. In the README as well."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the `cas` command and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files
+    try:
+        cas.main(args=arguments, prog_name="cas", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was not recorded yet is as before", err=True)
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_OK)
+    except (CasError, ArtifactIndexError) as error:
+        click.echo(f"error: {printable(str(error))}", err=True)
+        sys.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), _ERROR))
+    sys.exit(_OK)

@@ -1,0 +1,135 @@
+"""Options that commands share, and the store that they lead to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+import click
+
+from index.artifacts import INDEX_NAME, ArtifactStore
+from index.cli.output import printable
+from index.database import Database, sqlite_url
+from index.errors import StoreNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from index.run import Run
+
+__all__ = [
+    "Place",
+    "at_option",
+    "filter_options",
+    "json_option",
+    "only_run",
+    "provenance_options",
+    "run_options",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+STORE_NAME: Final = ".cas"
+_SHOWN_RUNS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the store is, as told by options and environment."""
+
+    store: Path | None
+    index: str | None
+    blobs: str | None
+
+    def open(self, *, create: bool) -> ArtifactStore:
+        """Open the store; make it if `create` says so."""
+        if self.index is None and self.blobs is None:
+            return ArtifactStore.open(self._directory(), create=create)
+        if self.index is None or self.blobs is None:
+            raise click.UsageError("--index and --blobs go together; or give --store")
+        return ArtifactStore.open(index=self.index, blobs=self.blobs, create=create)
+
+    def open_database(self) -> Database:
+        """Open the index alone, whatever its schema."""
+        if self.index is not None:
+            return Database(self.index)
+        file = self._directory() / INDEX_NAME
+        if not file.exists():
+            raise StoreNotFoundError(str(self._directory()))
+        return Database(sqlite_url(file.absolute()))
+
+    def _directory(self) -> Path:
+        if self.store is not None:
+            return self.store
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / STORE_NAME / "cas.json").is_file():
+                return folder / STORE_NAME
+        return here / STORE_NAME
+
+
+def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:
+    """Return the run that was asked for, or the session's only one."""
+    session = store.session(session_id)
+    if run_id is not None:
+        return session.run(run_id)
+    names = [summary.run for summary in session.runs()]
+    if len(names) == 1:
+        return session.run(names[0])
+    shown = ", ".join(printable(name) for name in names[-_SHOWN_RUNS:])
+    raise click.UsageError(f"say which run with --run; the newest are: {shown}")
+
+
+def run_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--session`` and ``--run``."""
+    return _all(
+        click.option("--session", "session_id", default="default", show_default=True, metavar="ID"),
+        click.option("--run", "run_id", metavar="ID", help="Default: the session's only run."),
+    )(command)
+
+
+def json_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def at_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--at``."""
+    return click.option("--at", type=int, metavar="SNAPSHOT", help="As it was at a snapshot.")(
+        command
+    )
+
+
+def provenance_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add the options that say who made files."""
+    return _all(
+        click.option("--phase", metavar="NAME", help="Workflow phase."),
+        click.option("--agent", metavar="NAME", help="Generating agent."),
+        click.option("--node", "node_id", metavar="ID", help="DAG node."),
+        click.option("--step", "step_id", metavar="ID"),
+        click.option("--event", "event_id", metavar="ID"),
+        click.option("--code-hash", metavar="HASH", help="Hash of the generating code."),
+    )(command)
+
+
+def filter_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add the options that select files, besides `provenance_options`."""
+    return _all(
+        click.option("--type", "file_type", metavar="TYPE", help="plot, data, code, plan, …"),
+        click.option("--priority", type=click.Choice(["primary", "secondary", "internal"])),
+        click.option(
+            "--final/--not-final", "is_final_output", default=None, help="Final outputs or not."
+        ),
+        click.option("--prefix", metavar="TEXT", help="What the path begins with."),
+    )(command)
+
+
+def _all(*options: Callable[[Any], Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
