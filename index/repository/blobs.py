@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, or_, select, update
 
 from cas.catalog import ChunkedBlob, Location
 from cas.codec import Codec
+from index import tables
 from index.bulk import batches, insert_rows
-from index.models import BlobChunkRow, BlobRow, PackRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime, timedelta
 
-    from sqlalchemy import Table
     from sqlalchemy.engine import Connection
 
     from cas.catalog import Placement, WrittenBatch
@@ -32,15 +31,16 @@ __all__ = [
     "touch",
 ]
 
-_BLOBS: Final[Table] = BlobRow.__table__  # type: ignore[assignment]  # declared as FromClause
-_CHUNKS: Final[Table] = BlobChunkRow.__table__  # type: ignore[assignment]
-
 
 def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest]:
     """Return those of `digests` that have a row."""
     known: set[Digest] = set()
     for batch in batches(list(digests)):
-        known.update(connection.scalars(select(BlobRow.digest).where(BlobRow.digest.in_(batch))))
+        known.update(
+            connection.scalars(
+                select(tables.blobs.c.digest).where(tables.blobs.c.digest.in_(batch))
+            )
+        )
     return known
 
 
@@ -51,15 +51,15 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
     for batch in batches(list(digests)):
         rows = connection.execute(
             select(
-                BlobRow.digest,
-                BlobRow.size,
-                PackRow.name,
-                BlobRow.pack_offset,
-                BlobRow.stored_size,
-                BlobRow.codec,
+                tables.blobs.c.digest,
+                tables.blobs.c.size,
+                tables.packs.c.name,
+                tables.blobs.c.pack_offset,
+                tables.blobs.c.stored_size,
+                tables.blobs.c.codec,
             )
-            .outerjoin(PackRow, PackRow.id == BlobRow.pack_id)
-            .where(BlobRow.digest.in_(batch))
+            .outerjoin(tables.packs, tables.packs.c.id == tables.blobs.c.pack_id)
+            .where(tables.blobs.c.digest.in_(batch))
         )
         for row in rows:
             if row.pack_offset is None:
@@ -76,9 +76,9 @@ def _locate_large(connection: Connection, sizes: dict[Digest, int]) -> dict[Dige
     chunks: defaultdict[Digest, list[Digest]] = defaultdict(list)
     for batch in batches(list(sizes)):
         rows = connection.execute(
-            select(BlobChunkRow.blob, BlobChunkRow.chunk)
-            .where(BlobChunkRow.blob.in_(batch))
-            .order_by(BlobChunkRow.blob, BlobChunkRow.position)
+            select(tables.blob_chunks.c.blob, tables.blob_chunks.c.chunk)
+            .where(tables.blob_chunks.c.blob.in_(batch))
+            .order_by(tables.blob_chunks.c.blob, tables.blob_chunks.c.position)
         )
         for blob, chunk in rows:
             chunks[blob].append(chunk)
@@ -88,7 +88,7 @@ def _locate_large(connection: Connection, sizes: dict[Digest, int]) -> dict[Dige
 def insert_pending_pack(connection: Connection, pack: SealedPack, now: datetime) -> None:
     """Note a pack that is about to be published."""
     connection.execute(
-        insert(PackRow).values(name=pack.name, size=pack.size, state="pending", created_at=now)
+        insert(tables.packs).values(name=pack.name, size=pack.size, state="pending", created_at=now)
     )
 
 
@@ -99,13 +99,15 @@ def make_packs_live(
     ids: dict[Digest, int] = {}
     for batch in batches([pack.name for pack in packs]):
         changed = connection.execute(
-            update(PackRow)
-            .where(PackRow.name.in_(batch), PackRow.state == "pending")
+            update(tables.packs)
+            .where(tables.packs.c.name.in_(batch), tables.packs.c.state == "pending")
             .values(state="live")
         )
         if changed.rowcount != len(batch):
             return None
-        rows = connection.execute(select(PackRow.name, PackRow.id).where(PackRow.name.in_(batch)))
+        rows = connection.execute(
+            select(tables.packs.c.name, tables.packs.c.id).where(tables.packs.c.name.in_(batch))
+        )
         ids.update((name, pack_id) for name, pack_id in rows)
     return ids
 
@@ -128,7 +130,7 @@ def insert_blobs(
     columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
     inserted = insert_rows(
         connection,
-        _BLOBS,
+        tables.blobs,
         columns,
         single + large,
         shared={"created_at": now},
@@ -136,7 +138,7 @@ def insert_blobs(
     )
     insert_rows(
         connection,
-        _CHUNKS,
+        tables.blob_chunks,
         ("blob", "position", "chunk"),
         [
             (blob.digest, position, chunk)
@@ -157,13 +159,14 @@ def touch(
     """
     for batch in batches(sorted(digests)):
         connection.execute(
-            update(BlobRow)
+            update(tables.blobs)
             .where(
-                BlobRow.digest.in_(batch),
+                tables.blobs.c.digest.in_(batch),
                 or_(
-                    BlobRow.condemned_at.is_not(None),
-                    BlobRow.touched_at < now - freshness,
-                    BlobRow.touched_at.is_(None) & (BlobRow.created_at < now - freshness),
+                    tables.blobs.c.condemned_at.is_not(None),
+                    tables.blobs.c.touched_at < now - freshness,
+                    tables.blobs.c.touched_at.is_(None)
+                    & (tables.blobs.c.created_at < now - freshness),
                 ),
             )
             .values(condemned_at=None, touched_at=now)

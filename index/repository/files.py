@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import String, and_, bindparam, func, or_, select, update
 
+from index import tables
 from index.bulk import allocate_ids, batches, insert_rows
 from index.columns import SIGNATURE_STRUCT, decode_path, encode_path, pack_signature
-from index.models import FileRow
 from index.records import FileVersion
 from index.state import KnownFile
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
     from index.provenance import Provenance
@@ -38,7 +38,6 @@ __all__ = [
     "visible_at",
 ]
 
-_FILES: Final[Table] = FileRow.__table__  # type: ignore[assignment]  # declared as FromClause
 
 _PROVENANCE_COLUMNS: Final = {
     "phase": "workflow_phase",
@@ -50,7 +49,7 @@ _PROVENANCE_COLUMNS: Final = {
 }
 
 _VERSION_COLUMNS: Final = tuple(
-    _FILES.c[name]
+    tables.files.c[name]
     for name in (
         "path",
         "version",
@@ -93,22 +92,22 @@ _INSERTED: Final = (
 def load_current(connection: Connection, run_id: int) -> list[KnownFile]:
     """Return the current version of every path of a run."""
     statement = select(
-        FileRow.signature,
-        FileRow.id,
-        FileRow.path,
-        FileRow.version,
-        FileRow.digest,
-        FileRow.mode,
-        FileRow.mtime_ns,
-        FileRow.appeared_in,
-        FileRow.seen_on_disk,
-        FileRow.node_id,
-        FileRow.workflow_phase,
-        FileRow.generating_agent,
-        FileRow.step_id,
-        FileRow.event_id,
-        FileRow.generating_code_hash,
-    ).where(FileRow.run_id == bindparam("run_id"), FileRow.end_snapshot.is_(None))
+        tables.files.c.signature,
+        tables.files.c.id,
+        tables.files.c.path,
+        tables.files.c.version,
+        tables.files.c.digest,
+        tables.files.c.mode,
+        tables.files.c.mtime_ns,
+        tables.files.c.appeared_in,
+        tables.files.c.seen_on_disk,
+        tables.files.c.node_id,
+        tables.files.c.workflow_phase,
+        tables.files.c.generating_agent,
+        tables.files.c.step_id,
+        tables.files.c.event_id,
+        tables.files.c.generating_code_hash,
+    ).where(tables.files.c.run_id == bindparam("run_id"), tables.files.c.end_snapshot.is_(None))
     compiled = statement.compile(dialect=connection.dialect)
     parameters: Any = {"run_id": run_id}
     if compiled.positional:
@@ -129,9 +128,13 @@ def load_histories(
     histories: dict[str, tuple[int, int]] = {}
     for batch in batches(paths):
         rows = connection.execute(
-            select(FileRow.path, func.max(FileRow.version), func.min(FileRow.appeared_in))
-            .where(FileRow.run_id == run_id, FileRow.path.in_(batch))
-            .group_by(FileRow.path)
+            select(
+                tables.files.c.path,
+                func.max(tables.files.c.version),
+                func.min(tables.files.c.appeared_in),
+            )
+            .where(tables.files.c.run_id == run_id, tables.files.c.path.in_(batch))
+            .group_by(tables.files.c.path)
         )
         histories.update((path, (version, appeared)) for path, version, appeared in rows)
     return histories
@@ -141,7 +144,7 @@ def end_versions(connection: Connection, ids: Sequence[int], snapshot: int) -> N
     """End current versions at a snapshot."""
     for batch in batches(ids):
         connection.execute(
-            update(FileRow).where(FileRow.id.in_(batch)).values(end_snapshot=snapshot)
+            update(tables.files).where(tables.files.c.id.in_(batch)).values(end_snapshot=snapshot)
         )
 
 
@@ -163,7 +166,7 @@ def insert_versions(
     rows
         Path, version number, what was observed, file type, priority, first snapshot of the path.
     """
-    ids = allocate_ids(connection, _FILES, len(rows))
+    ids = allocate_ids(connection, tables.files, len(rows))
     values = [
         (
             file_id,
@@ -185,7 +188,7 @@ def insert_versions(
     ]
     insert_rows(
         connection,
-        _FILES,
+        tables.files,
         _INSERTED,
         values,
         shared={
@@ -205,8 +208,8 @@ def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]])
     if not found:
         return
     connection.execute(
-        update(FileRow.__table__)  # type: ignore[arg-type]  # declared as FromClause
-        .where(_FILES.c.id == bindparam("known_id"), _FILES.c.end_snapshot.is_(None))
+        update(tables.files)
+        .where(tables.files.c.id == bindparam("known_id"), tables.files.c.end_snapshot.is_(None))
         .values(
             mode=bindparam("new_mode"),
             mtime_ns=bindparam("new_mtime"),
@@ -231,36 +234,38 @@ def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]])
 def fill_provenance(connection: Connection, ids: Sequence[int], provenance: Provenance) -> None:
     """Supply what is missing of the provenance of versions; change nothing that is there."""
     told = {
-        column: func.coalesce(_FILES.c[column], getattr(provenance, name))
+        column: func.coalesce(tables.files.c[column], getattr(provenance, name))
         for name, column in _PROVENANCE_COLUMNS.items()
         if getattr(provenance, name) is not None
     }
     for batch in batches(ids):
-        connection.execute(update(_FILES).where(_FILES.c.id.in_(batch)).values(told))
+        connection.execute(update(tables.files).where(tables.files.c.id.in_(batch)).values(told))
 
 
 def annotate(connection: Connection, file_id: int, values: Mapping[str, Any]) -> None:
     """Set what the caller says of a version besides its content and provenance."""
-    connection.execute(update(_FILES).where(_FILES.c.id == file_id).values(dict(values)))
+    connection.execute(
+        update(tables.files).where(tables.files.c.id == file_id).values(dict(values))
+    )
 
 
 def has_path(path: str) -> ColumnElement[bool]:
     """Return the condition that a version is of this path."""
-    return FileRow.path == path
+    return tables.files.c.path == path
 
 
 def has_version(number: int) -> ColumnElement[bool]:
     """Return the condition that a version has this number."""
-    return FileRow.version == number
+    return tables.files.c.version == number
 
 
 def visible_at(snapshot: int | None) -> ColumnElement[bool]:
     """Return the condition that a version is what its path held at a snapshot; None is now."""
     if snapshot is None:
-        return FileRow.end_snapshot.is_(None)
+        return tables.files.c.end_snapshot.is_(None)
     return and_(
-        FileRow.first_snapshot <= snapshot,
-        or_(FileRow.end_snapshot.is_(None), FileRow.end_snapshot > snapshot),
+        tables.files.c.first_snapshot <= snapshot,
+        or_(tables.files.c.end_snapshot.is_(None), tables.files.c.end_snapshot > snapshot),
     )
 
 
@@ -273,9 +278,9 @@ def list_versions(
 ) -> list[FileVersion]:
     """Return file versions of a run, paths by first appearance, then versions in order."""
     rows = connection.execute(
-        select(_FILES.c.id, *_VERSION_COLUMNS)
-        .where(_FILES.c.run_id == run_id, *conditions)
-        .order_by(_FILES.c.appeared_in, _FILES.c.path, _FILES.c.version)
+        select(tables.files.c.id, *_VERSION_COLUMNS)
+        .where(tables.files.c.run_id == run_id, *conditions)
+        .order_by(tables.files.c.appeared_in, tables.files.c.path, tables.files.c.version)
     )
     return [FileVersion(row[0], session, run, *row[1:]) for row in rows]
 
@@ -287,7 +292,7 @@ def list_by_id(
     found: list[FileVersion] = []
     for batch in batches(ids):
         rows = connection.execute(
-            select(_FILES.c.id, *_VERSION_COLUMNS).where(_FILES.c.id.in_(batch))
+            select(tables.files.c.id, *_VERSION_COLUMNS).where(tables.files.c.id.in_(batch))
         )
         found.extend(FileVersion(row[0], session, run, *row[1:]) for row in rows)
     return sorted(found, key=lambda version: version.path)
@@ -304,14 +309,14 @@ def conditions_for(
     """Yield the conditions of a listing; what is None does not select."""
     for name, column in _PROVENANCE_COLUMNS.items():
         if (value := getattr(provenance, name)) is not None:
-            yield _FILES.c[column] == value
+            yield tables.files.c[column] == value
     if file_type is not None:
-        yield _FILES.c.file_type == file_type
+        yield tables.files.c.file_type == file_type
     if priority is not None:
-        yield _FILES.c.priority == priority
+        yield tables.files.c.priority == priority
     if is_final_output is not None:
-        yield _FILES.c.is_final_output.is_(is_final_output)
+        yield tables.files.c.is_final_output.is_(is_final_output)
     if prefix:
         # Compared by length rather than LIKE, for which % and _ are wildcards and case is nothing.
         stored = encode_path(prefix)
-        yield func.substr(_FILES.c.path, 1, len(stored), type_=String) == stored
+        yield func.substr(tables.files.c.path, 1, len(stored), type_=String) == stored

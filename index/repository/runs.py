@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, insert, select, update
 
+from index import tables
 from index.bulk import dialect_insert
-from index.models import RunRow, SessionRow, SnapshotRow, StoreRow
 from index.provenance import Provenance
 from index.records import RunSummary, Skipped
 
@@ -56,51 +56,54 @@ class SnapshotHead(NamedTuple):
 
 def get_store_id(connection: Connection) -> str | None:
     """Return which storage the index belongs to; None as long as it belongs to none."""
-    return connection.scalar(select(StoreRow.store_id))
+    return connection.scalar(select(tables.store.c.store_id))
 
 
 def insert_store_id(connection: Connection, store_id: str, now: datetime) -> None:
     """Bind the index to storage, unless it is bound already."""
     values = {"id": 1, "store_id": store_id, "created_at": now}
-    _insert_if_absent(connection, StoreRow, values)
+    _insert_if_absent(connection, tables.store, values)
 
 
 def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
     """Return a run by its caller's ids."""
     newest = (
-        select(func.coalesce(func.max(SnapshotRow.number), 0))
-        .where(SnapshotRow.run_id == RunRow.id)
+        select(func.coalesce(func.max(tables.snapshots.c.number), 0))
+        .where(tables.snapshots.c.run_id == tables.runs.c.id)
         .scalar_subquery()
     )
     found = connection.execute(
-        select(RunRow.id, RunRow.revision, newest)
-        .join(SessionRow, SessionRow.id == RunRow.session_id)
-        .where(SessionRow.name == session, RunRow.name == run)
+        select(tables.runs.c.id, tables.runs.c.revision, newest)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .where(tables.sessions.c.name == session, tables.runs.c.name == run)
     ).first()
     return None if found is None else FoundRun(*found)
 
 
 def ensure_run(connection: Connection, session: str, run: str, now: datetime) -> int:
     """Return the id of a run, made with its session if it wasn't there."""
-    _insert_if_absent(connection, SessionRow, {"name": session, "created_at": now})
-    session_id = connection.scalar(select(SessionRow.id).where(SessionRow.name == session))
+    _insert_if_absent(connection, tables.sessions, {"name": session, "created_at": now})
+    session_id = connection.scalar(
+        select(tables.sessions.c.id).where(tables.sessions.c.name == session)
+    )
     _insert_if_absent(
         connection,
-        RunRow,
+        tables.runs,
         {"session_id": session_id, "name": run, "revision": 0, "created_at": now},
     )
-    run_id = connection.scalar(
-        select(RunRow.id).where(RunRow.session_id == session_id, RunRow.name == run)
+    found = connection.scalars(
+        select(tables.runs.c.id).where(
+            tables.runs.c.session_id == session_id, tables.runs.c.name == run
+        )
     )
-    assert run_id is not None  # noqa: S101 - inserted above in this transaction
-    return run_id
+    return int(found.one())
 
 
 def advance_revision(connection: Connection, run_id: int, revision: int) -> bool:
     """Claim the next revision; false if another commit was first. Locks the run's row."""
     claimed = connection.execute(
-        update(RunRow)
-        .where(RunRow.id == run_id, RunRow.revision == revision)
+        update(tables.runs)
+        .where(tables.runs.c.id == run_id, tables.runs.c.revision == revision)
         .values(revision=revision + 1)
     )
     return claimed.rowcount == 1
@@ -112,7 +115,7 @@ def insert_snapshot(
     """Record one scan."""
     provenance = head.provenance
     connection.execute(
-        insert(SnapshotRow).values(
+        insert(tables.snapshots).values(
             run_id=run_id,
             number=head.number,
             workflow_phase=provenance.phase,
@@ -134,9 +137,9 @@ def insert_snapshot(
 def list_snapshots(connection: Connection, run_id: int) -> list[SnapshotHead]:
     """Return a run's snapshots, oldest first."""
     rows = connection.execute(
-        select(SnapshotRow.__table__)
-        .where(SnapshotRow.run_id == run_id)
-        .order_by(SnapshotRow.number)
+        select(tables.snapshots)
+        .where(tables.snapshots.c.run_id == run_id)
+        .order_by(tables.snapshots.c.number)
     )
     return [_head(row) for row in rows]
 
@@ -145,25 +148,27 @@ def list_runs(connection: Connection, session: str | None = None) -> list[RunSum
     """Return the runs of a session, or of all, oldest first."""
     statement = (
         select(
-            SessionRow.name,
-            RunRow.name,
-            func.coalesce(func.max(SnapshotRow.number), 0),
-            RunRow.created_at,
+            tables.sessions.c.name,
+            tables.runs.c.name,
+            func.coalesce(func.max(tables.snapshots.c.number), 0),
+            tables.runs.c.created_at,
         )
-        .select_from(RunRow)
-        .join(SessionRow, SessionRow.id == RunRow.session_id)
-        .outerjoin(SnapshotRow, SnapshotRow.run_id == RunRow.id)
-        .group_by(SessionRow.name, RunRow.name, RunRow.created_at, RunRow.id)
-        .order_by(RunRow.id)
+        .select_from(tables.runs)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .outerjoin(tables.snapshots, tables.snapshots.c.run_id == tables.runs.c.id)
+        .group_by(
+            tables.sessions.c.name, tables.runs.c.name, tables.runs.c.created_at, tables.runs.c.id
+        )
+        .order_by(tables.runs.c.id)
     )
     if session is not None:
-        statement = statement.where(SessionRow.name == session)
+        statement = statement.where(tables.sessions.c.name == session)
     return [RunSummary(*row) for row in connection.execute(statement)]
 
 
 def session_exists(connection: Connection, session: str) -> bool:
     """Whether anything was ever written in a session."""
-    found = connection.scalar(select(SessionRow.id).where(SessionRow.name == session))
+    found = connection.scalar(select(tables.sessions.c.id).where(tables.sessions.c.name == session))
     return found is not None
 
 
@@ -186,8 +191,5 @@ def _head(row: Row[Any]) -> SnapshotHead:
     )
 
 
-def _insert_if_absent(
-    connection: Connection, model: type[StoreRow | SessionRow | RunRow], values: dict[str, Any]
-) -> None:
-    table: Table = model.__table__  # type: ignore[assignment]  # declared as FromClause
+def _insert_if_absent(connection: Connection, table: Table, values: dict[str, Any]) -> None:
     connection.execute(dialect_insert(connection, table).values(values).on_conflict_do_nothing())

@@ -6,38 +6,40 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from index.models import BlobRow, FileRow, PackRow, RunRow, SessionRow, SnapshotRow
+from index import tables
 from index.records import RunStats, StoreStats
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import Column, ColumnElement, Table
     from sqlalchemy.engine import Connection
-    from sqlalchemy.orm import InstrumentedAttribute
 
 __all__ = ["run_stats", "store_stats"]
 
 
 def run_stats(connection: Connection, run_id: int, session: str, run: str) -> RunStats:
     """Return a run in numbers."""
-    current = FileRow.end_snapshot.is_(None)
+    current = tables.files.c.end_snapshot.is_(None)
     versions, version_bytes, files, size = connection.execute(
         select(
             func.count(),
-            func.coalesce(func.sum(FileRow.size), 0),
+            func.coalesce(func.sum(tables.files.c.size), 0),
             func.count().filter(current),
-            func.coalesce(func.sum(FileRow.size).filter(current), 0),
-        ).where(FileRow.run_id == run_id)
+            func.coalesce(func.sum(tables.files.c.size).filter(current), 0),
+        ).where(tables.files.c.run_id == run_id)
     ).one()
     distinct = (
-        select(FileRow.digest, FileRow.size).where(FileRow.run_id == run_id).distinct().subquery()
+        select(tables.files.c.digest, tables.files.c.size)
+        .where(tables.files.c.run_id == run_id)
+        .distinct()
+        .subquery()
     )
 
-    def count_by(column: InstrumentedAttribute[Any]) -> dict[Any, int]:
+    def count_by(column: Column[Any]) -> dict[Any, int]:
         rows = connection.execute(
             select(column, func.count())
-            .where(FileRow.run_id == run_id, current)
+            .where(tables.files.c.run_id == run_id, current)
             .group_by(column)
             .order_by(func.count().desc(), column)
         )
@@ -46,7 +48,8 @@ def run_stats(connection: Connection, run_id: int, session: str, run: str) -> Ru
     return RunStats(
         session=session,
         run=run,
-        snapshots=connection.scalar(select(func.count()).where(SnapshotRow.run_id == run_id)) or 0,
+        snapshots=connection.scalar(select(func.count()).where(tables.snapshots.c.run_id == run_id))
+        or 0,
         files=files,
         bytes=int(size),
         versions=versions,
@@ -54,9 +57,9 @@ def run_stats(connection: Connection, run_id: int, session: str, run: str) -> Ru
         distinct_bytes=int(
             connection.scalar(select(func.coalesce(func.sum(distinct.c.size), 0))) or 0
         ),
-        files_by_type=count_by(FileRow.file_type),
-        files_by_agent=count_by(FileRow.generating_agent),
-        files_by_phase=count_by(FileRow.workflow_phase),
+        files_by_type=count_by(tables.files.c.file_type),
+        files_by_agent=count_by(tables.files.c.generating_agent),
+        files_by_phase=count_by(tables.files.c.workflow_phase),
     )
 
 
@@ -65,25 +68,25 @@ def store_stats(
 ) -> StoreStats:
     """Return a store in numbers."""
 
-    def count(model: type[Any]) -> int:
-        return connection.scalar(select(func.count()).select_from(model)) or 0
+    def count(table: Table) -> int:
+        return connection.scalar(select(func.count()).select_from(table)) or 0
 
-    def total(column: InstrumentedAttribute[Any], *conditions: ColumnElement[bool]) -> int:
+    def total(column: Column[Any], *conditions: ColumnElement[bool]) -> int:
         statement = select(func.coalesce(func.sum(column), 0)).where(*conditions)
         return int(connection.scalar(statement) or 0)
 
-    live = PackRow.state == "live"
+    live = tables.packs.c.state == "live"
     return StoreStats(
         store_id=store_id,
         index=index_url,
         blobs_at=blobs_url,
-        sessions=count(SessionRow),
-        runs=count(RunRow),
-        versions=count(FileRow),
-        version_bytes=total(FileRow.size),
-        blobs=count(BlobRow),
+        sessions=count(tables.sessions),
+        runs=count(tables.runs),
+        versions=count(tables.files),
+        version_bytes=total(tables.files.c.size),
+        blobs=count(tables.blobs),
         # A large blob's bytes are counted where they are, at its chunks.
-        distinct_bytes=total(BlobRow.size, BlobRow.pack_id.is_not(None)),
-        packs=connection.scalar(select(func.count()).select_from(PackRow).where(live)) or 0,
-        stored_bytes=total(PackRow.size, live),
+        distinct_bytes=total(tables.blobs.c.size, tables.blobs.c.pack_id.is_not(None)),
+        packs=connection.scalar(select(func.count()).select_from(tables.packs).where(live)) or 0,
+        stored_bytes=total(tables.packs.c.size, live),
     )
