@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +16,10 @@ from index.errors import (
     UnknownRunError,
     UnknownSnapshotError,
 )
+from index.history import assemble
 from index.names import check_path
 from index.provenance import Provenance, current_provenance
-from index.records import LazyVersions, Snapshot
+from index.records import Snapshot
 from index.repository import files, runs, stats
 from index.restore import restore
 from index.tracking import PutRequest, TrackRequest
@@ -280,13 +280,7 @@ class Run:
         with self._reading() as (connection, found):
             heads = runs.list_snapshots(connection, found.id)
             versions = self._versions(connection, found)
-        begun: defaultdict[int, list[FileVersion]] = defaultdict(list)
-        ended: defaultdict[int, dict[str, FileVersion]] = defaultdict(dict)
-        for version in sorted(versions, key=lambda version: version.path):
-            begun[version.first_snapshot].append(version)
-            if version.end_snapshot is not None:
-                ended[version.end_snapshot][version.path] = version
-        return tuple(_with_changes(head, begun[head.number], ended[head.number]) for head in heads)
+        return assemble(heads, versions)
 
     def open(
         self,
@@ -400,22 +394,6 @@ class Run:
         return tuple(
             files.list_versions(connection, found.id, self.key.session, self.id, *conditions)
         )
-
-
-def _with_changes(
-    head: runs.SnapshotHead, begun: Sequence[FileVersion], ended: dict[str, FileVersion]
-) -> Snapshot:
-    paths = {version.path for version in begun}
-    added = [version for version in begun if version.path not in ended]
-    changed = [version for version in begun if version.path in ended]
-    removed = [version for path, version in ended.items() if path not in paths]
-    return Snapshot(
-        *head,
-        recorded=True,
-        lazy_added=LazyVersions.ready(added),
-        lazy_changed=LazyVersions.ready(changed),
-        lazy_removed=LazyVersions.ready(removed),
-    )
 
 
 @contextmanager

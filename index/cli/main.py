@@ -17,7 +17,7 @@ from cas.errors import (
     InvalidDigestError,
     ObjectNotFoundError,
 )
-from index.cli.commands import cas
+from index.cli.group import cas
 from index.cli.output import printable
 from index.errors import (
     ArtifactIndexError,

@@ -1,17 +1,15 @@
-"""The commands. Each parses, calls the library once, and prints."""
+"""The commands that read: ls, log, snapshots, cat, restore, stats."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from index import schema
 from index.cli.options import (
     Place,
     at_option,
@@ -33,151 +31,16 @@ from index.cli.output import (
 from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
-    from index.records import FileVersion, Snapshot
+    from index.records import FileVersion
     from index.run import Run
 
-__all__ = ["cas"]
+__all__ = ["cat", "log", "ls", "restore", "snapshots", "stats"]
 
 _DIGEST_SHOWN = 12
 """Characters of a digest in listings; ``--json`` and ``log`` have all."""
 
 
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="""\b
-Exit codes: 0 ok, 1 error, 2 usage, 3 integrity fault found, 4 not found,
-5 storage unavailable, 6 schema out of date.""",
-)
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path),
-    envvar="CAS_STORE",
-    metavar="DIR",
-    help="Directory of the store. Default: the nearest .cas upward, else ./.cas.",
-)
-@click.option("--index", envvar="CAS_INDEX", metavar="URL", help="Database of the index.")
-@click.option("--blobs", envvar="CAS_BLOBS", metavar="URL", help="Where the blobs are.")
-@click.version_option(package_name="runcas", prog_name="cas")
-@click.pass_context
-def cas(context: click.Context, store: Path | None, index: str | None, blobs: str | None) -> None:
-    """Keep every version of every file that a workflow run writes.
-
-    \b
-    cas track work/              record what a directory holds now
-    cas ls                       list what is recorded
-    cas restore elsewhere/       get it back
-    """  # noqa: D301 - click's own mark-up
-    if store is not None and (index is not None or blobs is not None):
-        raise click.UsageError("give --store, or --index and --blobs, not both")
-    context.obj = Place(store, index, blobs)
-
-
-@cas.command()
-@json_option
-@click.pass_obj
-def init(place: Place, *, as_json: bool) -> None:
-    """Create the store; harmless if it is there.
-
-    \b
-    cas init
-    cas --store /data/artifacts init
-    """  # noqa: D301
-    with place.open(create=True) as store:
-        stats = store.stats()
-    if as_json:
-        print_json({"store_id": stats.store_id, "index": stats.index, "blobs": stats.blobs_at})
-    else:
-        click.echo(f"store {stats.store_id} is ready at {printable(stats.blobs_at)}")
-
-
-@cas.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
-@click.option("--run", "run_id", metavar="ID", help="Default: the directory's name.")
-@provenance_options
-@click.option("--scope", multiple=True, metavar="DIR", help="Look only here; may be repeated.")
-@click.option("--ignore", multiple=True, metavar="PATTERN", help="As in .gitignore; repeatable.")
-@json_option
-@click.pass_obj
-def track(
-    place: Place,
-    /,
-    directory: Path,
-    *,
-    session_id: str,
-    run_id: str | None,
-    scope: tuple[str, ...],
-    ignore: tuple[str, ...],
-    as_json: bool,
-    **told: Any,
-) -> None:
-    """Record what a work directory holds now.
-
-    Hidden entries and __pycache__ are passed over, and so is the store itself.
-
-    \b
-    cas track work/
-    cas track work/ --run run-7 --phase control --agent engineer --node step_1
-    cas track work/ --scope data --scope plots --ignore '*.tmp'
-    """  # noqa: D301
-    begun = time.perf_counter()
-    with place.open(create=True) as store:
-        run = store.session(session_id).run(run_id or directory.absolute().resolve().name)
-        with progress_bar("tracking") as progress:
-            snapshot = run.track(
-                directory, scope=scope or None, ignore=ignore, progress=progress, **told
-            )
-    elapsed = time.perf_counter() - begun
-    if as_json:
-        head = {"session": session_id, "run": run.id}
-        print_json({**head, **snapshot_json(snapshot), "elapsed_s": round(elapsed, 6)})
-        return
-    _print_outcome(run, snapshot, elapsed)
-
-
-@cas.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--as", "path", metavar="PATH", help="Path in the run. Default: FILE as given.")
-@run_options
-@provenance_options
-@click.option("--type", "file_type", metavar="TYPE", help="Default: judged by the path.")
-@click.option("--final", "is_final_output", is_flag=True, default=None, help="A final output.")
-@json_option
-@click.pass_obj
-def put(
-    place: Place,
-    /,
-    file: Path,
-    *,
-    path: str | None,
-    session_id: str,
-    run_id: str | None,
-    as_json: bool,
-    **told: Any,
-) -> None:
-    """Record a single file, from anywhere; - reads standard input.
-
-    \b
-    cas put report.pdf --run run-7 --final
-    cas put /tmp/out.csv --as data/out.csv --run run-7 --agent engineer
-    """  # noqa: D301
-    from_stdin = str(file) == "-"
-    if from_stdin and path is None:
-        raise click.UsageError("standard input needs a path in the run: --as PATH")
-    content: BinaryIO | Path = sys.stdin.buffer if from_stdin else file
-    name = path or (file.name if file.is_absolute() or ".." in file.parts else str(file))
-    with place.open(create=True) as store:
-        run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
-        version = run.put(name, content, **told)
-    if as_json:
-        print_json(version_json(version))
-    else:
-        click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
-
-
-@cas.command("ls")
+@click.command("ls")
 @run_options
 @provenance_options
 @filter_options
@@ -215,7 +78,7 @@ def ls(
     )
 
 
-@cas.command("log")
+@click.command("log")
 @click.argument("path")
 @run_options
 @json_option
@@ -249,7 +112,7 @@ def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json
     )
 
 
-@cas.command()
+@click.command()
 @run_options
 @json_option
 @click.pass_obj
@@ -281,7 +144,7 @@ def snapshots(place: Place, *, session_id: str, run_id: str | None, as_json: boo
     )
 
 
-@cas.command("cat")
+@click.command("cat")
 @click.argument("path", metavar="PATH[@VERSION]")
 @run_options
 @at_option
@@ -301,7 +164,7 @@ def cat(place: Place, path: str, *, session_id: str, run_id: str | None, at: int
         sys.stdout.buffer.flush()
 
 
-@cas.command("restore")
+@click.command("restore")
 @click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 @run_options
@@ -339,7 +202,7 @@ def restore(
     )
 
 
-@cas.command("stats")
+@click.command("stats")
 @click.option("--session", "session_id", metavar="ID", help="Only this session's runs.")
 @click.option("--run", "run_id", metavar="ID", help="One run in detail.")
 @json_option
@@ -372,58 +235,6 @@ def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: 
                 for s in listed
             ]
         )
-
-
-@cas.group("db")
-def db() -> None:
-    """Look after the index's schema."""
-
-
-@db.command("upgrade")
-@click.pass_obj
-def db_upgrade(place: Place) -> None:
-    """Bring the schema to what this release works with, in one transaction."""
-    database = place.open_database()
-    schema.upgrade(database)
-    click.echo(f"the index {database.url} has schema {schema.HEAD}")
-    database.close()
-
-
-@db.command("current")
-@json_option
-@click.pass_obj
-def db_current(place: Place, *, as_json: bool) -> None:
-    """Show the schema that the index has, and the one that this release works with."""
-    database = place.open_database()
-    current = schema.current(database)
-    database.close()
-    if as_json:
-        print_json({"current": current, "head": schema.HEAD})
-    else:
-        click.echo(f"{current or 'none'} (this release works with {schema.HEAD})")
-
-
-@db.command("check")
-@click.pass_obj
-def db_check(place: Place) -> None:
-    """Fail with exit code 6 and the command to run unless the schema is the right one."""
-    database = place.open_database()
-    schema.check(database)
-    click.echo(f"the index {database.url} has schema {schema.HEAD}, as it should")
-    database.close()
-
-
-def _print_outcome(run: Run, snapshot: Snapshot, elapsed: float) -> None:
-    for skipped in snapshot.skipped:
-        click.echo(f"skipped {printable(skipped.path)}: {printable(skipped.reason)}", err=True)
-    state = f"snapshot {snapshot.number}" if snapshot.recorded else "nothing new"
-    click.echo(
-        f"{printable(run.id)}: {state}, {len(snapshot.added)} added, "
-        f"{len(snapshot.changed)} changed, {len(snapshot.removed)} removed, "
-        f"{snapshot.unchanged} unchanged, {len(snapshot.skipped)} skipped; "
-        f"{human_size(snapshot.bytes_read)} read, {human_size(snapshot.bytes_stored)} stored "
-        f"in {elapsed:.2f} s"
-    )
 
 
 def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None]:

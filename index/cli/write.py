@@ -1,0 +1,144 @@
+"""The commands that record: init, track, put."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from index.cli.options import Place, json_option, only_run, provenance_options, run_options
+from index.cli.output import (
+    human_size,
+    print_json,
+    printable,
+    progress_bar,
+    snapshot_json,
+    version_json,
+)
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from index.records import Snapshot
+    from index.run import Run
+
+__all__ = ["init", "put", "track"]
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def init(place: Place, *, as_json: bool) -> None:
+    """Create the store; harmless if it is there.
+
+    \b
+    cas init
+    cas --store /data/artifacts init
+    """  # noqa: D301
+    with place.open(create=True) as store:
+        stats = store.stats()
+    if as_json:
+        print_json({"store_id": stats.store_id, "index": stats.index, "blobs": stats.blobs_at})
+    else:
+        click.echo(f"store {stats.store_id} is ready at {printable(stats.blobs_at)}")
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
+@click.option("--run", "run_id", metavar="ID", help="Default: the directory's name.")
+@provenance_options
+@click.option("--scope", multiple=True, metavar="DIR", help="Look only here; may be repeated.")
+@click.option("--ignore", multiple=True, metavar="PATTERN", help="As in .gitignore; repeatable.")
+@json_option
+@click.pass_obj
+def track(
+    place: Place,
+    /,
+    directory: Path,
+    *,
+    session_id: str,
+    run_id: str | None,
+    scope: tuple[str, ...],
+    ignore: tuple[str, ...],
+    as_json: bool,
+    **told: Any,
+) -> None:
+    """Record what a work directory holds now.
+
+    Hidden entries and __pycache__ are passed over, and so is the store itself.
+
+    \b
+    cas track work/
+    cas track work/ --run run-7 --phase control --agent engineer --node step_1
+    cas track work/ --scope data --scope plots --ignore '*.tmp'
+    """  # noqa: D301
+    begun = time.perf_counter()
+    with place.open(create=True) as store:
+        run = store.session(session_id).run(run_id or directory.absolute().resolve().name)
+        with progress_bar("tracking") as progress:
+            snapshot = run.track(
+                directory, scope=scope or None, ignore=ignore, progress=progress, **told
+            )
+    elapsed = time.perf_counter() - begun
+    if as_json:
+        head = {"session": session_id, "run": run.id}
+        print_json({**head, **snapshot_json(snapshot), "elapsed_s": round(elapsed, 6)})
+        return
+    _print_outcome(run, snapshot, elapsed)
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--as", "path", metavar="PATH", help="Path in the run. Default: FILE as given.")
+@run_options
+@provenance_options
+@click.option("--type", "file_type", metavar="TYPE", help="Default: judged by the path.")
+@click.option("--final", "is_final_output", is_flag=True, default=None, help="A final output.")
+@json_option
+@click.pass_obj
+def put(
+    place: Place,
+    /,
+    file: Path,
+    *,
+    path: str | None,
+    session_id: str,
+    run_id: str | None,
+    as_json: bool,
+    **told: Any,
+) -> None:
+    """Record a single file, from anywhere; - reads standard input.
+
+    \b
+    cas put report.pdf --run run-7 --final
+    cas put /tmp/out.csv --as data/out.csv --run run-7 --agent engineer
+    """  # noqa: D301
+    from_stdin = str(file) == "-"
+    if from_stdin and path is None:
+        raise click.UsageError("standard input needs a path in the run: --as PATH")
+    content: BinaryIO | Path = sys.stdin.buffer if from_stdin else file
+    name = path or (file.name if file.is_absolute() or ".." in file.parts else str(file))
+    with place.open(create=True) as store:
+        run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
+        version = run.put(name, content, **told)
+    if as_json:
+        print_json(version_json(version))
+    else:
+        click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
+
+
+def _print_outcome(run: Run, snapshot: Snapshot, elapsed: float) -> None:
+    for skipped in snapshot.skipped:
+        click.echo(f"skipped {printable(skipped.path)}: {printable(skipped.reason)}", err=True)
+    state = f"snapshot {snapshot.number}" if snapshot.recorded else "nothing new"
+    click.echo(
+        f"{printable(run.id)}: {state}, {len(snapshot.added)} added, "
+        f"{len(snapshot.changed)} changed, {len(snapshot.removed)} removed, "
+        f"{snapshot.unchanged} unchanged, {len(snapshot.skipped)} skipped; "
+        f"{human_size(snapshot.bytes_read)} read, {human_size(snapshot.bytes_stored)} stored "
+        f"in {elapsed:.2f} s"
+    )

@@ -1,0 +1,69 @@
+"""Every error of both packages pickles, and says one sentence with its subject."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+import cas.errors
+import index.errors
+from cas.digest import Digest
+
+DIGEST = Digest.of(b"x")
+ARGUMENTS = {
+    "BackendError": ("subject", "reason"),
+    "BlobNotFoundError": (DIGEST,),
+    "CorruptPackError": ("subject", "reason"),
+    "DanglingFileError": ("subject", DIGEST),
+    "DigestMismatchError": (DIGEST, None, "subject"),
+    "IndexUnavailableError": ("subject", "reason"),
+    "InvalidDigestError": ("subject",),
+    "InvalidNameError": ("run", "subject", "reason"),
+    "ObjectNotFoundError": ("subject",),
+    "RestoreConflictError": ("subject", 2),
+    "RestoreFailedError": ("subject", "reason"),
+    "SchemaOutOfDateError": ("subject", "0000", "0001"),
+    "StorageFullError": ("subject",),
+    "StoreMismatchError": ("subject", "blobs"),
+    "StoreNotFoundError": ("subject",),
+    "TransientBackendError": ("subject", "reason"),
+    "UnknownFileError": ("run", "subject", 3),
+    "UnknownRunError": ("session", "subject"),
+    "UnknownSessionError": ("subject",),
+    "UnknownSnapshotError": ("subject", 7, 3),
+    "UnsafePathError": ("subject", "reason"),
+    "UnsupportedFormatError": ("subject", 2, 1),
+    "WorkDirectoryError": ("subject", "reason"),
+}
+CLASSES = [
+    getattr(module, name)
+    for module in (cas.errors, index.errors)
+    for name in module.__all__
+    if name not in ("CasError", "ArtifactIndexError")
+]
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_says_one_sentence_and_pickles(kind):
+    error = kind(*ARGUMENTS[kind.__name__])
+    text = str(error)
+    assert "subject" in text or str(DIGEST) in text
+    assert "\n" not in text
+    assert not text.endswith(".")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(again), str(again)) == (kind, text)
+
+
+def test_the_tree_in_the_docstring_names_every_error():
+    for module in (cas.errors, index.errors):
+        for name, kind in inspect.getmembers(module, inspect.isclass):
+            if kind.__module__ == module.__name__:
+                assert name in module.__doc__
+
+
+def test_a_newer_schema_asks_for_a_newer_release():
+    error = index.errors.SchemaOutOfDateError("url", "9999", "0001", newer=True)
+    assert "pip install --upgrade runcas" in str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
