@@ -81,8 +81,11 @@ def _opened_file(path: str) -> Iterator[Source]:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise WorkDirectoryError(path, error.strerror or str(error)) from error
-    with open(fd, "rb") as stream:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise WorkDirectoryError(path, "it is not a regular file")
-        yield Source(stream, status.st_mode, status.st_mtime_ns)
+        with open(fd, "rb", closefd=False) as stream:
+            yield Source(stream, status.st_mode, status.st_mtime_ns)
+    finally:
+        os.close(fd)

@@ -43,7 +43,7 @@ def run_stats(connection: Connection, run_id: int, session: str, run: str) -> Ru
             .group_by(column)
             .order_by(func.count().desc(), column)
         )
-        return dict(row.tuple() for row in rows)
+        return {value: count for value, count in rows}  # noqa: C416 - rows are not pairs to mypy
 
     return RunStats(
         session=session,

@@ -54,9 +54,7 @@ def test_the_footer_says_where_everything_is(blobs):
 def test_a_pack_is_named_by_the_hash_of_all_its_bytes():
     data, sealed = make([b"one", b"two"])
     assert sealed.name == Digest.of(data)
-    assert (
-        pack_object_name(sealed.name) == f"packs/{data and str(sealed.name)[:2]}/{sealed.name}.pack"
-    )
+    assert pack_object_name(sealed.name) == f"packs/{str(sealed.name)[:2]}/{sealed.name}.pack"
 
 
 def test_the_same_blobs_never_make_the_same_pack_again():

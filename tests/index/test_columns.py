@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
+
+from index.columns import SIGNATURE_STRUCT, UtcDateTime, decode_path, encode_path, pack_signature
+
+NAMES = st.binary(min_size=1).map(os.fsdecode)
+
+
+@given(NAMES)
+def test_any_name_that_a_filesystem_can_hold_comes_back_exactly(name):
+    stored = encode_path(name)
+    assert decode_path(stored) == name
+    stored.encode("utf-8")  # which every database takes
+
+
+@given(NAMES, NAMES)
+def test_two_names_are_never_stored_as_one(one, other):
+    assert (encode_path(one) == encode_path(other)) == (one == other)
+
+
+@given(NAMES, NAMES)
+def test_a_prefix_stays_a_prefix(one, other):
+    assert encode_path(one + other).startswith(encode_path(one))
+
+
+def test_ordinary_names_are_stored_as_they_are():
+    assert encode_path("data/größe 1.csv") == "data/größe 1.csv"
+    assert encode_path("a\udcffb\\c") == r"a\xffb\\c"
+
+
+def test_a_signature_keeps_all_64_bits_of_inode_and_device():
+    signature = (2**62, -1, 2**60, 2**64 - 1, 2**63)
+    assert SIGNATURE_STRUCT.unpack(pack_signature(*signature)) == signature
+
+
+def test_times_are_kept_in_utc_and_naive_ones_refused():
+    kind, dialect = UtcDateTime(), sqlite.dialect()
+    noon = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    bound = kind.process_bind_param(noon, dialect)
+    assert kind.process_result_value(bound, dialect) == datetime(2026, 1, 1, 10, tzinfo=UTC)
+    with pytest.raises(ValueError, match="no time zone"):
+        kind.process_bind_param(datetime(2026, 1, 1), dialect)  # noqa: DTZ001

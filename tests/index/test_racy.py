@@ -1,0 +1,112 @@
+"""The racy rule: a signature is believed only if no later write could have left it as it is."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from trees import write
+
+from index.ingest import RACY_WINDOW_NS
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of files that were opened for reading."""
+    opened = []
+    original = os.open
+
+    def record(path, flags, *args, dir_fd=None, **kwargs):
+        if dir_fd is not None and not flags & os.O_DIRECTORY:
+            opened.append(path)
+        return original(path, flags, *args, dir_fd=dir_fd, **kwargs)
+
+    monkeypatch.setattr(os, "open", record)
+    return opened
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The scanner's idea of the present, as an offset in nanoseconds from the real one."""
+    offset = [0]
+    original = time.time_ns
+    monkeypatch.setattr("index.tracking.time.time_ns", lambda: original() + offset[0])
+    return offset
+
+
+def test_a_file_written_just_before_the_scan_is_read_again_by_the_next(run, work, reads):
+    write(work, {"f": b"1"})  # its mtime is old, its ctime is now
+    run.track(work)
+    reads.clear()
+    assert run.track(work).recorded is False
+    assert reads == ["f"]
+
+
+def test_a_file_that_was_old_when_it_was_scanned_is_not_read_again(run, work, reads, clock):
+    write(work, {"f": b"1"})
+    clock[0] = 2 * RACY_WINDOW_NS
+    run.track(work)
+    reads.clear()
+    run.track(work)
+    assert reads == []
+
+
+def test_a_file_of_the_future_is_always_read(run, work, reads, clock):
+    write(work, {"f": b"1"}, age_s=-1000)
+    clock[0] = 2 * RACY_WINDOW_NS
+    run.track(work)
+    reads.clear()
+    run.track(work)
+    assert reads == ["f"]
+
+
+def test_a_same_size_write_within_one_tick_is_found(run, work, monkeypatch):
+    """The file system's clock stands still: the second write leaves the very same signature."""
+    write(work, {"f": b"one"})
+    frozen = (work / "f").stat()
+    monkeypatch.setattr(
+        "index.scanner.signature_of",
+        lambda status: (status.st_size, frozen.st_mtime_ns, frozen.st_ctime_ns, 1, 1),
+    )
+    monkeypatch.setattr("index.ingest.signature_of", lambda status: (3, 1, 1, 1, 1))
+    run.track(work)
+    # The signature was taken within the window, so it isn't kept: there is nothing to be equal to.
+    assert run._states.get("session-1", "run-1").find("f").signature is None
+    (work / "f").write_bytes(b"two")
+    assert [v.path for v in run.track(work).changed] == ["f"]
+
+
+def test_trust_comes_with_the_first_scan_that_is_late_enough(run, work, reads, clock):
+    write(work, {"f": b"1"})
+    run.track(work)
+    clock[0] = 2 * RACY_WINDOW_NS
+    run.track(work)
+    reads.clear()
+    run.track(work)
+    assert reads == []
+
+
+def test_a_clock_that_is_set_back_only_costs_reading(run, work, reads, clock):
+    write(work, {"f": b"1"})
+    clock[0] = -1000 * RACY_WINDOW_NS
+    run.track(work)
+    reads.clear()
+    assert run.track(work).recorded is False
+    assert reads == ["f"]
+
+
+def test_a_file_that_changed_while_it_was_read_is_read_again(run, work, monkeypatch, clock):
+    write(work, {"f": b"x" * 100})
+    clock[0] = 2 * RACY_WINDOW_NS
+    original = os.read
+
+    def touch(fd, size):
+        data = original(fd, size)
+        os.utime(fd, (1, 1))
+        return data
+
+    monkeypatch.setattr(os, "read", touch)
+    run.track(work)
+    monkeypatch.setattr(os, "read", original)
+    assert run._states.get("session-1", "run-1").find("f").signature is None

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+from sqlalchemy import text
+from trees import packs_in, read, write
+
+from cas.errors import DigestMismatchError
+from index.errors import (
+    DanglingFileError,
+    RestoreConflictError,
+    RestoreFailedError,
+    UnknownFileError,
+    UnknownSnapshotError,
+    UnsafePathError,
+)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def leftovers(folder):
+    return [path for path in folder.rglob(".cas-*")]
+
+
+def test_bytes_modes_and_times_come_back(run, work, out):
+    files = {"a.txt": b"1", "d/e/big.bin": os.urandom(3 << 20), "empty": b"", "d/copy": b"1"}
+    write(work, files)
+    (work / "a.txt").chmod(0o640)
+    (work / "d/copy").chmod(0o755)
+    os.utime(work / "a.txt", ns=(1, 1_234_567_890_123_456_789))
+    run.track(work)
+    result = run.restore(out)
+    assert read(out) == files
+    assert (result.written, result.unchanged) == (4, 0)
+    assert result.bytes_written == sum(len(data) for data in files.values())
+    assert (out / "a.txt").stat().st_mtime_ns == 1_234_567_890_123_456_789
+    assert stat.S_IMODE((out / "a.txt").stat().st_mode) == 0o640
+    assert stat.S_IMODE((out / "d/copy").stat().st_mode) == 0o755
+    assert leftovers(out) == []
+
+
+def test_links_come_back_as_they_were(run, work, out):
+    write(work, {"real": b"1"})
+    (work / "inside").symlink_to("real")
+    (work / "outside").symlink_to("/etc/passwd")
+    run.track(work)
+    run.restore(out)
+    assert os.readlink(out / "inside") == "real"
+    assert os.readlink(out / "outside") == "/etc/passwd"
+    assert run.restore(out).unchanged == 3
+
+
+def test_any_snapshot_can_be_restored_after_the_work_directory_is_gone(run, work, out):
+    write(work, {"f": b"1", "gone": b"x"})
+    run.track(work)
+    (work / "gone").unlink()
+    write(work, {"f": b"2", "new": b"y"})
+    second = run.track(work)
+    work.rename(work.parent / "lost")
+    run.restore(out / "1", at=1)
+    run.restore(out / "2", at=second)
+    run.restore(out / "0", at=0)
+    assert read(out / "1") == {"f": b"1", "gone": b"x"}
+    assert read(out / "2") == {"f": b"2", "new": b"y"}
+    assert read(out / "0") == {}
+    with pytest.raises(UnknownSnapshotError, match="1 to 2"):
+        run.restore(out, at=3)
+
+
+def test_paths_select_files_and_directories(run, work, out):
+    write(work, {"data/a": b"1", "data/sub/b": b"2", "database": b"3", "c": b"4"})
+    run.track(work)
+    run.restore(out, paths=["data", "c"])
+    assert read(out) == {"data/a": b"1", "data/sub/b": b"2", "c": b"4"}
+    with pytest.raises(UnknownFileError, match="'nothing'"):
+        run.restore(out, paths=["c", "nothing"])
+
+
+def test_equal_content_is_left_and_only_its_mode_and_time_are_set(run, work, out):
+    write(work, {"f": b"1"})
+    (work / "f").chmod(0o600)
+    run.track(work)
+    write(out, {"f": b"1", "other": b"mine"})
+    inode = (out / "f").stat().st_ino
+    result = run.restore(out)
+    status = (out / "f").stat()
+    assert (result.written, result.unchanged) == (0, 1)
+    assert status.st_ino == inode
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert status.st_mtime_ns == (work / "f").stat().st_mtime_ns
+    assert (out / "other").read_bytes() == b"mine"
+
+
+def test_different_content_is_not_overwritten_and_nothing_is_written(run, work, out):
+    write(work, {"a": b"1", "b": b"2", "c": b"3"})
+    run.track(work)
+    write(out, {"b": b"mine", "c": b"xxx"})
+    with pytest.raises(RestoreConflictError, match=r"'b' and 1 more.*--overwrite"):
+        run.restore(out)
+    assert read(out) == {"b": b"mine", "c": b"xxx"}
+    run.restore(out, overwrite=True)
+    assert read(out) == {"a": b"1", "b": b"2", "c": b"3"}
+
+
+def test_a_file_that_appears_during_the_restore_is_not_overwritten(run, work, out, monkeypatch):
+    write(work, {"a": b"1"})
+    run.track(work)
+    write(out, {"other": b"x"})
+    original = os.link
+
+    def race(*args, **kwargs):
+        (out / "a").write_bytes(b"theirs")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(os, "link", race)
+    with pytest.raises(RestoreConflictError):
+        run.restore(out)
+    assert read(out) == {"a": b"theirs", "other": b"x"}
+
+
+def test_a_filesystem_without_hard_links_will_do(run, work, out, monkeypatch):
+    write(work, {"a": b"1", "b": b"2"})
+    run.track(work)
+    write(out, {"other": b"x"})
+
+    def unsupported(*_args, **_kwargs):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    run.restore(out)
+    assert read(out) == {"a": b"1", "b": b"2", "other": b"x"}
+    assert leftovers(out) == []
+
+
+def test_links_and_directories_in_the_way_are_conflicts(run, work, out):
+    write(work, {"a": b"1", "b": b"2"})
+    run.track(work)
+    (out / "a").mkdir(parents=True)
+    (out / "b").symlink_to("/etc/passwd")
+    with pytest.raises(RestoreConflictError):
+        run.restore(out)
+    with pytest.raises(RestoreFailedError, match="'a'"):
+        run.restore(out, overwrite=True)
+    (out / "a").rmdir()
+    run.restore(out, overwrite=True)
+    assert not (out / "b").is_symlink()
+    assert read(out) == {"a": b"1", "b": b"2"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_link_planted_in_the_destination_is_not_followed(run, work, out, tmp_path, overwrite):
+    write(work, {"d/e/f": b"1"})
+    run.track(work)
+    (tmp_path / "elsewhere").mkdir()
+    (out / "d").mkdir(parents=True)
+    (out / "d" / "e").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafePathError, match="link or a file"):
+        run.restore(out, overwrite=overwrite)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("hostile", ["../evil", "/tmp/evil", "a/../../evil", "./x", "a//b", ""])
+def test_a_hostile_path_in_the_index_is_refused(run, store, work, out, hostile):
+    write(work, {"a": b"1"})
+    run.track(work)
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE cas_files SET path = :p"), {"p": hostile})
+    with pytest.raises(UnsafePathError, match="refused"):
+        run.restore(out)
+    assert not (out.parent / "evil").exists()
+    assert read(out) == {}
+
+
+def test_a_restored_link_is_not_written_through(run, store, work, out, tmp_path):
+    """A run that was made to hold a link and a file below that link."""
+    write(work, {"x/f": b"1"})
+    (work / "link").symlink_to(tmp_path)
+    run.track(work)
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE cas_files SET path = 'link/f' WHERE path = 'x/f'"))
+    with pytest.raises((UnsafePathError, RestoreConflictError, RestoreFailedError)):
+        run.restore(out)
+    assert not (tmp_path / "f").exists()
+
+
+def test_set_user_id_is_not_restored(run, work, out):
+    write(work, {"f": b"1"})
+    (work / "f").chmod(0o4755)
+    run.track(work)
+    run.restore(out)
+    assert stat.S_IMODE((out / "f").stat().st_mode) == 0o755
+
+
+def test_damaged_bytes_are_not_written(run, work, out, store_root):
+    write(work, {"bad": os.urandom(500)})
+    run.track(work)
+    (pack,) = packs_in(store_root)
+    data = bytearray(pack.read_bytes())
+    data[100] ^= 1
+    pack.write_bytes(data)
+    with pytest.raises(DigestMismatchError, match=str(run.file("bad").digest)):
+        run.restore(out)
+    assert read(out) == {}
+    assert leftovers(out) == []
+
+
+def test_a_damaged_chunk_leaves_no_part_of_its_file(run, work, out, store_root):
+    write(work, {"big": os.urandom(3 << 20)})
+    run.track(work)
+    (pack,) = packs_in(store_root)
+    data = bytearray(pack.read_bytes())
+    data[(2 << 20) + 500] ^= 1
+    pack.write_bytes(data)
+    with pytest.raises(DigestMismatchError):
+        run.restore(out)
+    assert read(out) == {}
+    assert leftovers(out) == []
+
+
+def test_a_missing_pack_is_named_by_the_file_that_needs_it(run, work, out, store_root):
+    write(work, {"f": b"1"})
+    run.track(work)
+    packs_in(store_root)[0].unlink()
+    with pytest.raises(DanglingFileError, match="'f'"):
+        run.restore(out)
+    with pytest.raises(DanglingFileError, match="'f'"):
+        run.read_bytes("f")
+    with pytest.raises(DanglingFileError, match="'f'"):
+        run.open("f")
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fchmod", "utime", "rename", "close"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_at_any_call_leaves_whole_files_only(run, work, out, monkeypatch, call, error):
+    files = {f"d/{n}": b"%d" % n * 100 for n in range(5)}
+    write(work, files)
+    run.track(work)
+    out.mkdir()
+    original = getattr(os, call)
+    left = [6 if call == "open" else 2]
+
+    def fail(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            if call == "close":
+                original(*args, **kwargs)
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises((RestoreFailedError, KeyboardInterrupt)):
+        run.restore(out)
+    monkeypatch.undo()
+    assert left[0] <= 0
+    assert all(files[path] == data for path, data in read(out).items())
+    assert leftovers(out) == []
+    run.restore(out)
+    assert read(out) == files
+
+
+def test_a_destination_that_is_a_file_is_refused(run, work, out):
+    write(work, {"f": b"1"})
+    run.track(work)
+    out.write_bytes(b"")
+    with pytest.raises(RestoreFailedError, match="File exists"):
+        run.restore(out)
+
+
+def test_progress_counts_files_and_bytes(run, work, out):
+    write(work, {f"f{n}": b"123" for n in range(600)})
+    run.track(work)
+    seen = []
+    run.restore(out, progress=seen.append)
+    assert (seen[-1].files, seen[-1].files_total) == (600, 600)
+    assert (seen[-1].bytes, seen[-1].bytes_total) == (1800, 1800)

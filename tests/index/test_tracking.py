@@ -1,0 +1,588 @@
+"""Tracking a work directory: what is found, what it is attributed to, what is taken for removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from trees import contents, packs_in, read, write
+
+from cas.digest import Digest
+from index import ArtifactStore, Provenance, provenance
+from index.errors import UnsafePathError, WorkDirectoryError
+
+
+def paths(versions):
+    return [version.path for version in versions]
+
+
+class TestChanges:
+    def test_the_first_scan_adds_everything(self, run, work):
+        write(work, {"a.txt": b"1", "d/b.txt": b"2"})
+        snapshot = run.track(work)
+        assert paths(snapshot.added) == ["a.txt", "d/b.txt"]
+        assert (snapshot.number, snapshot.recorded, snapshot.unchanged) == (1, True, 0)
+        assert (snapshot.changed, snapshot.removed, snapshot.skipped) == ((), (), ())
+        assert snapshot.bytes_read == 2
+        assert contents(run) == read(work)
+
+    def test_a_scan_that_finds_nothing_new_records_nothing(self, run, work, store_root):
+        write(work, {"a.txt": b"1"})
+        first = run.track(work)
+        packs = packs_in(store_root)
+        again = run.track(work)
+        assert (again.number, again.recorded, again.unchanged) == (first.number, False, 1)
+        assert (again.added, again.bytes_stored) == ((), 0)
+        assert len(run.snapshots()) == 1
+        assert packs_in(store_root) == packs
+
+    def test_an_empty_directory_is_a_recorded_state(self, run, work):
+        assert run.track(work).number == 1
+        assert run.files() == ()
+        assert run.track(work).recorded is False
+
+    def test_rewritten_removed_and_returning_files(self, run, work):
+        write(work, {"a": b"1", "b": b"1"})
+        run.track(work)
+        write(work, {"a": b"22", "c": b"3"})
+        (work / "b").unlink()
+        second = run.track(work)
+        assert (paths(second.added), paths(second.changed), paths(second.removed)) == (
+            ["c"],
+            ["a"],
+            ["b"],
+        )
+        assert second.removed[0].end_snapshot == 2
+        write(work, {"b": b"1"})
+        third = run.track(work)
+        assert [(v.path, v.version, v.first_snapshot) for v in third.added] == [("b", 2, 3)]
+        assert contents(run, at=1) == {"a": b"1", "b": b"1"}
+        assert contents(run, at=2) == {"a": b"22", "c": b"3"}
+        assert contents(run, at=3) == {"a": b"22", "b": b"1", "c": b"3"}
+
+    def test_a_then_b_then_a_again_is_three_versions(self, run, work):
+        for data in (b"A", b"B", b"A"):
+            write(work, {"f": data})
+            run.track(work)
+        history = run.history("f")
+        assert [(v.version, v.first_snapshot, v.end_snapshot) for v in history] == [
+            (1, 1, 2),
+            (2, 2, 3),
+            (3, 3, None),
+        ]
+        assert history[0].digest == history[2].digest == Digest.of(b"A")
+
+    def test_listing_is_in_order_of_first_appearance(self, run, work):
+        write(work, {"z": b"1"})
+        run.track(work)
+        write(work, {"a": b"1", "m": b"2"})
+        run.track(work)
+        write(work, {"z": b"rewritten"})
+        run.track(work)
+        assert paths(run.files()) == ["z", "a", "m"]
+
+    def test_a_file_whose_size_and_mtime_were_put_back_is_found_changed(self, run, work):
+        write(work, {"f": b"one"}, age_s=100)
+        run.track(work)
+        status = (work / "f").stat()
+        (work / "f").write_bytes(b"two")
+        os.utime(work / "f", ns=(status.st_mtime_ns, status.st_mtime_ns))
+        assert paths(run.track(work).changed) == ["f"]
+
+    def test_a_large_file_is_tracked_in_chunks_that_versions_share(self, run, work):
+        data = os.urandom(3 << 20) + b"tail"
+        write(work, {"big": data})
+        first = run.track(work)
+        write(work, {"big": data + b"more"})
+        second = run.track(work)
+        assert first.bytes_stored > 3 << 20
+        assert second.bytes_stored < 1 << 20
+        assert run.read_bytes("big", version=1) == data
+        assert run.read_bytes("big") == data + b"more"
+
+    def test_equal_content_is_stored_once_across_runs_and_sessions(self, store, work):
+        write(work, {"a": os.urandom(5000)})
+        assert store.session("s1").run("r").track(work).bytes_stored > 5000
+        other = store.session("s2").run("r").track(work)
+        assert other.bytes_stored == 0
+        assert len(other.added) == 1
+
+    def test_a_file_replaced_by_a_directory_and_back(self, run, work):
+        write(work, {"x": b"file"})
+        run.track(work)
+        (work / "x").unlink()
+        write(work, {"x/y": b"inside"})
+        second = run.track(work)
+        assert (paths(second.added), paths(second.removed)) == (["x/y"], ["x"])
+        (work / "x" / "y").unlink()
+        (work / "x").rmdir()
+        write(work, {"x": b"file"})
+        third = run.track(work)
+        assert (paths(third.added), paths(third.removed)) == (["x"], ["x/y"])
+
+    def test_chmod_and_touch_make_no_version_but_are_restored(self, run, work, tmp_path):
+        write(work, {"f": b"1"})
+        run.track(work)
+        (work / "f").chmod(0o751)
+        os.utime(work / "f", ns=(5_000_000_000, 7_000_000_000))
+        snapshot = run.track(work)
+        assert snapshot.recorded is False
+        assert [v.version for v in run.history("f")] == [1]
+        run.restore(tmp_path / "out")
+        status = (tmp_path / "out" / "f").stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o751, 7_000_000_000)
+
+    def test_a_new_process_sees_what_an_earlier_one_recorded(self, run, work, store_root):
+        write(work, {"a": b"1"})
+        run.track(work)
+        with ArtifactStore.open(store_root) as again:
+            other = again.session("session-1").run("run-1")
+            assert other.track(work).recorded is False
+            write(work, {"a": b"2"})
+            assert paths(other.track(work).changed) == ["a"]
+        assert run.track(work).recorded is False
+        assert run.read_bytes("a") == b"2"
+
+
+class TestAttribution:
+    def test_provenance_is_that_of_the_scan_which_first_saw_the_content(self, run, work):
+        write(work, {"f": b"1"})
+        run.track(work, phase="planning", agent="planner", node_id="planning")
+        run.track(work, phase="control", agent="engineer", node_id="step_1")
+        assert run.file("f").provenance == Provenance("planning", "planner", "planning")
+
+    def test_new_content_takes_the_new_scan_whole(self, run, work):
+        write(work, {"f": b"1"})
+        run.track(work, phase="planning", agent="planner", node_id="n1", step_id="s1")
+        write(work, {"f": b"2"})
+        run.track(work, phase="control", node_id="n2")
+        assert run.file("f").provenance == Provenance(phase="control", node_id="n2")
+        assert run.file("f", version=1).agent == "planner"
+
+    def test_missing_provenance_is_filled_by_the_same_node(self, run, work):
+        write(work, {"f": b"1"})
+        run.track(work, node_id="step_1")
+        filled = run.track(work, node_id="step_1", phase="control", agent="engineer")
+        assert (filled.filled, filled.recorded, filled.number) == (1, False, 1)
+        assert run.file("f").provenance == Provenance("control", "engineer", "step_1")
+        again = run.track(work, node_id="step_1", phase="other", agent="other", step_id="s")
+        assert again.filled == 1
+        assert run.file("f").provenance == Provenance("control", "engineer", "step_1", "s")
+
+    @pytest.mark.parametrize("node", ["step_2", None])
+    def test_another_node_fills_nothing(self, run, work, node):
+        write(work, {"f": b"1"})
+        run.track(work, node_id="step_1")
+        assert run.track(work, node_id=node, agent="engineer").filled == 0
+        assert run.file("f").provenance == Provenance(node_id="step_1")
+
+    def test_a_file_without_a_node_is_filled_by_none(self, run, work):
+        write(work, {"f": b"1"})
+        run.track(work)
+        run.track(work, node_id="step_1", agent="engineer")
+        run.track(work, agent="engineer")
+        assert run.file("f").provenance == Provenance()
+
+    def test_a_file_that_is_gone_is_not_filled(self, run, work):
+        write(work, {"f": b"1", "g": b"2"})
+        run.track(work, node_id="n")
+        (work / "f").unlink()
+        run.track(work, node_id="n", agent="a")
+        assert [v.agent for v in run.history("f")] == [None]
+        assert run.file("g").agent == "a"
+
+    def test_a_fill_is_seen_by_the_next_scan_of_another_process(self, run, work, store_root):
+        write(work, {"f": b"1"})
+        run.track(work, node_id="n")
+        with ArtifactStore.open(store_root) as other:
+            other.session("session-1").run("run-1").track(work, node_id="n", agent="first")
+        run.track(work, node_id="n", agent="second")
+        assert run.file("f").agent == "first"
+
+    def test_the_scope_applies_unless_told_otherwise(self, run, work):
+        write(work, {"f": b"1"})
+        with provenance(phase="control", agent="engineer", step_id="s"):
+            run.track(work, agent="told", node_id="n")
+        assert run.file("f").provenance == Provenance("control", "told", "n", "s")
+
+    def test_the_awaitable_twin_inherits_the_scope_and_leaves_the_loop_free(self, run, work):
+        write(work, {f"f{n}": os.urandom(200_000) for n in range(50)})
+
+        async def main():
+            ticks = 0
+
+            async def tick():
+                nonlocal ticks
+                while True:
+                    await asyncio.sleep(0)
+                    ticks += 1
+
+            ticker = asyncio.create_task(tick())
+            with provenance(agent="async"):
+                snapshot = await run.track_async(work, phase="control")
+            ticker.cancel()
+            return snapshot, ticks
+
+        snapshot, ticks = asyncio.run(main())
+        assert len(snapshot.added) == 50
+        assert ticks > 10
+        assert {(v.agent, v.phase) for v in run.files()} == {("async", "control")}
+
+    def test_code_hash_and_event_are_kept(self, run, work):
+        write(work, {"f": b"1"})
+        run.track(work, code_hash="abc", event_id="e-1")
+        assert (run.file("f").code_hash, run.file("f").event_id) == ("abc", "e-1")
+
+
+class TestCoverage:
+    def test_absence_means_removal_only_inside_the_scope(self, run, work):
+        write(work, {"data/a": b"1", "code/b": b"2", "top": b"3"})
+        run.track(work)
+        for path in ("data/a", "code/b", "top"):
+            (work / path).unlink()
+        assert paths(run.track(work, scope=("data",)).removed) == ["data/a"]
+        assert paths(run.files()) == ["code/b", "top"]
+
+    def test_a_scope_whose_directory_is_gone_has_lost_its_files(self, run, work):
+        write(work, {"data/deep/a": b"1", "b": b"2"})
+        run.track(work)
+        (work / "data/deep/a").unlink()
+        (work / "data/deep").rmdir()
+        (work / "data").rmdir()
+        assert paths(run.track(work, scope=("data",)).removed) == ["data/deep/a"]
+
+    def test_only_the_scope_is_looked_at(self, run, work):
+        write(work, {"data/a": b"1", "code/b": b"2", "database/c": b"3"})
+        assert paths(run.track(work, scope=("data", "data/inner", "missing")).added) == ["data/a"]
+
+    def test_a_scope_may_be_nested_a_file_or_hidden(self, run, work):
+        write(work, {"a/b/c": b"1", "a/x": b"2", "single": b"3", ".h/f": b"4"})
+        snapshot = run.track(work, scope=("a/b", "single", ".h"))
+        assert paths(snapshot.added) == [".h/f", "a/b/c", "single"]
+        for path in ("a/b/c", "single", ".h/f"):
+            (work / path).unlink()
+        assert len(run.track(work, scope=("a/b", "single", ".h")).removed) == 3
+
+    @pytest.mark.parametrize("scope", ["..", "/etc", "a/../..", ""])
+    def test_a_scope_that_leaves_the_directory_is_refused(self, run, work, scope):
+        with pytest.raises(UnsafePathError):
+            run.track(work, scope=(scope,))
+
+    def test_one_string_is_not_a_sequence_of_scopes(self, run, work):
+        with pytest.raises(TypeError, match="sequence"):
+            run.track(work, scope="data")
+
+    def test_hidden_entries_and_caches_are_passed_over(self, run, work):
+        write(work, {".env": b"1", ".git/x": b"2", "p/__pycache__/m.pyc": b"3", "p/m.py": b"4"})
+        assert paths(run.track(work).added) == ["p/m.py"]
+
+    def test_ignored_files_are_passed_over_and_not_taken_for_removed(self, run, work):
+        write(work, {"a.tmp": b"1", "keep.txt": b"2", "build/x": b"3", "sub/b.tmp": b"4"})
+        run.track(work)
+        for path in ("a.tmp", "build/x", "sub/b.tmp"):
+            (work / path).unlink()
+        snapshot = run.track(work, ignore=("*.tmp", "build/"))
+        assert snapshot.removed == ()
+        assert len(run.files()) == 4
+        assert len(run.track(work).removed) == 3
+
+    def test_ignore_patterns_are_gitignores(self, run, work):
+        write(work, {"a.log": b"1", "keep.log": b"2", "d/x.log": b"3", "d/y": b"4"})
+        snapshot = run.track(work, ignore=("*.log", "!keep.log", "/d/y"))
+        assert paths(snapshot.added) == ["keep.log"]
+
+    def test_the_store_inside_the_work_directory_is_not_tracked(self, tmp_path):
+        work = tmp_path / "work"
+        write(work, {"a": b"1"})
+        with ArtifactStore.open(work / "artifacts") as store:
+            run = store.session("s").run("r")
+            assert paths(run.track(work).added) == ["a"]
+            assert run.track(work).recorded is False
+
+    def test_an_index_inside_the_work_directory_is_not_tracked(self, tmp_path):
+        work = tmp_path / "work"
+        write(work, {"a": b"1"})
+        index = f"sqlite:///{work}/runs.db"
+        with ArtifactStore.open(index=index, blobs=tmp_path / "blobs") as store:
+            assert paths(store.session("s").run("r").track(work).added) == ["a"]
+
+    @pytest.mark.parametrize("inside", ["", "packs"])
+    def test_the_store_itself_is_no_work_directory(self, run, store_root, inside):
+        (store_root / "packs").mkdir(exist_ok=True)
+        with pytest.raises(WorkDirectoryError, match="the store itself"):
+            run.track(store_root / inside)
+
+    def test_a_work_directory_reached_through_a_link_and_moved_is_the_same(self, run, tmp_path):
+        write(tmp_path / "work", {"a": b"1", "d/b": b"2"})
+        run.track(tmp_path / "work")
+        (tmp_path / "link").symlink_to("work")
+        assert run.track(tmp_path / "link").recorded is False
+        (tmp_path / "work").rename(tmp_path / "moved")
+        assert run.track(tmp_path / "moved").recorded is False
+
+
+class TestOddFiles:
+    def test_links_are_recorded_as_links_and_never_followed(self, run, work, tmp_path):
+        (tmp_path / "secret").write_bytes(b"secret")
+        write(work, {"real": b"1", "dir/f": b"2"})
+        (work / "to_file").symlink_to("real")
+        (work / "to_dir").symlink_to("dir")
+        (work / "outside").symlink_to("../secret")
+        (work / "broken").symlink_to("nowhere")
+        (work / "loop").symlink_to("loop")
+        run.track(work)
+        found = {v.path: (v.is_link, run.read_bytes(v.path)) for v in run.files()}
+        assert found == {
+            "real": (False, b"1"),
+            "dir/f": (False, b"2"),
+            "to_file": (True, b"real"),
+            "to_dir": (True, b"dir"),
+            "outside": (True, b"../secret"),
+            "broken": (True, b"nowhere"),
+            "loop": (True, b"loop"),
+        }
+        assert run.track(work).unchanged == 7
+
+    def test_a_link_and_a_file_with_the_same_bytes_differ(self, run, work):
+        (work / "x").symlink_to("target")
+        run.track(work)
+        (work / "x").unlink()
+        write(work, {"x": b"target"})
+        assert paths(run.track(work).changed) == ["x"]
+
+    def test_special_files_are_reported_and_never_opened(self, run, work, monkeypatch):
+        write(work, {"a": b"1"})
+        os.mkfifo(work / "fifo")
+        monkeypatch.chdir(work)  # the path of a socket may have 100 characters
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("socket")
+            snapshot = run.track(work)
+        assert paths(snapshot.added) == ["a"]
+        assert {s.path: s.reason for s in snapshot.skipped} == {
+            "fifo": "it is a FIFO",
+            "socket": "it is a socket",
+        }
+
+    def test_names_that_are_not_utf8_round_trip_exactly(self, run, work, tmp_path):
+        names = [b"\xff\xfe.bin", b"caf\xe9.txt", "café.txt".encode(), b"back\\slash", b"new\nline"]
+        for name in names:
+            Path(os.fsdecode(bytes(work) + b"/" + name)).write_bytes(name)
+        run.track(work)
+        assert sorted(os.fsencode(v.path) for v in run.files()) == sorted(names)
+        assert run.read_bytes(os.fsdecode(b"\xff\xfe.bin")) == b"\xff\xfe.bin"
+        assert run.track(work).recorded is False
+        run.restore(tmp_path / "out")
+        assert sorted(os.listdir(bytes(tmp_path / "out"))) == sorted(names)
+
+    def test_empty_files_have_a_digest_too(self, run, work):
+        write(work, {"empty": b""})
+        run.track(work)
+        assert run.file("empty").digest == Digest.of(b"")
+        assert run.read_bytes("empty") == b""
+
+    def test_a_very_deep_tree_is_tracked(self, run, work, tmp_path):
+        deep = "/".join(["d"] * 200) + "/f"
+        write(work, {deep: b"1"})
+        run.track(work)
+        run.restore(tmp_path / "out")
+        assert read(tmp_path / "out") == {deep: b"1"}
+
+
+class Unreadable:
+    """Make opening certain names fail, since the tests may run as root."""
+
+    def __init__(self, monkeypatch, *names):
+        original = os.open
+
+        def deny(path, flags, *args, **kwargs):
+            if path in names:
+                raise PermissionError(13, "Permission denied", path)
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", deny)
+
+
+class TestFailures:
+    def test_an_unreadable_file_is_reported_and_loses_no_other(self, run, work, monkeypatch):
+        write(work, {"a": b"1", "bad": b"2", "c": b"3"})
+        Unreadable(monkeypatch, "bad")
+        snapshot = run.track(work)
+        assert paths(snapshot.added) == ["a", "c"]
+        assert snapshot.skipped == (("bad", "Permission denied"),)
+        assert run.snapshots()[0].skipped == snapshot.skipped
+
+    def test_what_can_no_longer_be_read_is_not_taken_for_removed(self, run, work, monkeypatch):
+        write(work, {"a": b"1", "dir/b": b"2", "dir/sub/c": b"3"})
+        run.track(work)
+        write(work, {"a": b"changed"})
+        Unreadable(monkeypatch, "a", "dir")
+        snapshot = run.track(work)
+        assert [s.path for s in snapshot.skipped] == ["a", "dir"]
+        assert snapshot.removed == ()
+        assert contents(run) == {"a": b"1", "dir/b": b"2", "dir/sub/c": b"3"}
+
+    def test_a_directory_that_fails_while_it_is_listed_keeps_its_files(
+        self, run, work, monkeypatch
+    ):
+        write(work, {"a": b"1", "dir/b": b"2"})
+        run.track(work)
+        original = os.scandir
+        inode = (work / "dir").stat().st_ino
+
+        def fail(fd):
+            if isinstance(fd, int) and os.fstat(fd).st_ino == inode:
+                raise OSError(5, "Input/output error")
+            return original(fd)
+
+        monkeypatch.setattr(os, "scandir", fail)
+        snapshot = run.track(work)
+        assert snapshot.skipped == (("dir", "Input/output error"),)
+        assert snapshot.removed == ()
+
+    def test_a_file_that_fails_while_it_is_read_keeps_its_last_version(
+        self, run, work, monkeypatch
+    ):
+        write(work, {"a": b"1", "big": os.urandom(3 << 20)})
+        run.track(work)
+        before = run.read_bytes("big")
+        write(work, {"big": os.urandom(3 << 20)})
+        original = os.read
+        inode = (work / "big").stat().st_ino
+        reads = []
+
+        def fail(fd, size):
+            if os.fstat(fd).st_ino == inode:
+                reads.append(size)
+                if len(reads) > 1:
+                    raise OSError(5, "Input/output error")
+            return original(fd, size)
+
+        monkeypatch.setattr(os, "read", fail)
+        assert run.track(work).skipped == (("big", "Input/output error"),)
+        assert run.read_bytes("big") == before
+
+    def test_a_file_that_vanishes_between_listing_and_reading_is_gone(self, run, work, monkeypatch):
+        write(work, {"a": b"1", "b": b"2"})
+        run.track(work)
+        write(work, {"a": b"changed", "b": b"changed"})
+        original = os.open
+
+        def vanish(path, flags, *args, **kwargs):
+            if path == "b":
+                (work / "b").unlink(missing_ok=True)
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", vanish)
+        snapshot = run.track(work)
+        assert (paths(snapshot.changed), paths(snapshot.removed)) == (["a"], ["b"])
+        assert snapshot.skipped == ()
+
+    def test_a_file_swapped_for_a_link_in_mid_scan_is_not_followed(
+        self, run, work, tmp_path, monkeypatch
+    ):
+        (tmp_path / "secret").write_bytes(b"secret")
+        write(work, {"f": b"1"})
+        original = os.open
+
+        def swap(path, flags, *args, **kwargs):
+            if path == "f":
+                (work / "f").unlink()
+                (work / "f").symlink_to(tmp_path / "secret")
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", swap)
+        snapshot = run.track(work)
+        assert [s.path for s in snapshot.skipped] == ["f"]
+        assert run.files() == ()
+
+    def test_a_directory_swapped_for_a_link_in_mid_scan_is_not_followed(
+        self, run, work, tmp_path, monkeypatch
+    ):
+        write(tmp_path / "outside", {"secret": b"secret"})
+        write(work, {"d/f": b"1"})
+        original = os.open
+
+        def swap(path, flags, *args, **kwargs):
+            if path == "d" and not (work / "d").is_symlink():
+                (work / "d").rename(work / "moved")
+                (work / "d").symlink_to(tmp_path / "outside")
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", swap)
+        run.track(work)
+        assert all(data != b"secret" for data in contents(run).values())
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_a_file_that_grows_while_it_is_read_is_stored_as_read(
+        self, run, work, monkeypatch, late
+    ):
+        write(work, {"log": b"x" * 100})
+        original = os.read
+        grown = []
+
+        def grow(fd, size):
+            data = original(fd, size)
+            if not grown:
+                grown.append(True)
+                with (work / "log").open("ab") as log:
+                    log.write(b"y" * 50)
+            return data
+
+        monkeypatch.setattr(os, "read", grow)
+        run.track(work)
+        monkeypatch.undo()
+        assert run.read_bytes("log") == b"x" * 100
+        assert run.file("log").size == 100
+        if late:
+            os.utime(work / "log", (1_000_000_000, 1_000_000_000))
+        assert paths(run.track(work).changed) == ["log"]
+        assert run.read_bytes("log") == b"x" * 100 + b"y" * 50
+
+    @pytest.mark.parametrize(
+        ("make", "reason"),
+        [
+            (lambda path: None, "no such directory"),
+            (lambda path: path.write_bytes(b""), "a file, not a directory"),
+        ],
+    )
+    def test_what_is_no_directory_is_refused_and_nothing_recorded(
+        self, store, tmp_path, make, reason
+    ):
+        make(tmp_path / "x")
+        with pytest.raises(WorkDirectoryError, match=reason):
+            store.session("s").run("r").track(tmp_path / "x")
+        assert store.stats().sessions == 0
+
+    def test_an_unreadable_work_directory_is_refused(self, store, work, monkeypatch):
+        Unreadable(monkeypatch, str(work))
+        with pytest.raises(WorkDirectoryError, match="Permission denied"):
+            store.session("s").run("r").track(work)
+
+    def test_a_lost_work_directory_does_not_empty_the_run(self, run, tmp_path):
+        write(tmp_path / "work", {"a": b"1"})
+        run.track(tmp_path / "work")
+        (tmp_path / "work").rename(tmp_path / "elsewhere")
+        with pytest.raises(WorkDirectoryError):
+            run.track(tmp_path / "work")
+        assert contents(run) == {"a": b"1"}
+
+    def test_progress_reaches_the_totals(self, run, work):
+        write(work, {f"f{n}": b"123" for n in range(600)})
+        seen = []
+        run.track(work, progress=seen.append)
+        assert (seen[-1].files, seen[-1].bytes) == (600, 1800)
+        assert len(seen) > 1
+
+    def test_an_error_of_the_progress_callback_records_nothing(self, store, work):
+        write(work, {"a": b"1"})
+
+        def fail(_progress):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            store.session("s").run("r").track(work, progress=fail)
+        assert store.stats().runs == 0
