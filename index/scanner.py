@@ -78,6 +78,8 @@ class Scan:
         self._coverage = coverage
         self._visited: set[str] = set()
         self._failed: list[str] = []
+        self._found_alone: set[str] = set()
+        """Files that are a scope by themselves: nobody visits their directory."""
         self.unchanged: list[KnownFile] = []
         """Known files whose signature is as recorded."""
         self.missing: list[KnownFile] = []
@@ -129,7 +131,9 @@ class Scan:
             if f"{prefix}{name}" == scope and error.errno in (errno.ENOTDIR, errno.ELOOP):
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 known = self._known.get(prefix.rstrip("/"), {}).get(name)
-                yield from self._judge(_Frame(fd, prefix, []), name, status, known)
+                for candidate in self._judge(_Frame(fd, prefix, []), name, status, known):
+                    self._found_alone.add(scope)
+                    yield candidate
             elif error.errno not in _VANISHED and error.errno != errno.ELOOP:
                 self._fail(f"{prefix}{name}", error)
         finally:
@@ -242,7 +246,10 @@ class Scan:
             if directory in self._visited or self._is_below_failure(directory):
                 continue
             for version in files.values():
-                if self._coverage.covers(version.path) and not self._is_below_failure(version.path):
+                path = version.path
+                if path in self._found_alone or self._is_below_failure(path):
+                    continue
+                if self._coverage.covers(path):
                     self._miss(version)
 
     def _miss(self, version: KnownFile) -> None:

@@ -24,7 +24,7 @@ def out(tmp_path):
 
 
 def leftovers(folder):
-    return [path for path in folder.rglob(".cas-*")]
+    return list(folder.rglob(".cas-*"))
 
 
 def test_bytes_modes_and_times_come_back(run, work, out):
@@ -164,7 +164,7 @@ def test_a_link_planted_in_the_destination_is_not_followed(run, work, out, tmp_p
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-@pytest.mark.parametrize("hostile", ["../evil", "/tmp/evil", "a/../../evil", "./x", "a//b", ""])
+@pytest.mark.parametrize("hostile", ["../evil", "/srv/evil", "a/../../evil", "./x", "a//b", ""])
 def test_a_hostile_path_in_the_index_is_refused(run, store, work, out, hostile):
     write(work, {"a": b"1"})
     run.track(work)

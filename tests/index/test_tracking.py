@@ -263,6 +263,8 @@ class TestCoverage:
         write(work, {"a/b/c": b"1", "a/x": b"2", "single": b"3", ".h/f": b"4"})
         snapshot = run.track(work, scope=("a/b", "single", ".h"))
         assert paths(snapshot.added) == [".h/f", "a/b/c", "single"]
+        assert run.track(work, scope=("a/b", "single", ".h")).unchanged == 3
+        assert len(run.files()) == 3
         for path in ("a/b/c", "single", ".h/f"):
             (work / path).unlink()
         assert len(run.track(work, scope=("a/b", "single", ".h")).removed) == 3

@@ -1,0 +1,48 @@
+"""Statements that a database executes, recorded or failed, by SQLAlchemy's own events."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from sqlalchemy import event
+
+
+@contextmanager
+def statements(store):
+    """Collect the statements that reach the driver inside the block."""
+    seen = []
+
+    def record(_connection, _cursor, statement, _parameters, _context, _many):
+        seen.append(statement)
+
+    engine = store._database.engine
+    event.listen(engine, "before_cursor_execute", record)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", record)
+
+
+@contextmanager
+def failing_at(store, number, error, *, after=False):
+    """Raise `error` before (or after) the statement of that number, counted from 0, or at COMMIT.
+
+    Yields a list whose length is the number of points passed; `fired` is its last element then.
+    """
+    passed = []
+    engine = store._database.engine
+
+    def count(*_):
+        passed.append("point")
+        if len(passed) == number + 1:
+            passed.append("fired")
+            raise error
+
+    names = ["after_cursor_execute" if after else "before_cursor_execute", "commit"]
+    for name in names:
+        event.listen(engine, name, count)
+    try:
+        yield passed
+    finally:
+        for name in names:
+            event.remove(engine, name, count)
