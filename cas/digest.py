@@ -69,9 +69,6 @@ class Hasher:
 
     __slots__ = ("_blake3", "size")
 
-    AUTO: Final = blake3.AUTO
-    """As many threads as there are cores."""
-
     size: int
     """Bytes hashed so far."""
 
@@ -81,8 +78,10 @@ class Hasher:
         Parameters
         ----------
         threads
-            How many threads BLAKE3 may use within one update, or `AUTO`; worth it only for
-            updates of at least `THREADED_HASH_SIZE` bytes.
+            How many threads BLAKE3 may use within one update; worth it only for updates of at
+            least `THREADED_HASH_SIZE` bytes. More than one makes a pool of this hasher's own:
+            BLAKE3's shared pool, ``blake3.AUTO``, hangs in a process that was forked after its
+            parent had used it.
         """
         self._blake3 = blake3(max_threads=threads)
         self.size = 0

@@ -72,11 +72,11 @@ class DigestMismatchError(CasError):
         super().__init__(expected, actual, where)
         self.expected = expected
         self.actual = actual
-        """What the bytes hash to; None when they could not even be decompressed."""
+        """What the bytes hash to; None when they could not even be put together."""
         self.where = where
 
     def __str__(self) -> str:
-        found = "cannot be decompressed" if self.actual is None else f"hash to {self.actual}"
+        found = "cannot be decoded" if self.actual is None else f"hash to {self.actual}"
         return (
             f"blob {self.expected} is damaged: its bytes in {self.where} {found}; "
             "restore that object from a copy of the store"

@@ -53,8 +53,7 @@ _CODECS: Final = frozenset(codec.value for codec in Codec)
 _TAIL_READ: Final = 64 << 10
 """Bytes read from the end at first: the trailer and 1,360 records in one request."""
 _WRITE_BUFFER: Final = 1 << 20
-"""Bytes gathered before they are hashed and written, so that small entries don't pay a call each
-and one call is long enough for BLAKE3's threads."""
+"""Bytes gathered before they are hashed and written: small entries don't pay a call each."""
 
 
 class EntryKind(IntEnum):

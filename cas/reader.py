@@ -60,12 +60,12 @@ class BlobReader:
             yield self._fetch(digest, placement)
             return
         whole = Hasher()
-        chunks = self._catalog.locate(set(placement.chunks))
-        for chunk in placement.chunks:
-            piece = self._fetch(chunk, _single(chunk, chunks.get(chunk)))
+        locations = self.locate_chunks(placement)
+        for chunk, location in zip(placement.chunks, locations, strict=True):
+            piece = self._fetch(chunk, location)
             whole.update(piece)
-            if whole.size >= placement.size:
-                _check(digest, whole.digest(), f"its list of {len(placement.chunks)} chunks")
+            if whole.size == placement.size:
+                _check(digest, whole.digest(), _chunk_list(placement))
             yield piece
 
     def read_range(self, digest: Digest, start: int, size: int) -> bytes:
@@ -107,9 +107,15 @@ class BlobReader:
         return self._fetch(digest, location)
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
-        """Return where the chunks of a large blob are, in order."""
+        """Return where the chunks of a large blob are, in order.
+
+        DigestMismatchError if they don't add up to its size: the list itself is then damaged.
+        """
         located = self._catalog.locate(set(blob.chunks))
-        return [_single(chunk, located.get(chunk)) for chunk in blob.chunks]
+        locations = [_single(chunk, located.get(chunk)) for chunk in blob.chunks]
+        if sum(location.size for location in locations) != blob.size:
+            raise DigestMismatchError(blob.digest, None, _chunk_list(blob))
+        return locations
 
     def _locate(self, digest: Digest) -> Placement:
         try:
@@ -203,8 +209,7 @@ class _ChunkedStream(io.RawIOBase):
             self._whole.update(data)
             self._hashed += 1
             if self._hashed == len(self._locations):
-                where = f"its list of {len(self._locations)} chunks"
-                _check(self._blob.digest, self._whole.digest(), where)
+                _check(self._blob.digest, self._whole.digest(), _chunk_list(self._blob))
         self._data, self._loaded = data, number
 
 
@@ -241,6 +246,10 @@ def _decoded(digest: Digest, location: Location, stored: Buffer) -> Buffer:
         raise DigestMismatchError(digest, None, where) from error
     _check(digest, Digest.of(data), where)
     return data
+
+
+def _chunk_list(blob: ChunkedBlob) -> str:
+    return f"its list of {len(blob.chunks)} chunks"
 
 
 def _check(expected: Digest, actual: Digest, where: str) -> None:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cas.errors import ObjectNotFoundError, UnsupportedFormatError
+from cas.pack import MAX_ENTRY_SIZE
 from cas.reader import BlobReader
 from cas.writer import BatchWriter
 
@@ -33,7 +34,7 @@ CHUNK_SIZE: Final = 1 << 20
 """Bytes of a chunk of a large blob, and the largest blob kept in one entry.
 
 On fifty steps that append 1 MiB to a file of 50 MiB, chunks of 1 MiB stored 114 MB, of 64 KiB
-107 MB (sixteen times the rows) and of 4 MiB 191 MB. Source: DESIGN, section 9, "Chunks".
+107 MB (sixteen times the rows) and of 4 MiB 191 MB. Source: docs/adr/0017-fixed-chunks.md.
 """
 
 _SETTINGS_NAME: Final = "cas.json"
@@ -92,9 +93,14 @@ def _parse(backend: Backend, text: bytes) -> StoreSettings:
         raise UnsupportedFormatError(subject, text[:40], FORMAT_VERSION) from None
     if version != FORMAT_VERSION:
         raise UnsupportedFormatError(subject, version, FORMAT_VERSION)
-    settings = StoreSettings(**{name: found[name] for name in StoreSettings.__slots__})
-    if (settings.hash, settings.chunker) != ("blake3-256", "fixed"):
-        raise UnsupportedFormatError(subject, f"{settings.hash}, {settings.chunker}", "blake3-256")
+    try:
+        settings = StoreSettings(**{name: found[name] for name in StoreSettings.__slots__})
+        known = (settings.hash, settings.chunker) == ("blake3-256", "fixed")
+        fits = 0 < settings.chunk_size <= MAX_ENTRY_SIZE
+    except (KeyError, TypeError):
+        settings, known, fits = None, False, False
+    if settings is None or not known or not fits:
+        raise UnsupportedFormatError(subject, text[:200], "BLAKE3 and fixed chunks")
     return settings
 
 

@@ -96,7 +96,7 @@ class BatchWriter:
         pieces
             Each of exactly the chunk size but for the last, which may be shorter.
         """
-        whole = Hasher(threads=Hasher.AUTO)
+        whole = Hasher()
         chunks: list[Digest] = []
         hashing: deque[Future[None]] = deque()
         last: Buffer = b""

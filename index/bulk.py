@@ -1,7 +1,7 @@
 """Inserting many rows at the speed of the driver.
 
-SQLAlchemy's Core inserts 90,000 to 120,000 rows a second from a list of dicts, the driver's own
-``executemany`` 150,000 to 300,000 from tuples (source: DESIGN, section 9). So the statement is
+On SQLite, SQLAlchemy's Core inserts 90,000 to 120,000 rows a second from a list of dicts, the
+driver's own ``executemany`` 150,000 to 300,000 from tuples. So the statement is
 compiled once by SQLAlchemy and the tuples go to the driver as they are; values are in the form that
 the driver takes, `bind_processors` converts the few that are not.
 """

@@ -6,6 +6,7 @@ of the specification that the library came from (stage 4, "File Tracking Overhau
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 __all__ = ["PRIORITIES", "classify", "prioritise"]
@@ -36,7 +37,17 @@ _BY_EXTENSION: Final = {
     }.items()
     for extension in extensions.split()
 }
-_BY_NAME: Final = (("plan", "plan"), ("report", "report"), ("chat", "chat"), ("cost", "cost"))
+_BY_NAME: Final = {
+    word: kind
+    for kind, words in {
+        "plan": "plan plans",
+        "report": "report reports summary",
+        "chat": "chat chats",
+        "cost": "cost costs",
+    }.items()
+    for word in words.split()
+}
+_WORDS: Final = re.compile(r"[a-z]+")
 _NAMED_EXTENSIONS: Final = frozenset(("json", "md", "txt", "html", "pdf", "tex"))
 
 
@@ -44,21 +55,21 @@ def classify(path: str) -> str:
     """Return the file type of a path relative to the work directory.
 
     Code, plots and logs are told by extension wherever they are; what an extension leaves open is
-    told by the name, then by the innermost directory that means something.
+    told by the innermost directory that means something, then by a whole word of the name.
     """
     directory, _, name = path.rpartition("/")
     stem, _, extension = name.lower().rpartition(".")
     by_extension = _BY_EXTENSION.get(extension, "other") if stem else "other"
     if by_extension in ("code", "plot", "log"):
         return by_extension
-    if extension in _NAMED_EXTENSIONS:
-        for word, kind in _BY_NAME:
-            if word in stem:
-                return kind
     if directory:
         for part in reversed(directory.split("/")):
             if part in _BY_DIRECTORY:
                 return _BY_DIRECTORY[part]
+    if extension in _NAMED_EXTENSIONS:
+        for word in _WORDS.findall(stem):
+            if word in _BY_NAME:
+                return _BY_NAME[word]
     return by_extension
 
 

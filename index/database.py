@@ -95,6 +95,7 @@ def _create_engine(url: URL) -> Engine:
     )
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "invalidate", _roll_back_sqlite)
     return engine
 
 
@@ -102,6 +103,15 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # BEGIN is ours to send
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _roll_back_sqlite(connection: sqlite3.Connection, *_: object) -> None:
+    """Give the write lock back when Ctrl-C strikes in mid-statement.
+
+    SQLAlchemy then closes the connection as it is. SQLite keeps a closed connection's transaction
+    for as long as a cursor of it lives, and the traceback that a notebook shows keeps one.
+    """
+    connection.rollback()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -10,6 +10,7 @@
     ├── WorkDirectoryError                  what should be tracked is missing or no directory
     ├── RestoreConflictError                different content is in the way
     ├── RestoreFailedError                  the destination could not be written
+    ├── UnsettledScanError                  others kept taking away what a scan relied on
     ├── DanglingFileError                   a file version whose bytes are gone
     ├── StoreMismatchError                  the index belongs to other storage
     ├── StoreNotFoundError (LookupError)    nothing was ever created there
@@ -42,6 +43,7 @@ __all__ = [
     "UnknownSessionError",
     "UnknownSnapshotError",
     "UnsafePathError",
+    "UnsettledScanError",
     "WorkDirectoryError",
 ]
 
@@ -171,6 +173,20 @@ class RestoreFailedError(ArtifactIndexError):
 
     def __str__(self) -> str:
         return f"cannot restore {self.path!r}: {self.reason}; mend that and restore again"
+
+
+class UnsettledScanError(ArtifactIndexError):
+    """Each time that a scan was about to be recorded, something it relied on had been removed."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(run)
+        self.run = run
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run!r} could not be recorded: blobs or the run itself were removed during "
+            "each attempt; run the command again when that is over, nothing was recorded"
+        )
 
 
 class DanglingFileError(ArtifactIndexError):

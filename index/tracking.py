@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from index.commit import Annotations, CommitRequest, Committer, SupersededError
 from index.delta import compare
-from index.errors import WorkDirectoryError
+from index.errors import UnsettledScanError, WorkDirectoryError
 from index.ingest import observe
 from index.scanner import Scan, signature_of
 from index.source import opened
@@ -99,14 +99,16 @@ class TrackingService:
         ------
         WorkDirectoryError
             When the directory can't be listed, or is the store's own.
+        UnsettledScanError
+            When garbage collection took what the scan relied on, each of several times.
         """
         self._refuse_own(request.root)
-        for _ in range(_ATTEMPTS - 1):
+        for _ in range(_ATTEMPTS):
             try:
                 return self._track_once(request, cached)
             except SupersededError:
                 cached = None
-        return self._track_once(request, None)
+        raise UnsettledScanError(request.key.run)
 
     def put(self, request: PutRequest) -> Snapshot:
         """Record one file, whatever lies in the work directory.
@@ -117,12 +119,12 @@ class TrackingService:
             When the content is a path that can't be read.
         """
         with opened(request.content) as source:
-            for _ in range(_ATTEMPTS - 1):
+            for _ in range(_ATTEMPTS):
                 try:
                     return self._put_once(request, source)
                 except SupersededError:
                     source.rewind()
-            return self._put_once(request, source)
+        raise UnsettledScanError(request.key.run)
 
     def _put_once(self, request: PutRequest, source: Source) -> Snapshot:
         state = self._committer.load_state(request.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from index.names import check_path
@@ -102,6 +103,8 @@ class Coverage:
 def _outermost(scope: Sequence[str] | None) -> Sequence[str]:
     """Return scopes in one spelling, without those inside others."""
     if scope is None:
+        return ("",)
+    if any(PurePosixPath(entry) == PurePosixPath(".") and entry for entry in scope):
         return ("",)
     clean = sorted({check_path(entry) for entry in scope})
     return tuple(

@@ -34,6 +34,7 @@ ARGUMENTS = {
     "UnknownSessionError": ("subject",),
     "UnknownSnapshotError": ("subject", 7, 3),
     "UnsafePathError": ("subject", "reason"),
+    "UnsettledScanError": ("subject",),
     "UnsupportedFormatError": ("subject", 2, 1),
     "WorkDirectoryError": ("subject", "reason"),
 }

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import signal
 import threading
 from contextlib import suppress
 
@@ -220,6 +221,28 @@ def test_a_wrong_list_of_chunks_is_noticed_by_the_whole_digest(tiny):
         stream.read()
 
 
+def test_a_list_of_chunks_that_lost_its_end_is_noticed(tiny):
+    (digest,), _ = tiny.write(b"aaaabbbbcccc")
+    tiny.catalog.placements[digest] = ChunkedBlob(
+        digest, 12, tiny.catalog.placements[digest].chunks[:2]
+    )
+    with pytest.raises(DigestMismatchError):
+        tiny.store.read(digest)
+    with pytest.raises(DigestMismatchError):
+        tiny.store.open(digest)
+
+
+def test_a_process_that_is_forked_after_hashing_can_hash(setting):
+    """BLAKE3's shared threads don't survive a fork; a worker that relied on them would hang."""
+    data = os.urandom(3 * MIB)
+    (digest,), _ = setting.write(data)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        os._exit(0 if Setting().write(data)[0] == [digest] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_a_blob_that_moved_to_another_pack_is_looked_up_again(setting):
     digests, written = setting.write(b"moved", b"also")
     old = pack_object_name(written.packs[0].name)
@@ -334,6 +357,11 @@ def test_settings_that_are_not_there_are_not_made_unasked():
         b"\xff",
         b'{"format_version": 1, "hash": "sha1", "chunker": "fixed", "chunk_size": 1,'
         b' "store_id": "x", "created": "x"}',
+        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "chunk_size": 1}',
+        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "store_id": "x",'
+        b' "created": "x", "chunk_size": 999999999}',
+        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "store_id": "x",'
+        b' "created": "x", "chunk_size": "1"}',
     ],
 )
 def test_a_store_of_another_format_is_refused_with_the_way_out(text):

@@ -24,6 +24,10 @@ from index.classification import classify, prioritise
         (".hidden", "other"),
         ("data/archive.tar.gz", "data"),
         ("a/b/README", "other"),
+        ("chats/planner.json", "chat"),
+        ("data/exoplanets.json", "data"),
+        ("reports/explanation.md", "report"),
+        ("final_plan_v2.json", "plan"),
     ],
 )
 def test_the_kind_follows_extension_name_and_directory(path, kind):

@@ -274,6 +274,10 @@ class TestCoverage:
         with pytest.raises(UnsafePathError):
             run.track(work, scope=(scope,))
 
+    def test_a_dot_is_the_whole_directory(self, run, work):
+        write(work, {"a": b"1", "d/b": b"2"})
+        assert len(run.track(work, scope=("./", "d")).added) == 2
+
     def test_one_string_is_not_a_sequence_of_scopes(self, run, work):
         with pytest.raises(TypeError, match="sequence"):
             run.track(work, scope="data")

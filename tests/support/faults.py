@@ -17,10 +17,17 @@ class FaultyCalls(PosixCalls):
     def __init__(self, fail_at=None, error=None, *, dead=False, only=None):
         self.calls = []
         self.fired = 0
+        self.open = set()
         self._fail_at = fail_at
         self._error = error or PowerCut()
         self._dead = dead
         self._only = only
+
+    def end_process(self):
+        """Close what is open, as the kernel does for a process that is gone."""
+        for fd in self.open:
+            os.close(fd)
+        self.open.clear()
 
     def _count(self, name, detail):
         number = len(self.calls)
@@ -44,7 +51,12 @@ def _counted(name):
         elif name in ("rename", "link"):
             detail = args
         self._count(name, detail)
-        return original(self, *args, **kwargs)
+        result = original(self, *args, **kwargs)
+        if name in ("create_exclusive", "open_read"):
+            self.open.add(result)
+        elif name == "close":
+            self.open.discard(args[0])
+        return result
 
     return call
 

@@ -1,0 +1,100 @@
+"""A full disk and Ctrl-C, as a process meets them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from trees import contents, packs_in, read, write
+
+from index import ArtifactStore
+
+
+def cas(*arguments, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-c", "from index.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **kwargs,
+    )
+
+
+def limited(size):
+    """Let the process write no file larger than `size`, which is how its disk is full."""
+    import resource
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+def test_a_pack_that_finds_no_room_is_one_sentence_and_loses_nothing(store_root, work):
+    write(work, {"a": b"small"})
+    assert cas("--store", store_root, "track", work).returncode == 0
+    write(work, {"big": os.urandom(4 << 20)})
+    outcome = cas("--store", store_root, "track", work, preexec_fn=limited(1 << 20))
+    assert outcome.returncode == 5
+    assert outcome.stderr.startswith("error: storage failed at ")
+    assert outcome.stderr.count("\n") == 1
+    with ArtifactStore.open(store_root) as store:
+        assert contents(store.session("default").run("work")) == {"a": b"small"}
+        assert len(packs_in(store_root)) == 1
+        assert list((store_root / "tmp").iterdir()) == []
+    assert cas("--store", store_root, "track", work).returncode == 0
+    with ArtifactStore.open(store_root) as store:
+        assert contents(store.session("default").run("work")) == read(work)
+
+
+def test_an_index_that_finds_no_room_is_one_sentence_and_loses_nothing(store_root, work):
+    write(work, {"a": b"small"})
+    assert cas("--store", store_root, "track", work).returncode == 0
+    write(work, {f"{n:05d}": b"same" for n in range(6_000)})
+    outcome = cas("--store", store_root, "track", work, preexec_fn=limited(300_000))
+    assert outcome.returncode == 5
+    assert "can't be used" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    with ArtifactStore.open(store_root) as store:
+        assert contents(store.session("default").run("work")) == {"a": b"small"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.15, 0.4])
+def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(store_root, work, delay):
+    write(work, {f"d{n % 20}/{n}": os.urandom(3000) for n in range(1000)})
+    write(work, {"big": os.urandom(40 << 20)})
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from index.cli import main; print('ready', flush=True); main()",
+            "--store",
+            str(store_root),
+            "track",
+            str(work),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(delay)  # where in the scan it strikes is left to chance; all of it must hold
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (0, 130)
+    if process.returncode == 130:
+        assert errors.strip().splitlines() == [
+            "interrupted; what was not recorded yet is as before"
+        ]
+    tmp = store_root / "tmp"
+    assert not tmp.exists() or list(tmp.iterdir()) == []
+    with ArtifactStore.open(store_root) as store:
+        run = store.session("default").run("work")
+        run.track(work)
+        assert contents(run) == read(work)
