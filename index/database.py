@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from index.errors import IndexUnavailableError
 
@@ -40,8 +40,12 @@ class Database:
     """Connections to one index. Safe for use by several threads; not across a fork."""
 
     def __init__(self, url: str | URL) -> None:
-        self._url = make_url(url)
-        self.engine: Final = _create_engine(self._url)
+        try:
+            self._url = make_url(url)
+            self.engine: Final = _create_engine(self._url)
+        except (ArgumentError, ImportError) as error:
+            # Whatever could not be parsed may hold a password.
+            raise IndexUnavailableError("URL", str(error).splitlines()[0]) from None
 
     @property
     def url(self) -> str:
@@ -77,17 +81,15 @@ class Database:
             yield
         except IntegrityError:
             raise
-        except OperationalError as error:
-            raise IndexUnavailableError(self.url, str(error.orig)) from error
         except DBAPIError as error:
-            if error.connection_invalidated or "malformed" in str(error.orig):
-                raise IndexUnavailableError(self.url, str(error.orig)) from error
-            raise
+            raise IndexUnavailableError(self.url, str(error.orig)) from error
 
 
 def _create_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
+    if url.database in (None, "", ":memory:"):
+        raise ArgumentError("an SQLite index needs a file, as in sqlite:///runs.db")
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},

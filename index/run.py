@@ -179,10 +179,7 @@ class Run:
         meta
             Anything that JSON can hold.
 
-        Raises
-        ------
-        UnsafePathError
-            When `path` is absolute or leaves the run.
+        UnsafePathError if `path` is absolute or leaves the run.
         """
         told = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         clean = check_path(path)
@@ -263,10 +260,7 @@ class Run:
     def history(self, path: str | os.PathLike[str]) -> tuple[FileVersion, ...]:
         """Return every version that `path` ever had, oldest first, removed ones included.
 
-        Raises
-        ------
-        UnknownFileError
-            When it never had one.
+        UnknownFileError if it never had one.
         """
         clean = check_path(path)
         with self._reading() as (connection, found):

@@ -87,7 +87,8 @@ def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(store_root,
     time.sleep(delay)  # where in the scan it strikes is left to chance; all of it must hold
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode in (0, 130)
+    # -SIGINT: it struck when the command was done and the interpreter on its way out.
+    assert process.returncode in (0, 130, -signal.SIGINT)
     if process.returncode == 130:
         assert errors.strip().splitlines() == [
             "interrupted; what was not recorded yet is as before"

@@ -1,0 +1,331 @@
+"""The command, as a shell meets it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trees import packs_in, read, write
+
+from cas.digest import Digest
+from index.cli import main
+from index.cli.group import cas as group
+from index.cli.output import human_size, printable
+
+
+@pytest.fixture
+def cas(tmp_path, monkeypatch, capfdbinary):
+    """Run the command in-process in an empty directory; return (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("CAS_STORE", "CAS_INDEX", "CAS_BLOBS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        out, err = capfdbinary.readouterr()
+        return done.value.code, out.decode(), err.decode()
+
+    return call
+
+
+@pytest.fixture
+def tracked(cas, tmp_path):
+    write(tmp_path / "work", {"plan.md": b"a plan", "data/r.csv": b"1,2\n"})
+    assert cas("track", "work", "--phase", "control", "--agent", "engineer")[0] == 0
+    return cas
+
+
+def test_tracking_and_listing_without_any_option(cas, tmp_path):
+    write(tmp_path / "work", {"plan.md": b"a plan", "data/r.csv": b"1,2\n"})
+    code, out, _ = cas("track", "work")
+    assert code == 0
+    assert out.startswith("work: snapshot 1, 2 added, 0 changed, 0 removed")
+    assert (tmp_path / ".cas" / "cas.json").is_file()
+    _, out, _ = cas("ls")
+    assert [line.split()[-1] for line in out.splitlines()] == ["data/r.csv", "plan.md"]
+    assert str(Digest.of(b"a plan"))[:12] in out
+    assert cas("track", "work")[1].startswith("work: nothing new, 0 added")
+
+
+def test_the_nearest_store_upward_is_used(tracked, tmp_path, monkeypatch):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    assert tracked("ls")[0] == 0
+    assert not (tmp_path / "deep" / "er" / ".cas").exists()
+
+
+def test_track_json_is_one_object_with_the_promised_keys(cas, tmp_path):
+    write(tmp_path / "work", {"a": b"1", "b": b"2"})
+    cas("track", "work")
+    write(tmp_path / "work", {"a": b"22", "c": b"3"})
+    (tmp_path / "work" / "b").unlink()
+    os.mkfifo(tmp_path / "work" / "fifo")
+    code, out, _ = cas("track", "work", "--json", "--run", "work", "--node", "n")
+    found = json.loads(out)
+    assert code == 0
+    assert {
+        "session",
+        "run",
+        "snapshot",
+        "added",
+        "changed",
+        "removed",
+        "unchanged",
+        "skipped",
+        "bytes_read",
+        "bytes_stored",
+        "elapsed_s",
+    } <= found.keys()
+    assert (found["session"], found["run"], found["snapshot"]) == ("default", "work", 2)
+    assert [v["path"] for v in found["changed"]] == ["a"]
+    assert found["added"][0]["digest"] == str(Digest.of(b"3"))
+    assert found["added"][0]["size"] == 1
+    assert [v["path"] for v in found["removed"]] == ["b"]
+    assert found["skipped"] == [{"path": "fifo", "reason": "it is a FIFO"}]
+    assert found["bytes_read"] == 3
+    assert found["node_id"] == "n"
+
+
+def test_skipped_files_are_told_on_stderr(cas, tmp_path):
+    (tmp_path / "work").mkdir()
+    os.mkfifo(tmp_path / "work" / "fifo")
+    code, _, err = cas("track", "work")
+    assert (code, err) == (0, "skipped fifo: it is a FIFO\n")
+
+
+def test_listings_filter_and_go_back(tracked, tmp_path):
+    write(tmp_path / "work", {"plots/p.png": b"png"})
+    tracked("track", "work", "--agent", "plotter")
+    assert tracked("ls", "--agent", "plotter")[1].split()[-1] == "plots/p.png"
+    assert len(tracked("ls", "--type", "data")[1].splitlines()) == 1
+    assert len(tracked("ls", "--at", "1")[1].splitlines()) == 2
+    assert tracked("ls", "--prefix", "plo", "--json")[1].count('"path"') == 1
+    assert tracked("ls", "--final")[1] == ""
+
+
+def test_log_shows_every_version(tracked, tmp_path):
+    write(tmp_path / "work", {"plan.md": b"another plan"})
+    tracked("track", "work", "--agent", "planner", "--phase", "planning")
+    out = tracked("log", "plan.md")[1].splitlines()
+    assert len(out) == 2
+    assert out[0].startswith("@1  1..2")
+    assert str(Digest.of(b"a plan")) in out[0]
+    assert "planning" in out[1]
+    assert len(json.loads(tracked("log", "plan.md", "--json")[1])) == 2
+
+
+def test_snapshots_tell_counts(tracked, tmp_path):
+    write(tmp_path / "work", {"plan.md": b"another plan"})
+    tracked("track", "work")
+    out = tracked("snapshots")[1].splitlines()
+    assert ["+2 ~0 -0" in out[0], "+0 ~1 -0" in out[1]] == [True, True]
+    assert json.loads(tracked("snapshots", "--json")[1])[1]["changed"][0]["version"] == 2
+
+
+def test_cat_writes_exact_bytes_of_any_version(tracked, tmp_path, capfdbinary):
+    write(tmp_path / "work", {"plan.md": bytes(range(256)), "odd@2": b"odd"})
+    tracked("track", "work")
+    with pytest.raises(SystemExit):
+        main(["cat", "plan.md"])
+    assert capfdbinary.readouterr().out == bytes(range(256))
+    assert tracked("cat", "plan.md@1")[1] == "a plan"
+    assert tracked("cat", "plan.md", "--at", "1")[1] == "a plan"
+    assert tracked("cat", "odd@2")[1] == "odd"
+    assert tracked("cat", "plan.md@7")[0] == 4
+
+
+def test_put_records_a_file_or_standard_input(tracked, tmp_path, monkeypatch):
+    (tmp_path / "report.md").write_bytes(b"report")
+    assert tracked("put", "report.md", "--final")[0] == 0
+    assert tracked("ls", "--final")[1].split()[-2:] == ["report.md", "(final)"]
+    monkeypatch.setattr("sys.stdin", type("In", (), {"buffer": io.BytesIO(b"report")})())
+    code, out, _ = tracked("put", "-", "--as", "in/put.md", "--json", "--agent", "me")
+    assert code == 0
+    assert json.loads(out)["agent"] == "me"
+    assert tracked("put", "-")[0] == 2
+
+
+def test_restore_brings_everything_back(tracked, tmp_path):
+    code, out, _ = tracked("restore", "out")
+    assert (code, out) == (0, "2 files written (10 B), 0 were there already\n")
+    assert read(tmp_path / "out") == read(tmp_path / "work")
+    write(tmp_path / "out", {"plan.md": b"mine"})
+    code, _, err = tracked("restore", "out", "plan.md")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--overwrite" in err
+    assert tracked("restore", "out", "plan.md", "--overwrite", "--json")[0] == 0
+
+
+def test_stats_of_store_and_run(tracked):
+    out = tracked("stats")[1]
+    assert "default  work  1 snapshots" in out
+    assert json.loads(tracked("stats", "--json")[1])["runs"] == 1
+    assert json.loads(tracked("stats", "--run", "work", "--json")[1])["files"] == 2
+
+
+def test_init_is_idempotent(cas, tmp_path):
+    first = json.loads(cas("--store", tmp_path / "s", "init", "--json")[1])
+    assert json.loads(cas("--store", tmp_path / "s", "init", "--json")[1]) == first
+    assert "is ready at" in cas("--store", tmp_path / "s", "init")[1]
+
+
+def test_places_come_from_options_or_the_environment(cas, tmp_path, monkeypatch):
+    write(tmp_path / "work", {"a": b"1"})
+    monkeypatch.setenv("CAS_INDEX", f"sqlite:///{tmp_path}/i.db")
+    monkeypatch.setenv("CAS_BLOBS", str(tmp_path / "blobs"))
+    assert cas("track", "work")[0] == 0
+    assert len(packs_in(tmp_path / "blobs")) == 1
+    assert cas("--store", "x", "ls")[0] == 2
+    monkeypatch.delenv("CAS_BLOBS")
+    assert cas("ls")[0] == 2
+    assert cas("db", "check")[0] == 0
+    monkeypatch.delenv("CAS_INDEX")
+    monkeypatch.setenv("CAS_STORE", str(tmp_path / "other"))
+    assert cas("track", "work")[0] == 0
+    assert (tmp_path / "other" / "index.db").exists()
+
+
+def test_which_run_is_asked_for_when_there_are_several(tracked, tmp_path):
+    tracked("track", "work", "--run", "second")
+    code, _, err = tracked("ls")
+    assert code == 2
+    assert "say which run with --run; the newest are: work, second" in err
+    assert tracked("ls", "--run", "second")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["track", "missing"], 1, "no such directory"),
+        (["track", "work/plan.md"], 1, "`cas put` records a single file"),
+        (["track", "work", "--run", "a/b"], 2, "contains a '/'"),
+        (["track", "work", "--session", ""], 2, "it is empty"),
+        (["track", "work", "--run", "x" * 300], 2, "300 characters"),
+        (["track", "work", "--run", ".."], 2, "relative path"),
+        (["track", "work", "--scope", "../x"], 2, "'..'"),
+        (["ls", "--run", "nope"], 4, "no run 'nope'"),
+        (["ls", "--session", "nope"], 4, "no session 'nope'"),
+        (["ls", "--at", "9"], 4, "its snapshots are 1 to 1"),
+        (["log", "nope"], 4, "no 'nope'"),
+        (["cat", "../etc/passwd"], 2, "'..'"),
+        (["--store", "nowhere", "ls"], 4, "cas init"),
+        (["--store", "work/plan.md", "init"], 5, "Not a directory"),
+        (["--index", "nosuch://x", "--blobs", "b", "ls"], 5, "can't be used"),
+        (["unknown"], 2, "No such command"),
+        (["ls", "--what"], 2, "No such option"),
+        (["--store", "nowhere", "db", "check"], 4, "cas init"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_and_an_exit_code(tracked, arguments, code, says):
+    got, out, err = tracked(*arguments)
+    assert got == code
+    assert says in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_damage_is_exit_code_3(tracked, tmp_path):
+    (pack,) = packs_in(tmp_path / ".cas")
+    data = pack.read_bytes()
+    pack.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    codes = {tracked("cat", "plan.md")[0], tracked("cat", "data/r.csv")[0]}
+    assert 3 in codes
+    pack.unlink()
+    code, _, err = tracked("cat", "plan.md")
+    assert code == 3
+    assert "'plan.md'" in err
+
+
+def test_an_old_schema_is_exit_code_6_with_the_command_that_mends_it(tracked, tmp_path):
+    import sqlite3
+
+    file = tmp_path / ".cas" / "index.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        ours = [name for (name,) in rows if name.startswith("cas_")]
+        assert "cas_files" in ours
+        for name in ours:
+            connection.execute(f"DROP TABLE {name}")
+    connection.close()
+    code, _, err = tracked("ls")
+    assert code == 6
+    command = err.split("`")[1]
+    assert command.startswith("cas --index sqlite:///")
+    assert tracked(*command.split()[1:])[0] == 0
+    assert tracked("db", "current")[1] == "0001 (this release works with 0001)\n"
+    assert json.loads(tracked("db", "current", "--json")[1])["head"] == "0001"
+
+
+def test_names_cannot_move_the_cursor(cas, tmp_path):
+    write(tmp_path / "work", {"evil\x1b[2J\n.txt": b"1"})
+    Path(os.fsdecode(bytes(tmp_path) + b"/work/\xff")).write_bytes(b"2")
+    cas("track", "work", "--agent", "tab")
+    code, out, _ = cas("ls")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    assert "\x1b" not in out
+    assert r"evil\x1b[2J\n.txt" in out
+    assert r"\udcff" in out
+    assert {v["path"] for v in json.loads(cas("ls", "--json")[1])} == {
+        "evil\x1b[2J\n.txt",
+        "\udcff",
+    }
+
+
+def test_no_progress_bar_in_a_pipe(tracked):
+    _, out, err = tracked("restore", "out")
+    assert err == ""
+    assert "\r" not in out
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path, store_root):
+    write(tmp_path / "work", {"1": b"x" * 9_999_999})
+    cas = f"{sys.executable} -c 'from index.cli import main; main()' --store {store_root}"
+    track = f"{cas} track {tmp_path / 'work'}"
+    script = f"{track} && {cas} cat 1 | head -c 10; echo ${{PIPESTATUS[0]}}"
+    outcome = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert outcome.stderr == ""
+    assert outcome.stdout.endswith("x0\n")
+
+
+def commands(command, path=()):
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(group)), ids=lambda x: str(x)[:30])
+def test_every_command_has_help_and_an_example(path, command):
+    assert command.help
+    if not hasattr(command, "commands") and path[0] != "db":
+        assert f"cas {path[0]}" in command.help or "cas --store" in command.help
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and parameter.hidden:
+            raise AssertionError(f"{parameter.name} is hidden")
+
+
+def test_every_command_is_in_the_readme():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for path, command in commands(group):
+        if path and not hasattr(command, "commands"):
+            assert f"cas {' '.join(path)}" in readme
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (5 << 50, "5.0 PiB")],
+)
+def test_sizes_are_shown_in_binary_units(size, shown):
+    assert human_size(size) == shown
+
+
+def test_printable_leaves_ordinary_text_alone():
+    assert printable("größe 1.csv") == "größe 1.csv"
+    assert printable("a\u202eb\x07") == r"a\u202eb\x07"

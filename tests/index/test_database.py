@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import stat
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+from trees import packs_in
+
+from cas.errors import BackendError, UnsupportedFormatError
+from index import ArtifactStore
+from index.database import Database, sqlite_url
+from index.errors import IndexUnavailableError, StoreMismatchError, StoreNotFoundError
+
+
+def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
+    with store._database.reading() as connection:
+        told = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
+        }
+    assert told == {
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "synchronous": 2,
+        "busy_timeout": 60_000,
+    }
+
+
+def test_writers_take_the_lock_when_they_begin(store):
+    with store._database.writing():
+        other = sqlite3.connect(store._database.file, timeout=0, isolation_level=None)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        assert other.execute("SELECT count(*) FROM cas_runs").fetchone() == (0,)
+        other.close()
+
+
+def test_a_transaction_that_raises_changes_nothing(store):
+    with pytest.raises(RuntimeError), store._database.writing() as connection:
+        connection.exec_driver_sql("INSERT INTO cas_sessions (name, created_at) VALUES ('x', '')")
+        raise RuntimeError
+    assert store.stats().sessions == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO cas_blobs (digest, size, created_at) VALUES (x'00', 1, '')",
+        "UPDATE cas_blobs SET size = -1",
+        "UPDATE cas_blobs SET pack_id = NULL",
+        "UPDATE cas_packs SET state = 'odd'",
+        "UPDATE cas_files SET version = 0",
+        "UPDATE cas_files SET end_snapshot = first_snapshot",
+        "UPDATE cas_files SET priority = 'odd'",
+        "UPDATE cas_files SET digest = zeroblob(32)",
+        "DELETE FROM cas_blobs",
+        "DELETE FROM cas_packs",
+        "INSERT INTO cas_store (id, store_id, created_at) VALUES (2, 'x', '')",
+        "INSERT INTO cas_files SELECT 99, run_id, path, 2, digest, size, mode, mtime_ns, file_type,"
+        " priority, is_final_output, created_at, first_snapshot, end_snapshot, appeared_in, meta,"
+        " signature, seen_on_disk, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
+    ],
+)
+def test_the_database_itself_refuses_what_cannot_be(store, statement):
+    store.session("s").run("r").put("f", b"1")
+    with pytest.raises(IntegrityError), store._database.writing() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def test_deleting_a_session_takes_its_rows_along(store):
+    store.session("s").run("r").put("f", b"1")
+    with store._database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM cas_sessions")
+    with store._database.reading() as connection:
+        for table in ("cas_runs", "cas_snapshots", "cas_files"):
+            count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}")  # noqa: S608
+            assert count.scalar() == 0
+
+
+def test_a_store_that_is_not_there_is_not_made_unasked(tmp_path):
+    with pytest.raises(StoreNotFoundError, match="cas init"):
+        ArtifactStore.open(tmp_path / "none", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_storage_without_its_index_is_not_opened_unasked(store_root):
+    (store_root / "index.db").unlink()
+    with pytest.raises(StoreNotFoundError):
+        ArtifactStore.open(store_root, create=False)
+    assert not (store_root / "index.db").exists()
+
+
+def test_an_index_of_other_storage_is_refused(store_root, tmp_path):
+    ArtifactStore.open(tmp_path / "other").close()
+    shutil.copy(tmp_path / "other" / "index.db", store_root / "index.db")
+    with pytest.raises(StoreMismatchError, match="created with"):
+        ArtifactStore.open(store_root)
+
+
+def test_index_and_blobs_may_lie_apart(tmp_path):
+    index = f"sqlite:///{tmp_path}/somewhere.db"
+    with ArtifactStore.open(index=index, blobs=tmp_path / "blobs") as store:
+        store.session("s").run("r").put("f", b"1")
+        assert len(packs_in(tmp_path / "blobs")) == 1
+    with ArtifactStore.open(index=index, blobs=str(tmp_path / "blobs"), create=False) as store:
+        assert store.session("s").run("r").read_bytes("f") == b"1"
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"index": "sqlite://"}, {"root": "x", "blobs": "y"}, {"blobs": "y"}]
+)
+def test_half_a_place_is_refused(kwargs):
+    with pytest.raises(ValueError, match="give either"):
+        ArtifactStore.open(**kwargs)
+
+
+def test_a_store_where_a_file_is_gets_one_sentence(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BackendError, match="Not a directory"):
+        ArtifactStore.open(tmp_path / "file")
+
+
+def test_a_newer_format_is_refused_and_left_alone(store_root):
+    text = (
+        (store_root / "cas.json").read_text().replace('"format_version": 1', '"format_version": 2')
+    )
+    (store_root / "cas.json").write_text(text)
+    with pytest.raises(UnsupportedFormatError, match="upgrade"):
+        ArtifactStore.open(store_root)
+    assert (store_root / "cas.json").read_text() == text
+
+
+def test_an_index_that_is_no_database_gets_one_sentence(store_root):
+    (store_root / "index.db").write_bytes(b"this is no database at all, " * 100)
+    with pytest.raises(IndexUnavailableError, match="not a database"):
+        ArtifactStore.open(store_root)
+
+
+def test_an_index_that_cannot_be_opened_gets_one_sentence(tmp_path):
+    database = Database(sqlite_url(tmp_path / "missing" / "index.db"))
+    with pytest.raises(IndexUnavailableError, match="unable to open"), database.reading():
+        pass
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://user:secret@host/x.db", "not a url secret", "nosuch://u:secret@h/d"]
+)
+def test_a_url_that_leads_nowhere_gets_one_sentence_without_its_password(url):
+    with pytest.raises(IndexUnavailableError) as caught:
+        Database(url)
+    assert "secret" not in str(caught.value).replace("not a url secret", "")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_an_index_in_memory_is_refused(url):
+    with pytest.raises(IndexUnavailableError, match="needs a file"):
+        Database(url)
+
+
+def test_a_store_keeps_to_the_umask(tmp_path):
+    import os
+
+    before = os.umask(0o077)
+    try:
+        with ArtifactStore.open(tmp_path / "store") as store:
+            store.session("s").run("r").put("f", b"1")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "store").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+def test_closing_twice_is_harmless(store_root):
+    store = ArtifactStore.open(store_root)
+    store.close()
+    store.close()

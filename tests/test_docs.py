@@ -1,0 +1,119 @@
+"""What the documentation says is what happens."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trees import packs_in, write
+
+from cas.digest import Digest
+from cas.pack import read_footer
+from index import ArtifactStore
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(document, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+def test_the_readme_has_exactly_two_commands_for_a_fresh_machine():
+    section = (ROOT / "README.md").read_text().split("## Start")[1].split("\n## ")[0]
+    commands = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    assert len(commands) == 2
+    assert all(command.count("\n") == 1 for command in commands)
+    assert "cas track" in commands[0]
+    assert "cas ls" in commands[0]
+    assert "pytest" in commands[1]
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "work", {"data/result.csv": b"1,2\n", "plan.md": b"plan"})
+    (code,) = blocks("README.md", "python")
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+    with ArtifactStore.open(tmp_path / "artifacts", create=False) as store:
+        assert store.stats().runs == 1
+
+
+def test_every_link_in_the_documents_leads_somewhere():
+    for document in (ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")):
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_decision_is_listed():
+    listed = (ROOT / "docs" / "adr" / "README.md").read_text()
+    for decision in (ROOT / "docs" / "adr").glob("0*.md"):
+        assert decision.name in listed
+
+
+def test_the_numbers_in_the_code_cite_what_exists():
+    for path in (*ROOT.glob("cas/*.py"), *ROOT.glob("index/**/*.py")):
+        for cited in re.findall(r"\b((?:docs|benchmarks)/[\w./-]+\.\w+)", path.read_text()):
+            assert (ROOT / cited).exists(), f"{path}: {cited}"
+
+
+@pytest.fixture
+def pack(store, store_root, work):
+    write(work, {"text": b"text " * 100, "raw": b"\x00\x01", "empty": b""})
+    store.session("s").run("r").track(work)
+    (found,) = packs_in(store_root)
+    return found
+
+
+def unpack(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "docs" / "unpack.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_pack_can_be_read_without_the_library(pack, tmp_path):
+    source = (ROOT / "docs" / "unpack.py").read_text()
+    assert "import cas" not in source
+    assert "index" not in re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
+    listed = unpack(pack)
+    assert listed.returncode == 0
+    assert str(Digest.of(b"text " * 100)) in listed.stdout
+    assert unpack(pack, "--to", tmp_path / "out").returncode == 0
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert found == {str(Digest.of(d)): d for d in (b"text " * 100, b"\x00\x01", b"")}
+
+
+def test_a_damaged_pack_is_refused_without_the_library(pack, tmp_path):
+    pack.write_bytes(pack.read_bytes()[:-1])
+    outcome = unpack(pack)
+    assert outcome.returncode != 0
+    assert outcome.stderr.count("\n") == 1
+    assert "Traceback" not in outcome.stderr
+
+
+def test_the_format_documents_example_is_a_pack_that_is_read():
+    text = (ROOT / "docs" / "format.md").read_text()
+    lines = re.findall(r"^ +[0-9a-f]{8}: ((?:[0-9a-f]{2} ){1,16}) ", text, re.MULTILINE)
+    data = bytes.fromhex("".join(lines))
+    assert len(data) > 100
+    assert str(Digest.of(data)) in text
+    assert read_footer("example", len(data), lambda start, size: data[start : start + size])
+
+
+def test_no_document_or_module_names_a_place_of_this_machine():
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    for name in tracked:
+        if name.endswith((".py", ".md", ".toml", ".json", ".txt")) or name == ".ci/run":
+            text = (ROOT / name).read_text()
+            assert str(ROOT) + "/" not in text or str(ROOT) == "/", name
