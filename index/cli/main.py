@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -61,10 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was not recorded yet is as before", err=True)
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python's own flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_OK)
     except (CasError, ArtifactIndexError) as error:
         click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), _ERROR))
