@@ -6,7 +6,7 @@ import io
 from bisect import bisect_right
 from itertools import accumulate
 from operator import itemgetter
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from cas.catalog import ChunkedBlob, Location
 from cas.codec import decode
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from cas.catalog import Catalog, Placement
     from cas.digest import Buffer
 
-__all__ = ["BlobReader"]
+__all__ = ["BlobReader", "Span"]
+
+Span: TypeAlias = "Sequence[tuple[Digest, Location]]"
+"""Neighbouring blobs of one pack, in order of offset."""
 
 _SPAN_SIZE: Final = 8 << 20
 """Bytes that one request for neighbouring entries spans at most; it is what `read_many` holds."""
@@ -90,6 +93,14 @@ class BlobReader:
 
         Digests of large blobs are passed over: they are for `iter_pieces`. Raises as `read` does.
         """
+        for span in self.plan_spans(digests):
+            yield from self.read_span(span)
+
+    def plan_spans(self, digests: Collection[Digest]) -> list[Span]:
+        """Group blobs of one entry into runs of neighbours, in order of storage.
+
+        Each span is one request of at most 8 MiB, and may be read by another thread than the next.
+        """
         located = self._catalog.locate(set(digests))
         if missing := next((digest for digest in digests if digest not in located), None):
             raise BlobNotFoundError(missing)
@@ -99,8 +110,7 @@ class BlobReader:
             if isinstance(place, Location)
         ]
         single.sort(key=itemgetter(0, 1))
-        for span in _spans([(digest, place) for _, _, digest, place in single]):
-            yield from self._read_span(span)
+        return list(_spans([(digest, place) for _, _, digest, place in single]))
 
     def fetch_chunk(self, digest: Digest, location: Location) -> Buffer:
         """Return one chunk of a large blob whose location is known already."""
@@ -142,9 +152,8 @@ class BlobReader:
             raise BlobNotFoundError(digest)
         return again
 
-    def _read_span(
-        self, span: Sequence[tuple[Digest, Location]]
-    ) -> Iterator[tuple[Digest, Buffer]]:
+    def read_span(self, span: Span) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield the blobs of a span, verified. Raises as `read` does."""
         first, last = span[0][1], span[-1][1]
         size = last.offset + last.stored_size - first.offset
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import struct
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Text
 from sqlalchemy.types import TypeDecorator
@@ -13,6 +14,8 @@ from sqlalchemy.types import TypeDecorator
 from cas.digest import DIGEST_SIZE, Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.engine import Dialect
 
 __all__ = [
@@ -62,6 +65,10 @@ def decode_path(text: str) -> str:
     return _ESCAPED.sub(lambda m: "\\" if m[1] == "\\" else chr(0xDC00 + int(m[1][1:], 16)), text)
 
 
+# The three below override `result_processor` rather than `process_result_value`: a listing converts
+# tens of thousands of values, and one function for each is half the time of two.
+
+
 class PathColumn(TypeDecorator[str]):
     """A POSIX path relative to a work directory, in byte order."""
 
@@ -71,8 +78,8 @@ class PathColumn(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         return None if value is None else encode_path(value)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else decode_path(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], str | None]:
+        return _path_or_none
 
 
 class DigestColumn(TypeDecorator[Digest]):
@@ -84,8 +91,8 @@ class DigestColumn(TypeDecorator[Digest]):
     def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:
         return value
 
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> Digest | None:
-        return None if value is None else Digest(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Digest | None]:
+        return _digest_or_none
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -102,7 +109,25 @@ class UtcDateTime(TypeDecorator[datetime]):
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    def result_processor(
+        self, dialect: Dialect, coltype: object
+    ) -> Callable[[Any], datetime | None]:
+        return _utc_or_none
+
+
+def _path_or_none(value: str | None) -> str | None:
+    return None if value is None else decode_path(value)
+
+
+def _digest_or_none(value: bytes | None) -> Digest | None:
+    # The table's CHECK has seen to the length.
+    return None if value is None else bytes.__new__(Digest, value)
+
+
+@lru_cache(maxsize=256)
+def _utc_or_none(value: str | datetime | None) -> datetime | None:
+    """Read a time as SQLite's text or a driver's datetime; cached, as rows of a scan share one."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

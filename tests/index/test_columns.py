@@ -44,6 +44,9 @@ def test_times_are_kept_in_utc_and_naive_ones_refused():
     kind, dialect = UtcDateTime(), sqlite.dialect()
     noon = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     bound = kind.process_bind_param(noon, dialect)
-    assert kind.process_result_value(bound, dialect) == datetime(2026, 1, 1, 10, tzinfo=UTC)
+    read = kind.result_processor(dialect, None)
+    for stored in (bound, bound.isoformat(sep=" "), noon):
+        assert read(stored) == datetime(2026, 1, 1, 10, tzinfo=UTC)
+    assert read(None) is None
     with pytest.raises(ValueError, match="no time zone"):
         kind.process_bind_param(datetime(2026, 1, 1), dialect)  # noqa: DTZ001
