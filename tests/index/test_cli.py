@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -283,6 +284,25 @@ def test_no_progress_bar_in_a_pipe(tracked):
     _, out, err = tracked("restore", "out")
     assert err == ""
     assert "\r" not in out
+
+
+def test_a_terminal_gets_a_progress_bar(tmp_path, store_root):
+    write(tmp_path / "work", {f"{n}": b"%d" % n for n in range(600)})
+    ours, theirs = os.openpty()
+    code = "from index.cli import main; main()"
+    arguments = [sys.executable, "-c", code, "--store", store_root, "track", tmp_path / "work"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # a closed terminal reads as EIO
+            while piece := os.read(ours, 4096):
+                shown += piece
+        out = process.stdout.read()
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"tracking" in shown
+    assert b"files" in shown
+    assert out.startswith(b"work: snapshot 1, 600 added")
 
 
 def test_a_reader_that_has_enough_gets_no_traceback(tmp_path, store_root):
