@@ -89,8 +89,12 @@ def _provenance() -> list[Column[Any]]:
 
 
 def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    condition = text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+    """Return an index of the rows that fulfil a condition.
+
+    PostgreSQL's condition is in the migration alone, which is what makes the tables there: to name
+    it here imports that dialect into every command, a fifteenth of the time that one takes.
+    """
+    return Index(name, *columns, unique=unique, sqlite_where=text(where))
 
 
 # One row: which storage this index belongs to.
