@@ -1,0 +1,108 @@
+"""Filling an index with the rows of many runs, without any bytes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from blake3 import blake3
+
+from index import ArtifactStore, tables
+from index.bulk import insert_rows
+from index.columns import pack_signature
+from index.database import Database, sqlite_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.engine import Connection
+
+_SNAPSHOTS: Final = 10
+"""Snapshots of each run; the runs are written in turns, a snapshot each."""
+
+_NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_PACK: Final = blake3(b"pack").digest()
+
+
+def indexed_runs(root: Path, *, runs: int, files: int) -> None:
+    """Create a store whose index holds `runs` runs of `files` files each, all different."""
+    ArtifactStore.open(root).close()
+    database = Database(sqlite_url(root / "index.db"))
+    try:
+        with database.writing() as connection:
+            _insert_owners(connection, runs)
+        for snapshot in range(1, _SNAPSHOTS + 1):
+            with database.writing() as connection:
+                for run in range(runs):
+                    _insert_snapshot(connection, run, snapshot, files // _SNAPSHOTS)
+    finally:
+        database.close()
+
+
+def _insert_owners(connection: Connection, runs: int) -> None:
+    connection.execute(tables.sessions.insert().values(id=1, name="s", created_at=_NOW))
+    connection.execute(
+        tables.packs.insert().values(id=1, name=_PACK, size=1, state="live", created_at=_NOW)
+    )
+    for run in range(runs):
+        connection.execute(
+            tables.runs.insert().values(
+                id=run + 1,
+                session_id=1,
+                name=f"run-{run}",
+                revision=_SNAPSHOTS,
+                created_at=_NOW,
+            )
+        )
+
+
+def _insert_snapshot(connection: Connection, run: int, snapshot: int, files: int) -> None:
+    connection.execute(
+        tables.snapshots.insert().values(
+            run_id=run + 1,
+            number=snapshot,
+            unchanged=(snapshot - 1) * files,
+            bytes_read=0,
+            bytes_stored=0,
+            created_at=_NOW,
+        )
+    )
+    numbers = range((snapshot - 1) * files, snapshot * files)
+    digests = [blake3(b"%d/%d" % (run, number)).digest() for number in numbers]
+    insert_rows(
+        connection,
+        tables.blobs,
+        ("digest", "pack_offset"),
+        [(digest, number * 4096) for digest, number in zip(digests, numbers, strict=True)],
+        shared={"size": 8192, "pack_id": 1, "stored_size": 4096, "codec": 1, "created_at": _NOW},
+    )
+    insert_rows(
+        connection,
+        tables.files,
+        ("path", "digest", "signature"),
+        [
+            (
+                f"step_{number // 100:03d}/output/result_{number:05d}.csv",
+                digest,
+                pack_signature(8192, 10**18, 10**18, number, 1),
+            )
+            for digest, number in zip(digests, numbers, strict=True)
+        ],
+        shared={
+            "run_id": run + 1,
+            "version": 1,
+            "size": 8192,
+            "mode": 0o100644,
+            "mtime_ns": 10**18,
+            "file_type": "data",
+            "priority": "primary",
+            "is_final_output": False,
+            "created_at": _NOW,
+            "first_snapshot": snapshot,
+            "appeared_in": snapshot,
+            "seen_on_disk": True,
+            "workflow_phase": "control",
+            "generating_agent": "engineer",
+            "node_id": f"step_{snapshot}",
+        },
+    )
