@@ -5,7 +5,7 @@
 
 Every file is in the page cache. A sample opens, hashes and closes the file, as often as makes it
 long enough to be timed; ``b3sum`` is a process each time, its start included. The sections
-"threads" and "read size" decide `cas.digest.THREADED_HASH_SIZE` and the size of a read. "all
+"threads" and "read size" decide `cas.digest.HASH_THREADS` and the size of a read. "all
 threads" is BLAKE3's shared pool, as the library uses it; a number of threads makes a pool for each
 hash.
 """

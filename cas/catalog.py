@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from cas.codec import Codec
     from cas.digest import Digest
     from cas.pack import SealedPack
 
@@ -32,7 +31,7 @@ class Location(NamedTuple):
     offset: int
     stored_size: int
     size: int
-    codec: Codec
+    codec: int
 
 
 @dataclass(frozen=True, slots=True)

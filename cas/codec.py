@@ -77,7 +77,7 @@ def _seems_compressible(data: Buffer) -> bool:
     return len(_contexts.compressor.compress(sample)) < len(sample) * _KEEP_BELOW
 
 
-def decode(codec: Codec, stored: Buffer, size: int) -> Buffer:
+def decode(codec: int, stored: Buffer, size: int) -> Buffer:
     """Return the `size` bytes that were encoded as `stored`.
 
     Never allocates more than `size` bytes, whatever the frame claims.
@@ -87,13 +87,15 @@ def decode(codec: Codec, stored: Buffer, size: int) -> Buffer:
     ValueError
         When `stored` is not the encoding of exactly that many bytes.
     """
-    if codec is Codec.ZSTD:
+    if codec == Codec.ZSTD:
         try:
             if zstandard.frame_content_size(stored) != size:
                 raise ValueError("the zstd frame does not hold the size recorded for it")
             return _contexts.decompressor.decompress(stored, max_output_size=size)
         except zstandard.ZstdError as error:
             raise ValueError(f"not a zstd frame: {error}") from error
+    if codec != Codec.RAW:
+        raise ValueError(f"{codec} is no codec")
     if len(stored) != size:
         raise ValueError(f"{len(stored)} bytes are stored where {size} were recorded")
     return stored

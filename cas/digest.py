@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from cas.errors import InvalidDigestError
 
-__all__ = ["DIGEST_SIZE", "THREADED_HASH_SIZE", "Buffer", "Digest", "Hasher"]
+__all__ = ["DIGEST_SIZE", "HASH_THREADS", "Buffer", "Digest", "Hasher"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes in memory, in whichever of the three forms."""
@@ -21,10 +21,12 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 DIGEST_SIZE: Final = 32
 """Bytes in a digest."""
 
-THREADED_HASH_SIZE: Final = 1 << 20
-"""Bytes in one update from which BLAKE3's own threads are used.
+HASH_THREADS: Final = 1
+"""Threads that BLAKE3 may use within one update: never more than the caller's own.
 
-Source: benchmarks/results/bench_hash.md, "threads": below it starting threads costs what they gain.
+Its threads gain less than a fifth on updates of up to 64 MiB on two cores (source:
+benchmarks/results/bench_hash.md, "threads"), where reading, compressing and writing go on at the
+same time anyway. And its shared pool hangs in a process that was forked after its parent used it.
 """
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -72,18 +74,8 @@ class Hasher:
     size: int
     """Bytes hashed so far."""
 
-    def __init__(self, *, threads: int = 1) -> None:
-        """Start an empty hash.
-
-        Parameters
-        ----------
-        threads
-            How many threads BLAKE3 may use within one update; worth it only for updates of at
-            least `THREADED_HASH_SIZE` bytes. More than one makes a pool of this hasher's own:
-            BLAKE3's shared pool, ``blake3.AUTO``, hangs in a process that was forked after its
-            parent had used it.
-        """
-        self._blake3 = blake3(max_threads=threads)
+    def __init__(self) -> None:
+        self._blake3 = blake3(max_threads=HASH_THREADS)
         self.size = 0
 
     def update(self, data: Buffer) -> None:

@@ -62,7 +62,8 @@ class LocalBackend:
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         with self._opened(name) as fd:
-            wanted = max(self._calls.size(fd) - start, 0) if size is None else size
+            there = max(self._calls.size(fd) - start, 0)
+            wanted = there if size is None else min(size, there)
             first = self._calls.pread(fd, wanted, start)
             if len(first) == wanted or not first:
                 return first
@@ -131,14 +132,20 @@ class LocalBackend:
             self._ready = True
 
     def make_directory(self, path: str) -> None:
-        """Make a directory and its missing parents, each one's name durable before its children."""
+        """Make a directory and its missing parents, each one's name durable before its children.
+
+        Once for each directory and process.
+        """
         if path in self._made:
             return
-        if not os.path.isdir(path):
-            parent = os.path.dirname(path)
+        parent = os.path.dirname(path)
+        missing = not os.path.isdir(path)
+        if missing or path.startswith(f"{self.root}/"):
             self.make_directory(parent)
-            with suppress(FileExistsError):  # another process may be quicker
-                self._calls.mkdir(path)
+            if missing:
+                with suppress(FileExistsError):  # another process may be quicker
+                    self._calls.mkdir(path)
+            # Also if it was there: whoever made it may have died before this, or not be here yet.
             self._calls.fsync_directory(parent)
         self._made.add(path)
 

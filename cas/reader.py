@@ -60,12 +60,12 @@ class BlobReader:
         """
         placement = self._locate(digest)
         if isinstance(placement, Location):
-            yield self._fetch(digest, placement)
+            yield self.fetch(digest, placement)
             return
         whole = Hasher()
         locations = self.locate_chunks(placement)
         for chunk, location in zip(placement.chunks, locations, strict=True):
-            piece = self._fetch(chunk, location)
+            piece = self.fetch(chunk, location)
             whole.update(piece)
             if whole.size == placement.size:
                 _check(digest, whole.digest(), _chunk_list(placement))
@@ -85,7 +85,7 @@ class BlobReader:
         """
         placement = self._locate(digest)
         if isinstance(placement, Location):
-            return io.BytesIO(self._fetch(digest, placement))
+            return io.BytesIO(self.fetch(digest, placement))
         return io.BufferedReader(_ChunkedStream(self, placement), buffer_size=64 << 10)
 
     def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:
@@ -93,13 +93,15 @@ class BlobReader:
 
         Digests of large blobs are passed over: they are for `iter_pieces`. Raises as `read` does.
         """
-        for span in self.plan_spans(digests):
+        spans, _large = self.plan_spans(digests)
+        for span in spans:
             yield from self.read_span(span)
 
-    def plan_spans(self, digests: Collection[Digest]) -> list[Span]:
-        """Group blobs of one entry into runs of neighbours, in order of storage.
+    def plan_spans(self, digests: Collection[Digest]) -> tuple[list[Span], list[Digest]]:
+        """Return blobs of one entry as runs of neighbours in order of storage, and the large ones.
 
         Each span is one request of at most 8 MiB, and may be read by another thread than the next.
+        BlobNotFoundError if any of the digests is unknown.
         """
         located = self._catalog.locate(set(digests))
         if missing := next((digest for digest in digests if digest not in located), None):
@@ -110,11 +112,8 @@ class BlobReader:
             if isinstance(place, Location)
         ]
         single.sort(key=itemgetter(0, 1))
-        return list(_spans([(digest, place) for _, _, digest, place in single]))
-
-    def fetch_chunk(self, digest: Digest, location: Location) -> Buffer:
-        """Return one chunk of a large blob whose location is known already."""
-        return self._fetch(digest, location)
+        large = [d for d, place in located.items() if isinstance(place, ChunkedBlob)]
+        return list(_spans([(digest, place) for _, _, digest, place in single])), large
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
         """Return where the chunks of a large blob are, in order.
@@ -123,7 +122,7 @@ class BlobReader:
         """
         located = self._catalog.locate(set(blob.chunks))
         locations = [_single(chunk, located.get(chunk)) for chunk in blob.chunks]
-        if sum(location.size for location in locations) != blob.size:
+        if not locations or sum(location.size for location in locations) != blob.size:
             raise DigestMismatchError(blob.digest, None, _chunk_list(blob))
         return locations
 
@@ -133,7 +132,8 @@ class BlobReader:
         except KeyError:
             raise BlobNotFoundError(digest) from None
 
-    def _fetch(self, digest: Digest, location: Location) -> Buffer:
+    def fetch(self, digest: Digest, location: Location) -> Buffer:
+        """Return a blob of one entry whose location is known already; raises as `read` does."""
         try:
             stored = self._read_stored(location)
         except ObjectNotFoundError:
@@ -161,7 +161,7 @@ class BlobReader:
             data = memoryview(self._backend.read(name, first.offset, size))
         except ObjectNotFoundError:
             for digest, location in span:
-                yield digest, self._fetch(digest, location)
+                yield digest, self.fetch(digest, location)
             return
         for digest, location in span:
             start = location.offset - first.offset
@@ -213,7 +213,7 @@ class _ChunkedStream(io.RawIOBase):
     def _load(self, number: int) -> None:
         if number == self._loaded:
             return
-        data = self._reader.fetch_chunk(self._blob.chunks[number], self._locations[number])
+        data = self._reader.fetch(self._blob.chunks[number], self._locations[number])
         if number == self._hashed:
             self._whole.update(data)
             self._hashed += 1

@@ -26,7 +26,9 @@ __all__ = [
     "UtcDateTime",
     "decode_path",
     "encode_path",
+    "is_storable",
     "pack_signature",
+    "storable_time",
 ]
 
 BigId: Final = BigInteger().with_variant(Integer, "sqlite")
@@ -39,6 +41,19 @@ SIGNATURE_STRUCT: Final = struct.Struct("<qqqQQ")
 """Inode and device are unsigned: overlay filesystems use all 64 bits."""
 
 pack_signature: Final = SIGNATURE_STRUCT.pack
+
+_INT64: Final = range(-(1 << 63), 1 << 63)
+
+
+def storable_time(time_ns: int) -> int:
+    """Return a time that a column can hold: file systems know years beyond 2262, 64 bits don't."""
+    return time_ns if time_ns in _INT64 else (_INT64[-1] if time_ns > 0 else _INT64[0])
+
+
+def is_storable(signature: Signature) -> bool:
+    """Whether `pack_signature` can pack it."""
+    return all(number in _INT64 for number in signature[:3])
+
 
 _NEEDS_ESCAPE: Final = re.compile("[\\\\\udc80-\udcff]")
 _ESCAPED: Final = re.compile(r"\\(\\|x[0-9a-f]{2})")

@@ -72,8 +72,8 @@ def rebase(findings: Findings, state: RunState, still_holds: Callable[[Change], 
         base_id = change.base.id if change.base else None
         if now is not None and change.observed is not None and change.observed.same_content(now):
             same.append(now)
-        elif now is None and change.observed is None:
-            continue
+        elif change.observed is None and (now is None or not now.seen_on_disk):
+            continue  # gone already, or put there since: what no scan saw can't be missed
         elif (now.id if now else None) == base_id or still_holds(change):
             changes.append(Change(change.path, now, change.observed))
     return Findings(

@@ -47,9 +47,9 @@ class Destination:
     def __enter__(self) -> Self:
         with failing(self._path):
             os.makedirs(self._path, exist_ok=True)
-            self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            with os.scandir(self._root) as entries:
+            with os.scandir(self._path) as entries:
                 self.is_empty = next(entries, None) is None
+            self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         made = _Made()
         for _ in range(self._threads):
             self._walkers.put(Walker(self._root, made))
@@ -125,17 +125,19 @@ class Walker:
 
         FileNotFoundError if it isn't there and `make` is false.
         """
-        if not directory:
-            return self._root
-        fd = self._open.get(directory)
-        if fd is not None:
-            self._open.move_to_end(directory)
-            return fd
-        parent, name = split(directory)
-        fd = self._enter_one(self.enter(parent, make=make), name, directory, make=make)
-        self._open[directory] = fd
-        if len(self._open) > _OPEN_DIRECTORIES:
-            os.close(self._open.popitem(last=False)[1])
+        known = directory
+        while known and known not in self._open:
+            known = split(known)[0]
+        fd = self._open[known] if known else self._root
+        if known:
+            self._open.move_to_end(known)
+        for name in directory[len(known) :].split("/"):
+            if name:
+                known = f"{known}/{name}" if known else name
+                fd = self._enter_one(fd, name, known, make=make)
+                self._open[known] = fd
+                if len(self._open) > _OPEN_DIRECTORIES:
+                    os.close(self._open.popitem(last=False)[1])
         return fd
 
     def is_ours(self, directory: str) -> bool:

@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from index.columns import is_storable, storable_time
 from index.records import Progress
 from index.scanner import signature_of
 from index.state import Observed
@@ -114,7 +115,7 @@ class _Reader:
             digest,
             size,
             after.st_mode,
-            after.st_mtime_ns,
+            storable_time(after.st_mtime_ns),
             signature,
             self._is_trusted(after) and signature == signature_of(before) and size == after.st_size,
             True,  # noqa: FBT003 - seen_on_disk
@@ -138,14 +139,15 @@ class _Reader:
             self._batch.add(target, unless=known.digest if known else None),
             len(target),
             status.st_mode,
-            status.st_mtime_ns,
+            storable_time(status.st_mtime_ns),
             signature_of(status),
             self._is_trusted(status),
             True,  # noqa: FBT003 - seen_on_disk
         )
 
     def _is_trusted(self, status: os.stat_result) -> bool:
-        return max(status.st_mtime_ns, status.st_ctime_ns) < self._trusted_before
+        newest = max(status.st_mtime_ns, status.st_ctime_ns)
+        return newest < self._trusted_before and is_storable(signature_of(status))
 
 
 def _read_up_to(fd: int, size: int) -> bytes:
@@ -161,6 +163,12 @@ def _read_up_to(fd: int, size: int) -> bytes:
 
 
 def _pieces(fd: int, size: int, chunk_size: int) -> Iterator[bytes]:
-    while size > 0 and (piece := _read_up_to(fd, min(chunk_size, size))):
-        yield piece
-        size -= len(piece)
+    """Yield `size` bytes in pieces, or as many as there are: a file may shrink while it is read."""
+    while size > 0:
+        wanted = min(chunk_size, size)
+        piece = _read_up_to(fd, wanted)
+        if piece:
+            yield piece
+        if len(piece) < wanted:
+            return  # the end, even if the file has grown since
+        size -= wanted

@@ -72,10 +72,10 @@ def restore(
     with Destination(destination, threads=_THREADS) as target:
         wanted, same = _compare(versions, target, overwrite=overwrite)
         writer = _Writer(target, blobs, overwrite=overwrite, progress=progress)
-        written = writer.write_all(wanted)
+        files, size = writer.write_all(wanted)
         for version in same:
             writer.settle(version)
-    return RestoreResult(len(wanted), len(same), written)
+    return RestoreResult(files, len(same), size)
 
 
 def _compare(
@@ -119,21 +119,20 @@ class _Writer:
         self._files = self._bytes = 0
         self._total = Progress(0, 0)
 
-    def write_all(self, versions: Sequence[FileVersion]) -> int:
-        """Write all; return the bytes written."""
+    def write_all(self, versions: Sequence[FileVersion]) -> tuple[int, int]:
+        """Write all; return how many files and bytes were written."""
         self._total = Progress(0, 0, len(versions), sum(version.size for version in versions))
-        small: dict[Digest, list[FileVersion]] = {}
-        large: list[FileVersion] = []
+        wanted: dict[Digest, list[FileVersion]] = {}
         for version in versions:
-            if version.size <= self._blobs.chunk_size:
-                small.setdefault(version.digest, []).append(version)
-            else:
-                large.append(version)
+            wanted.setdefault(version.digest, []).append(version)
         with _explaining(versions), ThreadPoolExecutor(_THREADS, "cas-restore") as pool:
-            tasks = [
-                pool.submit(self._write_span, span, small) for span in self._blobs.plan_spans(small)
+            spans, large = self._blobs.plan_spans(wanted)
+            tasks = [pool.submit(self._write_span, span, wanted) for span in spans]
+            tasks += [
+                pool.submit(self._write_large, version)
+                for digest in large
+                for version in wanted[digest]
             ]
-            tasks += [pool.submit(self._write_large, version) for version in large]
             try:
                 for task in as_completed(tasks):
                     task.result()
@@ -141,7 +140,7 @@ class _Writer:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return self._bytes
+        return self._files, self._bytes
 
     def settle(self, version: FileVersion) -> None:
         """Give a file that has the right content already its mode and time."""
@@ -151,7 +150,8 @@ class _Writer:
         with failing(version.path), self._target.walker() as walker:
             fd = os.open(name, OPEN_EXISTING, dir_fd=walker.enter(directory))
             try:
-                _give_mode_and_time(fd, version)
+                if os.fstat(fd).st_nlink == 1:  # another name of it may lie elsewhere
+                    _give_mode_and_time(fd, version)
             finally:
                 os.close(fd)
 

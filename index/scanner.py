@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from index.errors import WorkDirectoryError
+from index.names import MAX_PATH_BYTES
 from index.records import Skipped
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Scan", "signature_of"]
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LONG_PATH: Final = MAX_PATH_BYTES // 4
+"""Characters from which a path's bytes are counted: none has more than four."""
+
 _VANISHED: Final = {errno.ENOENT, errno.ENOTDIR}
 
 _SPECIAL: Final = {
@@ -228,7 +232,9 @@ class Scan:
     ) -> Iterator[Candidate]:
         kind = stat.S_IFMT(status.st_mode)
         path = f"{frame.prefix}{name}"
-        if kind in (stat.S_IFREG, stat.S_IFLNK):
+        if len(path) > _LONG_PATH and len(os.fsencode(path)) > MAX_PATH_BYTES:
+            self.skipped.append(Skipped(path, f"its path has more than {MAX_PATH_BYTES} bytes"))
+        elif kind in (stat.S_IFREG, stat.S_IFLNK):
             yield Candidate(path, name, frame.fd, status, known)
         else:
             self.skipped.append(Skipped(path, _SPECIAL.get(kind, "it is no regular file")))

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
+from index.columns import storable_time
 from index.errors import WorkDirectoryError
 
 if TYPE_CHECKING:
@@ -27,16 +28,26 @@ Content: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | B
 class Source:
     """An open, seekable source of bytes, with the mode and time that its copy gets."""
 
-    def __init__(self, stream: BinaryIO, mode: int, mtime_ns: int) -> None:
+    def __init__(
+        self, stream: BinaryIO, mode: int, mtime_ns: int, *, limit: int | None = None
+    ) -> None:
+        """Take a stream as it stands; `limit` is how many bytes of it count, None for all."""
         self._stream = stream
+        self._limit = limit
         self._start = stream.tell()
         self.mode: Final = mode
         self.mtime_ns: Final = mtime_ns
 
     def pieces(self, size: int) -> Iterator[bytes]:
         """Yield the rest of the stream in pieces of `size` bytes, the last one shorter."""
-        while piece := self._read(size):
-            yield piece
+        left = self._limit
+        while wanted := size if left is None else min(size, left):
+            piece = self._read(wanted)
+            if piece:
+                yield piece
+            if len(piece) < wanted:
+                return  # the end, even if the file has grown since
+            left = None if left is None else left - wanted
 
     def rewind(self) -> None:
         """Go back to where the source began."""
@@ -86,6 +97,7 @@ def _opened_file(path: str) -> Iterator[Source]:
         if not stat.S_ISREG(status.st_mode):
             raise WorkDirectoryError(path, "it is not a regular file")
         with open(fd, "rb", closefd=False) as stream:
-            yield Source(stream, status.st_mode, status.st_mtime_ns)
+            mtime_ns = storable_time(status.st_mtime_ns)
+            yield Source(stream, status.st_mode, mtime_ns, limit=status.st_size)
     finally:
         os.close(fd)

@@ -133,6 +133,8 @@ runs: Final = Table(
     UniqueConstraint("session_id", "name"),
     Index(None, "parent_run_id"),
     CheckConstraint("revision >= 0", name="revision"),
+    # Ids are never used again: a state that someone remembers belongs to a run that is gone then.
+    sqlite_autoincrement=True,
 )
 
 snapshots: Final = Table(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, or_, select, update
 
 from cas.catalog import ChunkedBlob, Location
-from cas.codec import Codec
 from index import tables
 from index.bulk import batches, insert_rows
 
@@ -66,7 +65,7 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
                 large[row.digest] = row.size
             else:
                 found[row.digest] = Location(
-                    row.name, row.pack_offset, row.stored_size, row.size, Codec(row.codec)
+                    row.name, row.pack_offset, row.stored_size, row.size, row.codec
                 )
     found.update(_locate_large(connection, large))
     return found

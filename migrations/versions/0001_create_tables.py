@@ -125,6 +125,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_runs")),
         sa.UniqueConstraint("session_id", "name", name=op.f("uq_cas_runs_session_id_name")),
+        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_cas_runs_parent_run_id"), "cas_runs", ["parent_run_id"], unique=False)
     op.create_table(

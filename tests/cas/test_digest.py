@@ -32,13 +32,6 @@ def test_digests_are_blake3(size, expected):
     assert hasher.size == size
 
 
-def test_threads_change_nothing():
-    data = b"x" * (3 << 20)
-    hasher = Hasher(threads=2)
-    hasher.update(data)
-    assert hasher.digest() == Digest.of(data)
-
-
 @given(st.binary(min_size=32, max_size=32))
 def test_the_text_form_reads_back(raw):
     digest = Digest(raw)
