@@ -12,7 +12,7 @@ from cas.urls import open_backend
 from index import schema
 from index.catalog import SqlCatalog
 from index.database import Database, sqlite_url
-from index.errors import StoreMismatchError, StoreNotFoundError
+from index.errors import IndexLostError, StoreMismatchError, StoreNotFoundError
 from index.names import check_id
 from index.repository import runs, stats
 from index.session import Session
@@ -45,7 +45,9 @@ def _utc_now() -> datetime:
 class ArtifactStore:
     """Artifacts of workflow runs, by session and run. Safe for use by several threads.
 
-    A context manager: leaving it closes the connections. Processes that fork open their own.
+    A context manager: leaving it closes the connections. A process that is forked can't use the
+    store of its parent, and should be forked before the parent opens one, or be spawned: SQLite
+    (documentation, "How To Corrupt An SQLite Database File", section 2.6) bears no fork.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ArtifactStore:
         if not create and database.file and not Path(database.file).exists():
             raise StoreNotFoundError(database.url)
         if create and schema.current(database) is None:
+            self._refuse_lost_index(database, backend)
             schema.upgrade(database)
         schema.check(database)
         self._database: Final = database
@@ -169,6 +172,13 @@ class ArtifactStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _refuse_lost_index(self, database: Database, backend: Backend) -> None:
+        """Refuse to put an empty index over storage that is full: its history would look gone."""
+        if next(backend.iter_objects("packs/"), None) is None:
+            return
+        if schema.current(database) is None:  # else another process has just made both
+            raise IndexLostError(database.url, backend.url)
 
     def _bind(self, store_id: str, blobs_url: str, now: datetime) -> None:
         """Make sure that the index is this storage's; a new index becomes it."""

@@ -7,14 +7,15 @@ rebased on the new state, and it is tried again, without reading a file again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import IntegrityError
 
+from index.annotations import Annotations
 from index.classification import classify, prioritise
-from index.delta import rebase, to_fill
+from index.delta import rebase, to_fill, with_displaced
 from index.records import FileVersion, LazyVersions, Snapshot
 from index.repository import blobs, files, runs
 from index.state import KnownFile, RunState
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from index.records import Skipped
     from index.state import Observed
 
-__all__ = ["Annotations", "CommitRequest", "Committer", "RunKey", "SupersededError"]
+__all__ = ["CommitRequest", "Committer", "RunKey", "SupersededError"]
 
 TOUCH_FRESHNESS: Final = timedelta(hours=1)
 """How old a blob's last touch may be before reuse writes a new one. Far below any grace period of
@@ -55,32 +56,6 @@ class RunKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Annotations:
-    """What a caller says of a file besides its content and provenance; None says nothing."""
-
-    file_type: str | None = None
-    is_final_output: bool | None = None
-    meta: object = None
-
-    @property
-    def given(self) -> bool:
-        """Whether anything is said."""
-        return not (self.file_type is None and self.is_final_output is None and self.meta is None)
-
-    def over(self, version: FileVersion) -> dict[str, Any]:
-        """Return the columns of a recorded version that this changes."""
-        file_type = self.file_type or version.file_type
-        final = version.is_final_output if self.is_final_output is None else self.is_final_output
-        said = {
-            "file_type": file_type,
-            "is_final_output": final,
-            "priority": prioritise(file_type, is_final_output=final),
-            "meta": version.meta if self.meta is None else self.meta,
-        }
-        return {name: value for name, value in said.items() if value != getattr(version, name)}
-
-
-@dataclass(frozen=True, slots=True)
 class CommitRequest:
     """What is to be recorded, and on whose account."""
 
@@ -93,7 +68,7 @@ class CommitRequest:
     scope: Sequence[str] | None = None
     skipped: tuple[Skipped, ...] = ()
     bytes_read: int = 0
-    annotations: Annotations = Annotations()
+    annotations: Annotations = field(default_factory=Annotations)
 
 
 class Committer:
@@ -102,6 +77,12 @@ class Committer:
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
+
+    def get_version(self, key: RunKey, file_id: int) -> FileVersion:
+        """Return a file version of the run by its id, as it is now."""
+        with self._database.reading() as connection:
+            (version,) = files.list_by_id(connection, key.session, key.run, [file_id])
+        return version
 
     def load_state(self, key: RunKey, cached: RunState | None = None) -> RunState:
         """Return the run's state; `cached` itself if it is still the newest."""
@@ -126,8 +107,9 @@ class Committer:
             When the scan has to be done again.
         """
         state = base
-        findings = request.findings
+        found = request.findings
         while True:
+            findings = with_displaced(found, state)
             fills = to_fill(findings.unchanged, request.provenance)
             notes = self._notes(request, findings)
             if state.run_id is not None and not (
@@ -145,7 +127,7 @@ class Committer:
             newer = self.load_state(request.key)
             if newer.run_id is None or state.run_id not in (None, newer.run_id):
                 raise SupersededError
-            findings = rebase(findings, newer, request.still_holds)
+            found = rebase(found, newer, request.still_holds)
             state = newer
 
     def _notes(self, request: CommitRequest, findings: Findings) -> dict[int, dict[str, Any]]:

@@ -8,6 +8,7 @@ instead of waiting. (Source: SQLite documentation, "Write-Ahead Logging", sectio
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,7 @@ class Database:
     """Connections to one index. Safe for use by several threads; not across a fork."""
 
     def __init__(self, url: str | URL) -> None:
+        self._process = os.getpid()
         try:
             self._url = make_url(url)
             self.engine: Final = _create_engine(self._url)
@@ -87,6 +89,10 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        if os.getpid() != self._process:
+            # SQLite's locks are the process's: used in a child they would hang or, worse, not hold.
+            reason = "it was opened before this process was forked; open the store after forking"
+            raise IndexUnavailableError(self.url, reason)
         try:
             yield
         except IntegrityError:

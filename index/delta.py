@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from index.provenance import Provenance
     from index.state import KnownFile, Observed, RunState
 
-__all__ = ["Change", "Findings", "compare", "rebase", "to_fill"]
+__all__ = ["Change", "Findings", "compare", "rebase", "to_fill", "with_displaced"]
 
 
 class Change(NamedTuple):
@@ -81,6 +81,40 @@ def rebase(findings: Findings, state: RunState, still_holds: Callable[[Change], 
         [(known, seen) for known, seen in findings.refreshed if _is_current(known, state)],
         same + [known for known in findings.unchanged if _is_current(known, state)],
     )
+
+
+def with_displaced(findings: Findings, state: RunState) -> Findings:
+    """Return the findings with the removal of what their new paths leave no place for.
+
+    A path can't be a file and a directory at once. Where a new file is, or lies below, what was put
+    there as something else, the new one stands.
+    """
+    handled = {change.path for change in findings.changes}
+    new = [c.path for c in findings.changes if c.base is None and c.observed is not None]
+    if not new or not state.directories:
+        return findings
+    folders = {ancestor for path in state.directories for ancestor in (path, *_ancestors(path))}
+    displaced = {}
+    for path in new:
+        for ancestor in _ancestors(path):
+            known = state.find(ancestor)
+            if known is not None and ancestor not in handled:
+                displaced[ancestor] = known
+        if path in folders:
+            below = (known for known in state if known.path.startswith(f"{path}/"))
+            displaced.update((known.path, known) for known in below if known.path not in handled)
+    if not displaced:
+        return findings
+    changes = [*findings.changes, *(Change(p, known, None) for p, known in displaced.items())]
+    changes.sort(key=lambda change: change.path)
+    unchanged = [known for known in findings.unchanged if known.path not in displaced]
+    refreshed = [(known, seen) for known, seen in findings.refreshed if known.path not in displaced]
+    return Findings(changes, refreshed, unchanged)
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def to_fill(unchanged: Iterable[KnownFile], provenance: Provenance) -> list[KnownFile]:

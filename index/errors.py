@@ -13,6 +13,7 @@
     ├── UnsettledScanError                  others kept taking away what a scan relied on
     ├── DanglingFileError                   a file version whose bytes are gone
     ├── StoreMismatchError                  the index belongs to other storage
+    ├── IndexLostError                      storage holds packs, but its index is gone
     ├── StoreNotFoundError (LookupError)    nothing was ever created there
     ├── IndexUnavailableError               the database can't be reached, is full or locked
     └── SchemaOutOfDateError                names the current and the head revision
@@ -23,6 +24,7 @@ builds one sentence that ends with what to do next.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtifactIndexError",
     "DanglingFileError",
+    "IndexLostError",
     "IndexUnavailableError",
     "InvalidNameError",
     "RestoreConflictError",
@@ -219,6 +222,21 @@ class StoreMismatchError(ArtifactIndexError):
         )
 
 
+class IndexLostError(ArtifactIndexError):
+    """Storage holds packs, but the index that knows what is in them is gone."""
+
+    def __init__(self, index: str, blobs: str) -> None:
+        super().__init__(index, blobs)
+        self.index = index
+        self.blobs = blobs
+
+    def __str__(self) -> str:
+        return (
+            f"{self.blobs} holds packs, but the index {self.index} that belongs to them is gone; "
+            "bring it back from a copy, or start a new store elsewhere"
+        )
+
+
 class StoreNotFoundError(ArtifactIndexError, LookupError):
     """Nothing was ever created at that place."""
 
@@ -265,9 +283,8 @@ class SchemaOutOfDateError(ArtifactIndexError):
                 f"{found}, newer than {self.head} that this release works with; "
                 "run `pip install --upgrade runcas`"
             )
-        return (
-            f"{found}, this release works with {self.head}; run `cas --index {self.url} db upgrade`"
-        )
+        command = f"cas --index {shlex.quote(self.url)} db upgrade"
+        return f"{found}, this release works with {self.head}; run `{command}`"
 
 
 def _schema_error(

@@ -13,6 +13,9 @@ __all__ = ["check_id", "check_label", "check_path"]
 MAX_ID_LENGTH: Final = 255
 """Characters; what the columns hold."""
 
+MAX_TYPE_LENGTH: Final = 32
+"""Characters of a file type."""
+
 MAX_PATH_BYTES: Final = 4096
 """PATH_MAX of Linux: a longer one could not be restored by its full name."""
 
@@ -30,19 +33,19 @@ def check_id(kind: str, value: str) -> str:
     return value
 
 
-def check_label(kind: str, value: str) -> str:
+def check_label(kind: str, value: str, *, longest: int = MAX_ID_LENGTH) -> str:
     """Return an opaque id of the caller's, or raise `InvalidNameError`.
 
-    Refused are the empty string, more than 255 characters, control characters and text that is not
-    valid Unicode.
+    Refused are the empty string, more than `longest` characters, control characters and text that
+    is not valid Unicode.
     """
     if not isinstance(value, str):
         raise InvalidNameError(kind, value, "it is not a string")
     if not value:
         raise InvalidNameError(kind, value, "it is empty")
-    if len(value) > MAX_ID_LENGTH:
+    if len(value) > longest:
         raise InvalidNameError(
-            kind, value, f"it has {len(value)} characters, at most {MAX_ID_LENGTH} fit"
+            kind, value, f"it has {len(value)} characters, at most {longest} fit"
         )
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
         raise InvalidNameError(kind, value, "it contains a control or undecodable character")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cas.store import BlobStore
     from index.records import FileVersion
 
-__all__ = ["restore"]
+__all__ = ["restore", "select"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS: Final = 0o777
@@ -76,6 +76,19 @@ def restore(
         for version in same:
             writer.settle(version)
     return RestoreResult(files, len(same), size)
+
+
+def select(
+    versions: Iterable[FileVersion], wanted: Sequence[str]
+) -> tuple[tuple[FileVersion, ...], str | None]:
+    """Return the versions at or below the wanted paths, and one of the paths that has none."""
+    below = tuple(f"{path}/" for path in wanted)
+    exact = set(wanted)
+    chosen = tuple(v for v in versions if v.path in exact or v.path.startswith(below))
+    for path in wanted:
+        if not any(v.path == path or v.path.startswith(f"{path}/") for v in chosen):
+            return chosen, path
+    return chosen, None
 
 
 def _compare(

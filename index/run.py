@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 from cas.errors import BlobNotFoundError
 from index.errors import (
     DanglingFileError,
+    RestoreFailedError,
     UnknownFileError,
     UnknownRunError,
     UnknownSnapshotError,
 )
 from index.history import assemble
-from index.names import check_path
+from index.names import MAX_TYPE_LENGTH, check_label, check_path
 from index.provenance import Provenance, current_provenance
 from index.records import Snapshot
 from index.repository import files, runs, stats
-from index.restore import restore
+from index.restore import restore, select
 from index.tracking import PutRequest, TrackRequest
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Run:
         told = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         if isinstance(scope, str) or isinstance(ignore, str):
             raise TypeError("scope and ignore take a sequence of strings, not one string")
+        scope = None if scope is None else [os.fspath(entry) for entry in scope]
         request = TrackRequest(
             self.key,
             os.fspath(work_dir),
@@ -183,7 +185,9 @@ class Run:
         """
         told = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         clean = check_path(path)
-        self._tracking.put(
+        if file_type is not None:
+            check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
+        version, state = self._tracking.put(
             PutRequest(
                 self.key,
                 clean,
@@ -192,9 +196,11 @@ class Run:
                 file_type,
                 is_final_output,
                 meta,
-            )
+            ),
+            self._states.get(self.key.session, self.key.run),
         )
-        return self.file(clean)
+        self._states.keep(self.key.session, self.key.run, state)
+        return version
 
     def files(
         self,
@@ -337,10 +343,17 @@ class Run:
         DanglingFileError, DigestMismatchError
             When bytes are missing or damaged in storage.
         """
+        if isinstance(paths, str):
+            raise TypeError("paths takes a sequence of paths, not one string")
+        if self._tracking.owns(os.fspath(destination)):
+            raise RestoreFailedError(os.fspath(destination), "it is the store itself")
         with self._reading() as (connection, found):
             versions = self._visible(connection, found, at)
         if paths is not None:
-            versions = self._select(versions, [check_path(path) for path in paths])
+            wanted = [check_path(path) for path in paths]
+            versions, missing = select(versions, wanted)
+            if missing is not None:
+                raise UnknownFileError(self.id, missing)
         return restore(
             versions, self._blobs, os.fspath(destination), overwrite=overwrite, progress=progress
         )
@@ -349,18 +362,6 @@ class Run:
         """Return the run in numbers."""
         with self._reading() as (connection, found):
             return stats.run_stats(connection, found.id, self.key.session, self.id)
-
-    def _select(
-        self, versions: Iterable[FileVersion], wanted: Sequence[str]
-    ) -> tuple[FileVersion, ...]:
-        """Return the versions at or below the wanted paths, each of which must have one."""
-        below = tuple(f"{path}/" for path in wanted)
-        exact = set(wanted)
-        chosen = [v for v in versions if v.path in exact or v.path.startswith(below)]
-        for path in wanted:
-            if not any(v.path == path or v.path.startswith(f"{path}/") for v in chosen):
-                raise UnknownFileError(self.id, path)
-        return tuple(chosen)
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Connection, FoundRun]]:

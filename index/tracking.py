@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from index.commit import Annotations, CommitRequest, Committer, SupersededError
+from index.annotations import Annotations
+from index.commit import CommitRequest, Committer, SupersededError
 from index.delta import compare
 from index.errors import UnsettledScanError, WorkDirectoryError
 from index.ingest import observe
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from index.database import Database
     from index.delta import Change
     from index.provenance import Provenance
-    from index.records import Progress, Snapshot
+    from index.records import FileVersion, Progress, Snapshot
     from index.source import Content, Source
     from index.state import RunState
 
@@ -102,7 +103,8 @@ class TrackingService:
         UnsettledScanError
             When garbage collection took what the scan relied on, each of several times.
         """
-        self._refuse_own(request.root)
+        if self.owns(request.root):
+            raise WorkDirectoryError(request.root, "it is the store itself")
         for _ in range(_ATTEMPTS):
             try:
                 return self._track_once(request, cached)
@@ -110,8 +112,13 @@ class TrackingService:
                 cached = None
         raise UnsettledScanError(request.key.run)
 
-    def put(self, request: PutRequest) -> Snapshot:
-        """Record one file, whatever lies in the work directory.
+    def put(self, request: PutRequest, cached: RunState | None) -> tuple[FileVersion, RunState]:
+        """Record one file, whatever lies in the work directory; return the version it has then.
+
+        Parameters
+        ----------
+        cached
+            The state that an earlier call returned, if there was one.
 
         Raises
         ------
@@ -121,13 +128,16 @@ class TrackingService:
         with opened(request.content) as source:
             for _ in range(_ATTEMPTS):
                 try:
-                    return self._put_once(request, source)
+                    return self._put_once(request, source, cached)
                 except SupersededError:
                     source.rewind()
+                    cached = None
         raise UnsettledScanError(request.key.run)
 
-    def _put_once(self, request: PutRequest, source: Source) -> Snapshot:
-        state = self._committer.load_state(request.key)
+    def _put_once(
+        self, request: PutRequest, source: Source, cached: RunState | None
+    ) -> tuple[FileVersion, RunState]:
+        state = self._committer.load_state(request.key, cached)
         with self._blobs.batch() as batch:
             digest, size = batch.add_pieces(source.pieces(self._blobs.chunk_size))
             written = batch.finish()
@@ -141,7 +151,7 @@ class TrackingService:
             trusted=False,
             seen_on_disk=False,
         )
-        snapshot, _ = self._committer.commit(
+        _, after = self._committer.commit(
             CommitRequest(
                 key=request.key,
                 findings=compare([seen], (), (), state),
@@ -153,7 +163,10 @@ class TrackingService:
             ),
             state,
         )
-        return snapshot
+        known = after.find(request.path)
+        if known is None:
+            raise SupersededError
+        return self._committer.get_version(request.key, known.id), after
 
     def _track_once(
         self, request: TrackRequest, cached: RunState | None
@@ -188,12 +201,11 @@ class TrackingService:
             state,
         )
 
-    def _refuse_own(self, root: str) -> None:
-        real = os.path.realpath(root)
-        for own in self._own_paths:
-            store = os.path.realpath(own)
-            if real == store or real.startswith(f"{store}/"):
-                raise WorkDirectoryError(root, "it is the store itself")
+    def owns(self, path: str) -> bool:
+        """Whether a path is the store's, or lies inside it."""
+        real = os.path.realpath(path)
+        stores = [os.path.realpath(own) for own in self._own_paths]
+        return any(real == store or real.startswith(f"{store}/") for store in stores)
 
 
 class _Looker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,7 @@ __all__ = ["EXIT_CODES", "main"]
 
 _OK: Final = 0
 _ERROR: Final = 1
+_USAGE: Final = 2
 _INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files
     try:
         cas.main(args=arguments, prog_name="cas", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -61,6 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("interrupted; what was not recorded yet is as before", err=True)
         sys.exit(_INTERRUPTED)
     except (CasError, ArtifactIndexError) as error:
-        click.echo(f"error: {printable(str(error))}", err=True)
+        _tell(error)
         sys.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), _ERROR))
+    except (ValueError, OverflowError) as error:  # an argument that the library refused
+        _tell(error)
+        sys.exit(_USAGE)
+    except OSError as error:  # our own output could not be written
+        _tell(error)
+        os._exit(_ERROR)  # not to fail again, with a traceback, when what is buffered is flushed
     sys.exit(_OK)
+
+
+def _tell(error: Exception) -> None:
+    click.echo(f"error: {printable(str(error))}", err=True)

@@ -67,7 +67,7 @@ def ls(
             (
                 human_size(version.size),
                 str(version.digest)[:_DIGEST_SHOWN],
-                version.file_type,
+                printable(version.file_type),
                 printable(version.phase or "-"),
                 printable(version.agent or "-"),
                 _shown_path(version),

@@ -18,6 +18,8 @@ from index.cli.output import (
     snapshot_json,
     version_json,
 )
+from index.errors import InvalidNameError
+from index.names import check_id
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -78,7 +80,7 @@ def track(
     """  # noqa: D301
     begun = time.perf_counter()
     with place.open(create=True) as store:
-        run = store.session(session_id).run(run_id or directory.absolute().resolve().name)
+        run = store.session(session_id).run(_run_for(directory) if run_id is None else run_id)
         with progress_bar("tracking") as progress:
             snapshot = run.track(
                 directory, scope=scope or None, ignore=ignore, progress=progress, **told
@@ -129,6 +131,15 @@ def put(
         print_json(version_json(version))
     else:
         click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
+
+
+def _run_for(directory: Path) -> str:
+    """Return the directory's name, if it can be a run's."""
+    name = directory.absolute().resolve().name
+    try:
+        return check_id("run", name)
+    except InvalidNameError as error:
+        raise click.UsageError(f"{error}; name the run with --run") from error
 
 
 def _print_outcome(run: Run, snapshot: Snapshot, elapsed: float) -> None:

@@ -18,6 +18,7 @@ ARGUMENTS = {
     "CorruptPackError": ("subject", "reason"),
     "DanglingFileError": ("subject", DIGEST),
     "DigestMismatchError": (DIGEST, None, "subject"),
+    "IndexLostError": ("subject", "blobs"),
     "IndexUnavailableError": ("subject", "reason"),
     "InvalidDigestError": ("subject",),
     "InvalidNameError": ("run", "subject", "reason"),

@@ -219,6 +219,10 @@ def test_which_run_is_asked_for_when_there_are_several(tracked, tmp_path):
         (["--store", "work/plan.md", "init"], 5, "Not a directory"),
         (["--index", "nosuch://x", "--blobs", "b", "ls"], 5, "can't be used"),
         (["unknown"], 2, "No such command"),
+        (["track", "work", "--ignore", "!"], 2, "error: "),
+        (["cat", "plan.md@99999999999999999999999"], 2, "error: "),
+        (["--index", "sqlite:///x.db", "--blobs", "s3://b/c", "init"], 2, "'s3'"),
+        (["track", "/"], 2, "name the run with --run"),
         (["ls", "--what"], 2, "No such option"),
         (["--store", "nowhere", "db", "check"], 4, "cas init"),
     ],
@@ -262,6 +266,21 @@ def test_an_old_schema_is_exit_code_6_with_the_command_that_mends_it(tracked, tm
     assert tracked(*command.split()[1:])[0] == 0
     assert tracked("db", "current")[1] == "0001 (this release works with 0001)\n"
     assert json.loads(tracked("db", "current", "--json")[1])["head"] == "0001"
+
+
+def test_output_that_cannot_be_written_is_one_sentence(tracked, store_root, tmp_path):
+    code = "from index.cli import main; main()"
+    with open("/dev/full", "wb") as full:
+        outcome = subprocess.run(
+            [sys.executable, "-c", code, "--store", tmp_path / ".cas", "ls"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert outcome.returncode == 1
+    assert outcome.stderr.count("\n") == 1
+    assert "No space left" in outcome.stderr
 
 
 def test_names_cannot_move_the_cursor(cas, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from trees import contents, read, write
 
 from index import ArtifactStore
+from index.errors import IndexUnavailableError
 from index.repository import files as file_rows
 
 
@@ -222,6 +224,23 @@ class TestASlowScan:
         run.track(work)
         assert contents(run) == {"f": b"back"}
 
+    def test_does_not_remove_what_was_put_meanwhile(self, store, run, other, work, monkeypatch):
+        write(work, {"f": b"0"})
+        run.track(work)
+        (work / "f").unlink()
+        Interloper(store, monkeypatch, lambda: other.put("f", b"put"))
+        run.track(work)
+        assert contents(run) == {"f": b"put"}
+
+    def test_gives_way_to_a_directory_that_was_put_where_it_saw_a_file(
+        self, store, run, other, work, tmp_path, monkeypatch
+    ):
+        write(work, {"a": b"file"})
+        Interloper(store, monkeypatch, lambda: other.put("a/b", b"put"))
+        run.track(work)
+        assert contents(run) == {"a": b"file"}
+        run.restore(tmp_path / "out")
+
     def test_removes_once_what_both_found_gone(self, store, run, other, work, monkeypatch):
         write(work, {"f": b"0", "g": b"0"})
         run.track(work)
@@ -255,6 +274,37 @@ class TestASlowScan:
         run.track(work, node_id="n", agent="late", scope=("f", "g"))
         assert run.file("f", version=1).agent is None
         assert run.file("g").agent == "other"
+
+
+def test_each_put_returns_its_own_version(store):
+    run = store.session("s").run("r")
+    wrong = []
+
+    def put(number):
+        for turn in range(15):
+            version = run.put("f", b"%d-%d" % (number, turn), agent=f"a{number}")
+            if version.agent != f"a{number}" or run.read_bytes("f", version=version.version) != (
+                b"%d-%d" % (number, turn)
+            ):
+                wrong.append(version)
+
+    in_threads(3, put)
+    assert wrong == []
+    assert len(run.history("f")) == 45
+
+
+def test_a_forked_child_is_told_to_open_its_own_store(store):
+    store.session("s").run("r").put("f", b"1")
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            store.session("s").run("r").files()
+        except IndexUnavailableError as error:
+            os._exit(0 if "forked" in str(error) else 2)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(store.session("s").run("r").files()) == 1
 
 
 class TestWhatWasCollectedMeanwhile:
@@ -320,6 +370,19 @@ class TestWhatWasCollectedMeanwhile:
         run.track(work)
         with store._database.reading() as connection:
             assert connection.exec_driver_sql("SELECT touched_at FROM cas_blobs").scalar() is None
+
+    def test_a_run_that_was_deleted_and_made_again_is_not_taken_for_the_old_one(
+        self, store, store_root, run, work, tmp_path
+    ):
+        write(work, {"a": b"1"})
+        run.track(work)
+        with store._database.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM cas_runs")
+        write(tmp_path / "work2", {"b": b"2"})
+        with ArtifactStore.open(store_root) as other:
+            other.session("session-1").run("run-1").track(tmp_path / "work2")
+        run.track(work)
+        assert contents(run) == {"a": b"1"}
 
     def test_a_run_that_was_deleted_in_mid_scan_is_made_again_whole(
         self, store, run, work, monkeypatch

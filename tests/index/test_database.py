@@ -11,7 +11,12 @@ from trees import packs_in
 from cas.errors import BackendError, UnsupportedFormatError
 from index import ArtifactStore
 from index.database import Database, sqlite_url
-from index.errors import IndexUnavailableError, StoreMismatchError, StoreNotFoundError
+from index.errors import (
+    IndexLostError,
+    IndexUnavailableError,
+    StoreMismatchError,
+    StoreNotFoundError,
+)
 
 
 def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
@@ -90,6 +95,18 @@ def test_storage_without_its_index_is_not_opened_unasked(store_root):
     with pytest.raises(StoreNotFoundError):
         ArtifactStore.open(store_root, create=False)
     assert not (store_root / "index.db").exists()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_index_that_is_gone_is_not_replaced_by_an_empty_one(store_root, gone):
+    with ArtifactStore.open(store_root) as store:
+        store.session("s").run("r").put("f", b"1")
+    if gone:
+        (store_root / "index.db").unlink()
+    else:
+        (store_root / "index.db").write_bytes(b"")
+    with pytest.raises(IndexLostError, match="bring it back from a copy"):
+        ArtifactStore.open(store_root)
 
 
 def test_an_index_of_other_storage_is_refused(store_root, tmp_path):

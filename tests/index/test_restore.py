@@ -271,6 +271,60 @@ def test_a_destination_that_is_a_file_is_refused(run, work, out):
         run.restore(out)
 
 
+def test_another_name_of_a_file_outside_is_left_alone(run, work, out, tmp_path):
+    write(work, {"g": b"same"})
+    run.track(work)
+    (tmp_path / "outside").write_bytes(b"same")
+    (tmp_path / "outside").chmod(0o600)
+    out.mkdir()
+    os.link(tmp_path / "outside", out / "g")
+    run.restore(out)
+    assert stat.S_IMODE((tmp_path / "outside").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("inside", ["", "packs", "new"])
+def test_the_store_is_no_destination(run, store_root, inside):
+    run.put("cas.json", b"hostile")
+    with pytest.raises(RestoreFailedError, match="the store itself"):
+        run.restore(store_root / inside, overwrite=True)
+    assert b"hostile" not in (store_root / "cas.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE cas_blobs SET size = 0 WHERE pack_id IS NULL; DELETE FROM cas_blob_chunks",
+        "DELETE FROM cas_blob_chunks WHERE position = 2",
+        "UPDATE cas_blob_chunks SET chunk = (SELECT chunk FROM cas_blob_chunks WHERE position = 0)",
+        "UPDATE cas_blobs SET codec = 7 WHERE pack_id IS NOT NULL",
+        "UPDATE cas_blobs SET stored_size = 1 << 62 WHERE pack_id IS NOT NULL",
+        "UPDATE cas_blobs SET pack_offset = 1 << 62 WHERE pack_id IS NOT NULL",
+        "UPDATE cas_blobs SET size = size + 1 WHERE pack_id IS NOT NULL",
+    ],
+)
+def test_a_damaged_index_is_an_error_and_never_data(run, store, work, out, damage):
+    write(work, {"big": os.urandom(3 << 20)})
+    run.track(work)
+    with store._database.writing() as connection:
+        for statement in damage.split("; "):
+            connection.exec_driver_sql(statement)
+    for attempt in (lambda: run.restore(out), lambda: run.read_bytes("big")):
+        with pytest.raises(DigestMismatchError):
+            attempt()
+    with pytest.raises(DigestMismatchError), run.open("big") as stream:
+        stream.read()
+    assert read(out) == {}
+
+
+def test_a_wrong_size_in_the_index_hides_no_file(run, store, work, out):
+    write(work, {"big": b"x" * (3 << 20), "small": b"1"})
+    run.track(work)
+    with store._database.writing() as connection:
+        connection.exec_driver_sql("UPDATE cas_files SET size = 10")
+    assert run.restore(out).written == 2
+    assert read(out) == read(work)
+
+
 def test_progress_counts_files_and_bytes(run, work, out):
     write(work, {f"f{n}": b"123" for n in range(600)})
     run.track(work)

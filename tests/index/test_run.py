@@ -104,6 +104,45 @@ class TestPut:
         assert run.put("f.csv", b"1").meta == {"a": 2}
         assert len(run.snapshots()) == 1
 
+    @pytest.mark.parametrize(("first", "second"), [("a", "a/b/c"), ("a/b/c", "a"), ("a/b", "a")])
+    def test_what_cannot_be_beside_it_gives_way(self, run, tmp_path, first, second):
+        run.put(first, b"1")
+        run.put(second, b"2")
+        assert contents(run) == {second: b"2"}
+        assert [v.path for v in run.snapshots()[1].removed] == [first]
+        run.restore(tmp_path / "out")
+        run.restore(tmp_path / "out1", at=1)
+
+    def test_what_lies_on_disk_replaces_what_was_put_in_its_place(self, run, work, tmp_path):
+        run.put("a", b"put")
+        write(work, {"a/b": b"disk"})
+        run.track(work)
+        assert contents(run) == {"a/b": b"disk"}
+        run.restore(tmp_path / "out")
+
+    def test_a_very_deep_path_is_put_and_restored(self, run, tmp_path):
+        run.put("e/" * 1200 + "f", b"1")
+        run.restore(tmp_path / "out")
+        assert run.restore(tmp_path / "out").unchanged == 1
+
+    def test_a_stream_that_keeps_growing_comes_to_an_end(self, run, tmp_path, monkeypatch):
+        log = tmp_path / "log"
+        log.write_bytes(b"x" * (2 << 20))
+        original = run._tracking._blobs.batch
+
+        def batch():
+            with log.open("ab") as more:
+                more.write(b"y" * 5000)
+            return original()
+
+        monkeypatch.setattr(run._tracking._blobs, "batch", batch)
+        assert run.put("log", log).size == 2 << 20
+
+    @pytest.mark.parametrize("kind", ["", "x" * 33, "\x1b[31mred"])
+    def test_a_type_that_cannot_be_one_is_refused(self, run, kind):
+        with pytest.raises(InvalidNameError, match="file type"):
+            run.put("f", b"1", file_type=kind)
+
     def test_a_type_that_is_told_wins_over_the_path(self, run):
         assert run.put("f.csv", b"1", file_type="report").priority == "secondary"
 

@@ -522,6 +522,55 @@ class TestFailures:
         run.track(work)
         assert all(data != b"secret" for data in contents(run).values())
 
+    def test_a_large_file_that_shrinks_and_grows_while_it_is_read_loses_no_scan(
+        self, run, work, monkeypatch
+    ):
+        write(work, {"big": b"x" * (5 << 20), "other": b"1"})
+        original = os.read
+        inode = (work / "big").stat().st_ino
+        reads = []
+
+        def jitter(fd, size):
+            if os.fstat(fd).st_ino == inode:
+                reads.append(size)
+                os.truncate(work / "big", (2 << 20) + 500)
+                data = original(fd, size)
+                os.truncate(work / "big", 5 << 20)
+                return data
+            return original(fd, size)
+
+        monkeypatch.setattr(os, "read", jitter)
+        run.track(work)
+        monkeypatch.undo()
+        assert reads
+        assert run.read_bytes("other") == b"1"
+        assert run.file("big").size == len(run.read_bytes("big"))
+        assert paths(run.track(work).changed) == ["big"]
+
+    def test_times_that_64_bits_cannot_hold_lose_no_scan(self, run, work, tmp_path):
+        write(work, {"odd": b"1", "other": b"2"})
+        os.utime(work / "odd", ns=(10**19, 10**19))
+        if (work / "odd").stat().st_mtime_ns != 10**19:
+            return  # this file system can't hold them either
+        run.track(work)
+        run.put("put", work / "odd")
+        assert contents(run) == {"odd": b"1", "other": b"2", "put": b"1"}
+        run.restore(tmp_path / "out")
+
+    def test_a_path_too_long_to_restore_is_reported(self, run, work):
+        write(work, {"short": b"1"})
+        fd = os.open(work, os.O_RDONLY)
+        for _ in range(20):
+            os.mkdir("d" * 250, dir_fd=fd)
+            deeper = os.open("d" * 250, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = deeper
+        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        os.close(fd)
+        snapshot = run.track(work)
+        assert paths(snapshot.added) == ["short"]
+        assert [s.reason for s in snapshot.skipped] == ["its path has more than 4096 bytes"]
+
     @pytest.mark.parametrize("late", [False, True])
     def test_a_file_that_grows_while_it_is_read_is_stored_as_read(
         self, run, work, monkeypatch, late

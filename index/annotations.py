@@ -1,0 +1,39 @@
+"""What a caller says of a file besides its content and provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from index.classification import prioritise
+
+if TYPE_CHECKING:
+    from index.records import FileVersion
+
+__all__ = ["Annotations"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """File type, final flag and free notes; None says nothing."""
+
+    file_type: str | None = None
+    is_final_output: bool | None = None
+    meta: object = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is said."""
+        return not (self.file_type is None and self.is_final_output is None and self.meta is None)
+
+    def over(self, version: FileVersion) -> dict[str, Any]:
+        """Return the columns of a recorded version that this changes."""
+        file_type = self.file_type or version.file_type
+        final = version.is_final_output if self.is_final_output is None else self.is_final_output
+        said = {
+            "file_type": file_type,
+            "is_final_output": final,
+            "priority": prioritise(file_type, is_final_output=final),
+            "meta": version.meta if self.meta is None else self.meta,
+        }
+        return {name: value for name, value in said.items() if value != getattr(version, name)}
