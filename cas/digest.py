@@ -24,9 +24,9 @@ DIGEST_SIZE: Final = 32
 HASH_THREADS: Final = 1
 """Threads that BLAKE3 may use within one update: never more than the caller's own.
 
-Its threads gain less than a fifth on updates of up to 64 MiB on two cores (source:
-benchmarks/results/bench_hash.md, "threads"), where reading, compressing and writing go on at the
-same time anyway. And its shared pool hangs in a process that was forked after its parent used it.
+Its shared pool hangs in a process that was forked after its parent used it, and what threads gain
+on idle cores is not there while others read, compress and write. Source:
+benchmarks/results/bench_hash.md, "threads"; docs/adr/0019-no-hashing-threads.md.
 """
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
