@@ -151,7 +151,10 @@ class WorkDirectoryError(ArtifactIndexError):
 
 
 class RestoreConflictError(ArtifactIndexError):
-    """Different content is where a restore would write; nothing was written."""
+    """Different content is where a restore would write.
+
+    Nothing was written, unless that content appeared while the restore was under way.
+    """
 
     def __init__(self, path: str, count: int) -> None:
         super().__init__(path, count)

@@ -63,7 +63,8 @@ def restore(
     UnsafePathError
         When a path would leave the destination, also through a link that is there.
     RestoreConflictError
-        When different content is in the way and `overwrite` is false; nothing was written.
+        When different content is in the way and `overwrite` is false. What was there at the start
+        is found before anything is written.
     RestoreFailedError
         When the destination can't be written.
     DigestMismatchError

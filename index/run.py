@@ -170,9 +170,9 @@ class Run:
     ) -> FileVersion:
         """Record one file under `path`, wherever its content comes from; return its version.
 
-        A scan doesn't remove it for not lying in the work directory, unless one has seen it there.
-        Content that the path holds already makes no version; `file_type`, `is_final_output` and
-        `meta` are then set on the one that there is.
+        A scan doesn't remove it for not lying on disk, unless one has seen it there. It ends what
+        its place excludes (`a` against `a/b`). Content that the path holds already makes no
+        version: its `file_type`, `is_final_output` and `meta` are set.
 
         Parameters
         ----------
@@ -337,7 +337,7 @@ class Run:
         UnknownFileError
             When the run has nothing at one of `paths`.
         RestoreConflictError
-            When different content is in the way; nothing was written.
+            When different content is in the way; nothing was written, unless it came meanwhile.
         RestoreFailedError, UnsafePathError
             When the destination can't be written, or a link in it leads elsewhere.
         DanglingFileError, DigestMismatchError
