@@ -68,7 +68,7 @@ class BlobReader:
             piece = self.fetch(chunk, location)
             whole.update(piece)
             if whole.size == placement.size:
-                _check(digest, whole.digest(), _chunk_list(placement))
+                _check_whole(placement, whole)
             yield piece
 
     def read_range(self, digest: Digest, start: int, size: int) -> bytes:
@@ -218,7 +218,7 @@ class _ChunkedStream(io.RawIOBase):
             self._whole.update(data)
             self._hashed += 1
             if self._hashed == len(self._locations):
-                _check(self._blob.digest, self._whole.digest(), _chunk_list(self._blob))
+                _check_whole(self._blob, self._whole)
         self._data, self._loaded = data, number
 
 
@@ -248,19 +248,25 @@ def _single(digest: Digest, placement: Placement | None) -> Location:
 
 
 def _decoded(digest: Digest, location: Location, stored: Buffer) -> Buffer:
-    where = f"{pack_object_name(location.pack)} at offset {location.offset}"
     try:
         data = decode(location.codec, stored, location.size)
     except ValueError as error:
-        raise DigestMismatchError(digest, None, where) from error
-    _check(digest, Digest.of(data), where)
+        raise DigestMismatchError(digest, None, _place(location)) from error
+    actual = Digest.of(data)
+    if actual != digest:
+        raise DigestMismatchError(digest, actual, _place(location))
     return data
+
+
+def _place(location: Location) -> str:
+    return f"{pack_object_name(location.pack)} at offset {location.offset}"
 
 
 def _chunk_list(blob: ChunkedBlob) -> str:
     return f"its list of {len(blob.chunks)} chunks"
 
 
-def _check(expected: Digest, actual: Digest, where: str) -> None:
-    if actual != expected:
-        raise DigestMismatchError(expected, actual, where)
+def _check_whole(blob: ChunkedBlob, read: Hasher) -> None:
+    actual = read.digest()
+    if actual != blob.digest:
+        raise DigestMismatchError(blob.digest, actual, _chunk_list(blob))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from index.records import FileVersion
 
-__all__ = ["OPEN_EXISTING", "Destination", "Walker", "failing", "split"]
+__all__ = ["OPEN_EXISTING", "Destination", "Walker", "failed", "failing", "split"]
 
 OPEN_EXISTING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -125,6 +125,9 @@ class Walker:
 
         FileNotFoundError if it isn't there and `make` is false.
         """
+        if (fd := self._open.get(directory, -1)) >= 0:
+            self._open.move_to_end(directory)
+            return fd
         known = directory
         while known and known not in self._open:
             known = split(known)[0]
@@ -170,8 +173,12 @@ def failing(subject: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         if isinstance(error, UnsafePathError):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RestoreFailedError(subject, reason) from error
+        raise failed(subject, error) from error
+
+
+def failed(subject: str, error: Exception) -> RestoreFailedError:
+    """Return the error that names what could not be restored and why."""
+    return RestoreFailedError(subject, getattr(error, "strerror", None) or str(error))
 
 
 def _hash_file(name: str, directory: int) -> Digest:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cas.errors import BlobNotFoundError
-from index.destination import OPEN_EXISTING, Destination, Walker, failing, split
+from index.destination import OPEN_EXISTING, Destination, Walker, failed, failing, split
 from index.errors import DanglingFileError, RestoreConflictError, UnsafePathError
 from index.names import check_path
 from index.records import Progress, RestoreResult
@@ -128,7 +128,8 @@ class _Writer:
         self._blobs = blobs
         self._overwrite = overwrite
         self._progress = progress
-        self._staged_names = (f".cas-{uuid.uuid4().hex[:16]}-{n}" for n in itertools.count())
+        self._staged_prefix = f".cas-{uuid.uuid4().hex[:16]}-"
+        self._numbers = itertools.count()  # next() of it is atomic
         self._lock = threading.Lock()
         self._files = self._bytes = 0
         self._total = Progress(0, 0)
@@ -170,39 +171,47 @@ class _Writer:
                 os.close(fd)
 
     def _write_span(self, span: Span, wanted: Mapping[Digest, Sequence[FileVersion]]) -> None:
+        files = size = 0
         with self._target.walker() as walker:
             for digest, data in self._blobs.read_span(span):
                 for version in wanted[digest]:
                     self._write(walker, version, (data,))
+                    files += 1
+                    size += version.size
+        self._count(files, size)
 
     def _write_large(self, version: FileVersion) -> None:
         with self._target.walker() as walker:
             self._write(walker, version, self._blobs.iter_pieces(version.digest))
+        self._count(1, version.size)
 
     def _write(self, walker: Walker, version: FileVersion, pieces: Iterable[Buffer]) -> None:
-        directory, name = split(version.path)
-        with failing(version.path):
+        directory, _, name = version.path.rpartition("/")
+        staged = f"{self._staged_prefix}{next(self._numbers)}"
+        try:
             fd = walker.enter(directory, make=True)
-            may_replace = self._overwrite or walker.is_ours(directory)
-            with self._lock:
-                staged = next(self._staged_names)
             try:
                 if version.is_link:
                     _write_link(staged, fd, version, b"".join(pieces))
                 else:
                     _write_file(staged, fd, version, pieces)
-                moved = _move_into_place(staged, name, fd, may_replace=may_replace)
-            except FileExistsError:
-                _discard(staged, fd)
-                raise RestoreConflictError(version.path, 1) from None
+                may_replace = self._overwrite or walker.is_ours(directory)
+                if not _move_into_place(staged, name, fd, may_replace=may_replace):
+                    _discard(staged, fd)
             except BaseException:  # Ctrl-C too leaves no half-written file behind
                 _discard(staged, fd)
                 raise
-            if not moved:
-                _discard(staged, fd)
+        except FileExistsError:
+            raise RestoreConflictError(version.path, 1) from None
+        except UnsafePathError:
+            raise
+        except (OSError, ValueError) as error:
+            raise failed(version.path, error) from error
+
+    def _count(self, files: int, size: int) -> None:
         with self._lock:
-            self._files += 1
-            self._bytes += version.size
+            self._files += files
+            self._bytes += size
 
     def _report(self) -> None:
         if self._progress is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -31,7 +31,7 @@ from index.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["EXIT_CODES", "main"]
+__all__ = ["EXIT_CODES", "run"]
 
 _OK: Final = 0
 _ERROR: Final = 1
@@ -50,7 +50,7 @@ EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int
 """Exit codes by error, the first that fits; any other error of ours is 1. In the README as well."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the `cas` command and exit."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files

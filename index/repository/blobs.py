@@ -59,14 +59,12 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
             )
             .outerjoin(tables.packs, tables.packs.c.id == tables.blobs.c.pack_id)
             .where(tables.blobs.c.digest.in_(batch))
-        )
-        for row in rows:
-            if row.pack_offset is None:
-                large[row.digest] = row.size
+        ).all()
+        for digest, size, pack, offset, stored_size, codec in rows:
+            if offset is None:
+                large[digest] = size
             else:
-                found[row.digest] = Location(
-                    row.name, row.pack_offset, row.stored_size, row.size, row.codec
-                )
+                found[digest] = Location(pack, offset, stored_size, size, codec)
     found.update(_locate_large(connection, large))
     return found
 

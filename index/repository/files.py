@@ -281,7 +281,7 @@ def list_versions(
         select(tables.files.c.id, *_VERSION_COLUMNS)
         .where(tables.files.c.run_id == run_id, *conditions)
         .order_by(tables.files.c.appeared_in, tables.files.c.path, tables.files.c.version)
-    )
+    ).all()
     return [FileVersion(row[0], session, run, *row[1:]) for row in rows]
 
 
