@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.backend import ObjectInfo, check_name
+from cas.blocks import BlockWriter
 from cas.errors import BackendError, ObjectNotFoundError, StorageFullError
 from cas.posix import PosixCalls
 
@@ -178,6 +179,7 @@ class _StagedFile:
             except BaseException:
                 self.discard()
                 raise
+            self._file = BlockWriter(fd, calls)
             if lost:
                 # Removed as abandoned between our creating and our locking it.
                 calls.close(fd)
@@ -186,9 +188,7 @@ class _StagedFile:
     def write(self, data: Buffer) -> None:
         assert self._fd is not None, "written after publish or discard"  # noqa: S101
         with _translated(self._backend.url):
-            view = memoryview(data)
-            while view:
-                view = view[self._calls.write(self._fd, view) :]
+            self._file.write(data)
 
     def publish(self, name: str) -> None:
         target = self._backend.path(name)
@@ -233,6 +233,7 @@ class _StagedFile:
         """Make the bytes durable and the directory of `target` exist; return the staged path."""
         assert self._fd is not None, "published after publish or discard"  # noqa: S101
         assert self._path is not None, "published after publish or discard"  # noqa: S101
+        self._file.finish()
         self._calls.fsync(self._fd)
         self._backend.make_directory(os.path.dirname(target))
         return self._path

@@ -18,14 +18,15 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from cas.codec import Codec
-from cas.digest import Digest, Hasher
+from cas.digest import Digest
 from cas.errors import CorruptPackError, UnsupportedFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cas.backend import StagedObject
-    from cas.digest import Buffer
+    from cas.digest import Buffer, Hasher
+    from cas.hashing import BackgroundHasher
 
 __all__ = [
     "HEADER_SIZE",
@@ -94,9 +95,9 @@ def pack_object_name(name: Digest) -> str:
 class PackWriter:
     """Writes one pack into a staged object. One thread at a time."""
 
-    def __init__(self, staged: StagedObject) -> None:
+    def __init__(self, staged: StagedObject, hasher: Hasher | BackgroundHasher) -> None:
         self._staged = staged
-        self._hasher = Hasher()
+        self._hasher = hasher
         self._records: list[bytes] = []
         self._buffer: list[Buffer] = []
         self._buffered = 0

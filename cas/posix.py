@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from cas.digest import Buffer
 
 __all__ = ["PosixCalls"]
+
+_O_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
+"""Linux has it; elsewhere every write goes through the page cache."""
 
 
 class PosixCalls:
@@ -26,6 +29,12 @@ class PosixCalls:
 
     def write(self, fd: int, data: Buffer) -> int:
         return os.write(fd, data)
+
+    def set_direct(self, fd: int, *, direct: bool) -> None:
+        """Let writes pass the page cache by, or not; OSError where the filesystem can't."""
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        flags = flags | _O_DIRECT if direct else flags & ~_O_DIRECT
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         return os.pread(fd, size, offset)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from cas.catalog import ChunkedBlob, Location, WrittenBatch
 from cas.codec import Codec, encode_all
-from cas.digest import Buffer, Digest, Hasher
+from cas.digest import Buffer, Digest
+from cas.hashing import HashingThread
 from cas.pack import PackWriter, SealedPack, pack_object_name
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ _IN_FLIGHT_GROUPS: Final = 4
 _COMPRESSORS: Final = 2
 """Compressing threads; they leave the interpreter to the reading thread while zstd works."""
 
-_HASH_AHEAD: Final = 8
-"""Chunks of a large blob that may wait for the whole blob's hash."""
-
 _Encoded: TypeAlias = list[tuple[Digest, Codec, Buffer, int]]
 
 
@@ -64,7 +61,7 @@ class BatchWriter:
         self._new_chunked: dict[Digest, ChunkedBlob] = {}
         # An executor starts its threads at the first task: a batch that finds nothing new has none.
         self._compressors = ThreadPoolExecutor(_COMPRESSORS, "cas-compress")
-        self._whole_hasher = ThreadPoolExecutor(1, "cas-hash")
+        self._whole_hashing = HashingThread("cas-hash")
         self._packer = _Packer(backend, catalog)
 
     def add(self, data: Buffer, *, unless: bytes | None = None) -> Digest:
@@ -96,22 +93,17 @@ class BatchWriter:
         pieces
             Each of exactly the chunk size but for the last, which may be shorter.
         """
-        whole = Hasher()
+        whole = self._whole_hashing.hasher()
         chunks: list[Digest] = []
-        hashing: deque[Future[None]] = deque()
         last: Buffer = b""
         for piece in pieces:
             if chunks and len(last) != self._chunk_size:
                 raise ValueError("a piece before the last is not of the chunk size")
             last = piece
-            if len(hashing) == _HASH_AHEAD:
-                hashing.popleft().result()
-            hashing.append(self._whole_hasher.submit(whole.update, piece))
+            whole.update(piece)
             chunks.append(self.add(piece))
         if len(chunks) <= 1:
             return (chunks[0] if chunks else self.add(b"")), len(last)
-        for pending in hashing:
-            pending.result()
         digest = whole.digest()
         if digest not in self._seen:
             self._seen.add(digest)
@@ -146,7 +138,7 @@ class BatchWriter:
         trace: TracebackType | None,
     ) -> None:
         self._compressors.shutdown(wait=False, cancel_futures=True)
-        self._whole_hasher.shutdown(wait=False, cancel_futures=True)
+        self._whole_hashing.close()
         self._packer.abort()
 
     def _submit_group(self) -> None:
@@ -178,6 +170,7 @@ class _Packer:
         self._room = threading.Semaphore(_IN_FLIGHT_GROUPS)
         self._thread: threading.Thread | None = None
         self._publisher = ThreadPoolExecutor(1, "cas-publish")
+        self._hashing = HashingThread("cas-pack-hash")
         self._publishing: Future[None] | None = None
         self._error: BaseException | None = None
         self._aborted = False
@@ -217,6 +210,7 @@ class _Packer:
             self._thread.join()
             self._thread = None
         self._publisher.shutdown()
+        self._hashing.close()
 
     def _run(self) -> None:
         try:
@@ -246,7 +240,7 @@ class _Packer:
         for digest, codec, stored, size in group:
             if self._pack is None:
                 self._staged = self._backend.stage()
-                self._pack = PackWriter(self._staged)
+                self._pack = PackWriter(self._staged, self._hashing.hasher())
             offset = self._pack.append(digest, codec, stored, size)
             self._waiting.append((digest, offset, len(stored), size, codec))
             if self._pack.size >= PACK_SIZE:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cas.codec import Codec
-from cas.digest import Digest
+from cas.digest import Digest, Hasher
 from cas.errors import CorruptPackError, UnsupportedFormatError
 from cas.memory import MemoryBackend
 from cas.pack import HEADER_SIZE, PackWriter, pack_object_name, read_footer
@@ -18,7 +18,7 @@ def make(blobs):
     """Write a pack; return its bytes and what sealing said."""
     backend = MemoryBackend()
     staged = backend.stage()
-    writer = PackWriter(staged)
+    writer = PackWriter(staged, Hasher())
     for data in blobs:
         writer.append(Digest.of(data), Codec.RAW, data, len(data))
     sealed = writer.seal()

@@ -76,8 +76,9 @@ class TestLocalBackend(BackendConformance):
             calls.calls.clear()
             staged.publish("packs/ab/one")
         names = [name for name, _ in calls.calls]
-        assert names[:3] == ["fsync", "rename", "fsync_directory"]
-        (_, synced), (_, (source, target)), (_, directory) = calls.calls[:3]
+        assert names[:4] == ["write", "fsync", "rename", "fsync_directory"]
+        (_, written), (_, synced), (_, (source, target)), (_, directory) = calls.calls[:4]
+        assert written == synced
         assert synced == source
         assert target == str(tmp_path / "root" / "packs" / "ab" / "one")
         assert directory == str(tmp_path / "root" / "packs" / "ab")

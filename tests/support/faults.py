@@ -72,6 +72,7 @@ for _name in (
     "create_exclusive",
     "open_read",
     "write",
+    "set_direct",
     "pread",
     "size",
     "links",
