@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from index.classification import prioritise
-
 if TYPE_CHECKING:
+    from index.classification import Classifier
     from index.records import FileVersion
 
 __all__ = ["Annotations"]
@@ -26,14 +25,14 @@ class Annotations:
         """Whether anything is said."""
         return not (self.file_type is None and self.is_final_output is None and self.meta is None)
 
-    def over(self, version: FileVersion) -> dict[str, Any]:
+    def over(self, version: FileVersion, classifier: Classifier) -> dict[str, Any]:
         """Return the columns of a recorded version that this changes."""
         file_type = self.file_type or version.file_type
         final = version.is_final_output if self.is_final_output is None else self.is_final_output
         said = {
             "file_type": file_type,
             "is_final_output": final,
-            "priority": prioritise(file_type, is_final_output=final),
+            "priority": classifier.prioritise(file_type, is_final_output=final),
             "meta": version.meta if self.meta is None else self.meta,
         }
         return {name: value for name, value in said.items() if value != getattr(version, name)}

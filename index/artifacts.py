@@ -11,10 +11,13 @@ from cas.store import BlobStore, open_settings
 from cas.urls import open_backend
 from index import schema
 from index.catalog import SqlCatalog
+from index.classification import DEFAULT_CLASSIFIER
 from index.database import Database, sqlite_url
 from index.errors import IndexLostError, StoreMismatchError, StoreNotFoundError
 from index.names import check_id
+from index.producers import find_producers
 from index.repository import runs, stats
+from index.services import Services
 from index.session import Session
 from index.state import StateCache
 from index.tracking import TrackingService
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from cas.backend import Backend
-    from index.records import RunSummary, StoreStats
+    from cas.digest import Digest
+    from index.classification import Classifier
+    from index.records import FileVersion, RunSummary, StoreStats
 
 __all__ = ["ArtifactStore"]
 
@@ -51,7 +56,13 @@ class ArtifactStore:
     """
 
     def __init__(
-        self, database: Database, backend: Backend, *, create: bool, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        backend: Backend,
+        *,
+        create: bool,
+        clock: Callable[[], datetime],
+        classifier: Classifier = DEFAULT_CLASSIFIER,
     ) -> None:
         """Bind an index and a backend to each other; `open` is the usual way."""
         settings = open_settings(backend, create=create)
@@ -61,13 +72,22 @@ class ArtifactStore:
             self._refuse_lost_index(database, backend)
             schema.upgrade(database)
         schema.check(database)
-        self._database: Final = database
-        self._bind(settings.store_id, backend.url, clock())
-        self._blobs: Final = BlobStore(backend, SqlCatalog(database, clock), settings)
-        self._tracking: Final = TrackingService(
-            database, self._blobs, clock, own_paths=_own_paths(database, backend)
+        self._bind(database, settings.store_id, backend.url, clock())
+        blobs = BlobStore(backend, SqlCatalog(database, clock), settings)
+        self._services: Final = Services(
+            database=database,
+            blobs=blobs,
+            tracking=TrackingService(
+                database,
+                blobs,
+                clock,
+                own_paths=_own_paths(database, backend),
+                classifier=classifier,
+            ),
+            states=StateCache(_CACHED_STATES),
+            clock=clock,
+            classifier=classifier,
         )
-        self._states: Final = StateCache(_CACHED_STATES)
 
     @classmethod
     def open(
@@ -78,6 +98,7 @@ class ArtifactStore:
         blobs: str | os.PathLike[str] | None = None,
         create: bool = True,
         clock: Callable[[], datetime] = _utc_now,
+        classifier: Classifier = DEFAULT_CLASSIFIER,
     ) -> Self:
         """Open a store, or create it on first use.
 
@@ -93,6 +114,8 @@ class ArtifactStore:
             Whether a store that isn't there is made.
         clock
             Returns the present time, aware; for tests.
+        classifier
+            Says what kind of file a path is, and its priority.
 
         Raises
         ------
@@ -117,7 +140,7 @@ class ArtifactStore:
         database = Database(index)
         backend = open_backend(blobs if isinstance(blobs, str) else Path(blobs))
         try:
-            return cls(database, backend, create=create, clock=clock)
+            return cls(database, backend, create=create, clock=clock, classifier=classifier)
         except ObjectNotFoundError:
             database.close()
             raise StoreNotFoundError(backend.url) from None
@@ -134,33 +157,31 @@ class ArtifactStore:
         InvalidNameError
             When the id can't be one.
         """
-        return Session(
-            check_id("session", session_id),
-            self._database,
-            self._blobs,
-            self._tracking,
-            self._states,
-        )
+        return Session(check_id("session", session_id), self._services)
 
     def runs(self) -> list[RunSummary]:
         """Return the runs of all sessions, oldest first."""
-        with self._database.reading() as connection:
+        with self._services.database.reading() as connection:
             return runs.list_runs(connection)
+
+    def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
+        """Return what `Session.producers` does, of all sessions: for the owner of the store."""
+        return find_producers(self._services.database, None, of)
 
     def stats(self) -> StoreStats:
         """Return the store in numbers."""
-        with self._database.reading() as connection:
+        with self._services.database.reading() as connection:
             return stats.store_stats(
                 connection,
-                store_id=self._blobs.settings.store_id,
-                index_url=self._database.url,
-                blobs_url=self._blobs.url,
+                store_id=self._services.blobs.settings.store_id,
+                index_url=self._services.database.url,
+                blobs_url=self._services.blobs.url,
             )
 
     def close(self) -> None:
         """Close database and backend; idempotent."""
-        self._database.close()
-        self._blobs.close()
+        self._services.database.close()
+        self._services.blobs.close()
 
     def __enter__(self) -> Self:
         return self
@@ -180,16 +201,16 @@ class ArtifactStore:
         if schema.current(database) is None:  # else another process has just made both
             raise IndexLostError(database.url, backend.url)
 
-    def _bind(self, store_id: str, blobs_url: str, now: datetime) -> None:
+    def _bind(self, database: Database, store_id: str, blobs_url: str, now: datetime) -> None:
         """Make sure that the index is this storage's; a new index becomes it."""
-        with self._database.reading() as connection:
+        with database.reading() as connection:
             bound = runs.get_store_id(connection)
         if bound is None:
-            with self._database.writing() as connection:
+            with database.writing() as connection:
                 runs.insert_store_id(connection, store_id, now)
                 bound = runs.get_store_id(connection)
         if bound != store_id:
-            raise StoreMismatchError(self._database.url, blobs_url)
+            raise StoreMismatchError(database.url, blobs_url)
 
 
 def _own_paths(database: Database, backend: Backend) -> list[str]:

@@ -1,74 +1,29 @@
 """Recording what a scan or a put found, in one transaction, against whatever others record.
 
-The bytes are durable before this begins. The transaction claims the run's next revision with the
-one its findings are relative to; if another commit was first, it is abandoned, the findings are
-rebased on the new state, and it is tried again, without reading a file again.
+The bytes are durable before this begins. If another commit was first, the transaction is abandoned,
+the findings are rebased on the new state, and it is tried again, without reading a file again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
-from index.annotations import Annotations
-from index.classification import classify, prioritise
-from index.delta import rebase, to_fill, with_displaced
-from index.records import FileVersion, LazyVersions, Snapshot
-from index.repository import blobs, files, runs
-from index.state import KnownFile, RunState
+from index.delta import rebase, with_displaced
+from index.recording import SupersededError, load_state, record
+from index.repository import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection
-
-    from cas.catalog import WrittenBatch
     from index.database import Database
-    from index.delta import Change, Findings
-    from index.provenance import Provenance
-    from index.records import Skipped
-    from index.state import Observed
+    from index.recording import CommitRequest, RunKey
+    from index.records import FileVersion, Snapshot
+    from index.state import RunState
 
-__all__ = ["CommitRequest", "Committer", "RunKey", "SupersededError"]
-
-TOUCH_FRESHNESS: Final = timedelta(hours=1)
-"""How old a blob's last touch may be before reuse writes a new one. Far below any grace period of
-garbage collection, so that reuse protects, and far above a run's pace, so that it costs nothing."""
-
-
-class SupersededError(Exception):
-    """What the findings rest on is gone: a blob was swept, a pack declared dead, a run deleted.
-
-    The scan must be done again; what it stores then is stored anew.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class RunKey:
-    """A run by its caller's ids."""
-
-    session: str
-    run: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommitRequest:
-    """What is to be recorded, and on whose account."""
-
-    key: RunKey
-    findings: Findings
-    written: WrittenBatch
-    provenance: Provenance
-    still_holds: Callable[[Change], bool]
-    """Whether a change is what the path holds at this moment; see `index.delta.rebase`."""
-    scope: Sequence[str] | None = None
-    skipped: tuple[Skipped, ...] = ()
-    bytes_read: int = 0
-    annotations: Annotations = field(default_factory=Annotations)
+__all__ = ["Committer"]
 
 
 class Committer:
@@ -87,13 +42,7 @@ class Committer:
     def load_state(self, key: RunKey, cached: RunState | None = None) -> RunState:
         """Return the run's state; `cached` itself if it is still the newest."""
         with self._database.reading() as connection:
-            found = runs.find_run(connection, key.session, key.run)
-            if found is None:
-                return RunState()
-            if cached and (cached.run_id, cached.revision) == (found.id, found.revision):
-                return cached
-            known = files.load_current(connection, found.id)
-        return RunState.of(found.id, found.revision, found.newest_snapshot, known)
+            return load_state(connection, key, cached)
 
     def commit(self, request: CommitRequest, base: RunState) -> tuple[Snapshot, RunState]:
         """Record the request; return the snapshot and the state after it.
@@ -108,18 +57,13 @@ class Committer:
         """
         state = base
         found = request.findings
+        database = self._database
         while True:
             findings = with_displaced(found, state)
-            fills = to_fill(findings.unchanged, request.provenance)
-            notes = self._notes(request, findings)
-            if state.run_id is not None and not (
-                findings.changes or findings.refreshed or fills or notes
-            ):
-                return self._unrecorded(request, findings, state), state
             try:
-                with self._database.writing() as connection:
-                    attempt = _Attempt(connection, request, findings, state, self._clock())
-                    done = attempt.run(fills, notes)
+                done = record(
+                    database.writing, database.reading, request, findings, state, self._clock
+                )
             except IntegrityError as error:
                 raise SupersededError from error
             if done is not None:
@@ -129,250 +73,3 @@ class Committer:
                 raise SupersededError
             found = rebase(found, newer, request.still_holds)
             state = newer
-
-    def _notes(self, request: CommitRequest, findings: Findings) -> dict[int, dict[str, Any]]:
-        """Return what annotations change of versions whose content is recorded, by file id."""
-        if not request.annotations.given or not findings.unchanged:
-            return {}
-        ids = [known.id for known in findings.unchanged]
-        with self._database.reading() as connection:
-            versions = files.list_by_id(connection, request.key.session, request.key.run, ids)
-        changed = ((version.id, request.annotations.over(version)) for version in versions)
-        return {file_id: values for file_id, values in changed if values}
-
-    def _unrecorded(self, request: CommitRequest, findings: Findings, state: RunState) -> Snapshot:
-        return Snapshot(
-            number=state.newest_snapshot,
-            provenance=request.provenance,
-            created_at=self._clock(),
-            unchanged=len(findings.unchanged),
-            skipped=request.skipped,
-            bytes_read=request.bytes_read,
-            bytes_stored=request.written.bytes_stored,
-            recorded=False,
-        )
-
-
-class _Attempt:
-    """One transaction that tries to record findings against one state."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        request: CommitRequest,
-        findings: Findings,
-        state: RunState,
-        now: datetime,
-    ) -> None:
-        self._connection = connection
-        self._request = request
-        self._findings = findings
-        self._state = state
-        self._now = now
-
-    def run(
-        self, fills: Sequence[KnownFile], notes: Mapping[int, dict[str, Any]]
-    ) -> tuple[Snapshot, RunState] | None:
-        """Return what was recorded, or None if another commit was first."""
-        key, state = self._request.key, self._state
-        run_id = state.run_id
-        if run_id is None:
-            run_id = runs.ensure_run(self._connection, key.session, key.run, self._now)
-        if not runs.advance_revision(self._connection, run_id, state.revision):
-            return None
-        self._record_blobs()
-        files.refresh(self._connection, self._findings.refreshed)
-        files.fill_provenance(
-            self._connection, [known.id for known in fills], self._request.provenance
-        )
-        for file_id, values in notes.items():
-            files.annotate(self._connection, file_id, values)
-        changed = bool(self._findings.changes)
-        # The first scan of a run is always recorded, so that an empty directory is a known state.
-        recorded = changed or state.run_id is None
-        number = state.newest_snapshot + 1 if recorded else state.newest_snapshot
-        snapshot = Snapshot(
-            number=number,
-            provenance=self._request.provenance,
-            created_at=self._now,
-            unchanged=len(self._findings.unchanged),
-            skipped=self._request.skipped,
-            bytes_read=self._request.bytes_read,
-            bytes_stored=self._request.written.bytes_stored,
-            recorded=recorded,
-            filled=len(fills),
-        )
-        if recorded:
-            runs.insert_snapshot(self._connection, run_id, _head(snapshot), self._request.scope)
-        new, removed = self._record_versions(run_id, number)
-        renewed = self._renewed(fills)
-        after = state.after(run_id, number, [*renewed, *new.known], removed)
-        if not changed:
-            return snapshot, after
-        was_there = {change.path for change in self._findings.changes if change.base}
-        return replace(
-            snapshot,
-            lazy_added=LazyVersions(lambda: new.versions(lambda path: path not in was_there)),
-            lazy_changed=LazyVersions(lambda: new.versions(lambda path: path in was_there)),
-            lazy_removed=self._removed_versions(removed),
-        ), after
-
-    def _record_blobs(self) -> None:
-        written = self._request.written
-        pack_ids = blobs.make_packs_live(self._connection, written.packs)
-        if pack_ids is None:
-            raise SupersededError
-        raced = blobs.insert_blobs(self._connection, written, pack_ids, self._now)
-        referenced: set[bytes] = {c.observed.digest for c in self._findings.changes if c.observed}
-        for large in written.chunked:
-            referenced.update(large.chunks)
-        if not raced:
-            referenced -= written.blobs.keys()
-            referenced -= {large.digest for large in written.chunked}
-        blobs.touch(self._connection, referenced, self._now, TOUCH_FRESHNESS)
-
-    def _record_versions(self, run_id: int, number: int) -> tuple[_NewVersions, list[KnownFile]]:
-        changes = self._findings.changes
-        ended = [change.base for change in changes if change.base]
-        files.end_versions(self._connection, [known.id for known in ended], number)
-        fresh = [c.path for c in changes if c.base is None]
-        histories = (
-            files.load_histories(self._connection, run_id, fresh)
-            if fresh and self._state.newest_snapshot
-            else {}
-        )
-        request, said = self._request, self._request.annotations
-        final = bool(said.is_final_output)
-        rows = []
-        for path, base, seen in changes:
-            if seen is None:
-                continue
-            if base is not None:
-                newest, appeared = base.version, base.appeared_in
-            else:
-                newest, appeared = histories.get(path, (0, number))
-            file_type = said.file_type or classify(path)
-            priority = prioritise(file_type, is_final_output=final)
-            rows.append((path, newest + 1, seen, file_type, priority, appeared))
-        ids = files.insert_versions(
-            self._connection,
-            rows,
-            run_id=run_id,
-            snapshot=number,
-            provenance=request.provenance,
-            now=self._now,
-            is_final_output=final,
-            meta=said.meta,
-        )
-        removed = [c.base for c in changes if c.observed is None and c.base]
-        return _NewVersions(request, ids, rows, number, self._now), removed
-
-    def _removed_versions(self, removed: Sequence[KnownFile]) -> LazyVersions:
-        key = self._request.key
-        versions = files.list_by_id(
-            self._connection, key.session, key.run, [known.id for known in removed]
-        )
-        return LazyVersions(lambda: iter(versions))
-
-    def _renewed(self, fills: Sequence[KnownFile]) -> Iterator[KnownFile]:
-        """Yield the versions that stay, as refreshing and filling left them."""
-        renewed = {
-            known.id: known._replace(
-                signature=seen.signature if seen.trusted else None,
-                mode=seen.mode,
-                mtime_ns=seen.mtime_ns,
-                seen_on_disk=True,
-            )
-            for known, seen in self._findings.refreshed
-        }
-        told = self._request.provenance
-        for known in fills:
-            version = renewed.get(known.id, known)
-            renewed[known.id] = version._replace(
-                phase=version.phase or told.phase,
-                agent=version.agent or told.agent,
-                step_id=version.step_id or told.step_id,
-                event_id=version.event_id or told.event_id,
-                code_hash=version.code_hash or told.code_hash,
-            )
-        yield from renewed.values()
-
-
-@dataclass(frozen=True, slots=True)
-class _NewVersions:
-    """Versions that a commit inserted, in the form it had them in."""
-
-    request: CommitRequest
-    ids: Sequence[int]
-    rows: Sequence[tuple[str, int, Observed, str, str, int]]
-    number: int
-    now: datetime
-
-    @property
-    def known(self) -> Iterator[KnownFile]:
-        """The versions as the next scan compares with them."""
-        told = self.request.provenance
-        for file_id, (path, version, seen, _type, _priority, appeared) in zip(
-            self.ids, self.rows, strict=True
-        ):
-            yield KnownFile(
-                seen.signature if seen.trusted else None,
-                file_id,
-                path,
-                version,
-                seen.digest,
-                seen.mode,
-                seen.mtime_ns,
-                appeared,
-                seen.seen_on_disk,
-                told.node_id,
-                told.phase,
-                told.agent,
-                told.step_id,
-                told.event_id,
-                told.code_hash,
-            )
-
-    def versions(self, wanted: Callable[[str], bool]) -> Iterator[FileVersion]:
-        """Yield what the API returns, for the paths that are wanted."""
-        request, told = self.request, self.request.provenance
-        for file_id, (path, version, seen, file_type, priority, _appeared) in zip(
-            self.ids, self.rows, strict=True
-        ):
-            if wanted(path):
-                yield FileVersion(
-                    id=file_id,
-                    session=request.key.session,
-                    run=request.key.run,
-                    path=path,
-                    version=version,
-                    digest=seen.digest,
-                    size=seen.size,
-                    mode=seen.mode,
-                    mtime_ns=seen.mtime_ns,
-                    file_type=file_type,
-                    priority=priority,
-                    is_final_output=bool(request.annotations.is_final_output),
-                    phase=told.phase,
-                    agent=told.agent,
-                    code_hash=told.code_hash,
-                    node_id=told.node_id,
-                    step_id=told.step_id,
-                    event_id=told.event_id,
-                    created_at=self.now,
-                    first_snapshot=self.number,
-                    end_snapshot=None,
-                    meta=request.annotations.meta,
-                )
-
-
-def _head(snapshot: Snapshot) -> runs.SnapshotHead:
-    return runs.SnapshotHead(
-        snapshot.number,
-        snapshot.provenance,
-        snapshot.created_at,
-        snapshot.unchanged,
-        snapshot.skipped,
-        snapshot.bytes_read,
-        snapshot.bytes_stored,
-    )

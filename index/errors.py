@@ -5,13 +5,17 @@
     ├── UnsafePathError (ValueError)        a path that would leave the run or the destination
     ├── UnknownSessionError (LookupError)
     ├── UnknownRunError (LookupError)
+    ├── RunExistsError                      a fork can't have the id of a run that is there
     ├── UnknownSnapshotError (LookupError)
     ├── UnknownFileError (LookupError)      no such path, version or file id in the run
+    ├── UnknownFileIdError (LookupError)
+    ├── UnknownDigestError (LookupError)    no file of the session has these bytes
     ├── WorkDirectoryError                  what should be tracked is missing or no directory
     ├── RestoreConflictError                different content is in the way
     ├── RestoreFailedError                  the destination could not be written
     ├── UnsettledScanError                  others kept taking away what a scan relied on
     ├── DanglingFileError                   a file version whose bytes are gone
+    ├── BytesNotKeptError (LookupError)     a record whose bytes were never stored
     ├── StoreMismatchError                  the index belongs to other storage
     ├── IndexLostError                      storage holds packs, but its index is gone
     ├── StoreNotFoundError (LookupError)    nothing was ever created there
@@ -32,16 +36,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactIndexError",
+    "BytesNotKeptError",
     "DanglingFileError",
     "IndexLostError",
     "IndexUnavailableError",
     "InvalidNameError",
     "RestoreConflictError",
     "RestoreFailedError",
+    "RunExistsError",
     "SchemaOutOfDateError",
     "StoreMismatchError",
     "StoreNotFoundError",
+    "UnknownDigestError",
     "UnknownFileError",
+    "UnknownFileIdError",
     "UnknownRunError",
     "UnknownSessionError",
     "UnknownSnapshotError",
@@ -109,6 +117,17 @@ class UnknownRunError(ArtifactIndexError, LookupError):
         )
 
 
+class RunExistsError(ArtifactIndexError):
+    """A run that should be made is there already."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(run)
+        self.run = run
+
+    def __str__(self) -> str:
+        return f"there is a run {self.run!r} already; choose another id or delete it first"
+
+
 class UnknownSnapshotError(ArtifactIndexError, LookupError):
     """The run has no snapshot of that number."""
 
@@ -136,6 +155,30 @@ class UnknownFileError(ArtifactIndexError, LookupError):
     def __str__(self) -> str:
         what = "" if self.version is None else f"version {self.version} of "
         return f"run {self.run!r} has no {what}{self.path!r}; `cas ls` lists what it has"
+
+
+class UnknownFileIdError(ArtifactIndexError, LookupError):
+    """No run of the session has a file version of that id."""
+
+    def __init__(self, session: str, file_id: int) -> None:
+        super().__init__(session, file_id)
+        self.session = session
+        self.file_id = file_id
+
+    def __str__(self) -> str:
+        return f"session {self.session!r} has no file {self.file_id}; `cas ls` lists what there is"
+
+
+class UnknownDigestError(ArtifactIndexError, LookupError):
+    """No file of the session has those bytes."""
+
+    def __init__(self, session: str, digest: Digest) -> None:
+        super().__init__(session, digest)
+        self.session = session
+        self.digest = digest
+
+    def __str__(self) -> str:
+        return f"session {self.session!r} has no file with digest {self.digest}"
 
 
 class WorkDirectoryError(ArtifactIndexError):
@@ -207,6 +250,21 @@ class DanglingFileError(ArtifactIndexError):
         return (
             f"the bytes of {self.path!r} ({self.digest}) are missing from storage; "
             "bring back its pack from a copy of the store"
+        )
+
+
+class BytesNotKeptError(ArtifactIndexError, LookupError):
+    """A record that was adopted after its bytes were gone."""
+
+    def __init__(self, path: str, version: int) -> None:
+        super().__init__(path, version)
+        self.path = path
+        self.version = version
+
+    def __str__(self) -> str:
+        return (
+            f"version {self.version} of {self.path!r} is a record without bytes: the file was gone "
+            "before it was adopted; put it anew if you have a copy"
         )
 
 

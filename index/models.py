@@ -152,7 +152,7 @@ class FileRow(ProvenanceColumns, Base):
         run_id: Mapped[int]
         path: Mapped[str]
         version: Mapped[int]
-        digest: Mapped[Digest]
+        digest: Mapped[Digest | None]
         size: Mapped[int]
         mode: Mapped[int]
         mtime_ns: Mapped[int]
@@ -166,3 +166,4 @@ class FileRow(ProvenanceColumns, Base):
         meta: Mapped[Any | None]
         signature: Mapped[bytes | None]
         seen_on_disk: Mapped[bool]
+        origin_id: Mapped[int | None]

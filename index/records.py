@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
+    "DeletionReceipt",
     "FileVersion",
+    "KeptBlob",
     "Progress",
+    "ReleasedBlob",
     "RestoreResult",
     "RunStats",
     "RunSummary",
@@ -37,7 +40,8 @@ class FileVersion:
     """POSIX path relative to the work directory; bytes that aren't UTF-8 as `os.fsdecode` does."""
     version: int
     """1, 2, … within run and path."""
-    digest: Digest
+    digest: Digest | None
+    """None for an adopted record whose bytes were gone; it is never current."""
     size: int
     """Bytes."""
     mode: int
@@ -169,6 +173,56 @@ class RestoreResult:
     unchanged: int
     """Files that were there with the same content."""
     bytes_written: int
+    without_bytes: tuple[str, ...] = ()
+    """Paths of adopted records that have no bytes to restore."""
+
+
+class ReleasedBlob(NamedTuple):
+    """Content that nothing in the session refers to any more."""
+
+    digest: Digest
+    size: int
+
+
+class KeptBlob(NamedTuple):
+    """Content of something deleted that stays, since another run of the session holds it."""
+
+    digest: Digest
+    size: int
+    run: str
+    """One of the runs that hold it."""
+    path: str
+    """Where that run first held it."""
+    runs: int
+    """How many runs hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionReceipt:
+    """What a deletion deleted, and what becomes of the bytes.
+
+    It speaks of one session, as everything does: garbage collection removes what is released unless
+    another session holds the same bytes, which is not this one's to know.
+    """
+
+    session: str
+    runs: tuple[str, ...]
+    files: int
+    """Current files that were deleted."""
+    versions: int
+    """File versions that were deleted, the current ones included."""
+    released: tuple[ReleasedBlob, ...]
+    kept: tuple[KeptBlob, ...]
+
+    @property
+    def released_bytes(self) -> int:
+        """Bytes of the released contents, before compression."""
+        return sum(blob.size for blob in self.released)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the contents that stay, before compression."""
+        return sum(blob.size for blob in self.kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +233,9 @@ class RunSummary:
     run: str
     snapshots: int
     created_at: datetime
+    parent: str | None = None
+    """The run that it was forked from, if that is still there."""
+    parent_snapshot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +258,10 @@ class RunStats:
     files_by_type: dict[str, int]
     files_by_agent: dict[str | None, int]
     files_by_phase: dict[str | None, int]
+    files_by_step: dict[str | None, int]
+    files_by_node: dict[str | None, int]
+    files_by_priority: dict[str, int]
+    final_outputs: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,8 @@ def restore(
         files, size = writer.write_all(wanted)
         for version in same:
             writer.settle(version)
-    return RestoreResult(files, len(same), size)
+    lost = tuple(version.path for version in versions if version.digest is None)
+    return RestoreResult(files, len(same), size, lost)
 
 
 def select(
@@ -101,6 +102,8 @@ def _compare(
         for version in versions:
             if check_path(version.path) != version.path:
                 raise UnsafePathError(version.path, "it is not in its plain spelling")
+            if version.digest is None:
+                continue
             there = None if target.is_empty else walker.find(version)
             if there is None:
                 wanted.append(version)
@@ -139,12 +142,13 @@ class _Writer:
         self._total = Progress(0, 0, len(versions), sum(version.size for version in versions))
         wanted: dict[Digest, list[FileVersion]] = {}
         for version in versions:
-            wanted.setdefault(version.digest, []).append(version)
+            if version.digest is not None:
+                wanted.setdefault(version.digest, []).append(version)
         with _explaining(versions), ThreadPoolExecutor(_THREADS, "cas-restore") as pool:
             spans, large = self._blobs.plan_spans(wanted)
             tasks = [pool.submit(self._write_span, span, wanted) for span in spans]
             tasks += [
-                pool.submit(self._write_large, version)
+                pool.submit(self._write_large, version, digest)
                 for digest in large
                 for version in wanted[digest]
             ]
@@ -180,9 +184,9 @@ class _Writer:
                     size += version.size
         self._count(files, size)
 
-    def _write_large(self, version: FileVersion) -> None:
+    def _write_large(self, version: FileVersion, digest: Digest) -> None:
         with self._target.walker() as walker:
-            self._write(walker, version, self._blobs.iter_pieces(version.digest))
+            self._write(walker, version, self._blobs.iter_pieces(digest))
         self._count(1, version.size)
 
     def _write(self, walker: Walker, version: FileVersion, pieces: Iterable[Buffer]) -> None:

@@ -1,67 +1,37 @@
-"""A run: tracking its work directory, and everything that can be asked about its files."""
+"""A run: tracking its work directory, and changing what it holds."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cas.errors import BlobNotFoundError
-from index.errors import (
-    DanglingFileError,
-    RestoreFailedError,
-    UnknownFileError,
-    UnknownRunError,
-    UnknownSnapshotError,
-)
-from index.history import assemble
-from index.names import MAX_TYPE_LENGTH, check_label, check_path
+from index.awaiting import awaitable
+from index.branching import fork, rewind
+from index.deletion import delete_run
+from index.names import MAX_TYPE_LENGTH, check_id, check_label, check_path
 from index.provenance import Provenance, current_provenance
+from index.reading import RunReader
+from index.recording import RunKey
 from index.records import Snapshot
-from index.repository import files, runs, stats
-from index.restore import restore, select
 from index.tracking import PutRequest, TrackRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import BinaryIO
+    from collections.abc import Callable, Sequence
 
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.engine import Connection
-
-    from cas.store import BlobStore
-    from index.commit import RunKey
-    from index.database import Database
-    from index.records import FileVersion, Progress, RestoreResult, RunStats
-    from index.repository.runs import FoundRun
+    from index.records import DeletionReceipt, FileVersion, Progress
     from index.source import Content
-    from index.state import StateCache
-    from index.tracking import TrackingService
 
 __all__ = ["Run"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(RunReader):
     """A handle: cheap to make, valid as long as its store is open. Safe for several threads.
 
-    Reading a run that was never written to raises `UnknownRunError`. Where a snapshot is asked
-    for, its number or the `Snapshot` itself will do; None is the present state.
+    What can be asked of it is in `RunReader`. Reading a run that was never written to raises
+    `UnknownRunError`; the first write creates it.
     """
-
-    key: RunKey
-    _database: Database = field(repr=False)
-    _blobs: BlobStore = field(repr=False)
-    _tracking: TrackingService = field(repr=False)
-    _states: StateCache = field(repr=False)
-
-    @property
-    def id(self) -> str:
-        """The caller's id of the run."""
-        return self.key.run
 
     def track(
         self,
@@ -115,43 +85,12 @@ class Run:
             tuple(ignore),
             progress,
         )
-        cached = self._states.get(self.key.session, self.key.run)
-        snapshot, state = self._tracking.track(request, cached)
-        self._states.keep(self.key.session, self.key.run, state)
+        cached = self._services.states.get(self.key.session, self.key.run)
+        snapshot, state = self._services.tracking.track(request, cached)
+        self._services.states.keep(self.key.session, self.key.run, state)
         return snapshot
 
-    async def track_async(
-        self,
-        work_dir: str | os.PathLike[str],
-        *,
-        phase: str | None = None,
-        agent: str | None = None,
-        node_id: str | None = None,
-        step_id: str | None = None,
-        event_id: str | None = None,
-        code_hash: str | None = None,
-        scope: Sequence[str] | None = None,
-        ignore: Sequence[str] = (),
-        progress: Callable[[Progress], None] | None = None,
-    ) -> Snapshot:
-        """Do as `track` does on a worker thread, inside the caller's `provenance` scope.
-
-        Cancelling the await does not stop the scan: it ends, and records, in its thread.
-        """
-        call = partial(
-            self.track,
-            work_dir,
-            phase=phase,
-            agent=agent,
-            node_id=node_id,
-            step_id=step_id,
-            event_id=event_id,
-            code_hash=code_hash,
-            scope=scope,
-            ignore=ignore,
-            progress=progress,
-        )
-        return await asyncio.to_thread(call)
+    track_async = awaitable(track)
 
     def put(
         self,
@@ -187,7 +126,7 @@ class Run:
         clean = check_path(path)
         if file_type is not None:
             check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
-        version, state = self._tracking.put(
+        version, state = self._services.tracking.put(
             PutRequest(
                 self.key,
                 clean,
@@ -197,204 +136,50 @@ class Run:
                 is_final_output,
                 meta,
             ),
-            self._states.get(self.key.session, self.key.run),
+            self._services.states.get(self.key.session, self.key.run),
         )
-        self._states.keep(self.key.session, self.key.run, state)
+        self._services.states.keep(self.key.session, self.key.run, state)
         return version
 
-    def files(
-        self,
-        *,
-        phase: str | None = None,
-        agent: str | None = None,
-        node_id: str | None = None,
-        step_id: str | None = None,
-        event_id: str | None = None,
-        code_hash: str | None = None,
-        file_type: str | None = None,
-        priority: str | None = None,
-        is_final_output: bool | None = None,
-        prefix: str | None = None,
-        at: int | Snapshot | None = None,
-    ) -> tuple[FileVersion, ...]:
-        """Return the files of the run that fit everything given, by first appearance, then path.
+    put_async = awaitable(put)
 
-        Parameters
-        ----------
-        prefix
-            What the path begins with, as plain text.
-        at
-            A snapshot: the files as they were then.
-        """
-        conditions = files.conditions_for(
-            provenance=Provenance(phase, agent, node_id, step_id, event_id, code_hash),
-            file_type=file_type,
-            priority=priority,
-            is_final_output=is_final_output,
-            prefix=prefix,
-        )
-        with self._reading() as (connection, found):
-            return self._visible(connection, found, at, *conditions)
+    restore_async = awaitable(RunReader.restore)
 
-    def file(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        version: int | None = None,
-        at: int | Snapshot | None = None,
-    ) -> FileVersion:
-        """Return what `path` holds now, or held as a version or at a snapshot.
+    def fork(self, run_id: str, *, at: int | Snapshot | None = None) -> Run:
+        """Make a new run of this session that begins as this one was at a snapshot.
+
+        No byte is copied. The new run has this one's history up to the snapshot, with who made
+        what, and stays whole when this one is deleted.
 
         Raises
         ------
-        UnknownFileError
-            When it holds nothing then.
+        RunExistsError
+            When there is a run of that id.
+        UnknownSnapshotError
+            When this run has no such snapshot.
         """
-        clean = check_path(path)
-        if version is not None and at is not None:
-            raise ValueError("give a version or a snapshot, not both")
-        matches = files.has_path(clean)
-        with self._reading() as (connection, found):
-            if version is None:
-                versions = self._visible(connection, found, at, matches)
-            else:
-                versions = self._versions(connection, found, matches, files.has_version(version))
-        if not versions:
-            raise UnknownFileError(self.id, clean, version)
-        return versions[0]
-
-    def history(self, path: str | os.PathLike[str]) -> tuple[FileVersion, ...]:
-        """Return every version that `path` ever had, oldest first, removed ones included.
-
-        UnknownFileError if it never had one.
-        """
-        clean = check_path(path)
-        with self._reading() as (connection, found):
-            versions = self._versions(connection, found, files.has_path(clean))
-        if not versions:
-            raise UnknownFileError(self.id, clean)
-        return versions
-
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """Return the recorded scans of the run with what each changed, oldest first."""
-        with self._reading() as (connection, found):
-            heads = runs.list_snapshots(connection, found.id)
-            versions = self._versions(connection, found)
-        return assemble(heads, versions)
-
-    def open(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        version: int | None = None,
-        at: int | Snapshot | None = None,
-    ) -> BinaryIO:
-        """Open a file's bytes for reading, seekable, in bounded memory; the caller closes it.
-
-        Every byte is verified against its digest before it is returned; damage raises
-        `cas.errors.DigestMismatchError`, here or on a read.
-        """
-        found = self.file(path, version=version, at=at)
-        with _naming(found):
-            return self._blobs.open(found.digest)
-
-    def read_bytes(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        version: int | None = None,
-        at: int | Snapshot | None = None,
-    ) -> bytes:
-        """Return a file's bytes whole, verified; `open` is for large ones."""
-        found = self.file(path, version=version, at=at)
-        with _naming(found):
-            return self._blobs.read(found.digest)
-
-    def restore(
-        self,
-        destination: str | os.PathLike[str],
-        *,
-        paths: Iterable[str | os.PathLike[str]] | None = None,
-        at: int | Snapshot | None = None,
-        overwrite: bool = False,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> RestoreResult:
-        """Write the run's files below `destination`, with their modes and times.
-
-        Every byte is verified, each file appears whole or not at all, and nothing is written
-        anywhere else. Set-user-id and the like are not restored. Nothing is synced: a loss of
-        power soon after may lose files that a second restore brings back.
-
-        Parameters
-        ----------
-        paths
-            Files and directories to restore; None for all.
-        overwrite
-            Whether different content in the destination may be replaced.
-
-        Raises
-        ------
-        UnknownFileError
-            When the run has nothing at one of `paths`.
-        RestoreConflictError
-            When different content is in the way; nothing was written, unless it came meanwhile.
-        RestoreFailedError, UnsafePathError
-            When the destination can't be written, or a link in it leads elsewhere.
-        DanglingFileError, DigestMismatchError
-            When bytes are missing or damaged in storage.
-        """
-        if isinstance(paths, str):
-            raise TypeError("paths takes a sequence of paths, not one string")
-        if self._tracking.owns(os.fspath(destination)):
-            raise RestoreFailedError(os.fspath(destination), "it is the store itself")
-        with self._reading() as (connection, found):
-            versions = self._visible(connection, found, at)
-        if paths is not None:
-            wanted = [check_path(path) for path in paths]
-            versions, missing = select(versions, wanted)
-            if missing is not None:
-                raise UnknownFileError(self.id, missing)
-        return restore(
-            versions, self._blobs, os.fspath(destination), overwrite=overwrite, progress=progress
-        )
-
-    def stats(self) -> RunStats:
-        """Return the run in numbers."""
-        with self._reading() as (connection, found):
-            return stats.run_stats(connection, found.id, self.key.session, self.id)
-
-    @contextmanager
-    def _reading(self) -> Iterator[tuple[Connection, FoundRun]]:
-        with self._database.reading() as connection:
-            found = runs.find_run(connection, self.key.session, self.key.run)
-            if found is None:
-                raise UnknownRunError(self.key.session, self.key.run)
-            yield connection, found
-
-    def _visible(
-        self,
-        connection: Connection,
-        found: FoundRun,
-        at: int | Snapshot | None,
-        *conditions: ColumnElement[bool],
-    ) -> tuple[FileVersion, ...]:
+        target = RunKey(self.key.session, check_id("run", run_id))
         number = at.number if isinstance(at, Snapshot) else at
-        if number is not None and not 0 <= number <= found.newest_snapshot:
-            raise UnknownSnapshotError(self.id, number, found.newest_snapshot)
-        return self._versions(connection, found, files.visible_at(number), *conditions)
+        fork(self._services.database, self.key, target, number, self._services.clock)
+        return Run(target, self._services)
 
-    def _versions(
-        self, connection: Connection, found: FoundRun, *conditions: ColumnElement[bool]
-    ) -> tuple[FileVersion, ...]:
-        return tuple(
-            files.list_versions(connection, found.id, self.key.session, self.id, *conditions)
-        )
+    def rewind(self, at: int | Snapshot) -> Snapshot:
+        """Make the run hold what it held at a snapshot, as a new snapshot; nothing is forgotten.
 
+        The new versions name those who made the bytes in the first place; the snapshot has the
+        provenance of the enclosing `provenance` scope. The work directory is not touched: restore
+        it with ``overwrite=True``, or its next scan brings back what lies there.
 
-@contextmanager
-def _naming(version: FileVersion) -> Iterator[None]:
-    """Say which file a missing blob belongs to."""
-    try:
-        yield
-    except BlobNotFoundError as error:
-        raise DanglingFileError(version.path, version.digest) from error
+        UnknownSnapshotError if the run has no such snapshot.
+        """
+        number = at.number if isinstance(at, Snapshot) else at
+        services = self._services
+        return rewind(services.database, self.key, number, current_provenance(), services.clock)
+
+    def delete(self) -> DeletionReceipt:
+        """Delete the run's rows; its forks stay whole. Bytes go with garbage collection.
+
+        Returns what was deleted, which bytes nothing in the session refers to any more, and which
+        stay because of whom. UnknownRunError if there is no such run.
+        """
+        return delete_run(self._services.database, self.key)

@@ -5,31 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from index.commit import RunKey
-from index.errors import UnknownSessionError
+from cas.digest import Digest
+from index.deletion import delete_session
+from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
 from index.names import check_id
-from index.repository import runs
+from index.opening import open_version, read_version
+from index.producers import find_producers
+from index.recording import RunKey
+from index.repository import files, runs
 from index.run import Run
 
 if TYPE_CHECKING:
-    from cas.store import BlobStore
-    from index.database import Database
-    from index.records import RunSummary
-    from index.state import StateCache
-    from index.tracking import TrackingService
+    import os
+    from typing import BinaryIO
+
+    from index.records import DeletionReceipt, FileVersion, RunSummary
+    from index.services import Services
 
 __all__ = ["Session"]
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A handle: cheap to make, valid as long as its store is open."""
+    """A handle: cheap to make, valid as long as its store is open.
+
+    Nothing of another session can be reached through it: what belongs to one is answered for like
+    what does not exist.
+    """
 
     id: str
-    _database: Database = field(repr=False)
-    _blobs: BlobStore = field(repr=False)
-    _tracking: TrackingService = field(repr=False)
-    _states: StateCache = field(repr=False)
+    _services: Services = field(repr=False, compare=False)
 
     def run(self, run_id: str) -> Run:
         """Return a run of this session; it is created by the first write to it.
@@ -39,8 +44,7 @@ class Session:
         InvalidNameError
             When the id can't be one.
         """
-        key = RunKey(self.id, check_id("run", run_id))
-        return Run(key, self._database, self._blobs, self._tracking, self._states)
+        return Run(RunKey(self.id, check_id("run", run_id)), self._services)
 
     def runs(self) -> list[RunSummary]:
         """Return the session's runs, oldest first.
@@ -50,8 +54,71 @@ class Session:
         UnknownSessionError
             When nothing was ever written in the session.
         """
-        with self._database.reading() as connection:
+        with self._services.database.reading() as connection:
             found = runs.list_runs(connection, self.id)
             if not found and not runs.session_exists(connection, self.id):
                 raise UnknownSessionError(self.id)
         return found
+
+    def file(self, file_id: int) -> FileVersion:
+        """Return a file version by its id, current or past.
+
+        Raises
+        ------
+        UnknownFileIdError
+            When no run of this session has it.
+        """
+        with self._services.database.reading() as connection:
+            found = files.list_in_sessions(connection, self.id, files.has_id(file_id))
+        if not found:
+            raise UnknownFileIdError(self.id, file_id)
+        return found[0]
+
+    def open(self, file: int | Digest) -> BinaryIO:
+        """Open the bytes of a file version by its id, or of a digest that the session refers to.
+
+        Seekable, in bounded memory, every byte verified before it is returned; the caller closes
+        it. It works when the work directory is long gone.
+
+        Raises
+        ------
+        UnknownFileIdError, UnknownDigestError
+            When nothing in this session has that id or those bytes.
+        BytesNotKeptError, DanglingFileError
+            When there are no bytes to open.
+        """
+        return open_version(self._services.blobs, self._version(file))
+
+    def read_bytes(self, file: int | Digest) -> bytes:
+        """Return what `open` opens, whole; raises as it does."""
+        return read_version(self._services.blobs, self._version(file))
+
+    def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
+        """Return every file version of this session that brought some bytes about, first one first.
+
+        Each names its run, node, phase, agent, snapshot and time. Copies that a fork or a rewind
+        made are not productions, as long as what they are copies of is there.
+
+        Parameters
+        ----------
+        of
+            A digest, also as 64 hexadecimal characters; or a path relative to a work directory, for
+            everything that was ever produced at it in any run.
+        """
+        return find_producers(self._services.database, self.id, of)
+
+    def delete(self) -> DeletionReceipt:
+        """Delete the session's rows, forks included. Bytes go with garbage collection.
+
+        UnknownSessionError if nothing was ever written in it.
+        """
+        return delete_session(self._services.database, self.id)
+
+    def _version(self, file: int | Digest) -> FileVersion:
+        if not isinstance(file, Digest):
+            return self.file(file)
+        with self._services.database.reading() as connection:
+            found = files.list_in_sessions(connection, self.id, files.has_digest(file))
+        if not found:
+            raise UnknownDigestError(self.id, file)
+        return found[0]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 __all__ = [
+    "PROVENANCE_COLUMNS",
     "blob_chunks",
     "blobs",
     "files",
@@ -59,6 +60,16 @@ metadata: Final = MetaData(
 
 OPAQUE_ID: Final = String(255)
 
+PROVENANCE_COLUMNS: Final = {
+    "phase": "workflow_phase",
+    "agent": "generating_agent",
+    "code_hash": "generating_code_hash",
+    "node_id": "node_id",
+    "step_id": "step_id",
+    "event_id": "event_id",
+}
+"""Columns by attribute of `index.provenance.Provenance`; the names are the specification's."""
+
 
 def _id() -> Column[int]:
     return Column("id", BigId, primary_key=True, autoincrement=True)
@@ -75,17 +86,7 @@ def _required(
 
 def _provenance() -> list[Column[Any]]:
     """Return the columns of who made it, as told by the caller."""
-    return [
-        Column(name, OPAQUE_ID)
-        for name in (
-            "workflow_phase",
-            "generating_agent",
-            "generating_code_hash",
-            "node_id",
-            "step_id",
-            "event_id",
-        )
-    ]
+    return [Column(name, OPAQUE_ID) for name in PROVENANCE_COLUMNS.values()]
 
 
 def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
@@ -226,7 +227,12 @@ files: Final = Table(
     _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
     _required("path", PathColumn),
     _required("version", Integer),
-    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
+    Column(
+        "digest",
+        DigestColumn,
+        ForeignKey("cas_blobs.digest"),
+        comment="Null for a record of bytes that were gone before this index was there.",
+    ),
     _required("size", BigInteger),
     _required("mode", Integer, comment="st_mode: type and permission bits."),
     _required("mtime_ns", BigInteger),
@@ -248,13 +254,21 @@ files: Final = Table(
         Boolean,
         comment="A scan has seen it in a work directory; only then does absence mean removal.",
     ),
+    Column(
+        "origin_id",
+        BigId,
+        ForeignKey("cas_files.id", ondelete="SET NULL"),
+        comment="The version that a fork or a rewind copied; null for one that was produced.",
+    ),
     *_provenance(),
     UniqueConstraint("run_id", "path", "version"),
     _partial_index(
         "uq_cas_files_current", "run_id", "path", where="end_snapshot IS NULL", unique=True
     ),
+    _partial_index("ix_cas_files_origin_id", "origin_id", where="origin_id IS NOT NULL"),
     Index(None, "digest"),
     CheckConstraint("version >= 1", name="version"),
+    CheckConstraint("digest IS NOT NULL OR end_snapshot IS NOT NULL", name="current_has_bytes"),
     CheckConstraint("size >= 0", name="size"),
     CheckConstraint("end_snapshot > first_snapshot", name="snapshots"),
     CheckConstraint("priority IN ('primary', 'secondary', 'internal')", name="priority"),

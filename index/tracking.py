@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from index.annotations import Annotations
-from index.commit import CommitRequest, Committer, SupersededError
+from index.commit import Committer
 from index.delta import compare
 from index.errors import UnsettledScanError, WorkDirectoryError
 from index.ingest import observe
+from index.recording import CommitRequest, SupersededError
 from index.scanner import Scan, signature_of
 from index.source import opened
 from index.state import Observed
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cas.store import BlobStore
-    from index.commit import RunKey
+    from index.classification import Classifier
     from index.database import Database
     from index.delta import Change
     from index.provenance import Provenance
+    from index.recording import RunKey
     from index.records import FileVersion, Progress, Snapshot
     from index.source import Content, Source
     from index.state import RunState
@@ -76,6 +78,7 @@ class TrackingService:
         clock: Callable[[], datetime],
         *,
         own_paths: Sequence[str],
+        classifier: Classifier,
     ) -> None:
         """Bind the service to its storage.
 
@@ -83,8 +86,11 @@ class TrackingService:
         ----------
         own_paths
             Local paths that belong to the store; they are never tracked.
+        classifier
+            Says what kind of file a path is.
         """
         self._blobs = blobs
+        self._classifier = classifier
         self._committer = Committer(database, clock)
         self._own_paths = own_paths
 
@@ -160,6 +166,7 @@ class TrackingService:
                 still_holds=lambda _change: True,  # an explicit put is the last word
                 bytes_read=size,
                 annotations=Annotations(request.file_type, request.is_final_output, request.meta),
+                classifier=self._classifier,
             ),
             state,
         )
@@ -197,6 +204,7 @@ class TrackingService:
                 scope=request.scope,
                 skipped=tuple(sorted(scan.skipped)),
                 bytes_read=found.bytes_read,
+                classifier=self._classifier,
             ),
             state,
         )

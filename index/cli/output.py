@@ -70,7 +70,7 @@ def print_json(value: object) -> None:
 def version_json(version: FileVersion) -> dict[str, Any]:
     """Return a file version as JSON's types."""
     values = asdict(version)
-    values["digest"] = str(version.digest)
+    values["digest"] = None if version.digest is None else str(version.digest)
     values["mode"] = f"{version.mode:o}"
     return values
 

@@ -66,7 +66,7 @@ def ls(
         [
             (
                 human_size(version.size),
-                str(version.digest)[:_DIGEST_SHOWN],
+                str(version.digest or "-")[:_DIGEST_SHOWN],
                 printable(version.file_type),
                 printable(version.phase or "-"),
                 printable(version.agent or "-"),
@@ -104,7 +104,7 @@ def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json
                 printable(version.phase or "-"),
                 printable(version.agent or "-"),
                 printable(version.node_id or "-"),
-                str(version.digest),
+                str(version.digest or "-"),
             )
             for version in versions
         ],

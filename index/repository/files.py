@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sqlalchemy import String, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, String, and_, bindparam, func, or_, select, update
 
 from index import tables
 from index.bulk import allocate_ids, batches, insert_rows
@@ -16,37 +16,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
     from index.provenance import Provenance
     from index.state import Observed
 
 __all__ = [
+    "Condition",
     "annotate",
     "conditions_for",
     "end_versions",
     "fill_provenance",
+    "has_digest",
+    "has_id",
     "has_path",
     "has_version",
     "insert_versions",
     "list_by_id",
+    "list_in_sessions",
     "list_versions",
     "load_current",
     "load_histories",
     "refresh",
+    "touches_snapshot",
     "visible_at",
+    "was_produced",
 ]
 
 
-_PROVENANCE_COLUMNS: Final = {
-    "phase": "workflow_phase",
-    "agent": "generating_agent",
-    "code_hash": "generating_code_hash",
-    "node_id": "node_id",
-    "step_id": "step_id",
-    "event_id": "event_id",
-}
+Condition: TypeAlias = ColumnElement[bool]
+"""What a listing can be asked to fulfil."""
 
 _VERSION_COLUMNS: Final = tuple(
     tables.files.c[name]
@@ -60,12 +59,7 @@ _VERSION_COLUMNS: Final = tuple(
         "file_type",
         "priority",
         "is_final_output",
-        "workflow_phase",
-        "generating_agent",
-        "generating_code_hash",
-        "node_id",
-        "step_id",
-        "event_id",
+        *tables.PROVENANCE_COLUMNS.values(),
         "created_at",
         "first_snapshot",
         "end_snapshot",
@@ -197,7 +191,10 @@ def insert_versions(
             "created_at": now,
             "first_snapshot": snapshot,
             "meta": meta,
-            **{column: getattr(provenance, name) for name, column in _PROVENANCE_COLUMNS.items()},
+            **{
+                column: getattr(provenance, name)
+                for name, column in tables.PROVENANCE_COLUMNS.items()
+            },
         },
     )
     return ids
@@ -235,7 +232,7 @@ def fill_provenance(connection: Connection, ids: Sequence[int], provenance: Prov
     """Supply what is missing of the provenance of versions; change nothing that is there."""
     told = {
         column: func.coalesce(tables.files.c[column], getattr(provenance, name))
-        for name, column in _PROVENANCE_COLUMNS.items()
+        for name, column in tables.PROVENANCE_COLUMNS.items()
         if getattr(provenance, name) is not None
     }
     for batch in batches(ids):
@@ -249,17 +246,17 @@ def annotate(connection: Connection, file_id: int, values: Mapping[str, Any]) ->
     )
 
 
-def has_path(path: str) -> ColumnElement[bool]:
+def has_path(path: str) -> Condition:
     """Return the condition that a version is of this path."""
     return tables.files.c.path == path
 
 
-def has_version(number: int) -> ColumnElement[bool]:
+def has_version(number: int) -> Condition:
     """Return the condition that a version has this number."""
     return tables.files.c.version == number
 
 
-def visible_at(snapshot: int | None) -> ColumnElement[bool]:
+def visible_at(snapshot: int | None) -> Condition:
     """Return the condition that a version is what its path held at a snapshot; None is now."""
     if snapshot is None:
         return tables.files.c.end_snapshot.is_(None)
@@ -274,7 +271,7 @@ def list_versions(
     run_id: int,
     session: str,
     run: str,
-    *conditions: ColumnElement[bool],
+    *conditions: Condition,
 ) -> list[FileVersion]:
     """Return file versions of a run, paths by first appearance, then versions in order."""
     rows = connection.execute(
@@ -298,6 +295,42 @@ def list_by_id(
     return sorted(found, key=lambda version: version.path)
 
 
+def list_in_sessions(
+    connection: Connection, session: str | None, *conditions: Condition
+) -> list[FileVersion]:
+    """Return file versions of any run of a session, or of every session, as they were recorded."""
+    statement = (
+        select(tables.files.c.id, tables.sessions.c.name, tables.runs.c.name, *_VERSION_COLUMNS)
+        .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .where(*conditions)
+        .order_by(tables.files.c.id)
+    )
+    if session is not None:
+        statement = statement.where(tables.sessions.c.name == session)
+    return [FileVersion(*row) for row in connection.execute(statement).all()]
+
+
+def has_id(file_id: int) -> Condition:
+    """Return the condition that a version has this id."""
+    return tables.files.c.id == file_id
+
+
+def has_digest(digest: bytes) -> Condition:
+    """Return the condition that a version holds these bytes."""
+    return tables.files.c.digest == digest
+
+
+def was_produced() -> Condition:
+    """Return the condition that a version is no copy that a fork or a rewind made."""
+    return tables.files.c.origin_id.is_(None)
+
+
+def touches_snapshot(number: int) -> Condition:
+    """Return the condition that a version began or ended with a snapshot."""
+    return or_(tables.files.c.first_snapshot == number, tables.files.c.end_snapshot == number)
+
+
 def conditions_for(
     *,
     provenance: Provenance,
@@ -305,9 +338,9 @@ def conditions_for(
     priority: str | None = None,
     is_final_output: bool | None = None,
     prefix: str | None = None,
-) -> Iterator[ColumnElement[bool]]:
+) -> Iterator[Condition]:
     """Yield the conditions of a listing; what is None does not select."""
-    for name, column in _PROVENANCE_COLUMNS.items():
+    for name, column in tables.PROVENANCE_COLUMNS.items():
         if (value := getattr(provenance, name)) is not None:
             yield tables.files.c[column] == value
     if file_type is not None:

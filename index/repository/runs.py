@@ -26,6 +26,7 @@ __all__ = [
     "ensure_run",
     "find_run",
     "get_store_id",
+    "insert_fork",
     "insert_snapshot",
     "insert_store_id",
     "list_runs",
@@ -99,6 +100,31 @@ def ensure_run(connection: Connection, session: str, run: str, now: datetime) ->
     return int(found.one())
 
 
+def insert_fork(
+    connection: Connection, session: str, run: str, parent_id: int, snapshot: int, now: datetime
+) -> int | None:
+    """Make a run that stems from another; return its id, or None if its name is taken."""
+    session_id = connection.scalar(
+        select(tables.sessions.c.id).where(tables.sessions.c.name == session)
+    )
+    values = {
+        "session_id": session_id,
+        "name": run,
+        "parent_run_id": parent_id,
+        "parent_snapshot": snapshot,
+        "revision": 0,
+        "created_at": now,
+    }
+    made = _insert_if_absent(connection, tables.runs, values)
+    if not made:
+        return None
+    return connection.scalar(
+        select(tables.runs.c.id).where(
+            tables.runs.c.session_id == session_id, tables.runs.c.name == run
+        )
+    )
+
+
 def advance_revision(connection: Connection, run_id: int, revision: int) -> bool:
     """Claim the next revision; false if another commit was first. Locks the run's row."""
     claimed = connection.execute(
@@ -118,12 +144,7 @@ def insert_snapshot(
         insert(tables.snapshots).values(
             run_id=run_id,
             number=head.number,
-            workflow_phase=provenance.phase,
-            generating_agent=provenance.agent,
-            generating_code_hash=provenance.code_hash,
-            node_id=provenance.node_id,
-            step_id=provenance.step_id,
-            event_id=provenance.event_id,
+            **{c: getattr(provenance, name) for name, c in tables.PROVENANCE_COLUMNS.items()},
             scope=None if scope is None else list(scope),
             unchanged=head.unchanged,
             skipped=[list(skipped) for skipped in head.skipped] or None,
@@ -146,18 +167,27 @@ def list_snapshots(connection: Connection, run_id: int) -> list[SnapshotHead]:
 
 def list_runs(connection: Connection, session: str | None = None) -> list[RunSummary]:
     """Return the runs of a session, or of all, oldest first."""
+    parent = tables.runs.alias()
     statement = (
         select(
             tables.sessions.c.name,
             tables.runs.c.name,
             func.coalesce(func.max(tables.snapshots.c.number), 0),
             tables.runs.c.created_at,
+            parent.c.name,
+            tables.runs.c.parent_snapshot,
         )
         .select_from(tables.runs)
+        .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .outerjoin(tables.snapshots, tables.snapshots.c.run_id == tables.runs.c.id)
         .group_by(
-            tables.sessions.c.name, tables.runs.c.name, tables.runs.c.created_at, tables.runs.c.id
+            tables.sessions.c.name,
+            tables.runs.c.name,
+            tables.runs.c.created_at,
+            tables.runs.c.id,
+            parent.c.name,
+            tables.runs.c.parent_snapshot,
         )
         .order_by(tables.runs.c.id)
     )
@@ -176,12 +206,7 @@ def _head(row: Row[Any]) -> SnapshotHead:
     return SnapshotHead(
         row.number,
         Provenance(
-            row.workflow_phase,
-            row.generating_agent,
-            row.node_id,
-            row.step_id,
-            row.event_id,
-            row.generating_code_hash,
+            **{name: getattr(row, column) for name, column in tables.PROVENANCE_COLUMNS.items()}
         ),
         row.created_at,
         row.unchanged,
@@ -191,5 +216,7 @@ def _head(row: Row[Any]) -> SnapshotHead:
     )
 
 
-def _insert_if_absent(connection: Connection, table: Table, values: dict[str, Any]) -> None:
-    connection.execute(dialect_insert(connection, table).values(values).on_conflict_do_nothing())
+def _insert_if_absent(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
+    """Insert a row unless its key is taken; return whether this did."""
+    statement = dialect_insert(connection, table).values(values).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1

@@ -60,6 +60,10 @@ def run_stats(connection: Connection, run_id: int, session: str, run: str) -> Ru
         files_by_type=count_by(tables.files.c.file_type),
         files_by_agent=count_by(tables.files.c.generating_agent),
         files_by_phase=count_by(tables.files.c.workflow_phase),
+        files_by_step=count_by(tables.files.c.step_id),
+        files_by_node=count_by(tables.files.c.node_id),
+        files_by_priority=count_by(tables.files.c.priority),
+        final_outputs=count_by(tables.files.c.is_final_output).get(True, 0),
     )
 
 

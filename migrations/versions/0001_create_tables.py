@@ -150,7 +150,12 @@ def upgrade() -> None:
         sa.Column("run_id", BIG_ID, nullable=False),
         sa.Column("path", PATH, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column(
+            "digest",
+            sa.LargeBinary(32),
+            nullable=True,
+            comment="Null for a record of bytes that were gone before this index was there.",
+        ),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column(
             "mode", sa.Integer(), nullable=False, comment="st_mode: type and permission bits."
@@ -181,6 +186,12 @@ def upgrade() -> None:
             nullable=False,
             comment="A scan has seen it in a work directory; only then does absence mean removal.",
         ),
+        sa.Column(
+            "origin_id",
+            BIG_ID,
+            nullable=True,
+            comment="The version that a fork or a rewind copied; null for one that was produced.",
+        ),
         sa.Column("workflow_phase", sa.String(length=255), nullable=True),
         sa.Column("generating_agent", sa.String(length=255), nullable=True),
         sa.Column("generating_code_hash", sa.String(length=255), nullable=True),
@@ -193,7 +204,17 @@ def upgrade() -> None:
         sa.CheckConstraint("end_snapshot > first_snapshot", name=op.f("ck_cas_files_snapshots")),
         sa.CheckConstraint("size >= 0", name=op.f("ck_cas_files_size")),
         sa.CheckConstraint("version >= 1", name=op.f("ck_cas_files_version")),
+        sa.CheckConstraint(
+            "digest IS NOT NULL OR end_snapshot IS NOT NULL",
+            name=op.f("ck_cas_files_current_has_bytes"),
+        ),
         sa.ForeignKeyConstraint(["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_files_digest")),
+        sa.ForeignKeyConstraint(
+            ["origin_id"],
+            ["cas_files.id"],
+            name=op.f("fk_cas_files_origin_id"),
+            ondelete="SET NULL",
+        ),
         sa.ForeignKeyConstraint(
             ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_files_run_id"), ondelete="CASCADE"
         ),
@@ -204,6 +225,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_cas_files_digest"), "cas_files", ["digest"], unique=False)
+    op.create_index(
+        "ix_cas_files_origin_id",
+        "cas_files",
+        ["origin_id"],
+        unique=False,
+        sqlite_where=sa.text("origin_id IS NOT NULL"),
+        postgresql_where=sa.text("origin_id IS NOT NULL"),
+    )
     op.create_index(
         "uq_cas_files_current",
         "cas_files",

@@ -61,7 +61,7 @@ def check_after_crash(root, work):
         assert contents(run, at=1) == OLD
         assert contents(run) in (OLD, NEW)
         visible = contents(run)
-        with store._database.reading() as connection:
+        with store._services.database.reading() as connection:
             referenced = connection.execute(
                 text("SELECT DISTINCT name FROM cas_packs JOIN cas_blobs ON pack_id = cas_packs.id")
             ).scalars()
@@ -160,7 +160,7 @@ def test_an_interrupt_in_mid_statement_gives_the_write_lock_back(root, prepared)
                 store.session("s").run("r").track(prepared / "work")
         except KeyboardInterrupt as interrupt:
             kept.append(interrupt)
-        with ArtifactStore.open(root) as other, other._database.writing():
+        with ArtifactStore.open(root) as other, other._services.database.writing():
             pass
     assert len(kept) > 10
     store.close()
@@ -176,7 +176,7 @@ def test_killed_in_mid_commit_as_a_process(root, prepared):
             if "INSERT INTO cas_snapshots" in statement:
                 os.kill(os.getpid(), 9)
 
-        event.listen(store._database.engine, "after_cursor_execute", die)
+        event.listen(store._services.database.engine, "after_cursor_execute", die)
         store.session("s").run("r").track(prepared / "work")
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -192,7 +192,7 @@ def test_bytes_are_durable_before_rows(root, prepared):
     def note(statement):
         calls.calls.append(("sql", statement))
 
-    engine = store._database.engine
+    engine = store._services.database.engine
     event.listen(engine, "before_cursor_execute", lambda *a: note(a[2]))
     event.listen(engine, "commit", lambda _connection: note("COMMIT"))
     store.session("s").run("r").track(prepared / "work")

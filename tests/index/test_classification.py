@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from index.classification import classify, prioritise
+from index.classification import DEFAULT_CLASSIFIER
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from index.classification import classify, prioritise
     ],
 )
 def test_the_kind_follows_extension_name_and_directory(path, kind):
-    assert classify(path) == kind
+    assert DEFAULT_CLASSIFIER.classify(path) == kind
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_the_kind_follows_extension_name_and_directory(path, kind):
     ],
 )
 def test_priorities_are_those_of_the_specification(kind, final, priority):
-    assert prioritise(kind, is_final_output=final) == priority
+    assert DEFAULT_CLASSIFIER.prioritise(kind, is_final_output=final) == priority

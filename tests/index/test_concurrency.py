@@ -58,7 +58,7 @@ def in_processes(count, code, *arguments):
 
 
 def assert_one_version_per_change(store, run, work):
-    with store._database.reading() as connection:
+    with store._services.database.reading() as connection:
         doubled = connection.execute(
             text("SELECT path, digest FROM cas_files GROUP BY path, digest HAVING count(*) > 1")
         ).all()
@@ -152,7 +152,7 @@ class Interloper:
     """Commits another scan just before the first one takes the write lock."""
 
     def __init__(self, store, monkeypatch, act):
-        original = store._database.writing
+        original = store._services.database.writing
         acted = []
 
         def writing():
@@ -161,7 +161,7 @@ class Interloper:
                 act()
             return original()
 
-        monkeypatch.setattr(store._database, "writing", writing)
+        monkeypatch.setattr(store._services.database, "writing", writing)
         self.acted = acted
 
 
@@ -334,30 +334,30 @@ class TestWhatWasCollectedMeanwhile:
 
     def test_a_pack_that_was_declared_dead_is_written_again(self, store, run, work, monkeypatch):
         write(work, {"f": os.urandom(1000)})
-        original = store._tracking._blobs._catalog.register_pack
+        original = store._services.tracking._blobs._catalog.register_pack
         killed = []
 
         def register(pack):
             original(pack)
             if not killed:
                 killed.append(pack.name)
-                with store._database.writing() as connection:
+                with store._services.database.writing() as connection:
                     connection.exec_driver_sql("UPDATE cas_packs SET state = 'dead'")
 
-        monkeypatch.setattr(store._tracking._blobs._catalog, "register_pack", register)
+        monkeypatch.setattr(store._services.tracking._blobs._catalog, "register_pack", register)
         run.track(work)
         assert contents(run) == read(work)
-        with store._database.reading() as connection:
+        with store._services.database.reading() as connection:
             states = connection.execute(text("SELECT state FROM cas_packs ORDER BY id")).scalars()
             assert list(states) == ["dead", "live"]
 
     def test_a_condemned_blob_is_taken_back_by_whoever_needs_it(self, store, run, work):
         store.session("old").run("r").put("x", b"shared")
-        with store._database.writing() as connection:
+        with store._services.database.writing() as connection:
             connection.exec_driver_sql("UPDATE cas_blobs SET condemned_at = created_at")
         write(work, {"f": b"shared"})
         run.track(work)
-        with store._database.reading() as connection:
+        with store._services.database.reading() as connection:
             condemned, touched = connection.exec_driver_sql(
                 "SELECT condemned_at, touched_at FROM cas_blobs"
             ).one()
@@ -368,7 +368,7 @@ class TestWhatWasCollectedMeanwhile:
         store.session("old").run("r").put("x", b"shared")
         write(work, {"f": b"shared"})
         run.track(work)
-        with store._database.reading() as connection:
+        with store._services.database.reading() as connection:
             assert connection.exec_driver_sql("SELECT touched_at FROM cas_blobs").scalar() is None
 
     def test_a_run_that_was_deleted_and_made_again_is_not_taken_for_the_old_one(
@@ -376,7 +376,7 @@ class TestWhatWasCollectedMeanwhile:
     ):
         write(work, {"a": b"1"})
         run.track(work)
-        with store._database.writing() as connection:
+        with store._services.database.writing() as connection:
             connection.exec_driver_sql("DELETE FROM cas_runs")
         write(tmp_path / "work2", {"b": b"2"})
         with ArtifactStore.open(store_root) as other:
@@ -392,7 +392,7 @@ class TestWhatWasCollectedMeanwhile:
         write(work, {"g": b"3"})
 
         def delete():
-            with store._database.engine.begin() as connection:
+            with store._services.database.engine.begin() as connection:
                 connection.exec_driver_sql("DELETE FROM cas_sessions")
 
         Interloper(store, monkeypatch, delete)

@@ -20,7 +20,7 @@ from index.errors import (
 
 
 def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
-    with store._database.reading() as connection:
+    with store._services.database.reading() as connection:
         told = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
@@ -34,8 +34,8 @@ def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
 
 
 def test_writers_take_the_lock_when_they_begin(store):
-    with store._database.writing():
-        other = sqlite3.connect(store._database.file, timeout=0, isolation_level=None)
+    with store._services.database.writing():
+        other = sqlite3.connect(store._services.database.file, timeout=0, isolation_level=None)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
         assert other.execute("SELECT count(*) FROM cas_runs").fetchone() == (0,)
@@ -43,7 +43,7 @@ def test_writers_take_the_lock_when_they_begin(store):
 
 
 def test_a_transaction_that_raises_changes_nothing(store):
-    with pytest.raises(RuntimeError), store._database.writing() as connection:
+    with pytest.raises(RuntimeError), store._services.database.writing() as connection:
         connection.exec_driver_sql("INSERT INTO cas_sessions (name, created_at) VALUES ('x', '')")
         raise RuntimeError
     assert store.stats().sessions == 0
@@ -65,20 +65,22 @@ def test_a_transaction_that_raises_changes_nothing(store):
         "INSERT INTO cas_store (id, store_id, created_at) VALUES (2, 'x', '')",
         "INSERT INTO cas_files SELECT 99, run_id, path, 2, digest, size, mode, mtime_ns, file_type,"
         " priority, is_final_output, created_at, first_snapshot, end_snapshot, appeared_in, meta,"
-        " signature, seen_on_disk, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
+        " signature, seen_on_disk, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
+        "UPDATE cas_files SET digest = NULL",
+        "UPDATE cas_files SET origin_id = 99",
     ],
 )
 def test_the_database_itself_refuses_what_cannot_be(store, statement):
     store.session("s").run("r").put("f", b"1")
-    with pytest.raises(IntegrityError), store._database.writing() as connection:
+    with pytest.raises(IntegrityError), store._services.database.writing() as connection:
         connection.exec_driver_sql(statement)
 
 
 def test_deleting_a_session_takes_its_rows_along(store):
     store.session("s").run("r").put("f", b"1")
-    with store._database.writing() as connection:
+    with store._services.database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM cas_sessions")
-    with store._database.reading() as connection:
+    with store._services.database.reading() as connection:
         for table in ("cas_runs", "cas_snapshots", "cas_files"):
             count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}")  # noqa: S608
             assert count.scalar() == 0

@@ -72,7 +72,7 @@ def test_a_same_size_write_within_one_tick_is_found(run, work, monkeypatch):
     monkeypatch.setattr("index.ingest.signature_of", lambda status: (3, 1, 1, 1, 1))
     run.track(work)
     # The signature was taken within the window, so it isn't kept: there is nothing to be equal to.
-    assert run._states.get("session-1", "run-1").find("f").signature is None
+    assert run._services.states.get("session-1", "run-1").find("f").signature is None
     (work / "f").write_bytes(b"two")
     assert [v.path for v in run.track(work).changed] == ["f"]
 
@@ -109,4 +109,4 @@ def test_a_file_that_changed_while_it_was_read_is_read_again(run, work, monkeypa
     monkeypatch.setattr(os, "read", touch)
     run.track(work)
     monkeypatch.setattr(os, "read", original)
-    assert run._states.get("session-1", "run-1").find("f").signature is None
+    assert run._services.states.get("session-1", "run-1").find("f").signature is None

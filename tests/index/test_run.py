@@ -133,14 +133,14 @@ class TestPut:
     def test_a_stream_that_keeps_growing_comes_to_an_end(self, run, tmp_path, monkeypatch):
         log = tmp_path / "log"
         log.write_bytes(b"x" * (2 << 20))
-        original = run._tracking._blobs.batch
+        original = run._services.blobs.batch
 
         def batch():
             with log.open("ab") as more:
                 more.write(b"y" * 5000)
             return original()
 
-        monkeypatch.setattr(run._tracking._blobs, "batch", batch)
+        monkeypatch.setattr(run._services.blobs, "batch", batch)
         assert run.put("log", log).size == 2 << 20
 
     @pytest.mark.parametrize("kind", ["", "x" * 33, "\x1b[31mred"])
@@ -295,7 +295,7 @@ class TestScopes:
         with ArtifactStore.open(store_root) as store:
             run = store.session("s").run("r")
             first = run.put("f", b"1").id
-            with store._database.writing() as connection:
+            with store._services.database.writing() as connection:
                 connection.exec_driver_sql("DELETE FROM cas_files")
                 connection.exec_driver_sql("DELETE FROM cas_runs")
             assert store.session("s").run("r").put("f", b"1").id > first

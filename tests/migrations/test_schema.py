@@ -161,7 +161,7 @@ def test_the_mapped_classes_query_the_tables(store):
     from sqlalchemy.orm import Session
 
     store.session("s").run("r").put("f", b"1", agent="a")
-    with Session(store._database.engine) as db_session:
+    with Session(store._services.database.engine) as db_session:
         (row,) = db_session.scalars(select(models.FileRow)).all()
         assert (row.path, row.generating_agent, row.size) == ("f", "a", 1)
         assert db_session.get(models.BlobRow, row.digest).size == 1

@@ -15,7 +15,7 @@ def statements(store):
     def record(_connection, _cursor, statement, _parameters, _context, _many):
         seen.append(statement)
 
-    engine = store._database.engine
+    engine = store._services.database.engine
     event.listen(engine, "before_cursor_execute", record)
     try:
         yield seen
@@ -30,7 +30,7 @@ def failing_at(store, number, error, *, after=False):
     Yields a list whose length is the number of points passed; `fired` is its last element then.
     """
     passed = []
-    engine = store._database.engine
+    engine = store._services.database.engine
 
     def count(*_):
         passed.append("point")

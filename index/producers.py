@@ -1,0 +1,39 @@
+"""Who made these bytes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cas.digest import Digest
+from cas.errors import InvalidDigestError
+from index.names import check_path
+from index.repository import files
+
+if TYPE_CHECKING:
+    from index.database import Database
+    from index.records import FileVersion
+
+__all__ = ["find_producers"]
+
+
+def find_producers(
+    database: Database, session: str | None, of: Digest | str | os.PathLike[str]
+) -> tuple[FileVersion, ...]:
+    """Return the versions that were produced with a digest, or at a path, in order of recording.
+
+    Parameters
+    ----------
+    session
+        Where to look; None is everywhere.
+    """
+    condition = files.has_digest(of) if isinstance(of, Digest) else _condition(os.fspath(of))
+    with database.reading() as connection:
+        return tuple(files.list_in_sessions(connection, session, condition, files.was_produced()))
+
+
+def _condition(text: str) -> files.Condition:
+    try:
+        return files.has_digest(Digest.parse(text))
+    except InvalidDigestError:
+        return files.has_path(check_path(text))
