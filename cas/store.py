@@ -121,9 +121,15 @@ class BlobStore(BlobReader):
         """Where the bytes are, for people."""
         return self._backend.url
 
-    def batch(self) -> BatchWriter:
-        """Begin a batch of writes, as a context manager."""
-        return BatchWriter(self._backend, self._catalog, chunk_size=self.chunk_size)
+    def batch(self, catalog: Catalog | None = None) -> BatchWriter:
+        """Begin a batch of writes, as a context manager.
+
+        Parameters
+        ----------
+        catalog
+            To ask in place of the store's own; it must know the same storage.
+        """
+        return BatchWriter(self._backend, catalog or self._catalog, chunk_size=self.chunk_size)
 
     def close(self) -> None:
         """Release what the backend holds open; idempotent."""

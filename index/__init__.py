@@ -9,34 +9,63 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from index.classification import DEFAULT_CLASSIFIER, Classifier, RuleClassifier
+from index.comparison import Diff, FileChange
 from index.errors import ArtifactIndexError
-from index.provenance import Provenance, provenance
-from index.records import FileVersion, Progress, RestoreResult, RunStats, Snapshot, StoreStats
+from index.provenance import Provenance, carried, provenance
+from index.records import (
+    DeletionReceipt,
+    FileVersion,
+    Progress,
+    RestoreResult,
+    RunStats,
+    RunSummary,
+    Snapshot,
+    StoreStats,
+)
 
 if TYPE_CHECKING:
     from index.artifacts import ArtifactStore
+    from index.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
+    from index.file_repository import FileRepository
     from index.run import Run
     from index.session import Session
 
 __all__ = [
+    "DEFAULT_CLASSIFIER",
     "ArtifactIndexError",
     "ArtifactStore",
+    "Classifier",
+    "DAGTracker",
+    "DeletionReceipt",
+    "Diff",
+    "FileChange",
+    "FileRepository",
     "FileVersion",
+    "FilesUpdated",
     "Progress",
     "Provenance",
     "RestoreResult",
+    "RuleClassifier",
     "Run",
     "RunStats",
+    "RunSummary",
     "Session",
     "Snapshot",
     "StoreStats",
+    "TrackingOutcome",
+    "carried",
     "provenance",
 ]
 
 _IMPORTED_LATER: Final = {
     "ArtifactStore": "index.artifacts",
+    "DAGTracker": "index.dag_tracker",
+    "FileRepository": "index.file_repository",
+    "FilesUpdated": "index.dag_tracker",
     "Run": "index.run",
     "Session": "index.session",
+    "TrackingOutcome": "index.dag_tracker",
 }
 
 

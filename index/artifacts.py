@@ -149,6 +149,11 @@ class ArtifactStore:
             backend.close()
             raise
 
+    @property
+    def services(self) -> Services:
+        """What the handles of this store share; for the parts of this library."""
+        return self._services
+
     def session(self, session_id: str) -> Session:
         """Return a tenant scope; it is created by the first write in it.
 

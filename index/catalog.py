@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
+    from sqlalchemy.engine import Connection
+
     from cas.catalog import Placement
     from cas.digest import Digest
     from cas.pack import SealedPack
     from index.database import Database
 
-__all__ = ["SqlCatalog"]
+__all__ = ["SqlCatalog", "TransactionCatalog"]
 
 
 class SqlCatalog:
@@ -36,3 +38,24 @@ class SqlCatalog:
     def register_pack(self, pack: SealedPack) -> None:
         with self._database.writing() as connection:
             blobs.insert_pending_pack(connection, pack, self._clock())
+
+
+class TransactionCatalog:
+    """A `cas.catalog.Catalog` over a transaction that somebody else begins and ends.
+
+    Packs are noted here, not in the index: they are published from another thread, which must not
+    use the transaction's connection. Whoever owns the transaction records them in it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.packs: list[SealedPack] = []
+
+    def find_known(self, digests: Collection[Digest]) -> set[Digest]:
+        return blobs.find_known(self._connection, digests)
+
+    def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
+        return blobs.locate(self._connection, digests)
+
+    def register_pack(self, pack: SealedPack) -> None:
+        self.packs.append(pack)

@@ -1,23 +1,28 @@
 """Who makes files: given by the caller, once for a stretch of code or at each call.
 
-The scope is a context variable: threads start without one, `asyncio` tasks and
-`asyncio.to_thread` inherit the one they were started in, and concurrent agents don't see each
-other's.
+The scope is a context variable: `asyncio` tasks and `asyncio.to_thread` inherit the one they were
+started in, and concurrent agents don't see each other's. A new thread, or one of an executor,
+starts without one; `carried` takes it there.
 """
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from index.names import check_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Provenance", "current_provenance", "provenance"]
+__all__ = ["Provenance", "carried", "current_provenance", "provenance"]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,24 @@ _scope: Final[ContextVar[Provenance]] = ContextVar(
 def current_provenance() -> Provenance:
     """Return what the enclosing `provenance` scopes tell."""
     return _scope.get()
+
+
+def carried(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function that runs in the `provenance` scope of this moment, on whatever thread.
+
+    For ``executor.submit(carried(work), …)`` and ``Thread(target=carried(work))``.
+    """
+    told = _scope.get()
+
+    @functools.wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _scope.set(told)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _scope.reset(token)
+
+    return inside
 
 
 @contextmanager

@@ -245,7 +245,7 @@ class RunReader:
         with self._services.database.reading() as connection:
             return compare(
                 self._visible(connection, self._find(connection), before),
-                self._visible(connection, other._find(connection), after),
+                other._visible(connection, other._find(connection), after),
             )
 
     def final_outputs(self) -> dict[str, tuple[FileVersion, ...]]:

@@ -135,6 +135,10 @@ class Scan:
             if f"{prefix}{name}" == scope and error.errno in (errno.ENOTDIR, errno.ELOOP):
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 known = self._known.get(prefix.rstrip("/"), {}).get(name)
+                if known is not None and known.signature == signature_of(status):
+                    self._found_alone.add(scope)
+                    self.unchanged.append(known)
+                    return
                 for candidate in self._judge(_Frame(fd, prefix, []), name, status, known):
                     self._found_alone.add(scope)
                     yield candidate

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from index.database import Database
 
-__all__ = ["HEAD", "check", "current", "upgrade"]
+__all__ = ["HEAD", "check", "check_connection", "current", "upgrade"]
 
 HEAD: Final = "0001"
 """The revision that this release works with; a test holds it against the migrations."""
@@ -45,10 +45,16 @@ def check(database: Database) -> None:
     SchemaOutOfDateError
         When it is older, newer or not there, with the command to run.
     """
-    found = current(database)
+    with database.reading() as connection:
+        check_connection(connection, database.url)
+
+
+def check_connection(connection: Connection, url: str) -> None:
+    """Do as `check` does with a connection that is open; `url` names the database in errors."""
+    found = _current(connection)
     if found != HEAD:
         newer = found is not None and found not in _known_revisions()
-        raise SchemaOutOfDateError(database.url, found, HEAD, newer=newer)
+        raise SchemaOutOfDateError(url, found, HEAD, newer=newer)
 
 
 def upgrade(database: Database, revision: str = HEAD) -> None:

@@ -9,6 +9,7 @@ import click
 from index.cli.options import Place
 from index.cli.read import cat, log, ls, restore, snapshots, stats
 from index.cli.schema import db
+from index.cli.tree import diff, fork, rewind, rm, who
 from index.cli.write import init, put, track
 
 __all__ = ["cas"]
@@ -44,5 +45,9 @@ def cas(context: click.Context, store: Path | None, index: str | None, blobs: st
     context.obj = Place(store, index, blobs)
 
 
-for command in (init, track, put, ls, log, snapshots, cat, restore, stats, db):
+_COMMANDS = (
+    init, track, put, ls, log, snapshots, cat, restore,
+    diff, who, fork, rewind, rm, stats, db,
+)  # fmt: skip
+for command in _COMMANDS:
     cas.add_command(command)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from index.presentation import plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from index.records import FileVersion, Progress, Snapshot
+    from index.records import Progress, Snapshot
 
 __all__ = [
     "columns",
@@ -23,7 +25,6 @@ __all__ = [
     "printable",
     "progress_bar",
     "snapshot_json",
-    "version_json",
 ]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -67,14 +68,6 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, default=_plain, indent=2))
 
 
-def version_json(version: FileVersion) -> dict[str, Any]:
-    """Return a file version as JSON's types."""
-    values = asdict(version)
-    values["digest"] = None if version.digest is None else str(version.digest)
-    values["mode"] = f"{version.mode:o}"
-    return values
-
-
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     """Return a snapshot as JSON's types, without the session and run it belongs to."""
     return {
@@ -82,9 +75,9 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "recorded": snapshot.recorded,
         "created_at": snapshot.created_at,
         **asdict(snapshot.provenance),
-        "added": [version_json(version) for version in snapshot.added],
-        "changed": [version_json(version) for version in snapshot.changed],
-        "removed": [version_json(version) for version in snapshot.removed],
+        "added": [plain(version) for version in snapshot.added],
+        "changed": [plain(version) for version in snapshot.changed],
+        "removed": [plain(version) for version in snapshot.removed],
         "unchanged": snapshot.unchanged,
         "filled": snapshot.filled,
         "skipped": [skipped._asdict() for skipped in snapshot.skipped],

@@ -26,9 +26,9 @@ from index.cli.output import (
     printable,
     progress_bar,
     snapshot_json,
-    version_json,
 )
 from index.errors import UnknownFileError
+from index.presentation import plain
 
 if TYPE_CHECKING:
     from index.records import FileVersion
@@ -60,7 +60,7 @@ def ls(
     with place.open(create=False) as store:
         versions = only_run(store, session_id, run_id).files(**selection)
     if as_json:
-        print_json([version_json(version) for version in versions])
+        print_json([plain(version) for version in versions])
         return
     columns(
         [
@@ -92,7 +92,7 @@ def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json
     with place.open(create=False) as store:
         versions = only_run(store, session_id, run_id).history(path)
     if as_json:
-        print_json([version_json(version) for version in versions])
+        print_json([plain(version) for version in versions])
         return
     columns(
         [

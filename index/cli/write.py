@@ -16,10 +16,10 @@ from index.cli.output import (
     printable,
     progress_bar,
     snapshot_json,
-    version_json,
 )
 from index.errors import InvalidNameError
 from index.names import check_id
+from index.presentation import plain
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -128,7 +128,7 @@ def put(
         run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
         version = run.put(name, content, **told)
     if as_json:
-        print_json(version_json(version))
+        print_json(plain(version))
     else:
         click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
 

@@ -1,0 +1,163 @@
+"""What belongs to another session is answered for like what does not exist.
+
+Two sessions have the same run ids and paths. Each way to reach something is tried with the other
+session's ids and with ids that nobody has; the two answers must be the same but for the id itself.
+"""
+
+from __future__ import annotations
+
+import pytest
+from trees import contents, write
+
+from cas.digest import Digest
+from index.errors import ArtifactIndexError
+
+SECRET = b"the other session's bytes"
+NOWHERE = 999_999
+
+
+@pytest.fixture
+def mine(store):
+    session = store.session("mine")
+    session.run("r").put("f", b"mine", agent="me")
+    session.run("r").put("g", b"shared", agent="me")
+    return session
+
+
+@pytest.fixture
+def theirs(store, mine):
+    session = store.session("theirs")
+    run = session.run("r")
+    run.put("f", SECRET, agent="them")
+    run.put("g", b"shared", agent="them")
+    run.put("only/theirs", SECRET)
+    session.run("their-run").put("x", SECRET)
+    return session
+
+
+def outcome(call, *unknown):
+    """Return what a call gives: its value, or its error with the id that was asked for left out."""
+    try:
+        return call()
+    except ArtifactIndexError as error:
+        text = str(error)
+        for word in unknown:
+            text = text.replace(str(word), "?")
+        return type(error), text
+
+
+READS = {
+    "files": lambda run: run.files(),
+    "file": lambda run: run.file("x"),
+    "history": lambda run: run.history("x"),
+    "snapshots": lambda run: run.snapshots(),
+    "open": lambda run: run.open("x"),
+    "read_bytes": lambda run: run.read_bytes("x"),
+    "stats": lambda run: run.stats(),
+    "final_outputs": lambda run: run.final_outputs(),
+    "manifest": lambda run: run.manifest(),
+    "diff": lambda run: run.diff(0),
+    "fork": lambda run: run.fork("new"),
+    "rewind": lambda run: run.rewind(0),
+    "delete": lambda run: run.delete(),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_run_of_another_session_is_as_one_that_is_not_there(mine, theirs, name):
+    call = READS[name]
+    there = outcome(lambda: call(mine.run("their-run")), "their-run")
+    nowhere = outcome(lambda: call(mine.run("nobody")), "nobody")
+    assert there == nowhere
+    assert there[0].__name__ == "UnknownRunError"
+    assert contents(theirs.run("their-run")) == {"x": SECRET}
+
+
+def test_restoring_another_sessions_run_is_the_same(mine, theirs, tmp_path):
+    there = outcome(lambda: mine.run("their-run").restore(tmp_path / "out"), "their-run")
+    assert there == outcome(lambda: mine.run("nobody").restore(tmp_path / "out"), "nobody")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_path_of_the_other_sessions_run_of_the_same_name(mine, theirs, tmp_path):
+    run = mine.run("r")
+    for call in (run.file, run.history, run.open, run.read_bytes):
+        there = outcome(lambda call=call: call("only/theirs"), "only/theirs")
+        assert there == outcome(lambda call=call: call("no/bodys"), "no/bodys")
+    assert contents(run) == {"f": b"mine", "g": b"shared"}
+    assert [v.agent for v in run.history("f")] == ["me"]
+    assert len(run.snapshots()) == 2
+    run.restore(tmp_path / "out")
+    assert (tmp_path / "out" / "f").read_bytes() == b"mine"
+    assert not (tmp_path / "out" / "only").exists()
+    assert run.stats().versions == 2
+
+
+def test_a_file_id_of_the_other_session(mine, theirs):
+    their_id = theirs.run("r").file("f").id
+    for call in (mine.file, mine.open, mine.read_bytes):
+        there = outcome(lambda call=call: call(their_id), their_id)
+        assert there == outcome(lambda call=call: call(NOWHERE), NOWHERE)
+        assert there[0].__name__ == "UnknownFileIdError"
+
+
+def test_a_digest_of_the_other_session(mine, theirs):
+    theirs_only, nobodys = Digest.of(SECRET), Digest.of(b"nobody's")
+    for call in (mine.open, mine.read_bytes):
+        there = outcome(lambda call=call: call(theirs_only), theirs_only)
+        assert there == outcome(lambda call=call: call(nobodys), nobodys)
+        assert there[0].__name__ == "UnknownDigestError"
+    assert mine.producers(theirs_only) == mine.producers(nobodys) == ()
+    assert mine.producers(str(theirs_only)) == ()
+    assert mine.producers("only/theirs") == ()
+
+
+def test_shared_bytes_are_read_but_their_other_maker_is_not_told(mine, theirs):
+    shared = Digest.of(b"shared")
+    assert mine.read_bytes(shared) == b"shared"
+    assert [(v.session, v.agent) for v in mine.producers(shared)] == [("mine", "me")]
+
+
+def test_a_chunk_of_the_other_session_cannot_be_opened(mine, theirs, store):
+    large = bytes(range(256)) * (10 << 10)
+    theirs.run("r").put("large", large)
+    chunk = Digest.of(large[: 1 << 20])
+    there = outcome(lambda: mine.open(chunk), chunk)
+    assert there == outcome(lambda: mine.open(Digest.of(b"no")), Digest.of(b"no"))
+
+
+def test_a_run_of_another_session_cannot_be_compared_with(mine, theirs):
+    for other, name in ((theirs.run("their-run"), "their-run"), (theirs.run("r"), "r")):
+        there = outcome(lambda other=other: mine.run("r").diff(other), name)
+        nobody = outcome(lambda: mine.run("r").diff(mine.run("nobody")), "nobody")
+        assert there[0] == nobody[0]
+        assert "their-run" not in there[1]
+
+
+def test_a_fork_may_have_the_id_of_the_other_sessions_run(mine, theirs):
+    mine.run("r").fork("their-run")
+    assert contents(mine.run("their-run")) == {"f": b"mine", "g": b"shared"}
+    assert contents(theirs.run("their-run")) == {"x": SECRET}
+
+
+def test_deleting_a_run_or_session_leaves_the_other_whole(mine, theirs, store):
+    receipt = mine.run("r").delete()
+    assert {blob.digest for blob in receipt.released} == {Digest.of(b"mine"), Digest.of(b"shared")}
+    assert "their" not in repr(receipt)
+    mine.delete()
+    assert contents(theirs.run("r")) == {"f": SECRET, "g": b"shared", "only/theirs": SECRET}
+    assert [s.run for s in theirs.runs()] == ["r", "their-run"]
+
+
+def test_tracking_the_same_names_in_both(mine, theirs, work):
+    write(work, {"f": b"mine again"})
+    mine.run("r").track(work, agent="me")
+    assert contents(theirs.run("r"))["f"] == SECRET
+    assert [v.agent for v in theirs.run("r").history("f")] == ["them"]
+
+
+def test_the_listing_of_runs_is_the_sessions_own(mine, theirs, store):
+    assert [s.run for s in mine.runs()] == ["r"]
+    assert outcome(lambda: store.session("nobody").runs(), "nobody")[0].__name__ == (
+        "UnknownSessionError"
+    )
