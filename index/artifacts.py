@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -23,7 +24,6 @@ from index.state import StateCache
 from index.tracking import TrackingService
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
     from types import TracebackType
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.digest import Digest
+    from index.adoption import AdoptionReport
     from index.classification import Classifier
-    from index.records import FileVersion, RunSummary, StoreStats
+    from index.records import FileVersion, Progress, RunSummary, StoreStats
 
 __all__ = ["ArtifactStore"]
 
@@ -172,6 +173,34 @@ class ArtifactStore:
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
         """Return what `Session.producers` does, of all sessions: for the owner of the store."""
         return find_producers(self._services.database, None, of)
+
+    def adopt(
+        self,
+        url: str | URL,
+        *,
+        session: str = "default",
+        root: str | os.PathLike[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> AdoptionReport:
+        """Take over the old `files` table of an application's database, which is only read.
+
+        Files that are still there are stored; of the others a record without bytes is kept. It can
+        be run again: what a run knows already is left alone.
+
+        Parameters
+        ----------
+        session
+            Whose the rows are that name no session.
+        root
+            The work directory of the runs, with ``{session}`` and ``{run}`` for their ids; None for
+            the deepest directory that all paths of a run share.
+
+        LegacyTableError if the database can't be read or has no such table.
+        """
+        from index.adoption import adopt
+
+        folder = None if root is None else os.fspath(root)
+        return adopt(self._services, url, session=session, root=folder, progress=progress)
 
     def stats(self) -> StoreStats:
         """Return the store in numbers."""

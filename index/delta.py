@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
+from index.names import ancestors
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from index.provenance import Provenance
     from index.state import KnownFile, Observed, RunState
@@ -93,10 +95,10 @@ def with_displaced(findings: Findings, state: RunState) -> Findings:
     new = [c.path for c in findings.changes if c.base is None and c.observed is not None]
     if not new or not state.directories:
         return findings
-    folders = {ancestor for path in state.directories for ancestor in (path, *_ancestors(path))}
+    folders = {ancestor for path in state.directories for ancestor in (path, *ancestors(path))}
     displaced = {}
     for path in new:
-        for ancestor in _ancestors(path):
+        for ancestor in ancestors(path):
             known = state.find(ancestor)
             if known is not None and ancestor not in handled:
                 displaced[ancestor] = known
@@ -110,11 +112,6 @@ def with_displaced(findings: Findings, state: RunState) -> Findings:
     unchanged = [known for known in findings.unchanged if known.path not in displaced]
     refreshed = [(known, seen) for known, seen in findings.refreshed if known.path not in displaced]
     return Findings(changes, refreshed, unchanged)
-
-
-def _ancestors(path: str) -> Iterator[str]:
-    while path := path.rpartition("/")[0]:
-        yield path
 
 
 def to_fill(unchanged: Iterable[KnownFile], provenance: Provenance) -> list[KnownFile]:

@@ -16,6 +16,7 @@
     ├── UnsettledScanError                  others kept taking away what a scan relied on
     ├── DanglingFileError                   a file version whose bytes are gone
     ├── BytesNotKeptError (LookupError)     a record whose bytes were never stored
+    ├── LegacyTableError                    the old table to adopt from can't be read
     ├── StoreMismatchError                  the index belongs to other storage
     ├── IndexLostError                      storage holds packs, but its index is gone
     ├── StoreNotFoundError (LookupError)    nothing was ever created there
@@ -41,6 +42,7 @@ __all__ = [
     "IndexLostError",
     "IndexUnavailableError",
     "InvalidNameError",
+    "LegacyTableError",
     "RestoreConflictError",
     "RestoreFailedError",
     "RunExistsError",
@@ -265,6 +267,21 @@ class BytesNotKeptError(ArtifactIndexError, LookupError):
         return (
             f"version {self.version} of {self.path!r} is a record without bytes: the file was gone "
             "before it was adopted; put it anew if you have a copy"
+        )
+
+
+class LegacyTableError(ArtifactIndexError):
+    """The old table that should be adopted can't be read."""
+
+    def __init__(self, database: str, reason: str) -> None:
+        super().__init__(database, reason)
+        self.database = database
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"nothing can be adopted from {self.database}: {self.reason}; "
+            "give the URL of the database with the old files table"
         )
 
 

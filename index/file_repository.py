@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-import weakref
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from index import schema
@@ -30,13 +29,13 @@ from index.scanner import Scan
 from index.worktree import Coverage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, NestedTransaction, RootTransaction
     from sqlalchemy.orm import Session as DatabaseSession
-    from sqlalchemy.orm import SessionTransaction
 
     from cas.pack import SealedPack
+    from index.ingest import Observations
     from index.artifacts import ArtifactStore
     from index.records import FileVersion
     from index.state import RunState
@@ -46,11 +45,23 @@ __all__ = ["FileRepository"]
 _LOOKED_UP_ALONE: Final = 4
 """Unchanged files that are looked up one by one before the run's whole listing is read at once."""
 
+_ATTEMPTS: Final = 5
+"""How often a registration is done again because something it rested on was taken meanwhile. The
+first attempt that writes keeps others from writing, on SQLite, so that the second one settles it.
+"""
+
+_BEGIN_WRITING: Final = "UPDATE cas_store SET id = id WHERE id = 0"
+"""Changes nothing. SQLite's driver begins a transaction with the first statement that could change
+a row; a savepoint that came before it would be the transaction, and its release the commit."""
+
 
 class FileRepository:
     """Files of one session, registered and listed in the transaction of a SQLAlchemy session.
 
     Commit and rollback are the caller's; errors of the database reach it as SQLAlchemy raises them.
+    A call that raises has recorded nothing: the transaction is as it was before. What others commit
+    is seen by the next transaction, or when this one first changes the run.
+
     Used by one thread at a time, like the SQLAlchemy session that it was given.
     """
 
@@ -73,15 +84,13 @@ class FileRepository:
         store
             Where the bytes go: ``ArtifactStore.open(index=the application's URL, blobs=…)``.
         work_dir
-            What file paths are relative to, and what absolute ones must lie in.
+            What file paths are relative to, and what all of them must lie in.
         """
         self.session_id: Final = check_id("session", session_id)
         self._db_session = db_session
         self._services = store.services
-        self._work_dir = None if work_dir is None else os.path.realpath(work_dir)
+        self._work_dir = None if work_dir is None else os.path.abspath(work_dir)
         self._is_checked = False
-        self._known: dict[RunKey, _Known] = {}
-        _forget_when_a_transaction_ends(db_session, self)
 
     def register_file(
         self,
@@ -107,7 +116,8 @@ class FileRepository:
         Parameters
         ----------
         file_path
-            Below the work directory: relative to it, or absolute, also through a symbolic link.
+            Below the work directory: relative to it, or absolute. Directories on the way may be
+            symbolic links, as long as they lead into it; a link itself is recorded as a link.
         file_type
             None to have it judged by the path.
 
@@ -118,7 +128,7 @@ class FileRepository:
         UnsafePathError
             When it lies outside the work directory.
         UnsettledScanError
-            When garbage collection took what this relied on: roll back and register again.
+            When others took what this relied on, each of several times.
         """
         (version,) = self.register_files(
             run_id,
@@ -155,7 +165,7 @@ class FileRepository:
         Returns their versions in the order given.
         """
         key = RunKey(self.session_id, check_id("run", run_id))
-        paths = [self._relative(path) for path in file_paths]
+        root, paths = self._located(file_paths)
         if file_type is not None:
             check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
         told = Provenance(
@@ -163,15 +173,19 @@ class FileRepository:
         ).over(current_provenance())
         said = Annotations(file_type, is_final_output, meta)
         connection = self._connection()
-        known = self._known.get(key) or self._load(connection, key)
-        request, packs = self._read(connection, key, known.state, paths, told, said)
-        for pack in packs:
-            blobs.insert_pending_pack(connection, pack, self._services.clock())
-        state = self._record(connection, request, known.state)
-        if state is not known.state:
-            known = _Known(state)
-        self._known[key] = known
-        return self._versions(connection, key, known, paths)
+        for _ in range(_ATTEMPTS if paths else 0):
+            known = _known_now(connection, key) or self._load(connection, key)
+            files_read = self._read(connection, known.state, root, paths)
+            try:
+                known = self._record(connection, key, known, files_read, told, said)
+            except SupersededError:
+                _forget(connection, key)
+                continue
+            _remember(connection, key, known)
+            return self._versions(connection, key, known, paths)
+        if paths:
+            raise UnsettledScanError(run_id)
+        return []
 
     def list_files(
         self,

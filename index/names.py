@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from index.errors import InvalidNameError, UnsafePathError
 
-__all__ = ["check_id", "check_label", "check_path"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ancestors", "check_id", "check_label", "check_path"]
 
 MAX_ID_LENGTH: Final = 255
 """Characters; what the columns hold."""
@@ -76,3 +79,9 @@ def check_path(path: str | os.PathLike[str]) -> str:
     if size > MAX_PATH_BYTES:
         raise UnsafePathError(text[:60] + "…", f"it has more than {MAX_PATH_BYTES} bytes")
     return clean
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """Yield the directories that a relative path lies in, the nearest first; not the root."""
+    while path := path.rpartition("/")[0]:
+        yield path

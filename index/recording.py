@@ -18,7 +18,7 @@ from index.repository import blobs, files, runs
 from index.state import KnownFile, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from index.records import Skipped
     from index.state import Observed
 
-__all__ = ["CommitRequest", "RunKey", "SupersededError", "load_state", "record"]
+__all__ = ["CommitRequest", "RunKey", "SupersededError", "load_state", "record", "record_blobs"]
 
 TOUCH_FRESHNESS: Final = timedelta(hours=1)
 """How old a blob's last touch may be before reuse writes a new one. Far below any grace period of
@@ -79,6 +79,26 @@ def load_state(connection: Connection, key: RunKey, cached: RunState | None = No
         return cached
     known = files.load_current(connection, found.id)
     return RunState.of(found.id, found.revision, found.newest_snapshot, known)
+
+
+def record_blobs(
+    connection: Connection, written: WrittenBatch, referenced: Iterable[bytes], now: datetime
+) -> None:
+    """Record what a batch wrote, and that what is `referenced` is in use.
+
+    SupersededError if one of its packs was declared dead.
+    """
+    pack_ids = blobs.make_packs_live(connection, written.packs)
+    if pack_ids is None:
+        raise SupersededError
+    raced = blobs.insert_blobs(connection, written, pack_ids, now)
+    used = set(referenced)
+    for large in written.chunked:
+        used.update(large.chunks)
+    if not raced:
+        used -= written.blobs.keys()
+        used -= {large.digest for large in written.chunked}
+    blobs.touch(connection, used, now, TOUCH_FRESHNESS)
 
 
 def record(
@@ -171,7 +191,8 @@ class _Attempt:
             run_id = runs.ensure_run(self._connection, key.session, key.run, self._now)
         if not runs.advance_revision(self._connection, run_id, state.revision):
             return None
-        self._record_blobs()
+        referenced = {c.observed.digest for c in self._findings.changes if c.observed}
+        record_blobs(self._connection, self._request.written, referenced, self._now)
         files.refresh(self._connection, self._findings.refreshed)
         files.fill_provenance(
             self._connection, [known.id for known in fills], self._request.provenance
@@ -207,20 +228,6 @@ class _Attempt:
             lazy_changed=LazyVersions(lambda: new.versions(lambda path: path in was_there)),
             lazy_removed=self._removed_versions(removed),
         ), after
-
-    def _record_blobs(self) -> None:
-        written = self._request.written
-        pack_ids = blobs.make_packs_live(self._connection, written.packs)
-        if pack_ids is None:
-            raise SupersededError
-        raced = blobs.insert_blobs(self._connection, written, pack_ids, self._now)
-        referenced: set[bytes] = {c.observed.digest for c in self._findings.changes if c.observed}
-        for large in written.chunked:
-            referenced.update(large.chunks)
-        if not raced:
-            referenced -= written.blobs.keys()
-            referenced -= {large.digest for large in written.chunked}
-        blobs.touch(self._connection, referenced, self._now, TOUCH_FRESHNESS)
 
     def _record_versions(self, run_id: int, number: int) -> tuple[_NewVersions, list[KnownFile]]:
         changes = self._findings.changes

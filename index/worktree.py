@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from index.names import check_path
+from index.names import ancestors, check_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -106,10 +106,8 @@ def _outermost(scope: Sequence[str] | None) -> Sequence[str]:
         return ("",)
     if any(PurePosixPath(entry) == PurePosixPath(".") and entry for entry in scope):
         return ("",)
-    clean = sorted({check_path(entry) for entry in scope})
-    return tuple(
-        entry for entry in clean if not any(entry.startswith(f"{outer}/") for outer in clean)
-    )
+    clean = {check_path(entry) for entry in scope}
+    return tuple(sorted(entry for entry in clean if clean.isdisjoint(ancestors(entry))))
 
 
 def _inside(root: str, own: Iterable[str]) -> Collection[str]:

@@ -1,18 +1,76 @@
-"""The page for workflow engines runs as it is printed."""
+"""The pages for workflow engines run as they are printed."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "integrating.md"
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, create_engine, inspect
+
+from index import ArtifactStore
+
+DOCS = Path(__file__).parents[1] / "docs"
+CODE = re.compile(r"^```(python|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def test_every_block_of_the_page_runs_in_order(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 6
-    work = tmp_path / "work"
-    work.mkdir()
-    names = {"folder": tmp_path, "work": work}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{PAGE.name}, block {number + 1}", "exec"), names)  # noqa: S102
+def run_page(name):
+    """Run every block of a page in order, in the current directory; return the last names."""
+    names = {}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for number, (language, block) in enumerate(CODE.findall((DOCS / name).read_text()), 1):
+        if language == "sh":
+            done = subprocess.run(
+                ["bash", "-euc", block],
+                env={**os.environ, "PATH": path},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            names.setdefault("printed", []).append(done.stdout)
+        else:
+            assert re.search(r"^ *assert ", block, re.MULTILINE) or number == 3, block
+            exec(compile(block, f"{name}, block {number}", "exec"), names)  # noqa: S102
+    return names
+
+
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_from_nothing_to_tracked():
+    names = run_page("integrating.md")
+    assert [update.node_id for update in names["events"]] == ["planning", "step_4"]
+    (listed,) = names["printed"]
+    assert [line.split()[-1] for line in listed.splitlines()] == [
+        "data/table.csv",
+        "uploads/logo.svg",
+        "(final)",
+    ]
+    engine = create_engine("sqlite:///engine.db")
+    with engine.connect() as connection:
+        options = {"include_name": names["include_name"]}
+        context = MigrationContext.configure(connection, opts=options)
+        (ours,) = compare_metadata(context, MetaData())  # what Alembic would change
+    engine.dispose()
+    assert (ours[0], ours[1].name) == ("remove_table", "steps")
+    with ArtifactStore.open(
+        index="sqlite:///engine.db", blobs="artifacts", create=False
+    ) as store:
+        assert store.runs() == []
+
+
+def test_from_the_old_trackers():
+    names = run_page("from-the-old-trackers.md")
+    assert names["printed"]
+    engine = create_engine("sqlite:///app.db")
+    columns = {column["name"] for column in inspect(engine).get_columns("files")}
+    engine.dispose()
+    assert "content_hash" in columns

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from index.cli.adopt import adopt
 from index.cli.options import Place
 from index.cli.read import cat, log, ls, restore, snapshots, stats
 from index.cli.schema import db
@@ -47,7 +48,7 @@ def cas(context: click.Context, store: Path | None, index: str | None, blobs: st
 
 _COMMANDS = (
     init, track, put, ls, log, snapshots, cat, restore,
-    diff, who, fork, rewind, rm, stats, db,
+    diff, who, fork, rewind, rm, adopt, stats, db,
 )  # fmt: skip
 for command in _COMMANDS:
     cas.add_command(command)

@@ -23,6 +23,7 @@ ARGUMENTS = {
     "IndexUnavailableError": ("subject", "reason"),
     "InvalidDigestError": ("subject",),
     "InvalidNameError": ("run", "subject", "reason"),
+    "LegacyTableError": ("subject", "reason"),
     "ObjectNotFoundError": ("subject",),
     "RestoreConflictError": ("subject", 2),
     "RestoreFailedError": ("subject", "reason"),

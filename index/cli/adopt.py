@@ -1,0 +1,47 @@
+"""The command that moves over from an old tracker: adopt."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from index.cli.options import json_option
+from index.cli.output import print_json, printable, progress_bar
+
+if TYPE_CHECKING:
+    from index.cli.options import Place
+
+__all__ = ["adopt"]
+
+
+@click.command()
+@click.option("--from", "url", required=True, metavar="URL", help="The application's database.")
+@click.option("--session", default="default", show_default=True, metavar="ID",
+              help="Of rows that name none.")  # fmt: skip
+@click.option("--root", metavar="DIR", help="The runs' directory; may hold {session} and {run}.")
+@json_option
+@click.pass_obj
+def adopt(place: Place, *, url: str, session: str, root: str | None, as_json: bool) -> None:
+    """Take over an old tracker's `files` table, which is only read. Can be run again.
+
+    Files that are still there are stored; of the others what is known is kept, without bytes.
+
+    \b
+    cas adopt --from sqlite:///app.db
+    cas adopt --from sqlite:///app.db --root '/srv/tasks/{run}'
+    """  # noqa: D301
+    with place.open(create=True) as store, progress_bar("adopting") as progress:
+        report = store.adopt(url, session=session, root=root, progress=progress)
+    if as_json:
+        skipped = [skip._asdict() for skip in report.skipped]
+        print_json({**asdict(report), "skipped": skipped})
+        return
+    click.echo(
+        f"{report.runs} runs: {report.adopted} files adopted, {report.without_bytes} kept without"
+        f" bytes, {report.already_known} known already, {report.duplicates} duplicate rows,"
+        f" {report.changed_since} changed since they were recorded"
+    )
+    for path, reason in report.skipped:
+        click.echo(f"skipped {printable(path)}: {printable(reason)}", err=True)

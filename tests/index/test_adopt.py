@@ -1,0 +1,252 @@
+"""Moving over from the old trackers' table, which is only read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from datetime import UTC, datetime
+
+import pytest
+from events import statements
+from legacy_model import make
+from trees import contents, write
+
+from cas.digest import Digest
+from index import ArtifactStore
+from index.cli import main
+from index.errors import BytesNotKeptError, LegacyTableError
+
+
+@pytest.fixture
+def database(tmp_path):
+    return tmp_path / "old.db"
+
+
+@pytest.fixture
+def url(database):
+    return f"sqlite:///{database}"
+
+
+@pytest.fixture
+def add(url):
+    return make(url)
+
+
+@pytest.fixture
+def run(store):
+    return store.session("s").run("r")
+
+
+def row(path, **values):
+    return {"file_path": str(path), "session_id": "s", **values}
+
+
+def test_files_that_are_there_are_stored_with_what_was_known_of_them(store, run, url, add, work):
+    write(work, {"data/a.csv": b"1", "b.py": b"2"})
+    add(
+        row(
+            work / "data/a.csv", node_id="n1", step_id="s1", event_id="e1", file_type="data",
+            workflow_phase="control", generating_agent="engineer", is_final_output=True,
+            content_hash=hashlib.sha256(b"1").hexdigest(), size_bytes=1, priority="primary",
+        ),
+        row(work / "b.py"),
+    )  # fmt: skip
+    report = store.adopt(url)
+    assert (report.runs, report.adopted, report.without_bytes, report.skipped) == (1, 2, 0, [])
+    assert report.changed_since == 0
+    assert contents(run) == {"data/a.csv": b"1", "b.py": b"2"}
+    version = run.file("data/a.csv")
+    assert (version.node_id, version.step_id, version.event_id) == ("n1", "s1", "e1")
+    assert (version.phase, version.agent) == ("control", "engineer")
+    assert (version.is_final_output, version.priority) == (True, "primary")
+    assert version.created_at == datetime(2025, 3, 1, 12, tzinfo=UTC)
+    assert version.meta["adopted"]["file_path"] == str(work / "data/a.csv")
+    assert run.file("b.py").file_type == "code"
+
+
+def test_a_scan_after_it_finds_nothing_new(store, run, url, add, work):
+    write(work, {"a": b"1", "d/b": b"2"})
+    add(row(work / "a"), row(work / "d/b"))
+    store.adopt(url)
+    snapshot = run.track(work)
+    assert (snapshot.recorded, snapshot.unchanged) == (False, 2)
+
+
+def test_of_files_that_are_gone_a_record_is_kept_without_bytes(
+    store, run, url, add, work, tmp_path
+):
+    write(work, {"here": b"1"})
+    add(row(work / "here"), row(work / "gone.png", size_bytes=77, generating_agent="plotter"))
+    report = store.adopt(url)
+    assert (report.adopted, report.without_bytes) == (1, 1)
+    assert contents(run) == {"here": b"1"}
+    assert {v.path for v in run.files(at=1)} == {"here", "gone.png"}
+    (record,) = run.history("gone.png")
+    assert (record.digest, record.size, record.agent) == (None, 77, "plotter")
+    assert (record.first_snapshot, record.end_snapshot) == (1, 2)
+    assert "reason" in record.meta["adopted"]
+    with pytest.raises(BytesNotKeptError, match="gone"):
+        run.read_bytes("gone.png", version=1)
+    result = run.restore(tmp_path / "out", at=1)
+    assert (result.written, result.without_bytes) == (1, ("gone.png",))
+    assert run.rewind(1).skipped[0].path == "gone.png"
+    assert {v.path for v in run.fork("branch", at=1).files()} == {"here"}
+    assert run.delete().versions == 2
+
+
+def test_run_again_it_adopts_nothing(store, run, url, add, work):
+    write(work, {"a": b"1"})
+    add(row(work / "a"), row(work / "gone"))
+    store.adopt(url)
+    again = store.adopt(url)
+    assert (again.adopted, again.without_bytes, again.already_known) == (0, 0, 2)
+    assert len(run.snapshots()) == 2
+    add(row(work / "b"))
+    write(work, {"b": b"2"})
+    third = store.adopt(url)
+    assert (third.adopted, third.already_known) == (1, 2)
+    assert contents(run) == {"a": b"1", "b": b"2"}
+
+
+def test_what_is_tracked_already_is_left_alone(store, run, url, add, work):
+    write(work, {"a": b"new"})
+    run.track(work, agent="engineer")
+    add(row(work / "a", generating_agent="old"), row(work / "gone"))
+    store.adopt(url)
+    assert [(v.agent, v.version) for v in run.history("a")] == [("engineer", 1)]
+
+
+def test_the_old_database_is_not_written_to(store, url, add, work, database):
+    write(work, {"a": b"1"})
+    add(row(work / "a"), row(work / "gone"))
+    before = (database.read_bytes(), database.stat().st_mtime_ns)
+    store.adopt(url)
+    assert (database.read_bytes(), database.stat().st_mtime_ns) == before
+
+
+def test_duplicates_collapse_also_through_a_link(store, run, url, add, work, tmp_path):
+    write(work, {"a": b"1"})
+    (tmp_path / "way").symlink_to(work)
+    later = datetime(2025, 4, 1)  # noqa: DTZ001
+    add(
+        row(work / "a", generating_agent="first"),
+        row(work / "a", generating_agent="second"),
+        row(tmp_path / "way" / "a", generating_agent="last", created_at=later),
+    )
+    report = store.adopt(url, root=work)
+    assert (report.adopted, report.duplicates) == (1, 2)
+    assert [v.agent for v in run.history("a")] == ["last"]
+
+
+def test_a_stale_hash_is_reported(store, url, add, work):
+    write(work, {"a": b"rewritten", "b": b"same"})
+    add(
+        row(work / "a", content_hash=hashlib.sha256(b"old").hexdigest()),
+        row(work / "b", content_hash=hashlib.sha256(b"same").hexdigest().upper()),
+    )
+    assert store.adopt(url).changed_since == 1
+
+
+def test_two_sessions_with_the_same_run_stay_apart(store, url, add, tmp_path):
+    write(tmp_path / "one", {"a": b"1"})
+    write(tmp_path / "two", {"a": b"2"})
+    add(row(tmp_path / "one/a"), row(tmp_path / "two/a", session_id="other"))
+    store.adopt(url)
+    assert contents(store.session("s").run("r")) == {"a": b"1"}
+    assert contents(store.session("other").run("r")) == {"a": b"2"}
+
+
+def test_without_a_session_column_rows_are_the_given_sessions(store, url, work):
+    write(work, {"a": b"1"})
+    make(url, with_session=False)({"file_path": str(work / "a"), "created_at": None})
+    store.adopt(url, session="mine")
+    assert contents(store.session("mine").run("r")) == {"a": b"1"}
+
+
+def test_odd_rows_are_reported_and_lose_nothing_else(store, run, url, add, work, tmp_path):
+    odd = os.fsdecode(b"\xff.txt")
+    write(work, {"a": b"1", "folder/x": b"2"})
+    (tmp_path / "secret").write_bytes(b"secret")
+    (work / "link").symlink_to(tmp_path / "secret")
+    add(
+        row(work / "a"),
+        row(work / "folder"),
+        row(work / "link"),
+        row("/etc/passwd"),
+        row(work / ".." / ".." / "etc" / "passwd"),
+        row("nul\0byte"),
+        row(""),
+        row(work / "x", node_id="bad\nnode"),
+        row(work / "y", run_id=""),
+        row(work / "z", run_id="a/b"),
+    )
+    report = store.adopt(url, root=work)
+    assert report.adopted == 2
+    assert report.without_bytes == 1
+    assert len(report.skipped) == 7
+    assert run.file("link").is_link
+    assert set(contents(run)) == {"a", "link"}
+    assert b"secret" not in contents(run).values()
+    assert odd not in contents(run)
+
+
+def test_placeholders_in_the_root(store, url, add, tmp_path):
+    write(tmp_path / "tasks" / "r", {"d/a": b"1"})
+    add(row(tmp_path / "tasks/r/d/a"))
+    store.adopt(url, root=f"{tmp_path}/tasks/{{run}}")
+    assert contents(store.session("s").run("r")) == {"d/a": b"1"}
+
+
+def test_many_rows_take_statements_by_the_thousand(store, run, url, add, work):
+    write(work, {f"d{n % 50}/f{n}": b"%d" % n for n in range(4000)})
+    add(*(row(work / f"d{n % 50}/f{n}") for n in range(8000)))
+    with statements(store) as issued:
+        report = store.adopt(url)
+    assert (report.adopted, report.without_bytes) == (4000, 4000)
+    assert len(issued) < 60
+
+
+def test_the_applications_database_may_be_the_indexs_own(tmp_path, work):
+    url = f"sqlite:///{tmp_path / 'app.db'}"
+    write(work, {"a": b"1"})
+    make(url)(row(work / "a"))
+    with ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as store:
+        assert store.adopt(url).adopted == 1
+        assert store.session("s").run("r").file("a").digest == Digest.of(b"1")
+    with sqlite3.connect(tmp_path / "app.db") as connection:
+        assert connection.execute("SELECT count(*) FROM files").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [("CREATE TABLE other (id INT)", "no table"), ("CREATE TABLE files (id INT)", "no column")],
+)
+def test_a_database_that_has_no_such_table_is_told_in_one_sentence(
+    store, url, database, statement, reason
+):
+    with sqlite3.connect(database) as connection:
+        connection.execute(statement)
+    with pytest.raises(LegacyTableError, match=reason):
+        store.adopt(url)
+    with pytest.raises(LegacyTableError) as told:
+        store.adopt("nodialect://user:secret@host/db")
+    assert "secret" not in str(told.value)
+
+
+def test_as_a_command(store_root, url, add, work, capsys):
+    write(work, {"a": b"1"})
+    add(row(work / "a"), row(work / "gone"), row("/etc/passwd"))
+    for arguments in (["--root", str(work), "--json"], ["--root", str(work)]):
+        with pytest.raises(SystemExit) as ended:
+            main(["--store", str(store_root), "adopt", "--from", url, *arguments])
+        assert ended.value.code == 0
+        printed = capsys.readouterr()
+        if "--json" in arguments:
+            told = json.loads(printed.out)
+            assert (told["adopted"], told["without_bytes"]) == (1, 1)
+            assert told["skipped"][0]["path"] == "/etc/passwd"
+        else:
+            assert "2 known already" in printed.out
+            assert "/etc/passwd" in printed.err
