@@ -61,9 +61,7 @@ def test_from_nothing_to_tracked():
         (ours,) = compare_metadata(context, MetaData())  # what Alembic would change
     engine.dispose()
     assert (ours[0], ours[1].name) == ("remove_table", "steps")
-    with ArtifactStore.open(
-        index="sqlite:///engine.db", blobs="artifacts", create=False
-    ) as store:
+    with ArtifactStore.open(index="sqlite:///engine.db", blobs="artifacts", create=False) as store:
         assert store.runs() == []
 
 
