@@ -7,16 +7,20 @@ in the log.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from index.names import check_label
+from index.provenance import current_provenance
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from index.artifacts import ArtifactStore
     from index.records import FileVersion, Skipped, Snapshot
@@ -28,6 +32,9 @@ _logger: Final = logging.getLogger(__name__)
 _LOGGED_SKIPS: Final = 20
 """Files that a scan could not record, named in the log one by one; the outcome has them all."""
 
+_SCANS_AT_ONCE: Final = 4
+"""Scans that one tracker runs for the event loop at a time; others wait for their turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class FilesUpdated:
@@ -36,6 +43,7 @@ class FilesUpdated:
     session_id: str
     run_id: str
     node_id: str | None
+    """The scan's, also from a `provenance` scope; so is the step."""
     step_id: str | None
     snapshot: int
     added: tuple[FileVersion, ...]
@@ -48,7 +56,8 @@ class FilesUpdated:
         return len(self.added) + len(self.changed)
 
 
-Listener: TypeAlias = "Callable[[FilesUpdated], Awaitable[None] | None]"
+Listener: TypeAlias = "Callable[[FilesUpdated], object]"
+"""What it returns is awaited if it can be, else ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class TrackingOutcome:
     """Why the scan failed; nothing was recorded then."""
     callback_error: Exception | None = None
     """What `files_updated` raised; the files are recorded all the same."""
-    skipped: tuple[Skipped, ...] = field(default=())
+    skipped: tuple[Skipped, ...] = ()
     """Files that could not be read, and why; all others are recorded."""
     update: FilesUpdated | None = None
     """What changed; None if nothing did."""
@@ -97,7 +106,7 @@ class DAGTracker:
         Parameters
         ----------
         phase
-            The default of `workflow_phase`; `set_phase` changes it.
+            Of files that are tracked without one of their own; `set_phase` changes it.
         scope
             The top directories that a scan looks at; None for the whole work directory.
         ignore
@@ -113,11 +122,17 @@ class DAGTracker:
         self._ignore = ignore
         self._files_updated = files_updated
         self._raise_errors = raise_errors
+        # Threads of its own: an engine whose agents fill the loop's default executor, each waiting
+        # for its files to be tracked, would wait forever.
+        self._threads = ThreadPoolExecutor(_SCANS_AT_ONCE, "cas-track")
         self.current_phase: str | None = None
         self.set_phase(phase)
 
     def set_phase(self, phase: str | None) -> None:
-        """Set the phase of files that are tracked without one of their own."""
+        """Set the phase of files that are tracked without one of their own.
+
+        Their own is `workflow_phase`, or that of the enclosing `provenance` scope.
+        """
         self.current_phase = None if phase is None else check_label("phase", phase)
 
     def track_files_in_work_dir(
@@ -140,14 +155,14 @@ class DAGTracker:
             node_id=node_id,
             step_id=step_id,
             agent=generating_agent,
-            phase=workflow_phase or self.current_phase,
+            phase=self._phase(workflow_phase),
             event_id=event_id,
             code_hash=generating_code_hash,
         )
         if outcome.update is None or self._files_updated is None:
             return outcome
         try:
-            _refuse_pending(self._files_updated(outcome.update))
+            _refuse_unstarted(self._files_updated(outcome.update))
         except Exception as error:  # noqa: BLE001 - a listener must not end the workflow
             return self._told_badly(outcome, error)
         return outcome
@@ -168,21 +183,23 @@ class DAGTracker:
         `files_updated` is called on the event loop. Cancelling the await does not stop the scan: it
         ends, and records, in its thread.
         """
-        outcome = await asyncio.to_thread(
+        scan = partial(
             self._track,
             work_dir,
             node_id=node_id,
             step_id=step_id,
             agent=generating_agent,
-            phase=workflow_phase or self.current_phase,
+            phase=self._phase(workflow_phase),
             event_id=event_id,
             code_hash=generating_code_hash,
         )
+        in_context = partial(contextvars.copy_context().run, scan)
+        outcome = await asyncio.get_running_loop().run_in_executor(self._threads, in_context)
         if outcome.update is None or self._files_updated is None:
             return outcome
         try:
             pending = self._files_updated(outcome.update)
-            if pending is not None:
+            if inspect.isawaitable(pending):
                 await pending
         except Exception as error:  # noqa: BLE001 - a listener must not end the workflow
             return self._told_badly(outcome, error)
@@ -221,20 +238,19 @@ class DAGTracker:
         if len(snapshot.skipped) > _LOGGED_SKIPS:
             more = len(snapshot.skipped) - _LOGGED_SKIPS
             _logger.warning("run %s: %d more files were not tracked", self.run.id, more)
-        return TrackingOutcome(
-            snapshot, skipped=snapshot.skipped, update=self._update(snapshot, node_id, step_id)
-        )
+        return TrackingOutcome(snapshot, skipped=snapshot.skipped, update=self._update(snapshot))
 
-    def _update(
-        self, snapshot: Snapshot, node_id: str | None, step_id: str | None
-    ) -> FilesUpdated | None:
+    def _phase(self, told: str | None) -> str | None:
+        return told or current_provenance().phase or self.current_phase
+
+    def _update(self, snapshot: Snapshot) -> FilesUpdated | None:
         if not (snapshot.added or snapshot.changed or snapshot.removed):
             return None
         return FilesUpdated(
             self.run.key.session,
             self.run.id,
-            node_id,
-            step_id,
+            snapshot.provenance.node_id,
+            snapshot.provenance.step_id,
             snapshot.number,
             snapshot.added,
             snapshot.changed,
@@ -248,8 +264,9 @@ class DAGTracker:
         return replace(outcome, callback_error=error)
 
 
-def _refuse_pending(pending: Awaitable[None] | None) -> None:
+def _refuse_unstarted(pending: object) -> None:
+    """Raise for a coroutine that nobody would run; a task or future runs by itself."""
     if inspect.iscoroutine(pending):
         pending.close()
-    if pending is not None:
+    if inspect.isawaitable(pending) and not asyncio.isfuture(pending):
         raise TypeError("files_updated must be awaited: call track_files_in_work_dir_async")

@@ -11,7 +11,7 @@ import os
 import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy.exc import IntegrityError
 
@@ -19,14 +19,13 @@ from index import schema
 from index.annotations import Annotations
 from index.catalog import TransactionCatalog
 from index.delta import compare, rebase, with_displaced
-from index.errors import StoreMismatchError, UnsafePathError, UnsettledScanError, WorkDirectoryError
+from index.errors import StoreMismatchError, UnsafePathError, UnsettledScanError
 from index.ingest import observe
 from index.names import MAX_TYPE_LENGTH, check_id, check_label, check_path
 from index.provenance import Provenance, current_provenance
 from index.recording import CommitRequest, RunKey, SupersededError, load_state, record
 from index.repository import blobs, files, runs
-from index.scanner import Scan
-from index.worktree import Coverage
+from index.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as DatabaseSession
 
     from cas.pack import SealedPack
-    from index.ingest import Observations
     from index.artifacts import ArtifactStore
     from index.records import FileVersion
     from index.state import RunState
@@ -46,21 +44,20 @@ _LOOKED_UP_ALONE: Final = 4
 """Unchanged files that are looked up one by one before the run's whole listing is read at once."""
 
 _ATTEMPTS: Final = 5
-"""How often a registration is done again because something it rested on was taken meanwhile. The
-first attempt that writes keeps others from writing, on SQLite, so that the second one settles it.
-"""
+"""How often files are read again because something that the first look rested on was taken. On
+SQLite the second time settles it: nobody else can write then."""
 
 _BEGIN_WRITING: Final = "UPDATE cas_store SET id = id WHERE id = 0"
-"""Changes nothing. SQLite's driver begins a transaction with the first statement that could change
-a row; a savepoint that came before it would be the transaction, and its release the commit."""
+"""Changes nothing, but keeps other writers out of SQLite. Its driver begins a transaction with the
+first such statement only: a savepoint before it would be one, and its release the commit."""
 
 
 class FileRepository:
     """Files of one session, registered and listed in the transaction of a SQLAlchemy session.
 
     Commit and rollback are the caller's; errors of the database reach it as SQLAlchemy raises them.
-    A call that raises has recorded nothing: the transaction is as it was before. What others commit
-    is seen by the next transaction, or when this one first changes the run.
+    A call that raises leaves the transaction as it was. What others commit is seen by the next
+    transaction, or from when this one first changes the run.
 
     Used by one thread at a time, like the SQLAlchemy session that it was given.
     """
@@ -84,7 +81,7 @@ class FileRepository:
         store
             Where the bytes go: ``ArtifactStore.open(index=the application's URL, blobs=…)``.
         work_dir
-            What file paths are relative to, and what all of them must lie in.
+            What file paths are relative to, and what absolute ones must lie in.
         """
         self.session_id: Final = check_id("session", session_id)
         self._db_session = db_session
@@ -116,8 +113,8 @@ class FileRepository:
         Parameters
         ----------
         file_path
-            Below the work directory: relative to it, or absolute. Directories on the way may be
-            symbolic links, as long as they lead into it; a link itself is recorded as a link.
+            In the work directory: relative to it, or absolute. Directories on the way to it may be
+            symbolic links; a link itself is recorded as a link.
         file_type
             None to have it judged by the path.
 
@@ -173,18 +170,21 @@ class FileRepository:
         ).over(current_provenance())
         said = Annotations(file_type, is_final_output, meta)
         connection = self._connection()
+        cause: Exception | None = None
         for _ in range(_ATTEMPTS if paths else 0):
-            known = _known_now(connection, key) or self._load(connection, key)
-            files_read = self._read(connection, known.state, root, paths)
+            memory = _memory_of(connection)
+            known = memory.get(key) or self._load(connection, key)
+            request, packs = self._read(connection, known, root, paths, told, said)
             try:
-                known = self._record(connection, key, known, files_read, told, said)
-            except SupersededError:
-                _forget(connection, key)
+                state = self._record(connection, request, packs, known.state)
+            except (IntegrityError, SupersededError) as error:
+                memory.pop(key, None)
+                cause = error
                 continue
-            _remember(connection, key, known)
-            return self._versions(connection, key, known, paths)
-        if paths:
-            raise UnsettledScanError(run_id)
+            memory[key] = known = known if state is known.state else _Known(key, state)
+            return known.versions(connection, paths)
+        if cause is not None:
+            raise UnsettledScanError(run_id) from cause
         return []
 
     def list_files(
@@ -229,135 +229,169 @@ class FileRepository:
 
     def _load(self, connection: Connection, key: RunKey) -> _Known:
         cached = self._services.states.get(key.session, key.run)
-        return _Known(load_state(connection, key, cached))
+        return _Known(key, load_state(connection, key, cached))
 
-    def _relative(self, file_path: str | os.PathLike[str]) -> str:
-        text = os.fspath(file_path)
+    def _located(self, file_paths: Sequence[str | os.PathLike[str]]) -> tuple[str, list[str]]:
+        """Return where the work directory is, and the files' paths in it."""
         if self._work_dir is None:
             raise ValueError("give the repository a work_dir: paths are recorded relative to it")
-        if not os.path.isabs(text):
-            return check_path(text)
-        root = f"{self._work_dir}/"
-        if not text.startswith(root):  # perhaps another way to the same directory
-            folder, name = os.path.split(text)
-            text = os.path.join(os.path.realpath(folder), name)
-        if not text.startswith(root):
-            raise UnsafePathError(text, f"it is outside the work directory {self._work_dir!r}")
-        return check_path(text[len(root) :])
+        root = os.path.realpath(self._work_dir)
+        inside = os.path.join(root, "")
+        folders: dict[str, str] = {}
+        paths = []
+        for file_path in file_paths:
+            text = os.fspath(file_path)
+            clean = check_path(text.lstrip("/"))
+            folder, name = os.path.split(f"/{clean}" if os.path.isabs(text) else inside + clean)
+            if folder not in folders:
+                folders[folder] = os.path.join(os.path.realpath(folder), "")
+            full = folders[folder] + name
+            if not full.startswith(inside):
+                raise UnsafePathError(text, f"it is outside the work directory {root!r}")
+            paths.append(full[len(inside) :])
+        return root, paths
 
     def _read(
         self,
         connection: Connection,
-        key: RunKey,
-        state: RunState,
+        known: _Known,
+        root: str,
         paths: Sequence[str],
         told: Provenance,
         said: Annotations,
     ) -> tuple[CommitRequest, Sequence[SealedPack]]:
         """Store what the files hold, as far as it isn't; return what is to be recorded."""
-        assert self._work_dir is not None, "_relative has seen to it"  # noqa: S101
         started_ns = time.time_ns()
-        coverage = Coverage.of(self._work_dir, scope=paths, ignore=(), own=())
-        scan = Scan(self._work_dir, state.directories, coverage)
+        scan = Selection(root, known.state.directories, paths)
         catalog = TransactionCatalog(connection)
         with self._services.blobs.batch(catalog) as batch:
             found = observe(
                 scan, batch, chunk_size=self._services.blobs.chunk_size, started_ns=started_ns
             )
+            scan.insist({observed.path for observed in found.files})
             written = batch.finish()
-        seen = {observed.path for observed in found.files} | {k.path for k in scan.unchanged}
-        reasons = dict(scan.skipped)
-        for path in paths:
-            if path not in seen:
-                full = os.path.join(self._work_dir, path)
-                reason = "it is a directory; track it, or register its files"
-                if not os.path.isdir(full):
-                    reason = reasons.get(path, "there is no such file")
-                raise WorkDirectoryError(full, reason)
+        findings = compare(found.files, (), scan.unchanged, known.state)
+        classifier = self._services.classifier
+        if said.given and not findings.changes:
+            recorded = known.versions(connection, [file.path for file in findings.unchanged])
+            if not any(said.over(version, classifier) for version in recorded):
+                said = Annotations()  # or each call would look its files up again
         request = CommitRequest(
-            key=key,
-            findings=compare(found.files, (), scan.unchanged, state),
+            key=known.key,
+            findings=findings,
             written=written,
             provenance=told,
             still_holds=lambda _change: True,  # an explicit registration is the last word
-            scope=list(paths),
+            scope=paths,
             bytes_read=found.bytes_read,
             annotations=said,
-            classifier=self._services.classifier,
+            classifier=classifier,
         )
         return request, catalog.packs
 
-    def _record(self, connection: Connection, request: CommitRequest, state: RunState) -> RunState:
+    def _record(
+        self,
+        connection: Connection,
+        request: CommitRequest,
+        packs: Sequence[SealedPack],
+        state: RunState,
+    ) -> RunState:
+        """Record all of it or, on raise, nothing; return the run's state then."""
         findings = request.findings
+        clock = self._services.clock
+        unregistered = list(packs)
+
+        @contextmanager
+        def begin() -> Iterator[Connection]:
+            connection.exec_driver_sql(_BEGIN_WRITING)
+            with connection.begin_nested():
+                while unregistered:
+                    blobs.insert_pending_pack(connection, unregistered.pop(), clock())
+                _check_references(connection, request)
+                yield connection
+
         while True:
-            try:
-                done = record(
-                    lambda: nullcontext(connection),
-                    lambda: nullcontext(connection),
-                    request,
-                    with_displaced(findings, state),
-                    state,
-                    self._services.clock,
-                )
-            except (IntegrityError, SupersededError) as error:
-                raise UnsettledScanError(request.key.run) from error
+            done = record(
+                begin,
+                lambda: nullcontext(connection),
+                request,
+                with_displaced(findings, state),
+                state,
+                clock,
+            )
             if done is not None:
-                self._check_references(connection, request)
                 return done[1]
             # From here on the run is ours until the transaction ends: this happens once.
             state = load_state(connection, request.key)
             findings = rebase(findings, state, request.still_holds)
-
-    def _check_references(self, connection: Connection, request: CommitRequest) -> None:
-        """Make sure that the blobs are there: the caller's foreign keys may be off."""
-        wanted = {c.observed.digest for c in request.findings.changes if c.observed}
-        if wanted and blobs.find_known(connection, wanted) != wanted:
-            raise UnsettledScanError(request.key.run)
-
-    def _versions(
-        self, connection: Connection, key: RunKey, known: _Known, paths: Sequence[str]
-    ) -> list[FileVersion]:
-        current = [known.state.find(path) for path in paths]
-        ids = [file.id for file in current if file is not None]
-        unread = [file_id for file_id in ids if file_id not in known.versions]
-        if unread and known.looked_up < _LOOKED_UP_ALONE:
-            known.looked_up += 1
-            found = files.list_by_id(connection, key.session, key.run, unread)
-            known.versions.update((version.id, version) for version in found)
-        elif unread and known.state.run_id is not None:
-            listed = files.list_versions(
-                connection, known.state.run_id, key.session, key.run, files.visible_at(None)
-            )
-            known.versions = {version.id: version for version in listed}
-        return [known.versions[file_id] for file_id in ids]
-
-    def forget(self) -> None:
-        """Drop what is remembered of runs; the next call reads it again."""
-        self._known.clear()
+            settled = {change.path for change in findings.changes}
+            settled.update(file.path for file in findings.unchanged)
+            if not settled.issuperset(request.scope or ()):
+                raise SupersededError  # of what was unchanged others have recorded something else
 
 
 class _Known:
     """What one transaction knows of a run."""
 
-    __slots__ = ("looked_up", "state", "versions")
+    __slots__ = ("_looked_up", "_versions", "key", "state")
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, key: RunKey, state: RunState) -> None:
+        self.key = key
         self.state = state
-        self.versions: dict[int, FileVersion] = {}
-        self.looked_up = 0
+        self._versions: dict[int, FileVersion] = {}
+        self._looked_up = 0
+
+    def versions(self, connection: Connection, paths: Sequence[str]) -> list[FileVersion]:
+        """Return what paths hold, in the order given; read no more than once."""
+        key, state = self.key, self.state
+        current = [known.id for path in paths if (known := state.find(path)) is not None]
+        unread = [file_id for file_id in current if file_id not in self._versions]
+        if unread and self._looked_up < _LOOKED_UP_ALONE:
+            self._looked_up += 1
+            found = files.list_by_id(connection, key.session, key.run, unread)
+            self._versions.update((version.id, version) for version in found)
+        elif unread and state.run_id is not None:
+            found = files.list_versions(
+                connection, state.run_id, key.session, key.run, files.visible_at(None)
+            )
+            self._versions = {version.id: version for version in found}
+        return [self._versions[file_id] for file_id in current]
 
 
-def _forget_when_a_transaction_ends(
-    db_session: DatabaseSession, repository: FileRepository
-) -> None:
-    """Have a repository forget: after a commit or a rollback, others may have written.
+class _Memory:
+    """What one transaction knows of runs, since it began or a savepoint of it began or ended."""
 
-    Savepoints as well: what was recorded since one is gone when it is rolled back.
+    __slots__ = ("runs", "savepoint")
+
+    def __init__(self, savepoint: ref[NestedTransaction] | None) -> None:
+        self.savepoint = savepoint
+        self.runs: dict[RunKey, _Known] = {}
+
+
+_memories: Final[WeakKeyDictionary[RootTransaction, _Memory]] = WeakKeyDictionary()
+
+
+def _memory_of(connection: Connection) -> dict[RunKey, _Known]:
+    """Return what is known of runs in a connection's transaction, to whichever repository.
+
+    It ends with the transaction: then others may have written. And with a savepoint: what was
+    recorded since is gone when that is rolled back.
     """
-    reference = weakref.ref(repository)
+    transaction, nested = connection.get_transaction(), connection.get_nested_transaction()
+    assert transaction is not None, "the SQLAlchemy session has begun it"  # noqa: S101
+    savepoint = None if nested is None else ref(nested)
+    memory = _memories.get(transaction)
+    if memory is None or memory.savepoint != savepoint:
+        memory = _memories[transaction] = _Memory(savepoint)
+    return memory.runs
 
-    def forget(_session: DatabaseSession, _transaction: SessionTransaction) -> None:
-        if (alive := reference()) is not None:
-            alive.forget()
 
-    event.listen(db_session, "after_transaction_end", forget)
+def _check_references(connection: Connection, request: CommitRequest) -> None:
+    """Make sure that blobs that need no writing are there: the caller's foreign keys may be off."""
+    written = request.written
+    wanted = {c.observed.digest for c in request.findings.changes if c.observed}
+    for large in written.chunked:
+        wanted.update(large.chunks)
+    wanted.difference_update(written.blobs, (large.digest for large in written.chunked))
+    if wanted and blobs.find_known(connection, wanted) != wanted:
+        raise SupersededError

@@ -6,24 +6,27 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine, inspect
+from sqlalchemy import MetaData, create_engine
 
 from index import ArtifactStore
 
 DOCS = Path(__file__).parents[1] / "docs"
-CODE = re.compile(r"^```(python|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r"^( *)```(python|sh)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
 def run_page(name):
     """Run every block of a page in order, in the current directory; return the last names."""
     names = {}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for number, (language, block) in enumerate(CODE.findall((DOCS / name).read_text()), 1):
+    found = CODE.findall((DOCS / name).read_text())
+    for number, (_, language, text) in enumerate(found, 1):
+        block = textwrap.dedent(text)
         if language == "sh":
             done = subprocess.run(
                 ["bash", "-euc", block],
@@ -35,7 +38,7 @@ def run_page(name):
             assert done.returncode == 0, done.stderr
             names.setdefault("printed", []).append(done.stdout)
         else:
-            assert re.search(r"^ *assert ", block, re.MULTILINE) or number == 3, block
+            assert re.search(r"^ *assert ", block, re.MULTILINE), block
             exec(compile(block, f"{name}, block {number}", "exec"), names)  # noqa: S102
     return names
 
@@ -67,8 +70,14 @@ def test_from_nothing_to_tracked():
 
 def test_from_the_old_trackers():
     names = run_page("from-the-old-trackers.md")
-    assert names["printed"]
+    adopted, shown = names["printed"]
+    assert "1 runs: 2 files adopted, 1 kept without bytes" in adopted
+    *listed, logged = shown.splitlines()
+    assert [line.split()[-1] for line in listed] == ["data/table.csv", "planning/plan.json"]
+    assert logged.split()[:2] == ["@1", "1..2"]
     engine = create_engine("sqlite:///app.db")
-    columns = {column["name"] for column in inspect(engine).get_columns("files")}
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT id, file_path FROM files").all()
     engine.dispose()
-    assert "content_hash" in columns
+    assert [row.id for row in rows] == [1, 2, 3]
+    assert rows[2].file_path == str(names["tasks"] / "run-1" / "data" / "lost.csv")

@@ -17,7 +17,7 @@ from index.errors import RunExistsError, UnknownRunError
 PATHS = st.sampled_from(["a", "b", "d/c"])
 BYTES = st.sampled_from([b"", b"one", b"two", b"three"])
 RUNS = st.sampled_from(["r1", "r2", "r3"])
-SESSIONS = st.sampled_from(["s1", "s2"])
+SESSIONS = st.sampled_from(["s1", "s1", "s1", "s2"])
 
 
 class TreeMachine(RuleBasedStateMachine):
@@ -145,5 +145,5 @@ class TreeMachine(RuleBasedStateMachine):
 def test_a_tree_of_runs_does_what_the_model_does(empty_store):
     TreeMachine.template = empty_store
     machine = TreeMachine.TestCase
-    machine.settings = settings(stateful_step_count=25, deadline=None)
+    machine.settings = settings(stateful_step_count=30, deadline=None)
     machine("runTest").runTest()
