@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from itertools import accumulate
-from operator import itemgetter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from cas.catalog import ChunkedBlob, Location
-from cas.codec import decode
+from cas.codec import decode, decode_all
 from cas.digest import Digest, Hasher
 from cas.errors import BlobNotFoundError, DigestMismatchError, ObjectNotFoundError
 from cas.pack import pack_object_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from cas.backend import Backend
     from cas.catalog import Catalog, Placement
     from cas.digest import Buffer
 
-__all__ = ["BlobReader", "Span"]
+__all__ = ["BlobReader"]
 
 Span: TypeAlias = "Sequence[tuple[Digest, Location]]"
 """Neighbouring blobs of one pack, in order of offset."""
 
 _SPAN_SIZE: Final = 8 << 20
-"""Bytes that one request for neighbouring entries spans at most; it is what `read_many` holds."""
+"""Bytes that one request for neighbouring entries spans at most, and that they decode to."""
 
 _SPAN_GAP: Final = 64 << 10
 """Bytes between two entries that are cheaper to read along than to skip with another request."""
@@ -93,27 +94,59 @@ class BlobReader:
 
         Digests of large blobs are passed over: they are for `iter_pieces`. Raises as `read` does.
         """
-        spans, _large = self.plan_spans(digests)
-        for span in spans:
-            yield from self.read_span(span)
-
-    def plan_spans(self, digests: Collection[Digest]) -> tuple[list[Span], list[Digest]]:
-        """Return blobs of one entry as runs of neighbours in order of storage, and the large ones.
-
-        Each span is one request of at most 8 MiB, and may be read by another thread than the next.
-        BlobNotFoundError if any of the digests is unknown.
-        """
         located = self._catalog.locate(set(digests))
         if missing := next((digest for digest in digests if digest not in located), None):
             raise BlobNotFoundError(missing)
-        single = [
-            (place.pack, place.offset, digest, place)
-            for digest, place in located.items()
-            if isinstance(place, Location)
-        ]
-        single.sort(key=itemgetter(0, 1))
-        large = [d for d, place in located.items() if isinstance(place, ChunkedBlob)]
-        return list(_spans([(digest, place) for _, _, digest, place in single])), large
+        yield from self.read_located(
+            [(digest, at) for digest, at in located.items() if isinstance(at, Location)]
+        )
+
+    def read_located(
+        self, blobs: Iterable[tuple[Digest, Location]]
+    ) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield blobs of one entry whose locations are known, as `read_many` does.
+
+        While the caller is busy with some, a thread fetches and decodes the next ones: at most
+        twice 8 MiB are held. Raises as `read` does.
+        """
+        ordered = sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset))
+        # Many small calls that release the interpreter are slower from two threads than from one.
+        # So the thread makes few large calls, and everything else is done here.
+        with ThreadPoolExecutor(1, "cas-read") as ahead:
+            loading: Future[Sequence[Buffer | None]] | None = None
+            current: Span = ()
+            for span in chain(_spans(ordered), (None,)):
+                following = ahead.submit(self._load, span) if span else None
+                if loading is not None:
+                    yield from self._verified(current, loading.result())
+                loading, current = following, span or ()
+
+    def _load(self, span: Span) -> Sequence[Buffer | None]:
+        """Return the blobs of a span, decoded but unverified; None for what needs a second look."""
+        first, last = span[0][1], span[-1][1]
+        size = last.offset + last.stored_size - first.offset
+        try:
+            name = pack_object_name(first.pack)
+            data = memoryview(self._backend.read(name, first.offset, size))
+            starts = (location.offset - first.offset for _, location in span)
+            return decode_all(
+                [
+                    (at.codec, data[start : start + at.stored_size], at.size)
+                    for start, (_, at) in zip(starts, span, strict=True)
+                ]
+            )
+        except (ObjectNotFoundError, ValueError):
+            return [None] * len(span)
+
+    def _verified(
+        self, span: Span, loaded: Iterable[Buffer | None]
+    ) -> Iterator[tuple[Digest, Buffer]]:
+        for (digest, location), data in zip(span, loaded, strict=True):
+            if data is None or Digest.of(data) != digest:
+                # Moved or damaged: to read it alone tells which.
+                yield digest, self.fetch(digest, location)
+            else:
+                yield digest, data
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
         """Return where the chunks of a large blob are, in order.
@@ -151,22 +184,6 @@ class BlobReader:
         if again == gone or not isinstance(again, Location):
             raise BlobNotFoundError(digest)
         return again
-
-    def read_span(self, span: Span) -> Iterator[tuple[Digest, Buffer]]:
-        """Yield the blobs of a span, verified. Raises as `read` does."""
-        first, last = span[0][1], span[-1][1]
-        size = last.offset + last.stored_size - first.offset
-        try:
-            name = pack_object_name(first.pack)
-            data = memoryview(self._backend.read(name, first.offset, size))
-        except ObjectNotFoundError:
-            for digest, location in span:
-                yield digest, self.fetch(digest, location)
-            return
-        for digest, location in span:
-            start = location.offset - first.offset
-            stored = data[start : start + location.stored_size]
-            yield digest, _decoded(digest, location, stored)
 
 
 class _ChunkedStream(io.RawIOBase):
@@ -222,21 +239,22 @@ class _ChunkedStream(io.RawIOBase):
         self._data, self._loaded = data, number
 
 
-def _spans(
-    blobs: Iterable[tuple[Digest, Location]],
-) -> Iterator[list[tuple[Digest, Location]]]:
+def _spans(blobs: Iterable[tuple[Digest, Location]]) -> Iterator[Span]:
     """Group blobs, sorted by place, into runs that one request reads."""
     span: list[tuple[Digest, Location]] = []
+    decoded = 0
     for digest, place in blobs:
         if span:
             first, last = span[0][1], span[-1][1]
             near = place.pack == last.pack and (
                 place.offset - (last.offset + last.stored_size) <= _SPAN_GAP
             )
-            if not near or place.offset + place.stored_size - first.offset > _SPAN_SIZE:
+            stored = place.offset + place.stored_size - first.offset
+            if not near or max(stored, decoded + place.size) > _SPAN_SIZE:
                 yield span
-                span = []
+                span, decoded = [], 0
         span.append((digest, place))
+        decoded += place.size
     if span:
         yield span
 

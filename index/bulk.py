@@ -1,4 +1,4 @@
-"""Inserting many rows at the speed of the driver.
+"""Reading and inserting many rows at the speed of the driver.
 
 On SQLite, SQLAlchemy's Core inserts 90,000 to 120,000 rows a second from a list of dicts, the
 driver's own ``executemany`` 150,000 to 300,000 from tuples. So the statement is
@@ -15,11 +15,11 @@ from sqlalchemy import bindparam, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import Select, Table
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Connection
 
-__all__ = ["allocate_ids", "batches", "dialect_insert", "insert_rows"]
+__all__ = ["allocate_ids", "batches", "dialect_insert", "driver_rows", "insert_rows"]
 
 BATCH_SIZE = 1_000
 """Values in one IN list: far below SQLite's 32,766 variables and PostgreSQL's 65,535."""
@@ -40,6 +40,20 @@ def dialect_insert(connection: Connection, table: Table) -> sqlite.Insert | post
     from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
     return sqlite_insert(table)
+
+
+def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequence[Any]]:
+    """Return the rows of a SELECT as the driver gives them: no type converts its values.
+
+    For tens of thousands of rows, whose conversion and whose `Row` objects would take longer than
+    the query. Values of the statement itself must be such as the driver takes.
+    """
+    compiled = statement.compile(dialect=connection.dialect)
+    values = compiled.construct_params()
+    parameters: Any = values
+    if compiled.positional:
+        parameters = tuple(values[name] for name in compiled.positiontup or ())
+    return connection.exec_driver_sql(compiled.string, parameters).all()
 
 
 def insert_rows(

@@ -21,7 +21,7 @@ from index.errors import RestoreFailedError, UnsafePathError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from index.records import FileVersion
+    from index.repository.restorable import RestorableFile
 
 __all__ = ["OPEN_EXISTING", "Destination", "Walker", "failed", "failing", "split"]
 
@@ -103,7 +103,7 @@ class Walker:
             os.close(fd)
         self._open.clear()
 
-    def find(self, version: FileVersion) -> bool | None:
+    def find(self, version: RestorableFile) -> bool | None:
         """Whether the version's place holds its content; None if nothing is there."""
         directory, name = split(version.path)
         with failing(version.path):

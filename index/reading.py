@@ -21,6 +21,7 @@ from index.presentation import group_for_display, manifest_of
 from index.provenance import Provenance
 from index.records import Snapshot
 from index.repository import files, runs, stats
+from index.repository.restorable import list_restorable
 from index.restore import restore, select
 
 if TYPE_CHECKING:
@@ -197,7 +198,8 @@ class RunReader:
         if self._services.tracking.owns(os.fspath(destination)):
             raise RestoreFailedError(os.fspath(destination), "it is the store itself")
         with self._reading() as (connection, found):
-            versions = self._visible(connection, found, at)
+            number = self._check_snapshot(found, at)
+            versions, places = list_restorable(connection, found.id, files.visible_at(number))
         if paths is not None:
             wanted = [check_path(path) for path in paths]
             versions, missing = select(versions, wanted)
@@ -205,6 +207,7 @@ class RunReader:
                 raise UnknownFileError(self.id, missing)
         return restore(
             versions,
+            places,
             self._services.blobs,
             os.fspath(destination),
             overwrite=overwrite,
@@ -279,10 +282,14 @@ class RunReader:
         at: int | Snapshot | None,
         *conditions: Condition,
     ) -> tuple[FileVersion, ...]:
+        number = self._check_snapshot(found, at)
+        return self._versions(connection, found, files.visible_at(number), *conditions)
+
+    def _check_snapshot(self, found: FoundRun, at: int | Snapshot | None) -> int | None:
         number = at.number if isinstance(at, Snapshot) else at
         if number is not None and not 0 <= number <= found.newest_snapshot:
             raise UnknownSnapshotError(self.id, number, found.newest_snapshot)
-        return self._versions(connection, found, files.visible_at(number), *conditions)
+        return number
 
     def _versions(
         self, connection: Connection, found: FoundRun, *conditions: Condition

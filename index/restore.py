@@ -12,11 +12,12 @@ import os
 import stat
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from cas.catalog import Location
 from cas.errors import BlobNotFoundError
 from index.destination import OPEN_EXISTING, Destination, Walker, failed, failing, split
 from index.errors import DanglingFileError, RestoreConflictError, UnsafePathError
@@ -25,11 +26,12 @@ from index.records import Progress, RestoreResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
+    from cas.catalog import Placement
     from cas.digest import Buffer, Digest
-    from cas.reader import Span
     from cas.store import BlobStore
-    from index.records import FileVersion
+    from index.repository.restorable import RestorableFile
 
 __all__ = ["restore", "select"]
 
@@ -38,15 +40,19 @@ _PERMISSIONS: Final = 0o777
 """Mode bits that are restored: a stored run must not plant set-user-id programs."""
 
 _THREADS: Final = 2
-"""Threads that decode and write. The time goes into system calls that create files, which the
-kernel does for two threads nearly twice as fast as for one; more only wait for each other's
-directories and for the interpreter. Each holds at most one span of 8 MiB."""
+"""One writes all small files, while the others write large ones. Small files take many short system
+calls, for which two threads wait longer for the interpreter than they gain: 20,000 files of
+benchmarks/bench_track.py took 1.5 s by two threads and 0.9 s by one."""
+
+_REPORT_S: Final = 0.1
+"""Seconds between two reports of progress."""
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def restore(
-    versions: Sequence[FileVersion],
+    versions: Sequence[RestorableFile],
+    places: Mapping[Digest, Placement],
     blobs: BlobStore,
     destination: str,
     *,
@@ -73,20 +79,20 @@ def restore(
     with Destination(destination, threads=_THREADS) as target:
         wanted, same = _compare(versions, target, overwrite=overwrite)
         writer = _Writer(target, blobs, overwrite=overwrite, progress=progress)
-        files, size = writer.write_all(wanted)
+        files, size = writer.write_all(wanted, places)
         for version in same:
             writer.settle(version)
-    lost = tuple(version.path for version in versions if version.digest is None)
+    lost = tuple(sorted(version.path for version in versions if version.digest is None))
     return RestoreResult(files, len(same), size, lost)
 
 
 def select(
-    versions: Iterable[FileVersion], wanted: Sequence[str]
-) -> tuple[tuple[FileVersion, ...], str | None]:
+    versions: Iterable[RestorableFile], wanted: Sequence[str]
+) -> tuple[list[RestorableFile], str | None]:
     """Return the versions at or below the wanted paths, and one of the paths that has none."""
     below = tuple(f"{path}/" for path in wanted)
     exact = set(wanted)
-    chosen = tuple(v for v in versions if v.path in exact or v.path.startswith(below))
+    chosen = [v for v in versions if v.path in exact or v.path.startswith(below)]
     for path in wanted:
         if not any(v.path == path or v.path.startswith(f"{path}/") for v in chosen):
             return chosen, path
@@ -94,8 +100,8 @@ def select(
 
 
 def _compare(
-    versions: Iterable[FileVersion], target: Destination, *, overwrite: bool
-) -> tuple[list[FileVersion], list[FileVersion]]:
+    versions: Iterable[RestorableFile], target: Destination, *, overwrite: bool
+) -> tuple[list[RestorableFile], list[RestorableFile]]:
     """Tell what must be written from what is there, before anything is written."""
     wanted, same, conflicts = [], [], []
     with target.walker() as walker:
@@ -112,7 +118,7 @@ def _compare(
             else:
                 conflicts.append(version)
     if conflicts and not overwrite:
-        raise RestoreConflictError(conflicts[0].path, len(conflicts))
+        raise RestoreConflictError(min(conflicts).path, len(conflicts))
     return wanted + conflicts, same
 
 
@@ -134,34 +140,53 @@ class _Writer:
         self._staged_prefix = f".cas-{uuid.uuid4().hex[:16]}-"
         self._numbers = itertools.count()  # next() of it is atomic
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._files = self._bytes = 0
         self._total = Progress(0, 0)
 
-    def write_all(self, versions: Sequence[FileVersion]) -> tuple[int, int]:
+    def write_all(
+        self, versions: Sequence[RestorableFile], places: Mapping[Digest, Placement]
+    ) -> tuple[int, int]:
         """Write all; return how many files and bytes were written."""
         self._total = Progress(0, 0, len(versions), sum(version.size for version in versions))
-        wanted: dict[Digest, list[FileVersion]] = {}
+        wanted: dict[Digest, list[RestorableFile]] = {}
         for version in versions:
             if version.digest is not None:
                 wanted.setdefault(version.digest, []).append(version)
+        small: list[tuple[Digest, Location]] = []
+        large: list[Digest] = []
+        for digest, named in wanted.items():
+            place = places.get(digest)
+            if place is None:
+                raise DanglingFileError(named[0].path, digest)
+            if isinstance(place, Location):
+                small.append((digest, place))
+            else:
+                large.append(digest)
         with _explaining(versions), ThreadPoolExecutor(_THREADS, "cas-restore") as pool:
-            spans, large = self._blobs.plan_spans(wanted)
-            tasks = [pool.submit(self._write_span, span, wanted) for span in spans]
-            tasks += [
+            tasks = {pool.submit(self._write_small, small, wanted)}
+            tasks |= {
                 pool.submit(self._write_large, version, digest)
                 for digest in large
                 for version in wanted[digest]
-            ]
+            }
             try:
-                for task in as_completed(tasks):
-                    task.result()
-                    self._report()
+                self._await(tasks)
             except BaseException:
+                self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return self._files, self._bytes
 
-    def settle(self, version: FileVersion) -> None:
+    def _await(self, tasks: set[Future[None]]) -> None:
+        while tasks:
+            done, tasks = wait(tasks, _REPORT_S, FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if self._progress is not None:
+                self._progress(replace(self._total, files=self._files, bytes=self._bytes))
+
+    def settle(self, version: RestorableFile) -> None:
         """Give a file that has the right content already its mode and time."""
         if version.is_link:
             return
@@ -174,22 +199,31 @@ class _Writer:
             finally:
                 os.close(fd)
 
-    def _write_span(self, span: Span, wanted: Mapping[Digest, Sequence[FileVersion]]) -> None:
-        files = size = 0
+    def _write_small(
+        self,
+        blobs: Sequence[tuple[Digest, Location]],
+        wanted: Mapping[Digest, Sequence[RestorableFile]],
+    ) -> None:
         with self._target.walker() as walker:
-            for digest, data in self._blobs.read_span(span):
+            for digest, data in self._blobs.read_located(blobs):
                 for version in wanted[digest]:
+                    if self._stopped.is_set():
+                        return
                     self._write(walker, version, (data,))
-                    files += 1
-                    size += version.size
-        self._count(files, size)
+                    self._count(version)
 
-    def _write_large(self, version: FileVersion, digest: Digest) -> None:
+    def _write_large(self, version: RestorableFile, digest: Digest) -> None:
         with self._target.walker() as walker:
-            self._write(walker, version, self._blobs.iter_pieces(digest))
-        self._count(1, version.size)
+            self._write(walker, version, self._until_stopped(self._blobs.iter_pieces(digest)))
+        self._count(version)
 
-    def _write(self, walker: Walker, version: FileVersion, pieces: Iterable[Buffer]) -> None:
+    def _until_stopped(self, pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+        for piece in pieces:
+            if self._stopped.is_set():
+                raise CancelledError
+            yield piece
+
+    def _write(self, walker: Walker, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
         directory, _, name = version.path.rpartition("/")
         staged = f"{self._staged_prefix}{next(self._numbers)}"
         try:
@@ -212,17 +246,13 @@ class _Writer:
         except (OSError, ValueError) as error:
             raise failed(version.path, error) from error
 
-    def _count(self, files: int, size: int) -> None:
+    def _count(self, version: RestorableFile) -> None:
         with self._lock:
-            self._files += files
-            self._bytes += size
-
-    def _report(self) -> None:
-        if self._progress is not None:
-            self._progress(replace(self._total, files=self._files, bytes=self._bytes))
+            self._files += 1
+            self._bytes += version.size
 
 
-def _write_file(name: str, fd: int, version: FileVersion, pieces: Iterable[Buffer]) -> None:
+def _write_file(name: str, fd: int, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
     file = os.open(name, _CREATE, 0o600, dir_fd=fd)
     try:
         for piece in pieces:
@@ -234,7 +264,7 @@ def _write_file(name: str, fd: int, version: FileVersion, pieces: Iterable[Buffe
         os.close(file)
 
 
-def _write_link(name: str, fd: int, version: FileVersion, target: bytes) -> None:
+def _write_link(name: str, fd: int, version: RestorableFile, target: bytes) -> None:
     os.symlink(os.fsdecode(target), name, dir_fd=fd)
     os.utime(name, ns=(version.mtime_ns, version.mtime_ns), dir_fd=fd, follow_symlinks=False)
 
@@ -268,13 +298,13 @@ def _discard(name: str, fd: int) -> None:
         os.unlink(name, dir_fd=fd)
 
 
-def _give_mode_and_time(fd: int, version: FileVersion) -> None:
+def _give_mode_and_time(fd: int, version: RestorableFile) -> None:
     os.fchmod(fd, stat.S_IMODE(version.mode) & _PERMISSIONS)
     os.utime(fd, ns=(version.mtime_ns, version.mtime_ns))
 
 
 @contextmanager
-def _explaining(versions: Iterable[FileVersion]) -> Iterator[None]:
+def _explaining(versions: Iterable[RestorableFile]) -> Iterator[None]:
     """Name the file when its blob or its pack is gone."""
     try:
         yield

@@ -26,6 +26,7 @@ __all__ = [
     "insert_blobs",
     "insert_pending_pack",
     "locate",
+    "locate_large",
     "make_packs_live",
     "touch",
 ]
@@ -65,11 +66,12 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
                 large[digest] = size
             else:
                 found[digest] = Location(pack, offset, stored_size, size, codec)
-    found.update(_locate_large(connection, large))
+    found.update(locate_large(connection, large))
     return found
 
 
-def _locate_large(connection: Connection, sizes: dict[Digest, int]) -> dict[Digest, Placement]:
+def locate_large(connection: Connection, sizes: dict[Digest, int]) -> dict[Digest, Placement]:
+    """Return large blobs, whose sizes are known, with their chunks."""
     chunks: defaultdict[Digest, list[Digest]] = defaultdict(list)
     for batch in batches(list(sizes)):
         rows = connection.execute(

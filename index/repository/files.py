@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlalchemy import ColumnElement, String, and_, bindparam, func, or_, select, update
 
 from index import tables
-from index.bulk import allocate_ids, batches, insert_rows
+from index.bulk import allocate_ids, batches, driver_rows, insert_rows
 from index.columns import SIGNATURE_STRUCT, decode_path, encode_path, pack_signature
 from index.records import FileVersion
 from index.state import KnownFile
@@ -101,13 +101,8 @@ def load_current(connection: Connection, run_id: int) -> list[KnownFile]:
         tables.files.c.step_id,
         tables.files.c.event_id,
         tables.files.c.generating_code_hash,
-    ).where(tables.files.c.run_id == bindparam("run_id"), tables.files.c.end_snapshot.is_(None))
-    compiled = statement.compile(dialect=connection.dialect)
-    parameters: Any = {"run_id": run_id}
-    if compiled.positional:
-        parameters = (run_id,)
-    # The driver's own rows: the ORM's conversions would cost more than the query.
-    rows = connection.exec_driver_sql(compiled.string, parameters).all()
+    ).where(tables.files.c.run_id == run_id, tables.files.c.end_snapshot.is_(None))
+    rows = driver_rows(connection, statement)
     unpack = SIGNATURE_STRUCT.unpack
     return [
         KnownFile(unpack(row[0]) if row[0] else None, row[1], decode_path(row[2]), *row[3:])
