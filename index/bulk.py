@@ -8,6 +8,7 @@ the driver takes, `bind_processors` converts the few that are not.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, text
@@ -48,7 +49,9 @@ def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequ
     For tens of thousands of rows, whose conversion and whose `Row` objects would take longer than
     the query. Values of the statement itself must be such as the driver takes.
     """
-    compiled = statement.compile(dialect=connection.dialect)
+    compiled = statement.compile(
+        dialect=connection.dialect, compile_kwargs={"render_postcompile": True}
+    )
     values = compiled.construct_params()
     parameters: Any = values
     if compiled.positional:
@@ -70,7 +73,7 @@ def insert_rows(
     Parameters
     ----------
     columns
-        What the values of each row are, in order; paths already encoded.
+        What the values of each row are, in order, two at least; paths already encoded.
     shared
         Columns that have one value for all rows.
     ignore_conflicts
@@ -92,11 +95,9 @@ def insert_rows(
         constants.append(process(value) if process else value)
     tail = tuple(constants)
     if compiled.positional:
-        order = [(*columns, *shared).index(name) for name in compiled.positiontup or ()]
-        if order == list(range(len(order))):
-            parameters: Any = [row + tail for row in rows]
-        else:
-            parameters = [tuple((row + tail)[i] for i in order) for row in rows]
+        names = (*columns, *shared)
+        in_order = itemgetter(*(names.index(name) for name in compiled.positiontup or ()))
+        parameters: Any = [in_order(row + tail) for row in rows]
     else:
         names = (*columns, *shared)
         parameters = [dict(zip(names, row + tail, strict=True)) for row in rows]

@@ -42,17 +42,18 @@ SIGNATURE_STRUCT: Final = struct.Struct("<qqqQQ")
 
 pack_signature: Final = SIGNATURE_STRUCT.pack
 
-_INT64: Final = range(-(1 << 63), 1 << 63)
+_MIN, _MAX = -(1 << 63), (1 << 63) - 1
 
 
 def storable_time(time_ns: int) -> int:
     """Return a time that a column can hold: file systems know years beyond 2262, 64 bits don't."""
-    return time_ns if time_ns in _INT64 else (_INT64[-1] if time_ns > 0 else _INT64[0])
+    return min(max(time_ns, _MIN), _MAX)
 
 
 def is_storable(signature: Signature) -> bool:
     """Whether `pack_signature` can pack it."""
-    return all(number in _INT64 for number in signature[:3])
+    size, mtime_ns, ctime_ns, _inode, _device = signature
+    return size <= _MAX and _MIN <= mtime_ns <= _MAX and _MIN <= ctime_ns <= _MAX
 
 
 _NEEDS_ESCAPE: Final = re.compile("[\\\\\udc80-\udcff]")

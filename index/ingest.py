@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
+    from index.columns import Signature
     from index.scanner import Candidate, Scan
 
 __all__ = ["RACY_WINDOW_NS", "Observations", "observe"]
@@ -117,7 +118,9 @@ class _Reader:
             after.st_mode,
             storable_time(after.st_mtime_ns),
             signature,
-            self._is_trusted(after) and signature == signature_of(before) and size == after.st_size,
+            self._is_trusted(signature)
+            and signature == signature_of(before)
+            and size == after.st_size,
             True,  # noqa: FBT003 - seen_on_disk
         )
 
@@ -133,6 +136,7 @@ class _Reader:
         """Record where a link points, as its bytes; the link is never followed."""
         target = os.fsencode(os.readlink(candidate.name, dir_fd=candidate.directory))
         status = candidate.status
+        signature = signature_of(status)
         known = candidate.known
         return Observed(
             candidate.path,
@@ -140,14 +144,14 @@ class _Reader:
             len(target),
             status.st_mode,
             storable_time(status.st_mtime_ns),
-            signature_of(status),
-            self._is_trusted(status),
+            signature,
+            self._is_trusted(signature),
             True,  # noqa: FBT003 - seen_on_disk
         )
 
-    def _is_trusted(self, status: os.stat_result) -> bool:
-        newest = max(status.st_mtime_ns, status.st_ctime_ns)
-        return newest < self._trusted_before and is_storable(signature_of(status))
+    def _is_trusted(self, signature: Signature) -> bool:
+        _, mtime_ns, ctime_ns, *_ = signature
+        return max(mtime_ns, ctime_ns) < self._trusted_before and is_storable(signature)
 
 
 def _read_up_to(fd: int, size: int) -> bytes:

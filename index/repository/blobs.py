@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, or_, select, update
 
 from cas.catalog import ChunkedBlob, Location
+from cas.digest import Digest
 from index import tables
-from index.bulk import batches, insert_rows
+from index.bulk import batches, driver_rows, insert_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cas.catalog import Placement, WrittenBatch
-    from cas.digest import Digest
     from cas.pack import SealedPack
 
 __all__ = [
@@ -36,11 +36,10 @@ def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest
     """Return those of `digests` that have a row."""
     known: set[Digest] = set()
     for batch in batches(list(digests)):
-        known.update(
-            connection.scalars(
-                select(tables.blobs.c.digest).where(tables.blobs.c.digest.in_(batch))
-            )
+        rows = driver_rows(
+            connection, select(tables.blobs.c.digest).where(tables.blobs.c.digest.in_(batch))
         )
+        known.update(bytes.__new__(Digest, row[0]) for row in rows)
     return known
 
 

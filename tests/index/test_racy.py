@@ -65,11 +65,11 @@ def test_a_same_size_write_within_one_tick_is_found(run, work, monkeypatch):
     """The file system's clock stands still: the second write leaves the very same signature."""
     write(work, {"f": b"one"})
     frozen = (work / "f").stat()
-    monkeypatch.setattr(
-        "index.scanner.signature_of",
-        lambda status: (status.st_size, frozen.st_mtime_ns, frozen.st_ctime_ns, 1, 1),
-    )
-    monkeypatch.setattr("index.ingest.signature_of", lambda status: (3, 1, 1, 1, 1))
+    for module in ("scanner", "ingest"):
+        monkeypatch.setattr(
+            f"index.{module}.signature_of",
+            lambda status: (status.st_size, frozen.st_mtime_ns, frozen.st_ctime_ns, 1, 1),
+        )
     run.track(work)
     # The signature was taken within the window, so it isn't kept: there is nothing to be equal to.
     assert run._services.states.get("session-1", "run-1").find("f").signature is None
