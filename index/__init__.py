@@ -14,6 +14,7 @@ from index.comparison import Diff, FileChange
 from index.errors import ArtifactIndexError
 from index.provenance import Provenance, carried, provenance
 from index.records import (
+    AdoptionReport,
     DeletionReceipt,
     FileVersion,
     Progress,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
+    "AdoptionReport",
     "ArtifactIndexError",
     "ArtifactStore",
     "Classifier",

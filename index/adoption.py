@@ -2,13 +2,15 @@
 
 Files that are still there are stored. Of the others a record stays without bytes: a version that
 ended at once, since the file is gone. A path that a run knows already is left alone, so that to
-adopt twice, or late, changes nothing.
+adopt twice, or late, changes nothing; but for a record without bytes whose file is back, which
+becomes a version with bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from dataclasses import dataclass, field
@@ -16,15 +18,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from index.classification import PRIORITIES
 from index.columns import pack_signature, storable_time
-from index.errors import InvalidNameError, UnsafePathError, UnsettledScanError, WorkDirectoryError
+from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
 from index.ingest import observe
 from index.legacy import read_runs
-from index.names import MAX_TYPE_LENGTH, check_id, check_label, check_path
+from index.legacy_rows import RowsByPath, as_label, common_directory, root_of
+from index.names import MAX_TYPE_LENGTH, check_id
 from index.provenance import Provenance
 from index.recording import SupersededError, record_blobs
-from index.records import Progress, Skipped
+from index.records import AdoptionReport, Progress, Skipped
 from index.repository import adopted, runs
 from index.scanner import Scan
+from index.tables import PROVENANCE_COLUMNS
 from index.worktree import Coverage
 
 if TYPE_CHECKING:
@@ -38,32 +42,41 @@ if TYPE_CHECKING:
     from index.services import Services
     from index.state import Observed
 
-__all__ = ["AdoptionReport", "adopt"]
+__all__ = ["adopt"]
 
 _ATTEMPTS: Final = 5
 """How often a run is adopted again because a scan of it, or garbage collection, came in between."""
 
 _GONE: Final = "the file was gone when it was adopted"
 
+_SHA256: Final = re.compile("[0-9a-fA-F]{64}")
+"""The old hash of a file under 50 MiB (stage 4, task 4.2); other trackers wrote other things."""
+
 
 @dataclass(slots=True)
-class AdoptionReport:
-    """What was adopted, and what was not."""
+class _Tally:
+    """The report in the making."""
 
     runs: int = 0
     adopted: int = 0
-    """Files whose bytes are stored now."""
     without_bytes: int = 0
-    """Files that were gone; what was known of them is kept."""
     already_known: int = 0
-    """Paths that their run had a history of; left alone."""
     duplicates: int = 0
-    """Rows of a path that a newer row tells of as well."""
     changed_since: int = 0
-    """Stored files whose SHA-256 is not the one that the old table has."""
     bytes_read: int = 0
     skipped: list[Skipped] = field(default_factory=list)
-    """Rows that can't be adopted, and why."""
+
+    def report(self) -> AdoptionReport:
+        return AdoptionReport(
+            self.runs,
+            self.adopted,
+            self.without_bytes,
+            self.already_known,
+            self.duplicates,
+            self.changed_since,
+            self.bytes_read,
+            tuple(self.skipped),
+        )
 
 
 def adopt(
@@ -82,11 +95,12 @@ def adopt(
         Whose the rows are that name no session.
     root
         The work directory that paths are relative to; ``{session}`` and ``{run}`` stand for the
-        ids. None for the deepest directory that all paths of a run share.
+        ids. None for the one that the run was adopted with before, or else the deepest directory
+        that all its paths share.
 
     LegacyTableError if there is nothing to read; runs adopted until then stay.
     """
-    report = AdoptionReport()
+    tally = _Tally()
     for (session_id, run_id), rows in read_runs(url):
         try:
             key = (
@@ -94,36 +108,43 @@ def adopt(
                 check_id("run", run_id),
             )
         except InvalidNameError as error:
-            report.skipped += [Skipped(str(row.file_path), str(error)) for row in rows]
+            tally.skipped += [Skipped(str(row.file_path), str(error)) for row in rows]
             continue
         folder = root and root.replace("{session}", key[0]).replace("{run}", key[1])
-        _Run(services, *key, report).adopt(rows, folder)
+        _Run(services, *key, tally).adopt(rows, folder)
         if progress is not None:
-            progress(Progress(report.adopted + report.without_bytes, report.bytes_read))
-    return report
+            progress(Progress(tally.adopted + tally.without_bytes, tally.bytes_read))
+    return tally.report()
 
 
 class _Run:
     """One run being adopted."""
 
-    def __init__(self, services: Services, session: str, run: str, report: AdoptionReport) -> None:
+    def __init__(self, services: Services, session: str, run: str, tally: _Tally) -> None:
         self._services = services
         self._session = session
         self._run = run
-        self._report = report
+        self._tally = tally
 
     def adopt(self, rows: Sequence[LegacyRow], root: str | None) -> None:
-        root = os.path.realpath(root or _common_directory(rows))
-        wanted = self._by_path(rows, root)
+        root = os.path.realpath(root or self._root_of_before() or common_directory(rows))
+        wanted = RowsByPath.of(rows, root)
+        self._tally.duplicates += wanted.duplicates
+        self._tally.skipped += wanted.skipped
         for _ in range(_ATTEMPTS):
             with self._services.database.reading() as connection:
                 found = runs.find_run(connection, self._session, self._run)
-                known = adopted.list_paths(connection, found.id) if found else set()
-            todo = {path: row for path, row in wanted.items() if path not in known}
+                known = adopted.list_paths(connection, found.id) if found else {}
+            todo = {
+                path: row
+                for path, row in wanted.rows.items()
+                if path not in known
+                or (known[path].is_lost and os.path.lexists(os.path.join(root, path)))
+            }
             if not todo:
                 break
             try:
-                seen = self._commit(todo, root, found)
+                seen = self._commit(todo, root, found, known)
             except SupersededError:
                 continue
             if seen is not None:
@@ -131,24 +152,21 @@ class _Run:
                 break
         else:
             raise UnsettledScanError(self._run)
-        self._report.already_known += len(wanted) - len(todo)
+        self._tally.already_known += len(wanted.rows) - len(todo)
 
-    def _by_path(self, rows: Sequence[LegacyRow], root: str) -> dict[str, LegacyRow]:
-        """Return the newest row of each path relative to the root."""
-        wanted: dict[str, LegacyRow] = {}
-        for row in rows:
-            try:
-                path = _relative(row.file_path, root)
-                _provenance(row)
-            except (UnsafePathError, InvalidNameError, TypeError, ValueError) as error:
-                self._report.skipped.append(Skipped(str(row.file_path), str(error)))
-                continue
-            self._report.duplicates += path in wanted
-            wanted[path] = row
-        return wanted
+    def _root_of_before(self) -> str | None:
+        with self._services.database.reading() as connection:
+            found = runs.find_run(connection, self._session, self._run)
+            told = adopted.list_origins(connection, found.id) if found else ()
+        roots = (root_of(file_path, path) for path, file_path in told)
+        return next((root for root in roots if root is not None), None)
 
     def _commit(
-        self, todo: Mapping[str, LegacyRow], root: str, found: runs.FoundRun | None
+        self,
+        todo: Mapping[str, LegacyRow],
+        root: str,
+        found: runs.FoundRun | None,
+        known: Mapping[str, adopted.KnownPath],
     ) -> dict[str, Observed] | None:
         """Store and record; return what was there, or None if another commit was first."""
         services = self._services
@@ -162,18 +180,26 @@ class _Run:
                 return None
             record_blobs(connection, written, {o.digest for o in seen.values()}, now)
             number = (found.newest_snapshot if found else 0) + 1
-            gone = len(seen) < len(todo)
+            # A record that has no bytes is not made twice.
+            recorded = [path for path in sorted(todo) if path in seen or path not in known]
+            gone = any(path not in seen for path in recorded)
             for at in (number, number + 1) if gone else (number,):
                 head = runs.SnapshotHead(
                     at, Provenance(), now, 0, (), sum(o.size for o in seen.values()),
                     written.bytes_stored,
                 )  # fmt: skip
                 runs.insert_snapshot(connection, run_id, head, None)
-            rows = [
-                self._row(path, row, seen.get(path), reasons.get(path, _GONE), now, number)
-                for path, row in sorted(todo.items())
-            ]
-            adopted.insert_past(connection, run_id, number, rows)
+            adopted.insert_past(
+                connection,
+                run_id,
+                number,
+                [
+                    self._row(path, todo[path], seen.get(path), reasons.get(path, _GONE), now)
+                    | adopted.next_version(known.get(path), number)
+                    | {"end_snapshot": None if path in seen else number + 1}
+                    for path in recorded
+                ],
+            )
         return seen
 
     def _store(
@@ -217,7 +243,6 @@ class _Run:
         seen: Observed | None,
         reason: str,
         now: datetime,
-        number: int,
     ) -> dict[str, Any]:
         classifier = self._services.classifier
         file_type = row.file_type
@@ -230,6 +255,7 @@ class _Run:
             "file_path": str(row.file_path),
             "content_hash": row.content_hash,
             "size_bytes": row.size_bytes,
+            **row.others,
         }
         trusted = seen is not None and seen.trusted and seen.signature is not None
         return {
@@ -248,58 +274,21 @@ class _Run:
             ),
             "is_final_output": final,
             "created_at": created,
-            "end_snapshot": None if seen else number + 1,
             "meta": {"adopted": told if seen else {**told, "reason": reason}},
             "signature": pack_signature(*seen.signature) if trusted else None,  # type: ignore[union-attr, misc]
-            "workflow_phase": row.workflow_phase or None,
-            "generating_agent": row.generating_agent or None,
-            "generating_code_hash": None,
-            "node_id": _text(row.node_id),
-            "step_id": _text(row.step_id),
-            "event_id": _text(row.event_id),
+            **{column: as_label(getattr(row, column)) for column in PROVENANCE_COLUMNS.values()},
         }
 
     def _count(self, todo: Mapping[str, LegacyRow], seen: Mapping[str, Observed]) -> None:
-        report = self._report
-        report.runs += 1
-        report.adopted += len(seen)
-        report.without_bytes += len(todo) - len(seen)
+        tally = self._tally
+        tally.runs += 1
+        tally.adopted += len(seen)
+        tally.without_bytes += len(todo) - len(seen)
         for path, observed in seen.items():
-            report.bytes_read += observed.size
+            tally.bytes_read += observed.size
             old = todo[path].content_hash
-            if old and not stat.S_ISLNK(observed.mode):
+            if old and _SHA256.fullmatch(old) and not stat.S_ISLNK(observed.mode):
                 sha256 = hashlib.sha256()
                 for piece in self._services.blobs.iter_pieces(observed.digest):
                     sha256.update(piece)
-                report.changed_since += sha256.hexdigest() != old.lower()
-
-
-def _common_directory(rows: Sequence[LegacyRow]) -> str:
-    folders = {os.path.dirname(row.file_path) for row in rows if isinstance(row.file_path, str)}
-    absolute = [folder for folder in folders if os.path.isabs(folder) and "\0" not in folder]
-    return os.path.commonpath(absolute) if absolute else os.curdir
-
-
-def _relative(file_path: object, root: str) -> str:
-    if not isinstance(file_path, str):
-        raise TypeError("its path is not text")
-    if not os.path.isabs(file_path) or "\0" in file_path:
-        return check_path(file_path)
-    folder, name = os.path.split(file_path)
-    text = os.path.join(os.path.realpath(folder), name)
-    prefix = root if root.endswith("/") else f"{root}/"
-    if not text.startswith(prefix):
-        raise UnsafePathError(file_path, f"it is outside the work directory {root!r}")
-    return check_path(text[len(prefix) :])
-
-
-def _provenance(row: LegacyRow) -> None:
-    """Raise `InvalidNameError` for what can't be recorded of who made a file."""
-    for name in ("workflow_phase", "generating_agent", "node_id", "step_id", "event_id"):
-        if (value := _text(getattr(row, name))) is not None:
-            check_label(name, value)
-
-
-def _text(value: object) -> str | None:
-    """Return an id as text: the old tables have numbers and UUIDs too."""
-    return None if value in (None, "") else str(value)
+                tally.changed_since += sha256.hexdigest() != old.lower()

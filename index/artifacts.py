@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.digest import Digest
-    from index.adoption import AdoptionReport
     from index.classification import Classifier
-    from index.records import FileVersion, Progress, RunSummary, StoreStats
+    from index.records import AdoptionReport, FileVersion, Progress, RunSummary, StoreStats
 
 __all__ = ["ArtifactStore"]
 

@@ -73,7 +73,7 @@ class TrackingOutcome:
     skipped: tuple[Skipped, ...] = ()
     """Files that could not be read, and why; all others are recorded."""
     update: FilesUpdated | None = None
-    """What changed; None if nothing did."""
+    """What changed; None if no file did, even where missing provenance was supplied."""
 
     @property
     def complete(self) -> bool:

@@ -9,15 +9,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import MetaData, Table, create_engine, event, make_url, select
+from sqlalchemy import MetaData, Table, create_engine, event, make_url, select, type_coerce
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError
+from sqlalchemy.types import NullType
 
 from index.errors import LegacyTableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import URL
     from sqlalchemy.engine import Connection, Engine
@@ -45,10 +47,13 @@ class LegacyRow(NamedTuple):
     is_final_output: bool | None
     workflow_phase: str | None
     generating_agent: str | None
+    generating_code_hash: str | None
     node_id: Any
     step_id: Any
     event_id: Any
     created_at: datetime | None
+    others: Mapping[str, Any]
+    """Whatever else the table tells, as far as JSON can hold it."""
 
 
 def read_runs(url: str | URL) -> Iterator[tuple[tuple[Any, Any], list[LegacyRow]]]:
@@ -61,22 +66,34 @@ def read_runs(url: str | URL) -> Iterator[tuple[tuple[Any, Any], list[LegacyRow]
     """
     with _reading(url) as (connection, name):
         try:
-            table = Table(_TABLE, MetaData(), autoload_with=connection)
+            # Tables that it refers to may be missing, and are of no interest.
+            table = Table(_TABLE, MetaData(), autoload_with=connection, resolve_fks=False)
         except NoSuchTableError:
             raise LegacyTableError(name, "it has no table 'files'") from None
         missing = sorted(_REQUIRED - set(table.c.keys()))
         if missing:
             raise LegacyTableError(name, f"its table 'files' has no column {missing[0]!r}")
-        there = [column for column in LegacyRow._fields if column in table.c]
         order = ("session_id", "run_id", "created_at", "id")
-        statement = select(*(table.c[column] for column in there)).order_by(
+        # Values as the driver has them: what a type can't convert would end the reading.
+        raw = (type_coerce(column, NullType()).label(column.name) for column in table.c)
+        statement = select(*raw).order_by(
             *(table.c[column] for column in order if column in table.c)
         )
         rows = connection.execution_options(yield_per=_BATCH).execute(statement)
-        empty = dict.fromkeys(LegacyRow._fields)
-        made = (LegacyRow(**{**empty, **dict(zip(there, row, strict=True))}) for row in rows)
+        made = (_row(dict(values)) for values in rows.mappings())
         for key, group in groupby(made, key=lambda row: (row.session_id, row.run_id)):
-            yield key, [row._replace(created_at=_aware(row.created_at)) for row in group]
+            yield key, list(group)
+
+
+def _row(values: dict[str, Any]) -> LegacyRow:
+    told = {name: values.pop(name, None) for name in LegacyRow._fields}
+    told["created_at"] = _moment(told["created_at"])
+    told["others"] = {
+        name: value if isinstance(value, (str, int, list, dict)) else str(value)
+        for name, value in values.items()
+        if value is not None and not isinstance(value, (bytes, memoryview))
+    }
+    return LegacyRow(**told)
 
 
 @contextmanager
@@ -88,6 +105,9 @@ def _reading(url: str | URL) -> Iterator[tuple[Connection, str]]:
         # Whatever could not be parsed may hold a password.
         raise LegacyTableError("URL", str(error).splitlines()[0]) from None
     name = parsed.render_as_string(hide_password=True)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    if file and file != ":memory:" and not file.startswith("file:") and not Path(file).exists():
+        raise LegacyTableError(name, "there is no such file")  # SQLite would make one
     event.listen(engine, "connect", _refuse_writes(engine))
     try:
         with engine.connect() as connection:
@@ -114,8 +134,12 @@ def _refuse_writes(engine: Engine) -> Any:  # noqa: ANN401 - SQLAlchemy's listen
     return listener
 
 
-def _aware(moment: datetime | None) -> datetime | None:
+def _moment(value: datetime | str | None) -> datetime | None:
     """Return a time with its zone; one without is UTC, which is what the old model stored."""
-    if moment is None or moment.tzinfo is not None:
-        return moment
-    return moment.replace(tzinfo=UTC)
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    if not isinstance(moment, datetime):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

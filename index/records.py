@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
+    "AdoptionReport",
     "DeletionReceipt",
     "FileVersion",
     "KeptBlob",
@@ -175,6 +176,27 @@ class RestoreResult:
     bytes_written: int
     without_bytes: tuple[str, ...] = ()
     """Paths of adopted records that have no bytes to restore."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionReport:
+    """What of an old table was adopted, and what was not."""
+
+    runs: int
+    """Runs in which anything was adopted."""
+    adopted: int
+    """Files whose bytes are stored now."""
+    without_bytes: int
+    """Files that were gone; what was known of them is kept."""
+    already_known: int
+    """Paths that their run had a history of; left alone."""
+    duplicates: int
+    """Rows beyond the first of a path."""
+    changed_since: int
+    """Stored files whose SHA-256 is not the one that the old table has."""
+    bytes_read: int
+    skipped: tuple[Skipped, ...]
+    """Rows that can't be adopted, and why."""
 
 
 class ReleasedBlob(NamedTuple):

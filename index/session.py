@@ -74,9 +74,10 @@ class Session:
             raise UnknownFileIdError(self.id, file_id)
         return found[0]
 
-    def open(self, file: int | Digest) -> BinaryIO:
+    def open(self, file: int | Digest | str) -> BinaryIO:
         """Open the bytes of a file version by its id, or of a digest that the session refers to.
 
+        A digest may also be given as 64 hexadecimal characters.
         Seekable, in bounded memory, every byte verified before it is returned; the caller closes
         it. It works when the work directory is long gone.
 
@@ -84,12 +85,14 @@ class Session:
         ------
         UnknownFileIdError, UnknownDigestError
             When nothing in this session has that id or those bytes.
+        InvalidDigestError
+            When the text is no digest.
         BytesNotKeptError, DanglingFileError
             When there are no bytes to open.
         """
         return open_version(self._services.blobs, self._version(file))
 
-    def read_bytes(self, file: int | Digest) -> bytes:
+    def read_bytes(self, file: int | Digest | str) -> bytes:
         """Return what `open` opens, whole; raises as it does."""
         return read_version(self._services.blobs, self._version(file))
 
@@ -114,11 +117,12 @@ class Session:
         """
         return delete_session(self._services.database, self.id)
 
-    def _version(self, file: int | Digest) -> FileVersion:
-        if not isinstance(file, Digest):
+    def _version(self, file: int | Digest | str) -> FileVersion:
+        if isinstance(file, int):
             return self.file(file)
+        digest = Digest.parse(file) if isinstance(file, str) else file
         with self._services.database.reading() as connection:
-            found = files.list_in_sessions(connection, self.id, files.has_digest(file))
+            found = files.list_in_sessions(connection, self.id, files.has_digest(digest))
         if not found:
-            raise UnknownDigestError(self.id, file)
+            raise UnknownDigestError(self.id, digest)
         return found[0]

@@ -71,7 +71,7 @@ def test_from_nothing_to_tracked():
 def test_from_the_old_trackers():
     names = run_page("from-the-old-trackers.md")
     adopted, shown = names["printed"]
-    assert "1 runs: 2 files adopted, 1 kept without bytes" in adopted
+    assert "1 run: 2 files adopted, 1 kept without bytes" in adopted
     *listed, logged = shown.splitlines()
     assert [line.split()[-1] for line in listed] == ["data/table.csv", "planning/plan.json"]
     assert logged.split()[:2] == ["@1", "1..2"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from index.cli.options import json_option
-from index.cli.output import print_json, printable, progress_bar
+from index.cli.output import counted, print_json, printable, progress_bar
 
 if TYPE_CHECKING:
     from index.cli.options import Place
@@ -39,8 +39,9 @@ def adopt(place: Place, *, url: str, session: str, root: str | None, as_json: bo
         print_json({**asdict(report), "skipped": skipped})
         return
     click.echo(
-        f"{report.runs} runs: {report.adopted} files adopted, {report.without_bytes} kept without"
-        f" bytes, {report.already_known} known already, {report.duplicates} duplicate rows,"
+        f"{counted(report.runs, 'run')}: {counted(report.adopted, 'file')} adopted,"
+        f" {report.without_bytes} kept without bytes, {report.already_known} known already,"
+        f" {counted(report.duplicates, 'duplicate row')},"
         f" {report.changed_since} changed since they were recorded"
     )
     for path, reason in report.skipped:

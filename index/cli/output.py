@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "columns",
+    "counted",
     "human_size",
     "print_json",
     "printable",
@@ -61,6 +62,11 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None
             for n, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
         click.echo("  ".join([*cells, row[-1]]))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_json(value: object) -> None:

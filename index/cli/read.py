@@ -21,6 +21,7 @@ from index.cli.options import (
 )
 from index.cli.output import (
     columns,
+    counted,
     human_size,
     print_json,
     printable,
@@ -197,9 +198,11 @@ def restore(
         print_json(asdict(result))
         return
     click.echo(
-        f"{result.written} files written ({human_size(result.bytes_written)}), "
-        f"{result.unchanged} were there already"
+        f"{counted(result.written, 'file')} written ({human_size(result.bytes_written)}), "
+        f"{result.unchanged} there already"
     )
+    for path in result.without_bytes:
+        click.echo(f"not restored, its bytes were never stored: {printable(path)}", err=True)
 
 
 @click.command("stats")

@@ -13,6 +13,7 @@ from cas.errors import InvalidDigestError
 from index.cli.options import Place, at_option, json_option, only_run, run_options
 from index.cli.output import (
     columns,
+    counted,
     human_size,
     print_json,
     printable,
@@ -224,16 +225,18 @@ def rm(
         )
         return
     click.echo(
-        f"deleted {printable(what)}: {len(receipt.runs)} runs, {receipt.versions} file versions"
+        f"deleted {printable(what)}: {counted(len(receipt.runs), 'run')},"
+        f" {counted(receipt.versions, 'file version')}"
     )
     click.echo(
-        f"{len(receipt.released)} contents, {human_size(receipt.released_bytes)}, are not needed in"
-        " the session any more and go with garbage collection"
+        f"to go with garbage collection: {counted(len(receipt.released), 'content')},"
+        f" {human_size(receipt.released_bytes)}, that nothing in the session needs any more"
     )
     if receipt.kept:
         holders = sorted({blob.run for blob in receipt.kept})
         click.echo(
-            f"{len(receipt.kept)} contents, {human_size(receipt.kept_bytes)}, stay for "
+            f"to stay: {counted(len(receipt.kept), 'content')},"
+            f" {human_size(receipt.kept_bytes)}, for "
             + ", ".join(printable(holder) for holder in holders)
         )
 

@@ -54,7 +54,7 @@ def test_files_that_are_there_are_stored_with_what_was_known_of_them(store, run,
         row(work / "b.py"),
     )  # fmt: skip
     report = store.adopt(url)
-    assert (report.runs, report.adopted, report.without_bytes, report.skipped) == (1, 2, 0, [])
+    assert (report.runs, report.adopted, report.without_bytes, report.skipped) == (1, 2, 0, ())
     assert report.changed_since == 0
     assert contents(run) == {"data/a.csv": b"1", "b.py": b"2"}
     version = run.file("data/a.csv")
@@ -110,6 +110,33 @@ def test_run_again_it_adopts_nothing(store, run, url, add, work):
     assert contents(run) == {"a": b"1", "b": b"2"}
 
 
+def test_run_again_it_keeps_the_root_that_it_found(store, run, url, add, work):
+    """A later row higher up would otherwise make all paths others, and adopt everything twice."""
+    write(work, {"data/a": b"1", "b": b"2"})
+    add(row(work / "data" / "a"))
+    store.adopt(url)
+    add(row(work / "b"))
+    again = store.adopt(url)
+    assert contents(run) == {"a": b"1"}
+    assert (again.adopted, again.already_known) == (0, 1)
+    assert again.skipped[0].path == str(work / "b")
+
+
+def test_a_file_that_is_back_gets_its_bytes(store, run, url, add, work):
+    write(work, {"there": b"1"})
+    add(row(work / "there"), row(work / "d/away", generating_agent="engineer"), row(work / "gone"))
+    store.adopt(url, root=work)
+    write(work, {"d/away": b"2"})
+    again = store.adopt(url, root=work)
+    assert (again.adopted, again.without_bytes, again.already_known) == (1, 0, 2)
+    assert contents(run) == {"there": b"1", "d/away": b"2"}
+    lost, back = run.history("d/away")
+    assert (lost.digest, back.version, back.agent) == (None, 2, "engineer")
+    assert run.track(work).recorded is False
+    assert store.adopt(url, root=work).adopted == 0
+    assert len(run.history("gone")) == 1
+
+
 def test_what_is_tracked_already_is_left_alone(store, run, url, add, work):
     write(work, {"a": b"new"})
     run.track(work, agent="engineer")
@@ -137,14 +164,32 @@ def test_duplicates_collapse_also_through_a_link(store, run, url, add, work, tmp
     )
     report = store.adopt(url, root=work)
     assert (report.adopted, report.duplicates) == (1, 2)
-    assert [v.agent for v in run.history("a")] == ["last"]
+    assert [v.agent for v in run.history("a")] == ["first"]
+
+
+def test_of_rows_of_another_content_the_newest_content_counts(store, run, url, add, work):
+    """And of those of one content the oldest, filled by later ones of the same node."""
+    write(work, {"a": b"new", "b": b"1"})
+    old, new = (hashlib.sha256(data).hexdigest() for data in (b"old", b"new"))
+    add(
+        row(work / "a", content_hash=old, generating_agent="planner", node_id="n1"),
+        row(work / "a", content_hash=new, node_id="n2"),
+        row(work / "a", content_hash=new, generating_agent="engineer", node_id="n2"),
+        row(work / "a", content_hash=new, generating_agent="last", step_id="s3", node_id="n3"),
+    )
+    report = store.adopt(url)
+    version = run.file("a")
+    assert (version.agent, version.node_id, version.step_id) == ("engineer", "n2", None)
+    assert (report.duplicates, report.changed_since) == (3, 0)
 
 
 def test_a_stale_hash_is_reported(store, url, add, work):
-    write(work, {"a": b"rewritten", "b": b"same"})
+    write(work, {"a": b"rewritten", "b": b"same", "c": b"other", "d": b"other"})
     add(
         row(work / "a", content_hash=hashlib.sha256(b"old").hexdigest()),
         row(work / "b", content_hash=hashlib.sha256(b"same").hexdigest().upper()),
+        row(work / "c", content_hash=hashlib.md5(b"same", usedforsecurity=False).hexdigest()),
+        row(work / "d", content_hash="large:52428801"),
     )
     assert store.adopt(url).changed_since == 1
 
@@ -219,6 +264,32 @@ def test_the_applications_database_may_be_the_indexs_own(tmp_path, work):
         assert connection.execute("SELECT count(*) FROM files").fetchone() == (1,)
 
 
+def test_what_else_the_table_tells_is_kept(store, run, url, database, work):
+    write(work, {"a": b"1"})
+    with sqlite3.connect(database) as connection:
+        connection.execute(
+            "CREATE TABLE files (id INTEGER PRIMARY KEY, run_id TEXT REFERENCES runs (id),"
+            " file_path TEXT, generating_code_hash TEXT, meta JSON, raw BLOB, seen DATETIME,"
+            " created_at DATETIME)"
+        )
+        connection.execute(
+            "INSERT INTO files VALUES (1, 'r', ?, 'c0de', '{not json', x'00', 'long ago', 'once')",
+            (str(work / "a"),),
+        )
+    store.adopt(url, session="s")
+    version = run.file("a")
+    assert version.code_hash == "c0de"
+    assert version.meta["adopted"]["meta"] == "{not json"
+    assert version.meta["adopted"]["seen"] == "long ago"
+    assert "raw" not in version.meta["adopted"]
+
+
+def test_a_mistyped_database_is_not_created(store, tmp_path):
+    with pytest.raises(LegacyTableError, match="no such file"):
+        store.adopt(f"sqlite:///{tmp_path}/typo.db")
+    assert not (tmp_path / "typo.db").exists()
+
+
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [("CREATE TABLE other (id INT)", "no table"), ("CREATE TABLE files (id INT)", "no column")],
@@ -233,6 +304,22 @@ def test_a_database_that_has_no_such_table_is_told_in_one_sentence(
     with pytest.raises(LegacyTableError) as told:
         store.adopt("nodialect://user:secret@host/db")
     assert "secret" not in str(told.value)
+
+
+def test_the_command_names_what_a_restore_has_no_bytes_for(store_root, url, add, work, capsys):
+    write(work, {"a": b"1"})
+    add(row(work / "a"), row(work / "gone"))
+    for arguments in (
+        ["adopt", "--from", url],
+        ["restore", str(work / "then"), "--session", "s", "--run", "r", "--at", "1"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["--store", str(store_root), *arguments])
+        assert ended.value.code == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("1 run: 1 file adopted, 1 kept without bytes")
+    assert "1 file written" in printed.out
+    assert "never stored: gone" in printed.err
 
 
 def test_as_a_command(store_root, url, add, work, capsys):

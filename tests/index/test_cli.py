@@ -154,7 +154,7 @@ def test_put_records_a_file_or_standard_input(tracked, tmp_path, monkeypatch):
 
 def test_restore_brings_everything_back(tracked, tmp_path):
     code, out, _ = tracked("restore", "out")
-    assert (code, out) == (0, "2 files written (10 B), 0 were there already\n")
+    assert (code, out) == (0, "2 files written (10 B), 0 there already\n")
     assert read(tmp_path / "out") == read(tmp_path / "work")
     write(tmp_path / "out", {"plan.md": b"mine"})
     code, _, err = tracked("restore", "out", "plan.md")
