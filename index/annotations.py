@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from index.errors import InvalidMetaError
 
 if TYPE_CHECKING:
     from index.classification import Classifier
@@ -19,6 +22,16 @@ class Annotations:
     file_type: str | None = None
     is_final_output: bool | None = None
     meta: object = None
+    """Anything that JSON has; kept as JSON gives it back, which turns tuples into lists."""
+
+    def __post_init__(self) -> None:
+        if self.meta is None:
+            return
+        try:
+            meta = json.loads(json.dumps(self.meta, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidMetaError(str(error)) from error
+        object.__setattr__(self, "meta", meta)
 
     @property
     def given(self) -> bool:

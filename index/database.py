@@ -52,6 +52,7 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         self._process = os.getpid()
+        self._is_closed = False
         try:
             self._url = make_url(url)
             self.engine: Final = _create_engine(self._url)
@@ -84,7 +85,8 @@ class Database:
                 yield immediate
 
     def close(self) -> None:
-        """Close every pooled connection; idempotent."""
+        """Close every pooled connection, and serve no more; idempotent."""
+        self._is_closed = True
         self.engine.dispose()
 
     @contextmanager
@@ -93,6 +95,8 @@ class Database:
             # SQLite's locks are the process's: used in a child they would hang or, worse, not hold.
             reason = "it was opened before this process was forked; open the store after forking"
             raise IndexUnavailableError(self.url, reason)
+        if self._is_closed:
+            raise IndexUnavailableError(self.url, "the store was closed; open it again")
         try:
             yield
         except IntegrityError:

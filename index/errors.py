@@ -2,6 +2,7 @@
 
     ArtifactIndexError
     ├── InvalidNameError (ValueError)       a session, run or other id that can't be one
+    ├── InvalidMetaError (ValueError)       notes that JSON can't hold
     ├── UnsafePathError (ValueError)        a path that would leave the run or the destination
     ├── UnknownSessionError (LookupError)
     ├── UnknownRunError (LookupError)
@@ -41,6 +42,7 @@ __all__ = [
     "DanglingFileError",
     "IndexLostError",
     "IndexUnavailableError",
+    "InvalidMetaError",
     "InvalidNameError",
     "LegacyTableError",
     "RestoreConflictError",
@@ -79,6 +81,17 @@ class InvalidNameError(ArtifactIndexError, ValueError):
         if len(shown) > 60:
             shown = f"{shown[:50]}…{shown[-1]}"
         return f"{shown} can't be a {self.kind} id: {self.reason}"
+
+
+class InvalidMetaError(ArtifactIndexError, ValueError):
+    """Notes on a file that JSON can't hold."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"meta can't be kept: {self.reason}; give numbers, text, lists and dicts of them"
 
 
 class UnsafePathError(ArtifactIndexError, ValueError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from index.state import Directories, KnownFile
     from index.worktree import Coverage
 
-__all__ = ["Candidate", "Scan", "signature_of"]
+__all__ = ["Candidate", "Scan", "check_directory", "signature_of"]
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONG_PATH: Final = MAX_PATH_BYTES // 4
@@ -92,10 +92,7 @@ class Scan:
         """What could not be looked at; what is known below it is not missing."""
 
     def __iter__(self) -> Iterator[Candidate]:
-        try:
-            root = os.open(self._root, _OPEN_DIRECTORY)
-        except OSError as error:
-            raise WorkDirectoryError(self._root, _root_reason(error)) from error
+        root = _open_root(self._root)
         try:
             for scope in self._coverage.scopes:
                 yield from self._walk_scope(root, scope)
@@ -273,6 +270,18 @@ class Scan:
     def _fail(self, path: str, error: OSError) -> None:
         self._failed.append(path)
         self.skipped.append(Skipped(path or ".", error.strerror or str(error)))
+
+
+def check_directory(path: str) -> None:
+    """Raise `WorkDirectoryError` unless a path is a directory that can be listed."""
+    os.close(_open_root(path))
+
+
+def _open_root(path: str) -> int:
+    try:
+        return os.open(path, _OPEN_DIRECTORY)
+    except OSError as error:
+        raise WorkDirectoryError(path, _root_reason(error)) from error
 
 
 def _root_reason(error: OSError) -> str:

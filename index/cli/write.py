@@ -20,6 +20,7 @@ from index.cli.output import (
 from index.errors import InvalidNameError
 from index.names import check_id
 from index.presentation import plain
+from index.scanner import check_directory
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -79,8 +80,12 @@ def track(
     cas track work/ --scope data --scope plots --ignore '*.tmp'
     """  # noqa: D301
     begun = time.perf_counter()
+    # All that can be mistyped, before a store is made for it.
+    check_directory(str(directory))
+    run_id = _run_for(directory) if run_id is None else check_id("run", run_id)
+    check_id("session", session_id)
     with place.open(create=True) as store:
-        run = store.session(session_id).run(_run_for(directory) if run_id is None else run_id)
+        run = store.session(session_id).run(run_id)
         with progress_bar("tracking") as progress:
             snapshot = run.track(
                 directory, scope=scope or None, ignore=ignore, progress=progress, **told
@@ -123,6 +128,11 @@ def put(
     if from_stdin and path is None:
         raise click.UsageError("standard input needs a path in the run: --as PATH")
     content: BinaryIO | Path = sys.stdin.buffer if from_stdin else file
+    if not from_stdin:
+        from index.source import opened
+
+        with opened(file):
+            pass  # before a store is made for it
     name = path or (file.name if file.is_absolute() or ".." in file.parts else str(file))
     with place.open(create=True) as store:
         run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)

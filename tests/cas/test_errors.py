@@ -22,6 +22,7 @@ ARGUMENTS = {
     "IndexLostError": ("subject", "blobs"),
     "IndexUnavailableError": ("subject", "reason"),
     "InvalidDigestError": ("subject",),
+    "InvalidMetaError": ("subject",),
     "InvalidNameError": ("run", "subject", "reason"),
     "LegacyTableError": ("subject", "reason"),
     "ObjectNotFoundError": ("subject",),

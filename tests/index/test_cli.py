@@ -54,6 +54,15 @@ def test_tracking_and_listing_without_any_option(cas, tmp_path):
     assert cas("track", "work")[1].startswith("work: nothing new, 0 added")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("track", "typo"), ("put", "typo", "--run", "r"), ("track", "work", "--run", "")]
+)
+def test_a_mistyped_call_makes_no_store(cas, tmp_path, arguments):
+    (tmp_path / "work").mkdir()
+    assert cas(*arguments)[0] in (1, 2)
+    assert not (tmp_path / ".cas").exists()
+
+
 def test_the_nearest_store_upward_is_used(tracked, tmp_path, monkeypatch):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "deep" / "er")

@@ -196,3 +196,13 @@ def test_closing_twice_is_harmless(store_root):
     store = ArtifactStore.open(store_root)
     store.close()
     store.close()
+
+
+def test_a_closed_store_serves_no_more(store_root):
+    store = ArtifactStore.open(store_root)
+    run = store.session("s").run("r")
+    run.put("f", b"1")
+    store.close()
+    for use in (run.files, lambda: run.put("f", b"2"), store.runs, lambda: run.read_bytes("f")):
+        with pytest.raises(IndexUnavailableError, match="the store was closed"):
+            use()

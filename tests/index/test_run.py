@@ -13,6 +13,7 @@ from trees import contents, write
 from cas.digest import Digest
 from index import ArtifactStore, FileVersion, Provenance
 from index.errors import (
+    InvalidMetaError,
     InvalidNameError,
     UnknownFileError,
     UnknownRunError,
@@ -104,6 +105,17 @@ class TestPut:
         assert again.agent == "first"
         assert run.put("f.csv", b"1").meta == {"a": 2}
         assert len(run.snapshots()) == 1
+
+    def test_notes_are_what_json_gives_back(self, run):
+        run.put("f", b"1", meta={"shape": (2, 3), 7: None})
+        assert run.file("f").meta == {"shape": [2, 3], "7": None}
+        run.put("f", b"1", meta={"shape": (2, 3), 7: None})
+        assert run._services.states.get("session-1", "run-1").revision == 1
+
+    @pytest.mark.parametrize("meta", [float("nan"), {1, 2}, {"a": b"1"}, {(1,): 2}])
+    def test_notes_that_json_cannot_hold_are_refused(self, run, meta):
+        with pytest.raises(InvalidMetaError, match="meta can't be kept"):
+            run.put("f", b"1", meta=meta)
 
     @pytest.mark.parametrize(("first", "second"), [("a", "a/b/c"), ("a/b/c", "a"), ("a/b", "a")])
     def test_what_cannot_be_beside_it_gives_way(self, run, tmp_path, first, second):
