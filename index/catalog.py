@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from index.errors import IndexInterruptedError
 from index.repository import blobs
 
 if TYPE_CHECKING:
@@ -28,16 +29,29 @@ class SqlCatalog:
         self._clock = clock
 
     def find_known(self, digests: Collection[Digest]) -> set[Digest]:
-        with self._database.reading() as connection:
-            return blobs.find_known(connection, digests)
+        def look() -> set[Digest]:
+            with self._database.reading() as connection:
+                return blobs.find_known(connection, digests)
+
+        return self._database.insist(look)
 
     def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
-        with self._database.reading() as connection:
-            return blobs.locate(connection, digests)
+        def look() -> Mapping[Digest, Placement]:
+            with self._database.reading() as connection:
+                return blobs.locate(connection, digests)
+
+        return self._database.insist(look)
 
     def register_pack(self, pack: SealedPack) -> None:
-        with self._database.writing() as connection:
-            blobs.insert_pending_pack(connection, pack, self._clock())
+        def note() -> None:
+            try:
+                with self._database.writing() as connection:
+                    blobs.insert_pending_pack(connection, pack, self._clock())
+            except IndexInterruptedError as error:
+                # To note it twice is to note it once, so a commit that may have arrived is no harm.
+                raise IndexInterruptedError(error.url, error.reason) from error
+
+        self._database.insist(note)
 
 
 class TransactionCatalog:

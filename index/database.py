@@ -1,4 +1,4 @@
-"""The index's database: engine, connections and transactions, on SQLite or any SQLAlchemy URL.
+"""The index's database: engine, connections and transactions, on SQLite or PostgreSQL.
 
 SQLite is set up for one writer and many readers at once, in threads and processes: write-ahead
 log, full sync at commit, foreign keys on, and writers that take the write lock when they begin
@@ -9,24 +9,29 @@ instead of waiting. (Source: SQLite documentation, "Write-Ahead Logging", sectio
 from __future__ import annotations
 
 import os
+import random
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
-from index.errors import IndexUnavailableError
+from index.errors import IndexInterruptedError, IndexUnavailableError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy.engine import Connection, Engine
 
 __all__ = ["Database", "sqlite_url"]
 
-BUSY_TIMEOUT_S: Final = 60.0
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S: Final = 60
 """How long a writer waits for the others; a commit of 100,000 files takes about a second."""
 
 _PRAGMAS: Final = (
@@ -40,6 +45,27 @@ _PRAGMAS: Final = (
 )
 
 _IMMEDIATE: Final = "cas_immediate"
+
+_POSTGRESQL: Final = {
+    "application_name": "runcas",
+    "connect_timeout": 10,
+    "keepalives_idle": 60,
+    # Seconds, as SQLite waits for its lock; a statement has the time to delete a large session.
+    "options": (
+        f"-c lock_timeout={BUSY_TIMEOUT_S * 1000}"
+        " -c statement_timeout=900000 -c idle_in_transaction_session_timeout=900000"
+    ),
+}
+"""What a URL's query does not say."""
+
+_PASSING_STATES: Final = frozenset(("40001", "40P01", "57P01", "57P02", "57P03"))
+"""Serialization failure, deadlock, and a server that shuts down, crashed or starts. Source:
+PostgreSQL 18, appendix A, "PostgreSQL Error Codes"."""
+
+_INSIST_S: Final = 60
+"""Seconds that a restart of the server may take."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
 def sqlite_url(path: Path) -> URL:
@@ -56,6 +82,8 @@ class Database:
         try:
             self._url = make_url(url)
             self.engine: Final = _create_engine(self._url)
+            # SQLite's BEGIN does that by itself: a transaction reads the state it began with.
+            self._reading = {"isolation_level": "REPEATABLE READ"} if self.is_server else {}
         except (ArgumentError, ImportError) as error:
             # Whatever could not be parsed may hold a password.
             raise IndexUnavailableError("URL", str(error).splitlines()[0]) from None
@@ -66,6 +94,11 @@ class Database:
         return self._url.render_as_string(hide_password=True)
 
     @property
+    def is_server(self) -> bool:
+        """Whether the index is on a server, which may go away and come back."""
+        return self.file is None
+
+    @property
     def file(self) -> str | None:
         """The database file of SQLite, if it is one."""
         return self._url.database if self._url.get_backend_name() == "sqlite" else None
@@ -74,15 +107,44 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the index and changes nothing."""
         with self._translated(), self.engine.connect() as connection:
-            yield connection
+            yield connection.execution_options(**self._reading)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open a transaction that commits, durably, when the block ends without raising."""
+        """Open a transaction that commits, durably, when the block ends without raising.
+
+        IndexInterruptedError if the database went away; its `may_have_committed` tells whether
+        that was while the commit was on its way.
+        """
         with self._translated(), self.engine.connect() as connection:
             immediate = connection.execution_options(**{_IMMEDIATE: True})
-            with immediate.begin():
-                yield immediate
+            is_committing = False
+            try:
+                with immediate.begin():
+                    yield immediate
+                    is_committing = True
+            except DBAPIError as error:
+                if is_committing and error.connection_invalidated:
+                    raise self._interrupted(error, may_have_committed=True) from error
+                raise
+
+    def insist(self, work: Callable[[], T]) -> T:
+        """Do some work in transactions, again and again while the database is away or in conflict.
+
+        For a minute; then, and where a commit may have arrived, `IndexInterruptedError` is raised.
+        Whoever calls this must be content with doing the work anew.
+        """
+        deadline = time.monotonic() + _INSIST_S
+        for attempt in count():
+            try:
+                return work()
+            except IndexInterruptedError as error:
+                pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+                if error.may_have_committed or time.monotonic() + pause > deadline:
+                    raise
+                # Jitter: many hosts that lost one server should not come back all at once.
+                time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - no secret
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Close every pooled connection, and serve no more; idempotent."""
@@ -102,12 +164,37 @@ class Database:
         except IntegrityError:
             raise
         except DBAPIError as error:
-            raise IndexUnavailableError(self.url, str(error.orig)) from error
+            state = getattr(error.orig, "sqlstate", None)
+            if self.is_server and (error.connection_invalidated or _is_passing(error, state)):
+                raise self._interrupted(error, may_have_committed=False) from error
+            raise IndexUnavailableError(self.url, _first_line(error)) from error
+
+    def _interrupted(self, error: DBAPIError, *, may_have_committed: bool) -> IndexInterruptedError:
+        reason = _first_line(error)
+        return IndexInterruptedError(self.url, reason, may_have_committed=may_have_committed)
+
+
+def _is_passing(error: DBAPIError, state: str | None) -> bool:
+    """Whether the same may succeed in a moment: nothing of it was committed."""
+    if state is None:  # no server answered
+        return isinstance(error, OperationalError)
+    return state in _PASSING_STATES or state.startswith("08")
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
 
 
 def _create_engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        told = {key: value for key, value in _POSTGRESQL.items() if key not in url.query}
+        # The ping finds connections that a restart of the server has cut.
+        return create_engine(url, pool_pre_ping=True, max_overflow=-1, connect_args=told)
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        raise ArgumentError(
+            f"an index is on SQLite or PostgreSQL, not on {url.get_backend_name()!r}"
+        )
     if url.database in (None, "", ":memory:"):
         raise ArgumentError("an SQLite index needs a file, as in sqlite:///runs.db")
     engine = create_engine(

@@ -22,6 +22,7 @@
     ├── IndexLostError                      storage holds packs, but its index is gone
     ├── StoreNotFoundError (LookupError)    nothing was ever created there
     ├── IndexUnavailableError               the database can't be reached, is full or locked
+    │   └── IndexInterruptedError           it went away, or two transactions were in conflict
     └── SchemaOutOfDateError                names the current and the head revision
 
 As in `cas.errors`, constructor parameters go to ``super().__init__`` unchanged and ``__str__``
@@ -31,6 +32,7 @@ builds one sentence that ends with what to do next.
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ __all__ = [
     "ArtifactIndexError",
     "BytesNotKeptError",
     "DanglingFileError",
+    "IndexInterruptedError",
     "IndexLostError",
     "IndexUnavailableError",
     "InvalidMetaError",
@@ -153,9 +156,8 @@ class UnknownSnapshotError(ArtifactIndexError, LookupError):
         self.newest = newest
 
     def __str__(self) -> str:
-        return (
-            f"run {self.run!r} has no snapshot {self.number}; its snapshots are 1 to {self.newest}"
-        )
+        shown = f"its snapshots are 1 to {self.newest}"
+        return f"run {self.run!r} has no snapshot {self.number}; {shown}"
 
 
 class UnknownFileError(ArtifactIndexError, LookupError):
@@ -354,6 +356,26 @@ class IndexUnavailableError(ArtifactIndexError):
         )
 
 
+class IndexInterruptedError(IndexUnavailableError):
+    """The database went away in mid-transaction, or a transaction was in conflict with others."""
+
+    def __init__(self, url: str, reason: str, *, may_have_committed: bool = False) -> None:
+        super().__init__(url, reason)
+        self.may_have_committed = may_have_committed
+        """Whether the commit was on its way: what it recorded may be there."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(type(self), may_have_committed=self.may_have_committed), self.args
+
+    def __str__(self) -> str:
+        if not self.may_have_committed:
+            return super().__str__()
+        return (
+            f"the index {self.url} went away while it committed: {self.reason}; "
+            "when it is back, look whether the change is there, and repeat it if not"
+        )
+
+
 class SchemaOutOfDateError(ArtifactIndexError):
     """The index has another schema revision than this release works with."""
 
@@ -365,7 +387,7 @@ class SchemaOutOfDateError(ArtifactIndexError):
         self.newer = newer
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _schema_error, (self.url, self.current, self.head, self.newer)
+        return partial(type(self), newer=self.newer), self.args
 
     def __str__(self) -> str:
         found = f"the index {self.url} has schema {self.current or 'none'}"
@@ -376,12 +398,3 @@ class SchemaOutOfDateError(ArtifactIndexError):
             )
         command = f"cas --index {shlex.quote(self.url)} db upgrade"
         return f"{found}, this release works with {self.head}; run `{command}`"
-
-
-def _schema_error(
-    url: str,
-    current: str | None,
-    head: str,
-    newer: bool,  # noqa: FBT001 - called by pickle alone
-) -> SchemaOutOfDateError:
-    return SchemaOutOfDateError(url, current, head, newer=newer)

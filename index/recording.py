@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from index.annotations import Annotations
 from index.classification import DEFAULT_CLASSIFIER
 from index.delta import to_fill
-from index.records import FileVersion, LazyVersions, Snapshot
+from index.errors import IndexInterruptedError
+from index.new_versions import NewVersions
+from index.records import LazyVersions, Snapshot
 from index.repository import blobs, files, runs
-from index.state import KnownFile, RunState
+from index.state import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,9 +31,17 @@ if TYPE_CHECKING:
     from index.delta import Change, Findings
     from index.provenance import Provenance
     from index.records import Skipped
-    from index.state import Observed
+    from index.state import KnownFile
 
-__all__ = ["CommitRequest", "RunKey", "SupersededError", "load_state", "record", "record_blobs"]
+__all__ = [
+    "CommitRequest",
+    "RunKey",
+    "SupersededError",
+    "UncertainCommitError",
+    "load_state",
+    "record",
+    "record_blobs",
+]
 
 TOUCH_FRESHNESS: Final = timedelta(hours=1)
 """How old a blob's last touch may be before reuse writes a new one. Far below any grace period of
@@ -43,6 +53,17 @@ class SupersededError(Exception):
 
     The scan must be done again; what it stores then is stored anew.
     """
+
+
+class UncertainCommitError(Exception):
+    """The database went away with the commit; only a look at it tells whether it arrived."""
+
+    def __init__(self, done: tuple[Snapshot, RunState], snapshot_id: int | None) -> None:
+        super().__init__(done, snapshot_id)
+        self.done = done
+        """What is so if it arrived."""
+        self.snapshot_id = snapshot_id
+        """The row that is there if it arrived; None if it made none, and can be done again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +144,25 @@ def record(
     ------
     SupersededError
         When a pack that the request rests on was declared dead.
+    UncertainCommitError
+        When the database went away with the commit.
     """
     fills = to_fill(findings.unchanged, request.provenance)
     notes = _notes(look, request, findings)
     changed = findings.changes or findings.refreshed or fills or notes
     if state.run_id is not None and not changed:
         return _unrecorded(request, findings, state, clock()), state
-    with begin() as connection:
-        return _Attempt(connection, request, findings, state, clock()).run(fills, notes)
+    attempt: _Attempt | None = None
+    done = None
+    try:
+        with begin() as connection:
+            attempt = _Attempt(connection, request, findings, state, clock())
+            done = attempt.run(fills, notes)
+    except IndexInterruptedError as error:
+        if attempt is None or done is None or not error.may_have_committed:
+            raise
+        raise UncertainCommitError(done, attempt.snapshot_id) from error
+    return done
 
 
 def _notes(
@@ -180,6 +212,7 @@ class _Attempt:
         self._findings = findings
         self._state = state
         self._now = now
+        self.snapshot_id: int | None = None
 
     def run(
         self, fills: Sequence[KnownFile], notes: Mapping[int, dict[str, Any]]
@@ -215,7 +248,9 @@ class _Attempt:
             filled=len(fills),
         )
         if recorded:
-            runs.insert_snapshot(self._connection, run_id, _head(snapshot), self._request.scope)
+            self.snapshot_id = runs.insert_snapshot(
+                self._connection, run_id, _head(snapshot), self._request.scope
+            )
         new, removed = self._record_versions(run_id, number)
         renewed = self._renewed(fills)
         after = state.after(run_id, number, [*renewed, *new.known], removed)
@@ -229,7 +264,7 @@ class _Attempt:
             lazy_removed=self._removed_versions(removed),
         ), after
 
-    def _record_versions(self, run_id: int, number: int) -> tuple[_NewVersions, list[KnownFile]]:
+    def _record_versions(self, run_id: int, number: int) -> tuple[NewVersions, list[KnownFile]]:
         changes = self._findings.changes
         ended = [change.base for change in changes if change.base]
         files.end_versions(self._connection, [known.id for known in ended], number)
@@ -263,7 +298,7 @@ class _Attempt:
             meta=said.meta,
         )
         removed = [c.base for c in changes if c.observed is None and c.base]
-        return _NewVersions(request, ids, rows, number, self._now), removed
+        return NewVersions(request, ids, rows, number, self._now), removed
 
     def _removed_versions(self, removed: Sequence[KnownFile]) -> LazyVersions:
         key = self._request.key
@@ -294,74 +329,6 @@ class _Attempt:
                 code_hash=version.code_hash or told.code_hash,
             )
         yield from renewed.values()
-
-
-@dataclass(frozen=True, slots=True)
-class _NewVersions:
-    """Versions that a commit inserted, in the form it had them in."""
-
-    request: CommitRequest
-    ids: Sequence[int]
-    rows: Sequence[tuple[str, int, Observed, str, str, int]]
-    number: int
-    now: datetime
-
-    @property
-    def known(self) -> Iterator[KnownFile]:
-        """The versions as the next scan compares with them."""
-        told = self.request.provenance
-        for file_id, (path, version, seen, _type, _priority, appeared) in zip(
-            self.ids, self.rows, strict=True
-        ):
-            yield KnownFile(
-                seen.signature if seen.trusted else None,
-                file_id,
-                path,
-                version,
-                seen.digest,
-                seen.mode,
-                seen.mtime_ns,
-                appeared,
-                seen.seen_on_disk,
-                told.node_id,
-                told.phase,
-                told.agent,
-                told.step_id,
-                told.event_id,
-                told.code_hash,
-            )
-
-    def versions(self, wanted: Callable[[str], bool]) -> Iterator[FileVersion]:
-        """Yield what the API returns, for the paths that are wanted."""
-        request, told = self.request, self.request.provenance
-        for file_id, (path, version, seen, file_type, priority, _appeared) in zip(
-            self.ids, self.rows, strict=True
-        ):
-            if wanted(path):
-                yield FileVersion(
-                    id=file_id,
-                    session=request.key.session,
-                    run=request.key.run,
-                    path=path,
-                    version=version,
-                    digest=seen.digest,
-                    size=seen.size,
-                    mode=seen.mode,
-                    mtime_ns=seen.mtime_ns,
-                    file_type=file_type,
-                    priority=priority,
-                    is_final_output=bool(request.annotations.is_final_output),
-                    phase=told.phase,
-                    agent=told.agent,
-                    code_hash=told.code_hash,
-                    node_id=told.node_id,
-                    step_id=told.step_id,
-                    event_id=told.event_id,
-                    created_at=self.now,
-                    first_snapshot=self.number,
-                    end_snapshot=None,
-                    meta=request.annotations.meta,
-                )
 
 
 def _head(snapshot: Snapshot) -> runs.SnapshotHead:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import closing
 
 import hypothesis
 import pytest
+from postgres import Databases, PostgresServer
 
 from index import ArtifactStore
 
@@ -26,16 +28,51 @@ def empty_store(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """Databases on a PostgreSQL that is up as long as the tests are."""
+    if url := os.environ.get("CAS_TEST_POSTGRES"):
+        with closing(Databases(url)) as databases:
+            yield databases
+        return
+    server = PostgresServer()
+    try:
+        yield Databases(server.url())
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def empty_index(postgres, empty_store):
+    """A migrated index on PostgreSQL of the empty store; copied, never used."""
+    url = postgres.create()
+    ArtifactStore.open(index=url, blobs=empty_store).close()
+    return url
+
+
 @pytest.fixture
 def store_root(empty_store, tmp_path):
+    """The directory of an embedded store, or of the blobs of one whose index is elsewhere."""
     root = tmp_path / "store"
     shutil.copytree(empty_store, root)
     return root
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, store_root):
+    """Where a store is, as `ArtifactStore.open` takes it: one for each kind of index."""
+    if request.param == "sqlite":
+        yield {"root": store_root}
+        return
+    databases = request.getfixturevalue("postgres")
+    url = databases.create(request.getfixturevalue("empty_index"))
+    yield {"index": url, "blobs": store_root}
+    databases.drop(url)
+
+
 @pytest.fixture
-def store(store_root):
-    with ArtifactStore.open(store_root) as opened:
+def store(place):
+    with ArtifactStore.open(**place) as opened:
         yield opened
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import or_, select, update
 
 from cas.catalog import ChunkedBlob, Location
 from cas.digest import Digest
 from index import tables
-from index.bulk import batches, driver_rows, insert_rows
+from index.bulk import batches, dialect_insert, driver_rows, insert_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -84,9 +84,11 @@ def locate_large(connection: Connection, sizes: dict[Digest, int]) -> dict[Diges
 
 
 def insert_pending_pack(connection: Connection, pack: SealedPack, now: datetime) -> None:
-    """Note a pack that is about to be published."""
+    """Note a pack that is about to be published; once, however often it is asked for."""
     connection.execute(
-        insert(tables.packs).values(name=pack.name, size=pack.size, state="pending", created_at=now)
+        dialect_insert(connection, tables.packs)
+        .values(name=pack.name, size=pack.size, state="pending", created_at=now)
+        .on_conflict_do_nothing()
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "ensure_run",
     "find_run",
     "get_store_id",
+    "has_snapshot",
     "insert_fork",
     "insert_snapshot",
     "insert_store_id",
@@ -137,10 +138,10 @@ def advance_revision(connection: Connection, run_id: int, revision: int) -> bool
 
 def insert_snapshot(
     connection: Connection, run_id: int, head: SnapshotHead, scope: Sequence[str] | None
-) -> None:
-    """Record one scan."""
+) -> int:
+    """Record one scan; return the row's id, which a sequence gives only once on a server."""
     provenance = head.provenance
-    connection.execute(
+    made = connection.execute(
         insert(tables.snapshots).values(
             run_id=run_id,
             number=head.number,
@@ -153,6 +154,15 @@ def insert_snapshot(
             created_at=head.created_at,
         )
     )
+    return int(made.inserted_primary_key[0])  # type: ignore[index] # a single row has one
+
+
+def has_snapshot(connection: Connection, snapshot_id: int) -> bool:
+    """Whether a snapshot was committed, by its row's id."""
+    found = connection.scalar(
+        select(tables.snapshots.c.id).where(tables.snapshots.c.id == snapshot_id)
+    )
+    return found is not None
 
 
 def list_snapshots(connection: Connection, run_id: int) -> list[SnapshotHead]:
@@ -219,4 +229,5 @@ def _head(row: Row[Any]) -> SnapshotHead:
 def _insert_if_absent(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
     """Insert a row unless its key is taken; return whether this did."""
     statement = dialect_insert(connection, table).values(values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    result = connection.execute(statement, execution_options={"preserve_rowcount": True})
+    return result.rowcount == 1

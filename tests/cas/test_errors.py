@@ -20,6 +20,7 @@ ARGUMENTS = {
     "DanglingFileError": ("subject", DIGEST),
     "DigestMismatchError": (DIGEST, None, "subject"),
     "IndexLostError": ("subject", "blobs"),
+    "IndexInterruptedError": ("subject", "reason"),
     "IndexUnavailableError": ("subject", "reason"),
     "InvalidDigestError": ("subject",),
     "InvalidMetaError": ("subject",),

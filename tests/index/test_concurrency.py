@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -81,19 +82,19 @@ def test_four_threads_scan_one_run_at_once(store, work, own_handles):
 
 
 TRACK = """
-import sys
+import json, sys
 from index import ArtifactStore
-root, work, number = sys.argv[1:]
-with ArtifactStore.open(root) as store:
+place, work, number = sys.argv[1:]
+with ArtifactStore.open(**json.loads(place)) as store:
     for turn in range(5):
         store.session("s").run("r").track(work, agent=f"agent-{number}")
 """
 
 
 @pytest.mark.slow
-def test_four_processes_scan_one_run_at_once(store, store_root, work):
+def test_four_processes_scan_one_run_at_once(store, place, work):
     write(work, {f"d{n % 5}/f{n}": b"%d" % n for n in range(500)})
-    in_processes(4, TRACK, store_root, work)
+    in_processes(4, TRACK, json.dumps(place, default=str), work)
     run = store.session("s").run("r")
     assert_one_version_per_change(store, run, work)
     assert len(run.files()) == 500
@@ -101,10 +102,10 @@ def test_four_processes_scan_one_run_at_once(store, store_root, work):
 
 
 WRITE_AND_TRACK = """
-import os, sys
+import json, os, sys
 from index import ArtifactStore
-root, work, number = sys.argv[1:]
-with ArtifactStore.open(root) as store:
+place, work, number = sys.argv[1:]
+with ArtifactStore.open(**json.loads(place)) as store:
     run = store.session("s").run("r")
     for turn in range(10):
         for name in range(5):
@@ -115,9 +116,9 @@ with ArtifactStore.open(root) as store:
 
 
 @pytest.mark.slow
-def test_processes_that_write_and_scan_lose_nothing(store, store_root, work):
+def test_processes_that_write_and_scan_lose_nothing(store, place, work):
     """Whatever order they commit in, the last state of every file is recorded in the end."""
-    in_processes(4, WRITE_AND_TRACK, store_root, work)
+    in_processes(4, WRITE_AND_TRACK, json.dumps(place, default=str), work)
     run = store.session("s").run("r")
     assert contents(run) == read(work)
     for path in read(work):
@@ -169,8 +170,8 @@ class TestASlowScan:
     """One scan looks, another looks and commits, then the first one commits."""
 
     @pytest.fixture
-    def other(self, store_root):
-        with ArtifactStore.open(store_root) as opened:
+    def other(self, place):
+        with ArtifactStore.open(**place) as opened:
             yield opened.session("session-1").run("run-1")
 
     def test_that_found_the_same_adds_nothing(self, store, run, other, work, monkeypatch):
@@ -372,14 +373,14 @@ class TestWhatWasCollectedMeanwhile:
             assert connection.exec_driver_sql("SELECT touched_at FROM cas_blobs").scalar() is None
 
     def test_a_run_that_was_deleted_and_made_again_is_not_taken_for_the_old_one(
-        self, store, store_root, run, work, tmp_path
+        self, store, place, run, work, tmp_path
     ):
         write(work, {"a": b"1"})
         run.track(work)
         with store._services.database.writing() as connection:
             connection.exec_driver_sql("DELETE FROM cas_runs")
         write(tmp_path / "work2", {"b": b"2"})
-        with ArtifactStore.open(store_root) as other:
+        with ArtifactStore.open(**place) as other:
             other.session("session-1").run("run-1").track(tmp_path / "work2")
         run.track(work)
         assert contents(run) == {"a": b"1"}

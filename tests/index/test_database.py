@@ -18,7 +18,11 @@ from index.errors import (
     StoreNotFoundError,
 )
 
+only_sqlite = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+only_postgresql = pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 
+
+@only_sqlite
 def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
     with store._services.database.reading() as connection:
         told = {
@@ -33,6 +37,7 @@ def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
     }
 
 
+@only_sqlite
 def test_writers_take_the_lock_when_they_begin(store):
     with store._services.database.writing():
         other = sqlite3.connect(store._services.database.file, timeout=0, isolation_level=None)
@@ -44,7 +49,9 @@ def test_writers_take_the_lock_when_they_begin(store):
 
 def test_a_transaction_that_raises_changes_nothing(store):
     with pytest.raises(RuntimeError), store._services.database.writing() as connection:
-        connection.exec_driver_sql("INSERT INTO cas_sessions (name, created_at) VALUES ('x', '')")
+        connection.exec_driver_sql(
+            "INSERT INTO cas_sessions (name, created_at) VALUES ('x', '2026-01-01')"
+        )
         raise RuntimeError
     assert store.stats().sessions == 0
 
@@ -52,17 +59,17 @@ def test_a_transaction_that_raises_changes_nothing(store):
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO cas_blobs (digest, size, created_at) VALUES (x'00', 1, '')",
+        "INSERT INTO cas_blobs (digest, size, created_at) VALUES ({}, 1, '2026-01-01')",
         "UPDATE cas_blobs SET size = -1",
         "UPDATE cas_blobs SET pack_id = NULL",
         "UPDATE cas_packs SET state = 'odd'",
         "UPDATE cas_files SET version = 0",
         "UPDATE cas_files SET end_snapshot = first_snapshot",
         "UPDATE cas_files SET priority = 'odd'",
-        "UPDATE cas_files SET digest = zeroblob(32)",
+        "UPDATE cas_files SET digest = {}",
         "DELETE FROM cas_blobs",
         "DELETE FROM cas_packs",
-        "INSERT INTO cas_store (id, store_id, created_at) VALUES (2, 'x', '')",
+        "INSERT INTO cas_store (id, store_id, created_at) VALUES (2, 'x', '2026-01-01')",
         "INSERT INTO cas_files SELECT 99, run_id, path, 2, digest, size, mode, mtime_ns, file_type,"
         " priority, is_final_output, created_at, first_snapshot, end_snapshot, appeared_in, meta,"
         " signature, seen_on_disk, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
@@ -72,8 +79,11 @@ def test_a_transaction_that_raises_changes_nothing(store):
 )
 def test_the_database_itself_refuses_what_cannot_be(store, statement):
     store.session("s").run("r").put("f", b"1")
-    with pytest.raises(IntegrityError), store._services.database.writing() as connection:
-        connection.exec_driver_sql(statement)
+    database = store._services.database
+    size = 32 if statement.startswith("UPDATE") else 1
+    literal = f"'\\x{'00' * size}'::bytea" if database.is_server else f"zeroblob({size})"
+    with pytest.raises(IntegrityError), database.writing() as connection:
+        connection.exec_driver_sql(statement.replace("{}", literal))
 
 
 def test_deleting_a_session_takes_its_rows_along(store):

@@ -136,10 +136,10 @@ class TestChanges:
         status = (tmp_path / "out" / "f").stat()
         assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o751, 7_000_000_000)
 
-    def test_a_new_process_sees_what_an_earlier_one_recorded(self, run, work, store_root):
+    def test_a_new_process_sees_what_an_earlier_one_recorded(self, run, work, place):
         write(work, {"a": b"1"})
         run.track(work)
-        with ArtifactStore.open(store_root) as again:
+        with ArtifactStore.open(**place) as again:
             other = again.session("session-1").run("run-1")
             assert other.track(work).recorded is False
             write(work, {"a": b"2"})
@@ -195,10 +195,10 @@ class TestAttribution:
         assert [v.agent for v in run.history("f")] == [None]
         assert run.file("g").agent == "a"
 
-    def test_a_fill_is_seen_by_the_next_scan_of_another_process(self, run, work, store_root):
+    def test_a_fill_is_seen_by_the_next_scan_of_another_process(self, run, work, place):
         write(work, {"f": b"1"})
         run.track(work, node_id="n")
-        with ArtifactStore.open(store_root) as other:
+        with ArtifactStore.open(**place) as other:
             other.session("session-1").run("run-1").track(work, node_id="n", agent="first")
         run.track(work, node_id="n", agent="second")
         assert run.file("f").agent == "first"

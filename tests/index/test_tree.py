@@ -131,11 +131,11 @@ class TestFork:
             history.fork("a/b")
         assert [s.run for s in store.session("session-1").runs()] == ["run-1", "branch"]
 
-    def test_of_several_who_fork_to_one_id_one_does(self, history, store_root):
+    def test_of_several_who_fork_to_one_id_one_does(self, history, place):
         outcomes = []
 
         def attempt():
-            with ArtifactStore.open(store_root) as other:
+            with ArtifactStore.open(**place) as other:
                 try:
                     other.session("session-1").run("run-1").fork("branch")
                     outcomes.append("made")
@@ -201,13 +201,13 @@ class TestRewind:
         with pytest.raises(UnknownRunError):
             store.session("session-1").run("nobody").rewind(1)
 
-    def test_rewinds_and_scans_at_once_lose_nothing(self, history, store_root, work):
+    def test_rewinds_and_scans_at_once_lose_nothing(self, history, place, work):
         write(work, {"late": b"late"})
         errors = []
 
         def attempt(number):
             try:
-                with ArtifactStore.open(store_root) as other:
+                with ArtifactStore.open(**place) as other:
                     mine = other.session("session-1").run("run-1")
                     mine.rewind(1 + number % 3) if number % 2 else mine.track(work)
             except Exception as error:  # noqa: BLE001 - asserted below
@@ -397,9 +397,9 @@ class TestDeletion:
         history.delete()
         assert sorted(store_root.rglob("*.pack")) == packs
 
-    def test_a_run_deleted_during_a_scan_is_scanned_anew(self, history, store_root, work):
+    def test_a_run_deleted_during_a_scan_is_scanned_anew(self, history, place, work):
         write(work, {"new": b"new"})
-        with ArtifactStore.open(store_root) as other:
+        with ArtifactStore.open(**place) as other:
             stale = other.session("session-1").run("run-1")
             stale.track(work)
             history.delete()

