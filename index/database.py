@@ -50,10 +50,11 @@ _POSTGRESQL: Final = {
     "application_name": "runcas",
     "connect_timeout": 10,
     "keepalives_idle": 60,
-    # Seconds, as SQLite waits for its lock; a statement has the time to delete a large session.
+    # Milliseconds: a lock is waited for as long as SQLite's; a statement has the time to delete a
+    # large session; a transaction whose client was cut off must not hold its locks for long.
     "options": (
         f"-c lock_timeout={BUSY_TIMEOUT_S * 1000}"
-        " -c statement_timeout=900000 -c idle_in_transaction_session_timeout=900000"
+        " -c statement_timeout=900000 -c idle_in_transaction_session_timeout=60000"
     ),
 }
 """What a URL's query does not say."""

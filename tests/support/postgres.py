@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -52,6 +53,8 @@ class PostgresServer:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        # Linux takes the thread that started a process for its parent: this one stays.
+        self._parent = ThreadPoolExecutor(1, "postgres")
         self._process = None
         self.start()
 
@@ -60,15 +63,8 @@ class PostgresServer:
         options = [
             part for item in self._settings.items() for part in ("-c", "{}={}".format(*item))
         ]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, "-p", str(self.port), *options],
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                preexec_fn=_die_with_parent,
-                **self._user,
-            )
+        command = [self._programs / "postgres", "-D", self._data, "-p", str(self.port), *options]
+        self._process = self._parent.submit(self._spawn, command).result()
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -96,7 +92,19 @@ class PostgresServer:
         """Stop it and remove what it stored."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
+        self._parent.shutdown()
         shutil.rmtree(self._folder)
+
+    def _spawn(self, command):
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                preexec_fn=_die_with_parent,
+                **self._user,
+            )
 
     def _call(self, program, *arguments):
         subprocess.run(

@@ -1,0 +1,206 @@
+"""An index on a server that is killed, restarted, cut off, or in conflict: nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+import pytest
+from postgres import Databases, PostgresServer
+from relay import Relay
+from sqlalchemy import event, make_url
+from trees import contents, read, write
+
+from cas.digest import Digest
+from cas.errors import BackendError
+from index import ArtifactStore
+from index.errors import IndexInterruptedError, IndexUnavailableError
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server of this module's own, since it is killed."""
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def url(server):
+    return Databases(server.url()).create()
+
+
+@pytest.fixture
+def store(url, tmp_path):
+    with ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as opened:
+        yield opened
+
+
+def on_statement(store, prefix, act):
+    """Act once, before a statement that begins so reaches the driver."""
+    acted = []
+
+    def look(_connection, _cursor, statement, *_):
+        if statement.startswith(prefix) and not acted:
+            acted.append(statement)
+            act()
+
+    event.listen(store._services.database.engine, "before_cursor_execute", look)
+    return acted
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT cas_blobs.digest",
+        "INSERT INTO cas_packs",
+        "INSERT INTO cas_sessions",
+        "INSERT INTO cas_blobs",
+        "INSERT INTO cas_snapshots",
+        "INSERT INTO cas_files",
+    ],
+)
+def test_a_server_killed_during_a_track_and_started_again(server, store, run, work, statement):
+    write(work, {f"d/{n}": b"%d" % n for n in range(50)})
+
+    def kill():
+        server.kill()
+        threading.Timer(0.5, server.start).start()
+
+    acted = on_statement(store, statement, kill)
+    snapshot = run.track(work)
+    assert acted
+    assert (snapshot.number, len(snapshot.added)) == (1, 50)
+    assert contents(run) == read(work)
+    assert len(run.snapshots()) == 1
+    assert run.track(work).recorded is False
+
+
+def test_a_server_that_restarts_between_two_calls_is_not_noticed(server, store, run, work):
+    write(work, {"a": b"1"})
+    run.track(work)
+    server.kill()
+    server.start()
+    assert contents(run) == {"a": b"1"}
+
+
+def test_a_server_that_stays_away_is_told_in_one_sentence(server, store, run, work, monkeypatch):
+    monkeypatch.setattr("index.database._INSIST_S", 0.3)
+    write(work, {"a": b"1"})
+    server.kill()
+    try:
+        with pytest.raises(IndexUnavailableError, match="nothing was recorded") as told:
+            run.track(work)
+    finally:
+        server.start()
+    assert "\n" not in str(told.value)
+    assert run.track(work).number == 1
+
+
+class TestACommitWhoseAnswerIsLost:
+    """A relay between client and server cuts the connection around COMMIT."""
+
+    @pytest.fixture
+    def relay(self, server):
+        with Relay(server.port) as relay:
+            yield relay
+
+    @pytest.fixture
+    def store(self, relay, url, tmp_path):
+        near = make_url(url).set(port=relay.port).update_query_dict({"sslmode": "disable"})
+        with ArtifactStore.open(index=near, blobs=tmp_path / "blobs") as opened:
+            yield opened
+
+    def test_that_arrived_is_found_and_not_repeated(self, relay, store, run, work):
+        write(work, {"a": b"1", "b": b"2"})
+        on_statement(store, "INSERT INTO cas_files", lambda: relay.cut_at(b"COMMIT", deliver=True))
+        snapshot = run.track(work)
+        assert relay.cuts == 1
+        assert (snapshot.recorded, snapshot.number, len(snapshot.added)) == (True, 1, 2)
+        assert [s.number for s in run.snapshots()] == [1]
+        assert [v.version for v in run.history("a")] == [1]
+
+    def test_that_did_not_arrive_is_repeated(self, relay, store, run, work):
+        write(work, {"a": b"1", "b": b"2"})
+        on_statement(store, "INSERT INTO cas_files", lambda: relay.cut_at(b"COMMIT", deliver=False))
+        snapshot = run.track(work)
+        assert relay.cuts == 1
+        assert (snapshot.recorded, snapshot.number, len(snapshot.added)) == (True, 1, 2)
+        assert [s.number for s in run.snapshots()] == [1]
+        assert contents(run) == read(work)
+
+    def test_of_a_put(self, relay, store, run):
+        run.put("f", b"1")
+        on_statement(store, "INSERT INTO cas_files", lambda: relay.cut_at(b"COMMIT", deliver=True))
+        assert run.put("f", b"2").version == 2
+        assert [v.version for v in run.history("f")] == [1, 2]
+
+    def test_of_a_pack_that_is_about_to_be_published(self, relay, store, run):
+        on_statement(store, "INSERT INTO cas_packs", lambda: relay.cut_at(b"COMMIT", deliver=True))
+        run.put("f", b"1")
+        assert relay.cuts == 1
+        assert run.read_bytes("f") == b"1"
+
+    def test_of_a_deletion_says_what_to_look_for(self, relay, store, run):
+        run.put("f", b"1")
+        on_statement(store, "DELETE", lambda: relay.cut_at(b"COMMIT", deliver=True))
+        with pytest.raises(IndexInterruptedError, match="look whether the change is there"):
+            run.delete()
+        assert store.runs() == []
+
+
+def test_a_deadlock_is_settled_by_doing_it_again(store, run, work, url):
+    """Another client holds the key that the scan inserts next, and wants the row that it holds."""
+    write(work, {"a": b"1"})
+    run.track(work)
+    write(work, {"a": b"2"})
+    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    ended = []
+    with psycopg.connect(address) as other:
+        other.execute("SET deadlock_timeout = '30s'")  # the scan is the one to be told
+        other.execute(
+            "INSERT INTO cas_blobs (digest, size, created_at) VALUES (%s, 1, now())",
+            [Digest.of(b"2")],
+        )
+
+        def want():
+            time.sleep(0.3)  # until the scan waits for the key
+            other.execute("UPDATE cas_runs SET created_at = created_at")
+            other.rollback()
+            ended.append(True)
+
+        waiting = threading.Thread(target=want)
+        on_statement(store, "INSERT INTO cas_blobs", waiting.start)
+        assert [v.path for v in run.track(work).changed] == ["a"]
+        waiting.join()
+    assert ended
+    assert [v.version for v in run.history("a")] == [1, 2]
+    assert contents(run) == {"a": b"2"}
+
+
+def test_a_reader_sees_one_state_whatever_commits_meanwhile(store, run, work):
+    run.put("f", b"1")
+    with store._services.database.reading() as connection:
+        count = "SELECT count(*) FROM cas_files"
+        assert connection.exec_driver_sql(count).scalar() == 1
+        run.put("g", b"2")
+        assert connection.exec_driver_sql(count).scalar() == 1
+
+
+def test_a_password_is_in_no_error_and_no_figure(server, tmp_path):
+    secret = make_url(server.url("missing")).set(password="hidden-word")  # noqa: S106
+    with pytest.raises(IndexUnavailableError) as told:
+        ArtifactStore.open(index=secret, blobs=tmp_path / "blobs")
+    assert "hidden-word" not in str(told.value)
+    assert "does not exist" in str(told.value)
+
+
+def test_bytes_are_durable_before_the_index_is_asked(server, store, run, work, tmp_path):
+    """Storage that fails leaves no row."""
+    write(work, {"a": b"1"})
+    (tmp_path / "blobs" / "tmp").rmdir()
+    (tmp_path / "blobs" / "tmp").write_bytes(b"")
+    with pytest.raises(BackendError):
+        run.track(work)
+    assert store.stats().versions == 0
