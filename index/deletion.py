@@ -9,8 +9,6 @@ from index.records import DeletionReceipt
 from index.repository import deletion, runs
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
     from index.database import Database
     from index.recording import RunKey
 
@@ -24,9 +22,12 @@ def delete_run(database: Database, key: RunKey) -> DeletionReceipt:
         session_id = deletion.find_session(connection, key.session)
         if found is None or session_id is None:
             raise UnknownRunError(key.session, key.run)
-        receipt = _receipt(connection, key.session, session_id, {found.id: key.run})
-        deletion.delete_runs(connection, [found.id])
-    return receipt
+        doomed = [found.id]
+        files, versions = deletion.count_versions(connection, doomed)
+        released = deletion.list_released(connection, session_id, doomed)
+        kept = deletion.list_kept(connection, session_id, doomed)
+        deletion.delete_runs(connection, doomed)
+    return DeletionReceipt(key.session, (key.run,), files, versions, released, kept)
 
 
 def delete_session(database: Database, session: str) -> DeletionReceipt:
@@ -35,21 +36,8 @@ def delete_session(database: Database, session: str) -> DeletionReceipt:
         session_id = deletion.find_session(connection, session)
         if session_id is None:
             raise UnknownSessionError(session)
-        doomed = deletion.run_ids(connection, session_id)
-        receipt = _receipt(connection, session, session_id, doomed)
+        names = deletion.run_names(connection, session_id)
+        files, versions = deletion.count_versions(connection, deletion.ids_of(session_id))
+        released = deletion.list_contents(connection, session_id)
         deletion.delete_session(connection, session_id)
-    return receipt
-
-
-def _receipt(
-    connection: Connection, session: str, session_id: int, doomed: dict[int, str]
-) -> DeletionReceipt:
-    files, versions = deletion.count_versions(connection, list(doomed))
-    return DeletionReceipt(
-        session=session,
-        runs=tuple(doomed.values()),
-        files=files,
-        versions=versions,
-        released=deletion.list_released(connection, session_id, list(doomed)),
-        kept=deletion.list_kept(connection, session_id, list(doomed)),
-    )
+    return DeletionReceipt(session, names, files, versions, released, ())

@@ -257,8 +257,8 @@ files: Final = Table(
     Column(
         "origin_id",
         BigId,
-        ForeignKey("cas_files.id", ondelete="SET NULL"),
-        comment="The version that a fork or a rewind copied; null for one that was produced.",
+        comment="The version that was produced, of which this is a copy by fork or rewind, be it"
+        " deleted by now; null for one that was produced.",
     ),
     *_provenance(),
     UniqueConstraint("run_id", "path", "version"),
@@ -271,6 +271,7 @@ files: Final = Table(
     CheckConstraint("digest IS NOT NULL OR end_snapshot IS NOT NULL", name="current_has_bytes"),
     CheckConstraint("size >= 0", name="size"),
     CheckConstraint("end_snapshot > first_snapshot", name="snapshots"),
+    CheckConstraint("origin_id < id", name="origin"),
     CheckConstraint("priority IN ('primary', 'secondary', 'internal')", name="priority"),
     sqlite_autoincrement=True,
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import delete, func, select
 
 from index import tables
 from index.records import KeptBlob, ReleasedBlob
@@ -12,6 +12,7 @@ from index.records import KeptBlob, ReleasedBlob
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "delete_runs",
     "delete_session",
     "find_session",
+    "ids_of",
+    "list_contents",
     "list_kept",
     "list_released",
-    "run_ids",
+    "run_names",
 ]
 
 
@@ -30,17 +33,20 @@ def find_session(connection: Connection, session: str) -> int | None:
     return connection.scalar(select(tables.sessions.c.id).where(tables.sessions.c.name == session))
 
 
-def run_ids(connection: Connection, session_id: int) -> dict[int, str]:
-    """Return the runs of a session, names by row id, oldest first."""
-    rows = connection.execute(
-        select(tables.runs.c.id, tables.runs.c.name)
-        .where(tables.runs.c.session_id == session_id)
-        .order_by(tables.runs.c.id)
-    )
-    return {run_id: name for run_id, name in rows}  # noqa: C416 - rows are not pairs to mypy
+def ids_of(session_id: int) -> Select[Any]:
+    """Return the query of a session's runs, to use within others: there may be many."""
+    return select(tables.runs.c.id).where(tables.runs.c.session_id == session_id)
 
 
-def count_versions(connection: Connection, doomed: Collection[int]) -> tuple[int, int]:
+def run_names(connection: Connection, session_id: int) -> tuple[str, ...]:
+    """Return the names of a session's runs, oldest first."""
+    statement = select(tables.runs.c.name).where(tables.runs.c.session_id == session_id)
+    return tuple(connection.scalars(statement.order_by(tables.runs.c.id)))
+
+
+def count_versions(
+    connection: Connection, doomed: Collection[int] | Select[Any]
+) -> tuple[int, int]:
     """Return how many current files and how many file versions runs have."""
     current, versions = connection.execute(
         select(func.count().filter(tables.files.c.end_snapshot.is_(None)), func.count()).where(
@@ -54,25 +60,38 @@ def list_released(
     connection: Connection, session_id: int, doomed: Collection[int]
 ) -> tuple[ReleasedBlob, ...]:
     """Return the contents that only the doomed runs of a session refer to, by digest."""
+    mine = _contents_of(doomed).subquery()
     elsewhere = tables.files.alias()
+    # Asked once for each content, not for each version: runs repeat contents by the thousand.
     rows = connection.execute(
-        select(tables.files.c.digest, func.max(tables.files.c.size))
+        select(mine.c.digest, mine.c.size)
         .where(
-            tables.files.c.run_id.in_(doomed),
-            tables.files.c.digest.is_not(None),
             ~select(elsewhere.c.id)
             .join(tables.runs, tables.runs.c.id == elsewhere.c.run_id)
             .where(
-                elsewhere.c.digest == tables.files.c.digest,
+                elsewhere.c.digest == mine.c.digest,
                 tables.runs.c.session_id == session_id,
                 elsewhere.c.run_id.not_in(doomed),
             )
-            .exists(),
+            .exists()
         )
-        .group_by(tables.files.c.digest)
-        .order_by(tables.files.c.digest)
+        .order_by(mine.c.digest)
     )
     return tuple(ReleasedBlob(*row) for row in rows)
+
+
+def list_contents(connection: Connection, session_id: int) -> tuple[ReleasedBlob, ...]:
+    """Return every content that a session refers to, by digest."""
+    statement = _contents_of(ids_of(session_id)).order_by(tables.files.c.digest)
+    return tuple(ReleasedBlob(*row) for row in connection.execute(statement))
+
+
+def _contents_of(run_ids: Collection[int] | Select[Any]) -> Select[Any]:
+    return (
+        select(tables.files.c.digest, func.max(tables.files.c.size).label("size"))
+        .where(tables.files.c.run_id.in_(run_ids), tables.files.c.digest.is_not(None))
+        .group_by(tables.files.c.digest)
+    )
 
 
 def list_kept(
@@ -112,35 +131,10 @@ def list_kept(
 
 
 def delete_runs(connection: Connection, doomed: Collection[int]) -> None:
-    """Delete runs with all their rows; copies of their versions elsewhere become the originals."""
-    _hand_over(connection, doomed)
+    """Delete runs with all their rows; copies of their versions elsewhere stay."""
     connection.execute(delete(tables.runs).where(tables.runs.c.id.in_(doomed)))
 
 
 def delete_session(connection: Connection, session_id: int) -> None:
     """Delete a session with all its rows. Copies never lie in another session."""
     connection.execute(delete(tables.sessions).where(tables.sessions.c.id == session_id))
-
-
-def _hand_over(connection: Connection, doomed: Collection[int]) -> None:
-    """Make the oldest copy of each doomed version the one that its other copies go back to."""
-    originals = select(tables.files.c.id).where(tables.files.c.run_id.in_(doomed))
-    copies = connection.execute(
-        select(tables.files.c.id, tables.files.c.origin_id)
-        .where(tables.files.c.origin_id.in_(originals), tables.files.c.run_id.not_in(doomed))
-        .order_by(tables.files.c.id)
-    ).all()
-    if not copies:
-        return
-    heirs: dict[int, int] = {}
-    for copy_id, origin_id in copies:
-        heirs.setdefault(origin_id, copy_id)
-    connection.execute(
-        update(tables.files)
-        .where(tables.files.c.id == bindparam("copy_id"))
-        .values(origin_id=bindparam("heir_id")),
-        [
-            {"copy_id": copy_id, "heir_id": None if heirs[of] == copy_id else heirs[of]}
-            for copy_id, of in copies
-        ],
-    )

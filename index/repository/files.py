@@ -317,8 +317,21 @@ def has_digest(digest: bytes) -> Condition:
 
 
 def was_produced() -> Condition:
-    """Return the condition that a version is no copy that a fork or a rewind made."""
-    return tables.files.c.origin_id.is_(None)
+    """Return the condition that a version is no copy that a fork or a rewind made.
+
+    Of copies whose original is deleted the oldest one stands for it.
+    """
+    origin, older = tables.files.alias(), tables.files.alias()
+    mine = tables.files.c
+    return or_(
+        mine.origin_id.is_(None),
+        and_(
+            ~select(origin.c.id).where(origin.c.id == mine.origin_id).exists(),
+            ~select(older.c.id)
+            .where(older.c.origin_id == mine.origin_id, older.c.id < mine.id)
+            .exists(),
+        ),
+    )
 
 
 def touches_snapshot(number: int) -> Condition:

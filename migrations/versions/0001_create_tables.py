@@ -190,7 +190,7 @@ def upgrade() -> None:
             "origin_id",
             BIG_ID,
             nullable=True,
-            comment="The version that a fork or a rewind copied; null for one that was produced.",
+            comment="The version that was produced, of which this is a copy by fork or rewind, be it deleted by now; null for one that was produced.",
         ),
         sa.Column("workflow_phase", sa.String(length=255), nullable=True),
         sa.Column("generating_agent", sa.String(length=255), nullable=True),
@@ -202,6 +202,7 @@ def upgrade() -> None:
             "priority IN ('primary', 'secondary', 'internal')", name=op.f("ck_cas_files_priority")
         ),
         sa.CheckConstraint("end_snapshot > first_snapshot", name=op.f("ck_cas_files_snapshots")),
+        sa.CheckConstraint("origin_id < id", name=op.f("ck_cas_files_origin")),
         sa.CheckConstraint("size >= 0", name=op.f("ck_cas_files_size")),
         sa.CheckConstraint("version >= 1", name=op.f("ck_cas_files_version")),
         sa.CheckConstraint(
@@ -209,12 +210,6 @@ def upgrade() -> None:
             name=op.f("ck_cas_files_current_has_bytes"),
         ),
         sa.ForeignKeyConstraint(["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_files_digest")),
-        sa.ForeignKeyConstraint(
-            ["origin_id"],
-            ["cas_files.id"],
-            name=op.f("fk_cas_files_origin_id"),
-            ondelete="SET NULL",
-        ),
         sa.ForeignKeyConstraint(
             ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_files_run_id"), ondelete="CASCADE"
         ),

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 from events import statements
+from sqlalchemy import event
 from trees import contents, read, write
 
 from cas.digest import Digest
@@ -40,6 +41,22 @@ STATES = {
     2: {"plan.md": b"the plan", "data/a.csv": b"2"},
     3: {"data/a.csv": b"2", "plots/p.png": b"png"},
 }
+
+
+def instructions(store, act):
+    """Return how many thousand instructions SQLite executes for a call."""
+    ticks = []
+    engine = store._services.database.engine
+
+    def count(connection, _record):
+        connection.set_progress_handler(lambda: ticks.append(1) and None, 100)
+
+    engine.dispose()
+    event.listen(engine, "connect", count)
+    act()
+    event.remove(engine, "connect", count)
+    engine.dispose()
+    return len(ticks)
 
 
 class TestFork:
@@ -391,6 +408,21 @@ class TestDeletion:
             store.session("session-1").run("nobody").delete()
         with pytest.raises(UnknownSessionError):
             store.session("nobody").delete()
+
+    @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+    def test_its_work_grows_with_the_versions_even_if_all_are_equal(self, store, work):
+        """Counted in instructions of SQLite's virtual machine, which no other load changes."""
+        session = store.session("session-1")
+        counted = []
+        for count in (100, 400):
+            write(work, {f"{count}/{n}": b"same" for n in range(count)})
+            run = session.run(f"of-{count}")
+            run.track(work, scope=[str(count)])
+            forks = [run.fork(f"{count}-{n}") for n in range(3)]
+            counted.append([instructions(store, one.delete) for one in (run, forks[0])])
+        for few, many in zip(*counted, strict=True):
+            assert many < 6 * few
+        assert instructions(store, session.delete) < 6 * counted[1][0]
 
     def test_bytes_stay_until_garbage_collection(self, history, store, store_root):
         packs = sorted(store_root.rglob("*.pack"))
