@@ -25,6 +25,8 @@ class Annotations:
     """Anything that JSON has; kept as JSON gives it back, which turns tuples into lists."""
 
     def __post_init__(self) -> None:
+        if self.is_final_output not in (None, True, False):
+            raise TypeError(f"is_final_output is True, False or None, not {self.is_final_output!r}")
         if self.meta is None:
             return
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,8 +49,10 @@ class Diff:
         """Return the diff in parts by who made the files.
 
         Sorted, None last. What changed belongs to whoever made the second version, what was removed
-        to whoever had made it.
+        to whoever had made it. ValueError for anything else than `Grouping` names.
         """
+        if attribute not in get_args(Grouping):
+            raise ValueError(f"a diff is grouped by {', '.join(get_args(Grouping))}")
         added, removed, changed, identical = (defaultdict(list) for _ in range(4))
         for version in self.added:
             added[getattr(version, attribute)].append(version)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from index.names import check_label
+from index.names import as_paths, check_label
 from index.provenance import current_provenance
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ class DAGTracker:
             Raise what goes wrong, for tests and scripts.
         """
         self.run: Final = store.session(session_id).run(run_id)
-        self._scope = scope
-        self._ignore = ignore
+        self._scope = None if scope is None else as_paths("scope", scope)
+        self._ignore = as_paths("ignore", ignore)
         self._files_updated = files_updated
         self._raise_errors = raise_errors
         # Threads of its own: an engine whose agents fill the loop's default executor, each waiting

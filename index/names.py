@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from index.errors import InvalidNameError, UnsafePathError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["ancestors", "check_id", "check_label", "check_path"]
+__all__ = ["ancestors", "as_paths", "check_id", "check_label", "check_path"]
+
+T = TypeVar("T")
 
 MAX_ID_LENGTH: Final = 255
 """Characters; what the columns hold."""
 
 MAX_TYPE_LENGTH: Final = 32
 """Characters of a file type."""
+
+MAX_ROW_ID: Final = (1 << 63) - 1
+"""What the databases' integers hold."""
 
 MAX_PATH_BYTES: Final = 4096
 """PATH_MAX of Linux: a longer one could not be restored by its full name."""
@@ -79,6 +84,13 @@ def check_path(path: str | os.PathLike[str]) -> str:
     if size > MAX_PATH_BYTES:
         raise UnsafePathError(text[:60] + "…", f"it has more than {MAX_PATH_BYTES} bytes")
     return clean
+
+
+def as_paths(name: str, values: Iterable[T]) -> tuple[T, ...]:
+    """Return the values of an argument that takes several; one string alone is a mistake."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} takes a sequence of strings, not one string")
+    return tuple(values)
 
 
 def ancestors(path: str) -> Iterator[str]:

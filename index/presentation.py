@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from index.classification import KINDS
-from index.records import Snapshot
+from index.records import snapshot_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from index.recording import RunKey
-    from index.records import FileVersion
+    from index.records import FileVersion, Snapshot
 
 __all__ = ["group_for_display", "manifest_of", "plain"]
 
@@ -45,7 +45,7 @@ def manifest_of(
 ) -> dict[str, Any]:
     """Return a run's files with all that is known of them, in types that JSON has."""
     newest = snapshots[-1].number if snapshots else 0
-    number = at.number if isinstance(at, Snapshot) else at
+    number = snapshot_number(at)
     return {
         "session": key.session,
         "run": key.run,

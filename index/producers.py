@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from index.database import Database
     from index.records import FileVersion
 
-__all__ = ["find_producers"]
+__all__ = ["find_digests", "find_producers"]
 
 
 def find_producers(
@@ -30,6 +30,12 @@ def find_producers(
     condition = files.has_digest(of) if isinstance(of, Digest) else _condition(os.fspath(of))
     with database.reading() as connection:
         return tuple(files.list_in_sessions(connection, session, condition, files.was_produced()))
+
+
+def find_digests(database: Database, session: str | None, prefix: str) -> list[Digest]:
+    """Return at most two digests of files that begin so, in hexadecimal: enough to tell apart."""
+    with database.reading() as connection:
+        return files.list_digests(connection, session, prefix, at_most=2)
 
 
 def _condition(text: str) -> files.Condition:

@@ -8,21 +8,24 @@ starts without one; `carried` takes it there.
 from __future__ import annotations
 
 import functools
-from contextlib import contextmanager
+import inspect
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from index.names import check_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine
+    from contextvars import Token
 
-__all__ = ["Provenance", "carried", "current_provenance", "provenance"]
+__all__ = ["Provenance", "ProvenanceScope", "carried", "current_provenance", "provenance"]
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +65,34 @@ def current_provenance() -> Provenance:
 def carried(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function that runs in the `provenance` scope of this moment, on whatever thread.
 
-    For ``executor.submit(carried(work), …)`` and ``Thread(target=carried(work))``.
+    For ``executor.submit(carried(work), …)`` and ``Thread(target=carried(work))``. What a coroutine
+    function does when it is awaited is in the scope as well; generators are refused with TypeError,
+    for between two of their items whoever asks for them has scopes of its own.
     """
     told = _scope.get()
-
-    @functools.wraps(function)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        token = _scope.set(told)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _scope.reset(token)
-
-    return inside
+    return _within(lambda: told, function)
 
 
-@contextmanager
+class ProvenanceScope(AbstractContextManager[Provenance]):
+    """What `provenance` returns: a context manager, and a decorator of functions and coroutines."""
+
+    def __init__(self, told: Provenance) -> None:
+        self._told = told
+        self._tokens: list[Token[Provenance]] = []
+
+    def __enter__(self) -> Provenance:
+        told = self._told.over(_scope.get())
+        self._tokens.append(_scope.set(told))
+        return told
+
+    def __exit__(self, *_error: object) -> None:
+        _scope.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return the function so that each of its calls is in the scope, added to the caller's."""
+        return _within(lambda: self._told.over(_scope.get()), function)
+
+
 def provenance(
     *,
     phase: str | None = None,
@@ -86,7 +101,7 @@ def provenance(
     step_id: str | None = None,
     event_id: str | None = None,
     code_hash: str | None = None,
-) -> Iterator[Provenance]:
+) -> ProvenanceScope:
     """Attribute what is tracked or put inside the block; inner scopes add to outer ones.
 
     Raises
@@ -94,9 +109,34 @@ def provenance(
     InvalidNameError
         When a value is empty, too long or holds control characters.
     """
-    told = Provenance(phase, agent, node_id, step_id, event_id, code_hash).over(_scope.get())
-    token = _scope.set(told)
+    return ProvenanceScope(Provenance(phase, agent, node_id, step_id, event_id, code_hash))
+
+
+def _within(told: Callable[[], Provenance], function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function whose calls, and coroutines, are in the scope that `told` returns then."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is a generator: give it a `with provenance(…)` of its own"
+        )
+
+    @functools.wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        scope = told()
+        token = _scope.set(scope)
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            _scope.reset(token)
+        if inspect.iscoroutine(result):
+            return _awaited(scope, result)  # type: ignore[return-value] # a coroutine for another
+        return result
+
+    return inside
+
+
+async def _awaited(scope: Provenance, pending: Coroutine[Any, Any, T]) -> T:
+    token = _scope.set(scope)
     try:
-        yield told
+        return await pending
     finally:
         _scope.reset(token)

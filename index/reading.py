@@ -15,11 +15,11 @@ from index.errors import (
     UnknownSnapshotError,
 )
 from index.history import assemble
-from index.names import check_path
+from index.names import MAX_ROW_ID, check_path
 from index.opening import open_version, read_version
 from index.presentation import group_for_display, manifest_of
 from index.provenance import Provenance
-from index.records import Snapshot
+from index.records import Snapshot, snapshot_number
 from index.repository import files, runs, stats
 from index.repository.restorable import list_restorable
 from index.restore import restore, select
@@ -107,6 +107,8 @@ class RunReader:
         clean = check_path(path)
         if version is not None and at is not None:
             raise ValueError("give a version or a snapshot, not both")
+        if version is not None and not 0 < version <= MAX_ROW_ID:
+            raise UnknownFileError(self.id, clean, version)
         matches = files.has_path(clean)
         with self._reading() as (connection, found):
             if version is None:
@@ -286,7 +288,7 @@ class RunReader:
         return self._versions(connection, found, files.visible_at(number), *conditions)
 
     def _check_snapshot(self, found: FoundRun, at: int | Snapshot | None) -> int | None:
-        number = at.number if isinstance(at, Snapshot) else at
+        number = snapshot_number(at)
         if number is not None and not 0 <= number <= found.newest_snapshot:
             raise UnknownSnapshotError(self.id, number, found.newest_snapshot)
         return number

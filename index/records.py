@@ -27,6 +27,7 @@ __all__ = [
     "Skipped",
     "Snapshot",
     "StoreStats",
+    "snapshot_number",
 ]
 
 
@@ -163,6 +164,14 @@ class Progress:
     bytes: int
     files_total: int | None = None
     bytes_total: int | None = None
+
+
+def snapshot_number(at: int | Snapshot | None) -> int | None:
+    """Return the number of a snapshot that is given by itself or by its number."""
+    number = at.number if isinstance(at, Snapshot) else at
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise TypeError(f"a snapshot is given by itself or by its number, not as {at!r}")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

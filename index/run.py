@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from index.awaiting import awaitable
 from index.branching import fork, rewind
 from index.deletion import delete_run
-from index.names import MAX_TYPE_LENGTH, check_id, check_label, check_path
+from index.names import MAX_TYPE_LENGTH, as_paths, check_id, check_label, check_path
 from index.provenance import Provenance, current_provenance
 from index.reading import RunReader
 from index.recording import RunKey
-from index.records import Snapshot
+from index.records import snapshot_number
 from index.tracking import PutRequest, TrackRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from index.records import DeletionReceipt, FileVersion, Progress
+    from index.records import DeletionReceipt, FileVersion, Progress, Snapshot
     from index.source import Content
 
 __all__ = ["Run"]
@@ -74,15 +74,14 @@ class Run(RunReader):
             When storage or the database fails.
         """
         told = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        if isinstance(scope, str) or isinstance(ignore, str):
-            raise TypeError("scope and ignore take a sequence of strings, not one string")
-        scope = None if scope is None else [os.fspath(entry) for entry in scope]
+        if scope is not None:
+            scope = [os.fspath(entry) for entry in as_paths("scope", scope)]
         request = TrackRequest(
             self.key,
             os.fspath(work_dir),
             told.over(current_provenance()),
             scope,
-            tuple(ignore),
+            as_paths("ignore", ignore),
             progress,
         )
         cached = self._services.states.get(self.key.session, self.key.run)
@@ -159,7 +158,7 @@ class Run(RunReader):
             When this run has no such snapshot.
         """
         target = RunKey(self.key.session, check_id("run", run_id))
-        number = at.number if isinstance(at, Snapshot) else at
+        number = snapshot_number(at)
         fork(self._services.database, self.key, target, number, self._services.clock)
         return Run(target, self._services)
 
@@ -172,7 +171,9 @@ class Run(RunReader):
 
         UnknownSnapshotError if the run has no such snapshot.
         """
-        number = at.number if isinstance(at, Snapshot) else at
+        number = snapshot_number(at)
+        if number is None:
+            raise TypeError("say which snapshot to rewind to")
         services = self._services
         return rewind(services.database, self.key, number, current_provenance(), services.clock)
 

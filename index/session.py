@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cas.digest import Digest
 from index.deletion import delete_session
 from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
-from index.names import check_id
+from index.names import MAX_ROW_ID, check_id
 from index.opening import open_version, read_version
 from index.producers import find_producers
 from index.recording import RunKey
@@ -68,6 +68,10 @@ class Session:
         UnknownFileIdError
             When no run of this session has it.
         """
+        if isinstance(file_id, bool) or not isinstance(file_id, int):
+            raise TypeError(f"a file id is a number, not {file_id!r}")
+        if not 0 < file_id <= MAX_ROW_ID:
+            raise UnknownFileIdError(self.id, file_id)
         with self._services.database.reading() as connection:
             found = files.list_in_sessions(connection, self.id, files.has_id(file_id))
         if not found:
@@ -118,11 +122,11 @@ class Session:
         return delete_session(self._services.database, self.id)
 
     def _version(self, file: int | Digest | str) -> FileVersion:
-        if isinstance(file, int):
+        if not isinstance(file, str | Digest):
             return self.file(file)
         digest = Digest.parse(file) if isinstance(file, str) else file
         with self._services.database.reading() as connection:
-            found = files.list_in_sessions(connection, self.id, files.has_digest(digest))
+            found = files.list_in_sessions(connection, self.id, files.has_digest(digest), at_most=1)
         if not found:
             raise UnknownDigestError(self.id, digest)
         return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ from index.cli.output import (
     printable,
     snapshot_json,
 )
-from index.errors import UnknownDigestError
 from index.presentation import plain
 
 if TYPE_CHECKING:
@@ -27,12 +27,27 @@ if TYPE_CHECKING:
 
     from index.comparison import Diff
     from index.records import FileVersion
+    from index.session import Session
 
 __all__ = ["diff", "fork", "rewind", "rm", "who"]
 
 _READ_SIZE = 1 << 20
 _DIGEST_SHOWN = 12
-_GROUPS = {"phase": "phase", "agent": "agent", "node": "node_id", "step": "step_id"}
+_ABBREVIATED = re.compile("[0-9a-f]{7,63}")
+_GROUPS = {
+    "phase": "phase",
+    "agent": "agent",
+    "node": "node_id",
+    "step": "step_id",
+    "event": "event_id",
+    "type": "file_type",
+}
+
+
+class _NotFoundError(click.ClickException):
+    """Something that a question was about, and that isn't there."""
+
+    exit_code = 4
 
 
 @click.command()
@@ -97,8 +112,8 @@ def diff(
 def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json: bool) -> None:
     """Tell who made these bytes: the first producer and every later one.
 
-    FILE is a file on disk, whose bytes are looked for wherever they are; or, where there is none, a
-    path as runs have it, with everything that was ever made there.
+    WHAT is a digest, or at least its first seven digits; a file on disk, whose bytes are looked for
+    wherever they are; or a path as runs have it, with everything that was ever made there.
 
     \b
     cas who plots/result.png
@@ -108,14 +123,21 @@ def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json
     with place.open(create=False) as store:
         owner = store if all_sessions else store.session(session_id)
         found = owner.producers(wanted)
-    if not found and isinstance(wanted, Digest):
-        raise UnknownDigestError("*" if all_sessions else session_id, wanted)
+        if not found and isinstance(wanted, str) and _ABBREVIATED.fullmatch(wanted):
+            from index.producers import find_digests
+
+            scope = None if all_sessions else session_id
+            digests = find_digests(store.services.database, scope, wanted)
+            if len(digests) > 1:
+                raise click.UsageError(f"several digests begin with {wanted}; give more of it")
+            found = owner.producers(digests[0]) if digests else ()
+    if not found:
+        where = "any session" if all_sessions else f"session {session_id!r}"
+        raise _NotFoundError(f"nothing in {where} was ever recorded as {printable(str(wanted))!r}")
     if as_json:
         print_json([plain(version) for version in found])
         return
     columns([_producer(version, show_session=all_sessions) for version in found])
-    if not found:
-        raise click.ClickException(f"nothing was ever recorded at {printable(what)!r}")
 
 
 @click.command()
@@ -142,7 +164,7 @@ def fork(
         source = only_run(store, session_id, run_id)
         made = source.fork(new_run, at=at)
         files = made.files()
-        number = made.snapshots()[-1].number if at != 0 else 0
+        number = max((snapshot.number for snapshot in made.snapshots()), default=0)
     if as_json:
         told = {"session": session_id, "run": made.id, "parent": source.id, "snapshot": number}
         print_json({**told, "files": len(files)})
@@ -211,7 +233,8 @@ def rm(
         session = store.session(session_id)
         owner = session if run_id is None else session.run(run_id)
         if not yes:
-            click.confirm(f"delete {printable(what)} with its history?", abort=True, err=True)
+            _check_there(session, run_id)
+            _confirm(f"delete {printable(what)} with its history?")
         receipt = owner.delete()
     if as_json:
         print_json(
@@ -239,6 +262,23 @@ def rm(
             f" {human_size(receipt.kept_bytes)}, for "
             + ", ".join(printable(holder) for holder in holders)
         )
+
+
+def _check_there(session: Session, run_id: str | None) -> None:
+    """Raise before anyone is asked about what isn't there."""
+    if run_id is None:
+        session.runs()
+    else:
+        session.run(run_id).stats()
+
+
+def _confirm(question: str) -> None:
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise click.ClickException("nothing was deleted; say y, or give --yes where nobody can")
 
 
 def _state(text: str) -> tuple[str | None, int | None]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import ColumnElement, String, and_, bindparam, func, or_, select, update
 
+from cas.digest import DIGEST_SIZE
 from index import tables
 from index.bulk import allocate_ids, batches, driver_rows, insert_rows
 from index.columns import SIGNATURE_STRUCT, decode_path, encode_path, pack_signature
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from cas.digest import Digest
     from index.provenance import Provenance
     from index.state import Observed
 
@@ -33,6 +35,7 @@ __all__ = [
     "has_version",
     "insert_versions",
     "list_by_id",
+    "list_digests",
     "list_in_sessions",
     "list_versions",
     "load_current",
@@ -291,7 +294,10 @@ def list_by_id(
 
 
 def list_in_sessions(
-    connection: Connection, session: str | None, *conditions: Condition
+    connection: Connection,
+    session: str | None,
+    *conditions: Condition,
+    at_most: int | None = None,
 ) -> list[FileVersion]:
     """Return file versions of any run of a session, or of every session, as they were recorded."""
     statement = (
@@ -300,10 +306,27 @@ def list_in_sessions(
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(*conditions)
         .order_by(tables.files.c.id)
+        .limit(at_most)
     )
     if session is not None:
         statement = statement.where(tables.sessions.c.name == session)
     return [FileVersion(*row) for row in connection.execute(statement).all()]
+
+
+def list_digests(
+    connection: Connection, session: str | None, prefix: str, *, at_most: int
+) -> list[Digest]:
+    """Return digests that begin with a hexadecimal prefix, of a session or of every session."""
+    digest = tables.files.c.digest
+    lowest, highest = (bytes.fromhex(prefix.ljust(2 * DIGEST_SIZE, digit)) for digit in "0f")
+    statement = select(digest).where(digest.between(lowest, highest)).distinct().limit(at_most)
+    if session is not None:
+        statement = (
+            statement.join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+            .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+            .where(tables.sessions.c.name == session)
+        )
+    return list(connection.scalars(statement))
 
 
 def has_id(file_id: int) -> Condition:

@@ -63,6 +63,40 @@ def test_a_mistyped_call_makes_no_store(cas, tmp_path, arguments):
     assert not (tmp_path / ".cas").exists()
 
 
+def test_who_takes_the_digits_that_listings_show(tracked):
+    shown = next(word for word in tracked("ls")[1].split() if len(word) == 12)
+    assert (
+        tracked("who", shown)[:2] == tracked("who", "plan.md")[:2]
+        or "data/r.csv" in (tracked("who", shown)[1])
+    )
+    assert tracked("who", shown[:7])[0] == 0
+
+
+@pytest.mark.parametrize("what", ["nothing/here", "0" * 64, "0000000", "0" * 12])
+@pytest.mark.parametrize("more", [(), ("--json",), ("--all-sessions",), ("--session", "nobody")])
+def test_who_answers_alike_for_whatever_is_not_there(tracked, what, more):
+    code, out, err = tracked("who", what, *more)
+    assert (code, out) == (4, "")
+    assert "was ever recorded" in err
+
+
+def test_a_fork_of_a_run_that_has_no_snapshots(tracked):
+    assert tracked("fork", "empty", "--run", "work", "--at", "0")[0] == 0
+    code, out, _ = tracked("fork", "again", "--run", "empty")
+    assert (code, out) == (0, "run again begins at snapshot 0 of empty with 0 files\n")
+    assert "it has none yet" in tracked("fork", "third", "--run", "empty", "--at", "3")[2]
+
+
+@pytest.mark.parametrize("answer", ["", "n\n"])
+def test_a_deletion_that_nobody_agrees_to_deletes_nothing(tracked, monkeypatch, answer):
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    code, _, err = tracked("rm", "--run", "work")
+    assert code == 1
+    assert "nothing was deleted" in err
+    assert tracked("ls", "--run", "work")[0] == 0
+    assert tracked("rm", "--run", "nobody")[0] == 4
+
+
 def test_the_nearest_store_upward_is_used(tracked, tmp_path, monkeypatch):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "deep" / "er")
@@ -229,7 +263,7 @@ def test_which_run_is_asked_for_when_there_are_several(tracked, tmp_path):
         (["--index", "nosuch://x", "--blobs", "b", "ls"], 5, "can't be used"),
         (["unknown"], 2, "No such command"),
         (["track", "work", "--ignore", "!"], 2, "error: "),
-        (["cat", "plan.md@99999999999999999999999"], 2, "error: "),
+        (["cat", "plan.md@99999999999999999999999"], 4, "has no"),
         (["--index", "sqlite:///x.db", "--blobs", "s3://b/c", "init"], 2, "'s3'"),
         (["track", "/"], 2, "name the run with --run"),
         (["ls", "--what"], 2, "No such option"),

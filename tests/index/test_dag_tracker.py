@@ -26,6 +26,16 @@ def tracker(store, events):
     return DAGTracker(store, "s", "r", files_updated=events.append)
 
 
+def test_a_scope_is_checked_and_kept_when_it_is_given(store, work):
+    for name in ("scope", "ignore"):
+        with pytest.raises(TypeError, match=f"{name} takes a sequence"):
+            DAGTracker(store, "s", "r", **{name: "data"})
+    tracker = DAGTracker(store, "s", "r", scope=(name for name in ("data",)))
+    for turn in range(2):
+        write(work, {"data/a": b"%d" % turn, "other": b"1"})
+        assert tracker.track_files_in_work_dir(work).files_tracked == 1
+
+
 class TestPhase:
     def test_the_given_phase_goes_before_the_default_one(self, tracker, work):
         tracker.set_phase("control")

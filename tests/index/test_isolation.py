@@ -161,3 +161,31 @@ def test_the_listing_of_runs_is_the_sessions_own(mine, theirs, store):
     assert outcome(lambda: store.session("nobody").runs(), "nobody")[0].__name__ == (
         "UnknownSessionError"
     )
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63, 10**20])
+def test_ids_and_versions_beyond_every_row_are_not_there(store, number):
+    run = store.session("s").run("r")
+    run.put("a", b"1")
+    for ask in (store.session("s").file, store.session("s").open):
+        with pytest.raises(LookupError):
+            ask(number)
+    with pytest.raises(LookupError):
+        run.file("a", version=number)
+
+
+@pytest.mark.parametrize("wrong", ["1", True, 1.0, b"1"])
+def test_what_is_no_number_is_a_type_error_that_says_so(store, wrong):
+    run = store.session("s").run("r")
+    run.put("a", b"1")
+    for ask in (
+        lambda: run.files(at=wrong),
+        lambda: run.rewind(wrong),
+        lambda: run.fork("other", at=wrong),
+        lambda: run.diff(wrong),
+        lambda: run.restore("nowhere", at=wrong),
+    ):
+        with pytest.raises(TypeError, match="by its number"):
+            ask()
+    with pytest.raises(TypeError, match="a file id is a number"):
+        store.session("s").file(wrong)

@@ -25,7 +25,7 @@ from index.names import check_id, check_path
 def test_an_id_that_cannot_be_one_gets_one_sentence(value, reason):
     with pytest.raises(InvalidNameError, match=reason) as caught:
         check_id("run", value)
-    assert "can't be a run id" in str(caught.value)
+    assert "can't be the run id" in str(caught.value)
     assert len(str(caught.value)) < 160
 
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from index import Provenance, provenance
+from index import Provenance, carried, provenance
 from index.errors import InvalidNameError
 from index.provenance import current_provenance
 
@@ -57,3 +58,51 @@ def test_a_value_that_does_not_fit_is_refused(value):
 
 def test_an_opaque_id_may_look_like_a_path():
     assert Provenance(node_id="steps/3/..").node_id == "steps/3/.."
+
+
+class TestCoroutinesAndGenerators:
+    """The scope is that of the moment a coroutine was made for, not of the moment it runs."""
+
+    def test_a_carried_coroutine_function_runs_in_the_scope(self):
+        async def agent():
+            await asyncio.sleep(0)
+            return current_provenance().agent
+
+        with provenance(agent="outer"):
+            work = carried(agent)
+            by_lambda = carried(lambda: agent())
+        for one in (work, by_lambda):
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(lambda one=one: asyncio.run(one())).result() == "outer"
+        assert current_provenance().agent is None
+
+    def test_a_decorated_function_or_coroutine_runs_in_the_scope(self):
+        @provenance(agent="inner")
+        def plain():
+            return current_provenance()
+
+        @provenance(agent="inner")
+        async def later():
+            await asyncio.sleep(0)
+            return current_provenance()
+
+        async def both():
+            with provenance(phase="control"):
+                return await asyncio.gather(later(), later())
+
+        with provenance(phase="control"):
+            assert (plain().agent, plain().phase) == ("inner", "control")
+        assert {(one.agent, one.phase) for one in asyncio.run(both())} == {("inner", "control")}
+
+    def test_generators_are_refused(self):
+        def items():
+            yield 1
+
+        async def later():
+            yield 1
+
+        for one in (items, later):
+            with pytest.raises(TypeError, match="is a generator"):
+                carried(one)
+            with pytest.raises(TypeError, match="is a generator"):
+                provenance(agent="a")(one)

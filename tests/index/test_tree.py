@@ -59,6 +59,11 @@ def instructions(store, act):
     return len(ticks)
 
 
+def test_a_diff_is_grouped_by_what_it_can_be_grouped_by(history):
+    with pytest.raises(ValueError, match="phase, agent, node_id"):
+        history.diff(1).by("node")
+
+
 class TestFork:
     @pytest.mark.parametrize("at", [1, 2, 3, None])
     def test_a_fork_begins_with_what_the_run_held(self, history, at):

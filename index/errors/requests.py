@@ -1,59 +1,22 @@
-"""Errors of the index.
-
-    ArtifactIndexError
-    ├── InvalidNameError (ValueError)       a session, run or other id that can't be one
-    ├── InvalidMetaError (ValueError)       notes that JSON can't hold
-    ├── UnsafePathError (ValueError)        a path that would leave the run or the destination
-    ├── UnknownSessionError (LookupError)
-    ├── UnknownRunError (LookupError)
-    ├── RunExistsError                      a fork can't have the id of a run that is there
-    ├── UnknownSnapshotError (LookupError)
-    ├── UnknownFileError (LookupError)      no such path, version or file id in the run
-    ├── UnknownFileIdError (LookupError)
-    ├── UnknownDigestError (LookupError)    no file of the session has these bytes
-    ├── WorkDirectoryError                  what should be tracked is missing or no directory
-    ├── RestoreConflictError                different content is in the way
-    ├── RestoreFailedError                  the destination could not be written
-    ├── UnsettledScanError                  others kept taking away what a scan relied on
-    ├── DanglingFileError                   a file version whose bytes are gone
-    ├── BytesNotKeptError (LookupError)     a record whose bytes were never stored
-    ├── LegacyTableError                    the old table to adopt from can't be read
-    ├── StoreMismatchError                  the index belongs to other storage
-    ├── IndexLostError                      storage holds packs, but its index is gone
-    ├── StoreNotFoundError (LookupError)    nothing was ever created there
-    ├── IndexUnavailableError               the database can't be reached, is full or locked
-    │   └── IndexInterruptedError           it went away, or two transactions were in conflict
-    └── SchemaOutOfDateError                names the current and the head revision
-
-As in `cas.errors`, constructor parameters go to ``super().__init__`` unchanged and ``__str__``
-builds one sentence that ends with what to do next.
-"""
+"""What was asked for is not there, can't be, or could not be done."""
 
 from __future__ import annotations
 
-import shlex
-from functools import partial
 from typing import TYPE_CHECKING
+
+from index.errors.base import ArtifactIndexError
 
 if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
-    "ArtifactIndexError",
     "BytesNotKeptError",
     "DanglingFileError",
-    "IndexInterruptedError",
-    "IndexLostError",
-    "IndexUnavailableError",
     "InvalidMetaError",
     "InvalidNameError",
-    "LegacyTableError",
     "RestoreConflictError",
     "RestoreFailedError",
     "RunExistsError",
-    "SchemaOutOfDateError",
-    "StoreMismatchError",
-    "StoreNotFoundError",
     "UnknownDigestError",
     "UnknownFileError",
     "UnknownFileIdError",
@@ -64,10 +27,6 @@ __all__ = [
     "UnsettledScanError",
     "WorkDirectoryError",
 ]
-
-
-class ArtifactIndexError(Exception):
-    """Base of every error that `index` raises on purpose."""
 
 
 class InvalidNameError(ArtifactIndexError, ValueError):
@@ -83,7 +42,9 @@ class InvalidNameError(ArtifactIndexError, ValueError):
         shown = repr(self.value)
         if len(shown) > 60:
             shown = f"{shown[:50]}…{shown[-1]}"
-        return f"{shown} can't be a {self.kind} id: {self.reason}"
+        kind = self.kind.removesuffix("_id").replace("_", " ")
+        noun = f"{kind} id" if kind in ("session", "run", "node", "step", "event") else kind
+        return f"{shown} can't be the {noun}: {self.reason}"
 
 
 class InvalidMetaError(ArtifactIndexError, ValueError):
@@ -156,7 +117,7 @@ class UnknownSnapshotError(ArtifactIndexError, LookupError):
         self.newest = newest
 
     def __str__(self) -> str:
-        shown = f"its snapshots are 1 to {self.newest}"
+        shown = f"its snapshots are 1 to {self.newest}" if self.newest else "it has none yet"
         return f"run {self.run!r} has no snapshot {self.number}; {shown}"
 
 
@@ -283,118 +244,3 @@ class BytesNotKeptError(ArtifactIndexError, LookupError):
             f"version {self.version} of {self.path!r} is a record without bytes: the file was gone "
             "before it was adopted; put it anew if you have a copy"
         )
-
-
-class LegacyTableError(ArtifactIndexError):
-    """The old table that should be adopted can't be read."""
-
-    def __init__(self, database: str, reason: str) -> None:
-        super().__init__(database, reason)
-        self.database = database
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"nothing can be adopted from {self.database}: {self.reason}; "
-            "give the URL of the database with the old files table"
-        )
-
-
-class StoreMismatchError(ArtifactIndexError):
-    """The index was made for other storage than it was opened with."""
-
-    def __init__(self, index: str, blobs: str) -> None:
-        super().__init__(index, blobs)
-        self.index = index
-        self.blobs = blobs
-
-    def __str__(self) -> str:
-        return (
-            f"the index {self.index} belongs to other storage than {self.blobs}; "
-            "open it with the storage that it was created with"
-        )
-
-
-class IndexLostError(ArtifactIndexError):
-    """Storage holds packs, but the index that knows what is in them is gone."""
-
-    def __init__(self, index: str, blobs: str) -> None:
-        super().__init__(index, blobs)
-        self.index = index
-        self.blobs = blobs
-
-    def __str__(self) -> str:
-        return (
-            f"{self.blobs} holds packs, but the index {self.index} that belongs to them is gone; "
-            "bring it back from a copy, or start a new store elsewhere"
-        )
-
-
-class StoreNotFoundError(ArtifactIndexError, LookupError):
-    """Nothing was ever created at that place."""
-
-    def __init__(self, place: str) -> None:
-        super().__init__(place)
-        self.place = place
-
-    def __str__(self) -> str:
-        return f"there is no store at {self.place}; create one with `cas init` or `cas track DIR`"
-
-
-class IndexUnavailableError(ArtifactIndexError):
-    """The database can't be reached, is full, read-only or locked for too long."""
-
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url = url
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"the index {self.url} can't be used: {self.reason}; "
-            "mend that and run the command again, nothing was recorded"
-        )
-
-
-class IndexInterruptedError(IndexUnavailableError):
-    """The database went away in mid-transaction, or a transaction was in conflict with others."""
-
-    def __init__(self, url: str, reason: str, *, may_have_committed: bool = False) -> None:
-        super().__init__(url, reason)
-        self.may_have_committed = may_have_committed
-        """Whether the commit was on its way: what it recorded may be there."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), may_have_committed=self.may_have_committed), self.args
-
-    def __str__(self) -> str:
-        if not self.may_have_committed:
-            return super().__str__()
-        return (
-            f"the index {self.url} went away while it committed: {self.reason}; "
-            "when it is back, look whether the change is there, and repeat it if not"
-        )
-
-
-class SchemaOutOfDateError(ArtifactIndexError):
-    """The index has another schema revision than this release works with."""
-
-    def __init__(self, url: str, current: str | None, head: str, *, newer: bool = False) -> None:
-        super().__init__(url, current, head)
-        self.url = url
-        self.current = current
-        self.head = head
-        self.newer = newer
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), newer=self.newer), self.args
-
-    def __str__(self) -> str:
-        found = f"the index {self.url} has schema {self.current or 'none'}"
-        if self.newer:
-            return (
-                f"{found}, newer than {self.head} that this release works with; "
-                "run `pip install --upgrade runcas`"
-            )
-        command = f"cas --index {shlex.quote(self.url)} db upgrade"
-        return f"{found}, this release works with {self.head}; run `{command}`"

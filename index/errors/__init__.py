@@ -1,0 +1,88 @@
+"""Errors of the index.
+
+    ArtifactIndexError
+    ├── InvalidNameError (ValueError)       a session, run or other id that can't be one
+    ├── InvalidMetaError (ValueError)       notes that JSON can't hold
+    ├── UnsafePathError (ValueError)        a path that would leave the run or the destination
+    ├── UnknownSessionError (LookupError)
+    ├── UnknownRunError (LookupError)
+    ├── RunExistsError                      a fork can't have the id of a run that is there
+    ├── UnknownSnapshotError (LookupError)
+    ├── UnknownFileError (LookupError)      no such path, version or file id in the run
+    ├── UnknownFileIdError (LookupError)
+    ├── UnknownDigestError (LookupError)    no file of the session has these bytes
+    ├── WorkDirectoryError                  what should be tracked is missing or no directory
+    ├── RestoreConflictError                different content is in the way
+    ├── RestoreFailedError                  the destination could not be written
+    ├── UnsettledScanError                  others kept taking away what a scan relied on
+    ├── DanglingFileError                   a file version whose bytes are gone
+    ├── BytesNotKeptError (LookupError)     a record whose bytes were never stored
+    ├── LegacyTableError                    the old table to adopt from can't be read
+    ├── StoreMismatchError                  the index belongs to other storage
+    ├── IndexLostError                      storage holds packs, but its index is gone
+    ├── StoreNotFoundError (LookupError)    nothing was ever created there
+    ├── IndexUnavailableError               the database can't be reached, is full or locked
+    │   └── IndexInterruptedError           it went away, or two transactions were in conflict
+    └── SchemaOutOfDateError                names the current and the head revision
+
+As in `cas.errors`, constructor parameters go to ``super().__init__`` unchanged and ``__str__``
+builds one sentence that ends with what to do next.
+"""
+
+from __future__ import annotations
+
+from index.errors.base import ArtifactIndexError
+from index.errors.requests import (
+    BytesNotKeptError,
+    DanglingFileError,
+    InvalidMetaError,
+    InvalidNameError,
+    RestoreConflictError,
+    RestoreFailedError,
+    RunExistsError,
+    UnknownDigestError,
+    UnknownFileError,
+    UnknownFileIdError,
+    UnknownRunError,
+    UnknownSessionError,
+    UnknownSnapshotError,
+    UnsafePathError,
+    UnsettledScanError,
+    WorkDirectoryError,
+)
+from index.errors.storage import (
+    IndexInterruptedError,
+    IndexLostError,
+    IndexUnavailableError,
+    LegacyTableError,
+    SchemaOutOfDateError,
+    StoreMismatchError,
+    StoreNotFoundError,
+)
+
+__all__ = [
+    "ArtifactIndexError",
+    "BytesNotKeptError",
+    "DanglingFileError",
+    "IndexInterruptedError",
+    "IndexLostError",
+    "IndexUnavailableError",
+    "InvalidMetaError",
+    "InvalidNameError",
+    "LegacyTableError",
+    "RestoreConflictError",
+    "RestoreFailedError",
+    "RunExistsError",
+    "SchemaOutOfDateError",
+    "StoreMismatchError",
+    "StoreNotFoundError",
+    "UnknownDigestError",
+    "UnknownFileError",
+    "UnknownFileIdError",
+    "UnknownRunError",
+    "UnknownSessionError",
+    "UnknownSnapshotError",
+    "UnsafePathError",
+    "UnsettledScanError",
+    "WorkDirectoryError",
+]
