@@ -9,6 +9,8 @@
     └── BackendError                      a backend could not do what it was asked
         ├── ObjectNotFoundError (LookupError)
         ├── StorageFullError
+        ├── BucketNotFoundError           what the URL names was never created
+        ├── StorageAccessError            credentials or permissions are wrong
         └── TransientBackendError         the only one that trying again may cure
 
 Constructor parameters go to ``super().__init__`` unchanged, so that every error pickles across
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendError",
     "BlobNotFoundError",
+    "BucketNotFoundError",
     "CasError",
     "CorruptPackError",
     "DigestMismatchError",
     "InvalidDigestError",
     "ObjectNotFoundError",
+    "StorageAccessError",
     "StorageFullError",
     "TransientBackendError",
     "UnsupportedFormatError",
@@ -146,6 +150,24 @@ class StorageFullError(BackendError):
             f"no space is left for {self.subject}; free some and run the command again, "
             "nothing was recorded"
         )
+
+
+class BucketNotFoundError(BackendError):
+    """The bucket or container that a URL names isn't there; nothing here would create it."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject, "no such bucket")
+        self.args = (subject,)
+
+    def __str__(self) -> str:
+        return f"there is no bucket {self.subject}; create it, or correct the URL of the blobs"
+
+
+class StorageAccessError(BackendError):
+    """Storage refused the credentials, or these don't permit it; trying again changes nothing."""
+
+    def __str__(self) -> str:
+        return f"storage refused {self.subject}: {self.reason}"
 
 
 class TransientBackendError(BackendError):

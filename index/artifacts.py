@@ -24,7 +24,7 @@ from index.state import StateCache
 from index.tracking import TrackingService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from sqlalchemy import URL
@@ -96,6 +96,7 @@ class ArtifactStore:
         *,
         index: str | URL | None = None,
         blobs: str | os.PathLike[str] | None = None,
+        storage_options: Mapping[str, object] | None = None,
         create: bool = True,
         clock: Callable[[], datetime] = _utc_now,
         classifier: Classifier = DEFAULT_CLASSIFIER,
@@ -110,6 +111,8 @@ class ArtifactStore:
             Directory of an embedded store: SQLite and blobs side by side.
         index, blobs
             In place of `root`: a SQLAlchemy URL, and a directory or URL of blobs.
+        storage_options
+            For the fsspec filesystem of a `blobs` URL; not kept anywhere.
         create
             Whether a store that isn't there is made.
         clock
@@ -137,12 +140,15 @@ class ArtifactStore:
             index, blobs = sqlite_url(path.absolute() / INDEX_NAME), path
         if index is None or blobs is None:
             raise ValueError("give either root, or both index and blobs")
+        backend = open_backend(
+            blobs if isinstance(blobs, str) else Path(blobs), storage_options=storage_options
+        )
         database = Database(index)
-        backend = open_backend(blobs if isinstance(blobs, str) else Path(blobs))
         try:
             return cls(database, backend, create=create, clock=clock, classifier=classifier)
         except ObjectNotFoundError:
             database.close()
+            backend.close()
             raise StoreNotFoundError(backend.url) from None
         except BaseException:
             database.close()

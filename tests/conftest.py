@@ -86,3 +86,35 @@ def work(tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_service():
+    """A bucket of a real S3 service, started when the first test asks for it."""
+    from s3 import s3_place  # botocore takes its time, and few tests need it
+
+    with s3_place() as place:
+        yield place
+
+
+@pytest.fixture
+def s3(s3_service):
+    """A place of its own in that bucket."""
+    return s3_service.elsewhere()
+
+
+@pytest.fixture
+def inspector(s3):
+    from s3 import Inspector
+
+    return Inspector(s3)
+
+
+@pytest.fixture
+def proxy(s3_service):
+    """Stands between whoever takes its URL for the endpoint and the service."""
+    from fault_proxy import FaultProxy
+
+    between = FaultProxy(s3_service.endpoint)
+    yield between
+    between.close()

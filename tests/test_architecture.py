@@ -13,8 +13,14 @@ STDLIB = __import__("sys").stdlib_module_names
 RULES = [
     # files, what they may not import, except
     ("cas/*.py", {"index", "sqlalchemy", "alembic", "click", "rich"}, set()),
-    ("cas/*.py", {"cas.local", "cas.memory"}, {"cas/urls.py"}),
-    ("index/**/*.py", {"cas.local", "cas.memory", "cas.posix"}, set()),
+    ("cas/*.py", {"cas.local", "cas.memory", "cas.object_store"}, {"cas/urls.py"}),
+    ("cas/*.py", {"cas.remote", "cas.protocols"}, {"cas/object_store.py", "cas/remote.py"}),
+    ("cas/*.py", {"fsspec", "s3fs", "botocore"}, {"cas/object_store.py", "cas/remote.py"}),
+    (
+        "index/**/*.py",
+        {"cas.local", "cas.memory", "cas.posix", "cas.object_store", "cas.remote", "fsspec"},
+        set(),
+    ),
     ("index/**/*.py", {"alembic"}, {"index/schema.py"}),
     ("index/**/*.py", {"click", "rich", "index.cli"}, {"index/cli/"}),
     ("index/repository/*.py", {"cas.store", "cas.writer", "cas.reader", "os", "pathlib"}, set()),

@@ -15,6 +15,7 @@ DIGEST = Digest.of(b"x")
 ARGUMENTS = {
     "BackendError": ("subject", "reason"),
     "BlobNotFoundError": (DIGEST,),
+    "BucketNotFoundError": ("subject",),
     "BytesNotKeptError": ("subject", 2),
     "CorruptPackError": ("subject", "reason"),
     "DanglingFileError": ("subject", DIGEST),
@@ -31,6 +32,7 @@ ARGUMENTS = {
     "RestoreFailedError": ("subject", "reason"),
     "RunExistsError": ("subject",),
     "SchemaOutOfDateError": ("subject", "0000", "0001"),
+    "StorageAccessError": ("subject", "reason"),
     "StorageFullError": ("subject",),
     "StoreMismatchError": ("subject", "blobs"),
     "StoreNotFoundError": ("subject",),

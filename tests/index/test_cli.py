@@ -264,7 +264,7 @@ def test_which_run_is_asked_for_when_there_are_several(tracked, tmp_path):
         (["unknown"], 2, "No such command"),
         (["track", "work", "--ignore", "!"], 2, "error: "),
         (["cat", "plan.md@99999999999999999999999"], 4, "has no"),
-        (["--index", "sqlite:///x.db", "--blobs", "s3://b/c", "init"], 2, "'s3'"),
+        (["--index", "sqlite:///x.db", "--blobs", "nothing://b/c", "init"], 2, "'nothing'"),
         (["track", "/"], 2, "name the run with --run"),
         (["ls", "--what"], 2, "No such option"),
         (["--store", "nowhere", "db", "check"], 4, "cas init"),

@@ -1,0 +1,262 @@
+"""Objects on any fsspec filesystem: S3, Google Cloud Storage, Azure, SFTP, memory and the rest.
+
+What is staged is spooled to a file in the system's temporary directory, so that memory does not
+grow with it, and publishing sends that file with one request. Nothing is asked before: the index
+knows which digests exist, and a pack's name is new. So a batch of blobs costs as many PUTs as it
+fills packs, and neither HEAD nor LIST.
+
+Where a filesystem has directories in place of whole objects, an object is sent to ``tmp/`` and
+renamed. `cas.protocols` says which do, and what else is different.
+
+Transient failures are tried again under one deadline (`cas.retrying`). That is safe for every call:
+a PUT of the same bytes may be repeated, and `ObjectStoreBackend.create` compares what is there to
+find out whether it was its own earlier attempt that took the name. (So of several creators that
+bring the same bytes more than one may be told that it was first.)
+
+Credentials are the service's own affair, or come as `storage_options`; they are kept out of URLs,
+errors and logs (`cas.redaction`). A process that is forked can't use the backend of its parent,
+since fsspec's thread stays behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+import uuid
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from cas.backend import ObjectInfo, check_name
+from cas.errors import (
+    BackendError,
+    ObjectNotFoundError,
+    StorageFullError,
+    TransientBackendError,
+)
+from cas.protocols import traits_of
+from cas.redaction import Secrets, shown_url
+from cas.remote import Remote, S3Remote, UnconditionalError
+from cas.retrying import Retrying
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from cas.digest import Buffer
+
+__all__ = ["ObjectStoreBackend"]
+
+_TMP: Final = "tmp"
+
+
+class ObjectStoreBackend:
+    """A `cas.backend.Backend` on an fsspec filesystem; making one sends nothing.
+
+    Parameters
+    ----------
+    url
+        Protocol, bucket and prefix, or whatever the filesystem takes for a directory.
+    storage_options
+        For the filesystem: endpoint, region, credentials that aren't in the usual places.
+
+    Raises
+    ------
+    ValueError
+        When there is no such protocol, its package is missing, or the URL names no place.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        storage_options: Mapping[str, object] | None = None,
+        *,
+        retrying: Retrying | None = None,
+    ) -> None:
+        protocol = url.partition("://")[0].lower()
+        traits = traits_of(protocol)
+        self._url: Final = shown_url(url).rstrip("/")
+        if self._url != url.rstrip("/"):
+            raise ValueError(
+                f"{self._url} was given with a password or a query; give these as storage_options, "
+                "or credentials where the service's own tools look for them"
+            )
+        kind = _filesystem_class(protocol, traits.package)
+        options = {**kind._get_kwargs_from_urls(url), **(storage_options or {})}  # noqa: SLF001
+        self._root: Final[str] = kind._strip_protocol(url).rstrip("/")  # noqa: SLF001
+        if not self._root.strip("/"):
+            raise ValueError(f"{self._url}// names no bucket or directory for blobs")
+        made = S3Remote if protocol in ("s3", "s3a") else Remote
+        secrets = Secrets(options)
+        self._remote: Final = made(kind, options, traits, url=self._url, secrets=secrets)
+        self._retrying: Final = retrying or Retrying()
+        self._directories: Final[set[str]] = set()
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def stage(self) -> _SpooledObject:
+        return _SpooledObject(self)
+
+    def create(self, name: str, data: bytes) -> bool:
+        path = self.path(name)
+        if self._remote.traits.create_options is None:
+            return self._create_checked(name, path, data)
+
+        def attempt() -> bool:
+            # A refusal may be due to an earlier attempt whose answer was lost: ours, or one that
+            # the client made by itself when its connection broke.
+            return self._remote.create(path, data) or self._remote.get(path, 0, None) == data
+
+        with suppress(UnconditionalError):
+            return self._retrying.call(attempt)
+        return self._create_checked(name, path, data)
+
+    def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        path = self.path(name)
+        return self._retrying.call(lambda: self._read_once(path, start, size))
+
+    def size(self, name: str) -> int:
+        path = self.path(name)
+        return self._retrying.call(lambda: self._remote.size(path))
+
+    def iter_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        below = f"{self._root}/{prefix}".rstrip("/")
+        start = len(self._root) + 1
+        token: str | None = None
+        while True:
+            page = self._retrying.call(partial(self._remote.list_page, below, token))
+            for path, size in page.objects:
+                name = path[start:]
+                if not name.startswith(f"{_TMP}/"):
+                    yield ObjectInfo(name, size)
+            token = page.next
+            if token is None:
+                return
+
+    def delete(self, name: str) -> None:
+        path = self.path(name)
+        self._retrying.call(lambda: self._remote.remove(path))
+
+    def close(self) -> None:
+        self._remote.close()
+
+    def path(self, name: str) -> str:
+        """Return where the object of that name is, in the filesystem's own form."""
+        return f"{self._root}/{check_name(name)}"
+
+    def send(self, source: str, size: int, name: str) -> None:
+        """Publish a local file of `size` bytes under `name`."""
+        path = self.path(name)
+        if self._remote.traits.whole_objects:
+            self._retrying.call(lambda: self._remote.put(source, size, path))
+        else:
+            self._retrying.call(lambda: self._put_and_rename(source, size, path))
+
+    def _put_and_rename(self, source: str, size: int, path: str) -> None:
+        staged = f"{self._root}/{_TMP}/{uuid.uuid4().hex}"
+        for directory in (f"{self._root}/{_TMP}", path.rpartition("/")[0]):
+            if directory not in self._directories:
+                self._remote.make_directory(directory)
+                self._directories.add(directory)
+        try:
+            self._remote.put(source, size, staged)
+            self._remote.rename(staged, path)
+        except BaseException:
+            with suppress(BackendError):
+                self._remote.remove(staged)
+            raise
+
+    def _create_checked(self, name: str, path: str, data: bytes) -> bool:
+        """Create without the service's help: see `cas.protocols.Traits.create_options`."""
+        with self._remote.alone():
+            try:
+                self._retrying.call(lambda: self._remote.size(path))
+            except ObjectNotFoundError:
+                with self.stage() as staged:
+                    staged.write(data)
+                    staged.publish(name)
+                return self.read(name) == data
+            return False
+
+    def _read_once(self, path: str, start: int, size: int | None) -> bytes:
+        if size is None:
+            return self._remote.get(path, start, None)
+        # A range can't be empty: of none, one byte tells whether there is such an object.
+        wanted = max(size, 1)
+        data = self._remote.get(path, start, start + wanted)
+        if len(data) > wanted:
+            raise BackendError(self._url, "it returns more than the range that was asked for")
+        if len(data) < wanted:
+            there = min(max(self._remote.size(path) - start, 0), wanted)
+            if len(data) != there:
+                reason = f"{len(data)} bytes came where {there} are"
+                raise TransientBackendError(self._url, reason)
+        return data[:size]
+
+
+class _SpooledObject:
+    """A temporary file that becomes an object."""
+
+    def __init__(self, backend: ObjectStoreBackend) -> None:
+        self._backend = backend
+        with _spooling():
+            self._file = tempfile.NamedTemporaryFile(prefix="runcas-")  # noqa: SIM115
+        self._size = 0
+
+    def write(self, data: Buffer) -> None:
+        with _spooling():
+            self._size += self._file.write(data)
+
+    def publish(self, name: str) -> None:
+        check_name(name)
+        with _spooling():
+            self._file.flush()
+        self._backend.send(self._file.name, self._size, name)
+        self.discard()
+
+    def discard(self) -> None:
+        with suppress(OSError):  # what is left there is the system's to remove
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+
+@contextmanager
+def _spooling() -> Iterator[None]:
+    """Raise the errors of `cas.errors` for what happens to the temporary file."""
+    try:
+        yield
+    except OSError as error:
+        where = f"temporary files in {tempfile.gettempdir()}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(where) from error
+        raise BackendError(where, error.strerror or str(error)) from error
+
+
+def _filesystem_class(protocol: str, package: str | None) -> type[Any]:
+    import fsspec
+
+    try:
+        found: type[Any] = fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        wanted = f"run `pip install '{package}'`" if package else str(error)
+        raise ValueError(
+            f"{protocol}:// URLs need a package that is not installed: {wanted}"
+        ) from error
+    except ValueError:
+        raise ValueError(
+            f"no storage is known for {protocol!r} URLs; give a local directory, "
+            "s3://bucket/prefix or the URL of another fsspec filesystem"
+        ) from None
+    return found

@@ -1,0 +1,91 @@
+"""Keeping credentials out of whatever people may see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+__all__ = ["Secrets", "shown_url"]
+
+_SECRET_KEY: Final = re.compile(
+    r"key|secret|token|pass|pwd|credential|sas|signature|auth|connection_string|user|customer",
+    re.IGNORECASE,
+)
+"""Names of options whose values are not for showing; rather one too many than one too few."""
+
+_HIDDEN: Final = "***"
+
+
+_PASSWORD: Final = re.compile(r"[^/@:]*:(?![0-9]*(?:/|$)).*@", re.DOTALL)
+"""User and password before a host. The password may have a slash in it, as those of S3 do; what
+has only digits up to the slash is a port."""
+
+
+def shown_url(url: str) -> str:
+    """Return a URL as people may see it: without password, query and fragment.
+
+    A user name without password stays, since for some services it names a place.
+    """
+    scheme, separator, rest = url.partition("://")
+    if found := _PASSWORD.match(rest):
+        rest = rest[found.end() :]
+    return f"{scheme}{separator}{re.split(r'[?#]', rest, maxsplit=1)[0]}"
+
+
+class Secrets:
+    """The credentials that one backend was given, to be found in texts and taken out.
+
+    Those that a service's client finds by itself are never seen by this library.
+    """
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        found = set(_in_options(options))
+        # The longest first: one secret may be part of another.
+        self._values: Final = sorted(filter(None, found), key=len, reverse=True)
+
+    def hide(self, text: str) -> str:
+        """Return `text` with every secret blanked out."""
+        for value in self._values:
+            text = text.replace(value, _HIDDEN)
+        return text
+
+    def are_in(self, error: BaseException) -> bool:
+        """Tell whether an error, or one that led to it, would show a secret."""
+        seen: BaseException | None = error
+        while seen is not None:
+            text = f"{seen} {seen!r}"
+            if any(value in text for value in self._values):
+                return True
+            seen = seen.__cause__ or seen.__context__
+        return False
+
+    def __repr__(self) -> str:
+        return f"<{len(self._values)} secrets>"
+
+
+def _in_url(url: str) -> Iterator[str]:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    user, separator, password = parts.netloc.rpartition("@")[0].partition(":")
+    if separator:
+        yield from (user, unquote(user), password, unquote(password))
+
+
+def _in_options(options: object, *, secret: bool = False) -> Iterator[str]:
+    if isinstance(options, str):
+        yield from _in_url(options)
+        if secret:
+            yield options
+    elif isinstance(options, bytes):
+        yield from _in_options(options.decode(errors="replace"), secret=secret)
+    elif isinstance(options, Mapping):
+        for name, value in options.items():
+            named = secret or _SECRET_KEY.search(str(name)) is not None
+            yield from _in_options(value, secret=named)
+    elif isinstance(options, Iterable):
+        for value in options:
+            yield from _in_options(value, secret=secret)

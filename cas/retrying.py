@@ -1,0 +1,70 @@
+"""Trying again: exponential backoff with full jitter, under one deadline."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cas.errors import TransientBackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Retrying"]
+
+T = TypeVar("T")
+
+_LOG: Final = logging.getLogger("cas.retrying")
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Repeats what failed with `TransientBackendError`; every other error passes.
+
+    The wait before attempt n + 1 is drawn evenly from zero to ``first_wait * 2**(n - 1)``, but at
+    most ``longest_wait``, so that many clients that failed together do not come back together.
+
+    Notes
+    -----
+    Source: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter").
+    """
+
+    deadline: float = 60.0
+    """Seconds after the first attempt began, after which no further one begins."""
+    first_wait: float = 0.1
+    longest_wait: float = 10.0
+    """Seconds, as `first_wait`."""
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def call(self, attempt: Callable[[], T]) -> T:
+        """Return what `attempt` returns, sooner or later.
+
+        Raises
+        ------
+        TransientBackendError
+            The last one, with how often and how long it was tried.
+        """
+        started = self.clock()
+        for number in count(1):
+            try:
+                return attempt()
+            except TransientBackendError as error:
+                wait = self._wait_after(number)
+                passed = self.clock() - started
+                if passed + wait >= self.deadline:
+                    again = "it may help to run the command again later"
+                    reason = f"{error.reason}; tried {number} times in {passed:.0f} s, {again}"
+                    raise TransientBackendError(error.subject, reason) from error.__cause__
+                _LOG.info("%s; trying again in %.2f s", error, wait)
+                self.sleep(wait)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def _wait_after(self, number: int) -> float:
+        # The exponent is bounded, since attempts may be many and a float is not.
+        longest = min(self.longest_wait, self.first_wait * 2.0 ** min(number - 1, 30))
+        return random.uniform(0, longest)  # noqa: S311 - spreads load, protects nothing

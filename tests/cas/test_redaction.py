@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from cas.redaction import Secrets, shown_url
+
+OPTIONS = {
+    "key": "AKIAEXAMPLE",
+    "secret": "open-sesame",
+    "endpoint_url": "http://user:pass-word@host:9000",
+    "client_kwargs": {"aws_session_token": "tok-en", "region_name": "eu-west-1"},
+    "connection_string": b"AccountKey=azure-key",
+    "headers": [{"Authorization": ["Bearer abc"]}],
+    "anon": False,
+}
+SECRETS = (
+    "AKIAEXAMPLE",
+    "open-sesame",
+    "pass-word",
+    "tok-en",
+    "AccountKey=azure-key",
+    "Bearer abc",
+)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_of_the_options_is_blanked_out_wherever_it_is(secret):
+    secrets = Secrets(OPTIONS)
+    assert secrets.hide(f"before {secret} after") == "before *** after"
+    assert secret not in repr(secrets)
+
+
+def test_what_is_no_secret_stays_readable():
+    text = "no bucket in eu-west-1 at host:9000"
+    assert Secrets(OPTIONS).hide(text) == text
+
+
+def test_a_secret_that_contains_another_is_blanked_out_whole():
+    secrets = Secrets({"key": "abc", "secret": "abcdef"})
+    assert secrets.hide("abcdef") == "***"
+
+
+def test_secrets_are_found_in_errors_and_in_what_led_to_them():
+    secrets = Secrets({"password": "open sesame"})
+    error = ValueError("failed")
+    assert not secrets.are_in(error)
+    error.__cause__ = OSError("bad password: open sesame")
+    assert secrets.are_in(error)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://bucket/a/b", "s3://bucket/a/b"),
+        ("sftp://me:secret@host:22/a", "sftp://host:22/a"),
+        ("sftp://me@host/a", "sftp://me@host/a"),
+        ("s3://KEY:sec/ret?@bucket/a", "s3://bucket/a"),
+        ("sftp://host:22/a@b", "sftp://host:22/a@b"),
+        ("abfs://box@account.dfs.core.windows.net/a", "abfs://box@account.dfs.core.windows.net/a"),
+        ("https://host/a?sig=secret#x", "https://host/a"),
+        ("memory:", "memory:"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url, shown):
+    assert shown_url(url) == shown

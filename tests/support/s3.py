@@ -1,0 +1,237 @@
+"""A real S3 service: the one that CAS_TEST_S3 names, or SeaweedFS on loopback for the session.
+
+CAS_TEST_S3 is the URL of an endpoint; credentials are where AWS's tools look for them. They must be
+allowed to make a bucket, and a PUT to one that isn't there must fail, as it does not for an
+administrator of SeaweedFS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import botocore.config
+import botocore.session
+
+START_S = 60
+"""Seconds that SeaweedFS may take to start; it takes about 4."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A bucket of a service, and a prefix in it that is nobody else's."""
+
+    endpoint: str
+    bucket: str
+    prefix: str
+    key: str | None = None
+    secret: str | None = None
+
+    @property
+    def url(self):
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    def options(self, **extra):
+        """Storage options for this place; `extra` goes over them."""
+        given = {"key": self.key, "secret": self.secret, "endpoint_url": self.endpoint, **extra}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def through(self, proxy):
+        return replace(self, endpoint=proxy.url)
+
+    def elsewhere(self):
+        """A new prefix in the same bucket."""
+        return replace(self, prefix=f"{self.prefix}-{uuid.uuid4().hex[:8]}")
+
+
+class Inspector:
+    """Looks at a place, and damages it, by botocore alone: without fsspec, s3fs or this library."""
+
+    def __init__(self, place):
+        self._place = place
+        self._client = client(place.endpoint, place.key, place.secret)  # shared, so not closed here
+
+    def names(self):
+        start = len(self._place.prefix) + 1
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._place.bucket, Prefix=f"{self._place.prefix}/"
+        )
+        return {item["Key"][start:] for page in pages for item in page.get("Contents", ())}
+
+    def read(self, name):
+        answer = self._client.get_object(Bucket=self._place.bucket, Key=self._key(name))
+        with answer["Body"] as body:
+            return body.read()
+
+    def write(self, name, data):
+        self._client.put_object(Bucket=self._place.bucket, Key=self._key(name), Body=data)
+
+    def unfinished_uploads(self):
+        answer = self._client.list_multipart_uploads(
+            Bucket=self._place.bucket, Prefix=self._place.prefix
+        )
+        return [upload["Key"] for upload in answer.get("Uploads", ())]
+
+    def _key(self, name):
+        return f"{self._place.prefix}/{name}"
+
+
+@cache
+def client(endpoint, key, secret):
+    return botocore.session.Session().create_client(
+        "s3",
+        region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+        endpoint_url=endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        config=botocore.config.Config(s3={"addressing_style": "path"}),
+    )
+
+
+@contextmanager
+def s3_place():
+    """Yield a `Place` in a new bucket, of a service that is there for as long as the block."""
+    if endpoint := os.environ.get("CAS_TEST_S3"):
+        with _bucket(endpoint) as bucket:
+            yield Place(endpoint, bucket, "store")
+        return
+    owner, member = (("AKIA" + uuid.uuid4().hex[:12].upper(), uuid.uuid4().hex) for _ in range(2))
+    with _seaweed(owner, member) as endpoint:
+        bucket = "runcas"
+        # SeaweedFS lets an administrator's PUT make its bucket; the tests are no administrator.
+        client(endpoint, *owner).create_bucket(Bucket=bucket)
+        yield Place(endpoint, bucket, "store", *member)
+
+
+@contextmanager
+def _bucket(endpoint):
+    """A bucket that is gone afterwards, by the credentials that are in their usual places."""
+    user = client(endpoint, None, None)
+    name = f"runcas-{uuid.uuid4().hex[:12]}"
+    user.create_bucket(Bucket=name)
+    try:
+        yield name
+    finally:
+        for page in user.get_paginator("list_objects_v2").paginate(Bucket=name):
+            for item in page.get("Contents", ()):
+                user.delete_object(Bucket=name, Key=item["Key"])
+        user.delete_bucket(Bucket=name)
+
+
+@contextmanager
+def _seaweed(owner, member):
+    with tempfile.TemporaryDirectory(prefix="s3-", ignore_cleanup_errors=True) as folder:
+        server, endpoint = _started(Path(folder), owner, member)
+        try:
+            yield endpoint
+        finally:
+            _stop(server)
+
+
+def _started(folder, owner, member):
+    (folder / "s3.json").write_text(
+        json.dumps(
+            {
+                "identities": [
+                    _identity("owner", owner, ["Admin", "Read", "Write", "List"]),
+                    _identity("member", member, ["Read", "Write", "List"]),
+                ]
+            }
+        )
+    )
+    for _ in range(3):  # a port may be taken between our asking for it and its use
+        port, server = _start(folder)
+        if _answers(f"http://127.0.0.1:{port}/", server):
+            return server, f"http://127.0.0.1:{port}"
+        _stop(server)
+    raise RuntimeError(f"SeaweedFS did not start:\n{(folder / 'log').read_text()[-2000:]}")
+
+
+def _identity(name, credentials, actions):
+    key, secret = credentials
+    return {
+        "name": name,
+        "credentials": [{"accessKey": key, "secretKey": secret}],
+        "actions": actions,
+    }
+
+
+def _start(folder):
+    names = ("master.port", "volume.port", "filer.port", "s3.port")
+    ports = dict(zip([*names, *(f"{name}.grpc" for name in names)], _free_ports(8), strict=True))
+    data = folder / uuid.uuid4().hex[:8]
+    data.mkdir()
+    command = [
+        shutil.which("weed", path=sysconfig.get_path("scripts")) or "weed",
+        "-logtostderr=true",
+        "server",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=256",
+        "-volume.max=50",
+        "-volume.minFreeSpace=1MiB",
+        f"-filer.localSocket={data}/f",
+        "-s3",
+        f"-s3.config={folder / 's3.json'}",
+        f"-s3.localSocket={data}/s",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]
+    with (folder / "log").open("ab") as log:
+        # The shell ends the server when its input ends: also if this process is killed.
+        # It isn't asked to: going in good order takes it 25 s, and nothing of it is kept.
+        script = '"$@" & pid=$!; read _; kill -9 $pid; wait $pid'
+        server = subprocess.Popen(
+            ["sh", "-c", script, "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the tests
+        )
+    return ports["s3.port"], server
+
+
+def _stop(server):
+    server.stdin.close()
+    server.wait(timeout=START_S)
+
+
+def _answers(url, server):
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up and server.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 - loopback
+        except urllib.error.HTTPError as error:
+            error.close()
+            return True  # it refuses who shows no credentials, so it is there
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def _free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
