@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["BlobReader"]
 
 Span: TypeAlias = "Sequence[tuple[Digest, Location]]"
-"""Neighbouring blobs of one pack, in order of offset."""
+"""Blobs of one entry and where they are; mostly neighbours in one pack, in order of offset."""
 
 _SPAN_SIZE: Final = 8 << 20
 """Bytes that one request for neighbouring entries spans at most, and that they decode to."""
@@ -56,8 +56,8 @@ class BlobReader:
     def iter_pieces(self, digest: Digest) -> Iterator[Buffer]:
         """Yield a blob's bytes in order, each piece verified before it is yielded.
 
-        Of a large blob the last piece is withheld until the whole is verified too. Holds one piece
-        in memory. Raises as `read` does.
+        Of a large blob the last piece is withheld until the whole is verified too, and neighbouring
+        chunks are fetched together, as by `read_located`. Raises as `read` does.
         """
         placement = self._locate(digest)
         if isinstance(placement, Location):
@@ -65,8 +65,7 @@ class BlobReader:
             return
         whole = Hasher()
         locations = self.locate_chunks(placement)
-        for chunk, location in zip(placement.chunks, locations, strict=True):
-            piece = self.fetch(chunk, location)
+        for _, piece in self._read_ahead(list(zip(placement.chunks, locations, strict=True))):
             whole.update(piece)
             if whole.size == placement.size:
                 _check_whole(placement, whole)
@@ -109,13 +108,16 @@ class BlobReader:
         While the caller is busy with some, a thread fetches and decodes the next ones: at most
         twice 8 MiB are held. Raises as `read` does.
         """
-        ordered = sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset))
+        yield from self._read_ahead(sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset)))
+
+    def _read_ahead(self, blobs: Span) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield blobs in the order given."""
         # Many small calls that release the interpreter are slower from two threads than from one.
         # So the thread makes few large calls, and everything else is done here.
         with ThreadPoolExecutor(1, "cas-read") as ahead:
             loading: Future[Sequence[Buffer | None]] | None = None
             current: Span = ()
-            for span in chain(_spans(ordered), (None,)):
+            for span in chain(_spans(blobs), (None,)):
                 following = ahead.submit(self._load, span) if span else None
                 if loading is not None:
                     yield from self._verified(current, loading.result())
@@ -240,15 +242,14 @@ class _ChunkedStream(io.RawIOBase):
 
 
 def _spans(blobs: Iterable[tuple[Digest, Location]]) -> Iterator[Span]:
-    """Group blobs, sorted by place, into runs that one request reads."""
+    """Group blobs into runs that lie one behind the other, so that one request reads a run."""
     span: list[tuple[Digest, Location]] = []
     decoded = 0
     for digest, place in blobs:
         if span:
             first, last = span[0][1], span[-1][1]
-            near = place.pack == last.pack and (
-                place.offset - (last.offset + last.stored_size) <= _SPAN_GAP
-            )
+            gap = place.offset - (last.offset + last.stored_size)
+            near = place.pack == last.pack and 0 <= gap <= _SPAN_GAP
             stored = place.offset + place.stored_size - first.offset
             if not near or max(stored, decoded + place.size) > _SPAN_SIZE:
                 yield span

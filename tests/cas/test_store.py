@@ -103,6 +103,17 @@ def test_neighbours_are_read_in_one_request(setting, monkeypatch):
     assert len(reads) == 1
 
 
+def test_a_large_blob_is_read_in_few_requests_and_in_its_own_order(setting, monkeypatch):
+    chunks = [random.Random(n).randbytes(CHUNK_SIZE) for n in range(5)]
+    blob = b"".join(chunks[n] for n in (0, 1, 2, 3, 4, 2, 0, 1)) + b"tail"
+    (digest,), _ = setting.write(blob)
+    reads = []
+    original = setting.backend.read
+    monkeypatch.setattr(setting.backend, "read", lambda *a: reads.append(a) or original(*a))
+    assert b"".join(setting.store.iter_pieces(digest)) == blob
+    assert len(reads) == 4  # 0 to 4; 2; 0 and 1; the tail
+
+
 def test_reading_many_passes_over_large_blobs_and_repeats(tiny):
     digests, _ = tiny.write(b"abc", b"a large one")
     assert [d for d, _ in tiny.store.read_many([*digests, digests[0]])] == [digests[0]]
