@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from index.cli.adopt import adopt
-from index.cli.options import Place
+from index.cli.places import Place
 from index.cli.read import cat, log, ls, restore, snapshots, stats
 from index.cli.schema import db
 from index.cli.tree import diff, fork, rewind, rm, who

@@ -1,25 +1,20 @@
-"""Options that commands share, and the store that they lead to."""
+"""Options that commands share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
 
-from index.artifacts import INDEX_NAME, ArtifactStore
 from index.cli.output import printable
-from index.database import Database, sqlite_url
-from index.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from index.artifacts import ArtifactStore
     from index.run import Run
 
 __all__ = [
-    "Place",
     "at_option",
     "filter_options",
     "json_option",
@@ -31,43 +26,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STORE_NAME: Final = ".cas"
 _SHOWN_RUNS: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the store is, as told by options and environment."""
-
-    store: Path | None
-    index: str | None
-    blobs: str | None
-
-    def open(self, *, create: bool) -> ArtifactStore:
-        """Open the store; make it if `create` says so."""
-        if self.index is None and self.blobs is None:
-            return ArtifactStore.open(self._directory(), create=create)
-        if self.index is None or self.blobs is None:
-            raise click.UsageError("--index and --blobs go together; or give --store")
-        return ArtifactStore.open(index=self.index, blobs=self.blobs, create=create)
-
-    def open_database(self) -> Database:
-        """Open the index alone, whatever its schema."""
-        if self.index is not None:
-            return Database(self.index)
-        file = self._directory() / INDEX_NAME
-        if not file.exists():
-            raise StoreNotFoundError(str(self._directory()))
-        return Database(sqlite_url(file.absolute()))
-
-    def _directory(self) -> Path:
-        if self.store is not None:
-            return self.store
-        here = Path.cwd()
-        for folder in (here, *here.parents):
-            if (folder / STORE_NAME / "cas.json").is_file():
-                return folder / STORE_NAME
-        return here / STORE_NAME
 
 
 def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from index.cli.options import (
-    Place,
     at_option,
     filter_options,
     json_option,
@@ -32,6 +31,7 @@ from index.errors import UnknownFileError
 from index.presentation import plain
 
 if TYPE_CHECKING:
+    from index.cli.places import Place
     from index.records import FileVersion
     from index.run import Run
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from index import schema
-from index.cli.options import Place, json_option
+from index.cli.options import json_option
 from index.cli.output import print_json
+
+if TYPE_CHECKING:
+    from index.cli.places import Place
 
 __all__ = ["db"]
 

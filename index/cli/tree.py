@@ -11,7 +11,7 @@ import click
 
 from cas.digest import Digest, Hasher
 from cas.errors import InvalidDigestError
-from index.cli.options import Place, at_option, json_option, only_run, run_options
+from index.cli.options import at_option, json_option, only_run, run_options
 from index.cli.output import (
     columns,
     counted,
@@ -25,6 +25,7 @@ from index.presentation import plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from index.cli.places import Place
     from index.comparison import Diff
     from index.records import FileVersion
     from index.session import Session

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from index.cli.options import Place, json_option, only_run, provenance_options, run_options
+from index.cli.options import json_option, only_run, provenance_options, run_options
 from index.cli.output import (
     human_size,
     print_json,
@@ -17,6 +18,7 @@ from index.cli.output import (
     progress_bar,
     snapshot_json,
 )
+from index.cli.places import Place, check_config, write_config
 from index.errors import InvalidNameError
 from index.names import check_id
 from index.presentation import plain
@@ -32,21 +34,33 @@ __all__ = ["init", "put", "track"]
 
 
 @click.command()
+@click.option("--index", metavar="URL", help="Database of the index; noted in cas.toml.")
+@click.option("--blobs", metavar="URL", help="Where the blobs are; noted in cas.toml.")
 @json_option
 @click.pass_obj
-def init(place: Place, *, as_json: bool) -> None:
+def init(place: Place, *, index: str | None, blobs: str | None, as_json: bool) -> None:
     """Create the store; harmless if it is there.
+
+    With --index and --blobs the two are written into cas.toml, which commands in this directory and
+    below find. It holds no password, and can be committed.
 
     \b
     cas init
     cas --store /data/artifacts init
+    cas init --index postgresql+psycopg://host/db --blobs s3://bucket/prefix
     """  # noqa: D301
+    place = replace(place, index=index or place.index, blobs=blobs or place.blobs)
+    file = check_config(place)
     with place.open(create=True) as store:
         stats = store.stats()
+    if file is not None:
+        write_config(place, file)
     if as_json:
         print_json({"store_id": stats.store_id, "index": stats.index, "blobs": stats.blobs_at})
-    else:
-        click.echo(f"store {stats.store_id} is ready at {printable(stats.blobs_at)}")
+        return
+    click.echo(f"store {stats.store_id} is ready at {printable(stats.blobs_at)}")
+    if file is not None:
+        click.echo(f"noted in {printable(str(file))}")
 
 
 @click.command()

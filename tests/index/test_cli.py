@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 from trees import packs_in, read, write
 
 from cas.digest import Digest
@@ -95,6 +96,51 @@ def test_a_deletion_that_nobody_agrees_to_deletes_nothing(tracked, monkeypatch, 
     assert "nothing was deleted" in err
     assert tracked("ls", "--run", "work")[0] == 0
     assert tracked("rm", "--run", "nobody")[0] == 4
+
+
+class TestANotedStore:
+    """`cas init --index --blobs` writes cas.toml, which commands below find."""
+
+    def test_it_is_found_from_below_and_its_paths_are_relative_to_it(
+        self, cas, tmp_path, monkeypatch
+    ):
+        write(tmp_path / "work", {"a": b"1"})
+        code, out, _ = cas("init", "--index", "sqlite:///runs.db", "--blobs", "blobs")
+        assert (code, "cas.toml" in out) == (0, True)
+        text = (tmp_path / "cas.toml").read_text()
+        assert text == 'index = "sqlite:///runs.db"\nblobs = "blobs"\n'
+        monkeypatch.chdir(tmp_path / "work")
+        assert cas("track", ".", "--run", "r")[0] == 0
+        assert cas("cat", "a")[1] == "1"
+        assert cas("db", "current")[0] == 0
+        assert (tmp_path / "runs.db").is_file()
+        assert (tmp_path / "blobs" / "cas.json").is_file()
+        assert [path.name for path in (tmp_path / "work").iterdir()] == ["a"]
+
+    def test_it_may_be_noted_twice_but_not_with_another_store(self, cas, tmp_path):
+        for _ in range(2):
+            assert cas("init", "--index", "sqlite:///runs.db", "--blobs", "blobs")[0] == 0
+        code, _, err = cas("init", "--index", "sqlite:///other.db", "--blobs", "other")
+        assert (code, "names another store" in err) == (2, True)
+
+    def test_a_password_is_not_noted(self, cas, tmp_path, postgres):
+        url = make_url(postgres.create()).set(password="hidden-word")  # noqa: S106
+        told = url.render_as_string(hide_password=False)
+        code, _, err = cas("init", "--index", told, "--blobs", "blobs")
+        assert (code, "PGPASSWORD" in err) == (2, True)
+        assert "hidden-word" not in err
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("text", ["not toml", 'index = "sqlite:///x.db"', "\0"])
+    def test_a_note_that_cannot_be_read_says_what_it_needs(self, cas, tmp_path, text):
+        (tmp_path / "cas.toml").write_text(text)
+        code, _, err = cas("ls")
+        assert (code, "needs two lines" in err) == (2, True)
+
+    def test_options_and_environment_go_before_it(self, cas, tmp_path, monkeypatch):
+        assert cas("init", "--index", "sqlite:///runs.db", "--blobs", "blobs")[0] == 0
+        monkeypatch.setenv("CAS_STORE", str(tmp_path / "own"))
+        assert "own" in cas("init")[1]
 
 
 def test_the_nearest_store_upward_is_used(tracked, tmp_path, monkeypatch):

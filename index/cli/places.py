@@ -1,0 +1,126 @@
+"""Where the store is: told by options and environment, or by what lies nearest upward.
+
+A folder tells with ``.cas/``, an embedded store, or with ``cas.toml``, a text file with two lines,
+``index`` and ``blobs``, that may be committed: it never holds a password.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from index.artifacts import INDEX_NAME, ArtifactStore
+from index.cli.output import printable
+from index.database import Database, sqlite_url
+from index.errors import StoreNotFoundError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+__all__ = ["Place", "check_config", "write_config"]
+
+STORE_NAME: Final = ".cas"
+CONFIG_NAME: Final = "cas.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the store is, as told by options and environment."""
+
+    store: Path | None
+    index: str | None
+    blobs: str | None
+
+    def open(self, *, create: bool) -> ArtifactStore:
+        """Open the store; make it if `create` says so."""
+        if (self.index is None) != (self.blobs is None):
+            raise click.UsageError("--index and --blobs go together; or give --store")
+        if self.index is not None:
+            return ArtifactStore.open(index=self.index, blobs=self.blobs, create=create)
+        found = self._nearest()
+        if isinstance(found, Path):
+            return ArtifactStore.open(found, create=create)
+        index, blobs = found
+        return ArtifactStore.open(index=index, blobs=blobs, create=create)
+
+    def open_database(self) -> Database:
+        """Open the index alone, whatever its schema."""
+        if self.index is not None:
+            return Database(self.index)
+        found = self._nearest()
+        if not isinstance(found, Path):
+            return Database(found[0])
+        file = found / INDEX_NAME
+        if not file.exists():
+            raise StoreNotFoundError(str(found))
+        return Database(sqlite_url(file.absolute()))
+
+    def _nearest(self) -> Path | tuple[str | URL, str | Path]:
+        """Return the directory of an embedded store, or an index and where the blobs are."""
+        if self.store is not None:
+            return self.store
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / CONFIG_NAME).is_file():
+                return _read_config(folder / CONFIG_NAME)
+            if (folder / STORE_NAME / "cas.json").is_file():
+                return folder / STORE_NAME
+        return here / STORE_NAME
+
+
+def check_config(place: Place) -> Path | None:
+    """Return where `write_config` would note index and blobs; None if nothing is to be noted.
+
+    click.UsageError if there is a note of another store, or the URL has a password in it.
+    """
+    if place.index is None or place.blobs is None:
+        return None
+    from sqlalchemy import make_url
+
+    if make_url(place.index).password:
+        raise click.UsageError(
+            "a password does not belong into cas.toml; leave it out of the URL, and put it into"
+            " ~/.pgpass or PGPASSWORD"
+        )
+    file = Path.cwd() / CONFIG_NAME
+    if file.is_file() and _read_config(file) != _located(file, place.index, place.blobs):
+        raise click.UsageError(
+            f"{printable(str(file))} names another store; change or remove it first"
+        )
+    return file
+
+
+def write_config(place: Place, file: Path) -> None:
+    """Note index and blobs for later commands, unless they are noted."""
+    text = f"index = {json.dumps(place.index)}\nblobs = {json.dumps(place.blobs)}\n"
+    with suppress(FileExistsError), file.open("x", encoding="utf-8") as made:
+        made.write(text)
+
+
+def _read_config(file: Path) -> tuple[str | URL, str | Path]:
+    try:
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+        index, blobs = told["index"], told["blobs"]
+    except (OSError, ValueError, KeyError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise click.UsageError(
+            f'{printable(str(file))} can\'t be used: {reason}; it needs two lines, index = "URL"'
+            ' and blobs = "URL"'
+        ) from error
+    return _located(file, str(index), str(blobs))
+
+
+def _located(file: Path, index: str, blobs: str) -> tuple[str | URL, str | Path]:
+    """Return both, with local paths relative to the file that names them."""
+    from sqlalchemy import make_url
+
+    url = make_url(index)
+    if url.get_backend_name() == "sqlite" and url.database:
+        url = url.set(database=str(file.parent / url.database))
+    return url, blobs if "://" in blobs else file.parent / blobs
