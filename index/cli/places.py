@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from index.artifacts import INDEX_NAME, ArtifactStore
 from index.cli.output import printable
-from index.database import Database, sqlite_url
 from index.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
+
+    from index.artifacts import ArtifactStore
+    from index.database import Database
 
 __all__ = ["Place", "check_config", "write_config"]
 
@@ -39,6 +40,8 @@ class Place:
 
     def open(self, *, create: bool) -> ArtifactStore:
         """Open the store; make it if `create` says so."""
+        from index.artifacts import ArtifactStore  # not for --help: it brings SQLAlchemy
+
         if (self.index is None) != (self.blobs is None):
             raise click.UsageError("--index and --blobs go together; or give --store")
         if self.index is not None:
@@ -51,6 +54,9 @@ class Place:
 
     def open_database(self) -> Database:
         """Open the index alone, whatever its schema."""
+        from index.artifacts import INDEX_NAME
+        from index.database import Database, sqlite_url
+
         if self.index is not None:
             return Database(self.index)
         found = self._nearest()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from index import schema
 from index.cli.options import json_option
 from index.cli.output import print_json
 
@@ -25,6 +24,8 @@ def db() -> None:
 @click.pass_obj
 def db_upgrade(place: Place) -> None:
     """Bring the schema to what this release works with, in one transaction."""
+    from index import schema  # not for --help: it brings SQLAlchemy
+
     database = place.open_database()
     schema.upgrade(database)
     click.echo(f"the index {database.url} has schema {schema.HEAD}")
@@ -36,6 +37,8 @@ def db_upgrade(place: Place) -> None:
 @click.pass_obj
 def db_current(place: Place, *, as_json: bool) -> None:
     """Show the schema that the index has, and the one that this release works with."""
+    from index import schema  # not for --help: it brings SQLAlchemy
+
     database = place.open_database()
     current = schema.current(database)
     database.close()
@@ -49,6 +52,8 @@ def db_current(place: Place, *, as_json: bool) -> None:
 @click.pass_obj
 def db_check(place: Place) -> None:
     """Fail with exit code 6 and the command to run unless the schema is the right one."""
+    from index import schema  # not for --help: it brings SQLAlchemy
+
     database = place.open_database()
     schema.check(database)
     click.echo(f"the index {database.url} has schema {schema.HEAD}, as it should")

@@ -98,6 +98,17 @@ def test_a_deletion_that_nobody_agrees_to_deletes_nothing(tracked, monkeypatch, 
     assert tracked("rm", "--run", "nobody")[0] == 4
 
 
+def test_help_does_without_the_database_library():
+    code = (
+        "import sys\nfrom index.cli import main\n"
+        "try: main(['track', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('sqlalchemy' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stderr, done.stdout[:6]) == ("False\n", "Usage:")
+
+
 class TestANotedStore:
     """`cas init --index --blobs` writes cas.toml, which commands below find."""
 
