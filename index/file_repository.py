@@ -11,45 +11,43 @@ import os
 import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary, ref
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from index import schema
 from index.annotations import Annotations
 from index.catalog import TransactionCatalog
 from index.delta import compare, rebase, with_displaced
-from index.errors import StoreMismatchError, UnsafePathError, UnsettledScanError
+from index.errors import (
+    StoreMismatchError,
+    UnsafePathError,
+    UnsettledScanError,
+)
 from index.ingest import observe
-from index.names import MAX_TYPE_LENGTH, check_id, check_label, check_path
+from index.names import MAX_TYPE_LENGTH, as_paths, check_id, check_label, check_path
 from index.provenance import Provenance, current_provenance
 from index.recording import CommitRequest, RunKey, SupersededError, load_state, record
 from index.repository import blobs, files, runs
 from index.selection import Selection
+from index.transaction_memory import KnownRun, memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy.engine import Connection, NestedTransaction, RootTransaction
+    from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session as DatabaseSession
 
     from cas.pack import SealedPack
     from index.artifacts import ArtifactStore
     from index.records import FileVersion
     from index.state import RunState
+    from index.transaction_memory import TransactionMemory
 
 __all__ = ["FileRepository"]
-
-_LOOKED_UP_ALONE: Final = 4
-"""Unchanged files that are looked up one by one before the run's whole listing is read at once."""
 
 _ATTEMPTS: Final = 5
 """How often files are read again because something that the first look rested on was taken. On
 SQLite the second time settles it: nobody else can write then."""
-
-_BEGIN_WRITING: Final = "UPDATE cas_store SET id = id WHERE id = 0"
-"""Changes nothing, but keeps other writers out of SQLite. Its driver begins a transaction with the
-first such statement only: a savepoint before it would be one, and its release the commit."""
 
 
 class FileRepository:
@@ -83,6 +81,8 @@ class FileRepository:
         work_dir
             What file paths are relative to, and what absolute ones must lie in.
         """
+        if not hasattr(db_session, "connection"):
+            raise TypeError(f"a SQLAlchemy session is needed, not {type(db_session).__name__}")
         self.session_id: Final = check_id("session", session_id)
         self._db_session = db_session
         self._services = store.services
@@ -162,30 +162,51 @@ class FileRepository:
         Returns their versions in the order given.
         """
         key = RunKey(self.session_id, check_id("run", run_id))
-        root, paths = self._located(file_paths)
+        root, paths = self._located(as_paths("file_paths", file_paths))
         if file_type is not None:
             check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
         told = Provenance(
             workflow_phase, generating_agent, node_id, step_id, event_id, generating_code_hash
         ).over(current_provenance())
         said = Annotations(file_type, is_final_output, meta)
-        connection = self._connection()
+        if not paths:
+            return []
+        connection = self._db_session.connection()
         cause: Exception | None = None
-        for _ in range(_ATTEMPTS if paths else 0):
-            memory = _memory_of(connection)
-            known = memory.get(key) or self._load(connection, key)
-            request, packs = self._read(connection, known, root, paths, told, said)
+        for _ in range(_ATTEMPTS):
             try:
-                state = self._record(connection, request, packs, known.state)
+                return self._register(connection, key, root, paths, told, said)
             except (IntegrityError, SupersededError) as error:
-                memory.pop(key, None)
+                memory_of(connection).runs.pop(key, None)
                 cause = error
-                continue
-            memory[key] = known = known if state is known.state else _Known(key, state)
-            return known.versions(connection, paths)
-        if cause is not None:
-            raise UnsettledScanError(run_id) from cause
-        return []
+        raise UnsettledScanError(run_id) from cause
+
+    def _register(
+        self,
+        connection: Connection,
+        key: RunKey,
+        root: str,
+        paths: Sequence[str],
+        told: Provenance,
+        said: Annotations,
+    ) -> list[FileVersion]:
+        memory = memory_of(connection)
+        known = memory.runs.get(key)
+        if known is None:
+            if connection.dialect.name == "sqlite" and self._will_change(key, root, paths):
+                # Whoever reads first and asks to write later can't wait for a writer in between.
+                try:
+                    memory.begin_writing(connection)
+                except OperationalError:
+                    self._check(connection)  # that may be why
+                    raise
+            self._check(connection)
+            known = memory.runs[key] = self._load(connection, memory, key)
+        request, packs = self._read(connection, known, root, paths, told, said)
+        state, is_ours = self._record(connection, memory, request, packs, known.state)
+        if state is not known.state:
+            known = memory.runs[key] = known.after(state, paths if is_ours else None)
+        return known.versions(connection, paths)
 
     def list_files(
         self,
@@ -204,7 +225,9 @@ class FileRepository:
         What was registered in this transaction is among them. A run that this session doesn't have
         has no files.
         """
-        connection = self._connection()
+        check_id("run", run_id)
+        connection = self._db_session.connection()
+        self._check(connection)
         found = runs.find_run(connection, self.session_id, run_id)
         if found is None:
             return []
@@ -217,19 +240,28 @@ class FileRepository:
             connection, found.id, self.session_id, run_id, files.visible_at(None), *conditions
         )
 
-    def _connection(self) -> Connection:
-        connection = self._db_session.connection()
+    def _will_change(self, key: RunKey, root: str, paths: Sequence[str]) -> bool:
+        """Whether it seems that something must be recorded, without a look at the transaction."""
+        states = self._services.states
+        with self._services.database.reading() as connection:
+            state = load_state(connection, key, states.get(key.session, key.run))
+        states.keep(key.session, key.run, state)
+        return not Selection(root, state.directories, paths).seems_unchanged()
+
+    def _check(self, connection: Connection) -> None:
         if not self._is_checked:
             url = connection.engine.url.render_as_string(hide_password=True)
             schema.check_connection(connection, url)
             if runs.get_store_id(connection) != self._services.blobs.settings.store_id:
                 raise StoreMismatchError(url, self._services.blobs.url)
             self._is_checked = True
-        return connection
 
-    def _load(self, connection: Connection, key: RunKey) -> _Known:
-        cached = self._services.states.get(key.session, key.run)
-        return _Known(key, load_state(connection, key, cached))
+    def _load(self, connection: Connection, memory: TransactionMemory, key: RunKey) -> KnownRun:
+        states = self._services.states
+        state = load_state(connection, key, states.get(key.session, key.run))
+        if not memory.has_recorded:  # or it may never be committed
+            states.keep(key.session, key.run, state)
+        return KnownRun(key, state)
 
     def _located(self, file_paths: Sequence[str | os.PathLike[str]]) -> tuple[str, list[str]]:
         """Return where the work directory is, and the files' paths in it."""
@@ -241,20 +273,27 @@ class FileRepository:
         paths = []
         for file_path in file_paths:
             text = os.fspath(file_path)
-            clean = check_path(text.lstrip("/"))
+            if not isinstance(text, str):
+                raise TypeError(f"a path is text, not {text!r}")
+            try:
+                clean = check_path(text.lstrip("/"))
+            except UnsafePathError as error:
+                raise UnsafePathError(text, error.reason) from None
             folder, name = os.path.split(f"/{clean}" if os.path.isabs(text) else inside + clean)
             if folder not in folders:
                 folders[folder] = os.path.join(os.path.realpath(folder), "")
             full = folders[folder] + name
             if not full.startswith(inside):
                 raise UnsafePathError(text, f"it is outside the work directory {root!r}")
+            if self._services.tracking.owns(full):
+                raise UnsafePathError(text, "it belongs to the store itself")
             paths.append(full[len(inside) :])
         return root, paths
 
     def _read(
         self,
         connection: Connection,
-        known: _Known,
+        known: KnownRun,
         root: str,
         paths: Sequence[str],
         told: Provenance,
@@ -292,19 +331,25 @@ class FileRepository:
     def _record(
         self,
         connection: Connection,
+        memory: TransactionMemory,
         request: CommitRequest,
         packs: Sequence[SealedPack],
         state: RunState,
-    ) -> RunState:
-        """Record all of it or, on raise, nothing; return the run's state then."""
+    ) -> tuple[RunState, bool]:
+        """Record all of it or, on raise, nothing.
+
+        Returns the run's state then, and whether it differs from the one before by this alone.
+        """
+        is_ours = True
         findings = request.findings
         clock = self._services.clock
         unregistered = list(packs)
 
         @contextmanager
         def begin() -> Iterator[Connection]:
-            connection.exec_driver_sql(_BEGIN_WRITING)
+            memory.begin_writing(connection)
             with connection.begin_nested():
+                memory.has_recorded = True
                 while unregistered:
                     blobs.insert_pending_pack(connection, unregistered.pop(), clock())
                 _check_references(connection, request)
@@ -320,7 +365,8 @@ class FileRepository:
                 clock,
             )
             if done is not None:
-                return done[1]
+                return done[1], is_ours
+            is_ours = False
             # From here on the run is ours until the transaction ends: this happens once.
             state = load_state(connection, request.key)
             findings = rebase(findings, state, request.still_holds)
@@ -328,62 +374,6 @@ class FileRepository:
             settled.update(file.path for file in findings.unchanged)
             if not settled.issuperset(request.scope or ()):
                 raise SupersededError  # of what was unchanged others have recorded something else
-
-
-class _Known:
-    """What one transaction knows of a run."""
-
-    __slots__ = ("_looked_up", "_versions", "key", "state")
-
-    def __init__(self, key: RunKey, state: RunState) -> None:
-        self.key = key
-        self.state = state
-        self._versions: dict[int, FileVersion] = {}
-        self._looked_up = 0
-
-    def versions(self, connection: Connection, paths: Sequence[str]) -> list[FileVersion]:
-        """Return what paths hold, in the order given; read no more than once."""
-        key, state = self.key, self.state
-        current = [known.id for path in paths if (known := state.find(path)) is not None]
-        unread = [file_id for file_id in current if file_id not in self._versions]
-        if unread and self._looked_up < _LOOKED_UP_ALONE:
-            self._looked_up += 1
-            found = files.list_by_id(connection, key.session, key.run, unread)
-            self._versions.update((version.id, version) for version in found)
-        elif unread and state.run_id is not None:
-            found = files.list_versions(
-                connection, state.run_id, key.session, key.run, files.visible_at(None)
-            )
-            self._versions = {version.id: version for version in found}
-        return [self._versions[file_id] for file_id in current]
-
-
-class _Memory:
-    """What one transaction knows of runs, since it began or a savepoint of it began or ended."""
-
-    __slots__ = ("runs", "savepoint")
-
-    def __init__(self, savepoint: ref[NestedTransaction] | None) -> None:
-        self.savepoint = savepoint
-        self.runs: dict[RunKey, _Known] = {}
-
-
-_memories: Final[WeakKeyDictionary[RootTransaction, _Memory]] = WeakKeyDictionary()
-
-
-def _memory_of(connection: Connection) -> dict[RunKey, _Known]:
-    """Return what is known of runs in a connection's transaction, to whichever repository.
-
-    It ends with the transaction: then others may have written. And with a savepoint: what was
-    recorded since is gone when that is rolled back.
-    """
-    transaction, nested = connection.get_transaction(), connection.get_nested_transaction()
-    assert transaction is not None, "the SQLAlchemy session has begun it"  # noqa: S101
-    savepoint = None if nested is None else ref(nested)
-    memory = _memories.get(transaction)
-    if memory is None or memory.savepoint != savepoint:
-        memory = _memories[transaction] = _Memory(savepoint)
-    return memory.runs
 
 
 def _check_references(connection: Connection, request: CommitRequest) -> None:

@@ -26,6 +26,19 @@ class Selection(Scan):
         scopes = tuple(dict.fromkeys(paths))
         super().__init__(root, known, Coverage(scopes, own_paths=frozenset(), ignored=None))
 
+    def seems_unchanged(self) -> bool:
+        """Look at the files; return whether all of them have the times that were recorded."""
+        seen = len(self.unchanged)
+        try:
+            for candidate in self:
+                known = candidate.known
+                if known is None or known.mtime_ns != candidate.status.st_mtime_ns:
+                    return False
+                seen += 1
+        except WorkDirectoryError:
+            return False
+        return seen + len(self.unchanged) == len(self._coverage.scopes)
+
     def insist(self, read: Collection[str]) -> None:
         """Raise if one of the files is neither unchanged nor among those that were read.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 from sqlalchemy import Column, Integer, String, create_engine, event, text
@@ -13,6 +14,8 @@ from trees import contents, packs_in, write
 from cas.digest import Digest
 from index import ArtifactStore, FileRepository
 from index.errors import (
+    IndexUnavailableError,
+    InvalidNameError,
     SchemaOutOfDateError,
     StoreMismatchError,
     UnsafePathError,
@@ -80,6 +83,144 @@ def issued(engine):
     seen = []
     event.listen(engine, "before_cursor_execute", lambda *a: seen.append(a[2]))
     return seen
+
+
+def sends_begin(engine, statement):
+    """Make the engine send BEGIN itself, as SQLAlchemy's documentation has it for SQLite."""
+
+    def connect(connection, _record):
+        connection.isolation_level = None
+
+    engine.dispose()
+    event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
+
+
+class TestSavepointsAndLocks:
+    """What SQLite's driver and its locks make of a transaction."""
+
+    def test_a_savepoint_before_the_transaction_is_refused(
+        self, repository, db_session, app_store, work
+    ):
+        """Its release would commit, and the rollback after it take nothing back."""
+        write(work, {"a": b"1"})
+        with (
+            pytest.raises(IndexUnavailableError, match="a savepoint comes before"),
+            db_session.begin_nested(),
+        ):
+            repository.register_file("r", "a")
+        db_session.rollback()
+        assert app_store.runs() == []
+
+    @pytest.mark.parametrize("statement", ["BEGIN", "BEGIN IMMEDIATE"])
+    def test_with_a_real_begin_a_savepoint_may_come_first(self, engine, app_store, work, statement):
+        write(work, {"a": b"1"})
+        sends_begin(engine, statement)
+        for end in ("rollback", "commit"):
+            with Session(engine) as db_session:
+                repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+                with db_session.begin_nested():
+                    repository.register_file("r", "a")
+                assert app_store.runs() == []
+                getattr(db_session, end)()
+            assert len(app_store.runs()) == (end == "commit")
+
+    @pytest.mark.parametrize("statement", ["BEGIN", "BEGIN IMMEDIATE"])
+    def test_others_that_commit_all_the_time_do_not_disturb(
+        self, engine, app_store, work, statement
+    ):
+        """The lock is taken before anything is read, so that it is waited for."""
+        sends_begin(engine, statement)
+        stop = threading.Event()
+
+        def commit_all_the_time():
+            other = app_store.session("s").run("other")
+            while not stop.is_set():
+                other.put("f", os.urandom(8))
+
+        busy = threading.Thread(target=commit_all_the_time)
+        busy.start()
+        try:
+            for turn in range(30):
+                write(work, {"a": b"%d" % turn})
+                with Session(engine) as db_session, db_session.begin():
+                    repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+                    repository.register_file("r", "a")
+        finally:
+            stop.set()
+            busy.join()
+        assert len(app_store.session("s").run("r").history("a")) == 30
+
+    def test_who_has_read_and_was_overtaken_is_told_what_to_do(self, engine, app_store, work):
+        write(work, {"a": b"1"})
+        sends_begin(engine, "BEGIN")
+        with Session(engine) as db_session:
+            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+            assert repository.list_files("r") == []
+            app_store.session("s").run("other").put("f", b"1")
+            with pytest.raises(IndexUnavailableError, match="BEGIN IMMEDIATE"):
+                repository.register_file("r", "a")
+
+    @pytest.mark.parametrize("act", ["put", "rewind", "delete", "track"])
+    def test_what_others_do_to_the_run_between_two_calls(
+        self, repository, db_session, app_store, committed, work, act, monkeypatch
+    ):
+        """Whatever was remembered of the run is asked for again, not missed."""
+        write(work, {f"f{n}": b"%d" % n for n in range(8)})
+        original = time.time_ns  # later, so that the files are old enough to be believed unread
+        monkeypatch.setattr("index.tracking.time.time_ns", lambda: original() + 10**10)
+        committed.track(work)
+        write(work, {"f5": b"new"} if act == "track" else {})
+        repository.register_file("r", "f0")
+        {
+            "put": lambda: committed.put("f5", b"by another"),
+            "rewind": lambda: committed.rewind(0),
+            "delete": committed.delete,
+            "track": lambda: committed.track(work),
+        }[act]()
+        for number in range(1, 8):
+            found = repository.register_file("r", f"f{number}")
+            assert found.digest == Digest.of((work / f"f{number}").read_bytes())
+        db_session.commit()
+        expected = {f"f{n}" for n in range(8)}
+        assert set(contents(committed)) >= expected - {"f0"}
+
+    def test_a_run_is_loaded_once_for_many_transactions(
+        self, repository, db_session, committed, engine, work
+    ):
+        write(work, {f"f{n}": b"%d" % n for n in range(50)})
+        committed.track(work)
+        committed._services.states._states.clear()
+        seen = issued(engine)
+        event.listen(
+            committed._services.database.engine,
+            "before_cursor_execute",
+            lambda *told: seen.append(told[2]),
+        )
+        for number in range(10):
+            repository.register_file("r", f"f{number}")
+            db_session.commit()
+        assert sum("cas_files.signature" in statement for statement in seen) == 1
+
+    def test_what_is_rolled_back_is_not_remembered(
+        self, repository, db_session, app_store, committed, work
+    ):
+        """Another commit may have the revision that the one that was taken back had."""
+        write(work, {"a": b"1"})
+        repository.register_file("r", "a")
+        db_session.commit()
+        write(work, {"a": b"2"})
+        repository.register_file("r", "a")
+        with db_session.begin_nested():
+            write(work, {"b": b"1"})
+            repository.register_file("r", "b")
+        db_session.rollback()
+        committed.put("a", b"by another")
+        repository.register_file("r", "a")
+        db_session.commit()
+        assert [v.digest for v in committed.history("a")] == [
+            Digest.of(one) for one in (b"1", b"by another", b"2")
+        ]
 
 
 class TestTheCallersTransaction:
@@ -329,6 +470,26 @@ class TestRefusals:
         with pytest.raises(UnsafePathError):
             repository.register_file("r", path)
         assert repository.list_files("r") == []
+
+    def test_the_stores_own_files_are_refused(self, db_session, app_store, tmp_path, committed):
+        committed.put("f", b"1")
+        repository = FileRepository(db_session, "s", store=app_store, work_dir=tmp_path)
+        for path in (tmp_path / "app.db", *packs_in(tmp_path / "blobs")):
+            with pytest.raises(UnsafePathError, match="belongs to the store"):
+                repository.register_file("r", path)
+
+    def test_arguments_of_a_wrong_kind_say_so(self, repository, engine, app_store, work):
+        with pytest.raises(TypeError, match="not one string"):
+            repository.register_files("r", "data/a.txt")
+        with pytest.raises(TypeError, match="a path is text"):
+            repository.register_file("r", b"a")
+        with pytest.raises(TypeError, match="a SQLAlchemy session is needed"):
+            FileRepository(engine.dialect, "s", store=app_store, work_dir=work)
+        with pytest.raises(UnsafePathError, match=f"{work}/x/../a"):
+            repository.register_file("r", f"{work}/x/../a")
+        for run_id in (None, 5, "a/b", "\udcff", ""):
+            with pytest.raises(InvalidNameError):
+                repository.list_files(run_id)
 
     def test_what_is_no_file_says_so_and_records_nothing(self, repository, work):
         (work / "folder").mkdir()
