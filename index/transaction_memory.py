@@ -67,7 +67,8 @@ class KnownRun:
         key, state = self.key, self.state
         current = [known.id for path in paths if (known := state.find(path)) is not None]
         unread = [file_id for file_id in current if file_id not in self._versions]
-        if len(unread) == 1 and self._looked_up == _LOOKED_UP_ALONE and state.run_id is not None:
+        self._looked_up += bool(unread)
+        if unread and self._looked_up == _LOOKED_UP_ALONE + 1 and state.run_id is not None:
             listed = files.list_versions(
                 connection, state.run_id, key.session, key.run, files.visible_at(None)
             )
@@ -78,7 +79,6 @@ class KnownRun:
             if any(version.end_snapshot is not None for version in found):
                 raise SupersededError  # others have replaced or removed it
             self._versions.update((version.id, version) for version in found)
-        self._looked_up += bool(unread)
         try:
             return [self._versions[file_id] for file_id in current]
         except KeyError:
