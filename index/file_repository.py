@@ -9,39 +9,49 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, scoped_session
 
-from index import schema
 from index.annotations import Annotations
-from index.catalog import TransactionCatalog
-from index.delta import compare, rebase, with_displaced
-from index.errors import (
-    StoreMismatchError,
-    UnsafePathError,
-    UnsettledScanError,
+from index.callers_transaction import (
+    Known,
+    Memory,
+    begin_writing,
+    catalog_of,
+    check_index,
+    check_references,
+    guard_savepoint,
+    look_of,
+    memory_of,
+    within,
 )
+from index.delta import compare, rebase, with_displaced
+from index.errors import UnsettledScanError
 from index.ingest import observe
-from index.names import MAX_TYPE_LENGTH, as_paths, check_id, check_label, check_path
+from index.names import MAX_TYPE_LENGTH, check_id, check_label
 from index.provenance import Provenance, current_provenance
 from index.recording import CommitRequest, RunKey, SupersededError, load_state, record
 from index.repository import blobs, files, runs
-from index.selection import Selection
-from index.transaction_memory import KnownRun, memory_of
+from index.selection import Selection, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy.engine import Connection
-    from sqlalchemy.orm import Session as DatabaseSession
+    from sqlalchemy.engine import Connection, RootTransaction
+    from sqlalchemy.orm import SessionTransaction
 
-    from cas.pack import SealedPack
+    from cas.catalog import Catalog
     from index.artifacts import ArtifactStore
+    from index.callers_transaction import Look
     from index.records import FileVersion
+    from index.services import Services
     from index.state import RunState
-    from index.transaction_memory import TransactionMemory
 
 __all__ = ["FileRepository"]
 
@@ -53,16 +63,17 @@ SQLite the second time settles it: nobody else can write then."""
 class FileRepository:
     """Files of one session, registered and listed in the transaction of a SQLAlchemy session.
 
-    Commit and rollback are the caller's; errors of the database reach it as SQLAlchemy raises them.
-    A call that raises leaves the transaction as it was. What others commit is seen by the next
-    transaction, or from when this one first changes the run.
+    Commit and rollback are the caller's; errors of the database reach it as SQLAlchemy raises them,
+    but for a lock that can't be waited for. A call that raises leaves the transaction as it was.
+    What others commit is seen by the next transaction, or from when this one first changes the run.
+    Until then nothing is read in it, so that it can still wait for SQLite's other writers.
 
     Used by one thread at a time, like the SQLAlchemy session that it was given.
     """
 
     def __init__(
         self,
-        db_session: DatabaseSession,
+        db_session: Session | scoped_session[Session],
         session_id: str,
         *,
         store: ArtifactStore,
@@ -81,8 +92,11 @@ class FileRepository:
         work_dir
             What file paths are relative to, and what absolute ones must lie in.
         """
-        if not hasattr(db_session, "connection"):
-            raise TypeError(f"a SQLAlchemy session is needed, not {type(db_session).__name__}")
+        if not isinstance(db_session, Session | scoped_session):
+            raise TypeError(
+                f"db_session is a SQLAlchemy Session, not {type(db_session).__name__}: "
+                "the transaction is the caller's"
+            )
         self.session_id: Final = check_id("session", session_id)
         self._db_session = db_session
         self._services = store.services
@@ -124,6 +138,9 @@ class FileRepository:
             When there is no file, or it can't be read.
         UnsafePathError
             When it lies outside the work directory.
+        IndexUnavailableError
+            On SQLite: when others write and this transaction has read before, so that it can't
+            wait for them; or when a rollback could not undo the record.
         UnsettledScanError
             When others took what this relied on, each of several times.
         """
@@ -162,7 +179,12 @@ class FileRepository:
         Returns their versions in the order given.
         """
         key = RunKey(self.session_id, check_id("run", run_id))
-        root, paths = self._located(as_paths("file_paths", file_paths))
+        if self._work_dir is None:
+            raise ValueError("give the repository a work_dir: paths are recorded relative to it")
+        services = self._services
+        root, paths = locate(
+            self._work_dir, file_paths, services.tracking.owns, services.database.file
+        )
         if file_type is not None:
             check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
         told = Provenance(
@@ -171,42 +193,16 @@ class FileRepository:
         said = Annotations(file_type, is_final_output, meta)
         if not paths:
             return []
-        connection = self._db_session.connection()
+        connection = self._connection()
+        memory = memory_of(connection)
         cause: Exception | None = None
         for _ in range(_ATTEMPTS):
             try:
-                return self._register(connection, key, root, paths, told, said)
+                return self._register(connection, memory, key, root, paths, told, said)
             except (IntegrityError, SupersededError) as error:
-                memory_of(connection).runs.pop(key, None)
+                memory.runs.pop(key, None)
                 cause = error
         raise UnsettledScanError(run_id) from cause
-
-    def _register(
-        self,
-        connection: Connection,
-        key: RunKey,
-        root: str,
-        paths: Sequence[str],
-        told: Provenance,
-        said: Annotations,
-    ) -> list[FileVersion]:
-        memory = memory_of(connection)
-        known = memory.runs.get(key)
-        if known is None:
-            if connection.dialect.name == "sqlite" and self._will_change(key, root, paths):
-                # Whoever reads first and asks to write later can't wait for a writer in between.
-                try:
-                    memory.begin_writing(connection)
-                except OperationalError:
-                    self._check(connection)  # that may be why
-                    raise
-            self._check(connection)
-            known = memory.runs[key] = self._load(connection, memory, key)
-        request, packs = self._read(connection, known, root, paths, told, said)
-        state, is_ours = self._record(connection, memory, request, packs, known.state)
-        if state is not known.state:
-            known = memory.runs[key] = known.after(state, paths if is_ours else None)
-        return known.versions(connection, paths)
 
     def list_files(
         self,
@@ -226,83 +222,84 @@ class FileRepository:
         has no files.
         """
         check_id("run", run_id)
-        connection = self._db_session.connection()
-        self._check(connection)
-        found = runs.find_run(connection, self.session_id, run_id)
-        if found is None:
-            return []
+        connection = self._connection()
         conditions = files.conditions_for(
             provenance=Provenance(phase, generating_agent, node_id, step_id, event_id),
             file_type=file_type,
             is_final_output=is_final_output,
         )
-        return files.list_versions(
-            connection, found.id, self.session_id, run_id, files.visible_at(None), *conditions
-        )
+        with look_of(connection, self._services)() as reading:
+            found = runs.find_run(reading, self.session_id, run_id)
+            if found is None:
+                return []
+            return files.list_versions(
+                reading, found.id, self.session_id, run_id, files.visible_at(None), *conditions
+            )
 
-    def _will_change(self, key: RunKey, root: str, paths: Sequence[str]) -> bool:
-        """Whether it seems that something must be recorded, without a look at the transaction."""
-        states = self._services.states
-        with self._services.database.reading() as connection:
-            state = load_state(connection, key, states.get(key.session, key.run))
-        states.keep(key.session, key.run, state)
-        return not Selection(root, state.directories, paths).seems_unchanged()
-
-    def _check(self, connection: Connection) -> None:
+    def _connection(self) -> Connection:
+        db_session = self._session()
+        transaction = db_session.get_transaction()
+        if transaction is not None and db_session.in_nested_transaction():
+            guard_savepoint(transaction.connection(None))  # SQLAlchemy sends savepoints late
+        connection = db_session.connection()
         if not self._is_checked:
-            url = connection.engine.url.render_as_string(hide_password=True)
-            schema.check_connection(connection, url)
-            if runs.get_store_id(connection) != self._services.blobs.settings.store_id:
-                raise StoreMismatchError(url, self._services.blobs.url)
+            check_index(connection, self._services)
             self._is_checked = True
+        return connection
 
-    def _load(self, connection: Connection, memory: TransactionMemory, key: RunKey) -> KnownRun:
+    def _session(self) -> Session:
+        db_session = self._db_session
+        return db_session() if isinstance(db_session, scoped_session) else db_session
+
+    def _load(self, look: Look, memory: Memory, key: RunKey) -> Known:
         states = self._services.states
-        state = load_state(connection, key, states.get(key.session, key.run))
-        if not memory.has_recorded:  # or it may never be committed
+        cached = states.get(key.session, key.run)
+        with look() as connection:
+            state = load_state(connection, key, cached)
+        if not memory.has_written and state.run_id is not None:
             states.keep(key.session, key.run, state)
-        return KnownRun(key, state)
+        memory.runs[key] = known = Known(key, state)
+        return known
 
-    def _located(self, file_paths: Sequence[str | os.PathLike[str]]) -> tuple[str, list[str]]:
-        """Return where the work directory is, and the files' paths in it."""
-        if self._work_dir is None:
-            raise ValueError("give the repository a work_dir: paths are recorded relative to it")
-        root = os.path.realpath(self._work_dir)
-        inside = os.path.join(root, "")
-        folders: dict[str, str] = {}
-        paths = []
-        for file_path in file_paths:
-            text = os.fspath(file_path)
-            if not isinstance(text, str):
-                raise TypeError(f"a path is text, not {text!r}")
-            try:
-                clean = check_path(text.lstrip("/"))
-            except UnsafePathError as error:
-                raise UnsafePathError(text, error.reason) from None
-            folder, name = os.path.split(f"/{clean}" if os.path.isabs(text) else inside + clean)
-            if folder not in folders:
-                folders[folder] = os.path.join(os.path.realpath(folder), "")
-            full = folders[folder] + name
-            if not full.startswith(inside):
-                raise UnsafePathError(text, f"it is outside the work directory {root!r}")
-            if self._services.tracking.owns(full):
-                raise UnsafePathError(text, "it belongs to the store itself")
-            paths.append(full[len(inside) :])
-        return root, paths
-
-    def _read(
+    def _register(
         self,
         connection: Connection,
-        known: KnownRun,
+        memory: Memory,
+        key: RunKey,
         root: str,
         paths: Sequence[str],
         told: Provenance,
         said: Annotations,
-    ) -> tuple[CommitRequest, Sequence[SealedPack]]:
+    ) -> list[FileVersion]:
+        look = look_of(connection, self._services)
+        known = memory.runs.get(key) or self._load(look, memory, key)
+        catalog = catalog_of(connection, self._services)
+        request = self._read(look, catalog, known, root, paths, told, said)
+        base, (based_on, state) = known.state, self._record(connection, look, request, known.state)
+        if state is not base:
+            if based_on is base:
+                known.advance(state, paths)
+            else:
+                known = Known(key, state)
+            memory.runs[key] = known
+            memory.recorded[key] = state
+            memory.has_written = True
+            _keep_when_committed(self._session(), connection, memory, self._services)
+        return known.versions(look_of(connection, self._services), paths)
+
+    def _read(
+        self,
+        look: Look,
+        catalog: Catalog,
+        known: Known,
+        root: str,
+        paths: Sequence[str],
+        told: Provenance,
+        said: Annotations,
+    ) -> CommitRequest:
         """Store what the files hold, as far as it isn't; return what is to be recorded."""
         started_ns = time.time_ns()
         scan = Selection(root, known.state.directories, paths)
-        catalog = TransactionCatalog(connection)
         with self._services.blobs.batch(catalog) as batch:
             found = observe(
                 scan, batch, chunk_size=self._services.blobs.chunk_size, started_ns=started_ns
@@ -312,10 +309,10 @@ class FileRepository:
         findings = compare(found.files, (), scan.unchanged, known.state)
         classifier = self._services.classifier
         if said.given and not findings.changes:
-            recorded = known.versions(connection, [file.path for file in findings.unchanged])
+            recorded = known.versions(look, [file.path for file in findings.unchanged])
             if not any(said.over(version, classifier) for version in recorded):
                 said = Annotations()  # or each call would look its files up again
-        request = CommitRequest(
+        return CommitRequest(
             key=known.key,
             findings=findings,
             written=written,
@@ -326,49 +323,31 @@ class FileRepository:
             annotations=said,
             classifier=classifier,
         )
-        return request, catalog.packs
 
     def _record(
-        self,
-        connection: Connection,
-        memory: TransactionMemory,
-        request: CommitRequest,
-        packs: Sequence[SealedPack],
-        state: RunState,
-    ) -> tuple[RunState, bool]:
-        """Record all of it or, on raise, nothing.
-
-        Returns the run's state then, and whether it differs from the one before by this alone.
-        """
-        is_ours = True
+        self, connection: Connection, look: Look, request: CommitRequest, state: RunState
+    ) -> tuple[RunState, RunState]:
+        """Record all of it or, on raise, nothing; return the run's state before and then."""
         findings = request.findings
         clock = self._services.clock
-        unregistered = list(packs)
+        unregistered = list(request.written.packs)
 
         @contextmanager
         def begin() -> Iterator[Connection]:
-            memory.begin_writing(connection)
+            begin_writing(connection)
             with connection.begin_nested():
-                memory.has_recorded = True
                 while unregistered:
                     blobs.insert_pending_pack(connection, unregistered.pop(), clock())
-                _check_references(connection, request)
+                check_references(connection, request)
                 yield connection
 
         while True:
-            done = record(
-                begin,
-                lambda: nullcontext(connection),
-                request,
-                with_displaced(findings, state),
-                state,
-                clock,
-            )
+            done = record(begin, look, request, with_displaced(findings, state), state, clock)
             if done is not None:
-                return done[1], is_ours
-            is_ours = False
+                return state, done[1]
             # From here on the run is ours until the transaction ends: this happens once.
             state = load_state(connection, request.key)
+            look = within(connection)
             findings = rebase(findings, state, request.still_holds)
             settled = {change.path for change in findings.changes}
             settled.update(file.path for file in findings.unchanged)
@@ -376,12 +355,37 @@ class FileRepository:
                 raise SupersededError  # of what was unchanged others have recorded something else
 
 
-def _check_references(connection: Connection, request: CommitRequest) -> None:
-    """Make sure that blobs that need no writing are there: the caller's foreign keys may be off."""
-    written = request.written
-    wanted = {c.observed.digest for c in request.findings.changes if c.observed}
-    for large in written.chunked:
-        wanted.update(large.chunks)
-    wanted.difference_update(written.blobs, (large.digest for large in written.chunked))
-    if wanted and blobs.find_known(connection, wanted) != wanted:
-        raise SupersededError
+class _Awaited(NamedTuple):
+    """What a transaction made of runs, for the store's memory of them."""
+
+    transaction: RootTransaction
+    memory: Memory
+    services: Services
+
+
+_awaited: Final[WeakKeyDictionary[Session, _Awaited]] = WeakKeyDictionary()
+
+
+def _keep_when_committed(
+    db_session: Session, connection: Connection, memory: Memory, services: Services
+) -> None:
+    transaction = connection.get_transaction()
+    # A session that was given a connection may leave the commit to somebody else.
+    if transaction is None or not isinstance(db_session.get_bind(), Engine):
+        return
+    _awaited[db_session] = _Awaited(transaction, memory, services)
+    if not event.contains(db_session, "after_commit", _keep_committed):
+        event.listen(db_session, "after_commit", _keep_committed)
+        event.listen(db_session, "after_transaction_end", _keep_no_longer)
+
+
+def _keep_committed(db_session: Session) -> None:
+    awaited = _awaited.get(db_session)
+    if awaited is not None and not awaited.transaction.is_active:  # else a savepoint was released
+        for key, state in awaited.memory.recorded.items():
+            awaited.services.states.keep(key.session, key.run, state)
+
+
+def _keep_no_longer(db_session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        _awaited.pop(db_session, None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import threading
-import time
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import Column, Integer, String, create_engine, event, text
+from sqlalchemy import Column, Integer, String, create_engine, event, func, select, text
 from sqlalchemy.orm import Session, declarative_base
 from trees import contents, packs_in, write
 
@@ -36,17 +38,53 @@ class AppFile(Base):
     file_path = Column(String)
 
 
-@pytest.fixture
-def url(tmp_path):
-    """The application's database: its own tables, its own Alembic version, then ours beside."""
-    url = f"sqlite:///{tmp_path / 'app.db'}"
+def make_application(url, blobs):
+    """Its own tables, its own Alembic version, then ours beside."""
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('app7')"))
     engine.dispose()
-    return url
+    ArtifactStore.open(index=url, blobs=blobs).close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_application(tmp_path_factory):
+    """An application with its store on SQLite; copied, never used."""
+    root = tmp_path_factory.mktemp("application")
+    make_application(f"sqlite:///{root / 'app.db'}", root / "blobs")
+    return root
+
+
+@pytest.fixture(scope="session")
+def postgresql_application(postgres, tmp_path_factory):
+    """The same on PostgreSQL."""
+    root = tmp_path_factory.mktemp("application")
+    url = postgres.create()
+    make_application(url, root / "blobs")
+    return url, root
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """The application's database."""
+    if request.param == "sqlite":
+        root = request.getfixturevalue("sqlite_application")
+        shutil.copyfile(root / "app.db", tmp_path / "app.db")
+    else:
+        template, root = request.getfixturevalue("postgresql_application")
+    shutil.copytree(root / "blobs", tmp_path / "blobs")
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'app.db'}"
+        return
+    databases = request.getfixturevalue("postgres")
+    copied = databases.create(template)
+    yield copied
+    databases.drop(copied)
+
+
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -55,9 +93,31 @@ def app_store(url, tmp_path):
         yield opened
 
 
+def engine_on(url, begin=None):
+    """An application's engine; with `begin`, one that SQLAlchemy's recipe was followed for."""
+    if not url.startswith("sqlite"):
+        return create_engine(url)
+    engine = create_engine(url, connect_args={"timeout": 30})
+    if begin:
+
+        @event.listens_for(engine, "connect")
+        def take_over(connection, _record):
+            connection.isolation_level = None
+
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
 @pytest.fixture
 def engine(url, app_store):
-    engine = create_engine(url, connect_args={"timeout": 30})
+    engine = engine_on(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def recipe_engine(url, app_store):
+    engine = engine_on(url, "BEGIN")
     yield engine
     engine.dispose()
 
@@ -79,148 +139,35 @@ def committed(app_store):
     return app_store.session("s").run("r")
 
 
-def issued(engine):
+def issued(*engines):
     seen = []
-    event.listen(engine, "before_cursor_execute", lambda *a: seen.append(a[2]))
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", lambda *a: seen.append(a[2]))
     return seen
 
 
-def sends_begin(engine, statement):
-    """Make the engine send BEGIN itself, as SQLAlchemy's documentation has it for SQLite."""
-
-    def connect(connection, _record):
-        connection.isolation_level = None
-
-    engine.dispose()
-    event.listen(engine, "connect", connect)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
+def loads(seen):
+    """Statements that read a whole run."""
+    return [s for s in seen if "FROM cas_files" in s and s.startswith("SELECT cas_files.signature")]
 
 
-class TestSavepointsAndLocks:
-    """What SQLite's driver and its locks make of a transaction."""
+def listings(seen):
+    """Statements that read all versions of a run."""
+    return [s for s in seen if "ORDER BY cas_files.appeared_in" in s]
 
-    def test_a_savepoint_before_the_transaction_is_refused(
-        self, repository, db_session, app_store, work
-    ):
-        """Its release would commit, and the rollback after it take nothing back."""
-        write(work, {"a": b"1"})
-        with (
-            pytest.raises(IndexUnavailableError, match="a savepoint comes before"),
-            db_session.begin_nested(),
-        ):
-            repository.register_file("r", "a")
-        db_session.rollback()
-        assert app_store.runs() == []
 
-    @pytest.mark.parametrize("statement", ["BEGIN", "BEGIN IMMEDIATE"])
-    def test_with_a_real_begin_a_savepoint_may_come_first(self, engine, app_store, work, statement):
-        write(work, {"a": b"1"})
-        sends_begin(engine, statement)
-        for end in ("rollback", "commit"):
-            with Session(engine) as db_session:
-                repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
-                with db_session.begin_nested():
-                    repository.register_file("r", "a")
-                assert app_store.runs() == []
-                getattr(db_session, end)()
-            assert len(app_store.runs()) == (end == "commit")
+def once_before(fragment, act, *engines):
+    """Call `act` before the first statement with `fragment` in it."""
+    done = []
 
-    @pytest.mark.parametrize("statement", ["BEGIN", "BEGIN IMMEDIATE"])
-    def test_others_that_commit_all_the_time_do_not_disturb(
-        self, engine, app_store, work, statement
-    ):
-        """The lock is taken before anything is read, so that it is waited for."""
-        sends_begin(engine, statement)
-        stop = threading.Event()
+    def look(_connection, _cursor, statement, *_):
+        if fragment in statement and not done:
+            done.append(statement)
+            act()
 
-        def commit_all_the_time():
-            other = app_store.session("s").run("other")
-            while not stop.is_set():
-                other.put("f", os.urandom(8))
-
-        busy = threading.Thread(target=commit_all_the_time)
-        busy.start()
-        try:
-            for turn in range(30):
-                write(work, {"a": b"%d" % turn})
-                with Session(engine) as db_session, db_session.begin():
-                    repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
-                    repository.register_file("r", "a")
-        finally:
-            stop.set()
-            busy.join()
-        assert len(app_store.session("s").run("r").history("a")) == 30
-
-    def test_who_has_read_and_was_overtaken_is_told_what_to_do(self, engine, app_store, work):
-        write(work, {"a": b"1"})
-        sends_begin(engine, "BEGIN")
-        with Session(engine) as db_session:
-            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
-            assert repository.list_files("r") == []
-            app_store.session("s").run("other").put("f", b"1")
-            with pytest.raises(IndexUnavailableError, match="BEGIN IMMEDIATE"):
-                repository.register_file("r", "a")
-
-    @pytest.mark.parametrize("act", ["put", "rewind", "delete", "track"])
-    def test_what_others_do_to_the_run_between_two_calls(
-        self, repository, db_session, app_store, committed, work, act, monkeypatch
-    ):
-        """Whatever was remembered of the run is asked for again, not missed."""
-        write(work, {f"f{n}": b"%d" % n for n in range(8)})
-        original = time.time_ns  # later, so that the files are old enough to be believed unread
-        monkeypatch.setattr("index.tracking.time.time_ns", lambda: original() + 10**10)
-        committed.track(work)
-        write(work, {"f5": b"new"} if act == "track" else {})
-        repository.register_file("r", "f0")
-        {
-            "put": lambda: committed.put("f5", b"by another"),
-            "rewind": lambda: committed.rewind(0),
-            "delete": committed.delete,
-            "track": lambda: committed.track(work),
-        }[act]()
-        for number in range(1, 8):
-            found = repository.register_file("r", f"f{number}")
-            assert found.digest == Digest.of((work / f"f{number}").read_bytes())
-        db_session.commit()
-        expected = {f"f{n}" for n in range(8)}
-        assert set(contents(committed)) >= expected - {"f0"}
-
-    def test_a_run_is_loaded_once_for_many_transactions(
-        self, repository, db_session, committed, engine, work
-    ):
-        write(work, {f"f{n}": b"%d" % n for n in range(50)})
-        committed.track(work)
-        committed._services.states._states.clear()
-        seen = issued(engine)
-        event.listen(
-            committed._services.database.engine,
-            "before_cursor_execute",
-            lambda *told: seen.append(told[2]),
-        )
-        for number in range(10):
-            repository.register_file("r", f"f{number}")
-            db_session.commit()
-        assert sum("cas_files.signature" in statement for statement in seen) == 1
-
-    def test_what_is_rolled_back_is_not_remembered(
-        self, repository, db_session, app_store, committed, work
-    ):
-        """Another commit may have the revision that the one that was taken back had."""
-        write(work, {"a": b"1"})
-        repository.register_file("r", "a")
-        db_session.commit()
-        write(work, {"a": b"2"})
-        repository.register_file("r", "a")
-        with db_session.begin_nested():
-            write(work, {"b": b"1"})
-            repository.register_file("r", "b")
-        db_session.rollback()
-        committed.put("a", b"by another")
-        repository.register_file("r", "a")
-        db_session.commit()
-        assert [v.digest for v in committed.history("a")] == [
-            Digest.of(one) for one in (b"1", b"by another", b"2")
-        ]
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", look)
+    return done
 
 
 class TestTheCallersTransaction:
@@ -264,6 +211,18 @@ class TestTheCallersTransaction:
         kept = {"a": b"1", "c": b"3"}
         assert contents(committed) == (kept | {"b": b"2"} if end == "commit" else kept)
 
+    def test_what_a_savepoint_took_back_can_be_registered_again(
+        self, repository, db_session, committed, work
+    ):
+        write(work, {"a": b"1", "b": b"2"})
+        repository.register_file("r", "a")
+        savepoint = db_session.begin_nested()
+        repository.register_file("r", "b")
+        savepoint.rollback()
+        repository.register_file("r", "b")
+        db_session.commit()
+        assert contents(committed) == {"a": b"1", "b": b"2"}
+
     def test_bytes_are_durable_before_the_commit(self, repository, db_session, tmp_path, work):
         write(work, {"a": os.urandom(5000)})
         repository.register_file("r", "a")
@@ -297,6 +256,168 @@ class TestTheCallersTransaction:
             repository.register_file("r", "a")
             db_session.commit()
         assert [v.version for v in committed.history("a")] == [1, 2, 3, 4]
+
+
+@on_sqlite
+class TestSavepointsOnSQLite:
+    def test_a_rollback_takes_back_what_a_savepoint_began_the_transaction_with(
+        self, repository, db_session, app_store, committed, work
+    ):
+        write(work, {"a": b"1", "b": b"2"})
+        with db_session.begin_nested():
+            repository.register_file("r", "a")
+        db_session.rollback()
+        assert app_store.runs() == []
+        with db_session.begin_nested():
+            assert repository.list_files("r") == []
+            with db_session.begin_nested():
+                repository.register_file("r", "b")
+        db_session.rollback()
+        assert app_store.runs() == []
+        with db_session.begin_nested():
+            repository.register_file("r", "a")
+        assert app_store.runs() == []
+        db_session.commit()
+        assert contents(committed) == {"a": b"1"}
+
+    def test_where_the_driver_began_none_it_refuses_what_no_rollback_could_undo(
+        self, repository, db_session, app_store, work
+    ):
+        write(work, {"a": b"1"})
+        with db_session.begin_nested():
+            db_session.scalar(select(func.count()).select_from(AppSession))
+            with pytest.raises(IndexUnavailableError, match="Non-Legacy SQLite") as caught:
+                repository.register_file("r", "a")
+        assert str(caught.value).count("\n") == 0
+        db_session.rollback()
+        assert app_store.runs() == []
+        db_session.add(AppSession(id="s"))
+        with db_session.begin_nested():  # which the application's own row is before
+            db_session.scalar(select(func.count()).select_from(AppSession))
+            repository.register_file("r", "a")
+        db_session.rollback()
+        assert app_store.runs() == []
+
+    def test_with_the_recipe_whatever_comes_first(self, recipe_engine, app_store, work):
+        write(work, {"a": b"1"})
+        with Session(recipe_engine) as db_session:
+            with db_session.begin_nested():
+                db_session.scalar(select(func.count()).select_from(AppSession))
+                FileRepository(db_session, "s", store=app_store, work_dir=work).register_file(
+                    "r", "a"
+                )
+            db_session.rollback()
+        assert app_store.runs() == []
+
+
+@on_sqlite
+class TestOtherWriters:
+    @pytest.mark.parametrize("start", ["plain", "savepoint", "listed", "unchanged"])
+    def test_one_that_commits_while_a_file_is_read_is_waited_for(
+        self, recipe_engine, app_store, committed, work, start
+    ):
+        write(work, {"old": b"0"})
+        committed.track(work)
+        write(work, {"a": b"1"})
+        other = app_store.session("s").run("other")
+        met = once_before(
+            "FROM cas_blobs",
+            lambda: other.put("x", b"x"),
+            recipe_engine,
+            app_store.services.database.engine,
+        )
+        with Session(recipe_engine) as db_session, db_session.begin():
+            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+            if start == "listed":
+                assert len(repository.list_files("r")) == 1
+            if start == "unchanged":
+                repository.register_file("r", "old")
+            if start == "savepoint":
+                with db_session.begin_nested():
+                    repository.register_file("r", "a")
+            else:
+                repository.register_file("r", "a")
+        assert met
+        assert contents(committed) == {"a": b"1", "old": b"0"}
+
+    def test_after_the_caller_has_read_it_says_how_to_begin(
+        self, url, recipe_engine, app_store, committed, work
+    ):
+        write(work, {"a": b"1"})
+        count = select(func.count()).select_from(AppSession)
+        with Session(recipe_engine) as db_session:
+            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+            db_session.scalar(count)
+            app_store.session("s").run("other").put("x", b"x")
+            with pytest.raises(IndexUnavailableError, match="BEGIN IMMEDIATE") as caught:
+                repository.register_file("r", "a")
+            assert str(caught.value).count("\n") == 0
+            assert db_session.scalar(count) == 0  # the transaction is as it was
+        engine = engine_on(url, "BEGIN IMMEDIATE")
+        with Session(engine) as db_session, db_session.begin():
+            db_session.scalar(count)
+            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+            repository.register_file("r", "a")
+        engine.dispose()
+        assert contents(committed) == {"a": b"1"}
+
+
+class TestChangesByOthers:
+    @pytest.mark.parametrize("how", ["put", "rewind", "track", "delete"])
+    def test_between_two_calls_of_one_transaction(
+        self, repository, db_session, committed, work, how
+    ):
+        names = [f"f{n}" for n in range(8)]
+        write(work, dict.fromkeys(names[:1], b"first"))
+        committed.track(work)
+        write(work, {name: name.encode() for name in names})
+        committed.track(work)
+        for name in names[:4]:
+            repository.register_file("r", name)
+        if how == "put":
+            committed.put("f7", b"other")
+        elif how == "rewind":
+            committed.rewind(1)
+        elif how == "track":
+            (work / "f0").unlink()
+            committed.track(work)
+        else:
+            committed.delete()
+        for name in ("f6", "f7", "f5"):
+            assert repository.register_file("r", name).path == name
+        write(work, {"new": b"n"})
+        repository.register_file("r", "new")
+        db_session.commit()
+        assert {v.path for v in committed.files()} == {
+            "put": {*names, "new"},
+            "rewind": {"f0", "new"},
+            "track": {*names[1:], "new"},
+            "delete": {"f5", "f6", "f7", "new"},
+        }[how]
+
+    def test_a_blob_that_is_swept_while_foreign_keys_are_off(
+        self, url, repository, db_session, app_store, committed, engine, work, tmp_path
+    ):
+        other = app_store.session("s").run("other")
+        other.put("x", b"swept")
+        other.delete()  # nothing refers to the bytes now, but they are known
+
+        def sweep():
+            if url.startswith("sqlite"):
+                with sqlite3.connect(tmp_path / "app.db") as connection:
+                    connection.execute("DELETE FROM cas_blobs")
+                connection.close()
+            else:
+                with app_store.services.database.engine.begin() as connection:
+                    connection.exec_driver_sql("DELETE FROM cas_blobs")
+
+        fragment = "UPDATE cas_store" if url.startswith("sqlite") else "SAVEPOINT"
+        swept = once_before(fragment, sweep, engine)
+        write(work, {"a": b"swept"})
+        repository.register_file("r", "a")
+        db_session.commit()
+        assert swept
+        assert contents(committed) == {"a": b"swept"}
 
 
 class TestOneRecord:
@@ -444,24 +565,83 @@ class TestStatements:
         for number in (100, 1000):
             with Session(engine) as fresh:
                 again = FileRepository(fresh, "s", store=app_store, work_dir=work)
-                seen = issued(engine)
+                seen = issued(engine, app_store.services.database.engine)
                 for n in range(number):
                     again.register_file("r", f"f{n}")
-                counts[number] = len(seen)
+                counts[number] = sum(statement != "BEGIN" for statement in seen)
         assert counts[100] == counts[1000]
         assert counts[1000] <= 20
 
     def test_many_new_files_make_one_pack_and_one_snapshot(
-        self, repository, db_session, engine, committed, work, tmp_path
+        self, repository, db_session, engine, app_store, committed, work, tmp_path
     ):
         write(work, {f"f{n}": b"%d" % n for n in range(500)})
-        seen = issued(engine)
+        seen = issued(engine, app_store.services.database.engine)
         made = repository.register_files("r", [f"f{n}" for n in range(500)])
         db_session.commit()
         assert [v.path for v in made] == [f"f{n}" for n in range(500)]
         assert len(packs_in(tmp_path / "blobs")) == 1
         assert len(committed.snapshots()) == 1
         assert len(seen) <= 30
+
+    def test_what_a_commit_made_is_not_read_again(self, engine, app_store, work):
+        write(work, {f"f{n}": b"%d" % n for n in range(20)})
+        seen = issued(engine, app_store.services.database.engine)
+        for name in ("f1", "f2", "f1", "f3", "f2"):
+            with Session(engine) as db_session, db_session.begin():
+                repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+                repository.register_file("r", name)
+        assert loads(seen) == []
+
+    def test_changes_and_unchanged_files_in_turn_read_the_run_once(
+        self, repository, db_session, engine, app_store, committed, work
+    ):
+        write(work, {f"f{n}": b"%d" % n for n in range(60)})
+        write(work, {f"new{n}": b"new%d" % n for n in range(10)})
+        committed.track(work, ignore=["new*"])
+        seen = issued(engine, app_store.services.database.engine)
+        for number in range(10):
+            with db_session.begin_nested():
+                repository.register_file("r", f"new{number}")
+            for again in range(6):
+                version = repository.register_file("r", f"f{6 * number + again}")
+                assert version.path == f"f{6 * number + again}"
+            assert repository.register_file("r", "new0").path == "new0"
+        assert len(loads(seen)) <= 1
+        assert len(listings(seen)) <= 1
+        db_session.commit()
+        assert len(committed.files()) == 70
+
+    @pytest.mark.parametrize("end", ["rollback", "savepoint", "outer"])
+    def test_what_was_taken_back_is_not_taken_for_recorded(
+        self, url, engine, app_store, committed, work, tmp_path, end
+    ):
+        write(work, {"a": b"1"})
+        with engine.connect() as connection:
+            outer = connection.begin()
+            bind = connection if end == "outer" else engine
+            if end != "outer":
+                outer.rollback()
+            with Session(bind, join_transaction_mode="rollback_only") as db_session:
+                repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+                db_session.execute(text("UPDATE alembic_version SET version_num = 'app7'"))
+                savepoint = db_session.begin_nested() if end == "savepoint" else None
+                repository.register_file("r", "a")
+                if savepoint is not None:
+                    savepoint.rollback()
+                if end == "rollback":
+                    db_session.rollback()
+                db_session.commit()
+            if end == "outer":
+                outer.rollback()
+        assert app_store.runs() == []
+        with ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as other:
+            # The run's first revision, as the one that is gone would be; elsewhere, like a process.
+            other.session("s").run("r").put("b", b"2")
+        with Session(engine) as db_session, db_session.begin():
+            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+            repository.register_file("r", "a")
+        assert contents(committed) == {"a": b"1", "b": b"2"}
 
 
 class TestRefusals:
@@ -470,26 +650,6 @@ class TestRefusals:
         with pytest.raises(UnsafePathError):
             repository.register_file("r", path)
         assert repository.list_files("r") == []
-
-    def test_the_stores_own_files_are_refused(self, db_session, app_store, tmp_path, committed):
-        committed.put("f", b"1")
-        repository = FileRepository(db_session, "s", store=app_store, work_dir=tmp_path)
-        for path in (tmp_path / "app.db", *packs_in(tmp_path / "blobs")):
-            with pytest.raises(UnsafePathError, match="belongs to the store"):
-                repository.register_file("r", path)
-
-    def test_arguments_of_a_wrong_kind_say_so(self, repository, engine, app_store, work):
-        with pytest.raises(TypeError, match="not one string"):
-            repository.register_files("r", "data/a.txt")
-        with pytest.raises(TypeError, match="a path is text"):
-            repository.register_file("r", b"a")
-        with pytest.raises(TypeError, match="a SQLAlchemy session is needed"):
-            FileRepository(engine.dialect, "s", store=app_store, work_dir=work)
-        with pytest.raises(UnsafePathError, match=f"{work}/x/../a"):
-            repository.register_file("r", f"{work}/x/../a")
-        for run_id in (None, 5, "a/b", "\udcff", ""):
-            with pytest.raises(InvalidNameError):
-                repository.list_files(run_id)
 
     def test_what_is_no_file_says_so_and_records_nothing(self, repository, work):
         (work / "folder").mkdir()
@@ -536,3 +696,40 @@ class TestRefusals:
     def test_without_a_work_directory_it_asks_for_one(self, db_session, app_store):
         with pytest.raises(ValueError, match="work_dir"):
             FileRepository(db_session, "s", store=app_store).register_file("r", "a")
+
+    def test_paths_are_named_as_they_were_given(self, repository, work):
+        given = f"{work}/data/../a"
+        with pytest.raises(UnsafePathError) as caught:
+            repository.register_file("r", given)
+        assert caught.value.path == given
+
+    @pytest.mark.parametrize("run_id", [None, 5, uuid4(), "a/b", "\udcff", ""])
+    def test_ids_that_can_not_be_one(self, repository, run_id):
+        with pytest.raises(InvalidNameError):
+            repository.list_files(run_id)
+        with pytest.raises(InvalidNameError):
+            repository.register_file(run_id, "a")
+
+    def test_what_is_of_the_wrong_type(self, repository, engine, app_store, work):
+        for paths in ("data/a.txt", b"data/a.txt", work / "a"):
+            with pytest.raises(TypeError, match="a sequence of paths"):
+                repository.register_files("r", paths)
+        for path in (b"a", 5, None):
+            with pytest.raises(TypeError, match="a file path is"):
+                repository.register_file("r", path)
+        with pytest.raises(TypeError, match="a SQLAlchemy Session, not Engine"):
+            FileRepository(engine, "s", store=app_store, work_dir=work)
+
+    def test_the_stores_own_files(self, url, db_session, app_store, tmp_path):
+        write(tmp_path, {"a": b"1", "app.db.csv": b"2"})
+        repository = FileRepository(db_session, "s", store=app_store, work_dir=tmp_path)
+        repository.register_files("r", ["a", "app.db.csv"])
+        (pack,) = packs_in(tmp_path / "blobs")
+        own = [pack, "app.db", "app.db-wal"] if url.startswith("sqlite") else [pack]
+        for path in own:
+            with pytest.raises(WorkDirectoryError, match="the store itself"):
+                repository.register_file("r", path)
+        assert [v.path for v in repository.list_files("r")] == ["a", "app.db.csv"]
+        inside = FileRepository(db_session, "s", store=app_store, work_dir=tmp_path / "blobs")
+        with pytest.raises(WorkDirectoryError, match="the store itself"):
+            inside.register_file("r", pack)
