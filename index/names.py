@@ -11,7 +11,7 @@ from index.errors import InvalidNameError, UnsafePathError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["ancestors", "as_paths", "check_id", "check_label", "check_path"]
+__all__ = ["ancestors", "as_paths", "check_id", "check_label", "check_path", "check_prefix"]
 
 T = TypeVar("T")
 
@@ -84,6 +84,16 @@ def check_path(path: str | os.PathLike[str]) -> str:
     if size > MAX_PATH_BYTES:
         raise UnsafePathError(text[:60] + "…", f"it has more than {MAX_PATH_BYTES} bytes")
     return clean
+
+
+def check_prefix(prefix: str | os.PathLike[str]) -> str:
+    """Return what paths are to begin with, or raise `UnsafePathError` if none can."""
+    text = os.fspath(prefix)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise UnsafePathError(text, "no file name on this system begins so") from None
+    return text
 
 
 def as_paths(name: str, values: Iterable[T]) -> tuple[T, ...]:

@@ -15,7 +15,7 @@ from index.errors import (
     UnknownSnapshotError,
 )
 from index.history import assemble
-from index.names import MAX_ROW_ID, check_path
+from index.names import MAX_ROW_ID, check_path, check_prefix
 from index.opening import open_version, read_version
 from index.presentation import group_for_display, manifest_of
 from index.provenance import Provenance
@@ -68,7 +68,7 @@ class RunReader:
         file_type: str | None = None,
         priority: str | None = None,
         is_final_output: bool | None = None,
-        prefix: str | None = None,
+        prefix: str | os.PathLike[str] | None = None,
         at: int | Snapshot | None = None,
     ) -> tuple[FileVersion, ...]:
         """Return the files of the run that fit everything given, by first appearance, then path.
@@ -85,7 +85,7 @@ class RunReader:
             file_type=file_type,
             priority=priority,
             is_final_output=is_final_output,
-            prefix=prefix,
+            prefix=None if prefix is None else check_prefix(prefix),
         )
         with self._reading() as (connection, found):
             return self._visible(connection, found, at, *conditions)

@@ -267,6 +267,7 @@ class RunSummary:
     parent: str | None = None
     """The run that it was forked from, if that is still there."""
     parent_snapshot: int | None = None
+    """The snapshot that it was forked at, whether the parent is still there or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ session's ids and with ids that nobody has; the two answers must be the same but
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from trees import contents, write
 
 from cas.digest import Digest
-from index.errors import ArtifactIndexError
+from index.errors import ArtifactIndexError, UnsafePathError
 
 SECRET = b"the other session's bytes"
 NOWHERE = 999_999
@@ -189,3 +191,11 @@ def test_what_is_no_number_is_a_type_error_that_says_so(store, wrong):
             ask()
     with pytest.raises(TypeError, match="a file id is a number"):
         store.session("s").file(wrong)
+
+
+def test_a_prefix_may_be_a_path_and_must_be_possible(store):
+    run = store.session("s").run("r")
+    run.put("data/a", b"1")
+    assert [version.path for version in run.files(prefix=Path("data"))] == ["data/a"]
+    with pytest.raises(UnsafePathError, match="no file name"):
+        run.files(prefix="\ud800")
