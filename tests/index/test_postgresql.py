@@ -112,22 +112,17 @@ class TestACommitWhoseAnswerIsLost:
         with ArtifactStore.open(index=near, blobs=tmp_path / "blobs") as opened:
             yield opened
 
-    def test_that_arrived_is_found_and_not_repeated(self, relay, store, run, work):
+    @pytest.mark.parametrize("arrived", [True, False])
+    def test_it_is_found_if_it_arrived_and_repeated_if_not(self, relay, store, run, work, arrived):
         write(work, {"a": b"1", "b": b"2"})
-        on_statement(store, "INSERT INTO cas_files", lambda: relay.cut_at(b"COMMIT", deliver=True))
+        on_statement(
+            store, "INSERT INTO cas_files", lambda: relay.cut_at(b"COMMIT", deliver=arrived)
+        )
         snapshot = run.track(work)
         assert relay.cuts == 1
         assert (snapshot.recorded, snapshot.number, len(snapshot.added)) == (True, 1, 2)
         assert [s.number for s in run.snapshots()] == [1]
         assert [v.version for v in run.history("a")] == [1]
-
-    def test_that_did_not_arrive_is_repeated(self, relay, store, run, work):
-        write(work, {"a": b"1", "b": b"2"})
-        on_statement(store, "INSERT INTO cas_files", lambda: relay.cut_at(b"COMMIT", deliver=False))
-        snapshot = run.track(work)
-        assert relay.cuts == 1
-        assert (snapshot.recorded, snapshot.number, len(snapshot.added)) == (True, 1, 2)
-        assert [s.number for s in run.snapshots()] == [1]
         assert contents(run) == read(work)
 
     def test_of_a_put(self, relay, store, run):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 import pytest
 from sqlalchemy import text
@@ -261,6 +262,31 @@ def test_a_failure_at_any_call_leaves_whole_files_only(run, work, out, monkeypat
     assert leftovers(out) == []
     run.restore(out)
     assert read(out) == files
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_ctrl_c_ends_a_restore_soon_and_leaves_whole_files_only(run, work, out, monkeypatch, large):
+    """The signal reaches the waiting thread; those that write must hear of it."""
+    count = 1 if large else 300
+    files = {f"d/{n}": os.urandom(40 << 20 if large else 10) for n in range(count)}
+    write(work, files)
+    run.track(work)
+    original = os.write
+
+    def slowly(fd, data):
+        time.sleep(0.02)
+        return original(fd, data)
+
+    def interrupt(_progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "write", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        run.restore(out, progress=interrupt)
+    written = read(out)
+    assert len(written) < count
+    assert written.items() <= files.items()
+    assert leftovers(out) == []
 
 
 def test_a_destination_that_is_a_file_is_refused(run, work, out):
