@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 
 import pytest
@@ -272,13 +273,16 @@ def test_ctrl_c_ends_a_restore_soon_and_leaves_whole_files_only(run, work, out, 
     write(work, files)
     run.track(work)
     original = os.write
+    begun = threading.Event()
 
     def slowly(fd, data):
+        begun.set()
         time.sleep(0.02)
         return original(fd, data)
 
     def interrupt(_progress):
-        raise KeyboardInterrupt
+        if begun.is_set():
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "write", slowly)
     with pytest.raises(KeyboardInterrupt):
