@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from index.classification import DEFAULT_CLASSIFIER, Classifier, RuleClassifier
-from index.comparison import Diff, FileChange
 from index.errors import ArtifactIndexError
 from index.provenance import Provenance, carried, provenance
 from index.records import (
@@ -27,6 +26,7 @@ from index.records import (
 
 if TYPE_CHECKING:
     from index.artifacts import ArtifactStore
+    from index.comparison import Diff, FileChange
     from index.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
     from index.file_repository import FileRepository
     from index.run import Run
@@ -63,6 +63,8 @@ __all__ = [
 _IMPORTED_LATER: Final = {
     "ArtifactStore": "index.artifacts",
     "DAGTracker": "index.dag_tracker",
+    "Diff": "index.comparison",
+    "FileChange": "index.comparison",
     "FileRepository": "index.file_repository",
     "FilesUpdated": "index.dag_tracker",
     "Run": "index.run",

@@ -16,7 +16,6 @@ from index.classification import DEFAULT_CLASSIFIER
 from index.database import Database, sqlite_url
 from index.errors import IndexLostError, StoreMismatchError, StoreNotFoundError
 from index.names import check_id
-from index.producers import find_producers
 from index.repository import runs, stats
 from index.services import Services
 from index.session import Session
@@ -177,6 +176,8 @@ class ArtifactStore:
 
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
         """Return what `Session.producers` does, of all sessions: for the owner of the store."""
+        from index.producers import find_producers
+
         return find_producers(self._services.database, None, of)
 
     def adopt(

@@ -1,9 +1,10 @@
 """Reading and inserting many rows at the speed of the driver.
 
 On SQLite, SQLAlchemy's Core inserts 90,000 to 120,000 rows a second from a list of dicts, the
-driver's own ``executemany`` 150,000 to 300,000 from tuples. So the statement is compiled once by
-SQLAlchemy and the tuples go to the driver as they are; values are in the form that the driver
-takes, SQLAlchemy's bind processors convert the few that are not.
+driver's own ``executemany`` 150,000 to 300,000 from tuples, and twice as many again where one
+statement takes fifty rows and names no column that is null in all of them: 20,000 files and their
+blobs took 0.30 s one by one and 0.15 s so. Values are in the form that the driver takes;
+SQLAlchemy's bind processors convert the few that are not.
 
 On PostgreSQL one statement takes each column as an array: to track 20,000 files takes 2.8 s so,
 3.8 s with psycopg's ``executemany``. COPY would take a temporary table for rows that may be there.
@@ -11,10 +12,10 @@ On PostgreSQL one statement takes each column as an array: to track 20,000 files
 
 from __future__ import annotations
 
-from operator import itemgetter
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +24,21 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Connection
 
-__all__ = ["allocate_ids", "batches", "dialect_insert", "driver_rows", "insert_rows"]
+__all__ = [
+    "allocate_ids",
+    "batches",
+    "dialect_insert",
+    "driver_rows",
+    "find_existing",
+    "insert_rows",
+]
 
 BATCH_SIZE = 1_000
 """Values in one IN list: far below SQLite's 32,766 variables and PostgreSQL's 65,535."""
 
+
+_VALUES_AT_ONCE = 1_000
+"""Values in one INSERT on SQLite: some fifty rows. More gain nothing."""
 
 _ROWS_AT_ONCE = 10_000
 """Rows in one statement on PostgreSQL: some megabytes."""
@@ -66,6 +77,25 @@ def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequ
     return connection.exec_driver_sql(compiled.string, parameters).all()
 
 
+def find_existing(connection: Connection, column: Column[Any], values: Sequence[Any]) -> list[Any]:
+    """Return those of at most `BATCH_SIZE` values that some row has in `column`.
+
+    In one statement whose text depends on their number alone: compiling an IN list by SQLAlchemy
+    takes longer than running it. Values go to and come from the driver as they are.
+    """
+    preparer = connection.dialect.identifier_preparer
+    name = preparer.quote(column.name)
+    parameters: Any
+    if connection.dialect.name == "postgresql":
+        condition = f"= ANY(%(wanted)s::{_type_name(connection, column)}[])"
+        parameters = {"wanted": list(values)}
+    else:
+        condition = f"IN ({', '.join('?' * len(values))})"
+        parameters = tuple(values)
+    statement = f"SELECT {name} FROM {preparer.format_table(column.table)} WHERE {name} {condition}"  # noqa: S608 - our own names
+    return [row[0] for row in connection.exec_driver_sql(statement, parameters)]
+
+
 def insert_rows(
     connection: Connection,
     table: Table,
@@ -75,14 +105,14 @@ def insert_rows(
     shared: Mapping[str, Any] | None = None,
     ignore_conflicts: bool = False,
 ) -> int:
-    """Insert `rows` in one call of the driver; return how many were inserted.
+    """Insert `rows` by as few statements as it takes; return how many were inserted.
 
     Parameters
     ----------
     columns
-        What the values of each row are, in order, two at least; paths already encoded.
+        What the values of each row are, in order; paths already encoded.
     shared
-        Columns that have one value for all rows.
+        Columns that have one value for all rows; where it is None, their default must be NULL.
     ignore_conflicts
         Leave rows out whose key exists.
     """
@@ -91,19 +121,43 @@ def insert_rows(
     shared = shared or {}
     if connection.dialect.name == "postgresql":
         return _insert_arrays(connection, table, columns, rows, shared, ignore_conflicts)
-    dialect = connection.dialect
-    statement = dialect_insert(connection, table).values(
-        {name: bindparam(name) for name in (*columns, *shared)}
-    )
-    if ignore_conflicts:
-        statement = statement.on_conflict_do_nothing()
-    compiled = statement.compile(dialect=dialect)
-    names = (*columns, *shared)
-    in_order = itemgetter(*(names.index(name) for name in compiled.positiontup or ()))
-    tail = tuple(_bound(connection, table, shared).values())
-    return connection.exec_driver_sql(
-        compiled.string, [in_order(row + tail) for row in rows]
-    ).rowcount
+    return _insert_tuples(connection, table, columns, rows, shared, ignore_conflicts)
+
+
+def _insert_tuples(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    shared: Mapping[str, Any],
+    ignore_conflicts: bool,  # noqa: FBT001 - as its caller has it
+) -> int:
+    """Insert rows by statements that take some fifty of them at once."""
+    told = {name: value for name, value in shared.items() if value is not None}
+    tail = tuple(_bound(connection, table, told).values())
+    preparer = connection.dialect.identifier_preparer
+    names = ", ".join(preparer.quote(name) for name in (*columns, *told))
+    one = f"({', '.join('?' * (len(columns) + len(tail)))})"
+
+    def statement(count: int) -> str:
+        values = ", ".join([one] * count)
+        conflicts = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
+        return (
+            f"INSERT INTO {preparer.format_table(table)} ({names})"  # noqa: S608 - our own tables
+            f" VALUES {values}{conflicts}"
+        )
+
+    def flat(part: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+        return tuple(chain.from_iterable(row + tail for row in part))
+
+    at_once = max(1, _VALUES_AT_ONCE // (len(columns) + len(tail)))
+    rest = len(rows) % at_once
+    inserted = 0
+    if rest:
+        inserted += connection.exec_driver_sql(statement(rest), flat(rows[:rest])).rowcount
+    if whole := [flat(rows[at : at + at_once]) for at in range(rest, len(rows), at_once)]:
+        inserted += connection.exec_driver_sql(statement(at_once), whole).rowcount
+    return inserted
 
 
 def _insert_arrays(

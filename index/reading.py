@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from index.comparison import compare
+from index.collector import seldom_collecting
 from index.errors import (
     RestoreFailedError,
     UnknownFileError,
@@ -22,7 +22,6 @@ from index.provenance import Provenance
 from index.records import Snapshot, snapshot_number
 from index.repository import files, runs, stats
 from index.repository.restorable import list_restorable
-from index.restore import restore, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -162,6 +161,7 @@ class RunReader:
         """Return a file's bytes whole, verified; `open` is for large ones."""
         return read_version(self._services.blobs, self.file(path, version=version, at=at))
 
+    @seldom_collecting()
     def restore(
         self,
         destination: str | os.PathLike[str],
@@ -195,6 +195,8 @@ class RunReader:
         DanglingFileError, DigestMismatchError
             When bytes are missing or damaged in storage.
         """
+        from index.restore import restore, select
+
         if isinstance(paths, str):
             raise TypeError("paths takes a sequence of paths, not one string")
         if self._services.tracking.owns(os.fspath(destination)):
@@ -247,6 +249,8 @@ class RunReader:
         # A run of another session or store is to this one as if it were not there.
         if other.key.session != self.key.session or other._services is not self._services:
             raise UnknownRunError(self.key.session, other.id)
+        from index.comparison import compare
+
         with self._services.database.reading() as connection:
             return compare(
                 self._visible(connection, self._find(connection), before),

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from index.awaiting import awaitable
-from index.branching import fork, rewind
-from index.deletion import delete_run
 from index.names import MAX_TYPE_LENGTH, as_paths, check_id, check_label, check_path
 from index.provenance import Provenance, current_provenance
 from index.reading import RunReader
@@ -157,6 +155,8 @@ class Run(RunReader):
         UnknownSnapshotError
             When this run has no such snapshot.
         """
+        from index.branching import fork
+
         target = RunKey(self.key.session, check_id("run", run_id))
         number = snapshot_number(at)
         fork(self._services.database, self.key, target, number, self._services.clock)
@@ -171,6 +171,8 @@ class Run(RunReader):
 
         UnknownSnapshotError if the run has no such snapshot.
         """
+        from index.branching import rewind
+
         number = snapshot_number(at)
         if number is None:
             raise TypeError("say which snapshot to rewind to")
@@ -183,4 +185,6 @@ class Run(RunReader):
         Returns what was deleted, which bytes nothing in the session refers to any more, and which
         stay because of whom. UnknownRunError if there is no such run.
         """
+        from index.deletion import delete_run
+
         return delete_run(self._services.database, self.key)

@@ -136,7 +136,8 @@ class Scan:
                     self._found_alone.add(scope)
                     self.unchanged.append(known)
                     return
-                for candidate in self._judge(_Frame(fd, prefix, []), name, status, known):
+                candidate = self._judge(_Frame(fd, prefix, []), name, status, known)
+                if candidate is not None:
                     self._found_alone.add(scope)
                     yield candidate
             elif error.errno not in _VANISHED and error.errno != errno.ELOOP:
@@ -191,9 +192,7 @@ class Scan:
                 self._fail(f"{frame.prefix}{name}", error)
                 continue
             version = find_known(name)
-            if version is None:
-                yield from self._judge(frame, name, status, None)
-            elif version.signature == (
+            if version is not None and version.signature == (
                 status.st_size,
                 status.st_mtime_ns,
                 status.st_ctime_ns,
@@ -202,10 +201,12 @@ class Scan:
             ):
                 found.add(name)
                 unchanged.append(version)
-            else:
-                for candidate in self._judge(frame, name, status, version):
+                continue
+            candidate = self._judge(frame, name, status, version)
+            if candidate is not None:
+                if version is not None:
                     found.add(name)
-                    yield candidate
+                yield candidate
         if len(found) != len(known):
             self._judge_missing(directory, known, found)
 
@@ -230,15 +231,17 @@ class Scan:
 
     def _judge(
         self, frame: _Frame, name: str, status: os.stat_result, known: KnownFile | None
-    ) -> Iterator[Candidate]:
+    ) -> Candidate | None:
+        """Return what must be read of a file; report what can't be recorded."""
         kind = stat.S_IFMT(status.st_mode)
         path = f"{frame.prefix}{name}"
         if len(path) > _LONG_PATH and len(os.fsencode(path)) > MAX_PATH_BYTES:
             self.skipped.append(Skipped(path, f"its path has more than {MAX_PATH_BYTES} bytes"))
         elif kind in (stat.S_IFREG, stat.S_IFLNK):
-            yield Candidate(path, name, frame.fd, status, known)
+            return Candidate(path, name, frame.fd, status, known)
         else:
             self.skipped.append(Skipped(path, _SPECIAL.get(kind, "it is no regular file")))
+        return None
 
     def _judge_missing(
         self, directory: str, known: Mapping[str, KnownFile], found: set[str]

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cas.digest import Digest
-from index.deletion import delete_session
 from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
 from index.names import MAX_ROW_ID, check_id
 from index.opening import open_version, read_version
-from index.producers import find_producers
 from index.recording import RunKey
 from index.repository import files, runs
 from index.run import Run
@@ -112,6 +110,8 @@ class Session:
             A digest, also as 64 hexadecimal characters; or a path relative to a work directory, for
             everything that was ever produced at it in any run.
         """
+        from index.producers import find_producers
+
         return find_producers(self._services.database, self.id, of)
 
     def delete(self) -> DeletionReceipt:
@@ -119,6 +119,8 @@ class Session:
 
         UnknownSessionError if nothing was ever written in it.
         """
+        from index.deletion import delete_session
+
         return delete_session(self._services.database, self.id)
 
     def _version(self, file: int | Digest | str) -> FileVersion:

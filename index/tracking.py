@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from index.annotations import Annotations
+from index.collector import seldom_collecting
 from index.commit import Committer
 from index.delta import compare
 from index.errors import UnsettledScanError, WorkDirectoryError
@@ -94,6 +95,7 @@ class TrackingService:
         self._committer = Committer(database, clock)
         self._own_paths = own_paths
 
+    @seldom_collecting()
     def track(self, request: TrackRequest, cached: RunState | None) -> tuple[Snapshot, RunState]:
         """Scan a work directory and record what changed.
 

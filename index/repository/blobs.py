@@ -10,7 +10,7 @@ from sqlalchemy import or_, select, update
 from cas.catalog import ChunkedBlob, Location
 from cas.digest import Digest
 from index import tables
-from index.bulk import batches, dialect_insert, driver_rows, insert_rows
+from index.bulk import batches, dialect_insert, find_existing, insert_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -36,10 +36,8 @@ def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest
     """Return those of `digests` that have a row."""
     known: set[Digest] = set()
     for batch in batches(list(digests)):
-        rows = driver_rows(
-            connection, select(tables.blobs.c.digest).where(tables.blobs.c.digest.in_(batch))
-        )
-        known.update(bytes.__new__(Digest, row[0]) for row in rows)
+        found = find_existing(connection, tables.blobs.c.digest, batch)
+        known.update(bytes.__new__(Digest, digest) for digest in found)
     return known
 
 

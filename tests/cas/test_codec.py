@@ -39,7 +39,9 @@ def test_what_does_not_compress_is_told_from_a_sample(monkeypatch):
         def multi_compress_to_buffer(self, blobs):
             raise AssertionError("compressed whole")
 
-    monkeypatch.setattr("cas.codec._contexts", type("C", (), {"compressor": Counting()})())
+    monkeypatch.setattr(
+        "cas.codec._contexts", type("C", (), {"compressor": Counting(), "quick": Counting()})()
+    )
     data = os.urandom(1 << 20)
     assert encode_all([data]) == [(Codec.RAW, data)]
     assert sum(compressed) < 20_000

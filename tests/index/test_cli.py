@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 from sqlalchemy import make_url
 from trees import packs_in, read, write
@@ -18,6 +20,8 @@ from cas.digest import Digest
 from index.cli import main
 from index.cli.group import cas as group
 from index.cli.output import human_size, printable
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -436,8 +440,16 @@ def test_a_reader_that_has_enough_gets_no_traceback(tmp_path, store_root):
 
 def commands(command, path=()):
     yield path, command
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from commands(inner, (*path, name))
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), (*path, name))
+
+
+def test_there_are_the_commands_of_the_readme():
+    told = {path[0] for path, _ in commands(group) if path}
+    readme = (ROOT / "README.md").read_text()
+    assert told == set(re.findall(r"`cas (\w+)", readme.partition("## Use it from a shell")[2]))
 
 
 @pytest.mark.parametrize(("path", "command"), list(commands(group)), ids=lambda x: str(x)[:30])
