@@ -96,6 +96,8 @@ class Walker:
         self._root = root
         self._made = made
         self._open: OrderedDict[str, int] = OrderedDict()
+        self._last: tuple[str, int] = ("", root)
+        """What was entered last: mostly what is asked for next, and never what is closed first."""
 
     def close(self) -> None:
         """Close the directories that are open."""
@@ -125,9 +127,13 @@ class Walker:
 
         FileNotFoundError if it isn't there and `make` is false.
         """
+        if directory == self._last[0]:
+            return self._last[1]
         if (fd := self._open.get(directory, -1)) >= 0:
             self._open.move_to_end(directory)
+            self._last = directory, fd
             return fd
+        self._last = "", self._root  # what it was may be closed below
         known = directory
         while known and known not in self._open:
             known = split(known)[0]
@@ -141,6 +147,7 @@ class Walker:
                 self._open[known] = fd
                 if len(self._open) > _OPEN_DIRECTORIES:
                     os.close(self._open.popitem(last=False)[1])
+        self._last = directory, fd
         return fd
 
     def is_ours(self, directory: str) -> bool:

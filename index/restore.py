@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import stat
 import threading
 import uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
@@ -233,8 +232,9 @@ class _Writer:
                     _write_link(staged, fd, version, b"".join(pieces))
                 else:
                     _write_file(staged, fd, version, pieces)
-                may_replace = self._overwrite or walker.is_ours(directory)
-                if not _move_into_place(staged, name, fd, may_replace=may_replace):
+                if self._overwrite or walker.is_ours(directory):
+                    os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
+                elif not _move_unless_taken(staged, name, fd):
                     _discard(staged, fd)
             except BaseException:  # Ctrl-C too leaves no half-written file behind
                 _discard(staged, fd)
@@ -256,9 +256,9 @@ def _write_file(name: str, fd: int, version: RestorableFile, pieces: Iterable[Bu
     file = os.open(name, _CREATE, 0o600, dir_fd=fd)
     try:
         for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(file, view) :]
+            done = os.write(file, piece)
+            while done < len(piece):  # a signal or a full disk can cut a write short
+                done += os.write(file, memoryview(piece)[done:])
         _give_mode_and_time(file, version)
     finally:
         os.close(file)
@@ -269,20 +269,19 @@ def _write_link(name: str, fd: int, version: RestorableFile, target: bytes) -> N
     os.utime(name, ns=(version.mtime_ns, version.mtime_ns), dir_fd=fd, follow_symlinks=False)
 
 
-def _move_into_place(staged: str, name: str, fd: int, *, may_replace: bool) -> bool:
+def _move_unless_taken(staged: str, name: str, fd: int) -> bool:
     """Give a finished file its name; return whether the staged name is gone with it.
 
-    FileExistsError if the name is taken and `may_replace` is false.
+    FileExistsError if the name is taken.
     """
-    if not may_replace:
-        try:
-            os.link(staged, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            _refuse_taken(name, fd)  # a filesystem without hard links: look, then move
-        else:
-            return False
+    try:
+        os.link(staged, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        return False
+    _refuse_taken(name, fd)  # a filesystem without hard links: look, then move
     os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
     return True
 
@@ -299,7 +298,7 @@ def _discard(name: str, fd: int) -> None:
 
 
 def _give_mode_and_time(fd: int, version: RestorableFile) -> None:
-    os.fchmod(fd, stat.S_IMODE(version.mode) & _PERMISSIONS)
+    os.fchmod(fd, version.mode & _PERMISSIONS)
     os.utime(fd, ns=(version.mtime_ns, version.mtime_ns))
 
 
