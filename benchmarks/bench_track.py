@@ -31,7 +31,7 @@ from contenders import (
 )
 from datasets import GrowingWork
 from listing import indexed_runs
-from measure import MIB, RESULTS, Answer, as_json, environment, flush, report
+from measure import MIB, RESULTS, Answer, answer_all, environment, flush
 from sources import Sources, no_tree
 
 from index import ArtifactStore
@@ -367,15 +367,13 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Ask the questions; write the answers after each, so that an interruption loses one."""
+    """Ask the questions."""
     options = _options()
     asked = options.only.split(",") if options.only else list(QUESTIONS)
     if unknown := [name for name in asked if name not in QUESTIONS]:
         raise SystemExit(
             f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}"
         )
-    answers: list[Answer] = []
-    page = ""
     with tempfile.TemporaryDirectory(dir=options.work, prefix="bench-track-") as directory:
         work = Path(directory)
         sources = Sources(work, files=options.files, tree=options.tree, large_gib=options.large_gib)
@@ -385,14 +383,21 @@ def main() -> None:
         about["rounds"] = str(options.rounds)
         if options.note:
             about["note"] = options.note
-        options.results.mkdir(parents=True, exist_ok=True)
-        for name in asked:
-            print(f"{name} …", flush=True)
-            answers.append(QUESTIONS[name](bench))
-            page = report("Tracking, rescanning, restoring", about, answers)
-            (options.results / "bench_track.md").write_text(page)
-            (options.results / "bench_track.json").write_text(as_json(about, answers))
-    print(page)
+        questions = [partial(_asked, name, bench) for name in asked]
+        print(
+            answer_all(
+                "bench_track",
+                "Tracking, rescanning, restoring",
+                questions,
+                about,
+                options.results,
+            )
+        )
+
+
+def _asked(name: str, bench: Bench) -> Answer:
+    print(f"{name} …", flush=True)
+    return QUESTIONS[name](bench)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 RESULTS: Final = Path(__file__).parent / "results"
 
@@ -33,6 +33,8 @@ _UNITS: Final = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
     "MiB": ((1.0, "MiB"),),
+    "requests": ((1.0, "requests"),),
+    "files/s": ((1.0, "files/s"),),
 }
 
 
@@ -41,7 +43,7 @@ class Series:
     """The samples of one contender, one or more a round."""
 
     unit: str
-    """``s``, ``bytes`` or ``MiB``."""
+    """One of `_UNITS`."""
     values: list[float] = field(default_factory=list)
 
     @property
@@ -112,7 +114,8 @@ def show(value: float, unit: str) -> str:
     scales = _UNITS[unit]
     factor, name = next((s for s in scales if abs(value) >= s[0]), scales[-1])
     scaled = value / factor
-    digits = 0 if scaled >= 100 or name == "B" else 1 if scaled >= 10 else 2
+    whole = scaled >= 100 or name in ("B", "requests")
+    digits = 0 if whole else 1 if scaled >= 10 else 2
     return f"{scaled:.{digits}f} {name}"
 
 
@@ -181,6 +184,25 @@ def report(title: str, environment: dict[str, str], answers: Sequence[Answer]) -
             parts.append(series_table(answer))
         parts += answer.remarks
     return "\n\n".join(parts) + "\n"
+
+
+def answer_all(
+    file: str,
+    title: str,
+    questions: Sequence[Callable[[], Answer]],
+    environment: dict[str, str],
+    results: Path,
+) -> str:
+    """Ask all questions; write page and JSON after each, so that an interruption loses one."""
+    results.mkdir(parents=True, exist_ok=True)
+    answers: list[Answer] = []
+    page = ""
+    for question in questions:
+        answers.append(question())
+        page = report(title, environment, answers)
+        (results / f"{file}.md").write_text(page)
+        (results / f"{file}.json").write_text(as_json(environment, answers))
+    return page
 
 
 def as_json(environment: dict[str, str], answers: Sequence[Answer]) -> str:
