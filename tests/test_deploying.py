@@ -1,0 +1,81 @@
+"""What docs/deploying.md says of roles and servers holds."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from trees import read, write
+
+from index import ArtifactStore
+from index.errors import ArtifactIndexError
+
+GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "deploying.md").read_text()
+
+
+@pytest.fixture
+def place(postgres, store_root, empty_index):
+    """The index of the owner, on which the guide's grants were run, and who was granted."""
+    (grants,) = re.findall(r"```sql\n(.*?)```", GUIDE, re.DOTALL)
+    url = postgres.create(empty_index)
+    roles = {name: f"{name}_{uuid.uuid4().hex[:8]}" for name in ("cas_writer", "cas_reader")}
+    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(address, autocommit=True) as connection:
+        for name, role in roles.items():
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+            grants = grants.replace(f"TO {name}", f"TO {role}")
+        connection.execute(grants)
+
+    def opened(name, **options):
+        index = make_url(url).set(username=roles[name], password="secret")
+        return ArtifactStore.open(index=index, blobs=store_root, **options)
+
+    yield opened
+    postgres.drop(url)
+    with psycopg.connect(
+        make_url(postgres.create()).set(drivername="postgresql").render_as_string(), autocommit=True
+    ) as connection:
+        for role in roles.values():
+            connection.execute(f"DROP ROLE {role}")
+
+
+def test_a_writer_does_everything_but_change_the_schema(place, work, tmp_path):
+    write(work, {"a": b"a", "b/large": bytes(3 << 20)})
+    with place("cas_writer") as store:
+        run = store.session("s").run("r")
+        run.track(work, node_id="n")
+        run.track(work, node_id="n", agent="a")
+        write(work, {"a": b"again"})
+        run.track(work)
+        run.put("c", b"c")
+        run.rewind(1)
+        run.fork("f")
+        run.restore(tmp_path / "out")
+        assert read(tmp_path / "out") == {"a": b"a", "b/large": bytes(3 << 20)}
+        assert len(store.session("s").producers(run.file("a").digest)) == 1
+        run.delete()
+        store.session("s").delete()
+        with (
+            pytest.raises(ArtifactIndexError, match="must be owner of table cas_files"),
+            store.services.database.writing() as connection,
+        ):
+            connection.exec_driver_sql("ALTER TABLE cas_files ADD COLUMN more INTEGER")
+
+
+def test_a_reader_restores_and_records_nothing(place, work, tmp_path):
+    write(work, {"a": b"a"})
+    with place("cas_writer") as store:
+        store.session("s").run("r").track(work)
+    with place("cas_reader", create=False) as store:
+        run = store.session("s").run("r")
+        run.restore(tmp_path / "out")
+        assert read(tmp_path / "out") == {"a": b"a"}
+        assert store.stats().versions == 1
+        with pytest.raises(ArtifactIndexError, match="permission denied"):
+            run.put("b", b"b")
+    with place("cas_writer") as store:
+        assert [version.path for version in store.session("s").run("r").files()] == ["a"]
