@@ -14,6 +14,7 @@ from trees import read, write
 from index import ArtifactStore
 from index.errors import ArtifactIndexError
 
+SECRET = uuid.uuid4().hex
 GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "deploying.md").read_text()
 
 
@@ -26,12 +27,12 @@ def place(postgres, store_root, empty_index):
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(address, autocommit=True) as connection:
         for name, role in roles.items():
-            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'")
             grants = grants.replace(f"TO {name}", f"TO {role}")
         connection.execute(grants)
 
     def opened(name, **options):
-        index = make_url(url).set(username=roles[name], password="secret")
+        index = make_url(url).set(username=roles[name], password=SECRET)
         return ArtifactStore.open(index=index, blobs=store_root, **options)
 
     yield opened

@@ -53,7 +53,7 @@ def on_statement(store, prefix, act):
 @pytest.mark.parametrize(
     "statement",
     [
-        "SELECT cas_blobs.digest",
+        "SELECT digest",
         "INSERT INTO cas_packs",
         "INSERT INTO cas_sessions",
         "INSERT INTO cas_blobs",
