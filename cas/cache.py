@@ -50,6 +50,7 @@ DEFAULT_CACHE_SIZE: Final = 10 << 30
 
 _VERSION: Final = "v1"
 _TMP: Final = "tmp"
+_TAG_NAME: Final = "CACHEDIR.TAG"
 _OURS: Final = re.compile(r"v\d+|CACHEDIR\.TAG|lost\+found")
 """What may be in the directory of a cache; ``lost+found`` is in that of a volume of its own."""
 
@@ -148,17 +149,16 @@ class PackCache:
         Nothing is raised for whatever goes wrong with the directory.
         """
         extent = Extent(pack, start, start + len(data))
+        if not extent.size or not self._size.allows(extent.size):
+            return
         try:
-            if not extent.size or not self._size.allows(extent.size):
-                return
-            self._write(extent, data)
-            with self._lock:
-                _, extents = self._listed.get(pack, (-1, None))
-                if extents is not None:
-                    extents.add(extent.start, extent.stop)
-                    # What another process has added since the listing is noticed a little later.
-                    self._remember(pack, self._calls.modified(self._folder(pack)), extents)
-            self._size.add(extent.size)
+            self._make_room(extent.size)
+            try:
+                self._write(extent, data)
+            except BaseException:
+                self._size.give_back(extent.size)
+                raise
+            self._add(extent)
         except OSError as error:
             self._warn(error)
 
@@ -171,13 +171,25 @@ class PackCache:
         if extents is not None:
             extents.drop(extent)
 
-    def _write(self, extent: Extent, data: Buffer) -> None:
-        staged = f"{self._tmp}/{uuid.uuid4().hex}"
+    def _make_room(self, size: int) -> None:
         try:
-            fd = self._calls.create_exclusive(staged)
+            self._size.make_room(size)
         except FileNotFoundError:  # somebody has deleted the cache
             self._make_directories()
-            fd = self._calls.create_exclusive(staged)
+            self._size.make_room(size)
+
+    def _add(self, extent: Extent) -> None:
+        with self._lock:
+            _, extents = self._listed.get(extent.pack, (-1, None))
+            if extents is not None:
+                extents.add(extent.start, extent.stop)
+                # What another process has added since the listing is noticed a little later.
+                stamp = self._calls.modified(self._folder(extent.pack))
+                self._remember(extent.pack, stamp, extents)
+
+    def _write(self, extent: Extent, data: Buffer) -> None:
+        staged = f"{self._tmp}/{uuid.uuid4().hex}"
+        fd = self._calls.create_exclusive(staged)
         try:
             try:
                 self._size.refuse_to_fill_disk(fd, len(data))
@@ -227,7 +239,7 @@ class PackCache:
     def _warn(self, error: OSError) -> None:
         if not self._has_warned:
             self._has_warned = True
-            _log.warning("the cache in %s keeps no more for now: %s", self.root, error)
+            _log.warning("the cache in %s keeps no more for now: %s", self.root, error.strerror)
 
     def _prepare(self) -> None:
         """Make the directory and find out whether it can be used."""
@@ -244,23 +256,29 @@ class PackCache:
 
     def _refuse_other_files(self) -> None:
         # Eviction deletes files here, and backup programs pass by what has the tag.
-        with suppress(FileNotFoundError):
-            for entry in self._calls.list_directory(str(self.root)):
-                if not _OURS.fullmatch(entry.name):
-                    reason = f"it holds other files, such as {entry.name!r}"
-                    raise CacheUnavailableError(str(self.root), reason)
+        try:
+            names = {entry.name for entry in self._calls.list_directory(str(self.root))}
+        except FileNotFoundError:
+            return
+        foreign = {name for name in names if not _OURS.fullmatch(name)}
+        if _TAG_NAME not in names:
+            foreign |= names - {"lost+found"}
+        if foreign:
+            reason = f"it holds other files, such as {min(foreign)!r}"
+            raise CacheUnavailableError(str(self.root), reason)
 
     def _make_directories(self) -> None:
         os.makedirs(os.path.dirname(self.root), exist_ok=True)
         # Nobody else is to read here what he may not read where it comes from.
         with suppress(FileExistsError):
             self._calls.mkdir(str(self.root), 0o700)
-        for folder in (f"{self.root}/{_VERSION}", self._packs, self._tmp):
-            with suppress(FileExistsError):
-                self._calls.mkdir(folder)
+        # Before anything else: a directory that holds other things and no tag is none of ours.
         with suppress(FileExistsError):
-            fd = self._calls.create_exclusive(f"{self.root}/CACHEDIR.TAG")
+            fd = self._calls.create_exclusive(f"{self.root}/{_TAG_NAME}")
             try:
                 self._calls.write(fd, _TAG)
             finally:
                 self._calls.close(fd)
+        for folder in (f"{self.root}/{_VERSION}", self._packs, self._tmp):
+            with suppress(FileExistsError):
+                self._calls.mkdir(folder)

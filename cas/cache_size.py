@@ -1,11 +1,11 @@
 """How much the cache holds, and what goes when that is too much.
 
-All processes that use a cache add what they put in it to one number in a file, under a lock that
-nobody waits for: what can't be added now is added with the next. So the number may be wrong by what
-was just written, by what a killed process did not add, and by what somebody deleted by hand.
-Whenever it exceeds the limit everything is counted again, and the files that were used least
-recently go until a tenth of the limit is free. A file's time of modification says when it was last
-used.
+All processes that use a cache add what they are about to put in it to one number in a file, under
+a lock that nobody waits for: what can't be added now is added with the next. So the number may be
+wrong by what is just being written, by what a killed process did not add, and by what somebody
+deleted by hand. Whenever it would exceed the limit everything is counted again, and the files that
+were used least recently go until a tenth of the limit is free. A file's time of modification says
+when it was last used. Of processes with different limits each keeps to its own when it writes.
 
 What dead processes left half-written is counted and removed like everything else.
 """
@@ -79,23 +79,33 @@ class CacheSize:
         if free - size < min(_SPARED, total // 20):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def add(self, size: int) -> None:
-        """Count a file that was written; evict others if it is too much now.
+    def make_room(self, size: int) -> None:
+        """Count a file that is about to be written, and evict others if it would be too much.
 
-        OSError when the directory can't be worked with; the file is then counted with the next.
+        OSError when the directory can't be worked with; the file is then not counted.
         """
-        with self._lock:
-            self._pending += occupied(size)
         fd = self._calls.open_shared(self._path)
         try:
+            with self._lock:
+                self._pending += occupied(size)
             with suppress(OSError):  # where there are no locks the number is less exact
                 try:
                     self._calls.lock_exclusive(fd, wait=False)
                 except BlockingIOError:
                     return
-            self._settle(fd)
+            with self._lock:
+                pending, self._pending = self._pending, 0
+            total = self._noted(fd)
+            if total is None or total + pending > self._limit:
+                total = self._evict(self._count(), pending)
+            self._calls.pwrite(fd, f"{max(total + pending, 0):0{_DIGITS}}\n".encode(), 0)
         finally:
             self._calls.close(fd)
+
+    def give_back(self, size: int) -> None:
+        """Take back what was counted of a file that could not be written after all."""
+        with self._lock:
+            self._pending -= occupied(size)
 
     def used(self) -> int:
         """Return how many bytes the cache takes, by the number that processes keep."""
@@ -114,27 +124,18 @@ class CacheSize:
     def _goal(self) -> int:
         return self._limit - self._limit // _FREED
 
-    def _settle(self, fd: int) -> None:
-        with self._lock:
-            pending, self._pending = self._pending, 0
-        noted = self._noted(fd)
-        total = self._count() if noted is None else noted + pending
-        if total > self._limit:
-            total = self._evict(self._count())
-        self._calls.pwrite(fd, f"{total:0{_DIGITS}}\n".encode(), 0)
-
     def _noted(self, fd: int) -> int | None:
         text = self._calls.pread(fd, _DIGITS, 0)
         return int(text) if len(text) == _DIGITS and text.isdigit() else None
 
     def _count(self) -> int:
-        return sum(file.size for file in self._files(self._root))
+        return sum(file.size for file in self._files())
 
-    def _evict(self, total: int) -> int:
-        """Remove what was used least recently, if `total` is too much; return what is left."""
-        if total <= self._limit:
+    def _evict(self, total: int, more: int) -> int:
+        """Remove what was used least recently if `more` is too much; return what is left."""
+        if total + more <= self._limit:
             return total
-        for file in self._oldest(total - self._goal):
+        for file in self._oldest(total + more - self._goal):
             with suppress(OSError):
                 self._calls.unlink(file.path)
                 total -= file.size
@@ -144,7 +145,7 @@ class CacheSize:
         """Return the files used least recently that take `size` bytes together, oldest first."""
         newest_first: list[tuple[int, _File]] = []
         sum_of_sizes = 0
-        for file in self._files(self._root):
+        for file in self._files():
             heapq.heappush(newest_first, (-file.used, file))
             sum_of_sizes += file.size
             while len(newest_first) > _EVICTED_AT_ONCE or (
@@ -153,7 +154,11 @@ class CacheSize:
                 sum_of_sizes -= heapq.heappop(newest_first)[1].size
         return sorted(file for _, file in newest_first)
 
-    def _files(self, folder: str) -> Iterator[_File]:
+    def _files(self) -> Iterator[_File]:
+        for folder in ("packs", "tmp"):
+            yield from self._files_below(f"{self._root}/{folder}")
+
+    def _files_below(self, folder: str) -> Iterator[_File]:
         try:
             entries = list(self._calls.list_directory(folder))
         except OSError:
@@ -162,8 +167,8 @@ class CacheSize:
             with suppress(OSError):
                 # Links are neither followed nor removed: they are not ours.
                 if entry.is_dir(follow_symlinks=False):
-                    yield from self._files(entry.path)
-                elif folder != self._root and entry.is_file(follow_symlinks=False):
+                    yield from self._files_below(entry.path)
+                elif entry.is_file(follow_symlinks=False):
                     found = entry.stat(follow_symlinks=False)
                     yield _File(found.st_mtime_ns, occupied(found.st_size), entry.path)
 

@@ -28,8 +28,8 @@ class PosixCalls:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def open_shared(self, path: str) -> int:
-        """Open a file that several processes read and write, or make it."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        """Open a file that several processes read and write, or make it; not through a link."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
     def write(self, fd: int, data: Buffer) -> int:
         return os.write(fd, data)
