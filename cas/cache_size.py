@@ -98,7 +98,11 @@ class CacheSize:
             total = self._noted(fd)
             if total is None or total + pending > self._limit:
                 total = self._evict(self._count(), pending)
-            self._calls.pwrite(fd, f"{max(total + pending, 0):0{_DIGITS}}\n".encode(), 0)
+            refused = total + pending > self._limit  # what is there could not be removed
+            total += pending - (occupied(size) if refused else 0)
+            self._calls.pwrite(fd, f"{max(total, 0):0{_DIGITS}}\n".encode(), 0)
+            if refused:
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
         finally:
             self._calls.close(fd)
 

@@ -145,6 +145,15 @@ class TestTheLimit:
         cache.keep(PACK, 0, b"x")
         assert cache.used == 4 * KIB
 
+    def test_where_nothing_can_be_removed_nothing_more_is_kept(self, root):
+        calls = FaultyCalls(error=OSError(errno.EPERM, "no"), dead=True, only=("unlink",))
+        cache = PackCache(root, limit=100 * KIB, calls=calls)
+        calls._fail_at = 0
+        for number in range(20):
+            cache.keep(PACK, number * 10_000, bytes(10_000))
+        assert len(kept(root)) == 8
+        assert cache.used == size_on_disk(root) == 96 * KIB
+
     def test_a_link_in_place_of_the_number_is_not_written_through(self, root, cache, tmp_path):
         (tmp_path / "precious").write_text("precious")
         (root / "v1" / "size").symlink_to(tmp_path / "precious")
