@@ -82,34 +82,15 @@ class CacheSize:
     def make_room(self, size: int) -> None:
         """Count a file that is about to be written, and evict others if it would be too much.
 
-        OSError when the directory can't be worked with; the file is then not counted.
+        OSError when the directory can't be worked with, or nothing in it can be removed; the file
+        is then not counted.
         """
-        fd = self._calls.open_shared(self._path)
-        try:
-            with self._lock:
-                self._pending += occupied(size)
-            with suppress(OSError):  # where there are no locks the number is less exact
-                try:
-                    self._calls.lock_exclusive(fd, wait=False)
-                except BlockingIOError:
-                    return
-            with self._lock:
-                pending, self._pending = self._pending, 0
-            total = self._noted(fd)
-            if total is None or total + pending > self._limit:
-                total = self._evict(self._count(), pending)
-            refused = total + pending > self._limit  # what is there could not be removed
-            total += pending - (occupied(size) if refused else 0)
-            self._calls.pwrite(fd, f"{max(total, 0):0{_DIGITS}}\n".encode(), 0)
-            if refused:
-                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-        finally:
-            self._calls.close(fd)
+        self._note(occupied(size))
 
     def give_back(self, size: int) -> None:
         """Take back what was counted of a file that could not be written after all."""
-        with self._lock:
-            self._pending -= occupied(size)
+        with suppress(OSError):
+            self._note(-occupied(size))
 
     def used(self) -> int:
         """Return how many bytes the cache takes, by the number that processes keep."""
@@ -127,6 +108,30 @@ class CacheSize:
     @property
     def _goal(self) -> int:
         return self._limit - self._limit // _FREED
+
+    def _note(self, more: int) -> None:
+        """Add to the number that all processes share."""
+        fd = self._calls.open_shared(self._path)
+        try:
+            with self._lock:
+                self._pending += more
+            with suppress(OSError):  # where there are no locks the number is less exact
+                try:
+                    self._calls.lock_exclusive(fd, wait=False)
+                except BlockingIOError:
+                    return
+            with self._lock:
+                pending, self._pending = self._pending, 0
+            total = self._noted(fd)
+            if total is None or total + pending > self._limit:
+                total = self._evict(self._count(), pending)
+            refused = more > 0 and total + pending > self._limit  # nothing could be removed
+            total += pending - (more if refused else 0)
+            self._calls.pwrite(fd, f"{max(total, 0):0{_DIGITS}}\n".encode(), 0)
+            if refused:
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        finally:
+            self._calls.close(fd)
 
     def _noted(self, fd: int) -> int | None:
         text = self._calls.pread(fd, _DIGITS, 0)
