@@ -1,9 +1,10 @@
 """A local copy of those parts of remote packs that were read, in a directory of limited size.
 
-    <root>/CACHEDIR.TAG                              tells backup programs to pass it by
-    <root>/v1/packs/ab/<name of pack>/<start>-<stop>   those bytes of the pack, as they are stored
-    <root>/v1/tmp/                                   files being written
-    <root>/v1/size                                   see `cas.cache_size`
+    <root>/CACHEDIR.TAG          tells backup programs to pass it by
+    <root>/runcas-v1/size        see `cas.cache_size`
+    <root>/runcas-v1/tmp/        files being written
+    <root>/runcas-v1/packs/ab/<name of pack>/<start>-<stop>
+                                 those bytes of the pack, as they are stored
 
 A pack's name is the digest of its bytes and never comes back, so a part of it is the same wherever
 and whenever it is read: nothing becomes stale, and stores may share a cache. A file is what one
@@ -48,10 +49,10 @@ __all__ = ["DEFAULT_CACHE_SIZE", "PackCache"]
 DEFAULT_CACHE_SIZE: Final = 10 << 30
 """Bytes: some runs of a few GB, on the disk of a laptop. About 1,300 requests fill it."""
 
-_VERSION: Final = "v1"
+_VERSION: Final = "runcas-v1"
 _TMP: Final = "tmp"
 _TAG_NAME: Final = "CACHEDIR.TAG"
-_OURS: Final = re.compile(r"v\d+|CACHEDIR\.TAG|lost\+found")
+_OURS: Final = re.compile(r"runcas-v\d+|CACHEDIR\.TAG|lost\+found")
 """What may be in the directory of a cache; ``lost+found`` is in that of a volume of its own."""
 
 _TAG: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
@@ -61,6 +62,9 @@ _TAG: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
 _BOUNDS: Final = re.compile(r"(\d{1,12})-(\d{1,12})", re.ASCII)
 _LISTED_PACKS: Final = 256
 """Packs whose extents are kept in memory."""
+
+_ATTEMPTS: Final = 5
+"""How often the directory is made again because somebody deletes it just now."""
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _log: Final = logging.getLogger(__name__)
@@ -243,16 +247,21 @@ class PackCache:
 
     def _prepare(self) -> None:
         """Make the directory and find out whether it can be used."""
-        try:
-            self._refuse_other_files()
-            self._make_directories()
-            probe = f"{self._tmp}/{uuid.uuid4().hex}"
-            self._calls.close(self._calls.create_exclusive(probe))
-            self._calls.unlink(probe)
-        except OSError as error:
-            if error.errno not in _FULL:  # a full disk ends neither this nor a read
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._refuse_other_files()
+                self._make_directories()
+                probe = f"{self._tmp}/{uuid.uuid4().hex}"
+                self._calls.close(self._calls.create_exclusive(probe))
+                self._calls.unlink(probe)
+            except OSError as error:
+                if error.errno in _FULL:  # a full disk ends neither this nor a read
+                    return
+                if error.errno == errno.ENOENT and attempt < _ATTEMPTS - 1:
+                    continue
                 reason = error.strerror or str(error)
                 raise CacheUnavailableError(str(self.root), reason) from error
+            return
 
     def _refuse_other_files(self) -> None:
         # Eviction deletes files here, and backup programs pass by what has the tag.
@@ -260,10 +269,7 @@ class PackCache:
             names = {entry.name for entry in self._calls.list_directory(str(self.root))}
         except FileNotFoundError:
             return
-        foreign = {name for name in names if not _OURS.fullmatch(name)}
-        if _TAG_NAME not in names:
-            foreign |= names - {"lost+found"}
-        if foreign:
+        if foreign := {name for name in names if not _OURS.fullmatch(name)}:
             reason = f"it holds other files, such as {min(foreign)!r}"
             raise CacheUnavailableError(str(self.root), reason)
 
@@ -272,7 +278,6 @@ class PackCache:
         # Nobody else is to read here what he may not read where it comes from.
         with suppress(FileExistsError):
             self._calls.mkdir(str(self.root), 0o700)
-        # Before anything else: a directory that holds other things and no tag is none of ours.
         with suppress(FileExistsError):
             fd = self._calls.create_exclusive(f"{self.root}/{_TAG_NAME}")
             try:

@@ -154,7 +154,7 @@ class TestTheLimit:
 
     def test_a_link_in_place_of_the_number_is_not_written_through(self, root, cache, tmp_path):
         (tmp_path / "precious").write_text("precious")
-        (root / "v1" / "size").symlink_to(tmp_path / "precious")
+        (root / "runcas-v1" / "size").symlink_to(tmp_path / "precious")
         cache.keep(PACK, 0, b"x")
         assert (tmp_path / "precious").read_text() == "precious"
         assert kept(root) == []
@@ -162,20 +162,20 @@ class TestTheLimit:
     @pytest.mark.parametrize("noted", [b"", b"nonsense", b"-0000000000000000001\n", b"9" * 19])
     def test_a_size_that_cannot_be_read_is_counted_anew(self, root, cache, noted):
         cache.keep(PACK, 0, bytes(50 * KIB))
-        (root / "v1" / "size").write_bytes(noted)
+        (root / "runcas-v1" / "size").write_bytes(noted)
         PackCache(root).keep(OTHER, 0, b"x")
         assert PackCache(root).used == 52 * KIB + 4 * KIB
 
     def test_a_wrong_size_evicts_nothing_that_there_is_room_for(self, root, cache):
         cache.keep(PACK, 0, b"x")
-        (root / "v1" / "size").write_bytes(b"%020d\n" % (DEFAULT_CACHE_SIZE + 1))
+        (root / "runcas-v1" / "size").write_bytes(b"%020d\n" % (DEFAULT_CACHE_SIZE + 1))
         PackCache(root).keep(OTHER, 0, b"x")
         assert len(kept(root)) == 2
         assert PackCache(root).used == 8 * KIB
 
     def test_nobody_waits_for_another_process_that_evicts(self, root, cache):
         cache.keep(PACK, 0, b"x")
-        with (root / "v1" / "size").open("rb") as size:
+        with (root / "runcas-v1" / "size").open("rb") as size:
             fcntl.flock(size, fcntl.LOCK_EX)
             cache.keep(OTHER, 0, b"y")
             assert read(cache, OTHER, 0, 1) == b"y"
@@ -185,8 +185,8 @@ class TestTheLimit:
 
     def test_what_dead_writers_left_is_evicted_like_everything_else(self, root):
         cache = PackCache(root, limit=100 * KIB)
-        (root / "v1" / "tmp" / "left").write_bytes(bytes(95 * KIB))
-        used_at(root / "v1" / "tmp" / "left", 1_000)
+        (root / "runcas-v1" / "tmp" / "left").write_bytes(bytes(95 * KIB))
+        used_at(root / "runcas-v1" / "tmp" / "left", 1_000)
         cache.keep(PACK, 0, bytes(20 * KIB))
         assert left_half_written(root) == []
         assert len(kept(root)) == 1
@@ -197,9 +197,9 @@ class TestTheLimit:
         elsewhere.mkdir()
         (elsewhere / "0-90000").write_bytes(bytes(90_000))
         used_at(elsewhere / "0-90000", 1_000)
-        (root / "v1" / "packs" / "ab").symlink_to(elsewhere)
-        (root / "v1" / "packs" / "cd").mkdir()
-        (root / "v1" / "packs" / "cd" / "0-9").symlink_to(elsewhere / "0-90000")
+        (root / "runcas-v1" / "packs" / "ab").symlink_to(elsewhere)
+        (root / "runcas-v1" / "packs" / "cd").mkdir()
+        (root / "runcas-v1" / "packs" / "cd" / "0-9").symlink_to(elsewhere / "0-90000")
         for number in range(10):
             cache.keep(PACK, number * 20_000, bytes(20_000))
         assert (elsewhere / "0-90000").exists()
@@ -316,7 +316,7 @@ class TestDamage:
         cache.keep(PACK, 0, b"0123456789")
         assert read(cache, PACK, 0, 10) == b"0123456789"
         assert cache.used == 4 * KIB
-        shutil.rmtree(root / "v1" / "packs" / str(PACK)[:2])
+        shutil.rmtree(root / "runcas-v1" / "packs" / str(PACK)[:2])
         cache.keep(PACK, 0, b"0123456789")
         assert read(cache, PACK, 0, 10) == b"0123456789"
 
@@ -344,16 +344,22 @@ class TestADirectoryThatCannotBeUsed:
             PackCache(root)
         assert [path.name for path in root.iterdir()] == ["thesis.tex"]
 
-    def test_one_that_only_looks_like_a_cache_is_refused(self, root):
-        (root / "v1" / "packs").mkdir(parents=True)
-        (root / "v1" / "packs" / "precious").write_text("x")
-        with pytest.raises(CacheUnavailableError, match="other files, such as 'v1'"):
+    def test_one_that_was_deleted_by_half_is_made_again(self, root, cache):
+        (root / "CACHEDIR.TAG").unlink()
+        (root / "runcas-v1" / "tmp").rmdir()
+        PackCache(root).keep(PACK, 0, b"x")
+        assert len(kept(root)) == 1
+        assert (root / "CACHEDIR.TAG").exists()
+
+    def test_a_link_that_leads_nowhere_is_refused(self, root):
+        root.symlink_to("nowhere/at/all")
+        with pytest.raises(CacheUnavailableError, match="No such file"):
             PackCache(root)
 
     def test_one_of_an_earlier_or_later_release_or_a_volume_of_its_own_is_fine(self, root):
         (root / "lost+found").mkdir(parents=True)
         PackCache(root)
-        (root / "v2").mkdir()
+        (root / "runcas-v2").mkdir()
         PackCache(root).keep(PACK, 0, b"x")
         assert len(kept(root)) == 1
 

@@ -81,13 +81,17 @@ def start(root, blobs, seed, turns=40):
     )
 
 
+def check(ended):
+    """See that processes, each with what it wrote, went through."""
+    for worker, (out, err) in ended:
+        assert (worker.returncode, out) == (0, "ready\ndone\n"), err
+
+
 @pytest.mark.slow
 def test_processes_that_fill_and_evict_at_once_all_read_right_bytes(tmp_path, blobs):
     root = tmp_path / "cache"
     workers = [start(root, blobs, seed) for seed in range(4)]
-    for worker in workers:
-        out, err = worker.communicate(timeout=120)
-        assert (worker.returncode, out) == (0, "ready\ndone\n"), err
+    check([(worker, worker.communicate(timeout=120)) for worker in workers])
     assert left_half_written(root) == []
     # What was written while another counted is noticed with the next that is kept.
     assert size_on_disk(root) <= 4 * MIB
@@ -106,11 +110,9 @@ def test_a_process_killed_at_any_moment_leaves_a_cache_that_serves_the_others(tm
         victim.send_signal(signal.SIGKILL)
         victim.communicate(timeout=60)
         assert victim.returncode == -signal.SIGKILL
-    out, err = survivor.communicate(timeout=120)
-    assert (survivor.returncode, out) == (0, "ready\ndone\n"), err
+    check([(survivor, survivor.communicate(timeout=120))])
     last = start(root, blobs, 7, turns=5)
-    out, err = last.communicate(timeout=120)
-    assert (last.returncode, out) == (0, "ready\ndone\n"), err
+    check([(last, last.communicate(timeout=120))])
     assert size_on_disk(root) <= 4 * MIB
 
 
@@ -121,9 +123,7 @@ def test_the_directory_is_deleted_again_and_again_under_its_users(tmp_path, blob
     while any(worker.poll() is None for worker in workers):
         shutil.rmtree(root, ignore_errors=True)
         time.sleep(0.02)
-    for worker in workers:
-        out, err = worker.communicate(timeout=60)
-        assert (worker.returncode, out) == (0, "ready\ndone\n"), err
+    check([(worker, worker.communicate(timeout=60)) for worker in workers])
 
 
 def test_dying_at_any_system_call_of_the_cache(tmp_path):

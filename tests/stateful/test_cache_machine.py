@@ -105,7 +105,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_limit_is_kept(self):
-        if self.root.exists() and (self.root / "v1").exists():
+        if self.root.exists() and (self.root / "runcas-v1").exists():
             assert size_on_disk(self.root) <= LIMIT + 48_000 + 4_096
             assert left_half_written(self.root) == []
 
@@ -120,7 +120,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     def path(self, pack, start, stop):
         name = str(pack)
-        return self.root / "v1" / "packs" / name[:2] / name / f"{start}-{stop}"
+        return self.root / "runcas-v1" / "packs" / name[:2] / name / f"{start}-{stop}"
 
     def bounds(self, path):
         start, _, stop = path.name.partition("-")

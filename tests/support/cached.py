@@ -59,11 +59,11 @@ class CachedStore:
 
 def kept(root):
     """Return the files of a cache, found without it."""
-    return sorted(Path(root, "v1", "packs").glob("*/*/*"))
+    return sorted(Path(root, "runcas-v1", "packs").glob("*/*/*"))
 
 
 def left_half_written(root):
-    return sorted(Path(root, "v1", "tmp").iterdir())
+    return sorted(Path(root, "runcas-v1", "tmp").iterdir())
 
 
 def size_on_disk(root):
