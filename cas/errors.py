@@ -10,6 +10,7 @@
         ├── ObjectNotFoundError (LookupError)
         ├── StorageFullError
         ├── BucketNotFoundError           what the URL names was never created
+        ├── CacheUnavailableError         the directory of the cache can't be used
         ├── StorageAccessError            credentials or permissions are wrong
         └── TransientBackendError         the only one that trying again may cure
 
@@ -28,6 +29,7 @@ __all__ = [
     "BackendError",
     "BlobNotFoundError",
     "BucketNotFoundError",
+    "CacheUnavailableError",
     "CasError",
     "CorruptPackError",
     "DigestMismatchError",
@@ -168,6 +170,16 @@ class StorageAccessError(BackendError):
 
     def __str__(self) -> str:
         return f"storage refused {self.subject}: {self.reason}"
+
+
+class CacheUnavailableError(BackendError):
+    """The directory of a cache of remote blobs can't be used; said when the store is opened."""
+
+    def __str__(self) -> str:
+        return (
+            f"the cache in {self.subject} can't be used: {self.reason}; "
+            "give a new directory that you may write to, or do without a cache"
+        )
 
 
 class TransientBackendError(BackendError):

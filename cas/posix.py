@@ -1,4 +1,4 @@
-"""The system calls of the local backend, one method each, so that tests can count and fail them."""
+"""The system calls of `cas.local` and `cas.cache`, each a method that tests count and fail."""
 
 from __future__ import annotations
 
@@ -27,8 +27,15 @@ class PosixCalls:
     def open_read(self, path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
+    def open_shared(self, path: str) -> int:
+        """Open a file that several processes read and write, or make it; not through a link."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
     def write(self, fd: int, data: Buffer) -> int:
         return os.write(fd, data)
+
+    def pwrite(self, fd: int, data: Buffer, offset: int) -> int:
+        return os.pwrite(fd, data, offset)
 
     def set_direct(self, fd: int, *, direct: bool) -> None:
         """Let writes pass the page cache by, or not; OSError where the filesystem can't."""
@@ -41,6 +48,19 @@ class PosixCalls:
 
     def size(self, fd: int) -> int:
         return os.fstat(fd).st_size
+
+    def touch(self, fd: int) -> None:
+        """Let the open file's times be now."""
+        os.utime(fd)
+
+    def modified(self, path: str) -> int:
+        """Return when a file or directory was last changed, in nanoseconds."""
+        return os.stat(path).st_mtime_ns  # noqa: PTH116 - this class is the seam below pathlib
+
+    def space(self, fd: int) -> tuple[int, int]:
+        """Return how many bytes are free to us where the open file is, and how many there are."""
+        found = os.statvfs(fd)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def links(self, fd: int) -> int:
         """Return how many names the open file has; 0 once it was unlinked."""
@@ -59,8 +79,8 @@ class PosixCalls:
         """
         fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def mkdir(self, path: str) -> None:
-        os.mkdir(path)  # noqa: PTH102 - this class is the seam below pathlib
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        os.mkdir(path, mode)  # noqa: PTH102
 
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)  # noqa: PTH104

@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import io
-from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, chain
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cas.catalog import ChunkedBlob, Location
 from cas.codec import decode, decode_all
 from cas.digest import Digest, Hasher
 from cas.errors import BlobNotFoundError, DigestMismatchError, ObjectNotFoundError
 from cas.pack import pack_object_name
+from cas.spans import Span, cut, find_cached
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from cas.backend import Backend
+    from cas.cache import PackCache
     from cas.catalog import Catalog, Placement
     from cas.digest import Buffer
+    from cas.spans import Sought
 
-__all__ = ["BlobReader"]
+__all__ = ["BlobReader", "check_whole"]
 
-Span: TypeAlias = "Sequence[tuple[Digest, Location]]"
-"""Blobs of one entry and where they are; mostly neighbours in one pack, in order of offset."""
 
-_SPAN_SIZE: Final = 8 << 20
-"""Bytes that one request for neighbouring entries spans at most, and that they decode to."""
+class _Loaded(NamedTuple):
+    """What one request brought."""
 
-_SPAN_GAP: Final = 64 << 10
-"""Bytes between two entries that are cheaper to read along than to skip with another request."""
+    span: Span
+    """Read from the cache if its extent is given, otherwise from storage."""
+    data: bytes | None
+    """As stored; None if it is not there."""
+    blobs: Sequence[Buffer | None]
+    """Decoded but unverified; None for what needs a second look."""
 
 
 class BlobReader:
-    """Reads blobs by digest. Safe for use by several threads."""
+    """Reads blobs by digest. Safe for use by several threads.
 
-    def __init__(self, backend: Backend, catalog: Catalog) -> None:
+    Where there is a cache, what it has is taken from there and verified like everything else; what
+    turns out to be damaged is fetched from storage.
+    """
+
+    def __init__(self, backend: Backend, catalog: Catalog, cache: PackCache | None = None) -> None:
         self._backend = backend
         self._catalog = catalog
+        self._cache = cache
 
     def read(self, digest: Digest) -> bytes:
         """Return a blob whole; meant for small ones, `open` streams.
@@ -65,31 +74,51 @@ class BlobReader:
             return
         whole = Hasher()
         locations = self.locate_chunks(placement)
-        for _, piece in self._read_ahead(list(zip(placement.chunks, locations, strict=True))):
+        chunks = zip(placement.chunks, locations, strict=True)
+        for _, piece in self._read_ahead(find_cached(chunks, self._cache)):
             whole.update(piece)
             if whole.size == placement.size:
-                _check_whole(placement, whole)
+                check_whole(placement, whole)
             yield piece
 
     def read_range(self, digest: Digest, start: int, size: int) -> bytes:
-        """Return at most `size` bytes from `start`, fetching only the chunks they lie in."""
-        with self.open(digest) as stream:
-            stream.seek(start)
-            return stream.read(size)
+        """Return at most `size` bytes from `start`, fetching only the chunks they lie in.
+
+        Raises as `read` does.
+        """
+        if start < 0:
+            raise ValueError(f"position {start} is before the start")
+        placement = self._locate(digest)
+        if isinstance(placement, Location):
+            return bytes(self.fetch(digest, placement)[start : start + size])
+        wanted, skipped, position = [], 0, 0
+        for chunk in zip(placement.chunks, self.locate_chunks(placement), strict=True):
+            ends = position + chunk[1].size
+            if ends <= start:
+                skipped = ends
+            elif position < start + size:
+                wanted.append(chunk)
+            position = ends
+        data = b"".join(piece for _, piece in self.read_in_order(wanted))
+        return data[start - skipped : start - skipped + size]
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Return a seekable stream that holds one chunk at a time; the caller closes it.
+        """Return a seekable stream that holds at most 8 MiB; the caller closes it.
 
-        Every read is verified chunk by chunk; one that goes from start to end is verified against
-        `digest` as well. Raises as `read` does, here and on every read.
+        A read after a seek fetches the chunk that it needs, and reads that go on from there fetch
+        more and more chunks together. Every read is verified chunk by chunk; one that goes from
+        start to end is verified against `digest` as well. Raises as `read` does, here and on every
+        read.
         """
         placement = self._locate(digest)
         if isinstance(placement, Location):
             return io.BytesIO(self.fetch(digest, placement))
-        return io.BufferedReader(_ChunkedStream(self, placement), buffer_size=64 << 10)
+        from cas.chunked import ChunkedStream
+
+        return io.BufferedReader(ChunkedStream(self, placement), buffer_size=64 << 10)
 
     def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:
-        """Yield each blob of one entry once, in order of storage, neighbours in one request.
+        """Yield each blob of one entry once, as `read_located` does.
 
         Digests of large blobs are passed over: they are for `iter_pieces`. Raises as `read` does.
         """
@@ -103,52 +132,68 @@ class BlobReader:
     def read_located(
         self, blobs: Iterable[tuple[Digest, Location]]
     ) -> Iterator[tuple[Digest, Buffer]]:
-        """Yield blobs of one entry whose locations are known, as `read_many` does.
+        """Yield blobs of one entry whose locations are known, neighbours in one request.
 
-        While the caller is busy with some, a thread fetches and decodes the next ones: at most
-        twice 8 MiB are held. Raises as `read` does.
+        First what is in the cache, then the rest in order of storage. While the caller is busy with
+        some, a thread fetches and decodes the next ones: at most twice 8 MiB are held, once more as
+        they are stored. Raises as `read` does.
         """
-        yield from self._read_ahead(sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset)))
+        ordered = sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset))
+        # Apart, so that what is cached here and there does not part what one request can bring.
+        sought = sorted(find_cached(ordered, self._cache), key=lambda blob: blob.extent is None)
+        yield from self._read_ahead(sought)
 
-    def _read_ahead(self, blobs: Span) -> Iterator[tuple[Digest, Buffer]]:
+    def read_in_order(
+        self, blobs: Iterable[tuple[Digest, Location]]
+    ) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield blobs as `read_located` does, but in the order given and without a thread."""
+        for span in cut(find_cached(blobs, self._cache)):
+            yield from self._verified(self._load(span))
+
+    def _read_ahead(self, blobs: Iterable[Sought]) -> Iterator[tuple[Digest, Buffer]]:
         """Yield blobs in the order given."""
         # Many small calls that release the interpreter are slower from two threads than from one.
         # So the thread makes few large calls, and everything else is done here.
         with ThreadPoolExecutor(1, "cas-read") as ahead:
-            loading: Future[Sequence[Buffer | None]] | None = None
-            current: Span = ()
-            for span in chain(_spans(blobs), (None,)):
+            loading: Future[_Loaded] | None = None
+            for span in chain(cut(blobs), (None,)):
                 following = ahead.submit(self._load, span) if span else None
                 if loading is not None:
-                    yield from self._verified(current, loading.result())
-                loading, current = following, span or ()
+                    yield from self._verified(loading.result())
+                loading = following
 
-    def _load(self, span: Span) -> Sequence[Buffer | None]:
-        """Return the blobs of a span, decoded but unverified; None for what needs a second look."""
-        first, last = span[0][1], span[-1][1]
-        size = last.offset + last.stored_size - first.offset
+    def _load(self, span: Span) -> _Loaded:
+        if span.extent is not None and self._cache is not None:
+            data = self._cache.read(span.extent, span.start, span.stop)
+            if data is not None:
+                return _Loaded(span, data, _decoded_all(span, data))
+            span = span.rest(0)  # it was evicted
+        if span.start == span.stop:  # of empty blobs everything is known
+            return _Loaded(span, b"", _decoded_all(span, b""))
+        name = pack_object_name(span.pack)
         try:
-            name = pack_object_name(first.pack)
-            data = memoryview(self._backend.read(name, first.offset, size))
-            starts = (location.offset - first.offset for _, location in span)
-            return decode_all(
-                [
-                    (at.codec, data[start : start + at.stored_size], at.size)
-                    for start, (_, at) in zip(starts, span, strict=True)
-                ]
-            )
-        except (ObjectNotFoundError, ValueError):
-            return [None] * len(span)
+            data = self._backend.read(name, span.start, span.stop - span.start)
+        except ObjectNotFoundError:
+            return _Loaded(span, None, [None] * len(span.blobs))
+        return _Loaded(span, data, _decoded_all(span, data))
 
-    def _verified(
-        self, span: Span, loaded: Iterable[Buffer | None]
-    ) -> Iterator[tuple[Digest, Buffer]]:
-        for (digest, location), data in zip(span, loaded, strict=True):
-            if data is None or Digest.of(data) != digest:
-                # Moved or damaged: to read it alone tells which.
-                yield digest, self.fetch(digest, location)
+    def _verified(self, loaded: _Loaded) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield the blobs of a span, and have the cache keep it if all of it is right."""
+        span, stored, blobs = loaded
+        right = True
+        for number, (blob, data) in enumerate(zip(span.blobs, blobs, strict=True)):
+            if data is not None and Digest.of(data) == blob.digest:
+                yield blob.digest, data
+            elif span.extent is not None and self._cache is not None:
+                self._cache.forget(span.extent)
+                yield from self._verified(self._load(span.rest(number)))
+                return
             else:
-                yield digest, data
+                # Moved or damaged: to read it alone tells which.
+                right = False
+                yield blob.digest, self.fetch(blob.digest, blob.location)
+        if right and stored is not None and span.extent is None and self._cache is not None:
+            self._cache.keep(span.pack, span.start, stored)
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
         """Return where the chunks of a large blob are, in order.
@@ -169,15 +214,25 @@ class BlobReader:
 
     def fetch(self, digest: Digest, location: Location) -> Buffer:
         """Return a blob of one entry whose location is known already; raises as `read` does."""
+        if self._cache is not None:
+            (sought,) = find_cached([(digest, location)], self._cache)
+            if sought.extent is not None:
+                ((_, data),) = self._verified(self._load(next(cut([sought]))))
+                return data
         try:
             stored = self._read_stored(location)
         except ObjectNotFoundError:
             # Compaction may have moved the blob since it was located: look once more.
             location = self._moved(digest, location)
             stored = self._read_stored(location)
-        return _decoded(digest, location, stored)
+        data = _decoded(digest, location, stored)
+        if self._cache is not None:
+            self._cache.keep(location.pack, location.offset, stored)
+        return data
 
     def _read_stored(self, location: Location) -> bytes:
+        if not location.stored_size:
+            return b""
         name = pack_object_name(location.pack)
         return self._backend.read(name, location.offset, location.stored_size)
 
@@ -188,82 +243,24 @@ class BlobReader:
         return again
 
 
-class _ChunkedStream(io.RawIOBase):
-    """A large blob as a seekable file."""
-
-    def __init__(self, reader: BlobReader, blob: ChunkedBlob) -> None:
-        self._reader = reader
-        self._blob = blob
-        self._locations = reader.locate_chunks(blob)
-        self._ends = list(accumulate(location.size for location in self._locations))
-        self._position = 0
-        self._loaded = -1
-        self._data: Buffer = b""
-        self._whole = Hasher()
-        self._hashed = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._blob.size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"position {base + offset} is before the start")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Buffer) -> int:  # type: ignore[override]  # a narrower buffer type
-        if self._position >= self._blob.size:
-            return 0
-        number = bisect_right(self._ends, self._position)
-        self._load(number)
-        start = self._position - (self._ends[number] - self._locations[number].size)
-        piece = memoryview(self._data)[start : start + len(buffer)]
-        memoryview(buffer)[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
-
-    def _load(self, number: int) -> None:
-        if number == self._loaded:
-            return
-        data = self._reader.fetch(self._blob.chunks[number], self._locations[number])
-        if number == self._hashed:
-            self._whole.update(data)
-            self._hashed += 1
-            if self._hashed == len(self._locations):
-                _check_whole(self._blob, self._whole)
-        self._data, self._loaded = data, number
-
-
-def _spans(blobs: Iterable[tuple[Digest, Location]]) -> Iterator[Span]:
-    """Group blobs into runs that lie one behind the other, so that one request reads a run."""
-    span: list[tuple[Digest, Location]] = []
-    decoded = 0
-    for digest, place in blobs:
-        if span:
-            first, last = span[0][1], span[-1][1]
-            gap = place.offset - (last.offset + last.stored_size)
-            near = place.pack == last.pack and 0 <= gap <= _SPAN_GAP
-            stored = place.offset + place.stored_size - first.offset
-            if not near or max(stored, decoded + place.size) > _SPAN_SIZE:
-                yield span
-                span, decoded = [], 0
-        span.append((digest, place))
-        decoded += place.size
-    if span:
-        yield span
-
-
 def _single(digest: Digest, placement: Placement | None) -> Location:
     if not isinstance(placement, Location):
         raise BlobNotFoundError(digest)
     return placement
+
+
+def _decoded_all(span: Span, data: bytes) -> Sequence[Buffer | None]:
+    stored = memoryview(data)
+    starts = (blob.location.offset - span.start for blob in span.blobs)
+    try:
+        return decode_all(
+            [
+                (at.codec, stored[start : start + at.stored_size], at.size)
+                for start, (_, at, _) in zip(starts, span.blobs, strict=True)
+            ]
+        )
+    except ValueError:
+        return [None] * len(span.blobs)
 
 
 def _decoded(digest: Digest, location: Location, stored: Buffer) -> Buffer:
@@ -285,7 +282,8 @@ def _chunk_list(blob: ChunkedBlob) -> str:
     return f"its list of {len(blob.chunks)} chunks"
 
 
-def _check_whole(blob: ChunkedBlob, read: Hasher) -> None:
+def check_whole(blob: ChunkedBlob, read: Hasher) -> None:
+    """Raise DigestMismatchError unless what was read of a large blob is all of it."""
     actual = read.digest()
     if actual != blob.digest:
         raise DigestMismatchError(blob.digest, actual, _chunk_list(blob))

@@ -24,6 +24,7 @@ from cas.writer import BatchWriter
 
 if TYPE_CHECKING:
     from cas.backend import Backend
+    from cas.cache import PackCache
     from cas.catalog import Catalog
 
 __all__ = ["CHUNK_SIZE", "FORMAT_VERSION", "BlobStore", "StoreSettings", "open_settings"]
@@ -107,8 +108,14 @@ def _parse(backend: Backend, text: bytes) -> StoreSettings:
 class BlobStore(BlobReader):
     """Blobs by digest, over any backend. Safe for use by several threads."""
 
-    def __init__(self, backend: Backend, catalog: Catalog, settings: StoreSettings) -> None:
-        super().__init__(backend, catalog)
+    def __init__(
+        self,
+        backend: Backend,
+        catalog: Catalog,
+        settings: StoreSettings,
+        cache: PackCache | None = None,
+    ) -> None:
+        super().__init__(backend, catalog, cache)
         self.settings: Final = settings
 
     @property
@@ -120,6 +127,11 @@ class BlobStore(BlobReader):
     def url(self) -> str:
         """Where the bytes are, for people."""
         return self._backend.url
+
+    @property
+    def cache(self) -> PackCache | None:
+        """Where parts of remote packs are kept, if anywhere."""
+        return self._cache
 
     def batch(self, catalog: Catalog | None = None) -> BatchWriter:
         """Begin a batch of writes, as a context manager.

@@ -10,11 +10,13 @@ from cas.local import LocalBackend
 from cas.memory import MemoryBackend
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from cas.backend import Backend
+    from cas.cache import PackCache
 
-__all__ = ["open_backend"]
+__all__ = ["open_backend", "open_cache"]
 
 
 def open_backend(
@@ -37,14 +39,7 @@ def open_backend(
     ValueError
         When no backend is known for it, a package is missing, or options are given to a directory.
     """
-    protocol, separator, place = str(url).partition("://")
-    protocol = protocol.lower()
-    if isinstance(url, Path) or not separator:
-        local, remote = (None if url == "memory:" else url), None
-    elif protocol in ("file", "local"):
-        local, remote = unquote(urlsplit(url).path), None
-    else:
-        local, remote = None, (url if place or protocol != "memory" else None)
+    local, remote = _told_apart(url)
     if remote is not None:
         from cas.object_store import ObjectStoreBackend
 
@@ -52,3 +47,39 @@ def open_backend(
     if storage_options:
         raise ValueError(f"storage_options are for remote storage, and {str(url)!r} is not")
     return MemoryBackend() if local is None else LocalBackend(local)
+
+
+def open_cache(
+    url: str | Path, root: str | os.PathLike[str], *, limit: int | None = None
+) -> PackCache | None:
+    """Return a cache for what `url` names, or None if that is not remote: it is near enough.
+
+    Parameters
+    ----------
+    root
+        Directory of the cache, which is made if it is missing.
+    limit
+        Bytes that it may take; None for `cas.cache.DEFAULT_CACHE_SIZE`.
+
+    Raises
+    ------
+    CacheUnavailableError
+        When the directory can't be written to or holds other files.
+    """
+    _, remote = _told_apart(url)
+    if remote is None:
+        return None
+    from cas.cache import DEFAULT_CACHE_SIZE, PackCache
+
+    return PackCache(root, limit=DEFAULT_CACHE_SIZE if limit is None else limit)
+
+
+def _told_apart(url: str | Path) -> tuple[str | Path | None, str | None]:
+    """Return a local path or a remote URL; neither for what is in memory."""
+    protocol, separator, place = str(url).partition("://")
+    protocol = protocol.lower()
+    if isinstance(url, Path) or not separator:
+        return (None if url == "memory:" else url), None
+    if protocol in ("file", "local"):
+        return unquote(urlsplit(url).path), None
+    return None, (url if place or protocol != "memory" else None)

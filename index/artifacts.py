@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cas.errors import ObjectNotFoundError
 from cas.store import BlobStore, open_settings
-from cas.urls import open_backend
+from cas.urls import open_backend, open_cache
 from index import schema
 from index.catalog import SqlCatalog
 from index.classification import DEFAULT_CLASSIFIER
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from cas.backend import Backend
+    from cas.cache import PackCache
     from cas.digest import Digest
     from index.classification import Classifier
     from index.records import AdoptionReport, FileVersion, Progress, RunSummary, StoreStats
@@ -62,6 +63,7 @@ class ArtifactStore:
         create: bool,
         clock: Callable[[], datetime],
         classifier: Classifier = DEFAULT_CLASSIFIER,
+        cache: PackCache | None = None,
     ) -> None:
         """Bind an index and a backend to each other; `open` is the usual way."""
         settings = open_settings(backend, create=create)
@@ -72,7 +74,7 @@ class ArtifactStore:
             schema.upgrade(database)
         schema.check(database)
         self._bind(database, settings.store_id, backend.url, clock())
-        blobs = BlobStore(backend, SqlCatalog(database, clock), settings)
+        blobs = BlobStore(backend, SqlCatalog(database, clock), settings, cache)
         self._services: Final = Services(
             database=database,
             blobs=blobs,
@@ -80,7 +82,7 @@ class ArtifactStore:
                 database,
                 blobs,
                 clock,
-                own_paths=_own_paths(database, backend),
+                own_paths=_own_paths(database, backend, cache),
                 classifier=classifier,
             ),
             states=StateCache(_CACHED_STATES),
@@ -96,6 +98,8 @@ class ArtifactStore:
         index: str | URL | None = None,
         blobs: str | os.PathLike[str] | None = None,
         storage_options: Mapping[str, object] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_size: int | None = None,
         create: bool = True,
         clock: Callable[[], datetime] = _utc_now,
         classifier: Classifier = DEFAULT_CLASSIFIER,
@@ -112,6 +116,12 @@ class ArtifactStore:
             In place of `root`: a SQLAlchemy URL, and a directory or URL of blobs.
         storage_options
             For the fsspec filesystem of a `blobs` URL; not kept anywhere.
+        cache
+            A local directory where what was read of remote blobs is kept, so that reading it again
+            asks nothing of the service. Processes and stores may share it, and it may be deleted at
+            any time. Not used for blobs in a local directory.
+        cache_size
+            Bytes that the cache may take; 10 GiB if not given. What was used least recently goes.
         create
             Whether a store that isn't there is made.
         clock
@@ -130,7 +140,7 @@ class ArtifactStore:
         StoreMismatchError
             When index and blobs don't belong together.
         BackendError, IndexUnavailableError
-            When storage or database can't be used.
+            When storage, cache or database can't be used.
         """
         if root is not None:
             if index is not None or blobs is not None:
@@ -139,12 +149,14 @@ class ArtifactStore:
             index, blobs = sqlite_url(path.absolute() / INDEX_NAME), path
         if index is None or blobs is None:
             raise ValueError("give either root, or both index and blobs")
-        backend = open_backend(
-            blobs if isinstance(blobs, str) else Path(blobs), storage_options=storage_options
-        )
+        place = blobs if isinstance(blobs, str) else Path(blobs)
+        kept = None if cache is None else open_cache(place, cache, limit=cache_size)
+        backend = open_backend(place, storage_options=storage_options)
         database = Database(index)
         try:
-            return cls(database, backend, create=create, clock=clock, classifier=classifier)
+            return cls(
+                database, backend, create=create, clock=clock, classifier=classifier, cache=kept
+            )
         except ObjectNotFoundError:
             database.close()
             backend.close()
@@ -216,6 +228,7 @@ class ArtifactStore:
                 store_id=self._services.blobs.settings.store_id,
                 index_url=self._services.database.url,
                 blobs_url=self._services.blobs.url,
+                cache=self._services.blobs.cache,
             )
 
     def close(self) -> None:
@@ -253,9 +266,11 @@ class ArtifactStore:
             raise StoreMismatchError(database.url, blobs_url)
 
 
-def _own_paths(database: Database, backend: Backend) -> list[str]:
+def _own_paths(database: Database, backend: Backend, cache: PackCache | None) -> list[str]:
     """Return the local paths that a scan must not record: they are the store."""
     paths = [backend.url] if Path(backend.url).is_dir() else []
     if database.file:
         paths += [f"{database.file}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
+    if cache is not None:
+        paths.append(str(cache.root))
     return paths

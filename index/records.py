@@ -315,3 +315,8 @@ class StoreStats:
     packs: int
     stored_bytes: int
     """Of the packs that are live."""
+    cache_at: str | None = None
+    """Directory of the local cache of remote blobs; None if there is none."""
+    cache_bytes: int | None = None
+    """What the cache takes on disk, as far as is known without counting."""
+    cache_limit_bytes: int | None = None

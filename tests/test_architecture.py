@@ -71,6 +71,15 @@ def test_no_module_knows_what_it_should_not(pattern, forbidden, exempt):
         assert not known, f"{relative} imports {known}"
 
 
+def test_the_cache_is_loaded_by_nobody_but_who_opens_one():
+    parts = {"cas.cache", "cas.cache_size", "cas.extents"}
+    for pattern in ("cas/*.py", "index/**/*.py"):
+        for path in files(pattern):
+            name = str(path.relative_to(ROOT))
+            if name not in ("cas/urls.py", "cas/cache.py"):
+                assert not parts & set(imports(path, typing=False)), name
+
+
 @pytest.mark.parametrize("name", ["backend", "errors", "digest"])
 def test_the_contract_needs_nothing_but_the_standard_library_and_blake3(name):
     (path,) = files(f"cas/{name}.py")

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from index.cli.places import Place
+from index.cli.sizes import read_size
 
 __all__ = ["cas"]
 
@@ -66,9 +67,34 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 integrity fault found, 4 not found,
 )
 @click.option("--index", envvar="CAS_INDEX", metavar="URL", help="Database of the index.")
 @click.option("--blobs", envvar="CAS_BLOBS", metavar="URL", help="Where the blobs are.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    envvar="CAS_CACHE",
+    metavar="DIR",
+    help="Keep what is read of remote blobs here. Default: no cache.",
+)
+@click.option(
+    "--cache-size",
+    callback=read_size,
+    envvar="CAS_CACHE_SIZE",
+    metavar="SIZE",
+    help="What the cache may take. Default: 10GiB.",
+)
+@click.option("--no-cache", is_flag=True, help="Use none, whatever cas.toml or CAS_CACHE says.")
 @click.version_option(package_name="runcas", prog_name="cas")
 @click.pass_context
-def cas(context: click.Context, store: Path | None, index: str | None, blobs: str | None) -> None:
+def cas(
+    context: click.Context,
+    /,
+    store: Path | None,
+    index: str | None,
+    blobs: str | None,
+    *,
+    cache: Path | None,
+    cache_size: int | None,
+    no_cache: bool,
+) -> None:
     """Keep every version of every file that a workflow run writes.
 
     \b
@@ -78,4 +104,4 @@ def cas(context: click.Context, store: Path | None, index: str | None, blobs: st
     """  # noqa: D301 - click's own mark-up
     if store is not None and (index is not None or blobs is not None):
         raise click.UsageError("give --store, or --index and --blobs, not both")
-    context.obj = Place(store, index, blobs)
+    context.obj = Place(store, index, blobs, cache, cache_size, is_cached=not no_cache)

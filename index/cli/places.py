@@ -1,7 +1,8 @@
 """Where the store is: told by options and environment, or by what lies nearest upward.
 
 A folder tells with ``.cas/``, an embedded store, or with ``cas.toml``, a text file with two lines,
-``index`` and ``blobs``, that may be committed: it never holds a password.
+``index`` and ``blobs``, that may be committed: it never holds a password. Two more lines, ``cache``
+and ``cache_size``, may say where remote blobs are kept locally.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from index.cli.output import printable
+from index.cli.sizes import parse_size
 from index.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
@@ -31,12 +33,27 @@ CONFIG_NAME: Final = "cas.toml"
 
 
 @dataclass(frozen=True, slots=True)
+class _Noted:
+    """What a cas.toml says, with local paths relative to where it lies."""
+
+    index: str | URL
+    blobs: str | Path
+    cache: Path | None
+    cache_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where the store is, as told by options and environment."""
 
     store: Path | None
     index: str | None
     blobs: str | None
+    cache: Path | None = None
+    cache_size: int | None = None
+    """Bytes."""
+    is_cached: bool = True
+    """Whether a cache that is told of anywhere may be used."""
 
     def open(self, *, create: bool) -> ArtifactStore:
         """Open the store; make it if `create` says so."""
@@ -44,13 +61,20 @@ class Place:
 
         if (self.index is None) != (self.blobs is None):
             raise click.UsageError("--index and --blobs go together; or give --store")
-        if self.index is not None:
-            return ArtifactStore.open(index=self.index, blobs=self.blobs, create=create)
-        found = self._nearest()
+        if self.index is not None and self.blobs is not None:
+            found: Path | _Noted = _Noted(self.index, self.blobs, None, None)
+        else:
+            found = self._nearest()
         if isinstance(found, Path):
             return ArtifactStore.open(found, create=create)
-        index, blobs = found
-        return ArtifactStore.open(index=index, blobs=blobs, create=create)
+        cache = (self.cache or found.cache) if self.is_cached else None
+        return ArtifactStore.open(
+            index=found.index,
+            blobs=found.blobs,
+            cache=None if cache is None else _expanded(cache),
+            cache_size=self.cache_size or found.cache_size,
+            create=create,
+        )
 
     def open_database(self) -> Database:
         """Open the index alone, whatever its schema."""
@@ -61,13 +85,13 @@ class Place:
             return Database(self.index)
         found = self._nearest()
         if not isinstance(found, Path):
-            return Database(found[0])
+            return Database(found.index)
         file = found / INDEX_NAME
         if not file.exists():
             raise StoreNotFoundError(str(found))
         return Database(sqlite_url(file.absolute()))
 
-    def _nearest(self) -> Path | tuple[str | URL, str | Path]:
+    def _nearest(self) -> Path | _Noted:
         """Return the directory of an embedded store, or an index and where the blobs are."""
         if self.store is not None:
             return self.store
@@ -80,10 +104,10 @@ class Place:
         return here / STORE_NAME
 
 
-def check_config(place: Place) -> Path | None:
+def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> Path | None:
     """Return where `write_config` would note index and blobs; None if nothing is to be noted.
 
-    click.UsageError if there is a note of another store, or the URL has a password in it.
+    click.UsageError if another store or cache is noted, or the URL has a password in it.
     """
     if place.index is None or place.blobs is None:
         return None
@@ -95,38 +119,72 @@ def check_config(place: Place) -> Path | None:
             " ~/.pgpass or PGPASSWORD"
         )
     file = Path.cwd() / CONFIG_NAME
-    if file.is_file() and _read_config(file) != _located(file, place.index, place.blobs):
+    if not file.is_file():
+        return file
+    noted = _read_config(file)
+    asked = _located(file, place.index, place.blobs, cache, cache_size)
+    if (noted.index, noted.blobs) != (asked.index, asked.blobs):
         raise click.UsageError(
             f"{printable(str(file))} names another store; change or remove it first"
         )
+    if (cache is not None and noted.cache != asked.cache) or (
+        cache_size is not None and noted.cache_size != asked.cache_size
+    ):
+        raise click.UsageError(f"{printable(str(file))} names another cache; change its lines")
     return file
 
 
-def write_config(place: Place, file: Path) -> None:
-    """Note index and blobs for later commands, unless they are noted."""
-    text = f"index = {json.dumps(place.index)}\nblobs = {json.dumps(place.blobs)}\n"
+def write_config(place: Place, file: Path, *, cache: str | None, cache_size: str | None) -> None:
+    """Note index and blobs for later commands, and the cache if there is to be one.
+
+    What is noted already is left alone.
+    """
+    lines = {"index": place.index, "blobs": place.blobs, "cache": cache, "cache_size": cache_size}
+    text = "".join(
+        f"{name} = {json.dumps(value)}\n" for name, value in lines.items() if value is not None
+    )
     with suppress(FileExistsError), file.open("x", encoding="utf-8") as made:
         made.write(text)
 
 
-def _read_config(file: Path) -> tuple[str | URL, str | Path]:
+def _read_config(file: Path) -> _Noted:
     try:
         told = tomllib.loads(file.read_text(encoding="utf-8"))
-        index, blobs = told["index"], told["blobs"]
+        index, blobs = str(told["index"]), str(told["blobs"])
+        cache, cache_size = (_text_or_none(told.get(name)) for name in ("cache", "cache_size"))
+        return _located(file, index, blobs, cache, cache_size)
     except (OSError, ValueError, KeyError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise click.UsageError(
             f'{printable(str(file))} can\'t be used: {reason}; it needs two lines, index = "URL"'
             ' and blobs = "URL"'
         ) from error
-    return _located(file, str(index), str(blobs))
 
 
-def _located(file: Path, index: str, blobs: str) -> tuple[str | URL, str | Path]:
-    """Return both, with local paths relative to the file that names them."""
+def _text_or_none(told: object) -> str | None:
+    return None if told is None else str(told)
+
+
+def _located(
+    file: Path, index: str, blobs: str, cache: str | None, cache_size: str | None
+) -> _Noted:
+    """Return all, with local paths relative to the file that names them."""
     from sqlalchemy import make_url
 
     url = make_url(index)
     if url.get_backend_name() == "sqlite" and url.database:
         url = url.set(database=str(file.parent / url.database))
-    return url, blobs if "://" in blobs else file.parent / blobs
+    return _Noted(
+        url,
+        blobs if "://" in blobs else file.parent / blobs,
+        file.parent / _expanded(Path(cache)) if cache else None,
+        None if cache_size is None else parse_size(cache_size),
+    )
+
+
+def _expanded(path: Path) -> Path:
+    """Return a path with ``~`` at its beginning replaced; no shell has done so in a file."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise click.UsageError(f"{printable(str(path))} names no home directory") from error

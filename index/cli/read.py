@@ -229,6 +229,8 @@ def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: 
         print_json(found)
         return
     listed = found.pop("run_list", [])
+    if found.get("cache_at") is None:
+        found = {name: value for name, value in found.items() if not name.startswith("cache_")}
     columns([(name, _shown_value(name, value)) for name, value in found.items()])
     if listed:
         click.echo()

@@ -19,6 +19,7 @@ from index.cli.output import (
     snapshot_json,
 )
 from index.cli.places import Place, check_config, write_config
+from index.cli.sizes import parse_size
 from index.errors import InvalidNameError
 from index.names import check_id
 from index.presentation import plain
@@ -36,25 +37,43 @@ __all__ = ["init", "put", "track"]
 @click.command()
 @click.option("--index", metavar="URL", help="Database of the index; noted in cas.toml.")
 @click.option("--blobs", metavar="URL", help="Where the blobs are; noted in cas.toml.")
+@click.option("--cache", metavar="DIR", help="Cache of remote blobs; noted in cas.toml.")
+@click.option("--cache-size", metavar="SIZE", help="What it may take; noted in cas.toml.")
 @json_option
 @click.pass_obj
-def init(place: Place, *, index: str | None, blobs: str | None, as_json: bool) -> None:
+def init(
+    place: Place,
+    /,
+    *,
+    index: str | None,
+    blobs: str | None,
+    cache: str | None,
+    cache_size: str | None,
+    as_json: bool,
+) -> None:
     """Create the store; harmless if it is there.
 
     With --index and --blobs the two are written into cas.toml, which commands in this directory and
-    below find. It holds no password, and can be committed.
+    below find, and so is a cache. It holds no password, and can be committed.
 
     \b
     cas init
     cas --store /data/artifacts init
     cas init --index postgresql+psycopg://host/db --blobs s3://bucket/prefix
+    cas init --index sqlite:///runs.db --blobs s3://bucket/prefix --cache ~/.cache/runcas
     """  # noqa: D301
     place = replace(place, index=index or place.index, blobs=blobs or place.blobs)
-    file = check_config(place)
+    if cache is not None:
+        place = replace(place, cache=Path(cache))
+    if cache_size is not None:
+        place = replace(place, cache_size=parse_size(cache_size))
+    file = check_config(place, cache=cache, cache_size=cache_size)
+    if file is None and (cache or cache_size):
+        raise click.UsageError("--cache goes with --index and --blobs, beside which it is noted")
     with place.open(create=True) as store:
         stats = store.stats()
     if file is not None:
-        write_config(place, file)
+        write_config(place, file, cache=cache, cache_size=cache_size)
     if as_json:
         print_json({"store_id": stats.store_id, "index": stats.index, "blobs": stats.blobs_at})
         return

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table
     from sqlalchemy.engine import Connection
 
+    from cas.cache import PackCache
+
 __all__ = ["run_stats", "store_stats"]
 
 
@@ -68,7 +70,12 @@ def run_stats(connection: Connection, run_id: int, session: str, run: str) -> Ru
 
 
 def store_stats(
-    connection: Connection, *, store_id: str, index_url: str, blobs_url: str
+    connection: Connection,
+    *,
+    store_id: str,
+    index_url: str,
+    blobs_url: str,
+    cache: PackCache | None,
 ) -> StoreStats:
     """Return a store in numbers."""
 
@@ -93,4 +100,7 @@ def store_stats(
         distinct_bytes=total(tables.blobs.c.size, tables.blobs.c.pack_id.is_not(None)),
         packs=connection.scalar(select(func.count()).select_from(tables.packs).where(live)) or 0,
         stored_bytes=total(tables.packs.c.size, live),
+        cache_at=None if cache is None else str(cache.root),
+        cache_bytes=None if cache is None else cache.used,
+        cache_limit_bytes=None if cache is None else cache.limit,
     )

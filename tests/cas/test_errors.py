@@ -17,6 +17,7 @@ ARGUMENTS = {
     "BlobNotFoundError": (DIGEST,),
     "BucketNotFoundError": ("subject",),
     "BytesNotKeptError": ("subject", 2),
+    "CacheUnavailableError": ("subject", "reason"),
     "CorruptPackError": ("subject", "reason"),
     "DanglingFileError": ("subject", DIGEST),
     "DigestMismatchError": (DIGEST, None, "subject"),

@@ -46,13 +46,13 @@ def _counted(name):
 
     def call(self, *args, **kwargs):
         detail = args[0] if args else None
-        if isinstance(detail, int) and name in ("write", "fsync", "close"):
+        if isinstance(detail, int) and name in ("write", "pwrite", "fsync", "close"):
             detail = _path_of(detail)
         elif name in ("rename", "link"):
             detail = args
         self._count(name, detail)
         result = original(self, *args, **kwargs)
-        if name in ("create_exclusive", "open_read"):
+        if name in ("create_exclusive", "open_read", "open_shared"):
             self.open.add(result)
         elif name == "close":
             self.open.discard(args[0])
@@ -71,10 +71,15 @@ def _path_of(fd):
 for _name in (
     "create_exclusive",
     "open_read",
+    "open_shared",
     "write",
+    "pwrite",
     "set_direct",
     "pread",
     "size",
+    "touch",
+    "modified",
+    "space",
     "links",
     "fsync",
     "close",

@@ -1,0 +1,97 @@
+"""A large blob as a seekable file."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from cas.digest import Hasher
+from cas.reader import check_whole
+from cas.spans import SPAN_SIZE
+
+if TYPE_CHECKING:
+    from cas.catalog import ChunkedBlob
+    from cas.digest import Buffer
+    from cas.reader import BlobReader
+
+__all__ = ["ChunkedStream"]
+
+
+class ChunkedStream(io.RawIOBase):
+    """Reads the chunk that a position lies in; the more is read in a row, the further ahead.
+
+    Whoever jumps to and fro fetches nothing that he doesn't read but the rest of a chunk, and
+    whoever reads on soon has requests of 8 MiB.
+    """
+
+    def __init__(self, reader: BlobReader, blob: ChunkedBlob) -> None:
+        self._reader = reader
+        self._blob = blob
+        self._locations = reader.locate_chunks(blob)
+        self._ends = list(accumulate(location.size for location in self._locations))
+        self._position = 0
+        self._first = 0
+        self._loaded: list[Buffer] = []
+        """Neighbouring chunks, from the one whose number is `_first`."""
+        self._in_a_row = 0
+        """How often what was needed lay right behind what was loaded."""
+        self._whole = Hasher()
+        self._hashed = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._blob.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"position {base + offset} is before the start")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Buffer) -> int:  # type: ignore[override]  # a narrower buffer type
+        if self._position >= self._blob.size:
+            return 0
+        number = bisect_right(self._ends, self._position)
+        data = self._chunk(number)
+        start = self._position - (self._ends[number] - self._locations[number].size)
+        piece = memoryview(data)[start : start + len(buffer)]
+        memoryview(buffer)[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def _chunk(self, number: int) -> Buffer:
+        after = self._first + len(self._loaded)
+        if not self._first <= number < after:
+            self._in_a_row = self._in_a_row + 1 if self._loaded and number == after else 0
+            # A read may lie across the end of a chunk; who comes to a third one reads on.
+            wanted = 2 * sum(map(len, self._loaded)) if self._in_a_row > 1 else 0
+            # Let go of these first, so that no more than 8 MiB are held.
+            self._loaded = []
+            self._loaded = self._load(number, self._last(number, min(wanted, SPAN_SIZE)))
+            self._first = number
+        return self._loaded[number - self._first]
+
+    def _last(self, number: int, wanted: int) -> int:
+        """Return the chunk before which to stop, so that from `number` on it is `wanted` bytes."""
+        start = self._ends[number] - self._locations[number].size
+        return max(number + 1, bisect_right(self._ends, start + wanted))
+
+    def _load(self, number: int, stop: int) -> list[Buffer]:
+        digests, locations = self._blob.chunks[number:stop], self._locations[number:stop]
+        chunks = [
+            data for _, data in self._reader.read_in_order(zip(digests, locations, strict=True))
+        ]
+        for data in chunks[max(self._hashed - number, 0) :] if number <= self._hashed else ():
+            self._whole.update(data)
+            self._hashed += 1
+            if self._hashed == len(self._locations):
+                check_whole(self._blob, self._whole)
+        return chunks

@@ -1,0 +1,98 @@
+"""Which blobs one request brings: neighbours in a pack, all from the cache or all from storage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cas.cache import PackCache
+    from cas.catalog import Location
+    from cas.digest import Digest
+    from cas.extents import Extent, Extents
+
+__all__ = ["SPAN_SIZE", "Sought", "Span", "cut", "find_cached"]
+
+SPAN_SIZE: Final = 8 << 20
+"""Bytes that one request for neighbouring entries spans at most, and that they decode to."""
+
+_SPAN_GAP: Final = 64 << 10
+"""Bytes between two entries that are cheaper to read along than to skip with another request."""
+
+
+class Sought(NamedTuple):
+    """A blob of one entry that is wanted."""
+
+    digest: Digest
+    location: Location
+    extent: Extent | None
+    """What the cache has of the pack, if this blob is in it."""
+
+
+class Span(NamedTuple):
+    """Blobs of one pack that are read together."""
+
+    blobs: Sequence[Sought]
+    start: int
+    """Where it begins and ends in the pack."""
+    stop: int
+
+    @property
+    def pack(self) -> Digest:
+        """The pack that the blobs are in."""
+        return self.blobs[0].location.pack
+
+    @property
+    def extent(self) -> Extent | None:
+        """The part of that pack which the cache has, and the whole span with it."""
+        return self.blobs[0].extent
+
+    def rest(self, number: int) -> Span:
+        """Return the span of the blobs from the one of that number, to be read from storage."""
+        return Span([blob._replace(extent=None) for blob in self.blobs[number:]], *self[1:])
+
+
+def find_cached(
+    blobs: Iterable[tuple[Digest, Location]], cache: PackCache | None
+) -> Iterator[Sought]:
+    """Yield blobs in the order given, each with what the cache has of it when its turn comes."""
+    if cache is None:
+        for digest, location in blobs:
+            yield Sought(digest, location, None)
+        return
+    looked_up: dict[Digest, Extents] = {}
+    for digest, location in blobs:
+        extents = looked_up.get(location.pack)
+        if extents is None:
+            extents = looked_up[location.pack] = cache.extents(location.pack)
+        yield Sought(digest, location, extents.find(location.offset, location.stored_size))
+
+
+def cut(blobs: Iterable[Sought]) -> Iterator[Span]:
+    """Group blobs, in the order given, so that each group is one request.
+
+    A blob may come again, or one that lies before the last: what was read for others serves it.
+    """
+    group: list[Sought] = []
+    start = stop = decoded = 0
+    for blob in blobs:
+        place = blob.location
+        ends = place.offset + place.stored_size
+        if group:
+            first = group[0]
+            near = (
+                place.pack == first.location.pack
+                and blob.extent == first.extent
+                and start <= place.offset <= stop + _SPAN_GAP
+            )
+            if not near or max(ends - start, decoded + place.size) > SPAN_SIZE:
+                yield Span(group, start, stop)
+                group = []
+        if not group:
+            start, stop, decoded = place.offset, ends, 0
+        group.append(blob)
+        stop = max(stop, ends)
+        decoded += place.size
+    if group:
+        yield Span(group, start, stop)

@@ -1,0 +1,70 @@
+"""A blob store in memory with a cache on disk: what is asked of storage is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cas import BlobStore
+from cas.cache import PackCache
+from cas.catalog import MemoryCatalog
+from cas.memory import MemoryBackend
+from cas.store import open_settings
+
+
+class CountingBackend(MemoryBackend):
+    def __init__(self):
+        super().__init__()
+        self.reads = []
+        """Start and size of every range that was asked for, the settings apart."""
+
+    def read(self, name, start=0, size=None):
+        if name.startswith("packs/"):
+            self.reads.append((start, size))
+        return super().read(name, start, size)
+
+
+class CachedStore:
+    def __init__(self, root, *, limit=1 << 30, calls=None, chunk_size=None):
+        self.root = Path(root)
+        self.backend = CountingBackend()
+        self.catalog = MemoryCatalog()
+        self.settings = open_settings(self.backend, create=True)
+        if chunk_size:
+            object.__setattr__(self.settings, "chunk_size", chunk_size)
+        self.open(limit=limit, calls=calls)
+
+    def open(self, *, limit=1 << 30, calls=None):
+        """Begin anew, as another process would."""
+        self.cache = PackCache(self.root, limit=limit, calls=calls)
+        self.blobs = BlobStore(self.backend, self.catalog, self.settings, self.cache)
+
+    def write(self, *blobs):
+        """Store blobs in one batch; return their digests."""
+        size = self.settings.chunk_size
+        with self.blobs.batch() as batch:
+            digests = [
+                batch.add(blob)
+                if len(blob) <= size
+                else batch.add_pieces(blob[n : n + size] for n in range(0, len(blob), size))[0]
+                for blob in blobs
+            ]
+            self.catalog.record(batch.finish())
+        return digests
+
+    def asked(self):
+        """Return what was asked of storage since this was asked last."""
+        reads, self.backend.reads = self.backend.reads, []
+        return reads
+
+
+def kept(root):
+    """Return the files of a cache, found without it."""
+    return sorted(Path(root, "runcas-v1", "packs").glob("*/*/*"))
+
+
+def left_half_written(root):
+    return sorted(Path(root, "runcas-v1", "tmp").iterdir())
+
+
+def size_on_disk(root):
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in kept(root))
