@@ -65,7 +65,7 @@ class BlobReader:
             return
         whole = Hasher()
         locations = self.locate_chunks(placement)
-        for _, piece in self._read_ahead(list(zip(placement.chunks, locations, strict=True))):
+        for _, piece in self.read_in_order(zip(placement.chunks, locations, strict=True)):
             whole.update(piece)
             if whole.size == placement.size:
                 _check_whole(placement, whole)
@@ -108,10 +108,14 @@ class BlobReader:
         While the caller is busy with some, a thread fetches and decodes the next ones: at most
         twice 8 MiB are held. Raises as `read` does.
         """
-        yield from self._read_ahead(sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset)))
+        yield from self.read_in_order(
+            sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset))
+        )
 
-    def _read_ahead(self, blobs: Span) -> Iterator[tuple[Digest, Buffer]]:
-        """Yield blobs in the order given."""
+    def read_in_order(
+        self, blobs: Iterable[tuple[Digest, Location]]
+    ) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield blobs as `read_located` does, but in the order given; repeated ones each time."""
         # Many small calls that release the interpreter are slower from two threads than from one.
         # So the thread makes few large calls, and everything else is done here.
         with ThreadPoolExecutor(1, "cas-read") as ahead:
