@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Connection
 
-__all__ = ["allocate_ids", "batches", "dialect_insert", "driver_rows", "insert_rows"]
+__all__ = [
+    "allocate_ids",
+    "batches",
+    "bind_rows",
+    "dialect_insert",
+    "driver_rows",
+    "insert_rows",
+]
 
 BATCH_SIZE = 1_000
 """Values in one IN list: far below SQLite's 32,766 variables and PostgreSQL's 65,535."""
@@ -104,6 +111,24 @@ def insert_rows(
     return connection.exec_driver_sql(
         compiled.string, [in_order(row + tail) for row in rows]
     ).rowcount
+
+
+def bind_rows(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> list[tuple[Any, ...]]:
+    """Return rows in the form that `insert_rows` takes; paths, which are encoded, as they are."""
+    dialect = connection.dialect
+    processors = [
+        None if name == "path" else table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        for name in columns
+    ]
+    return [
+        tuple(
+            value if process is None or value is None else process(value)
+            for process, value in zip(processors, row, strict=True)
+        )
+        for row in rows
+    ]
 
 
 def _insert_arrays(
