@@ -104,6 +104,18 @@ class Database:
         """The database file of SQLite, if it is one."""
         return self._url.database if self._url.get_backend_name() == "sqlite" else None
 
+    def is_same(self, other: Database) -> bool:
+        """Whether another one has the same file, or a server's database under the same name."""
+        if self.file is not None and other.file is not None:
+            return os.path.realpath(self.file) == os.path.realpath(other.file)
+        mine, theirs = self._url, other._url
+        return (mine.get_backend_name(), mine.host, mine.port, mine.database) == (
+            theirs.get_backend_name(),
+            theirs.host,
+            theirs.port,
+            theirs.database,
+        )
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the index and changes nothing."""
