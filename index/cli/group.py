@@ -10,6 +10,7 @@ from index.cli.adopt import adopt
 from index.cli.places import Place
 from index.cli.read import cat, log, ls, restore, snapshots, stats
 from index.cli.schema import db
+from index.cli.sync import sync
 from index.cli.tree import diff, fork, rewind, rm, who
 from index.cli.write import init, put, track
 
@@ -48,7 +49,7 @@ def cas(context: click.Context, store: Path | None, index: str | None, blobs: st
 
 _COMMANDS = (
     init, track, put, ls, log, snapshots, cat, restore,
-    diff, who, fork, rewind, rm, adopt, stats, db,
+    diff, who, fork, rewind, rm, adopt, sync, stats, db,
 )  # fmt: skip
 for command in _COMMANDS:
     cas.add_command(command)

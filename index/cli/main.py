@@ -24,6 +24,7 @@ from index.errors import (
     DanglingFileError,
     IndexUnavailableError,
     InvalidNameError,
+    SameStoreError,
     SchemaOutOfDateError,
     UnsafePathError,
 )
@@ -40,7 +41,7 @@ _INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 
 EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
-    ((InvalidNameError, UnsafePathError, InvalidDigestError), 2),
+    ((InvalidNameError, UnsafePathError, InvalidDigestError, SameStoreError), 2),
     ((DigestMismatchError, CorruptPackError, DanglingFileError), 3),
     ((BlobNotFoundError, ObjectNotFoundError), 3),
     (SchemaOutOfDateError, 6),

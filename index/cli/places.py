@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from index.artifacts import ArtifactStore
     from index.database import Database
 
-__all__ = ["Place", "check_config", "write_config"]
+__all__ = ["Place", "check_config", "place_at", "write_config"]
 
 STORE_NAME: Final = ".cas"
 CONFIG_NAME: Final = "cas.toml"
@@ -35,8 +35,8 @@ class Place:
     """Where the store is, as told by options and environment."""
 
     store: Path | None
-    index: str | None
-    blobs: str | None
+    index: str | URL | None
+    blobs: str | Path | None
 
     def open(self, *, create: bool) -> ArtifactStore:
         """Open the store; make it if `create` says so."""
@@ -80,6 +80,27 @@ class Place:
         return here / STORE_NAME
 
 
+def place_at(name: Path, nearest: Place) -> Place:
+    """Return the store that a directory or a cas.toml is or names; ``-`` is the `nearest` one.
+
+    A directory that isn't there, or is empty, is where an embedded store would be made.
+    StoreNotFoundError for one that holds other things.
+    """
+    if str(name) == "-":
+        return nearest
+    if name.is_file():
+        return Place(None, *_read_config(name))
+    if (name / "cas.json").is_file() or not name.exists():
+        return Place(name, None, None)
+    if (name / CONFIG_NAME).is_file():
+        return Place(None, *_read_config(name / CONFIG_NAME))
+    if (name / STORE_NAME / "cas.json").is_file():
+        return Place(name / STORE_NAME, None, None)
+    if name.is_dir() and not any(name.iterdir()):
+        return Place(name, None, None)
+    raise StoreNotFoundError(str(name))
+
+
 def check_config(place: Place) -> Path | None:
     """Return where `write_config` would note index and blobs; None if nothing is to be noted.
 
@@ -95,7 +116,7 @@ def check_config(place: Place) -> Path | None:
             " ~/.pgpass or PGPASSWORD"
         )
     file = Path.cwd() / CONFIG_NAME
-    if file.is_file() and _read_config(file) != _located(file, place.index, place.blobs):
+    if file.is_file() and _read_config(file) != _located(file, str(place.index), str(place.blobs)):
         raise click.UsageError(
             f"{printable(str(file))} names another store; change or remove it first"
         )
