@@ -10,9 +10,10 @@ large blobs that begin alike, as the states of a growing log do, are hashed once
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import groupby, islice, takewhile
+from itertools import groupby, islice, repeat, takewhile
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.catalog import ChunkedBlob, Location
@@ -224,15 +225,21 @@ class BlobTransfer:
 
     def _read(self, order: Iterable[Digest], chunks: set[Digest]) -> Generator[Buffer]:
         """Yield chunks in some order, storing those that the destination may lack."""
+        times: deque[int] = deque()
+        # A hole of a sparse file is one chunk a thousand times over: it is read once.
+        once = _noting_repeats(order, times)
         known = self._theirs.find_known(chunks) if self._is_near else set()
-        for is_known, group in groupby(order, known.__contains__):
-            if is_known:
-                yield from self._read_known(group)
-                continue
-            for _, data in self._source.blobs.read_in_order(_located(self._ours, group)):
-                self._add(data)
-                self._note_read(len(data))
-                yield data
+        for is_known, group in groupby(once, known.__contains__):
+            read = self._read_known if is_known else self._read_lacking
+            for data in read(group):
+                yield from repeat(data, times.popleft())
+
+    def _read_lacking(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
+        """Yield chunks from the source, and store them."""
+        for _, data in self._source.blobs.read_in_order(_located(self._ours, chunks)):
+            self._add(data)
+            self._note_read(len(data))
+            yield data
 
     def _read_known(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
         """Yield chunks from the destination itself."""
@@ -305,6 +312,13 @@ def _located(catalog: SqlCatalog, chunks: Iterable[Digest]) -> Iterator[tuple[Di
             if not isinstance(place, Location):
                 raise BlobNotFoundError(chunk)
             yield chunk, place
+
+
+def _noting_repeats(order: Iterable[Digest], times: deque[int]) -> Iterator[Digest]:
+    """Yield each of equal neighbours once, and append how many there were."""
+    for chunk, same in groupby(order):
+        times.append(sum(1 for _ in same))
+        yield chunk
 
 
 def _shared(one: ChunkedBlob, other: ChunkedBlob) -> int:
