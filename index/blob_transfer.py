@@ -143,10 +143,10 @@ class BlobTransfer:
         written = replace(written, chunked=tuple(verified.values()))
         self._batch, self._batch_bytes, self._verified = None, 0, []
         self._in_batch.clear()
-        if written.packs or written.chunked:
-            self._record(written)
         self._tally.blobs += len(written.blobs)
         self._tally.bytes_stored += written.bytes_stored
+        if written.packs or written.chunked:
+            self._record(written)
 
     def __enter__(self) -> Self:
         return self

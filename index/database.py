@@ -22,7 +22,7 @@ from index.errors import IndexInterruptedError, IndexUnavailableError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from sqlalchemy.engine import Connection, Engine
@@ -140,6 +140,15 @@ class Database:
                 if is_committing and error.connection_invalidated:
                     raise self._interrupted(error, may_have_committed=True) from error
                 raise
+
+    def shielded(self, rows: Iterable[T]) -> Iterator[T]:
+        """Yield what a transaction of this database reads, within a transaction of another one.
+
+        What goes wrong with it is told of this database; the other's block would take it for its
+        own.
+        """
+        with self._translated():
+            yield from rows
 
     def insist(self, work: Callable[[], T]) -> T:
         """Do some work in transactions, again and again while the database is away or in conflict.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from index.database import Database
     from index.repository.transfer import VersionRow
 
 __all__ = ["Lineage"]
@@ -32,7 +33,7 @@ class Lineage:
 
     def __init__(
         self,
-        source: Connection,
+        source: Database,
         destination: Connection,
         session: str,
         session_id: int,
@@ -41,7 +42,8 @@ class Lineage:
         self._source = source
         self._destination = destination
         self._session_id = session_id
-        self._has_copies = lineage.has_copies(source, session)
+        with source.reading() as connection:
+            self._has_copies = lineage.has_copies(connection, session)
         self._others = (
             lineage.other_runs(destination, session_id, run_id) if self._has_copies else set()
         )
@@ -69,20 +71,23 @@ class Lineage:
     def _settled(self, rows: Sequence[VersionRow]) -> Iterator[tuple[int, int]]:
         """Yield the families of rows that the destination has, each with its id there."""
         own = {row.id for row in rows}
-        names = lineage.find_names(
-            self._source, {row.origin_id for row in rows if row.origin_id} - own
-        )
+        origins = {row.origin_id for row in rows if row.origin_id} - own
+        # Transactions of their own, in which nothing of the destination can go wrong. What they
+        # read never changes.
+        with self._source.reading() as connection:
+            names = lineage.find_names(connection, origins)
         there = lineage.find_ids(self._destination, self._session_id, names.values())
         found = {family: there[name][0] for family, name in names.items() if name in there}
         yield from found.items()
         if not self._others:
             return
         wanted = {row.origin_id or row.id for row in rows} - found.keys()
-        copies = [
-            (family, name)
-            for family, name in lineage.find_copies(self._source, wanted)
-            if name.run in self._others
-        ]
+        with self._source.reading() as connection:
+            copies = [
+                (family, name)
+                for family, name in lineage.find_copies(connection, wanted)
+                if name.run in self._others
+            ]
         there = lineage.find_ids(self._destination, self._session_id, (name for _, name in copies))
         for family, name in copies:
             origin = there.get(name, (0, None))[1]

@@ -20,7 +20,7 @@ from index.run_comparison import DivergedError, compare_snapshots, compare_versi
 from index.sync_records import SyncOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from sqlalchemy.engine import Connection
@@ -135,35 +135,53 @@ class Examined:
 
 def examine(source: Services, destination: Services, key: RunKey, delta: Delta) -> Examined:
     """Compare a run, and put what the destination lacks of it into `delta`, which is empty."""
-    with source.database.reading() as ours, destination.database.reading() as others:
+    with source.database.reading() as ours:
         mine = transfer.find_row(ours, key.session, key.run)
         if mine is None:
             reason = "it was deleted from the source meanwhile"
             return Examined(key, SyncOutcome.FAILED, reason=reason)
-        theirs = transfer.find_row(others, key.session, key.run)
-        try:
-            return _compare(ours, others, key, mine, theirs, delta)
-        except DivergedError as diverged:
-            reason = (
-                f"both stores have recorded into it: {diverged}; fork it under another id and sync "
-                "the fork, or delete the run that you don't need"
-            )
-            return Examined(key, SyncOutcome.CONFLICT, mine, theirs, reason=reason)
+        snapshots = transfer.list_snapshots(ours, mine.id)
+        parents = (
+            transfer.list_snapshots(ours, mine.parent_id, until=mine.parent_snapshot)
+            if mine.parent_id is not None
+            else []
+        )
+        versions = source.database.shielded(transfer.iter_versions(ours, mine.id))
+        with destination.database.reading() as others:
+            theirs = transfer.find_row(others, key.session, key.run)
+            try:
+                new = _compare(mine, snapshots, versions, others, theirs, delta)
+                parent_id = _parent(mine, parents, others, theirs, key.session)
+            except DivergedError as diverged:
+                reason = (
+                    f"both stores have recorded into it: {diverged}; fork it under another id and "
+                    "sync the fork, or delete the run that you don't need"
+                )
+                return Examined(key, SyncOutcome.CONFLICT, mine, theirs, reason=reason)
+    if theirs is None:
+        outcome = SyncOutcome.COPIED
+    elif new is None:
+        outcome = SyncOutcome.AHEAD
+    elif new or delta.versions or delta.changes or parent_id is not None:
+        outcome = SyncOutcome.UPDATED
+    else:
+        outcome = SyncOutcome.UNCHANGED
+    return Examined(key, outcome, mine, theirs, tuple(new or ()), parent_id)
 
 
 def _compare(
-    ours: Connection,
-    others: Connection,
-    key: RunKey,
     mine: RunRow,
+    snapshots: Sequence[tuple[Any, ...]],
+    versions: Iterable[VersionRow],
+    others: Connection,
     theirs: RunRow | None,
     delta: Delta,
-) -> Examined:
-    snapshots = transfer.list_snapshots(ours, mine.id)
+) -> Sequence[tuple[Any, ...]] | None:
+    """Return the snapshots that the destination lacks, None if it is ahead; fill `delta`."""
     known = transfer.list_snapshots(others, theirs.id) if theirs else []
     compare_snapshots(snapshots, known)
     found = compare_versions(
-        transfer.iter_versions(ours, mine.id),
+        versions,
         transfer.iter_versions(others, theirs.id) if theirs else (),
         newest=(len(snapshots), len(known)),
         is_newer=theirs is None or mine.revision > theirs.revision,
@@ -173,24 +191,24 @@ def _compare(
             delta.insert(row)
         else:
             delta.change(there.id, changes)
-    parent_id = _parent(ours, others, key.session, mine, theirs)
-    if theirs is None:
-        outcome = SyncOutcome.COPIED
-    elif len(known) > len(snapshots):
-        return Examined(key, SyncOutcome.AHEAD, mine, theirs)
-    elif delta.versions or delta.changes or len(snapshots) > len(known) or parent_id:
-        outcome = SyncOutcome.UPDATED
-    else:
-        outcome = SyncOutcome.UNCHANGED
-    return Examined(key, outcome, mine, theirs, tuple(snapshots[len(known) :]), parent_id)
+    return snapshots[len(known) :] if len(known) <= len(snapshots) else None
 
 
 def _parent(
-    ours: Connection, others: Connection, session: str, mine: RunRow, theirs: RunRow | None
+    mine: RunRow,
+    snapshots: Sequence[tuple[Any, ...]],
+    others: Connection,
+    theirs: RunRow | None,
+    session: str,
 ) -> int | None:
     """Return the destination's id of the run that this one stems from, unless it is noted there.
 
     DivergedError if it stems from another one there.
+
+    Parameters
+    ----------
+    snapshots
+        Of the parent, as far as this run has them.
     """
     if theirs is not None:
         if theirs.parent_snapshot is not None and mine.parent_snapshot != theirs.parent_snapshot:
@@ -199,17 +217,12 @@ def _parent(
             if mine.parent not in (None, theirs.parent):
                 raise DivergedError(f"it was forked from {theirs.parent!r} there")
             return None
-    if mine.parent is None or mine.parent_id is None:
-        return None
-    parent = transfer.find_row(others, session, mine.parent)
+    parent = None if mine.parent is None else transfer.find_row(others, session, mine.parent)
     if parent is None:
         return None
-    until = mine.parent_snapshot
     try:
-        compare_snapshots(
-            transfer.list_snapshots(ours, mine.parent_id, until=until),
-            transfer.list_snapshots(others, parent.id, until=until),
-        )
+        known = transfer.list_snapshots(others, parent.id, until=mine.parent_snapshot)
+        compare_snapshots(snapshots, known)
     except DivergedError:
         return None  # another run of that id
     return parent.id
@@ -225,13 +238,13 @@ def record(source: Services, destination: Services, found: Examined, delta: Delt
     """
     mine = found.mine
     assert mine is not None  # noqa: S101 - it was found, or there is nothing to record
-    with destination.database.writing() as connection, source.database.reading() as ours:
+    with destination.database.writing() as connection:
         session_id = transfer.lock_session(connection, found.key.session, mine.session_created_at)
         run_id = _claimed(connection, session_id, found, mine)
         if found.parent_id is not None:
             transfer.link_parent(connection, run_id, found.parent_id, mine.parent_snapshot)
         transfer.insert_snapshots(connection, run_id, found.snapshots)
-        lineage = Lineage(ours, connection, found.key.session, session_id, run_id)
+        lineage = Lineage(source.database, connection, found.key.session, session_id, run_id)
         for batch in delta.batches():
             blobs.touch(connection, batch.contents(), destination.clock(), TOUCH_FRESHNESS)
             # Ends come first: at most one version of a path is current.

@@ -56,7 +56,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files
     try:
-        cas.main(args=arguments, prog_name="cas", standalone_mode=False)
+        # None, or the code that a command left with: no error, but not all that was asked for.
+        code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -73,7 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:  # our own output could not be written
         _tell(error)
         os._exit(_ERROR)  # not to fail again, with a traceback, when what is buffered is flushed
-    sys.exit(_OK)
+    sys.exit(code or _OK)
 
 
 def _tell(error: Exception) -> None:
