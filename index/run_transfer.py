@@ -228,8 +228,20 @@ def _parent(
     return parent.id
 
 
-def record(source: Services, destination: Services, found: Examined, delta: Delta) -> None:
+def record(
+    source: Services,
+    destination: Services,
+    found: Examined,
+    delta: Delta,
+    *,
+    has_copies: bool,
+) -> None:
     """Record what the destination lacks of a run, in one transaction. Its bytes are there.
+
+    Parameters
+    ----------
+    has_copies
+        Whether the session has copies in either store, by fork or rewind.
 
     Raises
     ------
@@ -244,7 +256,7 @@ def record(source: Services, destination: Services, found: Examined, delta: Delt
         if found.parent_id is not None:
             transfer.link_parent(connection, run_id, found.parent_id, mine.parent_snapshot)
         transfer.insert_snapshots(connection, run_id, found.snapshots)
-        lineage = Lineage(source.database, connection, found.key.session, session_id, run_id)
+        lineage = Lineage(source.database, mine.id, connection, session_id, has_copies=has_copies)
         for batch in delta.batches():
             blobs.touch(connection, batch.contents(), destination.clock(), TOUCH_FRESHNESS)
             # Ends come first: at most one version of a path is current.

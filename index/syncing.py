@@ -22,6 +22,7 @@ from index.errors import (
     UnknownRunNameError,
     UnknownSessionError,
 )
+from index.lineage import has_copies
 from index.recording import RunKey, SupersededError
 from index.records import Progress
 from index.repository import runs
@@ -164,6 +165,7 @@ class _Execution:
         self._progress = progress
         self._versions = 0
         self._totals = (plan.report.versions, plan.report.bytes_read)
+        self._has_copies: dict[str, bool] = {}
         self.tally = BlobTally()
 
     def sync(self, key: RunKey) -> SyncedRun:
@@ -178,11 +180,7 @@ class _Execution:
                     return uncertain if uncertain and told.reason is None else told
                 try:
                     self._bring_bytes(delta)
-                    self._destination.database.insist(
-                        lambda found=found, delta=delta: record(  # type: ignore[misc]
-                            self._source, self._destination, found, delta
-                        )
-                    )
+                    self._record(found, delta)
                 except (SupersededError, IntegrityError):
                     continue
                 except IndexInterruptedError as error:
@@ -198,6 +196,16 @@ class _Execution:
             return told
         reason = "others kept recording into it at the destination; sync again when that is over"
         return SyncedRun(key.session, key.run, SyncOutcome.FAILED, reason=reason)
+
+    def _record(self, found: Examined, delta: Delta) -> None:
+        session, ours, theirs = found.key.session, self._source, self._destination
+        if not self._has_copies.get(session):
+            self._has_copies[session] = theirs.database.insist(
+                lambda: has_copies(ours.database, theirs.database, session)
+            )
+        theirs.database.insist(
+            lambda: record(ours, theirs, found, delta, has_copies=self._has_copies[session])
+        )
 
     def _bring_bytes(self, delta: Delta) -> None:
         with BlobTransfer(self._source, self._destination, self.tally, self._report) as bytes_:

@@ -1,31 +1,29 @@
-"""Copies and what they are copies of, by what names a version in every index."""
+"""Copies and what they are copies of, by what a version is in every index."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Text, select, type_coerce
+from sqlalchemy import ColumnElement, Text, and_, select, type_coerce
 
 from index import tables
 from index.bulk import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
-    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
 
-__all__ = ["VersionName", "find_copies", "find_ids", "find_names", "has_copies", "other_runs"]
+__all__ = ["Kin", "VersionKey", "find_first_copies", "find_kin", "find_origins", "has_copies"]
 
 
-class VersionName(NamedTuple):
-    """What a version is called in every index of its session, and that it is the same one."""
+class VersionKey(NamedTuple):
+    """What a version and its copies by fork have in common, in every index."""
 
-    run: str
     path: str
     """As the column has it."""
     version: int
@@ -33,14 +31,22 @@ class VersionName(NamedTuple):
     created_at: datetime
 
 
-_path = type_coerce(tables.files.c.path, Text())
+class Kin(NamedTuple):
+    """A version with some key: whose it is, and its ids."""
+
+    run: str
+    id: int
+    origin_id: int | None
+    is_orphan: bool
+    """Whether it is a copy of what is not there."""
 
 
-def _named(*columns: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
-    name = tables.files.c
-    return select(
-        *columns, tables.runs.c.name, _path, name.version, name.digest, name.created_at
-    ).join(tables.runs, tables.runs.c.id == name.run_id)
+_KEY: Final = (
+    type_coerce(tables.files.c.path, Text()),
+    tables.files.c.version,
+    tables.files.c.digest,
+    tables.files.c.created_at,
+)
 
 
 def has_copies(connection: Connection, session: str) -> bool:
@@ -55,56 +61,73 @@ def has_copies(connection: Connection, session: str) -> bool:
     return found is not None
 
 
-def other_runs(connection: Connection, session_id: int, run_id: int) -> set[str]:
-    """Return the names of a session's runs but one."""
-    statement = select(tables.runs.c.name).where(
-        tables.runs.c.session_id == session_id, tables.runs.c.id != run_id
-    )
-    return set(connection.scalars(statement))
-
-
-def find_names(connection: Connection, ids: Iterable[int]) -> dict[int, VersionName]:
-    """Return what versions are called, without those that are gone."""
-    found: dict[int, VersionName] = {}
+def find_origins(connection: Connection, ids: Collection[int]) -> dict[int, tuple[str, VersionKey]]:
+    """Return run and key of versions by id, without those that are gone."""
+    found: dict[int, tuple[str, VersionKey]] = {}
     for batch in batches(sorted(ids)):
-        rows = connection.execute(_named(tables.files.c.id).where(tables.files.c.id.in_(batch)))
-        found.update((row[0], VersionName(*row[1:])) for row in rows)
-    return found
-
-
-def find_copies(
-    connection: Connection, origins: Iterable[int]
-) -> Iterator[tuple[int, VersionName]]:
-    """Yield the copies of versions: which of them it is a copy of, and what it is called."""
-    origin = tables.files.c.origin_id
-    for batch in batches(sorted(origins)):
-        for row in connection.execute(_named(origin).where(origin.in_(batch))).all():
-            yield row[0], VersionName(*row[1:])
-
-
-def find_ids(
-    connection: Connection, session_id: int, names: Iterable[VersionName]
-) -> dict[VersionName, tuple[int, int | None]]:
-    """Return id and origin of versions, without those that are not there or are others."""
-    paths: defaultdict[str, set[str]] = defaultdict(set)
-    wanted = set(names)
-    for name in wanted:
-        paths[name.run].add(name.path)
-    found: dict[VersionName, tuple[int, int | None]] = {}
-    for run, asked in paths.items():
-        run_id = connection.scalar(
-            select(tables.runs.c.id).where(
-                tables.runs.c.session_id == session_id, tables.runs.c.name == run
-            )
+        rows = connection.execute(
+            select(tables.files.c.id, tables.runs.c.name, *_KEY)
+            .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+            .where(tables.files.c.id.in_(batch))
         )
-        for batch in batches(sorted(asked)) if run_id is not None else ():
-            rows = connection.execute(
-                _named(tables.files.c.id, tables.files.c.origin_id).where(
-                    tables.files.c.run_id == run_id, _path.in_(batch)
-                )
-            )
-            for own, origin, *rest in rows:
-                name = VersionName(*rest)
-                if name in wanted:
-                    found[name] = own, origin
+        found.update((row[0], (row[1], VersionKey(*row[2:]))) for row in rows)
     return found
+
+
+def find_first_copies(
+    connection: Connection, run_id: int, origins: Collection[int]
+) -> dict[int, VersionKey]:
+    """Return, by origin, the key of the first copy that a run has of it.
+
+    A run has copies of what it was forked with: the first is of the original itself, with its key.
+    """
+    found: dict[int, VersionKey] = {}
+    columns = tables.files.c
+    for batch in batches(sorted(origins)):
+        rows = connection.execute(
+            select(columns.origin_id, *_KEY)
+            .where(columns.origin_id.in_(batch), columns.run_id == run_id)
+            .order_by(columns.version.desc())
+        )
+        found.update((row[0], VersionKey(*row[1:])) for row in rows)
+    return found
+
+
+def find_kin(
+    connection: Connection, session_id: int, keys: Iterable[VersionKey]
+) -> dict[VersionKey, list[Kin]]:
+    """Return the versions of a session that have some keys, oldest first."""
+    wanted = set(keys)
+    found: defaultdict[VersionKey, list[Kin]] = defaultdict(list)
+    digests = sorted({key.digest for key in wanted if key.digest is not None})
+    paths = sorted({key.path for key in wanted if key.digest is None})
+    columns = tables.files.c
+    conditions: list[ColumnElement[bool]] = [
+        columns.digest.in_(batch) for batch in batches(digests)
+    ]
+    conditions += [and_(columns.digest.is_(None), _KEY[0].in_(batch)) for batch in batches(paths)]
+    for condition in conditions:
+        for key, kin in _kin(connection, session_id, condition):
+            if key in wanted:
+                found[key].append(kin)
+    return found
+
+
+def _kin(
+    connection: Connection, session_id: int, condition: ColumnElement[bool]
+) -> Iterable[tuple[VersionKey, Kin]]:
+    origin: Any = tables.files.alias()
+    rows = connection.execute(
+        select(
+            *_KEY,
+            tables.runs.c.name,
+            tables.files.c.id,
+            tables.files.c.origin_id,
+            and_(tables.files.c.origin_id.is_not(None), origin.c.id.is_(None)),
+        )
+        .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+        .outerjoin(origin, origin.c.id == tables.files.c.origin_id)
+        .where(condition, tables.runs.c.session_id == session_id)
+        .order_by(tables.files.c.id)
+    )
+    return ((VersionKey(*row[:4]), Kin(*row[4:])) for row in rows.all())
