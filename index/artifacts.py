@@ -264,8 +264,12 @@ class ArtifactStore:
         BackendError, IndexUnavailableError
             When storage or a database of either store fails.
         """
-        plan = self.plan_sync(destination, sessions=sessions, runs=runs)
-        return plan.execute(progress=progress)
+        if progress is not None:  # which takes totals
+            plan = self.plan_sync(destination, sessions=sessions, runs=runs)
+            return plan.execute(progress=progress)
+        from index.syncing import sync_runs
+
+        return sync_runs(self._services, destination.services, **_chosen(sessions, runs))
 
     sync_to_async = awaitable(sync_to)
 

@@ -8,6 +8,7 @@ are recorded, by the run's revision.
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
 from dataclasses import dataclass, field
@@ -35,8 +36,8 @@ __all__ = ["Delta", "Examined", "examine", "record"]
 _BATCH: Final = 5_000
 """Versions in one batch of a delta."""
 
-_IN_MEMORY: Final = 8 << 20
-"""Bytes of a delta that are kept in memory rather than in a file."""
+_IN_MEMORY: Final = 4
+"""Batches that are kept in memory, 20 MB of them; the rest is in a file."""
 
 
 @dataclass(slots=True)
@@ -58,8 +59,8 @@ class Delta:
     """What the destination lacks of a run, in batches; written once, read any number of times."""
 
     def __init__(self) -> None:
-        # Closed by __exit__; a with statement here would close it too early.
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+        self._kept: list[Batch] = []
+        self._file: IO[bytes] | None = None
         self._pending = Batch()
         self.versions = 0
         """How many versions are new."""
@@ -75,13 +76,13 @@ class Delta:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._pending = Batch()
+        if self._file is not None:
+            self._file.close()
+        self._kept, self._file, self._pending = [], None, Batch()
         self.versions = self.changes = 0
 
     def insert(self, row: VersionRow) -> None:
@@ -98,7 +99,11 @@ class Delta:
 
     def batches(self) -> Iterator[Batch]:
         """Yield everything, in the order in which it was added."""
-        self._write()
+        if len(self._pending):
+            self._write()
+        yield from self._kept
+        if self._file is None:
+            return
         self._file.seek(0)
         while True:
             try:
@@ -112,10 +117,15 @@ class Delta:
             self._write()
 
     def _write(self) -> None:
-        if len(self._pending):
-            self._file.seek(0, 2)
-            pickle.dump(self._pending, self._file, pickle.HIGHEST_PROTOCOL)
-            self._pending = Batch()
+        batch, self._pending = self._pending, Batch()
+        if len(self._kept) < _IN_MEMORY:
+            self._kept.append(batch)
+            return
+        if self._file is None:
+            # Closed by clear(); a with statement here would close it too early.
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._file.seek(0, os.SEEK_END)
+        pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
 
 
 @dataclass(frozen=True, slots=True)

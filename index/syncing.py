@@ -30,13 +30,13 @@ from index.run_transfer import Delta, Examined, examine, record
 from index.sync_records import SyncedRun, SyncOutcome, SyncReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from cas.digest import Digest
     from index.records import RunSummary
     from index.services import Services
 
-__all__ = ["SyncPlan", "plan_sync", "select_runs"]
+__all__ = ["SyncPlan", "plan_sync", "select_runs", "sync_runs"]
 
 _ATTEMPTS: Final = 20
 """How often a run is looked at anew because somebody recorded into it at the destination."""
@@ -74,7 +74,8 @@ class SyncPlan:
         BackendError, IndexUnavailableError
             When storage or a database fails; what was synced until then stays.
         """
-        execution = _Execution(self, progress)
+        totals = (self.report.versions, self.report.bytes_read)
+        execution = _Execution(self.source, self.destination, totals, progress)
         done: list[SyncedRun] = []
         touched: set[tuple[str, str | None]] = set()
         for planned, parent in zip(self.report.runs, self.parents, strict=True):
@@ -84,8 +85,7 @@ class SyncPlan:
             if made.outcome in _TO_DO:
                 touched.add((made.session, made.run))
             done.append(made)
-        tally = execution.tally
-        return SyncReport(tuple(done), tally.blobs, tally.bytes_read, tally.bytes_stored)
+        return execution.report(done)
 
 
 def select_runs(
@@ -132,9 +132,7 @@ def plan_sync(
     UnknownSessionError, UnknownRunError, UnknownRunNameError
         When a session or run is not there.
     """
-    if source.database.is_same(destination.database):
-        raise SameStoreError(source.database.url)
-    chosen = select_runs(source, sessions=sessions, names=names)
+    chosen = _check(source, destination, sessions, names)
     planned = []
     seen: set[bytes] = set()
     blobs = size = 0
@@ -156,17 +154,52 @@ def plan_sync(
     )
 
 
-class _Execution:
-    """One execution of a plan."""
+def sync_runs(
+    source: Services,
+    destination: Services,
+    *,
+    sessions: Collection[str] | None = None,
+    names: Collection[str] | None = None,
+) -> SyncReport:
+    """Sync without a plan, which looks at everything twice; raise as `plan_sync` does."""
+    chosen = _check(source, destination, sessions, names)
+    execution = _Execution(source, destination, (0, 0), None)
+    return execution.report([execution.sync(RunKey(each.session, each.run)) for each in chosen])
 
-    def __init__(self, plan: SyncPlan, progress: Callable[[Progress], None] | None) -> None:
-        self._source = plan.source
-        self._destination = plan.destination
+
+def _check(
+    source: Services,
+    destination: Services,
+    sessions: Collection[str] | None,
+    names: Collection[str] | None,
+) -> list[RunSummary]:
+    if source.database.is_same(destination.database):
+        raise SameStoreError(source.database.url)
+    return select_runs(source, sessions=sessions, names=names)
+
+
+class _Execution:
+    """One sync under way."""
+
+    def __init__(
+        self,
+        source: Services,
+        destination: Services,
+        totals: tuple[int, int],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._source = source
+        self._destination = destination
         self._progress = progress
         self._versions = 0
-        self._totals = (plan.report.versions, plan.report.bytes_read)
+        self._totals = totals
         self._has_copies: dict[str, bool] = {}
-        self.tally = BlobTally()
+        self._tally = BlobTally()
+
+    def report(self, done: Sequence[SyncedRun]) -> SyncReport:
+        """Return what was done of the runs, and how much was sent for them."""
+        tally = self._tally
+        return SyncReport(tuple(done), tally.blobs, tally.bytes_read, tally.bytes_stored)
 
     def sync(self, key: RunKey) -> SyncedRun:
         """Sync one run, whatever others do to it meanwhile; return what became of it."""
@@ -208,7 +241,7 @@ class _Execution:
         )
 
     def _bring_bytes(self, delta: Delta) -> None:
-        with BlobTransfer(self._source, self._destination, self.tally, self._report) as bytes_:
+        with BlobTransfer(self._source, self._destination, self._tally, self._report) as bytes_:
             for batch in delta.batches():
                 bytes_.bring(batch.contents())
             bytes_.finish()
@@ -219,9 +252,9 @@ class _Execution:
             self._progress(
                 Progress(
                     self._versions,
-                    self.tally.bytes_read,
+                    self._tally.bytes_read,
                     max(versions, self._versions),
-                    max(size, self.tally.bytes_read),
+                    max(size, self._tally.bytes_read),
                 )
             )
 

@@ -69,11 +69,11 @@ def sync(
         ours = stack.enter_context(place_at(source, context.obj).open(create=False))
         ours.check_runs(**chosen)  # before a store is made for a name that was mistyped
         theirs = _destination(stack, place_at(dest, context.obj), dry_run=dry_run)
-        plan = ours.plan_sync(theirs, **chosen)
-        report = plan.report
-        if not dry_run:
+        if dry_run:
+            report = ours.plan_sync(theirs, **chosen).report
+        else:
             with progress_bar("syncing") as progress:
-                report = plan.execute(progress=progress)
+                report = ours.sync_to(theirs, progress=progress, **chosen)
     _print(report, dry_run=dry_run, as_json=as_json)
     if report.of(SyncOutcome.DAMAGED):
         context.exit(_FAULT)
