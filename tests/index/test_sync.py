@@ -16,6 +16,9 @@ from histories import histories, history_of, productions
 from sqlalchemy import event, func, select, text
 from trees import packs_in, write
 
+import index.blob_transfer
+import index.repository.transfer
+import index.run_transfer
 from cas.digest import Digest
 from index import ArtifactStore, SyncOutcome
 from index.errors import (
@@ -753,6 +756,17 @@ def test_statements_do_not_grow_with_the_files(source, destination, work):
             source.sync_to(destination, runs=[name])
         counts.append((len(read), len(written)))
     assert counts[0] == counts[1]
+
+
+def test_a_run_of_many_batches(source, destination, grown, monkeypatch):
+    monkeypatch.setattr(index.run_transfer, "_BATCH", 2)
+    monkeypatch.setattr(index.run_transfer, "_IN_MEMORY", 1)
+    monkeypatch.setattr(index.repository.transfer, "_PAGE", 3)
+    monkeypatch.setattr(index.blob_transfer, "_CHUNKS_AT_ONCE", 2)
+    grown.fork("f")
+    source.sync_to(destination)
+    assert histories(destination) == histories(source)
+    assert productions(destination) == productions(source)
 
 
 def test_what_was_touched_lately_costs_no_write(source, destination, run):

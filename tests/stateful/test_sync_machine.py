@@ -7,11 +7,14 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from events import failing_at
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+import index.repository.transfer
+import index.run_transfer
 from cas.digest import Digest
 from index import ArtifactStore
 from index.errors import RunExistsError
@@ -194,7 +197,13 @@ class SyncMachine(RuleBasedStateMachine):
                 assert sorted(v.agent for v in found) == sorted(agents)
 
 
-def test_two_stores_do_what_the_model_does(empty_store):
+@pytest.mark.parametrize("batch", [5_000, 1])
+def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch):
+    """Also with a page and a batch for each version, and all but one batch in a file."""
+    if batch == 1:
+        monkeypatch.setattr(index.run_transfer, "_BATCH", 1)
+        monkeypatch.setattr(index.run_transfer, "_IN_MEMORY", 1)
+        monkeypatch.setattr(index.repository.transfer, "_PAGE", 1)
     SyncMachine.template = empty_store
     machine = SyncMachine.TestCase
     machine.settings = settings(stateful_step_count=30, deadline=None)
