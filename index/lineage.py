@@ -102,12 +102,15 @@ class Lineage:
         }
         keys = {**{family: key for family, (_, key) in known.items()}, **gone, **mine}
         kin = lineage.find_kin(self._destination, self._session_id, keys.values())
+        originals = {each.origin_id for key in mine.values() for each in kin.get(key, ())}
+        present = lineage.find_present(self._destination, {each for each in originals if each})
         for family, key in keys.items():
             there = kin.get(key, [])
-            if family in mine:
-                found = next((each.origin_id for each in there if each.is_orphan), None)
-            else:
+            if family not in mine:
                 found = _family_of(there, known[family][0] if family in known else None)
+            else:  # not there itself, but perhaps awaited by its copies
+                awaiting = (each.origin_id for each in there if each.origin_id not in present)
+                found = next((origin for origin in awaiting if origin is not None), None)
             if found is not None:
                 yield family, found
 

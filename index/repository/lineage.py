@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Text, and_, select, type_coerce
 
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
 
-__all__ = ["Kin", "VersionKey", "find_first_copies", "find_kin", "find_origins", "has_copies"]
+__all__ = [
+    "Kin",
+    "VersionKey",
+    "find_first_copies",
+    "find_kin",
+    "find_origins",
+    "find_present",
+    "has_copies",
+]
 
 
 class VersionKey(NamedTuple):
@@ -37,12 +45,10 @@ class Kin(NamedTuple):
     run: str
     id: int
     origin_id: int | None
-    is_orphan: bool
-    """Whether it is a copy of what is not there."""
 
 
 _KEY: Final = (
-    type_coerce(tables.files.c.path, Text()),
+    type_coerce(tables.files.c.path, Text()).label("path"),
     tables.files.c.version,
     tables.files.c.digest,
     tables.files.c.created_at,
@@ -116,18 +122,29 @@ def find_kin(
 def _kin(
     connection: Connection, session_id: int, condition: ColumnElement[bool]
 ) -> Iterable[tuple[VersionKey, Kin]]:
-    origin: Any = tables.files.alias()
+    columns = tables.files.c
+    matching = select(*_KEY, columns.id, columns.origin_id, columns.run_id).where(condition).cte()
+    # By digest first: for a session of which it has no statistics yet, PostgreSQL would compare
+    # each version of each run with each digest.
+    matching = matching.prefix_with("MATERIALIZED", dialect="postgresql")
     rows = connection.execute(
         select(
-            *_KEY,
+            *(matching.c[name] for name in VersionKey._fields),
             tables.runs.c.name,
-            tables.files.c.id,
-            tables.files.c.origin_id,
-            and_(tables.files.c.origin_id.is_not(None), origin.c.id.is_(None)),
+            matching.c.id,
+            matching.c.origin_id,
         )
-        .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
-        .outerjoin(origin, origin.c.id == tables.files.c.origin_id)
-        .where(condition, tables.runs.c.session_id == session_id)
-        .order_by(tables.files.c.id)
+        .join(tables.runs, tables.runs.c.id == matching.c.run_id)
+        .where(tables.runs.c.session_id == session_id)
+        .order_by(matching.c.id)
     )
-    return ((VersionKey(*row[:4]), Kin(*row[4:])) for row in rows.all())
+    return ((VersionKey(*row[:4]), Kin(row[4], row[5], row[6])) for row in rows.all())
+
+
+def find_present(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Return those of some ids that a version has."""
+    present: set[int] = set()
+    for batch in batches(sorted(ids)):
+        statement = select(tables.files.c.id).where(tables.files.c.id.in_(batch))
+        present.update(connection.scalars(statement))
+    return present
