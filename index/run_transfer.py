@@ -66,6 +66,8 @@ class Delta:
         """How many versions are new."""
         self.changes = 0
         """How many versions are changed in place."""
+        self.has_copies = False
+        """Whether some of the new versions are copies, by fork or rewind."""
 
     def __enter__(self) -> Self:
         return self
@@ -84,10 +86,12 @@ class Delta:
             self._file.close()
         self._kept, self._file, self._pending = [], None, Batch()
         self.versions = self.changes = 0
+        self.has_copies = False
 
     def insert(self, row: VersionRow) -> None:
         """Add a version that the destination lacks."""
         self.versions += 1
+        self.has_copies |= row.origin_id is not None
         self._pending.inserts.append(row)
         self._write_if_full()
 

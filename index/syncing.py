@@ -7,7 +7,7 @@ goes on with what is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import IntegrityError
@@ -55,8 +55,8 @@ class SyncPlan:
     """Blobs and bytes are upper bounds if the runs have more than a million contents."""
     parents: tuple[str | None, ...]
     """For each run the one that it stems from."""
-    source: Services
-    destination: Services
+    source: Services = field(repr=False)
+    destination: Services = field(repr=False)
 
     def execute(self, *, progress: Callable[[Progress], None] | None = None) -> SyncReport:
         """Do it, with what came since; return what was done. Can be interrupted and run again.
@@ -232,7 +232,9 @@ class _Execution:
 
     def _record(self, found: Examined, delta: Delta) -> None:
         session, ours, theirs = found.key.session, self._source, self._destination
-        if not self._has_copies.get(session):
+        if delta.has_copies:
+            self._has_copies[session] = True
+        elif session not in self._has_copies:
             self._has_copies[session] = theirs.database.insist(
                 lambda: has_copies(ours.database, theirs.database, session)
             )

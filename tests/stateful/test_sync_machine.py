@@ -197,8 +197,8 @@ class SyncMachine(RuleBasedStateMachine):
                 assert sorted(v.agent for v in found) == sorted(agents)
 
 
-@pytest.mark.parametrize("batch", [5_000, 1])
-def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch):
+@pytest.mark.parametrize(("batch", "steps"), [(5_000, 30), (1, 10)])
+def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch, steps):
     """Also with a page and a batch for each version, and all but one batch in a file."""
     if batch == 1:
         monkeypatch.setattr(index.run_transfer, "_BATCH", 1)
@@ -206,5 +206,5 @@ def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch):
         monkeypatch.setattr(index.repository.transfer, "_PAGE", 1)
     SyncMachine.template = empty_store
     machine = SyncMachine.TestCase
-    machine.settings = settings(stateful_step_count=30, deadline=None)
+    machine.settings = settings(stateful_step_count=steps, deadline=None)
     machine("runTest").runTest()
