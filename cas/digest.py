@@ -83,6 +83,13 @@ class Hasher:
         self._blake3.update(data)
         self.size += memoryview(data).nbytes
 
+    def copy(self) -> Hasher:
+        """Return a hash that goes on from here by itself."""
+        other = Hasher.__new__(Hasher)
+        other._blake3 = self._blake3.copy()  # noqa: SLF001 - of its own class
+        other.size = self.size
+        return other
+
     def digest(self) -> Digest:
         """Return the digest of everything appended so far; more may follow."""
         return Digest(self._blake3.digest())

@@ -75,7 +75,7 @@ class BlobReader:
         whole = Hasher()
         locations = self.locate_chunks(placement)
         chunks = zip(placement.chunks, locations, strict=True)
-        for _, piece in self._read_ahead(find_cached(chunks, self._cache)):
+        for _, piece in self.read_ahead(chunks):
             whole.update(piece)
             if whole.size == placement.size:
                 check_whole(placement, whole)
@@ -141,7 +141,7 @@ class BlobReader:
         ordered = sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset))
         # Apart, so that what is cached here and there does not part what one request can bring.
         sought = sorted(find_cached(ordered, self._cache), key=lambda blob: blob.extent is None)
-        yield from self._read_ahead(sought)
+        yield from self._ahead(sought)
 
     def read_in_order(
         self, blobs: Iterable[tuple[Digest, Location]]
@@ -150,8 +150,13 @@ class BlobReader:
         for span in cut(find_cached(blobs, self._cache)):
             yield from self._verified(self._load(span))
 
-    def _read_ahead(self, blobs: Iterable[Sought]) -> Iterator[tuple[Digest, Buffer]]:
-        """Yield blobs in the order given."""
+    def read_ahead(
+        self, blobs: Iterable[tuple[Digest, Location]]
+    ) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield blobs as `read_located` does, but in the order given; repeated ones each time."""
+        yield from self._ahead(find_cached(blobs, self._cache))
+
+    def _ahead(self, blobs: Iterable[Sought]) -> Iterator[tuple[Digest, Buffer]]:
         # Many small calls that release the interpreter are slower from two threads than from one.
         # So the thread makes few large calls, and everything else is done here.
         with ThreadPoolExecutor(1, "cas-read") as ahead:

@@ -23,6 +23,7 @@ from index.records import (
     Snapshot,
     StoreStats,
 )
+from index.sync_records import SyncedRun, SyncOutcome, SyncReport
 
 if TYPE_CHECKING:
     from index.artifacts import ArtifactStore
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from index.file_repository import FileRepository
     from index.run import Run
     from index.session import Session
+    from index.syncing import SyncPlan
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
@@ -55,6 +57,10 @@ __all__ = [
     "Session",
     "Snapshot",
     "StoreStats",
+    "SyncOutcome",
+    "SyncPlan",
+    "SyncReport",
+    "SyncedRun",
     "TrackingOutcome",
     "carried",
     "provenance",
@@ -69,6 +75,7 @@ _IMPORTED_LATER: Final = {
     "FilesUpdated": "index.dag_tracker",
     "Run": "index.run",
     "Session": "index.session",
+    "SyncPlan": "index.syncing",
     "TrackingOutcome": "index.dag_tracker",
 }
 

@@ -11,11 +11,12 @@ from cas.errors import ObjectNotFoundError
 from cas.store import BlobStore, open_settings
 from cas.urls import open_backend, open_cache
 from index import schema
+from index.awaiting import awaitable
 from index.catalog import SqlCatalog
 from index.classification import DEFAULT_CLASSIFIER
 from index.database import Database, sqlite_url
 from index.errors import IndexLostError, StoreMismatchError, StoreNotFoundError
-from index.names import check_id
+from index.names import as_paths, check_id
 from index.repository import runs, stats
 from index.services import Services
 from index.session import Session
@@ -23,7 +24,7 @@ from index.state import StateCache
 from index.tracking import TrackingService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from sqlalchemy import URL
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from index.classification import Classifier
     from index.records import AdoptionReport, FileVersion, Progress, RunSummary, StoreStats
+    from index.sync_records import SyncReport
+    from index.syncing import SyncPlan
 
 __all__ = ["ArtifactStore"]
 
@@ -220,6 +223,69 @@ class ArtifactStore:
         folder = None if root is None else os.fspath(root)
         return adopt(self._services, url, session=session, root=folder, progress=progress)
 
+    def check_runs(
+        self, *, sessions: Iterable[str] | None = None, runs: Iterable[str] | None = None
+    ) -> None:
+        """Make sure that sessions and runs are here; raise as `sync_to` does if not."""
+        from index.syncing import select_runs
+
+        select_runs(self._services, **_chosen(sessions, runs))
+
+    def plan_sync(
+        self,
+        destination: ArtifactStore,
+        *,
+        sessions: Iterable[str] | None = None,
+        runs: Iterable[str] | None = None,
+    ) -> SyncPlan:
+        """Compare this store with another, and return what `sync_to` would do; write nothing.
+
+        Parameters and errors are those of `sync_to`. The plan's ``execute()`` does it.
+        """
+        from index.syncing import plan_sync
+
+        return plan_sync(self._services, destination.services, **_chosen(sessions, runs))
+
+    def sync_to(
+        self,
+        destination: ArtifactStore,
+        *,
+        sessions: Iterable[str] | None = None,
+        runs: Iterable[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> SyncReport:
+        """Copy runs with their history to another store, and of their bytes what it lacks.
+
+        On return each run is there as it was here at one moment, or the report says why not; on
+        raise each run is as it was before, or whole. It can be interrupted at any point: bytes that
+        have arrived are not sent again. Only what is new is added, and nothing is ever removed or
+        replaced there: a run that both stores have recorded into is a conflict, and left alone.
+
+        Parameters
+        ----------
+        sessions, runs
+            Which ones, by id; None for all.
+        progress
+            Called now and then with file versions and bytes so far.
+
+        Raises
+        ------
+        UnknownSessionError, UnknownRunError, UnknownRunNameError
+            When one of them isn't here.
+        SameStoreError
+            When the destination is this store.
+        BackendError, IndexUnavailableError
+            When storage or a database of either store fails.
+        """
+        if progress is not None:  # which takes totals
+            plan = self.plan_sync(destination, sessions=sessions, runs=runs)
+            return plan.execute(progress=progress)
+        from index.syncing import sync_runs
+
+        return sync_runs(self._services, destination.services, **_chosen(sessions, runs))
+
+    sync_to_async = awaitable(sync_to)
+
     def stats(self) -> StoreStats:
         """Return the store in numbers."""
         with self._services.database.reading() as connection:
@@ -264,6 +330,15 @@ class ArtifactStore:
                 bound = runs.get_store_id(connection)
         if bound != store_id:
             raise StoreMismatchError(database.url, blobs_url)
+
+
+def _chosen(
+    sessions: Iterable[str] | None, names: Iterable[str] | None
+) -> dict[str, tuple[str, ...] | None]:
+    return {
+        "sessions": None if sessions is None else as_paths("sessions", sessions),
+        "names": None if names is None else as_paths("runs", names),
+    }
 
 
 def _own_paths(database: Database, backend: Backend, cache: PackCache | None) -> list[str]:

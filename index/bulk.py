@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "allocate_ids",
     "batches",
+    "bind_rows",
     "dialect_insert",
     "driver_rows",
     "find_existing",
@@ -158,6 +159,24 @@ def _insert_tuples(
     if whole := [flat(rows[at : at + at_once]) for at in range(rest, len(rows), at_once)]:
         inserted += connection.exec_driver_sql(statement(at_once), whole).rowcount
     return inserted
+
+
+def bind_rows(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> list[tuple[Any, ...]]:
+    """Return rows in the form that `insert_rows` takes; paths, which are encoded, as they are."""
+    dialect = connection.dialect
+    processors = [
+        None if name == "path" else table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        for name in columns
+    ]
+    return [
+        tuple(
+            value if process is None or value is None else process(value)
+            for process, value in zip(processors, row, strict=True)
+        )
+        for row in rows
+    ]
 
 
 def _insert_arrays(

@@ -22,7 +22,7 @@ from index.errors import IndexInterruptedError, IndexUnavailableError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from sqlalchemy.engine import Connection, Engine
@@ -104,6 +104,18 @@ class Database:
         """The database file of SQLite, if it is one."""
         return self._url.database if self._url.get_backend_name() == "sqlite" else None
 
+    def is_same(self, other: Database) -> bool:
+        """Whether another one has the same file, or a server's database under the same name."""
+        if self.file is not None and other.file is not None:
+            return os.path.realpath(self.file) == os.path.realpath(other.file)
+        mine, theirs = self._url, other._url
+        return (mine.get_backend_name(), mine.host, mine.port, mine.database) == (
+            theirs.get_backend_name(),
+            theirs.host,
+            theirs.port,
+            theirs.database,
+        )
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the index and changes nothing."""
@@ -128,6 +140,15 @@ class Database:
                 if is_committing and error.connection_invalidated:
                     raise self._interrupted(error, may_have_committed=True) from error
                 raise
+
+    def shielded(self, rows: Iterable[T]) -> Iterator[T]:
+        """Yield what a transaction of this database reads, within a transaction of another one.
+
+        What goes wrong with it is told of this database; the other's block would take it for its
+        own.
+        """
+        with self._translated():
+            yield from rows
 
     def insist(self, work: Callable[[], T]) -> T:
         """Do some work in transactions, again and again while the database is away or in conflict.

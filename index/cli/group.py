@@ -28,6 +28,7 @@ _MODULES: Final = {
     "rewind": "tree",
     "rm": "tree",
     "adopt": "adopt",
+    "sync": "sync",
     "stats": "read",
     "db": "schema",
 }

@@ -24,6 +24,7 @@ from index.errors import (
     DanglingFileError,
     IndexUnavailableError,
     InvalidNameError,
+    SameStoreError,
     SchemaOutOfDateError,
     UnsafePathError,
 )
@@ -40,7 +41,7 @@ _INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 
 EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
-    ((InvalidNameError, UnsafePathError, InvalidDigestError), 2),
+    ((InvalidNameError, UnsafePathError, InvalidDigestError, SameStoreError), 2),
     ((DigestMismatchError, CorruptPackError, DanglingFileError), 3),
     ((BlobNotFoundError, ObjectNotFoundError), 3),
     (SchemaOutOfDateError, 6),
@@ -55,7 +56,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files
     try:
-        cas.main(args=arguments, prog_name="cas", standalone_mode=False)
+        # None, or the code that a command left with: no error, but not all that was asked for.
+        code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -72,7 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:  # our own output could not be written
         _tell(error)
         os._exit(_ERROR)  # not to fail again, with a traceback, when what is buffered is flushed
-    sys.exit(_OK)
+    sys.exit(code or _OK)
 
 
 def _tell(error: Exception) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from index.artifacts import ArtifactStore
     from index.database import Database
 
-__all__ = ["Place", "check_config", "write_config"]
+__all__ = ["Place", "check_config", "place_at", "write_config"]
 
 STORE_NAME: Final = ".cas"
 CONFIG_NAME: Final = "cas.toml"
@@ -47,8 +47,8 @@ class Place:
     """Where the store is, as told by options and environment."""
 
     store: Path | None
-    index: str | None
-    blobs: str | None
+    index: str | URL | None
+    blobs: str | Path | None
     cache: Path | None = None
     cache_size: int | None = None
     """Bytes."""
@@ -104,6 +104,39 @@ class Place:
         return here / STORE_NAME
 
 
+def place_at(name: Path, nearest: Place) -> Place:
+    """Return the store that a directory or a cas.toml is or names; ``-`` is the `nearest` one.
+
+    A directory that isn't there, or is empty, is where an embedded store would be made.
+    StoreNotFoundError for one that holds other things.
+    """
+    if str(name) == "-":
+        return nearest
+    if name.is_file():
+        return _noted_place(name, nearest)
+    if (name / "cas.json").is_file() or not name.exists():
+        return Place(name, None, None)
+    if (name / CONFIG_NAME).is_file():
+        return _noted_place(name / CONFIG_NAME, nearest)
+    if (name / STORE_NAME / "cas.json").is_file():
+        return Place(name / STORE_NAME, None, None)
+    if name.is_dir() and not any(name.iterdir()):
+        return Place(name, None, None)
+    raise StoreNotFoundError(str(name))
+
+
+def _noted_place(file: Path, nearest: Place) -> Place:
+    noted = _read_config(file)
+    return replace(
+        nearest,
+        store=None,
+        index=noted.index,
+        blobs=noted.blobs,
+        cache=nearest.cache or noted.cache,
+        cache_size=nearest.cache_size or noted.cache_size,
+    )
+
+
 def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> Path | None:
     """Return where `write_config` would note index and blobs; None if nothing is to be noted.
 
@@ -122,7 +155,7 @@ def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> 
     if not file.is_file():
         return file
     noted = _read_config(file)
-    asked = _located(file, place.index, place.blobs, cache, cache_size)
+    asked = _located(file, str(place.index), str(place.blobs), cache, cache_size)
     if (noted.index, noted.blobs) != (asked.index, asked.blobs):
         raise click.UsageError(
             f"{printable(str(file))} names another store; change or remove it first"
@@ -139,7 +172,12 @@ def write_config(place: Place, file: Path, *, cache: str | None, cache_size: str
 
     What is noted already is left alone.
     """
-    lines = {"index": place.index, "blobs": place.blobs, "cache": cache, "cache_size": cache_size}
+    lines = {
+        "index": str(place.index),
+        "blobs": str(place.blobs),
+        "cache": cache,
+        "cache_size": cache_size,
+    }
     text = "".join(
         f"{name} = {json.dumps(value)}\n" for name, value in lines.items() if value is not None
     )

@@ -6,6 +6,8 @@
     ├── UnsafePathError (ValueError)        a path that would leave the run or the destination
     ├── UnknownSessionError (LookupError)
     ├── UnknownRunError (LookupError)
+    ├── UnknownRunNameError (LookupError)   no session has such a run
+    ├── SameStoreError (ValueError)         a store can't be synced with itself
     ├── RunExistsError                      a fork can't have the id of a run that is there
     ├── UnknownSnapshotError (LookupError)
     ├── UnknownFileError (LookupError)      no such path, version or file id in the run
@@ -40,10 +42,12 @@ from index.errors.requests import (
     RestoreConflictError,
     RestoreFailedError,
     RunExistsError,
+    SameStoreError,
     UnknownDigestError,
     UnknownFileError,
     UnknownFileIdError,
     UnknownRunError,
+    UnknownRunNameError,
     UnknownSessionError,
     UnknownSnapshotError,
     UnsafePathError,
@@ -73,6 +77,7 @@ __all__ = [
     "RestoreConflictError",
     "RestoreFailedError",
     "RunExistsError",
+    "SameStoreError",
     "SchemaOutOfDateError",
     "StoreMismatchError",
     "StoreNotFoundError",
@@ -80,6 +85,7 @@ __all__ = [
     "UnknownFileError",
     "UnknownFileIdError",
     "UnknownRunError",
+    "UnknownRunNameError",
     "UnknownSessionError",
     "UnknownSnapshotError",
     "UnsafePathError",

@@ -17,10 +17,12 @@ __all__ = [
     "RestoreConflictError",
     "RestoreFailedError",
     "RunExistsError",
+    "SameStoreError",
     "UnknownDigestError",
     "UnknownFileError",
     "UnknownFileIdError",
     "UnknownRunError",
+    "UnknownRunNameError",
     "UnknownSessionError",
     "UnknownSnapshotError",
     "UnsafePathError",
@@ -94,6 +96,30 @@ class UnknownRunError(ArtifactIndexError, LookupError):
             f"there is no run {self.run!r} in session {self.session!r}; "
             "`cas stats` lists the runs of a session"
         )
+
+
+class UnknownRunNameError(ArtifactIndexError, LookupError):
+    """No session of the store has a run of that id."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(run)
+        self.run = run
+
+    def __str__(self) -> str:
+        return (
+            f"none of the sessions has a run {self.run!r}; `cas stats` lists the runs of a session"
+        )
+
+
+class SameStoreError(ArtifactIndexError, ValueError):
+    """A store was to be synced with itself."""
+
+    def __init__(self, index: str) -> None:
+        super().__init__(index)
+        self.index = index
+
+    def __str__(self) -> str:
+        return f"source and destination are one store, with the index {self.index}; name two"
 
 
 class RunExistsError(ArtifactIndexError):

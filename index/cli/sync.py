@@ -1,0 +1,112 @@
+"""The command that copies runs from store to store: sync."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from index.cli.options import json_option
+from index.cli.output import counted, human_size, print_json, printable, progress_bar
+from index.cli.places import Place, place_at
+from index.errors import StoreNotFoundError
+from index.names import check_id
+from index.sync_records import SyncOutcome
+
+if TYPE_CHECKING:
+    from index.artifacts import ArtifactStore
+    from index.sync_records import SyncReport
+
+__all__ = ["sync"]
+
+_UNSYNCED: Final = 1
+_FAULT: Final = 3
+"""Exit codes, as in the table of the README: some runs could not be synced, some are damaged."""
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("dest", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--session", "sessions", multiple=True, metavar="ID",
+              help="Only these sessions; may be repeated.")  # fmt: skip
+@click.option("--run", "runs", multiple=True, metavar="ID",
+              help="Only runs of these ids; may be repeated.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@json_option
+@click.pass_context
+def sync(
+    context: click.Context,
+    /,
+    *,
+    source: Path,
+    dest: Path,
+    sessions: tuple[str, ...],
+    runs: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Copy runs from one store to another: their history, and only the bytes that DEST lacks.
+
+    SOURCE and DEST are each the directory of a store, a cas.toml, a directory that has one or a
+    .cas, or - for the store that other commands use. DEST is made if it isn't there. Nothing is
+    removed or replaced in it: a run that both stores have recorded into is reported and left alone.
+    It can be interrupted, and goes on where it was when it is run again.
+
+    \b
+    cas sync .cas /backup/artifacts
+    cas sync - team/cas.toml --session task-12 --run run-7
+    cas sync team/cas.toml copy/ --dry-run
+    """  # noqa: D301
+    for kind, ids in (("session", sessions), ("run", runs)):
+        for given in ids:
+            check_id(kind, given)
+    chosen = {"sessions": sessions or None, "runs": runs or None}
+    with ExitStack() as stack:
+        ours = stack.enter_context(place_at(source, context.obj).open(create=False))
+        ours.check_runs(**chosen)  # before a store is made for a name that was mistyped
+        theirs = _destination(stack, place_at(dest, context.obj), dry_run=dry_run)
+        if dry_run:
+            report = ours.plan_sync(theirs, **chosen).report
+        else:
+            with progress_bar("syncing") as progress:
+                report = ours.sync_to(theirs, progress=progress, **chosen)
+    _print(report, dry_run=dry_run, as_json=as_json)
+    if report.of(SyncOutcome.DAMAGED):
+        context.exit(_FAULT)
+    if report.unsynced:
+        context.exit(_UNSYNCED)
+
+
+def _destination(stack: ExitStack, place: Place, *, dry_run: bool) -> ArtifactStore:
+    """Open the destination; for a dry run of one that isn't there, an empty one in its stead."""
+    if not dry_run:
+        return stack.enter_context(place.open(create=True))
+    try:
+        return stack.enter_context(place.open(create=False))
+    except StoreNotFoundError:
+        nowhere = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return stack.enter_context(Place(nowhere, None, None).open(create=True))
+
+
+def _print(report: SyncReport, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"dry_run": dry_run, "versions": report.versions, **asdict(report)})
+        return
+    for run in report.runs:
+        name = f"{printable(run.session)}/{printable(run.run)}"
+        if run.reason is not None:
+            click.echo(f"{name}: {run.outcome}: {printable(run.reason)}", err=True)
+        elif run.outcome in (SyncOutcome.COPIED, SyncOutcome.UPDATED):
+            what = f"{counted(run.snapshots, 'snapshot')}, {counted(run.versions, 'file version')}"
+            click.echo(f"{name}: {'to be ' if dry_run else ''}{run.outcome}, {what}")
+    counts = ((outcome, len(report.of(outcome))) for outcome in SyncOutcome)
+    told = [f"{count} {outcome}" for outcome, count in counts if count] or ["no runs"]
+    lacking = f"{counted(report.blobs, 'blob')}, {human_size(report.bytes_read)}"
+    end = f"{lacking} to send" if dry_run else (
+        f"{lacking} sent, {human_size(report.bytes_stored)} stored"
+    )  # fmt: skip
+    click.echo(f"{', '.join(told)}; {end}")

@@ -1,0 +1,59 @@
+"""What a store tells of its runs, by its public interface, without what is each store's own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+
+def history_of(run):
+    """Return a run's snapshots, all its versions, and what it holds at each snapshot."""
+    snapshots = run.snapshots()
+    paths = {v.path for s in snapshots for v in (*s.added, *s.changed)}
+    versions = [asdict(v) for path in sorted(paths) for v in run.history(path)]
+    for version in versions:
+        del version["id"]
+    held = {
+        s.number: {
+            v.path: run.read_bytes(v.path, at=s.number)
+            for v in run.files(at=s.number)
+            if v.digest is not None
+        }
+        for s in snapshots
+    }
+    told = [
+        (s.number, s.created_at, s.provenance, s.unchanged, s.skipped, s.bytes_read, s.bytes_stored)
+        for s in snapshots
+    ]
+    return {"snapshots": told, "versions": versions, "held": held}
+
+
+def histories(store):
+    """Return the history of every run, with its age and where it stems from."""
+    return {
+        (summary.session, summary.run): (
+            summary,
+            history_of(store.session(summary.session).run(summary.run)),
+        )
+        for summary in store.runs()
+    }
+
+
+def productions(store):
+    """Return who made what in every session: by session and digest, runs, paths and versions."""
+    made = {}
+    for session, run in run_keys(store):
+        for snapshot in store.session(session).run(run).snapshots():
+            for version in (*snapshot.added, *snapshot.changed):
+                if version.digest is not None:
+                    made.setdefault((session, version.digest), None)
+    return {
+        (session, digest): {
+            (v.run, v.path, v.version) for v in store.session(session).producers(digest)
+        }
+        for session, digest in made
+    }
+
+
+def run_keys(store):
+    """Return session and run of every run."""
+    return [(summary.session, summary.run) for summary in store.runs()]
