@@ -23,7 +23,6 @@ from index.records import (
     Snapshot,
     StoreStats,
 )
-from index.sync_records import SyncedRun, SyncOutcome, SyncReport
 
 if TYPE_CHECKING:
     from index.artifacts import ArtifactStore
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
     from index.file_repository import FileRepository
     from index.run import Run
     from index.session import Session
-    from index.syncing import SyncPlan
+    from index.sync.records import SyncedRun, SyncOutcome, SyncReport
+    from index.sync.syncing import SyncPlan
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
@@ -75,7 +75,10 @@ _IMPORTED_LATER: Final = {
     "FilesUpdated": "index.dag_tracker",
     "Run": "index.run",
     "Session": "index.session",
-    "SyncPlan": "index.syncing",
+    "SyncOutcome": "index.sync.records",
+    "SyncPlan": "index.sync.syncing",
+    "SyncReport": "index.sync.records",
+    "SyncedRun": "index.sync.records",
     "TrackingOutcome": "index.dag_tracker",
 }
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from index.classification import Classifier
     from index.records import AdoptionReport, FileVersion, Progress, RunSummary, StoreStats
-    from index.sync_records import SyncReport
-    from index.syncing import SyncPlan
+    from index.sync.records import SyncReport
+    from index.sync.syncing import SyncPlan
 
 __all__ = ["ArtifactStore"]
 
@@ -227,7 +227,7 @@ class ArtifactStore:
         self, *, sessions: Iterable[str] | None = None, runs: Iterable[str] | None = None
     ) -> None:
         """Make sure that sessions and runs are here; raise as `sync_to` does if not."""
-        from index.syncing import select_runs
+        from index.sync.syncing import select_runs
 
         select_runs(self._services, **_chosen(sessions, runs))
 
@@ -242,7 +242,7 @@ class ArtifactStore:
 
         Parameters and errors are those of `sync_to`. The plan's ``execute()`` does it.
         """
-        from index.syncing import plan_sync
+        from index.sync.syncing import plan_sync
 
         return plan_sync(self._services, destination.services, **_chosen(sessions, runs))
 
@@ -280,7 +280,7 @@ class ArtifactStore:
         if progress is not None:  # which takes totals
             plan = self.plan_sync(destination, sessions=sessions, runs=runs)
             return plan.execute(progress=progress)
-        from index.syncing import sync_runs
+        from index.sync.syncing import sync_runs
 
         return sync_runs(self._services, destination.services, **_chosen(sessions, runs))
 

@@ -15,11 +15,11 @@ from index.cli.output import counted, human_size, print_json, printable, progres
 from index.cli.places import Place, place_at
 from index.errors import StoreNotFoundError
 from index.names import check_id
-from index.sync_records import SyncOutcome
+from index.sync.records import SyncOutcome
 
 if TYPE_CHECKING:
     from index.artifacts import ArtifactStore
-    from index.sync_records import SyncReport
+    from index.sync.records import SyncReport
 
 __all__ = ["sync"]
 

@@ -56,7 +56,7 @@ def on_statement(store, prefix, act):
     "statement",
     [
         "SELECT cas_runs.id",
-        "SELECT cas_blobs.digest",
+        "SELECT digest",
         "INSERT INTO cas_packs",
         "INSERT INTO cas_blobs",
         "INSERT INTO cas_sessions",

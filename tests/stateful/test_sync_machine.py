@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import index.repository.transfer
-import index.run_transfer
+import index.sync.run_transfer
 from cas.digest import Digest
 from index import ArtifactStore
 from index.errors import RunExistsError
@@ -201,8 +201,8 @@ class SyncMachine(RuleBasedStateMachine):
 def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch, steps):
     """Also with a page and a batch for each version, and all but one batch in a file."""
     if batch == 1:
-        monkeypatch.setattr(index.run_transfer, "_BATCH", 1)
-        monkeypatch.setattr(index.run_transfer, "_IN_MEMORY", 1)
+        monkeypatch.setattr(index.sync.run_transfer, "_BATCH", 1)
+        monkeypatch.setattr(index.sync.run_transfer, "_IN_MEMORY", 1)
         monkeypatch.setattr(index.repository.transfer, "_PAGE", 1)
     SyncMachine.template = empty_store
     machine = SyncMachine.TestCase

@@ -14,11 +14,11 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
-from index.lineage import Lineage
 from index.recording import TOUCH_FRESHNESS, SupersededError
 from index.repository import blobs, transfer
-from index.run_comparison import DivergedError, compare_snapshots, compare_versions
-from index.sync_records import SyncOutcome
+from index.sync.lineage import Lineage
+from index.sync.records import SyncOutcome
+from index.sync.run_comparison import DivergedError, compare_snapshots, compare_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

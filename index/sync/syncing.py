@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import IntegrityError
 
 from cas.errors import BlobNotFoundError, DigestMismatchError
-from index.blob_transfer import BlobTally, BlobTransfer, count_missing
 from index.columns import decode_path
 from index.errors import (
     IndexInterruptedError,
@@ -22,12 +21,13 @@ from index.errors import (
     UnknownRunNameError,
     UnknownSessionError,
 )
-from index.lineage import has_copies
 from index.recording import RunKey, SupersededError
 from index.records import Progress
 from index.repository import runs
-from index.run_transfer import Delta, Examined, examine, record
-from index.sync_records import SyncedRun, SyncOutcome, SyncReport
+from index.sync.blob_transfer import BlobTally, BlobTransfer, count_missing
+from index.sync.lineage import has_copies
+from index.sync.records import SyncedRun, SyncOutcome, SyncReport
+from index.sync.run_transfer import Delta, Examined, examine, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

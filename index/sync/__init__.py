@@ -1,0 +1,3 @@
+"""Copying runs between two stores; `index.sync.syncing` begins it."""
+
+__all__ = ()
