@@ -79,6 +79,14 @@ class Inspector:
     def write(self, name, data):
         self._client.put_object(Bucket=self._place.bucket, Key=self._key(name), Body=data)
 
+    def remove(self, name):
+        self._client.delete_object(Bucket=self._place.bucket, Key=self._key(name))
+
+    def leftovers(self):
+        """Return what is neither settings nor a pack, and uploads that were never finished."""
+        strange = {n for n in self.names() if n != "cas.json" and not n.startswith("packs/")}
+        return sorted(strange) + self.unfinished_uploads()
+
     def unfinished_uploads(self):
         answer = self._client.list_multipart_uploads(
             Bucket=self._place.bucket, Prefix=self._place.prefix
