@@ -23,15 +23,15 @@ BLOBS = ("local", "s3")
 COMBINATIONS = tuple(f"{index}-{blobs}" for index in INDEXES for blobs in BLOBS)
 
 
-def on(*, index=None, blobs=None, because):
-    """Run a test only on combinations with that index or blobs; `because` says what else lacks."""
+def on(*, index=None, blobs=None, because, fixture="place"):
+    """Run a test only on combinations with that index or blobs; `because` says what others lack."""
     assert because
     chosen = [
         name
         for name in COMBINATIONS
         if index in (None, name.split("-")[0]) and blobs in (None, name.split("-")[1])
     ]
-    return pytest.mark.parametrize("place", chosen, indirect=True)
+    return pytest.mark.parametrize(fixture, chosen, indirect=True)
 
 
 class Servers:
