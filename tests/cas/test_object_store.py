@@ -413,7 +413,8 @@ def peak():  # in bytes; what getrusage tells includes the parent's
 url, options = sys.argv[1:]
 backend = ObjectStoreBackend(url, json.loads(options))
 list(backend.iter_objects("packs/"))  # what the client itself needs
-blobs = BlobStore(backend, MemoryCatalog(), StoreSettings(1, "blake3-256", "fixed", 1 << 20, "", ""))
+settings = StoreSettings(1, "blake3-256", "fixed", 1 << 20, "", "")
+blobs = BlobStore(backend, MemoryCatalog(), settings)
 cas.writer.PACK_SIZE = 16 << 20
 draw = random.Random(7)
 before = peak()

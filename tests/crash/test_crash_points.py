@@ -8,59 +8,28 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path, PurePath
 
 import pytest
+from aftermath import NEW, OLD, check_after_crash, prepare
 from events import failing_at
 from faults import FaultyCalls, PowerCut
-from places import COMBINATIONS, Stores, objects_of, on, packs_of
-from sqlalchemy import event, text
-from trees import contents, write
+from places import COMBINATIONS, on
+from sqlalchemy import event
 
-from cas.digest import Digest
 from cas.errors import CasError
 from cas.local import LocalBackend
-from cas.pack import read_footer
 from index import ArtifactStore
 from index.artifacts import _utc_now
 from index.database import Database, sqlite_url
 from index.errors import ArtifactIndexError
 
-OLD = {"old": b"old bytes", "both": b"first"}
-NEW = {"old": b"old bytes", "both": b"second", "new": os.urandom(4000), "big": os.urandom(3 << 20)}
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A store that holds OLD, and a work directory that holds NEW."""
-
-    place: dict
-    work: Path
-    stores: Stores
-
-    def copy(self, folder):
-        return self.stores.copy(self.place, folder)
-
-    def drop(self, place):
-        """Remove a copy, whatever its connections are in the middle of."""
-        self.stores.drop(place)
-        if "root" in place:
-            shutil.rmtree(place["root"])
-
 
 @pytest.fixture(scope="module", params=COMBINATIONS)
 def prepared(request, stores, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
-    place = stores.make(request.param, folder)
-    write(folder / "work", OLD)
-    with ArtifactStore.open(**place) as store:
-        store.session("s").run("r").track(folder / "work")
-    write(folder / "work", NEW)
-    yield Prepared(place, folder / "work", stores)
-    stores.drop(place)
+    made = prepare(stores, request.param, tmp_path_factory.mktemp("prepared"))
+    yield made
+    made.drop(made.place)
 
 
 @pytest.fixture
@@ -89,30 +58,6 @@ def opened(place, calls=None):
     except BaseException:
         database.close()
         raise
-
-
-def check_after_crash(place, work):
-    """What must hold whatever happened; then a rescan completes and everything is there."""
-    objects = objects_of(place)
-    with ArtifactStore.open(**place) as store:
-        run = store.session("s").run("r")
-        visible = contents(run)
-        assert visible in (OLD, NEW)
-        with store._services.database.reading() as connection:
-            referenced = connection.execute(
-                text("SELECT DISTINCT name FROM cas_packs JOIN cas_blobs ON pack_id = cas_packs.id")
-            ).scalars()
-            there = {PurePath(name).stem for name in packs_of(objects)}
-            assert {bytes(name).hex() for name in referenced} <= there
-        for name in packs_of(objects):
-            data = objects.read(name)
-            assert PurePath(name).stem == str(Digest.of(data))
-            assert read_footer("p", len(data), lambda start, size, d=data: d[start : start + size])
-        run.track(work)
-        assert contents(run) == NEW
-        assert contents(run, at=1) == OLD
-        assert objects.leftovers() == []
-    return visible
 
 
 # Dead is dead: cleaning up in the writing thread dies as well, where nobody catches it.

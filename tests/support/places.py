@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
@@ -84,7 +85,7 @@ class Stores:
         """
         key = (combination, prepare)
         if key not in self._empty:
-            self._empty[key] = self._nowhere(combination, embedded=prepare is None)
+            self._empty[key] = self.nowhere(combination, embedded=prepare is None)
             if prepare is not None:
                 prepare(self._empty[key]["index"])
             ArtifactStore.open(**self._empty[key]).close()
@@ -117,10 +118,10 @@ class Stores:
             there.write(name, here.read(name))
         return copied
 
-    def _nowhere(self, combination, *, embedded):
+    def nowhere(self, combination, *, embedded=True):
         """Return a place where there is no store yet."""
         index, blobs = combination.split("-")
-        folder = self._folder / str(len(self._empty))
+        folder = self._folder / uuid.uuid4().hex
         folder.mkdir()
         if embedded and combination == "sqlite-local":
             return {"root": folder / "store"}
@@ -178,6 +179,12 @@ def objects_of(place):
             options.get("secret"),
         )
     )
+
+
+def through(place, proxy):
+    """Return the place with a proxy between the store and S3."""
+    options = {**place["storage_options"], "endpoint_url": proxy.url}
+    return {**place, "storage_options": options}
 
 
 def packs_of(objects):
