@@ -25,6 +25,7 @@ class Fault(Enum):
     SHORT = auto()  # half the body, with a Content-Length that says so
     CORRUPTED = auto()  # one byte of the body is another: of a PUT's on the way there
     EXPIRED_TOKEN = auto()
+    NO_BUCKET = auto()
     NO_CONDITIONS = auto()  # a service that does not know If-None-Match
 
 
@@ -34,6 +35,7 @@ ANSWERS = {
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.TOO_MANY_REQUESTS: (429, "TooManyRequests"),
     Fault.EXPIRED_TOKEN: (403, "ExpiredToken"),
+    Fault.NO_BUCKET: (404, "NoSuchBucket"),
     Fault.NO_CONDITIONS: (501, "NotImplemented"),
 }
 
