@@ -22,7 +22,7 @@ from index import ArtifactStore
 from index.cli import main
 
 OLD = {"kept": b"as it was", "changed": b"before"}
-NEW = {"kept": b"as it was", "changed": b"after", "new/large": os.urandom(300_000)}
+NEW = {"kept": b"as it was", "changed": b"after", "new/large": os.urandom(30_000)}
 
 PASSING = [Fault.INTERNAL_ERROR, Fault.BAD_GATEWAY, Fault.SLOW_DOWN, Fault.RESET, Fault.HANG]
 """What may be over in a moment, whichever way the bytes go."""

@@ -73,6 +73,7 @@ class Gate:
         self.most = 0
         self._method = method
         self._on_their_way = 0
+        self._tickets = 0
         self._is_open = False
         self._changed = threading.Condition()
 
@@ -81,6 +82,14 @@ class Gate:
         with self._changed:
             arrived = self._changed.wait_for(lambda: self._on_their_way >= count, 60)
         assert arrived, f"of {count} requests {self._on_their_way} came"
+
+    def let_pass(self, count):
+        """Let so many requests pass, and return once they are answered."""
+        with self._changed:
+            left = self._on_their_way - count
+            self._tickets += count
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._on_their_way <= left, 60)
 
     def open(self):
         with self._changed:
@@ -96,12 +105,15 @@ class Gate:
             self._on_their_way += 1
             self.most = max(self.most, self._on_their_way)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_open)
+            self._changed.wait_for(lambda: self._is_open or self._tickets)
+            if not self._is_open:
+                self._tickets -= 1
         try:
             yield
         finally:
             with self._changed:
                 self._on_their_way -= 1
+                self._changed.notify_all()
 
 
 class FaultProxy:
