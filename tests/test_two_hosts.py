@@ -84,7 +84,7 @@ def with_files(place, tmp_path):
     host = Host(tmp_path / "a")
     url = make_url(index)
     secret_file(host.home / ".pgpass", f"127.0.0.1:{url.port}:*:team:{PASSWORD}\n")
-    lines = [f"aws_access_key_id = {s3.key}", f"aws_secret_access_key = {s3.secret}"]
+    lines = [f"{name} = {value}" for name, value in s3.credentials().items()]
     secret_file(host.home / ".aws" / "credentials", "\n".join(["[default]", *lines, ""]))
     secret_file(host.home / ".aws" / "config", f"[default]\nendpoint_url = {s3.endpoint}\n")
     return host
@@ -95,12 +95,8 @@ def with_variables(place, tmp_path):
     """A host that has its credentials in its environment."""
     _, s3 = place
     host = Host(tmp_path / "b")
-    host.environment |= {
-        "PGPASSWORD": PASSWORD,
-        "AWS_ACCESS_KEY_ID": s3.key,
-        "AWS_SECRET_ACCESS_KEY": s3.secret,
-        "AWS_ENDPOINT_URL": s3.endpoint,
-    }
+    host.environment |= {"PGPASSWORD": PASSWORD, "AWS_ENDPOINT_URL": s3.endpoint}
+    host.environment |= {name.upper(): value for name, value in s3.credentials().items()}
     return host
 
 
@@ -119,7 +115,7 @@ def test_one_restores_what_the_other_tracked_and_both_track_at_once(
     for host in (one, two):
         noted = (host.project / "cas.toml").read_text()
         assert noted == f'index = "{index}"\nblobs = "{s3.url}"\n'
-        assert not any(secret in noted for secret in (PASSWORD, s3.key, s3.secret))
+        assert not any(secret in noted for secret in (PASSWORD, *s3.credentials().values()))
 
     # One tracks, the other sees all of it.
     write(one.project / "work", FILES)
