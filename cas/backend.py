@@ -98,6 +98,13 @@ class Backend(Protocol):
     def url(self) -> str:
         """Where this is, for people: no credentials."""
 
+    @property
+    def publishes_at_once(self) -> int:
+        """How many objects of one batch should be published at the same time.
+
+        Each lies where it was staged until then, and one more while it is written.
+        """
+
     def stage(self) -> StagedObject:
         """Begin an object whose name is not known yet."""
 

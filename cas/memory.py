@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cas.backend import ObjectInfo, check_name
 from cas.errors import ObjectNotFoundError
@@ -19,6 +19,8 @@ __all__ = ["MemoryBackend"]
 
 class MemoryBackend:
     """A `cas.backend.Backend` whose durability ends with the process."""
+
+    publishes_at_once: Final = 1
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

@@ -1,9 +1,9 @@
 """Objects on any fsspec filesystem: S3, Google Cloud Storage, Azure, SFTP, memory and the rest.
 
 What is staged is spooled to a file in the system's temporary directory, so that memory does not
-grow with it, and publishing sends that file with one request. Nothing is asked before: the index
-knows which digests exist, and a pack's name is new. So a batch of blobs costs as many PUTs as it
-fills packs, and neither HEAD nor LIST.
+grow with it, and publishing sends that file with one request; several packs of a batch are sent at
+the same time. Nothing is asked before: the index knows which digests exist, and a pack's name is
+new. So a batch of blobs costs as many PUTs as it fills packs, and neither HEAD nor LIST.
 
 Where a filesystem has directories in place of whole objects, an object is sent to ``tmp/`` and
 renamed. `cas.protocols` says which do, and what else is different.
@@ -95,6 +95,10 @@ class ObjectStoreBackend:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def publishes_at_once(self) -> int:
+        return self._remote.traits.uploads_at_once
 
     def stage(self) -> _SpooledObject:
         return _SpooledObject(self)

@@ -36,12 +36,20 @@ class Traits:
     serial: bool = True
     """Whether its filesystem must be called by one thread at a time."""
 
+    uploads_at_once: int = 1
+    """Packs of one batch that are sent at the same time; as many spool files lie on disk, and the
+    one that is being written."""
+
     options: Mapping[str, Any] | None = None
     """Options that its filesystem is given unless the caller gives others."""
 
     attempts: int | None = None
     """What the filesystem's ``retries`` is set to: `cas.retrying` is the one that retries."""
 
+
+_SEVERAL: Final = 4
+"""One connection is bound by its round trips. Four carry more than most networks do, and with packs
+of 64 MiB there are 320 MiB of temporary files at most."""
 
 OTHER: Final = Traits()
 """Files in directories: sftp, smb, ftp, hdfs, webdav and whatever fsspec learns to speak."""
@@ -51,6 +59,7 @@ _S3: Final = Traits(
     whole_objects=True,
     create_options={"mode": "create"},  # If-None-Match: *
     serial=False,
+    uploads_at_once=_SEVERAL,
     # botocore would retry each of s3fs's attempts, and s3fs each of ours.
     options={"config_kwargs": {"retries": {"max_attempts": 0}}},
     attempts=1,
@@ -60,12 +69,14 @@ _GCS: Final = Traits(
     whole_objects=True,
     create_options={"mode": "create"},  # ifGenerationMatch=0
     serial=False,
+    uploads_at_once=_SEVERAL,
 )
 _AZURE: Final = Traits(
     package="adlfs",
     whole_objects=True,
     create_options={"overwrite": False},  # If-None-Match: *
     serial=False,
+    uploads_at_once=_SEVERAL,
 )
 _MEMORY: Final = Traits(whole_objects=True, create_options={"mode": "create"})
 _SFTP: Final = Traits(package="paramiko")

@@ -2,8 +2,9 @@
 
 The calling thread reads and hashes, or reads alone where blobs are large; what the catalog does not
 know is compressed by a small pool, appended to the current pack by one thread, and each full pack
-is synced and published by another, so that reading, hashing, compressing and writing overlap. What
-waits between the stages is bounded in bytes, whatever the size of the batch.
+is synced and published by another, or by as many as the backend takes at once, so that reading,
+hashing, compressing and writing overlap. What waits between the stages is bounded in bytes,
+whatever the size of the batch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
@@ -195,17 +196,15 @@ def _encode_group(group: dict[Digest, Buffer]) -> _Encoded:
 
 
 class _Packer:
-    """Appends encoded groups to packs on one thread, and publishes full packs on another."""
+    """Appends encoded groups to packs on one thread, while others publish full packs."""
 
     def __init__(self, backend: Backend, catalog: Catalog) -> None:
         self._backend = backend
-        self._catalog = catalog
         self._queue: queue.SimpleQueue[Future[_Encoded] | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(_IN_FLIGHT_GROUPS)
         self._thread: threading.Thread | None = None
-        self._publisher = ThreadPoolExecutor(1, "cas-publish")
+        self._publisher = _Publisher(catalog, backend.publishes_at_once)
         self._hashing = HashingThread("cas-pack-hash")
-        self._publishing: Future[None] | None = None
         self._error: BaseException | None = None
         self._aborted = False
         self._staged: StagedObject | None = None
@@ -243,7 +242,7 @@ class _Packer:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
-        self._publisher.shutdown()
+        self._publisher.close()
         self._hashing.close()
 
     def _run(self) -> None:
@@ -258,7 +257,7 @@ class _Packer:
                     self._room.release()
             if not self._aborted and self._error is None:
                 self._seal()
-                self._wait_for_publisher()
+                self._publisher.finish()
         except BaseException as error:  # noqa: BLE001 - raised on the thread that adds and finishes
             self._error = error
             self._drain()
@@ -288,13 +287,45 @@ class _Packer:
         for digest, offset, stored_size, size, codec in self._waiting:
             self._blobs[digest] = Location(sealed.name, offset, stored_size, size, codec)
         self._waiting.clear()
-        self._wait_for_publisher()  # at most one pack is being published while one is written
-        staged, self._staged, self._pack = self._staged, None, None
-        self._publishing = self._publisher.submit(self._publish, staged, sealed)
+        self._publisher.publish(self._staged, sealed)
+        self._staged = self._pack = None
 
-    def _wait_for_publisher(self) -> None:
-        if self._publishing is not None:
-            self._publishing.result()
+
+class _Publisher:
+    """Publishes packs on threads of its own, a bounded number at once. Used by one thread."""
+
+    def __init__(self, catalog: Catalog, at_once: int) -> None:
+        self._catalog = catalog
+        self._at_once = at_once
+        self._threads = ThreadPoolExecutor(at_once, "cas-publish")
+        self._running: set[Future[None]] = set()
+
+    def publish(self, staged: StagedObject, sealed: SealedPack) -> None:
+        """Begin to publish a pack once there is room, and discard it then; raise earlier errors.
+
+        On raise it is the caller's as before.
+        """
+        self._settle(self._at_once - 1)
+        self._running.add(self._threads.submit(self._publish, staged, sealed))
+
+    def finish(self) -> None:
+        """Return once everything is published; raise what went wrong."""
+        self._settle(0)
+
+    def close(self) -> None:
+        """Wait for what has begun, however it ends; idempotent."""
+        self._threads.shutdown()
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most so many packs are being published."""
+        while True:
+            done = {future for future in self._running if future.done()}
+            self._running -= done
+            for future in done:
+                future.result()
+            if len(self._running) <= most:
+                return
+            wait(self._running, return_when=FIRST_COMPLETED)
 
     def _publish(self, staged: StagedObject, sealed: SealedPack) -> None:
         with staged:

@@ -1,14 +1,12 @@
-"""Fixtures: a store made by migrating, copied for each test, and a work directory."""
+"""Fixtures: a store on each kind of index and of blobs, and a work directory."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import closing
 
 import hypothesis
 import pytest
-from postgres import Databases, PostgresServer
+from places import COMBINATIONS, Servers, Stores, objects_of
 
 from index import ArtifactStore
 
@@ -21,53 +19,42 @@ hypothesis.settings.load_profile(
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A migrated store that nothing was recorded in; copied, never used."""
-    root = tmp_path_factory.mktemp("template") / "store"
-    ArtifactStore.open(root).close()
-    return root
+def servers():
+    """PostgreSQL and S3, each up from when a test first asks for it."""
+    with Servers() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
-def postgres():
+def stores(servers, tmp_path_factory):
+    """Makes empty stores, and copies of prepared ones, on each combination."""
+    return Stores(servers, tmp_path_factory.mktemp("templates"))
+
+
+@pytest.fixture(scope="session")
+def postgres(servers):
     """Databases on a PostgreSQL that is up as long as the tests are."""
-    if url := os.environ.get("CAS_TEST_POSTGRES"):
-        with closing(Databases(url)) as databases:
-            yield databases
-        return
-    server = PostgresServer()
-    try:
-        yield Databases(server.url())
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="session")
-def empty_index(postgres, empty_store):
-    """A migrated index on PostgreSQL of the empty store; copied, never used."""
-    url = postgres.create()
-    ArtifactStore.open(index=url, blobs=empty_store).close()
-    return url
+    return servers.databases
 
 
 @pytest.fixture
-def store_root(empty_store, tmp_path):
-    """The directory of an embedded store, or of the blobs of one whose index is elsewhere."""
-    root = tmp_path / "store"
-    shutil.copytree(empty_store, root)
-    return root
+def store_root(stores, tmp_path):
+    """The directory of an embedded store: SQLite and blobs side by side."""
+    return stores.make("sqlite-local", tmp_path / "embedded")["root"]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request, store_root):
-    """Where a store is, as `ArtifactStore.open` takes it: one for each kind of index."""
-    if request.param == "sqlite":
-        yield {"root": store_root}
-        return
-    databases = request.getfixturevalue("postgres")
-    url = databases.create(request.getfixturevalue("empty_index"))
-    yield {"index": url, "blobs": store_root}
-    databases.drop(url)
+@pytest.fixture(params=COMBINATIONS)
+def place(request, stores, tmp_path):
+    """Where an empty store is, as `ArtifactStore.open` takes it: one on each combination."""
+    made = stores.make(request.param, tmp_path / "place")
+    yield made
+    stores.drop(made)
+
+
+@pytest.fixture
+def objects(place):
+    """What the blobs of that store are kept as, seen and damaged below the API."""
+    return objects_of(place)
 
 
 @pytest.fixture
@@ -89,12 +76,9 @@ def work(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def s3_service():
-    """A bucket of a real S3 service, started when the first test asks for it."""
-    from s3 import s3_place  # botocore takes its time, and few tests need it
-
-    with s3_place() as place:
-        yield place
+def s3_service(servers):
+    """A bucket of a real S3 service."""
+    return servers.s3
 
 
 @pytest.fixture

@@ -121,6 +121,14 @@ def test_modules_stay_small():
             assert len(path.read_text().splitlines()) <= 400, path
 
 
+def test_no_test_is_skipped():
+    """One that can't hold on a combination of index and blobs says so by `places.on`."""
+    for path in files("tests/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("pytest."):
+                assert node.attr not in {"skip", "skipif", "importorskip", "xfail"}, path
+
+
 def test_every_module_says_what_it_is_and_what_of_it_is_public():
     for pattern in ("cas/*.py", "index/**/*.py"):
         for path in files(pattern):

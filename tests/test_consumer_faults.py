@@ -64,11 +64,11 @@ def test_the_same_file_registered_twice_gives_two_rows(tracker, work):
     assert len(tracker.run.history("a")) == 1
 
 
-def test_four_concurrent_scans_of_40_files_gave_160(store_root, work):
+def test_four_concurrent_scans_of_40_files_gave_160(place, work):
     write(work, {f"f{n}": b"%d" % n for n in range(40)})
 
     def scan():
-        with ArtifactStore.open(store_root) as store:
+        with ArtifactStore.open(**place) as store:
             DAGTracker(store, "s", "r", raise_errors=True).track_files_in_work_dir(work)
 
     threads = [threading.Thread(target=scan) for _ in range(4)]
@@ -76,7 +76,7 @@ def test_four_concurrent_scans_of_40_files_gave_160(store_root, work):
         thread.start()
     for thread in threads:
         thread.join()
-    with ArtifactStore.open(store_root) as store:
+    with ArtifactStore.open(**place) as store:
         assert store.session("s").run("r").stats().versions == 40
 
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from trees import packs_in, write
+from places import packs_of
+from trees import write
 
 from cas.digest import Digest
 from cas.pack import read_footer
@@ -64,10 +65,12 @@ def test_the_numbers_in_the_code_cite_what_exists():
 
 
 @pytest.fixture
-def pack(store, store_root, work):
+def pack(objects, store, work, tmp_path):
     write(work, {"text": b"text " * 100, "raw": b"\x00\x01", "empty": b""})
     store.session("s").run("r").track(work)
-    (found,) = packs_in(store_root)
+    (name,) = packs_of(objects)
+    found = tmp_path / "fetched.pack"
+    found.write_bytes(objects.read(name))
     return found
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import random
 import re
+import subprocess
+import sys
 import threading
 import traceback
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -25,6 +29,7 @@ from cas.errors import (
     TransientBackendError,
 )
 from cas.object_store import ObjectStoreBackend
+from cas.pack import pack_object_name
 from cas.retrying import Retrying
 from cas.store import open_settings
 
@@ -317,6 +322,108 @@ class TestBlobs:
             batch.finish()
         assert inspector.names() == {"cas.json"}
         assert blobs._catalog.placements == {}
+
+
+class TestUploadsOfOneBatch:
+    """Several packs are on their way at once; what is written meanwhile is bounded."""
+
+    AT_ONCE = 4
+
+    @pytest.fixture
+    def blobs(self, backend):
+        return BlobStore(backend, MemoryCatalog(), open_settings(backend, create=True))
+
+    @pytest.fixture
+    def small_packs(self, monkeypatch):
+        monkeypatch.setattr("cas.writer.PACK_SIZE", MIB)
+
+    def batch_of(self, blobs, size):
+        """Write `size` MiB as chunks that do not compress; return what was written."""
+        draw = random.Random(6)
+        with blobs.batch() as batch:
+            for _ in range(size):
+                batch.add(draw.randbytes(MIB))
+            return batch.finish()
+
+    def test_they_overlap_up_to_a_bound(self, blobs, proxy, inspector, small_packs):
+        with ThreadPoolExecutor(1) as executor, proxy.gate("PUT") as gate:
+            writing = executor.submit(self.batch_of, blobs, 10)
+            gate.wait_for(self.AT_ONCE)
+            gate.open()
+            written = writing.result()
+        assert gate.most == self.AT_ONCE
+        assert len(written.packs) == 10
+        assert inspector.names() == {"cas.json", *(pack_object_name(p.name) for p in written.packs)}
+
+    def test_they_are_as_many_as_the_backend_says(self, blobs, proxy, small_packs, monkeypatch):
+        monkeypatch.setattr(ObjectStoreBackend, "publishes_at_once", 1)
+        with proxy.gate("PUT") as gate:
+            gate.open()
+            self.batch_of(blobs, 4)
+        assert gate.most == 1
+
+    @pytest.mark.parametrize("failing", [0, 2, 4])
+    def test_an_error_of_any_is_the_error_of_the_batch(
+        self, blobs, proxy, inspector, small_packs, failing
+    ):
+        with (
+            proxy.fault(Fault.EXPIRED_TOKEN, method="PUT", skip=failing),
+            pytest.raises(StorageAccessError, match="have expired"),
+        ):
+            self.batch_of(blobs, 5)
+        assert blobs._catalog.placements == {}
+        assert len(self.batch_of(blobs, 5).packs) == 5
+
+    def test_no_further_one_begins_after_an_error(self, blobs, proxy, small_packs):
+        with (
+            proxy.counting() as requests,
+            proxy.fault(Fault.EXPIRED_TOKEN, method="PUT", times=None),
+            pytest.raises(StorageAccessError),
+        ):
+            self.batch_of(blobs, 40)
+        assert (
+            requests["PUT"] <= 2 * self.AT_ONCE
+        )  # those that had begun, and as many while it came
+
+    def test_no_pack_is_in_memory_while_it_waits(self, s3, proxy):
+        place = s3.through(proxy)
+        told = [place.url, json.dumps(place.options())]
+        with proxy.gate("PUT") as gate:
+            writer = subprocess.Popen(
+                [sys.executable, "-c", WRITE_PACKS, *told], stdout=subprocess.PIPE, text=True
+            )
+            gate.wait_for(self.AT_ONCE)  # four of 16 MiB, and one more is written
+            gate.open()
+            grown, _ = writer.communicate(timeout=120)
+        assert int(grown) < 80 * MIB  # of 160
+
+
+WRITE_PACKS = """
+import json, random, sys
+import cas.writer
+from cas import BlobStore
+from cas.catalog import MemoryCatalog
+from cas.object_store import ObjectStoreBackend
+from cas.store import StoreSettings
+
+def peak():  # in bytes; what getrusage tells includes the parent's
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+url, options = sys.argv[1:]
+backend = ObjectStoreBackend(url, json.loads(options))
+list(backend.iter_objects("packs/"))  # what the client itself needs
+settings = StoreSettings(1, "blake3-256", "fixed", 1 << 20, "", "")
+blobs = BlobStore(backend, MemoryCatalog(), settings)
+cas.writer.PACK_SIZE = 16 << 20
+draw = random.Random(7)
+before = peak()
+with blobs.batch() as batch:
+    for _ in range(160):
+        batch.add(draw.randbytes(1 << 20))
+    batch.finish()
+print(peak() - before)
+"""
 
 
 class TestLargeObjects:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 import pytest
-from sqlalchemy import make_url
-from trees import packs_in, read, write
+from places import credentials_of, objects_of, packs_of
+from sqlalchemy import MetaData, create_engine, make_url
+from trees import read, write
 
 from cas.digest import Digest
 from index.cli import main
@@ -41,7 +42,15 @@ def cas(tmp_path, monkeypatch, capfdbinary):
 
 
 @pytest.fixture
-def tracked(cas, tmp_path):
+def tracked(cas, place, tmp_path, monkeypatch):
+    """The command in a directory that has the store or names it, with a directory tracked once."""
+    for name, value in credentials_of(place).items():
+        monkeypatch.setenv(name, value)
+    if "root" in place:
+        (tmp_path / ".cas").symlink_to(place["root"])
+    else:
+        lines = (f"{name} = {json.dumps(str(place[name]))}\n" for name in ("index", "blobs"))
+        (tmp_path / "cas.toml").write_text("".join(lines))
     write(tmp_path / "work", {"plan.md": b"a plan", "data/r.csv": b"1,2\n"})
     assert cas("track", "work", "--phase", "control", "--agent", "engineer")[0] == 0
     return cas
@@ -285,7 +294,7 @@ def test_places_come_from_options_or_the_environment(cas, tmp_path, monkeypatch)
     monkeypatch.setenv("CAS_INDEX", f"sqlite:///{tmp_path}/i.db")
     monkeypatch.setenv("CAS_BLOBS", str(tmp_path / "blobs"))
     assert cas("track", "work")[0] == 0
-    assert len(packs_in(tmp_path / "blobs")) == 1
+    assert len(packs_of(objects_of({"blobs": tmp_path / "blobs"}))) == 1
     assert cas("--store", "x", "ls")[0] == 2
     monkeypatch.delenv("CAS_BLOBS")
     assert cas("ls")[0] == 2
@@ -325,7 +334,7 @@ def test_which_run_is_asked_for_when_there_are_several(tracked, tmp_path):
         (["unknown"], 2, "No such command"),
         (["track", "work", "--ignore", "!"], 2, "error: "),
         (["cat", "plan.md@99999999999999999999999"], 4, "has no"),
-        (["--index", "sqlite:///x.db", "--blobs", "nothing://b/c", "init"], 2, "'nothing'"),
+        (["--index", "sqlite:///x.db", "--blobs", "nothing://b/c", "ls"], 2, "'nothing'"),
         (["track", "/"], 2, "name the run with --run"),
         (["ls", "--what"], 2, "No such option"),
         (["--store", "nowhere", "db", "check"], 4, "cas init"),
@@ -339,44 +348,39 @@ def test_what_goes_wrong_is_one_sentence_and_an_exit_code(tracked, arguments, co
     assert "Traceback" not in err
 
 
-def test_damage_is_exit_code_3(tracked, tmp_path):
-    (pack,) = packs_in(tmp_path / ".cas")
-    data = pack.read_bytes()
-    pack.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+def test_damage_is_exit_code_3(tracked, objects):
+    (pack,) = packs_of(objects)
+    data = objects.read(pack)
+    objects.write(pack, data[:40] + bytes([data[40] ^ 1]) + data[41:])
     codes = {tracked("cat", "plan.md")[0], tracked("cat", "data/r.csv")[0]}
     assert 3 in codes
-    pack.unlink()
+    objects.remove(pack)
     code, _, err = tracked("cat", "plan.md")
     assert code == 3
     assert "'plan.md'" in err
 
 
-def test_an_old_schema_is_exit_code_6_with_the_command_that_mends_it(tracked, tmp_path):
-    import sqlite3
-
-    file = tmp_path / ".cas" / "index.db"
-    with sqlite3.connect(file) as connection:
-        connection.execute("PRAGMA foreign_keys = OFF")
-        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        ours = [name for (name,) in rows if name.startswith("cas_")]
-        assert "cas_files" in ours
-        for name in ours:
-            connection.execute(f"DROP TABLE {name}")
-    connection.close()
+def test_an_old_schema_is_exit_code_6_with_the_command_that_mends_it(tracked, place):
+    engine = create_engine(place.get("index", f"sqlite:///{place.get('root')}/index.db"))
+    found = MetaData()
+    found.reflect(engine)
+    assert "cas_files" in found.tables
+    found.drop_all(engine)
+    engine.dispose()
     code, _, err = tracked("ls")
     assert code == 6
     command = err.split("`")[1]
-    assert command.startswith("cas --index sqlite:///")
+    assert command.startswith(f"cas --index {engine.url.drivername}://")
     assert tracked(*command.split()[1:])[0] == 0
     assert tracked("db", "current")[1] == "0001 (this release works with 0001)\n"
     assert json.loads(tracked("db", "current", "--json")[1])["head"] == "0001"
 
 
-def test_output_that_cannot_be_written_is_one_sentence(tracked, store_root, tmp_path):
+def test_output_that_cannot_be_written_is_one_sentence(tracked):
     code = "from index.cli import main; main()"
     with open("/dev/full", "wb") as full:
         outcome = subprocess.run(
-            [sys.executable, "-c", code, "--store", tmp_path / ".cas", "ls"],
+            [sys.executable, "-c", code, "ls"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import threading
 from itertools import pairwise
 
 import pytest
+from places import as_json
 from sqlalchemy import text
 from trees import contents, read, write
 
@@ -94,7 +94,7 @@ with ArtifactStore.open(**json.loads(place)) as store:
 @pytest.mark.slow
 def test_four_processes_scan_one_run_at_once(store, place, work):
     write(work, {f"d{n % 5}/f{n}": b"%d" % n for n in range(500)})
-    in_processes(4, TRACK, json.dumps(place, default=str), work)
+    in_processes(4, TRACK, as_json(place), work)
     run = store.session("s").run("r")
     assert_one_version_per_change(store, run, work)
     assert len(run.files()) == 500
@@ -118,7 +118,7 @@ with ArtifactStore.open(**json.loads(place)) as store:
 @pytest.mark.slow
 def test_processes_that_write_and_scan_lose_nothing(store, place, work):
     """Whatever order they commit in, the last state of every file is recorded in the end."""
-    in_processes(4, WRITE_AND_TRACK, json.dumps(place, default=str), work)
+    in_processes(4, WRITE_AND_TRACK, as_json(place), work)
     run = store.session("s").run("r")
     assert contents(run) == read(work)
     for path in read(work):

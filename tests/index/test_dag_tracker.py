@@ -8,11 +8,13 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from places import on
 from trees import contents, write
 
-from index import ArtifactStore, DAGTracker, carried, provenance
+from index import DAGTracker, carried, provenance
 from index.errors import InvalidNameError, WorkDirectoryError
 
 
@@ -116,15 +118,16 @@ class TestFailures:
         with pytest.raises(WorkDirectoryError):
             tracker.track_files_in_work_dir(tmp_path / "gone")
 
-    def test_a_broken_database_does_not_end_the_workflow(self, store_root, work, caplog):
+    @on(index="sqlite", because="the files of a server are not ours to break")
+    def test_a_broken_database_does_not_end_the_workflow(self, store, work, caplog):
         write(work, {"a": b"1"})
-        with ArtifactStore.open(store_root) as store:
-            tracker = DAGTracker(store, "s", "r")
-            (store_root / "index.db").write_bytes(b"not a database" * 1000)
-            for name in ("index.db-wal", "index.db-shm"):
-                (store_root / name).unlink(missing_ok=True)
-            store._services.database.engine.dispose()
-            outcome = tracker.track_files_in_work_dir(work)
+        tracker = DAGTracker(store, "s", "r")
+        file = Path(store.services.database.file)
+        file.write_bytes(b"not a database" * 1000)
+        for end in ("-wal", "-shm"):
+            Path(f"{file}{end}").unlink(missing_ok=True)
+        store.services.database.engine.dispose()
+        outcome = tracker.track_files_in_work_dir(work)
         assert outcome.error is not None
         assert "nothing was tracked" in caplog.text
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import shutil
+import json
 import sqlite3
 import stat
+import uuid
 
 import pytest
+from places import objects_of, on, packs_of
 from sqlalchemy.exc import IntegrityError
-from trees import packs_in
 
 from cas.errors import BackendError, UnsupportedFormatError
 from index import ArtifactStore
@@ -18,11 +19,8 @@ from index.errors import (
     StoreNotFoundError,
 )
 
-only_sqlite = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-only_postgresql = pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 
-
-@only_sqlite
+@on(index="sqlite", because="its pragmas are its own")
 def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
     with store._services.database.reading() as connection:
         told = {
@@ -37,7 +35,7 @@ def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
     }
 
 
-@only_sqlite
+@on(index="sqlite", because="elsewhere writers wait for rows, not for each other")
 def test_writers_take_the_lock_when_they_begin(store):
     with store._services.database.writing():
         other = sqlite3.connect(store._services.database.file, timeout=0, isolation_level=None)
@@ -121,18 +119,19 @@ def test_an_index_that_is_gone_is_not_replaced_by_an_empty_one(store_root, gone)
         ArtifactStore.open(store_root)
 
 
-def test_an_index_of_other_storage_is_refused(store_root, tmp_path):
-    ArtifactStore.open(tmp_path / "other").close()
-    shutil.copy(tmp_path / "other" / "index.db", store_root / "index.db")
+def test_an_index_of_other_storage_is_refused(place, objects):
+    settings = objects.read("cas.json").decode()
+    store_id = json.loads(settings)["store_id"]
+    objects.write("cas.json", settings.replace(store_id, str(uuid.uuid4())).encode())
     with pytest.raises(StoreMismatchError, match="created with"):
-        ArtifactStore.open(store_root)
+        ArtifactStore.open(**place)
 
 
 def test_index_and_blobs_may_lie_apart(tmp_path):
     index = f"sqlite:///{tmp_path}/somewhere.db"
     with ArtifactStore.open(index=index, blobs=tmp_path / "blobs") as store:
         store.session("s").run("r").put("f", b"1")
-        assert len(packs_in(tmp_path / "blobs")) == 1
+        assert len(packs_of(objects_of({"blobs": tmp_path / "blobs"}))) == 1
     with ArtifactStore.open(index=index, blobs=str(tmp_path / "blobs"), create=False) as store:
         assert store.session("s").run("r").read_bytes("f") == b"1"
 
@@ -151,14 +150,12 @@ def test_a_store_where_a_file_is_gets_one_sentence(tmp_path):
         ArtifactStore.open(tmp_path / "file")
 
 
-def test_a_newer_format_is_refused_and_left_alone(store_root):
-    text = (
-        (store_root / "cas.json").read_text().replace('"format_version": 1', '"format_version": 2')
-    )
-    (store_root / "cas.json").write_text(text)
+def test_a_newer_format_is_refused_and_left_alone(place, objects):
+    text = objects.read("cas.json").replace(b'"format_version": 1', b'"format_version": 2')
+    objects.write("cas.json", text)
     with pytest.raises(UnsupportedFormatError, match="upgrade"):
-        ArtifactStore.open(store_root)
-    assert (store_root / "cas.json").read_text() == text
+        ArtifactStore.open(**place)
+    assert objects.read("cas.json") == text
 
 
 def test_an_index_that_is_no_database_gets_one_sentence(store_root):
@@ -202,14 +199,14 @@ def test_a_store_keeps_to_the_umask(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
-def test_closing_twice_is_harmless(store_root):
-    store = ArtifactStore.open(store_root)
+def test_closing_twice_is_harmless(place):
+    store = ArtifactStore.open(**place)
     store.close()
     store.close()
 
 
-def test_a_closed_store_serves_no_more(store_root):
-    store = ArtifactStore.open(store_root)
+def test_a_closed_store_serves_no_more(place):
+    store = ArtifactStore.open(**place)
     run = store.session("s").run("r")
     run.put("f", b"1")
     store.close()

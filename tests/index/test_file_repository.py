@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import threading
+from pathlib import PurePath
 from uuid import uuid4
 
 import pytest
+from places import COMBINATIONS, on, packs_of
 from sqlalchemy import Column, Integer, String, create_engine, event, func, select, text
 from sqlalchemy.orm import Session, declarative_base
-from trees import contents, packs_in, write
+from trees import contents, write
 
 from cas.digest import Digest
 from index import ArtifactStore, FileRepository
@@ -38,58 +39,33 @@ class AppFile(Base):
     file_path = Column(String)
 
 
-def make_application(url, blobs):
-    """Its own tables, its own Alembic version, then ours beside."""
+def make_application(url):
+    """Its own tables and its own Alembic version; ours come beside."""
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('app7')"))
     engine.dispose()
-    ArtifactStore.open(index=url, blobs=blobs).close()
 
 
-@pytest.fixture(scope="session")
-def sqlite_application(tmp_path_factory):
-    """An application with its store on SQLite; copied, never used."""
-    root = tmp_path_factory.mktemp("application")
-    make_application(f"sqlite:///{root / 'app.db'}", root / "blobs")
-    return root
-
-
-@pytest.fixture(scope="session")
-def postgresql_application(postgres, tmp_path_factory):
-    """The same on PostgreSQL."""
-    root = tmp_path_factory.mktemp("application")
-    url = postgres.create()
-    make_application(url, root / "blobs")
-    return url, root
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    """The application's database."""
-    if request.param == "sqlite":
-        root = request.getfixturevalue("sqlite_application")
-        shutil.copyfile(root / "app.db", tmp_path / "app.db")
-    else:
-        template, root = request.getfixturevalue("postgresql_application")
-    shutil.copytree(root / "blobs", tmp_path / "blobs")
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'app.db'}"
-        return
-    databases = request.getfixturevalue("postgres")
-    copied = databases.create(template)
-    yield copied
-    databases.drop(copied)
-
-
-on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.fixture(params=COMBINATIONS)
+def place(request, stores, tmp_path):
+    """A store whose index is in the application's database."""
+    made = stores.make(request.param, tmp_path, prepare=make_application)
+    yield made
+    stores.drop(made)
 
 
 @pytest.fixture
-def app_store(url, tmp_path):
-    with ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as opened:
+def url(place):
+    """The application's database."""
+    return place["index"]
+
+
+@pytest.fixture
+def app_store(place):
+    with ArtifactStore.open(**place) as opened:
         yield opened
 
 
@@ -223,20 +199,20 @@ class TestTheCallersTransaction:
         db_session.commit()
         assert contents(committed) == {"a": b"1", "b": b"2"}
 
-    def test_bytes_are_durable_before_the_commit(self, repository, db_session, tmp_path, work):
+    def test_bytes_are_durable_before_the_commit(self, repository, db_session, objects, work):
         write(work, {"a": os.urandom(5000)})
         repository.register_file("r", "a")
-        (pack,) = packs_in(tmp_path / "blobs")
-        assert pack.stem == str(Digest.of(pack.read_bytes()))
+        (pack,) = packs_of(objects)
+        assert PurePath(pack).stem == str(Digest.of(objects.read(pack)))
 
     def test_a_crash_leaves_a_pack_that_harms_nothing(
-        self, repository, db_session, app_store, committed, tmp_path, work
+        self, repository, db_session, app_store, committed, objects, work
     ):
         write(work, {"a": b"1"})
         repository.register_file("r", "a")
         db_session.close()  # what the end of a process does to its transaction
         assert app_store.stats().packs == 0
-        assert len(packs_in(tmp_path / "blobs")) == 1
+        assert len(packs_of(objects)) == 1
         committed.track(work)
         assert contents(committed) == {"a": b"1"}
 
@@ -258,7 +234,7 @@ class TestTheCallersTransaction:
         assert [v.version for v in committed.history("a")] == [1, 2, 3, 4]
 
 
-@on_sqlite
+@on(index="sqlite", because="PostgreSQL has real savepoints")
 class TestSavepointsOnSQLite:
     def test_a_rollback_takes_back_what_a_savepoint_began_the_transaction_with(
         self, repository, db_session, app_store, committed, work
@@ -310,7 +286,7 @@ class TestSavepointsOnSQLite:
         assert app_store.runs() == []
 
 
-@on_sqlite
+@on(index="sqlite", because="elsewhere writers wait for rows, not for each other")
 class TestOtherWriters:
     @pytest.mark.parametrize("start", ["plain", "savepoint", "listed", "unchanged"])
     def test_one_that_commits_while_a_file_is_read_is_waited_for(
@@ -396,7 +372,7 @@ class TestChangesByOthers:
         }[how]
 
     def test_a_blob_that_is_swept_while_foreign_keys_are_off(
-        self, url, repository, db_session, app_store, committed, engine, work, tmp_path
+        self, url, repository, db_session, app_store, committed, engine, work
     ):
         other = app_store.session("s").run("other")
         other.put("x", b"swept")
@@ -404,7 +380,7 @@ class TestChangesByOthers:
 
         def sweep():
             if url.startswith("sqlite"):
-                with sqlite3.connect(tmp_path / "app.db") as connection:
+                with sqlite3.connect(app_store.services.database.file) as connection:
                     connection.execute("DELETE FROM cas_blobs")
                 connection.close()
             else:
@@ -573,14 +549,14 @@ class TestStatements:
         assert counts[1000] <= 20
 
     def test_many_new_files_make_one_pack_and_one_snapshot(
-        self, repository, db_session, engine, app_store, committed, work, tmp_path
+        self, repository, db_session, engine, app_store, committed, work, objects
     ):
         write(work, {f"f{n}": b"%d" % n for n in range(500)})
         seen = issued(engine, app_store.services.database.engine)
         made = repository.register_files("r", [f"f{n}" for n in range(500)])
         db_session.commit()
         assert [v.path for v in made] == [f"f{n}" for n in range(500)]
-        assert len(packs_in(tmp_path / "blobs")) == 1
+        assert len(packs_of(objects)) == 1
         assert len(committed.snapshots()) == 1
         assert len(seen) <= 30
 
@@ -614,7 +590,7 @@ class TestStatements:
 
     @pytest.mark.parametrize("end", ["rollback", "savepoint", "outer"])
     def test_what_was_taken_back_is_not_taken_for_recorded(
-        self, url, engine, app_store, committed, work, tmp_path, end
+        self, place, engine, app_store, committed, work, end
     ):
         write(work, {"a": b"1"})
         with engine.connect() as connection:
@@ -635,7 +611,7 @@ class TestStatements:
             if end == "outer":
                 outer.rollback()
         assert app_store.runs() == []
-        with ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as other:
+        with ArtifactStore.open(**place) as other:
             # The run's first revision, as the one that is gone would be; elsewhere, like a process.
             other.session("s").run("r").put("b", b"2")
         with Session(engine) as db_session, db_session.begin():
@@ -720,16 +696,24 @@ class TestRefusals:
         with pytest.raises(TypeError, match="a SQLAlchemy Session, not Engine"):
             FileRepository(engine, "s", store=app_store, work_dir=work)
 
-    def test_the_stores_own_files(self, url, db_session, app_store, tmp_path):
-        write(tmp_path, {"a": b"1", "app.db.csv": b"2"})
+    @on(index="sqlite", because="a server's files are nowhere near a work directory")
+    def test_the_files_of_the_index(self, db_session, app_store, tmp_path):
+        write(tmp_path, {"a": b"1", "index.db.csv": b"2"})
         repository = FileRepository(db_session, "s", store=app_store, work_dir=tmp_path)
-        repository.register_files("r", ["a", "app.db.csv"])
-        (pack,) = packs_in(tmp_path / "blobs")
-        own = [pack, "app.db", "app.db-wal"] if url.startswith("sqlite") else [pack]
-        for path in own:
+        repository.register_files("r", ["a", "index.db.csv"])
+        for path in ("index.db", "index.db-wal"):
             with pytest.raises(WorkDirectoryError, match="the store itself"):
                 repository.register_file("r", path)
-        assert [v.path for v in repository.list_files("r")] == ["a", "app.db.csv"]
-        inside = FileRepository(db_session, "s", store=app_store, work_dir=tmp_path / "blobs")
-        with pytest.raises(WorkDirectoryError, match="the store itself"):
-            inside.register_file("r", pack)
+        assert [v.path for v in repository.list_files("r")] == ["a", "index.db.csv"]
+
+    @on(blobs="local", because="no path leads into a bucket")
+    def test_the_files_of_the_blobs(self, db_session, app_store, objects, tmp_path):
+        write(tmp_path, {"a": b"1"})
+        repository = FileRepository(db_session, "s", store=app_store, work_dir=tmp_path)
+        repository.register_file("r", "a")
+        pack = objects.root / packs_of(objects)[0]
+        inside = FileRepository(db_session, "s", store=app_store, work_dir=objects.root)
+        for one in (repository, inside):
+            with pytest.raises(WorkDirectoryError, match="the store itself"):
+                one.register_file("r", pack)
+        assert [v.path for v in repository.list_files("r")] == ["a"]

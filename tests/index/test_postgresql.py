@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import psycopg
 import pytest
+from places import BLOBS, environment_of, through
 from postgres import Databases, PostgresServer
 from relay import Relay
 from sqlalchemy import event, make_url
@@ -31,9 +35,18 @@ def url(server):
     return Databases(server.url()).create()
 
 
+@pytest.fixture(params=BLOBS)
+def blobs(request, tmp_path):
+    """Where the blobs are, as `ArtifactStore.open` takes it."""
+    if request.param == "local":
+        return {"blobs": tmp_path / "blobs"}
+    s3 = request.getfixturevalue("s3")
+    return {"blobs": s3.url, "storage_options": s3.options()}
+
+
 @pytest.fixture
-def store(url, tmp_path):
-    with ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as opened:
+def store(url, blobs):
+    with ArtifactStore.open(index=url, **blobs) as opened:
         yield opened
 
 
@@ -77,6 +90,28 @@ def test_a_server_killed_during_a_track_and_started_again(server, store, run, wo
     assert run.track(work).recorded is False
 
 
+def test_a_server_killed_while_the_command_tracks(server, url, s3, proxy, work):
+    """It dies while the bytes are on their way, is up again after a while, and nobody notices."""
+    place = {"index": url, "blobs": s3.url, "storage_options": s3.options()}
+    write(work, {f"d/{n}": b"%d" % n for n in range(50)})
+    environment = os.environ | environment_of(through(place, proxy))
+    with proxy.gate("PUT") as gate:
+        command = [sys.executable, "-c", "from index.cli import main; main()", "track", str(work)]
+        tracking = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True)
+        gate.wait_for(1)  # the settings of the new store
+        gate.let_pass(1)
+        gate.wait_for(1)  # the pack
+        server.kill()
+        gate.open()
+        server.start()
+        _, errors = tracking.communicate(timeout=120)
+    assert (tracking.returncode, errors) == (0, "")
+    with ArtifactStore.open(**place) as store:
+        run = store.session("default").run("work")
+        assert contents(run) == read(work)
+        assert [snapshot.number for snapshot in run.snapshots()] == [1]
+
+
 def test_a_server_that_restarts_between_two_calls_is_not_noticed(server, store, run, work):
     write(work, {"a": b"1"})
     run.track(work)
@@ -107,9 +142,9 @@ class TestACommitWhoseAnswerIsLost:
             yield relay
 
     @pytest.fixture
-    def store(self, relay, url, tmp_path):
+    def store(self, relay, url, blobs):
         near = make_url(url).set(port=relay.port).update_query_dict({"sslmode": "disable"})
-        with ArtifactStore.open(index=near, blobs=tmp_path / "blobs") as opened:
+        with ArtifactStore.open(index=near, **blobs) as opened:
             yield opened
 
     @pytest.mark.parametrize("arrived", [True, False])
@@ -191,6 +226,7 @@ def test_a_password_is_in_no_error_and_no_figure(server, tmp_path):
     assert "does not exist" in str(told.value)
 
 
+@pytest.mark.parametrize("blobs", ["local"], indirect=True)  # S3: see test_storage_faults
 def test_bytes_are_durable_before_the_index_is_asked(server, store, run, work, tmp_path):
     """Storage that fails leaves no row."""
     write(work, {"a": b"1"})

@@ -6,8 +6,9 @@ import threading
 import time
 
 import pytest
+from places import on, packs_of
 from sqlalchemy import text
-from trees import packs_in, read, write
+from trees import read, write
 
 from cas.errors import DigestMismatchError
 from index.errors import (
@@ -198,36 +199,38 @@ def test_set_user_id_is_not_restored(run, work, out):
     assert stat.S_IMODE((out / "f").stat().st_mode) == 0o755
 
 
-def test_damaged_bytes_are_not_written(run, work, out, store_root):
+def flip(objects, offset):
+    """Change one bit of the only pack there is."""
+    (pack,) = packs_of(objects)
+    data = bytearray(objects.read(pack))
+    data[offset] ^= 1
+    objects.write(pack, bytes(data))
+
+
+def test_damaged_bytes_are_not_written(run, work, out, objects):
     write(work, {"bad": os.urandom(500)})
     run.track(work)
-    (pack,) = packs_in(store_root)
-    data = bytearray(pack.read_bytes())
-    data[100] ^= 1
-    pack.write_bytes(data)
+    flip(objects, 100)
     with pytest.raises(DigestMismatchError, match=str(run.file("bad").digest)):
         run.restore(out)
     assert read(out) == {}
     assert leftovers(out) == []
 
 
-def test_a_damaged_chunk_leaves_no_part_of_its_file(run, work, out, store_root):
+def test_a_damaged_chunk_leaves_no_part_of_its_file(run, work, out, objects):
     write(work, {"big": os.urandom(3 << 20)})
     run.track(work)
-    (pack,) = packs_in(store_root)
-    data = bytearray(pack.read_bytes())
-    data[(2 << 20) + 500] ^= 1
-    pack.write_bytes(data)
+    flip(objects, (2 << 20) + 500)
     with pytest.raises(DigestMismatchError):
         run.restore(out)
     assert read(out) == {}
     assert leftovers(out) == []
 
 
-def test_a_missing_pack_is_named_by_the_file_that_needs_it(run, work, out, store_root):
+def test_a_missing_pack_is_named_by_the_file_that_needs_it(run, work, out, objects):
     write(work, {"f": b"1"})
     run.track(work)
-    packs_in(store_root)[0].unlink()
+    objects.remove(*packs_of(objects))
     with pytest.raises(DanglingFileError, match="'f'"):
         run.restore(out)
     with pytest.raises(DanglingFileError, match="'f'"):
@@ -312,12 +315,13 @@ def test_another_name_of_a_file_outside_is_left_alone(run, work, out, tmp_path):
     assert stat.S_IMODE((tmp_path / "outside").stat().st_mode) == 0o600
 
 
+@on(blobs="local", because="no path leads into a bucket")
 @pytest.mark.parametrize("inside", ["", "packs", "new"])
-def test_the_store_is_no_destination(run, store_root, inside):
+def test_the_store_is_no_destination(run, objects, inside):
     run.put("cas.json", b"hostile")
     with pytest.raises(RestoreFailedError, match="the store itself"):
-        run.restore(store_root / inside, overwrite=True)
-    assert b"hostile" not in (store_root / "cas.json").read_bytes()
+        run.restore(objects.root / inside, overwrite=True)
+    assert b"hostile" not in objects.read("cas.json")
 
 
 @pytest.mark.parametrize(

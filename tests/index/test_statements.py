@@ -33,11 +33,11 @@ def test_a_rescan_in_the_same_process_takes_one_statement(store, run, work, file
 
 
 @pytest.mark.parametrize("files", [10, 2500])
-def test_a_rescan_in_a_new_process_takes_two_statements(store_root, work, files):
+def test_a_rescan_in_a_new_process_takes_two_statements(place, work, files):
     write(work, {f"d{n % 7}/f{n}": b"%d" % n for n in range(files)})
-    with ArtifactStore.open(store_root) as store:
+    with ArtifactStore.open(**place) as store:
         store.session("s").run("r").track(work)
-    with ArtifactStore.open(store_root) as store:
+    with ArtifactStore.open(**place) as store:
         assert len(counted(store, store.session("s").run("r"), work)) == 2
 
 

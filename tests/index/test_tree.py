@@ -9,6 +9,7 @@ import threading
 
 import pytest
 from events import statements
+from places import on, packs_of
 from sqlalchemy import event
 from trees import contents, read, write
 
@@ -120,11 +121,11 @@ class TestFork:
         assert (one.parent, one.parent_snapshot) == (None, None)
         assert (two.run, two.parent, two.parent_snapshot) == ("branch", "run-1", 2)
 
-    def test_no_byte_is_written_for_a_fork(self, history, store, store_root):
-        packs = sorted(store_root.rglob("*.pack"))
+    def test_no_byte_is_written_for_a_fork(self, history, store, objects):
+        packs = packs_of(objects)
         stored = store.stats().stored_bytes
         history.fork("branch", at=2)
-        assert sorted(store_root.rglob("*.pack")) == packs
+        assert packs_of(objects) == packs
         assert store.stats().stored_bytes == stored
 
     def test_a_fork_takes_the_same_statements_whatever_the_run_holds(self, run, store, work):
@@ -414,7 +415,7 @@ class TestDeletion:
         with pytest.raises(UnknownSessionError):
             store.session("nobody").delete()
 
-    @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+    @on(index="sqlite", because="PostgreSQL counts no instructions")
     def test_its_work_grows_with_the_versions_even_if_all_are_equal(self, store, work):
         """Counted in instructions of SQLite's virtual machine, which no other load changes."""
         session = store.session("session-1")
@@ -429,10 +430,10 @@ class TestDeletion:
             assert many < 6 * few
         assert instructions(store, session.delete) < 6 * counted[1][0]
 
-    def test_bytes_stay_until_garbage_collection(self, history, store, store_root):
-        packs = sorted(store_root.rglob("*.pack"))
+    def test_bytes_stay_until_garbage_collection(self, history, store, objects):
+        packs = packs_of(objects)
         history.delete()
-        assert sorted(store_root.rglob("*.pack")) == packs
+        assert packs_of(objects) == packs
 
     def test_a_run_deleted_during_a_scan_is_scanned_anew(self, history, place, work):
         write(work, {"new": b"new"})

@@ -8,9 +8,11 @@ import stat
 import tempfile
 from pathlib import Path
 
-from hypothesis import settings
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from machines import run_on
+from places import COMBINATIONS, Stores
 
 from index import ArtifactStore
 from index.errors import UnknownRunError
@@ -27,15 +29,16 @@ AGENTS = st.sampled_from([None, "engineer", "planner"])
 class RunMachine(RuleBasedStateMachine):
     """Writes, removes, links, tracks, puts and restores in any order, across reopenings."""
 
-    template: Path
+    stores: Stores
+    combination: str
 
     @initialize()
     def begin(self):
         self.folder = Path(tempfile.mkdtemp())
         self.work = self.folder / "work"
         self.work.mkdir()
-        shutil.copytree(self.template, self.folder / "store")
-        self.store = ArtifactStore.open(self.folder / "store")
+        self.place = self.stores.make(self.combination, self.folder / "place")
+        self.store = ArtifactStore.open(**self.place)
         self.run = self.store.session("s").run("r")
         self.disk = {}  # path -> (bytes, is a link)
         self.current = {}  # path -> dict(content, agent, node, seen)
@@ -47,6 +50,7 @@ class RunMachine(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "store"):
             self.store.close()
+            self.stores.drop(self.place)
             shutil.rmtree(self.folder)
 
     # The work directory
@@ -149,7 +153,7 @@ class RunMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self):
         self.store.close()
-        self.store = ArtifactStore.open(self.folder / "store")
+        self.store = ArtifactStore.open(**self.place)
         self.run = self.store.session("s").run("r")
 
     @rule(data=st.data())
@@ -215,8 +219,6 @@ class RunMachine(RuleBasedStateMachine):
             assert len(self.run.snapshots()) == len(self.states) - 1
 
 
-def test_a_run_does_what_the_model_does(empty_store):
-    RunMachine.template = empty_store
-    machine = RunMachine.TestCase
-    machine.settings = settings(stateful_step_count=25, deadline=None)
-    machine("runTest").runTest()
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_a_run_does_what_the_model_does(stores, combination):
+    run_on(RunMachine, stores, combination, steps=25)

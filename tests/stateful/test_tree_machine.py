@@ -6,9 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import settings
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from machines import run_on
+from places import COMBINATIONS, Stores
 
 from cas.digest import Digest
 from index import ArtifactStore
@@ -26,19 +28,21 @@ class TreeMachine(RuleBasedStateMachine):
     A production is the number of the put that made the bytes; copies have their original's.
     """
 
-    template: Path
+    stores: Stores
+    combination: str
 
     @initialize()
     def begin(self):
         self.folder = Path(tempfile.mkdtemp())
-        shutil.copytree(self.template, self.folder / "store")
-        self.store = ArtifactStore.open(self.folder / "store")
+        self.place = self.stores.make(self.combination, self.folder / "place")
+        self.store = ArtifactStore.open(**self.place)
         self.runs = {}
         self.count = 0
 
     def teardown(self):
         if hasattr(self, "store"):
             self.store.close()
+            self.stores.drop(self.place)
             shutil.rmtree(self.folder)
 
     def handle(self, session, run):
@@ -142,8 +146,6 @@ class TreeMachine(RuleBasedStateMachine):
                 assert sorted(v.agent for v in found) == sorted(agents)
 
 
-def test_a_tree_of_runs_does_what_the_model_does(empty_store):
-    TreeMachine.template = empty_store
-    machine = TreeMachine.TestCase
-    machine.settings = settings(stateful_step_count=30, deadline=None)
-    machine("runTest").runTest()
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_a_tree_of_runs_does_what_the_model_does(stores, combination):
+    run_on(TreeMachine, stores, combination, steps=30)

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ class Fault(Enum):
     SHORT = auto()  # half the body, with a Content-Length that says so
     CORRUPTED = auto()  # one byte of the body is another: of a PUT's on the way there
     EXPIRED_TOKEN = auto()
+    NO_BUCKET = auto()
     NO_CONDITIONS = auto()  # a service that does not know If-None-Match
 
 
@@ -34,16 +35,18 @@ ANSWERS = {
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.TOO_MANY_REQUESTS: (429, "TooManyRequests"),
     Fault.EXPIRED_TOKEN: (403, "ExpiredToken"),
+    Fault.NO_BUCKET: (404, "NoSuchBucket"),
     Fault.NO_CONDITIONS: (501, "NotImplemented"),
 }
 
 
 class Planned:
-    """A fault that happens to the next `times` requests that `method` and `path` fit."""
+    """A fault that happens to `times` requests that fit, once `skip` of them have passed."""
 
-    def __init__(self, fault, method, path, times):
+    def __init__(self, fault, method, path, times, skip):
         self.fault = fault
         self.fired = 0
+        self._skip = skip
         self.over = threading.Event()
         self._method = method
         self._path = path
@@ -53,8 +56,64 @@ class Planned:
         fits = self._method in (None, kind) and self._path in path
         if not fits or self.over.is_set() or self.fired == self._times:
             return False
+        if self._skip:
+            self._skip -= 1
+            return False
         self.fired += 1
         return True
+
+
+class Gate:
+    """Holds the requests of a method back until it is opened, and counts how many are on their way.
+
+    On its way is what arrived and was not answered yet.
+    """
+
+    def __init__(self, method):
+        self.most = 0
+        self._method = method
+        self._on_their_way = 0
+        self._tickets = 0
+        self._is_open = False
+        self._changed = threading.Condition()
+
+    def wait_for(self, count):
+        """Return once so many requests are on their way."""
+        with self._changed:
+            arrived = self._changed.wait_for(lambda: self._on_their_way >= count, 60)
+        assert arrived, f"of {count} requests {self._on_their_way} came"
+
+    def let_pass(self, count):
+        """Let so many requests pass, and return once they are answered."""
+        with self._changed:
+            left = self._on_their_way - count
+            self._tickets += count
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._on_their_way <= left, 60)
+
+    def open(self):
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+    @contextmanager
+    def passing(self, kind):
+        if kind != self._method:
+            yield
+            return
+        with self._changed:
+            self._on_their_way += 1
+            self.most = max(self.most, self._on_their_way)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._is_open or self._tickets)
+            if not self._is_open:
+                self._tickets -= 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._on_their_way -= 1
+                self._changed.notify_all()
 
 
 class FaultProxy:
@@ -66,6 +125,8 @@ class FaultProxy:
         """Bytes of request bodies by method."""
         self._target = urlsplit(endpoint).netloc
         self._planned = []
+        self._gate = None
+        self._death = None
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
@@ -75,9 +136,9 @@ class FaultProxy:
         self._thread.start()
 
     @contextmanager
-    def fault(self, fault, *, method=None, path="", times=1):
+    def fault(self, fault, *, method=None, path="", times=1, skip=0, must_fire=True):
         """Let a fault happen; it is an error if it does not. `times` None: to every request."""
-        planned = Planned(fault, method, path, times)
+        planned = Planned(fault, method, path, times, skip)
         with self._lock:
             self._planned.append(planned)
         try:
@@ -86,7 +147,7 @@ class FaultProxy:
             planned.over.set()
             with self._lock:
                 self._planned.remove(planned)
-        assert planned.fired, f"{fault} did not happen"
+        assert planned.fired or not must_fire, f"{fault} did not happen"
 
     @contextmanager
     def counting(self):
@@ -95,6 +156,34 @@ class FaultProxy:
         found = Counter()
         yield found
         found.update(self.counts - before)
+
+    @contextmanager
+    def gate(self, method):
+        """Hold the requests of a method back until the gate is opened, or the block ends."""
+        self._gate = gate = Gate(method)
+        try:
+            yield gate
+        finally:
+            self._gate = None
+            gate.open()
+
+    @contextmanager
+    def death(self, kill, *, at, after):
+        """Call `kill` at the request of that number, counted from 0, before or after it arrives.
+
+        Its client gets no answer. Yields a list that is empty if there was no such request.
+        """
+        died = []
+
+        def strike():
+            died.append(True)
+            kill()
+
+        self._death = (self.counts.total() + at, after, strike)
+        try:
+            yield died
+        finally:
+            self._death = None
 
     def close(self):
         for planned in self._planned:
@@ -107,7 +196,13 @@ class FaultProxy:
         with self._lock:
             self.counts[kind] += 1
             self.bodies[kind] += size
+            if self._death is not None and self.counts.total() == self._death[0] + 1:
+                return self._death
             return next((p for p in self._planned if p.takes(kind, path)), None)
+
+    def _passing(self, kind):
+        gate = self._gate
+        return nullcontext() if gate is None else gate.passing(kind)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -122,13 +217,23 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path, _, query = self.path.partition("?")
         kind = "LIST" if "list-type=" in query else self.command
-        planned = self.server.proxy._next(kind, path, size)
-        if planned is None:
-            self.answer(*self.forward(body))
-        else:
-            self.misbehave(planned, body)
+        with self.server.proxy._passing(kind):
+            planned = self.server.proxy._next(kind, path, size)
+            if planned is None:
+                self.answer(*self.forward(body))
+            elif isinstance(planned, Planned):
+                self.misbehave(planned, body)
+            else:
+                self.let_die(planned, body)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any  # noqa: N815
+
+    def let_die(self, death, body):
+        _, after, strike = death
+        if after:
+            self.forward(body)
+        strike()
+        self.reset()
 
     def misbehave(self, planned, body):
         fault = planned.fault

@@ -50,6 +50,10 @@ class PostgresServer:
         self._data = self._folder / "data"
         command = ["initdb", "--auth=trust", "--encoding=UTF8", "--username=postgres"]
         self._call(*command, "--no-sync", "--locale=C.UTF-8", f"--pgdata={self._data}")
+        # Whoever else is made a role must show a password.
+        (self._data / "pg_hba.conf").write_text(
+            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

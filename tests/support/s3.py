@@ -49,6 +49,19 @@ class Place:
         given = {"key": self.key, "secret": self.secret, "endpoint_url": self.endpoint, **extra}
         return {name: value for name, value in given.items() if value is not None}
 
+    def credentials(self):
+        """Return what was given, or what is found where AWS's tools look, by its usual names."""
+        found = {"aws_access_key_id": self.key, "aws_secret_access_key": self.secret}
+        if self.key is None:
+            there = botocore.session.Session().get_credentials().get_frozen_credentials()
+            found = {
+                "aws_access_key_id": there.access_key,
+                "aws_secret_access_key": there.secret_key,
+            }
+            if there.token:
+                found["aws_session_token"] = there.token
+        return found
+
     def through(self, proxy):
         return replace(self, endpoint=proxy.url)
 
@@ -78,6 +91,14 @@ class Inspector:
 
     def write(self, name, data):
         self._client.put_object(Bucket=self._place.bucket, Key=self._key(name), Body=data)
+
+    def remove(self, name):
+        self._client.delete_object(Bucket=self._place.bucket, Key=self._key(name))
+
+    def leftovers(self):
+        """Return what is neither settings nor a pack, and uploads that were never finished."""
+        strange = {n for n in self.names() if n != "cas.json" and not n.startswith("packs/")}
+        return sorted(strange) + self.unfinished_uploads()
 
     def unfinished_uploads(self):
         answer = self._client.list_multipart_uploads(

@@ -1,0 +1,218 @@
+"""Where the stores of the tests are: each kind of index with each kind of blobs.
+
+A place is what `ArtifactStore.open` takes. Every store is a copy of an empty one, migrated once for
+each combination; PostgreSQL and S3 are real, and start when a test first needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from contextlib import ExitStack, closing
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from index import ArtifactStore
+
+INDEXES = ("sqlite", "postgresql")
+BLOBS = ("local", "s3")
+COMBINATIONS = tuple(f"{index}-{blobs}" for index in INDEXES for blobs in BLOBS)
+
+
+def on(*, index=None, blobs=None, because, fixture="place"):
+    """Run a test only on combinations with that index or blobs; `because` says what others lack."""
+    assert because
+    chosen = [
+        name
+        for name in COMBINATIONS
+        if index in (None, name.split("-")[0]) and blobs in (None, name.split("-")[1])
+    ]
+    return pytest.mark.parametrize(fixture, chosen, indirect=True)
+
+
+class Servers:
+    """PostgreSQL and S3 for as long as the tests run; a context manager."""
+
+    def __enter__(self):
+        self._stack = ExitStack()
+        return self
+
+    def __exit__(self, *error):
+        self._stack.close()
+
+    @cached_property
+    def databases(self):
+        from postgres import Databases, PostgresServer
+
+        if url := os.environ.get("CAS_TEST_POSTGRES"):
+            return self._stack.enter_context(closing(Databases(url)))
+        server = PostgresServer()
+        self._stack.callback(server.stop)
+        return Databases(server.url())
+
+    @cached_property
+    def s3(self):
+        from s3 import s3_place  # botocore takes its time
+
+        return self._stack.enter_context(s3_place())
+
+    @cached_property
+    def s3_session(self):
+        """What aiobotocore reads from disk for a client, once in place of once for each store."""
+        from aiobotocore.session import AioSession
+
+        return AioSession()
+
+
+class Stores:
+    """Makes stores on each combination, and copies of a store on the same one."""
+
+    def __init__(self, servers, folder):
+        self._servers = servers
+        self._folder = folder
+        self._empty = {}
+
+    def make(self, combination, folder, *, prepare=None):
+        """Return the place of a new, empty store; what it has on disk is below `folder`.
+
+        With `prepare`, the index is in a database of another owner, which that function was called
+        with the URL of; index and blobs then are apart also where both are local.
+        """
+        key = (combination, prepare)
+        if key not in self._empty:
+            self._empty[key] = self.nowhere(combination, embedded=prepare is None)
+            if prepare is not None:
+                prepare(self._empty[key]["index"])
+            ArtifactStore.open(**self._empty[key]).close()
+        return self.copy(self._empty[key], folder)
+
+    def copy(self, place, folder):
+        """Return the place of a copy; nobody may have the store open."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if "root" in place:
+            return {"root": shutil.copytree(place["root"], folder / "store")}
+        copied = self._copy_blobs(place, folder)
+        if place["index"].startswith("sqlite"):
+            index = folder / "index.db"
+            shutil.copyfile(place["index"].removeprefix("sqlite:///"), index)
+            return {"index": f"sqlite:///{index}", **copied}
+        return {"index": self._servers.databases.create(place["index"]), **copied}
+
+    def drop(self, place):
+        """Remove what is neither below a folder nor in the bucket of these tests."""
+        if place.get("index", "sqlite").startswith("postgresql"):
+            self._servers.databases.drop(place["index"])
+
+    def _copy_blobs(self, place, folder):
+        if "storage_options" not in place:
+            return {"blobs": shutil.copytree(place["blobs"], folder / "store")}
+        copied = self._bucket()
+        here, there = objects_of(place), objects_of(copied)
+        for name in here.names():
+            there.write(name, here.read(name))
+        return copied
+
+    def nowhere(self, combination, *, embedded=True):
+        """Return a place where there is no store yet."""
+        index, blobs = combination.split("-")
+        folder = self._folder / uuid.uuid4().hex
+        folder.mkdir()
+        if embedded and combination == "sqlite-local":
+            return {"root": folder / "store"}
+        where = {"blobs": folder / "store"} if blobs == "local" else self._bucket()
+        if index == "sqlite":
+            return {"index": f"sqlite:///{folder / 'index.db'}", **where}
+        return {"index": self._servers.databases.create(), **where}
+
+    def _bucket(self):
+        place = self._servers.s3.elsewhere()
+        options = place.options(session=self._servers.s3_session)
+        return {"blobs": place.url, "storage_options": options}
+
+
+class LocalObjects:
+    """A directory of blobs, seen and damaged without the library."""
+
+    def __init__(self, root):
+        self.root = Path(root)
+
+    def names(self):
+        """Return the names of all objects, without what is staged."""
+        files = (path for path in self.root.rglob("*") if path.is_file())
+        names = {str(path.relative_to(self.root)) for path in files}
+        return {name for name in names if not name.startswith(("tmp/", "index.db"))}
+
+    def read(self, name):
+        return (self.root / name).read_bytes()
+
+    def write(self, name, data):
+        (self.root / name).write_bytes(data)
+
+    def remove(self, name):
+        (self.root / name).unlink()
+
+    def leftovers(self):
+        """Return what writers left staged."""
+        return sorted(path.name for path in (self.root / "tmp").iterdir())
+
+
+def objects_of(place):
+    """Return the objects of a store as its storage has them, below the API."""
+    if "storage_options" not in place:
+        return LocalObjects(place.get("root", place.get("blobs")))
+    from s3 import Inspector, Place
+
+    options = place["storage_options"]
+    url = urlsplit(place["blobs"])
+    return Inspector(
+        Place(
+            options["endpoint_url"],
+            url.netloc,
+            url.path.lstrip("/"),
+            options.get("key"),
+            options.get("secret"),
+        )
+    )
+
+
+def through(place, proxy):
+    """Return the place with a proxy between the store and S3."""
+    options = {**place["storage_options"], "endpoint_url": proxy.url}
+    return {**place, "storage_options": options}
+
+
+def packs_of(objects):
+    """Return the names of the packs among objects."""
+    return sorted(name for name in objects.names() if name.startswith("packs/"))
+
+
+def as_json(place):
+    """Return a place as text for another process, which says ``**json.loads(text)``."""
+    told = {name: str(value) for name, value in place.items()}
+    if "storage_options" in place:
+        options = place["storage_options"].items()
+        told["storage_options"] = {name: value for name, value in options if name != "session"}
+    return json.dumps(told)
+
+
+def environment_of(place):
+    """Return the variables by which the command finds a store that is not where `cas.toml` says."""
+    told = {"CAS_INDEX": place["index"], "CAS_BLOBS": str(place["blobs"])}
+    return told | credentials_of(place)
+
+
+def credentials_of(place):
+    """Return the variables in which AWS's tools look for what `storage_options` has."""
+    options = place.get("storage_options", {})
+    names = {
+        "key": "AWS_ACCESS_KEY_ID",
+        "secret": "AWS_SECRET_ACCESS_KEY",
+        "endpoint_url": "AWS_ENDPOINT_URL",
+    }
+    return {names[option]: value for option, value in options.items() if option in names}
