@@ -37,6 +37,12 @@ def postgres(servers):
     return servers.databases
 
 
+@pytest.fixture(scope="session")
+def empty_store(stores, tmp_path_factory):
+    """The directory of an embedded store that nothing was recorded in; copied, never used."""
+    return stores.make("sqlite-local", tmp_path_factory.mktemp("empty"))["root"]
+
+
 @pytest.fixture
 def store_root(stores, tmp_path):
     """The directory of an embedded store: SQLite and blobs side by side."""

@@ -19,12 +19,13 @@ GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "deploying.md").read_
 
 
 @pytest.fixture
-def place(postgres, store_root, empty_index):
+def place(stores, tmp_path):
     """The index of the owner, on which the guide's grants were run, and who was granted."""
     (grants,) = re.findall(r"```sql\n(.*?)```", GUIDE, re.DOTALL)
-    url = postgres.create(empty_index)
+    made = stores.make("postgresql-local", tmp_path / "place")
+    url = make_url(made["index"])
     roles = {name: f"{name}_{uuid.uuid4().hex[:8]}" for name in ("cas_writer", "cas_reader")}
-    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(address, autocommit=True) as connection:
         for name, role in roles.items():
             connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'")
@@ -32,14 +33,12 @@ def place(postgres, store_root, empty_index):
         connection.execute(grants)
 
     def opened(name, **options):
-        index = make_url(url).set(username=roles[name], password=SECRET)
-        return ArtifactStore.open(index=index, blobs=store_root, **options)
+        index = url.set(username=roles[name], password=SECRET)
+        return ArtifactStore.open(index=index, blobs=made["blobs"], **options)
 
     yield opened
-    postgres.drop(url)
-    with psycopg.connect(
-        make_url(postgres.create()).set(drivername="postgresql").render_as_string(), autocommit=True
-    ) as connection:
+    stores.drop(made)
+    with psycopg.connect(address.replace(url.database, "postgres"), autocommit=True) as connection:
         for role in roles.values():
             connection.execute(f"DROP ROLE {role}")
 

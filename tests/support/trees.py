@@ -31,3 +31,8 @@ def read(root):
 def contents(run, at=None):
     """Return `{path: bytes}` of what a run holds."""
     return {v.path: run.read_bytes(v.path, at=at) for v in run.files(at=at)}
+
+
+def packs_in(store_root):
+    """Return the pack files of a local store."""
+    return sorted(Path(store_root, "packs").glob("*/*.pack"))
