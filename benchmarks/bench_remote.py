@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
 from contenders import fresh
+from datasets import small_files
 from measure import RESULTS, Answer, answer_all, environment, flush
 from remote_peers import PEERS, missing, versions
 from services import databases, slow_s3
@@ -71,28 +72,40 @@ class Bench:
 
 
 def ask_s3(bench: Bench) -> Answer:
-    """Tracking small files into S3 and back: time, requests, and what others take."""
+    """Tracking small files into S3 and back: time and requests."""
     source, subject = bench.small
     answer = Answer("s3", f"{subject}; {LATENCY_S * 1000:.0f} ms a request", bench.options.rounds)
     with slow_s3(LATENCY_S) as (place, line):
         for _ in range(answer.rounds):
             with fresh(bench.work, "store") as folder:
                 _round_of_s3(answer, source, place.elsewhere(), line, folder)
-        if absent := missing():
-            answer.remarks.append(f"Not on PATH, so not compared: {', '.join(absent)}.")
-        for make in PEERS:
-            with fresh(bench.work, "peer") as folder:
-                _round_of_peer(answer, source, make(place, line.url, folder / "own"), folder, line)
     answer.compare("first track", REMOTE, ALLOWED, 1.0)
-    for name in (n for n in answer.series if n.endswith(", there")):
-        answer.compare("first track", REMOTE, name)
-    for name in (n for n in answer.series if n.endswith(", back")):
-        answer.compare("restore", RESTORE, name)
     for what, most in ((PUTS, 40), (READS, 60)):
         answer.note(f"{most} requests", most, "requests")
         answer.compare(what, what, f"{most} requests", 1.0)
     worst = max(answer.series[NONE].values)
     answer.remarks.append(f"A rescan without changes made at most {worst:.0f} requests to S3.")
+    return answer
+
+
+def ask_peers(bench: Bench) -> Answer:
+    """What rclone, the AWS command line and DVC take for the same, once each."""
+    source = bench.work / "peers"
+    size = small_files(source, bench.options.peer_files)
+    subject = f"{bench.options.peer_files:,} files of 1 to 16 KiB of text, {size / 1e6:,.0f} MB"
+    answer = Answer("peers", f"{subject}; {LATENCY_S * 1000:.0f} ms a request", 1)
+    if absent := missing():
+        answer.remarks.append(f"Not on PATH, so not compared: {', '.join(absent)}.")
+    with slow_s3(LATENCY_S) as (place, line):
+        with fresh(bench.work, "store") as folder:
+            _round_of_s3(answer, source, place.elsewhere(), line, folder)
+        for make in PEERS:
+            with fresh(bench.work, "peer") as folder:
+                _round_of_peer(answer, source, make(place, line.url, folder / "own"), folder, line)
+    for name in (n for n in answer.series if n.endswith(", there")):
+        answer.compare("first track", REMOTE, name)
+    for name in (n for n in answer.series if n.endswith(", back")):
+        answer.compare("restore", RESTORE, name)
     return answer
 
 
@@ -230,7 +243,12 @@ def _record_runs(barrier: Barrier, index: str, blobs: str, source: str, number: 
             session.run(f"run-{number}-{scan}").track(source)
 
 
-QUESTIONS: Final = {"s3": ask_s3, "postgres": ask_postgres, "processes": ask_processes}
+QUESTIONS: Final = {
+    "s3": ask_s3,
+    "peers": ask_peers,
+    "postgres": ask_postgres,
+    "processes": ask_processes,
+}
 
 
 def main() -> None:
@@ -239,6 +257,7 @@ def main() -> None:
     parser.add_argument("--only", choices=QUESTIONS, action="append", help="may be given again")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--files", type=int, default=20_000, help="small files")
+    parser.add_argument("--peer-files", type=int, default=20_000, help="small files of `peers`")
     parser.add_argument("--work", type=Path, help="where temporary data goes")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results go")
     parser.add_argument("--note", help="what a reader should know, such as other load")
@@ -249,7 +268,7 @@ def main() -> None:
         bench = Bench(work, options, sources)
         about = environment(work, PACKAGES)
         about["peers"] = versions() or "none on PATH"
-        about["rounds"] = f"{options.rounds}; one of each peer"
+        about["rounds"] = str(options.rounds)
         if options.note:
             about["note"] = options.note
         questions = [partial(QUESTIONS[name], bench) for name in options.only or QUESTIONS]
