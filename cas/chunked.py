@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from cas.digest import Hasher
-from cas.reader import check_whole
+from cas.errors import DigestMismatchError
 from cas.spans import SPAN_SIZE
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cas.digest import Buffer
     from cas.reader import BlobReader
 
-__all__ = ["ChunkedStream"]
+__all__ = ["ChunkedStream", "check_whole", "describe_chunks"]
 
 
 class ChunkedStream(io.RawIOBase):
@@ -95,3 +95,15 @@ class ChunkedStream(io.RawIOBase):
             if self._hashed == len(self._locations):
                 check_whole(self._blob, self._whole)
         return chunks
+
+
+def describe_chunks(blob: ChunkedBlob) -> str:
+    """Say what is wrong when a large blob's chunks don't make it up."""
+    return f"its list of {len(blob.chunks)} chunks"
+
+
+def check_whole(blob: ChunkedBlob, read: Hasher) -> None:
+    """Raise DigestMismatchError unless what was read of a large blob is all of it."""
+    actual = read.digest()
+    if actual != blob.digest:
+        raise DigestMismatchError(blob.digest, actual, describe_chunks(blob))

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cas.catalog import ChunkedBlob, Location
+from cas.chunked import ChunkedStream, check_whole, describe_chunks
 from cas.codec import decode, decode_all
 from cas.digest import Digest, Hasher
 from cas.errors import BlobNotFoundError, DigestMismatchError, ObjectNotFoundError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cas.digest import Buffer
     from cas.spans import Sought
 
-__all__ = ["BlobReader", "check_whole"]
+__all__ = ["BlobReader"]
 
 
 class _Loaded(NamedTuple):
@@ -113,8 +114,6 @@ class BlobReader:
         placement = self._locate(digest)
         if isinstance(placement, Location):
             return io.BytesIO(self.fetch(digest, placement))
-        from cas.chunked import ChunkedStream
-
         return io.BufferedReader(ChunkedStream(self, placement), buffer_size=64 << 10)
 
     def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:
@@ -208,7 +207,7 @@ class BlobReader:
         located = self._catalog.locate(set(blob.chunks))
         locations = [_single(chunk, located.get(chunk)) for chunk in blob.chunks]
         if not locations or sum(location.size for location in locations) != blob.size:
-            raise DigestMismatchError(blob.digest, None, _chunk_list(blob))
+            raise DigestMismatchError(blob.digest, None, describe_chunks(blob))
         return locations
 
     def _locate(self, digest: Digest) -> Placement:
@@ -281,14 +280,3 @@ def _decoded(digest: Digest, location: Location, stored: Buffer) -> Buffer:
 
 def _place(location: Location) -> str:
     return f"{pack_object_name(location.pack)} at offset {location.offset}"
-
-
-def _chunk_list(blob: ChunkedBlob) -> str:
-    return f"its list of {len(blob.chunks)} chunks"
-
-
-def check_whole(blob: ChunkedBlob, read: Hasher) -> None:
-    """Raise DigestMismatchError unless what was read of a large blob is all of it."""
-    actual = read.digest()
-    if actual != blob.digest:
-        raise DigestMismatchError(blob.digest, actual, _chunk_list(blob))

@@ -10,10 +10,11 @@ import time
 
 import psycopg
 import pytest
+from events import on_statement
 from places import BLOBS, environment_of, through
 from postgres import Databases, PostgresServer
 from relay import Relay
-from sqlalchemy import event, make_url
+from sqlalchemy import make_url
 from trees import contents, read, write
 
 from cas.digest import Digest
@@ -48,19 +49,6 @@ def blobs(request, tmp_path):
 def store(url, blobs):
     with ArtifactStore.open(index=url, **blobs) as opened:
         yield opened
-
-
-def on_statement(store, prefix, act):
-    """Act once, before a statement that begins so reaches the driver."""
-    acted = []
-
-    def look(_connection, _cursor, statement, *_):
-        if statement.startswith(prefix) and not acted:
-            acted.append(statement)
-            act()
-
-    event.listen(store._services.database.engine, "before_cursor_execute", look)
-    return acted
 
 
 @pytest.mark.parametrize(

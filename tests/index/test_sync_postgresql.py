@@ -6,10 +6,11 @@ import os
 import threading
 
 import pytest
+from events import on_statement
 from histories import histories, productions
 from postgres import Databases, PostgresServer
 from relay import Relay
-from sqlalchemy import event, make_url
+from sqlalchemy import make_url
 from trees import write
 
 from index import ArtifactStore, SyncOutcome
@@ -37,19 +38,6 @@ def source(store_root, work):
         run.fork("f").put("a", b"1")
         run.rewind(0)
         yield opened
-
-
-def on_statement(store, prefix, act):
-    """Act once, before a statement that begins so reaches the driver."""
-    acted = []
-
-    def look(_connection, _cursor, statement, *_):
-        if statement.startswith(prefix) and not acted:
-            acted.append(statement)
-            act()
-
-    event.listen(store.services.database.engine, "before_cursor_execute", look)
-    return acted
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,19 @@ def statements(store):
         event.remove(engine, "before_cursor_execute", record)
 
 
+def on_statement(store, prefix, act):
+    """Act once, before a statement that begins so reaches the driver."""
+    acted = []
+
+    def look(_connection, _cursor, statement, *_):
+        if statement.startswith(prefix) and not acted:
+            acted.append(statement)
+            act()
+
+    event.listen(store.services.database.engine, "before_cursor_execute", look)
+    return acted
+
+
 @contextmanager
 def failing_at(store, number, error, *, after=False):
     """Raise `error` before (or after) the statement of that number, counted from 0, or at COMMIT.
