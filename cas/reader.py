@@ -16,7 +16,7 @@ from cas.pack import pack_object_name
 from cas.spans import Span, cut, find_cached
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from cas.backend import Backend
@@ -63,7 +63,7 @@ class BlobReader:
         """
         return b"".join(self.iter_pieces(digest))
 
-    def iter_pieces(self, digest: Digest) -> Iterator[Buffer]:
+    def iter_pieces(self, digest: Digest) -> Generator[Buffer]:
         """Yield a blob's bytes in order, each piece verified before it is yielded.
 
         Of a large blob the last piece is withheld until the whole is verified too, and neighbouring
@@ -130,7 +130,7 @@ class BlobReader:
 
     def read_located(
         self, blobs: Iterable[tuple[Digest, Location]]
-    ) -> Iterator[tuple[Digest, Buffer]]:
+    ) -> Generator[tuple[Digest, Buffer]]:
         """Yield blobs of one entry whose locations are known, neighbours in one request.
 
         First what is in the cache, then the rest in order of storage. While the caller is busy with

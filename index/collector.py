@@ -21,7 +21,7 @@ COLLECT_EVERY: Final = 100_000
 """Container objects made between two searches, in place of 700. mypy does the same (mypy/main.py).
 Cycles that the application leaves behind meanwhile wait no longer than that."""
 
-_lock: Final = threading.Lock()
+_lock: Final = threading.RLock()
 _inside: int = 0
 _before: tuple[int, int, int] = (0, 0, 0)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-__all__ = ["Database", "sqlite_url"]
+__all__ = ["Database", "is_impossible", "sqlite_url"]
 
 T = TypeVar("T")
 
@@ -248,3 +248,13 @@ def _roll_back_sqlite(connection: sqlite3.Connection, *_: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     immediate = connection.get_execution_options().get(_IMMEDIATE)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def is_impossible(error: IntegrityError) -> bool:
+    """Whether a row violates what holds of each row by itself, so that no retry will help.
+
+    Source: SQLite's message for CHECK and NOT NULL; PostgreSQL 18, appendix A, class 23.
+    """
+    state = getattr(error.orig, "sqlstate", None)
+    text = str(error.orig)
+    return state in ("23502", "23514") or text.startswith(("CHECK constraint", "NOT NULL constra"))

@@ -67,7 +67,7 @@ def check_path(path: str | os.PathLike[str]) -> str:
     could hold are refused.
     """
     text = os.fspath(path)
-    if _is_plain(text):
+    if type(text) is str and _is_plain(text):  # not an enumeration, which prints otherwise
         return text
     if text.startswith("/"):
         raise UnsafePathError(text, "it is absolute; give it relative to the work directory")

@@ -12,7 +12,7 @@ import os
 import threading
 import uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -203,8 +203,12 @@ class _Writer:
         blobs: Sequence[tuple[Digest, Location]],
         wanted: Mapping[Digest, Sequence[RestorableFile]],
     ) -> None:
-        with self._target.walker() as walker:
-            for digest, data in self._blobs.read_located(blobs):
+        # Closed at once, also after an error, so that no thread that reads ahead stays behind.
+        with (
+            self._target.walker() as walker,
+            closing(self._blobs.read_located(blobs)) as found,
+        ):
+            for digest, data in found:
                 for version in wanted[digest]:
                     if self._stopped.is_set():
                         return
@@ -212,8 +216,11 @@ class _Writer:
                     self._count(version)
 
     def _write_large(self, version: RestorableFile, digest: Digest) -> None:
-        with self._target.walker() as walker:
-            self._write(walker, version, self._until_stopped(self._blobs.iter_pieces(digest)))
+        with (
+            self._target.walker() as walker,
+            closing(self._blobs.iter_pieces(digest)) as pieces,
+        ):
+            self._write(walker, version, self._until_stopped(pieces))
         self._count(version)
 
     def _until_stopped(self, pieces: Iterable[Buffer]) -> Iterator[Buffer]:

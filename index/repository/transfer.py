@@ -6,7 +6,7 @@ from collections import defaultdict
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, select, tuple_, type_coerce, update
+from sqlalchemy import Text, bindparam, or_, select, tuple_, type_coerce, update
 
 from index import tables
 from index.bulk import bind_rows, dialect_insert, insert_rows
@@ -121,6 +121,26 @@ def list_snapshots(
     if until is not None:
         statement = statement.where(columns.number <= until)
     return [tuple(row) for row in connection.execute(statement)]
+
+
+def find_other_size(connection: Connection, run_id: int) -> tuple[str, int, int | None] | None:
+    """Return a path of a run whose size is not that of its blob: path, its size, the blob's.
+
+    None if there is none. The blob's size is None if it has no row.
+    """
+    versions, kept = tables.files.c, tables.blobs.c
+    found = connection.execute(
+        select(versions.path, versions.size, kept.size)
+        .outerjoin(tables.blobs, kept.digest == versions.digest)
+        .where(
+            versions.run_id == run_id,
+            versions.digest.is_not(None),
+            or_(kept.size.is_(None), kept.size != versions.size),
+        )
+        .order_by(versions.id)
+        .limit(1)
+    ).first()
+    return None if found is None else (found[0], found[1], found[2])
 
 
 def iter_versions(connection: Connection, run_id: int) -> Iterator[VersionRow]:

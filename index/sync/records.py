@@ -22,7 +22,7 @@ class SyncOutcome(StrEnum):
     CONFLICT = "conflict"
     """It has a run of that id with another history, which was left alone."""
     DAMAGED = "damaged"
-    """Bytes are missing or damaged; nothing of the run was recorded."""
+    """Bytes are missing or damaged, or rows can't be so; nothing of the run was recorded."""
     FAILED = "failed"
     """Others kept changing it meanwhile; a later sync will do."""
 

@@ -19,6 +19,7 @@ from index.repository import blobs, transfer
 from index.sync.lineage import Lineage
 from index.sync.records import SyncOutcome
 from index.sync.run_comparison import DivergedError, compare_snapshots, compare_versions
+from index.sync.soundness import UnsoundError, check_run, sound_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -149,6 +150,16 @@ class Examined:
 
 def examine(source: Services, destination: Services, key: RunKey, delta: Delta) -> Examined:
     """Compare a run, and put what the destination lacks of it into `delta`, which is empty."""
+    try:
+        return _examine(source, destination, key, delta)
+    except UnsoundError as error:
+        reason = str(error)
+    except (ValueError, TypeError) as error:  # of a value that no column type made
+        reason = f"a row of it can't be read: {error}"
+    return Examined(key, SyncOutcome.DAMAGED, reason=f"the source's index is damaged: {reason}")
+
+
+def _examine(source: Services, destination: Services, key: RunKey, delta: Delta) -> Examined:
     with source.database.reading() as ours:
         mine = transfer.find_row(ours, key.session, key.run)
         if mine is None:
@@ -161,10 +172,13 @@ def examine(source: Services, destination: Services, key: RunKey, delta: Delta) 
             else []
         )
         versions = source.database.shielded(transfer.iter_versions(ours, mine.id))
+        check_run(ours, key, mine.id, snapshots)
         with destination.database.reading() as others:
             theirs = transfer.find_row(others, key.session, key.run)
             try:
-                new = _compare(mine, snapshots, versions, others, theirs, delta)
+                new = _compare(
+                    mine, snapshots, sound_versions(versions, len(snapshots)), others, theirs, delta
+                )
                 parent_id = _parent(mine, parents, others, theirs, key.session)
             except DivergedError as diverged:
                 reason = (

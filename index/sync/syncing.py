@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from cas.errors import BlobNotFoundError, DigestMismatchError
 from index.columns import decode_path
+from index.database import is_impossible
 from index.errors import (
     IndexInterruptedError,
     SameStoreError,
@@ -214,7 +215,12 @@ class _Execution:
                 try:
                     self._bring_bytes(delta)
                     self._record(found, delta)
-                except (SupersededError, IntegrityError):
+                except SupersededError:
+                    continue
+                except IntegrityError as error:
+                    if is_impossible(error):
+                        reason = f"the source's index is damaged: {error.orig}"
+                        return SyncedRun(key.session, key.run, SyncOutcome.DAMAGED, reason=reason)
                     continue
                 except IndexInterruptedError as error:
                     if not error.may_have_committed:
@@ -299,9 +305,10 @@ def _parents_first(found: list[RunSummary]) -> list[RunSummary]:
     by_name = {(summary.session, summary.run): summary for summary in found}
     ordered: dict[tuple[str, str], RunSummary] = {}
     for summary in found:
-        line = []
+        line: list[RunSummary] = []
         each: RunSummary | None = summary
-        while each is not None and (each.session, each.run) not in ordered:
+        # A damaged index may have runs that stem from each other.
+        while each is not None and (each.session, each.run) not in ordered and each not in line:
             line.append(each)
             each = by_name.get((each.session, each.parent)) if each.parent else None
         ordered.update(((each.session, each.run), each) for each in reversed(line))
