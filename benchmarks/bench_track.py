@@ -3,6 +3,7 @@
     python benchmarks/bench_track.py --tree SITE_PACKAGES
     python benchmarks/bench_track.py --only small --files 2000 --rounds 2 --results /tmp/trial
 
+`levels` is asked only by name (``--only levels``), and has a page of its own.
 The contenders of a question run one after the other, round by round. Each works in a fresh
 directory, which is removed at the end of all; dirty pages are written back before each timed piece.
 The targets are those of the design. The ratio that counts is that of the medians; that of the
@@ -369,7 +370,8 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Ask the questions."""
     options = _options()
-    asked = options.only.split(",") if options.only else list(QUESTIONS)
+    usual = [name for name in QUESTIONS if name != "levels"]
+    asked = options.only.split(",") if options.only else usual
     if unknown := [name for name in asked if name not in QUESTIONS]:
         raise SystemExit(
             f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}"
@@ -386,7 +388,7 @@ def main() -> None:
         questions = [partial(_asked, name, bench) for name in asked]
         print(
             answer_all(
-                "bench_track",
+                "bench_levels" if asked == ["levels"] else "bench_track",
                 "Tracking, rescanning, restoring",
                 questions,
                 about,

@@ -22,7 +22,7 @@ __all__ = ["Codec", "decode", "decode_all", "encode_all"]
 
 ZSTD_LEVEL: Final = 3
 """On a tree of scientific packages level 1 stores 3.2 times less than raw and level 3 3.45 times,
-at nearly the same speed. Source: benchmarks/results/bench_track.md, "levels"."""
+at nearly the same speed. Source: benchmarks/results/bench_levels.md."""
 
 _QUICK_LEVEL: Final = 1
 _QUICK_BELOW: Final = 64 << 10
