@@ -1,4 +1,4 @@
-"""A source whose index was damaged or made up: what can't be so is refused, and the rest goes on."""
+"""A source whose index was damaged or made up: what can't be so is refused, the rest goes on."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def roots(empty_store, tmp_path, work):
     return tmp_path / "ours", tmp_path / "theirs"
 
 
-def damaged(root, statement):
-    """Change the rows of run r as its owner could, past every constraint."""
+def damaged(root, table, change, where):
+    """Change rows as the owner of the database could, past every constraint."""
     connection = sqlite3.connect(root / "index.db")
     connection.execute("PRAGMA ignore_check_constraints = ON")
     with connection:
-        connection.execute(statement)
+        connection.execute(f"UPDATE {table} SET {change} WHERE {where}")  # noqa: S608 - our own
     connection.close()
 
 
@@ -41,35 +41,30 @@ def synced(roots):
         return {run.run: run for run in report.runs}, [each.run for each in theirs.runs()]
 
 
-OF_A = "WHERE path = 'a' AND run_id = (SELECT id FROM cas_runs WHERE name = 'r')"
+OF_R = "run_id = (SELECT id FROM cas_runs WHERE name = 'r')"
 
 
 @pytest.mark.parametrize(
-    ("statement", "reason"),
+    ("change", "reason"),
     [
-        (f"UPDATE cas_files SET path = '../../evil' {OF_A}", "contains '..'"),
-        (f"UPDATE cas_files SET path = '/evil' {OF_A}", "absolute"),
-        (f"UPDATE cas_files SET path = '' {OF_A}", "names no file"),
-        (f"UPDATE cas_files SET path = 'x//y' {OF_A}", "plain spelling"),
-        (f"UPDATE cas_files SET path = x'610062' {OF_A}", "can't be read"),
-        (f"UPDATE cas_files SET size = 999 {OF_A}", "999 bytes, and has 4 bytes"),
-        (f"UPDATE cas_files SET size = 999999999999 {OF_A}", "and has 4 bytes"),
-        (f"UPDATE cas_files SET size = -5 {OF_A}", "-5 bytes"),
-        (f"UPDATE cas_files SET digest = x'0102' {OF_A}", "no row of its blob"),
-        (f"UPDATE cas_files SET mode = -1 {OF_A}", "no mode"),
-        (f"UPDATE cas_files SET meta = 'not json' {OF_A}", "can't be read"),
-        (f"UPDATE cas_files SET created_at = 'hello' {OF_A}", "can't be read"),
-        (f"UPDATE cas_files SET priority = 'odd' {OF_A}", "CHECK constraint failed"),
-        (f"UPDATE cas_files SET first_snapshot = 77, appeared_in = 77 {OF_A}", "snapshots of 'a'"),
-        (
-            "UPDATE cas_snapshots SET number = 3"
-            " WHERE run_id = (SELECT id FROM cas_runs WHERE name = 'r')",
-            "snapshot 1 is missing",
-        ),
+        ("path = '../../evil'", "contains '..'"),
+        ("path = '/evil'", "absolute"),
+        ("path = ''", "names no file"),
+        ("path = 'x//y'", "plain spelling"),
+        ("path = x'610062'", "can't be read"),
+        ("size = 999", "999 bytes, and has 4 bytes"),
+        ("size = 999999999999", "and has 4 bytes"),
+        ("size = -5", "-5 bytes"),
+        ("digest = x'0102'", "no row of its blob"),
+        ("mode = -1", "no mode"),
+        ("meta = 'not json'", "can't be read"),
+        ("created_at = 'hello'", "can't be read"),
+        ("priority = 'odd'", "CHECK constraint failed"),
+        ("first_snapshot = 77, appeared_in = 77", "snapshots of 'a'"),
     ],
 )
-def test_a_row_that_can_not_be_is_told_and_other_runs_are_copied(roots, statement, reason):
-    damaged(roots[0], statement)
+def test_a_row_that_can_not_be_is_told_and_other_runs_are_copied(roots, change, reason):
+    damaged(roots[0], "cas_files", change, f"path = 'a' AND {OF_R}")
     found, there = synced(roots)
     assert found["r"].outcome is SyncOutcome.DAMAGED
     assert reason in found["r"].reason
@@ -78,9 +73,16 @@ def test_a_row_that_can_not_be_is_told_and_other_runs_are_copied(roots, statemen
     assert there == ["whole"]
 
 
+def test_a_missing_snapshot_is_told(roots):
+    damaged(roots[0], "cas_snapshots", "number = 3", OF_R)
+    found, there = synced(roots)
+    assert "its snapshot 1 is missing" in found["r"].reason
+    assert there == ["whole"]
+
+
 @pytest.mark.parametrize("name", ["'r'||char(27)||'[2J'", "''", "hex(zeroblob(2500))"])
 def test_an_id_that_no_command_takes_is_refused(roots, name):
-    damaged(roots[0], f"UPDATE cas_runs SET name = {name} WHERE name = 'r'")
+    damaged(roots[0], "cas_runs", f"name = {name}", "name = 'r'")
     found, there = synced(roots)
     assert there == ["whole"]
     assert {run.outcome for run in found.values()} == {SyncOutcome.COPIED, SyncOutcome.DAMAGED}
@@ -90,7 +92,7 @@ def test_an_id_that_no_command_takes_is_refused(roots, name):
     "parent", ["id", "(SELECT o.id FROM cas_runs o WHERE o.id != cas_runs.id)"]
 )
 def test_runs_that_stem_from_each_other_come_to_an_end(roots, parent):
-    damaged(roots[0], f"UPDATE cas_runs SET parent_run_id = {parent}, parent_snapshot = 1")
+    damaged(roots[0], "cas_runs", f"parent_run_id = {parent}, parent_snapshot = 1", "TRUE")
     found, there = synced(roots)
     assert set(found) == {"r", "whole"}
     assert sorted(there) == ["r", "whole"]
