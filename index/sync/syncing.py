@@ -7,7 +7,7 @@ goes on with what is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import IntegrityError
@@ -135,11 +135,16 @@ def plan_sync(
     """
     chosen = _check(source, destination, sessions, names)
     planned = []
+    arriving: set[tuple[str, str | None]] = set()
     seen: set[bytes] = set()
     blobs = size = 0
     for summary in chosen:
         with Delta() as delta:
             found = _examine(source, destination, RunKey(summary.session, summary.run), delta)
+            if _lacks_parent(found) and (summary.session, summary.parent) in arriving:
+                found = replace(found, outcome=SyncOutcome.UPDATED)
+            if found.outcome in _TO_DO:
+                arriving.add((summary.session, summary.run))
             planned.append(_told(found, delta))
             for batch in delta.batches() if found.outcome in _TO_DO else ():
                 fresh = {d: size for d, size in batch.contents().items() if d[:8] not in seen}
@@ -273,6 +278,12 @@ def _examine(source: Services, destination: Services, key: RunKey, delta: Delta)
         return examine(source, destination, key, delta)
 
     return source.database.insist(look)
+
+
+def _lacks_parent(found: Examined) -> bool:
+    """Whether all of a fork is there but the run that it stems from."""
+    unchanged = found.outcome is SyncOutcome.UNCHANGED
+    return unchanged and found.theirs is not None and found.theirs.parent is None
 
 
 def _told(found: Examined, delta: Delta) -> SyncedRun:

@@ -421,6 +421,18 @@ class TestTrees:
                 ("root", "child", "grandchild"), "unchanged"
             )
 
+    def test_a_plan_tells_of_a_fork_whose_parent_arrives(self, source, destination, run):
+        run.put("a", b"1")
+        run.fork("child")
+        source.sync_to(destination, runs=["child"])
+        plan = source.plan_sync(destination)
+        assert outcomes(plan.report) == {"r": "copied", "child": "updated"}
+        assert outcomes(plan.execute()) == outcomes(plan.report)
+        assert outcomes(source.plan_sync(destination).report) == {
+            "r": "unchanged",
+            "child": "unchanged",
+        }
+
     def test_a_fork_is_not_linked_to_a_stranger_of_its_parents_name(
         self, source, destination, tree
     ):
