@@ -1,8 +1,8 @@
 """A real S3 service: the one that CAS_TEST_S3 names, or SeaweedFS on loopback for the session.
 
 CAS_TEST_S3 is the URL of an endpoint; credentials are where AWS's tools look for them. They must be
-allowed to make a bucket, and a PUT to one that isn't there must fail, as it does not for an
-administrator of SeaweedFS.
+allowed to make a bucket, a PUT to one that isn't there must fail, as it does not for an
+administrator of SeaweedFS, and unknown credentials must be refused.
 """
 
 from __future__ import annotations
