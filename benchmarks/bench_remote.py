@@ -271,7 +271,7 @@ def main() -> None:
         about["rounds"] = str(options.rounds)
         if options.note:
             about["note"] = options.note
-        questions = [partial(QUESTIONS[name], bench) for name in options.only or QUESTIONS]
+        questions = {n: partial(QUESTIONS[n], bench) for n in options.only or QUESTIONS}
         print(answer_all("bench_remote", "Remote stores", questions, about, options.results))
 
 

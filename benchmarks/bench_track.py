@@ -385,21 +385,10 @@ def main() -> None:
         about["rounds"] = str(options.rounds)
         if options.note:
             about["note"] = options.note
-        questions = [partial(_asked, name, bench) for name in asked]
-        print(
-            answer_all(
-                "bench_levels" if asked == ["levels"] else "bench_track",
-                "Tracking, rescanning, restoring",
-                questions,
-                about,
-                options.results,
-            )
-        )
-
-
-def _asked(name: str, bench: Bench) -> Answer:
-    print(f"{name} …", flush=True)
-    return QUESTIONS[name](bench)
+        questions = {name: partial(QUESTIONS[name], bench) for name in asked}
+        file = "bench_levels" if asked == ["levels"] else "bench_track"
+        title = "Tracking, rescanning, restoring"
+        print(answer_all(file, title, questions, about, options.results))
 
 
 if __name__ == "__main__":

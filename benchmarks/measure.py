@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 RESULTS: Final = Path(__file__).parent / "results"
 
@@ -189,7 +189,7 @@ def report(title: str, environment: dict[str, str], answers: Sequence[Answer]) -
 def answer_all(
     file: str,
     title: str,
-    questions: Sequence[Callable[[], Answer]],
+    questions: Mapping[str, Callable[[], Answer]],
     environment: dict[str, str],
     results: Path,
 ) -> str:
@@ -197,8 +197,9 @@ def answer_all(
     results.mkdir(parents=True, exist_ok=True)
     answers: list[Answer] = []
     page = ""
-    for question in questions:
-        answers.append(question())
+    for name, ask in questions.items():
+        print(f"{name} …", flush=True)
+        answers.append(ask())
         page = report(title, environment, answers)
         (results / f"{file}.md").write_text(page)
         (results / f"{file}.json").write_text(as_json(environment, answers))

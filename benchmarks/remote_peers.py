@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from measure import output_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PEERS", "Peer", "missing"]
 
 
-class Peer:
+class Peer(ABC):
     """A program that copies a directory to S3 and back."""
 
     program: str
@@ -42,16 +43,16 @@ class Peer:
             "RCLONE_CONFIG": str(work / "rclone.conf"),
         }
 
-    def prepare(self, source: Path) -> None:
+    def prepare(self, source: Path) -> None:  # noqa: B027 - for most there is nothing
         """Do what has to be done once before anything is sent; not timed."""
 
+    @abstractmethod
     def send(self, source: Path) -> None:
         """Copy a directory to S3."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fetch(self, destination: Path) -> None:
         """Copy it back."""
-        raise NotImplementedError
 
     def run(self, *arguments: str, cwd: Path | None = None) -> None:
         """Run the program; what it prints is thrown away."""
