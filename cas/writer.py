@@ -131,7 +131,7 @@ class BatchWriter:
         """Yield each piece with its digest, a few pieces after it was read.
 
         This thread reads, one hashes the chunks and another one the whole, so that on two cores
-        4 GiB that are stored already take two thirds of the time that reading and hashing one
+        2 GiB that are stored already take two thirds of the time that reading and hashing one
         after the other do.
         """
         waiting: deque[tuple[Future[Digest], Buffer]] = deque()

@@ -9,6 +9,7 @@ import pytest
 from places import COMBINATIONS, Servers, Stores, objects_of
 
 from index import ArtifactStore
+from index.cli import main  # here, before a module of that name takes its place
 
 hypothesis.settings.register_profile("dev", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)
@@ -108,3 +109,19 @@ def proxy(s3_service):
     between = FaultProxy(s3_service.endpoint)
     yield between
     between.close()
+
+
+@pytest.fixture
+def cas(tmp_path, monkeypatch, capfdbinary):
+    """Run the command in-process in an empty directory; return (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("CAS_STORE", "CAS_INDEX", "CAS_BLOBS", "CAS_CACHE", "CAS_CACHE_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        out, err = capfdbinary.readouterr()
+        return done.value.code, out.decode(), err.decode()
+
+    return call

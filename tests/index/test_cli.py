@@ -26,22 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def cas(tmp_path, monkeypatch, capfdbinary):
-    """Run the command in-process in an empty directory; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("CAS_STORE", "CAS_INDEX", "CAS_BLOBS"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as done:
-            main([str(argument) for argument in arguments])
-        out, err = capfdbinary.readouterr()
-        return done.value.code, out.decode(), err.decode()
-
-    return call
-
-
-@pytest.fixture
 def tracked(cas, place, tmp_path, monkeypatch):
     """The command in a directory that has the store or names it, with a directory tracked once."""
     for name, value in credentials_of(place).items():

@@ -11,24 +11,6 @@ from contextlib import suppress
 import pytest
 from trees import packs_in, write
 
-from index.cli import main
-
-
-@pytest.fixture
-def cas(tmp_path, monkeypatch, capfdbinary):
-    """Run the command in-process in an empty directory; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("CAS_STORE", "CAS_INDEX", "CAS_BLOBS"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as done:
-            main([str(argument) for argument in arguments])
-        out, err = capfdbinary.readouterr()
-        return done.value.code, out.decode(), err.decode()
-
-    return call
-
 
 @pytest.fixture
 def tracked(cas, tmp_path):

@@ -42,6 +42,17 @@ def test_a_path_has_one_spelling(path, clean):
     assert check_path(path) == clean
 
 
+def test_a_path_is_plain_text_whatever_it_was_given_as():
+    class Shouted(str):
+        __slots__ = ()
+
+        def __format__(self, spec):
+            return self.upper()
+
+    assert type(check_path(Shouted("data"))) is str
+    assert f"{check_path(Shouted('data'))}/a" == "data/a"
+
+
 @pytest.mark.parametrize(
     "path", ["", ".", "./", "/a", "..", "a/../b", "a\0b", "a\ud800", "x/" * 2049]
 )
