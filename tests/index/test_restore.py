@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import threading
@@ -367,19 +366,3 @@ def test_progress_counts_files_and_bytes(run, work, out):
     run.restore(out, progress=seen.append)
     assert (seen[-1].files, seen[-1].files_total) == (600, 600)
     assert (seen[-1].bytes, seen[-1].bytes_total) == (1800, 1800)
-
-
-def test_a_restore_that_fails_leaves_no_thread_behind(run, work, tmp_path, monkeypatch):
-    write(work, {f"f{number}": b"%d" % number for number in range(200)})
-    run.track(work)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("index.restore._write_file", full)
-    with pytest.raises(RestoreFailedError) as failed:
-        run.restore(tmp_path / "out")
-    # While the error, and with it every frame that it went through, is still held.
-    assert failed.value.__traceback__ is not None
-    names = [thread.name for thread in threading.enumerate()]
-    assert [name for name in names if name.startswith(("cas-read", "cas-restore"))] == []
