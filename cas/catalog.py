@@ -5,7 +5,7 @@ The index answers from its tables. `MemoryCatalog` answers from a dict, for use 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -52,11 +52,13 @@ class WrittenBatch:
 
     packs: tuple[SealedPack, ...]
     blobs: Mapping[Digest, Location]
-    """Blobs of one entry and chunks that the catalog did not know."""
+    """Blobs of one entry and chunks that the catalog did not know, records and chunk lists."""
     chunked: tuple[ChunkedBlob, ...]
     """Large blobs that the catalog did not know, each once."""
     bytes_stored: int
     """Bytes of all packs, their headers and footers included."""
+    chunk_lists: Mapping[Digest, Digest] = field(default_factory=dict)
+    """For each of `chunked` the digest of its list, which is among `blobs`."""
 
 
 class Catalog(Protocol):

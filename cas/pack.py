@@ -51,6 +51,8 @@ _RECORD: Final = struct.Struct("<BBxx32sIII")
 _TRAILER: Final = struct.Struct("<I32s8s")
 HEADER_SIZE: Final = _HEADER.size
 _CODECS: Final = frozenset(codec.value for codec in Codec)
+_KINDS: Final = frozenset((1, 2, 3))
+"""Those of `EntryKind`."""
 _TAIL_READ: Final = 64 << 10
 """Bytes read from the end at first: the trailer and 1,360 records in one request."""
 _WRITE_BUFFER: Final = 1 << 20
@@ -61,13 +63,17 @@ class EntryKind(IntEnum):
     """What an entry is; a reader skips kinds that it doesn't know."""
 
     BLOB = 1
+    RECORD = 2
+    """What a commit says of itself, for an index that is lost; see `index.journal`."""
+    CHUNK_LIST = 3
+    """The chunks that make up a large blob; see `cas.chunk_list`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackEntry:
     """One record of a footer."""
 
-    kind: int
+    kind: EntryKind
     codec: Codec
     digest: Digest
     offset: int
@@ -105,10 +111,12 @@ class PackWriter:
         """Bytes so far, without footer and trailer."""
         self._emit(_HEADER.pack(_MAGIC, PACK_VERSION, os.urandom(16)))
 
-    def append(self, digest: Digest, codec: Codec, stored: Buffer, size: int) -> int:
-        """Append a blob that decodes to `size` bytes; return its offset."""
+    def append(
+        self, kind: EntryKind, digest: Digest, codec: Codec, stored: Buffer, size: int
+    ) -> int:
+        """Append an entry that decodes to `size` bytes; return its offset."""
         offset = self.size
-        self._records.append(_RECORD.pack(EntryKind.BLOB, codec, digest, offset, len(stored), size))
+        self._records.append(_RECORD.pack(kind, codec, digest, offset, len(stored), size))
         self._emit(stored)
         return offset
 
@@ -190,14 +198,16 @@ def _parse_records(name: str, footer: bytes, footer_start: int) -> list[PackEntr
         if offset != position or offset + stored_size > footer_start:
             raise CorruptPackError(name, f"its entry at offset {offset} is out of place")
         position = offset + stored_size
-        if kind != EntryKind.BLOB:
+        if kind not in _KINDS:
             continue
         if codec not in _CODECS or size > MAX_ENTRY_SIZE:
             raise CorruptPackError(name, f"its entry at offset {offset} cannot be decoded")
         if digest in seen:
             raise CorruptPackError(name, f"it holds {digest.hex()} twice")
         seen.add(digest)
-        entries.append(PackEntry(kind, Codec(codec), Digest(digest), offset, stored_size, size))
+        entries.append(
+            PackEntry(EntryKind(kind), Codec(codec), Digest(digest), offset, stored_size, size)
+        )
     if position != footer_start:
         raise CorruptPackError(name, "there are bytes between its last entry and its footer")
     return entries

@@ -17,10 +17,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from cas.catalog import ChunkedBlob, Location, WrittenBatch
+from cas.chunk_list import encode_chunk_list
 from cas.codec import Codec, encode_all
 from cas.digest import Buffer, Digest
 from cas.hashing import HashingThread
-from cas.pack import PackWriter, SealedPack, pack_object_name
+from cas.pack import EntryKind, PackWriter, SealedPack, pack_object_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,7 +50,7 @@ _COMPRESSORS: Final = 2
 _HASHED_AHEAD: Final = 4
 """Chunks that may wait to be hashed: 4 MiB."""
 
-_Encoded: TypeAlias = list[tuple[Digest, Codec, Buffer, int]]
+_Encoded: TypeAlias = tuple[EntryKind, list[tuple[Digest, Codec, Buffer, int]]]
 
 
 class BatchWriter:
@@ -66,6 +67,7 @@ class BatchWriter:
         self._group_bytes = 0
         self._seen: set[Digest] = set()
         self._new_chunked: dict[Digest, ChunkedBlob] = {}
+        self._records: dict[Digest, Buffer] = {}
         # An executor starts its threads at the first task: a batch that finds nothing new has none.
         self._compressors = ThreadPoolExecutor(_COMPRESSORS, "cas-compress")
         self._whole_hashing = HashingThread("cas-hash")
@@ -120,10 +122,23 @@ class BatchWriter:
             self._add(digest, piece)
             chunks.append(digest)
         digest = whole.digest()
-        if digest not in self._seen:
-            self._seen.add(digest)
-            self._new_chunked[digest] = ChunkedBlob(digest, whole.size, tuple(chunks))
+        self.add_chunked(ChunkedBlob(digest, whole.size, tuple(chunks)))
         return digest, whole.size
+
+    def add_chunked(self, blob: ChunkedBlob) -> None:
+        """Add a large blob whose chunks are stored or in this batch; the caller has hashed it."""
+        if blob.digest not in self._seen:
+            self._seen.add(blob.digest)
+            self._new_chunked[blob.digest] = blob
+
+    def add_record(self, data: Buffer) -> Digest:
+        """Add what a commit says of itself, of at most 64 MiB; return its digest.
+
+        It is written whatever the catalog knows: no two records are the same bytes.
+        """
+        digest = Digest.of(data)
+        self._records[digest] = data
+        return digest
 
     def _hashed_ahead(
         self, pieces: Iterable[Buffer], whole: BackgroundHasher
@@ -153,13 +168,19 @@ class BatchWriter:
             When storage failed; nothing may then be recorded of this batch.
         """
         self._submit_group()
-        packs, blobs = self._packer.finish()
         known = self._catalog.find_known(self._new_chunked) if self._new_chunked else set()
+        chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
+        lists = {blob.digest: encode_chunk_list(blob) for blob in chunked}
+        named = {blob: Digest.of(data) for blob, data in lists.items()}
+        self._submit(EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()})
+        self._submit(EntryKind.RECORD, self._records)
+        packs, blobs = self._packer.finish()
         return WrittenBatch(
             packs=packs,
             blobs=blobs,
-            chunked=tuple(b for d, b in self._new_chunked.items() if d not in known),
+            chunked=chunked,
             bytes_stored=sum(pack.size for pack in packs),
+            chunk_lists=named,
         )
 
     def __enter__(self) -> Self:
@@ -182,14 +203,17 @@ class BatchWriter:
             return
         known = self._catalog.find_known(group)
         fresh = {d: data for d, data in group.items() if d not in known} if known else group
-        if fresh:
+        self._submit(EntryKind.BLOB, fresh)
+
+    def _submit(self, kind: EntryKind, group: dict[Digest, Buffer]) -> None:
+        if group:
             self._packer.wait_for_room()
-            self._packer.put(self._compressors.submit(_encode_group, fresh))
+            self._packer.put(self._compressors.submit(_encode_group, kind, group))
 
 
-def _encode_group(group: dict[Digest, Buffer]) -> _Encoded:
+def _encode_group(kind: EntryKind, group: dict[Digest, Buffer]) -> _Encoded:
     encoded = encode_all(list(group.values()))
-    return [
+    return kind, [
         (digest, codec, stored, len(data))
         for (digest, data), (codec, stored) in zip(group.items(), encoded, strict=True)
     ]
@@ -270,11 +294,12 @@ class _Packer:
         self._room.release(_IN_FLIGHT_GROUPS)
 
     def _append(self, group: _Encoded) -> None:
-        for digest, codec, stored, size in group:
+        kind, entries = group
+        for digest, codec, stored, size in entries:
             if self._pack is None:
                 self._staged = self._backend.stage()
                 self._pack = PackWriter(self._staged, self._hashing.hasher())
-            offset = self._pack.append(digest, codec, stored, size)
+            offset = self._pack.append(kind, digest, codec, stored, size)
             self._waiting.append((digest, offset, len(stored), size, codec))
             if self._pack.size >= PACK_SIZE:
                 self._seal()

@@ -78,11 +78,22 @@ def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequ
     return connection.exec_driver_sql(compiled.string, parameters).all()
 
 
-def find_existing(connection: Connection, column: Column[Any], values: Sequence[Any]) -> list[Any]:
+def find_existing(
+    connection: Connection,
+    column: Column[Any],
+    values: Sequence[Any],
+    *,
+    unless: Column[Any] | None = None,
+) -> list[Any]:
     """Return those of at most `BATCH_SIZE` values that some row has in `column`.
 
     In one statement whose text depends on their number alone: compiling an IN list by SQLAlchemy
     takes longer than running it. Values go to and come from the driver as they are.
+
+    Parameters
+    ----------
+    unless
+        Leave out rows that have something in this column.
     """
     preparer = connection.dialect.identifier_preparer
     name = preparer.quote(column.name)
@@ -94,6 +105,8 @@ def find_existing(connection: Connection, column: Column[Any], values: Sequence[
         condition = f"IN ({', '.join('?' * len(values))})"
         parameters = tuple(values)
     statement = f"SELECT {name} FROM {preparer.format_table(column.table)} WHERE {name} {condition}"  # noqa: S608 - our own names
+    if unless is not None:
+        statement += f" AND {preparer.quote(unless.name)} IS NULL"
     return [row[0] for row in connection.exec_driver_sql(statement, parameters)]
 
 

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
+    "BackupRow",
     "Base",
     "BlobChunkRow",
     "BlobRow",
+    "ChunkListRow",
     "FileRow",
     "PackRow",
+    "RecordRow",
     "RunRow",
     "SessionRow",
     "SnapshotRow",
@@ -111,10 +114,11 @@ class PackRow(Base):
         size: Mapped[int]
         state: Mapped[str]
         created_at: Mapped[datetime]
+        verified_at: Mapped[datetime | None]
 
 
 class BlobRow(Base):
-    """Bytes that the store holds: small blobs, chunks, and large blobs made of chunks."""
+    """Bytes that the store holds: blobs, chunks, large blobs, chunk lists and records."""
 
     __table__ = tables.blobs
 
@@ -129,6 +133,7 @@ class BlobRow(Base):
         touched_at: Mapped[datetime | None]
         condemned_at: Mapped[datetime | None]
         verified_at: Mapped[datetime | None]
+        damaged_at: Mapped[datetime | None]
 
 
 class BlobChunkRow(Base):
@@ -140,6 +145,40 @@ class BlobChunkRow(Base):
         blob: Mapped[Digest]
         position: Mapped[int]
         chunk: Mapped[Digest]
+
+
+class ChunkListRow(Base):
+    """Where a large blob's list of chunks is kept as bytes."""
+
+    __table__ = tables.chunk_lists
+
+    if TYPE_CHECKING:
+        blob: Mapped[Digest]
+        list: Mapped[Digest]
+
+
+class RecordRow(Base):
+    """What a commit left of itself in storage."""
+
+    __table__ = tables.records
+
+    if TYPE_CHECKING:
+        id: Mapped[int]
+        run_id: Mapped[int | None]
+        position: Mapped[int]
+        digest: Mapped[Digest]
+
+
+class BackupRow(Base):
+    """A copy of the index that lies in storage."""
+
+    __table__ = tables.backups
+
+    if TYPE_CHECKING:
+        id: Mapped[int]
+        digest: Mapped[Digest]
+        record: Mapped[Digest]
+        created_at: Mapped[datetime]
 
 
 class FileRow(ProvenanceColumns, Base):

@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROVENANCE_COLUMNS",
+    "backups",
     "blob_chunks",
     "blobs",
+    "chunk_lists",
     "files",
     "metadata",
     "packs",
+    "records",
     "runs",
     "sessions",
     "snapshots",
@@ -167,13 +170,18 @@ packs: Final = Table(
     _required("size", BigInteger),
     _required("state", String(8)),
     _required("created_at", UtcDateTime),
+    Column(
+        "verified_at",
+        UtcDateTime,
+        comment="When every byte of the object was last found to be right.",
+    ),
     UniqueConstraint("name"),
     CheckConstraint("state IN ('pending', 'live', 'dead')", name="state"),
     CheckConstraint("length(name) = 32", name="name"),
     _partial_index("ix_cas_packs_not_live", "state", where="state != 'live'"),
 )
 
-# Bytes that the store holds: small blobs, chunks, and large blobs made of chunks.
+# Bytes that the store holds: small blobs, chunks, large blobs made of chunks, chunk lists, records.
 blobs: Final = Table(
     "cas_blobs",
     metadata,
@@ -192,6 +200,11 @@ blobs: Final = Table(
     Column("touched_at", UtcDateTime, comment="Last reuse by a later write."),
     Column("condemned_at", UtcDateTime),
     Column("verified_at", UtcDateTime),
+    Column(
+        "damaged_at",
+        UtcDateTime,
+        comment="When its bytes were found to be missing or wrong; null if they were not.",
+    ),
     PrimaryKeyConstraint("digest"),
     CheckConstraint("length(digest) = 32", name="digest"),
     CheckConstraint("size >= 0", name="size"),
@@ -203,6 +216,7 @@ blobs: Final = Table(
     ),
     Index(None, "pack_id"),
     _partial_index("ix_cas_blobs_condemned", "condemned_at", where="condemned_at IS NOT NULL"),
+    _partial_index("ix_cas_blobs_damaged", "damaged_at", where="damaged_at IS NOT NULL"),
     sqlite_with_rowid=False,
 )
 
@@ -217,6 +231,47 @@ blob_chunks: Final = Table(
     CheckConstraint("position >= 0", name="position"),
     Index(None, "chunk"),
     sqlite_with_rowid=False,
+)
+
+# Where a large blob's list of chunks is kept as bytes, so that it outlives the index.
+chunk_lists: Final = Table(
+    "cas_chunk_lists",
+    metadata,
+    _required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
+    _required("list", DigestColumn, ForeignKey("cas_blobs.digest")),
+    PrimaryKeyConstraint("blob"),
+    Index(None, "list"),
+    sqlite_with_rowid=False,
+)
+
+# What a commit left of itself in storage, so that the index can be made anew.
+records: Final = Table(
+    "cas_records",
+    metadata,
+    _id(),
+    Column(
+        "run_id",
+        BigId,
+        ForeignKey("cas_runs.id", ondelete="CASCADE"),
+        comment="Null for what outlives the runs that it tells of: deletions.",
+    ),
+    _required("position", Integer),
+    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
+    UniqueConstraint("run_id", "position"),
+    Index(None, "digest"),
+    CheckConstraint("position >= 1", name="position"),
+)
+
+# Copies of the index that lie in storage.
+backups: Final = Table(
+    "cas_backups",
+    metadata,
+    _id(),
+    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
+    _required("record", DigestColumn, ForeignKey("cas_blobs.digest")),
+    _required("created_at", UtcDateTime),
+    Index(None, "digest"),
+    Index(None, "record"),
 )
 
 # A file version: this path held this digest from snapshot a until snapshot b.

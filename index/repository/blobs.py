@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import delete, or_, select, update
 
 from cas.catalog import ChunkedBlob, Location
 from cas.digest import Digest
@@ -15,6 +15,7 @@ from index.bulk import batches, dialect_insert, find_existing, insert_rows
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime, timedelta
+    from typing import Any
 
     from sqlalchemy.engine import Connection
 
@@ -33,10 +34,11 @@ __all__ = [
 
 
 def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest]:
-    """Return those of `digests` that have a row."""
+    """Return those of `digests` that have a row and are not known to be damaged."""
     known: set[Digest] = set()
+    columns = tables.blobs.c
     for batch in batches(list(digests)):
-        found = find_existing(connection, tables.blobs.c.digest, batch)
+        found = find_existing(connection, columns.digest, batch, unless=columns.damaged_at)
         known.update(bytes.__new__(Digest, digest) for digest in found)
     return known
 
@@ -115,7 +117,8 @@ def insert_blobs(
 ) -> bool:
     """Record what a batch wrote; return whether some of it was recorded by another meanwhile.
 
-    In order of digest, so that two writers lock rows in the same order.
+    In order of digest, so that two writers lock rows in the same order. What was damaged is whole
+    again: its row leads to what was written now.
     """
     single = [
         (digest, place.size, pack_ids[place.pack], place.offset, place.stored_size, place.codec)
@@ -134,6 +137,9 @@ def insert_blobs(
         shared={"created_at": now},
         ignore_conflicts=True,
     )
+    raced = inserted != len(single) + len(large)
+    if raced:
+        _mend(connection, columns, single + large)
     insert_rows(
         connection,
         tables.blob_chunks,
@@ -145,7 +151,33 @@ def insert_blobs(
         ],
         ignore_conflicts=True,
     )
-    return inserted != len(single) + len(large)
+    insert_rows(
+        connection,
+        tables.chunk_lists,
+        ("blob", "list"),
+        sorted(written.chunk_lists.items()),
+        ignore_conflicts=True,
+    )
+    return raced
+
+
+def _mend(connection: Connection, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Lead the rows of blobs that were damaged to the bytes that are there now."""
+    by_digest = {row[0]: row for row in rows}
+    for batch in batches(list(by_digest)):
+        blobs = tables.blobs.c
+        wanted = (blobs.digest.in_(batch), blobs.damaged_at.is_not(None))
+        damaged = connection.scalars(select(blobs.digest).where(*wanted)).all()
+        for digest in sorted(damaged):
+            # The list of a large blob may be what was damaged: it is written anew.
+            for table in (tables.blob_chunks, tables.chunk_lists):
+                connection.execute(delete(table).where(table.c.blob == digest))
+            values = dict(zip(columns[1:], by_digest[digest][1:], strict=True))
+            connection.execute(
+                update(tables.blobs)
+                .where(blobs.digest == digest)
+                .values(**values, damaged_at=None, verified_at=None)
+            )
 
 
 def touch(

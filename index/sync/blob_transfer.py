@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, islice, repeat, takewhile
 from typing import TYPE_CHECKING, Final, Self
 
@@ -105,7 +105,6 @@ class BlobTransfer:
         self._batch: BatchWriter | None = None
         self._batch_bytes = 0
         self._in_batch: set[Digest] = set()
-        self._verified: list[ChunkedBlob] = []
 
     def bring(self, sizes: Mapping[Digest, int]) -> None:
         """Store those of some contents, given with their sizes, that the destination lacks.
@@ -139,11 +138,9 @@ class BlobTransfer:
             return
         written = self._batch.finish()
         self._stack.close()
-        verified = {blob.digest: blob for blob in (*written.chunked, *self._verified)}
-        written = replace(written, chunked=tuple(verified.values()))
-        self._batch, self._batch_bytes, self._verified = None, 0, []
+        self._batch, self._batch_bytes = None, 0
         self._in_batch.clear()
-        self._tally.blobs += len(written.blobs)
+        self._tally.blobs += len(written.blobs) - len(written.chunk_lists)
         self._tally.bytes_stored += written.bytes_stored
         if written.packs or written.chunked:
             self._record(written)
@@ -219,8 +216,7 @@ class BlobTransfer:
                 if (whole.digest(), whole.size) != (blob.digest, blob.size):
                     where = f"its list of {len(blob.chunks)} chunks"
                     raise DigestMismatchError(blob.digest, whole.digest(), where)
-                self._writer()
-                self._verified.append(blob)
+                self._writer().add_chunked(blob)
                 self._in_batch.add(blob.digest)
 
     def _read(self, order: Iterable[Digest], chunks: set[Digest]) -> Generator[Buffer]:

@@ -11,7 +11,7 @@ from cas.codec import Codec
 from cas.digest import Digest, Hasher
 from cas.errors import CorruptPackError, UnsupportedFormatError
 from cas.memory import MemoryBackend
-from cas.pack import HEADER_SIZE, PackWriter, pack_object_name, read_footer
+from cas.pack import HEADER_SIZE, EntryKind, PackWriter, pack_object_name, read_footer
 
 
 def make(blobs):
@@ -20,7 +20,7 @@ def make(blobs):
     staged = backend.stage()
     writer = PackWriter(staged, Hasher())
     for data in blobs:
-        writer.append(Digest.of(data), Codec.RAW, data, len(data))
+        writer.append(EntryKind.BLOB, Digest.of(data), Codec.RAW, data, len(data))
     sealed = writer.seal()
     staged.publish("packs/one")
     return backend.objects["packs/one"], sealed

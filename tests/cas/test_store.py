@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cas import BlobStore, Digest
 from cas.catalog import ChunkedBlob, MemoryCatalog
+from cas.chunk_list import decode_chunk_list
 from cas.errors import (
     BackendError,
     BlobNotFoundError,
@@ -22,7 +23,7 @@ from cas.errors import (
     UnsupportedFormatError,
 )
 from cas.memory import MemoryBackend
-from cas.pack import pack_object_name
+from cas.pack import EntryKind, pack_object_name, read_footer
 from cas.store import CHUNK_SIZE, open_settings
 from cas.writer import PACK_SIZE
 
@@ -130,11 +131,40 @@ def test_a_pack_is_sealed_at_its_size():
 def test_chunks_that_two_large_blobs_share_are_stored_once(tiny):
     tiny.write(b"aaaabbbbcccc")
     digests, written = tiny.write(b"aaaabbbbccccdddd")
-    assert len(written.blobs) == 1
+    assert len(written.blobs.keys() - set(written.chunk_lists.values())) == 1
     assert written.chunked == (
         ChunkedBlob(digests[0], 16, tuple(Digest.of(c * 4) for c in (b"a", b"b", b"c", b"d"))),
     )
     assert tiny.store.read(digests[0]) == b"aaaabbbbccccdddd"
+
+
+def kinds_in(setting, pack):
+    name = pack_object_name(pack.name)
+    entries = read_footer(
+        name, pack.size, lambda start, size: setting.backend.read(name, start, size)
+    )
+    return {entry.digest: entry.kind for entry in entries}
+
+
+def test_the_chunks_of_a_large_blob_are_listed_in_a_pack_beside_them(tiny):
+    digests, written = tiny.write(b"aaaabbbbcccc")
+    (pack,) = written.packs
+    kept = written.chunk_lists[digests[0]]
+    assert kinds_in(tiny, pack)[kept] is EntryKind.CHUNK_LIST
+    listed = decode_chunk_list(tiny.store.fetch(kept, written.blobs[kept]))
+    assert (listed,) == written.chunked
+    _, again = tiny.write(b"aaaabbbbcccc")
+    assert not again.packs  # nor is the list of a blob that is known
+
+
+def test_a_record_is_an_entry_of_its_own_kind_even_if_its_bytes_are_known(tiny):
+    tiny.write(b"rec")
+    with tiny.store.batch() as batch:
+        digest = batch.add_record(b"rec")
+        written = batch.finish()
+    (pack,) = written.packs
+    assert kinds_in(tiny, pack) == {digest: EntryKind.RECORD}
+    assert tiny.store.fetch(digest, written.blobs[digest]) == b"rec"
 
 
 def test_a_blob_of_exactly_the_chunk_size_is_one_entry(tiny):

@@ -18,6 +18,7 @@ from sqlalchemy import MetaData, create_engine, make_url
 from trees import read, write
 
 from cas.digest import Digest
+from index import schema
 from index.cli import main
 from index.cli.group import cas as group
 from index.cli.output import human_size, printable
@@ -356,8 +357,8 @@ def test_an_old_schema_is_exit_code_6_with_the_command_that_mends_it(tracked, pl
     command = err.split("`")[1]
     assert command.startswith(f"cas --index {engine.url.drivername}://")
     assert tracked(*command.split()[1:])[0] == 0
-    assert tracked("db", "current")[1] == "0001 (this release works with 0001)\n"
-    assert json.loads(tracked("db", "current", "--json")[1])["head"] == "0001"
+    assert tracked("db", "current")[1] == f"{schema.HEAD} (this release works with {schema.HEAD})\n"
+    assert json.loads(tracked("db", "current", "--json")[1])["head"] == schema.HEAD
 
 
 def test_output_that_cannot_be_written_is_one_sentence(tracked):

@@ -72,10 +72,19 @@ def outcomes(report):
 
 def rows(store):
     with store.services.database.reading() as connection:
-        return {
+        counted = {
             name: connection.scalar(select(func.count()).select_from(text(name)))
             for name in ("cas_runs", "cas_snapshots", "cas_files", "cas_blobs", "cas_blob_chunks")
         }
+        # Of two that store a large blob at once both write its list, and the first one's counts.
+        unused = text(
+            "SELECT count(*) FROM cas_blobs WHERE digest NOT IN"
+            " (SELECT digest FROM cas_files WHERE digest IS NOT NULL"
+            " UNION SELECT chunk FROM cas_blob_chunks UNION SELECT list FROM cas_chunk_lists"
+            " UNION SELECT digest FROM cas_records)"
+        )
+        counted["cas_blobs"] -= connection.scalar(unused)
+        return counted
 
 
 @pytest.fixture

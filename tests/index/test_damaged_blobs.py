@@ -1,0 +1,53 @@
+"""What is known to be damaged counts as not stored, and is whole again once it is written anew."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from cas.digest import Digest
+from index.catalog import SqlCatalog
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def damage(store):
+    def mark():
+        """Lose every object, and know it."""
+        with store.services.database.writing() as connection:
+            connection.execute(text("UPDATE cas_blobs SET damaged_at = '2026-01-01 00:00:00'"))
+            connection.execute(text("DELETE FROM cas_chunk_lists"))
+            connection.execute(text("DELETE FROM cas_blob_chunks"))
+
+    return mark
+
+
+def damaged(store):
+    with store.services.database.reading() as connection:
+        return connection.scalar(
+            text("SELECT count(*) FROM cas_blobs WHERE damaged_at IS NOT NULL")
+        )
+
+
+@pytest.mark.parametrize("content", [b"small", b"large" * MIB])
+def test_storing_the_same_bytes_again_mends_them(store, work, content, damage):
+    first = store.session("s").run("one")
+    first.put("f", content)
+    damage()
+    before = damaged(store)
+    (work / "copy").write_bytes(content)
+    snapshot = store.session("s").run("two").track(work)
+    assert snapshot.bytes_stored > 0
+    assert damaged(store) < before
+    assert first.read_bytes("f") == content
+
+
+def test_what_is_not_damaged_is_not_stored_again(store, work):
+    store.session("s").run("one").put("f", b"same")
+    digest = Digest.of(b"same")
+    catalog = SqlCatalog(store.services.database, store.services.clock)
+    before = catalog.locate([digest])
+    (work / "copy").write_bytes(b"same")
+    store.session("s").run("two").track(work)
+    assert catalog.locate([digest]) == before
