@@ -56,7 +56,7 @@ class WrittenBatch:
     chunked: tuple[ChunkedBlob, ...]
     """Large blobs that the catalog did not know, each once."""
     bytes_stored: int
-    """Bytes of all packs, their headers and footers included."""
+    """Bytes of all packs, their headers and footers included, but for what records take."""
     chunk_lists: Mapping[Digest, Digest] = field(default_factory=dict)
     """For each of `chunked` the digest of its list, which is among `blobs`."""
 

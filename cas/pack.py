@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cas.hashing import BackgroundHasher
 
 __all__ = [
+    "FOOTER_RECORD_SIZE",
     "HEADER_SIZE",
     "MAX_ENTRY_SIZE",
     "PACK_VERSION",
@@ -50,6 +51,8 @@ _HEADER: Final = struct.Struct("<8sI16s4x")
 _RECORD: Final = struct.Struct("<BBxx32sIII")
 _TRAILER: Final = struct.Struct("<I32s8s")
 HEADER_SIZE: Final = _HEADER.size
+FOOTER_RECORD_SIZE: Final = _RECORD.size
+"""Bytes that a footer has for each entry."""
 _CODECS: Final = frozenset(codec.value for codec in Codec)
 _KINDS: Final = frozenset((1, 2, 3))
 """Those of `EntryKind`."""

@@ -21,10 +21,10 @@ from cas.chunk_list import encode_chunk_list
 from cas.codec import Codec, encode_all
 from cas.digest import Buffer, Digest
 from cas.hashing import HashingThread
-from cas.pack import EntryKind, PackWriter, SealedPack, pack_object_name
+from cas.pack import FOOTER_RECORD_SIZE, EntryKind, PackWriter, SealedPack, pack_object_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from cas.backend import Backend, StagedObject
@@ -179,9 +179,15 @@ class BatchWriter:
             packs=packs,
             blobs=blobs,
             chunked=chunked,
-            bytes_stored=sum(pack.size for pack in packs),
+            bytes_stored=self._bytes_stored(packs, blobs),
             chunk_lists=named,
         )
+
+    def _bytes_stored(self, packs: Sequence[SealedPack], blobs: Mapping[Digest, Location]) -> int:
+        if blobs.keys() == self._records.keys():
+            return 0
+        records = sum(blobs[digest].stored_size + FOOTER_RECORD_SIZE for digest in self._records)
+        return sum(pack.size for pack in packs) - records
 
     def __enter__(self) -> Self:
         return self

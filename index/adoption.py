@@ -20,6 +20,7 @@ from index.classification import PRIORITIES
 from index.columns import pack_signature, storable_time
 from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
 from index.ingest import observe
+from index.journal.history import write_history
 from index.legacy import read_runs
 from index.legacy_rows import RowsByPath, as_label, common_directory, root_of
 from index.names import MAX_TYPE_LENGTH, check_id
@@ -27,6 +28,7 @@ from index.provenance import Provenance
 from index.recording import SupersededError, record_blobs
 from index.records import AdoptionReport, Progress, Skipped
 from index.repository import adopted, runs
+from index.requests import RunKey
 from index.scanner import Scan
 from index.tables import PROVENANCE_COLUMNS
 from index.worktree import Coverage
@@ -176,7 +178,13 @@ class _Run:
             run_id = (
                 found.id if found else runs.ensure_run(connection, self._session, self._run, now)
             )
-            if not runs.advance_revision(connection, run_id, found.revision if found else 0):
+            if not runs.advance_revision(
+                connection,
+                run_id,
+                found.revision if found else 0,
+                newest_record=found.newest_record if found else None,
+                next_record=None,
+            ):
                 return None
             record_blobs(connection, written, {o.digest for o in seen.values()}, now)
             number = (found.newest_snapshot if found else 0) + 1
@@ -200,6 +208,8 @@ class _Run:
                     for path in recorded
                 ],
             )
+        key = RunKey(self._session, self._run)
+        write_history(services.database, services.blobs, services.clock, key)
         return seen
 
     def _store(

@@ -2,71 +2,87 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy.exc import IntegrityError
 
 from index.comparison import compare
 from index.errors import RunExistsError, UnknownRunError, UnknownSnapshotError, UnsettledScanError
 from index.history import assemble
+from index.journal.chain import find_chained, store_entry
+from index.journal.entries import ForkEntry, RewindEntry
+from index.recording import SupersededError, record_blobs
 from index.records import Skipped, Snapshot
-from index.repository import copies, files, runs
+from index.repository import copies, files, journal, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
-    from index.database import Database
     from index.provenance import Provenance
-    from index.recording import RunKey
     from index.records import FileVersion
     from index.repository.runs import FoundRun
+    from index.requests import RunKey
+    from index.services import Services
 
-__all__ = ["fork", "rewind"]
+__all__ = ["apply_rewind", "fork", "rewind"]
 
 _ATTEMPTS = 20
-"""How often a rewind begins anew because a scan of the run committed between its statements, which
-only PostgreSQL lets happen."""
+"""How often it begins anew because a scan of the run committed while its record was stored."""
 
 
-def fork(
-    database: Database,
-    source: RunKey,
-    target: RunKey,
-    at: int | None,
-    clock: Callable[[], datetime],
-) -> None:
+def fork(services: Services, source: RunKey, target: RunKey, at: int | None) -> None:
     """Make the run `target` with the history that `source` has up to a snapshot; None is now.
 
     Raises
     ------
     UnknownRunError, UnknownSnapshotError, RunExistsError
         When the source isn't there, or the target is.
+    UnsettledScanError
+        When scans of the source kept coming in between.
     """
-    with database.writing() as connection:
-        found = _find(connection, source)
+    for _ in range(_ATTEMPTS):
+        found = find_chained(services, source)
         number = _check_snapshot(source, found, at)
-        try:
-            made = runs.insert_fork(
-                connection, target.session, target.run, found.id, number, clock()
-            )
-            if made is None:
+        with services.database.reading() as connection:
+            if runs.find_run(connection, target.session, target.run) is not None:
                 raise RunExistsError(target.run)
-            copies.copy_history(connection, found.id, made, number)
+        now = services.clock()
+        entry = ForkEntry(
+            created_at=now,
+            session=target.session,
+            run=target.run,
+            previous=found.newest_record,
+            revision=0,
+            parent=source.run,
+            at=number,
+        )
+        written, record = store_entry(services.blobs, entry)
+        try:
+            with services.database.writing() as connection:
+                if runs.find_run(connection, source.session, source.run) != found:
+                    continue
+                made = runs.insert_fork(
+                    connection, target.session, target.run, found.id, number, now, record
+                )
+                if made is None:
+                    raise RunExistsError(target.run)
+                record_blobs(connection, written, (), now)
+                journal.copy(connection, found.id, made)
+                journal.append(connection, made, found.records, [record])
+                copies.copy_history(connection, found.id, made, number)
+                return
         except IntegrityError as error:
             # The source was deleted, and its bytes collected, while it was copied.
             raise UnknownRunError(source.session, source.run) from error
+        except SupersededError:
+            continue
+    raise UnsettledScanError(source.run)
 
 
-def rewind(
-    database: Database,
-    key: RunKey,
-    at: int,
-    provenance: Provenance,
-    clock: Callable[[], datetime],
-) -> Snapshot:
+def rewind(services: Services, key: RunKey, at: int, provenance: Provenance) -> Snapshot:
     """Make a run hold what it held at a snapshot; return the new snapshot.
 
     Raises
@@ -77,15 +93,42 @@ def rewind(
         When scans of the run kept coming in between.
     """
     for _ in range(_ATTEMPTS):
-        with database.writing() as connection:
-            found = _find(connection, key)
-            _check_snapshot(key, found, at)
-            if runs.advance_revision(connection, found.id, found.revision):
-                return _rewind_claimed(connection, key, found, at, provenance, clock())
+        found = find_chained(services, key)
+        _check_snapshot(key, found, at)
+        now = services.clock()
+        with services.database.reading() as connection:
+            step = _plan_rewind(connection, key, found, at, provenance, now)
+        if not step.changes_anything:
+            return Snapshot(*step.head, recorded=False)
+        entry = RewindEntry(
+            created_at=now,
+            session=key.session,
+            run=key.run,
+            previous=found.newest_record,
+            revision=found.revision + 1,
+            provenance=asdict(provenance),
+            at=at,
+        )
+        written, record = store_entry(services.blobs, entry)
+        try:
+            with services.database.writing() as connection:
+                if not runs.advance_revision(
+                    connection,
+                    found.id,
+                    found.revision,
+                    newest_record=found.newest_record,
+                    next_record=record,
+                ):
+                    continue
+                record_blobs(connection, written, (), now)
+                journal.append(connection, found.id, found.records, [record])
+                return apply_rewind(connection, key, found, at, provenance, now)
+        except SupersededError:
+            continue
     raise UnsettledScanError(key.run)
 
 
-def _rewind_claimed(
+def apply_rewind(
     connection: Connection,
     key: RunKey,
     found: FoundRun,
@@ -93,6 +136,37 @@ def _rewind_claimed(
     provenance: Provenance,
     now: datetime,
 ) -> Snapshot:
+    """Record that a run, whose next revision is claimed, goes back; return the new snapshot."""
+    step = _plan_rewind(connection, key, found, at, provenance, now)
+    runs.insert_snapshot(connection, found.id, step.head, None)
+    files.end_versions(connection, step.ended, step.head.number)
+    copies.bring_back(connection, step.wanted, step.head.number, now)
+    touched = files.list_versions(
+        connection, found.id, key.session, key.run, files.touches_snapshot(step.head.number)
+    )
+    (snapshot,) = assemble([step.head], touched)
+    return snapshot
+
+
+class _Rewind(NamedTuple):
+    """What going back to a snapshot changes."""
+
+    head: runs.SnapshotHead
+    ended: list[int]
+    """Versions that are current no longer."""
+    wanted: list[int]
+    """Past versions that are current again."""
+    changes_anything: bool
+
+
+def _plan_rewind(
+    connection: Connection,
+    key: RunKey,
+    found: FoundRun,
+    at: int,
+    provenance: Provenance,
+    now: datetime,
+) -> _Rewind:
     def listed(number: int | None) -> list[FileVersion]:
         return files.list_versions(
             connection, found.id, key.session, key.run, files.visible_at(number)
@@ -102,9 +176,8 @@ def _rewind_claimed(
     wanted = [*diff.added, *(change.after for change in diff.changed)]
     ended = [*diff.removed, *(change.before for change in diff.changed if change.after.digest)]
     lost = [version for version in wanted if version.digest is None]
-    number = found.newest_snapshot + 1 if diff else found.newest_snapshot
     head = runs.SnapshotHead(
-        number,
+        found.newest_snapshot + 1 if diff else found.newest_snapshot,
         provenance,
         now,
         len(diff.identical),
@@ -112,23 +185,12 @@ def _rewind_claimed(
         bytes_read=0,
         bytes_stored=0,
     )
-    if not diff:
-        return Snapshot(*head, recorded=False)
-    runs.insert_snapshot(connection, found.id, head, None)
-    files.end_versions(connection, [version.id for version in ended], number)
-    copies.bring_back(connection, [v.id for v in wanted if v.digest is not None], number, now)
-    touched = files.list_versions(
-        connection, found.id, key.session, key.run, files.touches_snapshot(number)
+    return _Rewind(
+        head,
+        [version.id for version in ended],
+        [version.id for version in wanted if version.digest is not None],
+        bool(diff),
     )
-    (snapshot,) = assemble([head], touched)
-    return snapshot
-
-
-def _find(connection: Connection, key: RunKey) -> FoundRun:
-    found = runs.find_run(connection, key.session, key.run)
-    if found is None:
-        raise UnknownRunError(key.session, key.run)
-    return found
 
 
 def _check_snapshot(key: RunKey, found: FoundRun, at: int | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from sqlalchemy.engine import Connection, RootTransaction
+    from sqlalchemy.orm import Session, SessionTransaction
 
-    from cas.catalog import Catalog
+    from cas.catalog import Catalog, WrittenBatch
     from cas.pack import SealedPack
-    from index.recording import CommitRequest, RunKey
     from index.records import FileVersion
+    from index.requests import CommitRequest, RunKey
     from index.services import Services
     from index.state import RunState
 
@@ -39,6 +40,7 @@ __all__ = [
     "check_index",
     "check_references",
     "guard_savepoint",
+    "keep_when_committed",
     "look_of",
     "memory_of",
     "within",
@@ -207,12 +209,11 @@ def begin_writing(connection: Connection) -> None:
         raise IndexUnavailableError(_url_of(connection), reason) from error
 
 
-def check_references(connection: Connection, request: CommitRequest) -> None:
+def check_references(connection: Connection, request: CommitRequest, written: WrittenBatch) -> None:
     """Make sure that blobs that need no writing are there: the caller's foreign keys may be off.
 
     SupersededError if one is gone.
     """
-    written = request.written
     wanted = {c.observed.digest for c in request.findings.changes if c.observed}
     for large in written.chunked:
         wanted.update(large.chunks)
@@ -281,3 +282,40 @@ def _note_rollback(connection: Connection, _name: str, _context: None) -> None:
     memory = None if transaction is None else _memories.get(transaction)
     if memory is not None:
         memory.forget()
+
+
+class _Awaited(NamedTuple):
+    """What a transaction made of runs, for the store's memory of them."""
+
+    transaction: RootTransaction
+    memory: Memory
+    services: Services
+
+
+_awaited: Final[WeakKeyDictionary[Session, _Awaited]] = WeakKeyDictionary()
+
+
+def keep_when_committed(
+    db_session: Session, connection: Connection, memory: Memory, services: Services
+) -> None:
+    """Have the store remember what a transaction makes of runs, once it is committed."""
+    transaction = connection.get_transaction()
+    # A session that was given a connection may leave the commit to somebody else.
+    if transaction is None or not isinstance(db_session.get_bind(), Engine):
+        return
+    _awaited[db_session] = _Awaited(transaction, memory, services)
+    if not event.contains(db_session, "after_commit", _keep_committed):
+        event.listen(db_session, "after_commit", _keep_committed)
+        event.listen(db_session, "after_transaction_end", _keep_no_longer)
+
+
+def _keep_committed(db_session: Session) -> None:
+    awaited = _awaited.get(db_session)
+    if awaited is not None and not awaited.transaction.is_active:  # else a savepoint was released
+        for key, state in awaited.memory.recorded.items():
+            awaited.services.states.keep(key.session, key.run, state)
+
+
+def _keep_no_longer(db_session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        _awaited.pop(db_session, None)

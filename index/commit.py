@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
-from index.delta import rebase, with_displaced
+from index.delta import rebase
+from index.prepared import prepare, with_records
 from index.recording import SupersededError, UncertainCommitError, load_state, record
 from index.repository import files, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from cas.catalog import WrittenBatch
+    from cas.digest import Digest
+    from cas.store import BlobStore
     from index.database import Database
     from index.delta import Findings
-    from index.recording import CommitRequest, RunKey
+    from index.prepared import Prepared
     from index.records import FileVersion, Snapshot
+    from index.requests import CommitRequest, RunKey
     from index.state import RunState
 
 __all__ = ["Committer"]
@@ -30,8 +35,9 @@ __all__ = ["Committer"]
 class Committer:
     """Records scans of any run in one index. Safe for use by several threads."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, clock: Callable[[], datetime]) -> None:
         self._database = database
+        self._blobs = blobs
         self._clock = clock
 
     def get_version(self, key: RunKey, file_id: int) -> FileVersion:
@@ -52,8 +58,15 @@ class Committer:
 
         return self._database.insist(load)
 
-    def commit(self, request: CommitRequest, base: RunState) -> tuple[Snapshot, RunState]:
-        """Record the request; return the snapshot and the state after it.
+    def prepare(self, request: CommitRequest, state: RunState) -> Prepared:
+        """Work out what a request changes of a run in that state.
+
+        Its records belong into the batch that it stores, see `Prepared.add_records`.
+        """
+        return self._prepare(request, request.findings, state)
+
+    def commit(self, prepared: Prepared, written: WrittenBatch) -> tuple[Snapshot, RunState]:
+        """Record what was prepared; return the snapshot and the state after it.
 
         Nothing is written if there is nothing to record, except for the first time that a run is
         seen. On raise nothing of it is visible, but for `IndexInterruptedError` that says so. If
@@ -65,32 +78,59 @@ class Committer:
         SupersededError
             When the scan has to be done again.
         """
-        state = base
-        found = request.findings
+        replaced: list[Digest] = []
         while True:
             try:
-                done = self._record(request, with_displaced(found, state), state)
+                done = self._record(prepared, written) if _is_chained(prepared) else None
             except IntegrityError as error:
                 raise SupersededError from error
             if done is not None:
                 return done
+            request, before = prepared.request, prepared.state
+            if not before.has_chain:
+                self._begin_chain(request.key)
             newer = self.load_state(request.key)
-            if newer.run_id is None or state.run_id not in (None, newer.run_id):
+            if newer.run_id is None or before.run_id not in (None, newer.run_id):
                 raise SupersededError
-            found = rebase(found, newer, request.still_holds)
-            state = newer
+            replaced.extend(prepared.records)
+            found = rebase(prepared.findings, newer, request.still_holds)
+            prepared = self._prepare(request, found, newer, replaced)
+            with self._blobs.batch() as batch:
+                written = with_records(batch, written, prepared, replaced)
+
+    def _prepare(
+        self,
+        request: CommitRequest,
+        findings: Findings,
+        state: RunState,
+        replaced: Sequence[Digest] = (),
+    ) -> Prepared:
+        def work() -> Prepared:
+            return prepare(
+                request,
+                findings,
+                state,
+                look=self._database.reading,
+                now=self._clock(),
+                replaces=replaced,
+            )
+
+        return self._database.insist(work)
+
+    def _begin_chain(self, key: RunKey) -> None:
+        from index.journal.history import write_history  # for runs of older releases
+
+        write_history(self._database, self._blobs, self._clock, key)
 
     def _record(
-        self, request: CommitRequest, findings: Findings, state: RunState
+        self, prepared: Prepared, written: WrittenBatch
     ) -> tuple[Snapshot, RunState] | None:
-        database = self._database
-
         def attempt() -> tuple[Snapshot, RunState] | None:
-            return record(database.writing, database.reading, request, findings, state, self._clock)
+            return record(self._database.writing, prepared, written)
 
         while True:
             try:
-                return database.insist(attempt)
+                return self._database.insist(attempt)
             except UncertainCommitError as uncertain:
                 if self._arrived(uncertain.snapshot_id):
                     return uncertain.done
@@ -104,3 +144,8 @@ class Committer:
                 return runs.has_snapshot(connection, snapshot_id)
 
         return self._database.insist(look)
+
+
+def _is_chained(prepared: Prepared) -> bool:
+    """Whether it can be recorded: what changes a run needs a chain to leave its record in."""
+    return prepared.state.has_chain or not prepared.changes_anything

@@ -1,43 +1,100 @@
-"""Deleting runs and sessions, with a receipt. Bytes are left to garbage collection."""
+"""Deleting runs and sessions, with a receipt. Bytes are left to garbage collection.
+
+What was deleted is noted in storage first, in a record that outlives it: an index that is made anew
+does not bring it back.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from index.errors import UnknownRunError, UnknownSessionError
+from index.errors import UnknownRunError, UnknownSessionError, UnsettledScanError
+from index.journal.chain import store_entry
+from index.journal.entries import DeletionEntry
+from index.recording import SupersededError, record_blobs
 from index.records import DeletionReceipt
-from index.repository import deletion, runs
+from index.repository import deletion, journal
 
 if TYPE_CHECKING:
-    from index.database import Database
-    from index.recording import RunKey
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+    from index.repository.deletion import Doomed
+    from index.requests import RunKey
+    from index.services import Services
 
 __all__ = ["delete_run", "delete_session"]
 
+_ATTEMPTS: Final = 20
+"""How often it begins anew because somebody committed while its record was stored."""
 
-def delete_run(database: Database, key: RunKey) -> DeletionReceipt:
+
+def delete_run(services: Services, key: RunKey) -> DeletionReceipt:
     """Delete a run; its forks stay. UnknownRunError if there is none."""
-    with database.writing() as connection:
-        found = runs.find_run(connection, key.session, key.run)
-        session_id = deletion.find_session(connection, key.session)
-        if found is None or session_id is None:
+
+    def delete(connection: Connection, doomed: Sequence[Doomed]) -> DeletionReceipt:
+        if not doomed:
             raise UnknownRunError(key.session, key.run)
-        doomed = [found.id]
-        files, versions = deletion.count_versions(connection, doomed)
-        released = deletion.list_released(connection, session_id, doomed)
-        kept = deletion.list_kept(connection, session_id, doomed)
-        deletion.delete_runs(connection, doomed)
-    return DeletionReceipt(key.session, (key.run,), files, versions, released, kept)
+        ((run_id, session_id, *_),) = doomed
+        files, versions = deletion.count_versions(connection, [run_id])
+        released = deletion.list_released(connection, session_id, [run_id])
+        kept = deletion.list_kept(connection, session_id, [run_id])
+        deletion.delete_runs(connection, [run_id])
+        return DeletionReceipt(key.session, (key.run,), files, versions, released, kept)
+
+    return _delete(services, key.session, key.run, delete)
 
 
-def delete_session(database: Database, session: str) -> DeletionReceipt:
+def delete_session(services: Services, session: str) -> DeletionReceipt:
     """Delete a session with its runs, forks included. UnknownSessionError if there is none."""
-    with database.writing() as connection:
+
+    def delete(connection: Connection, doomed: Sequence[Doomed]) -> DeletionReceipt:
         session_id = deletion.find_session(connection, session)
         if session_id is None:
             raise UnknownSessionError(session)
-        names = deletion.run_names(connection, session_id)
+        names = tuple(run.name for run in doomed)
         files, versions = deletion.count_versions(connection, deletion.ids_of(session_id))
         released = deletion.list_contents(connection, session_id)
         deletion.delete_session(connection, session_id)
-    return DeletionReceipt(session, names, files, versions, released, ())
+        return DeletionReceipt(session, names, files, versions, released, ())
+
+    return _delete(services, session, None, delete)
+
+
+def _delete(
+    services: Services,
+    session: str,
+    run: str | None,
+    delete: Callable[[Connection, Sequence[Doomed]], DeletionReceipt],
+) -> DeletionReceipt:
+    """Note what will be deleted of a session, one run or None for all, and delete just that."""
+    for _ in range(_ATTEMPTS):
+        with services.database.reading() as connection:
+            doomed = deletion.list_doomed(connection, session, run)
+        if not doomed:  # nothing was ever recorded in it, if it is there at all
+            with services.database.writing() as connection:
+                return delete(connection, doomed)
+        entry = DeletionEntry(
+            created_at=services.clock(),
+            session=session,
+            runs=[
+                (run.name, _text(run.newest_record), run.created_at.isoformat()) for run in doomed
+            ],
+        )
+        written, record = store_entry(services.blobs, entry)
+        try:
+            with services.database.writing() as connection:
+                if deletion.list_doomed(connection, session, run, lock=True) != doomed:
+                    continue
+                record_blobs(connection, written, (), entry.created_at)
+                journal.insert_loose(connection, record)
+                return delete(connection, doomed)
+        except SupersededError:
+            continue
+    raise UnsettledScanError(run or session)
+
+
+def _text(digest: Digest | None) -> str | None:
+    return None if digest is None else str(digest)

@@ -10,11 +10,8 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
@@ -27,30 +24,34 @@ from index.callers_transaction import (
     check_index,
     check_references,
     guard_savepoint,
+    keep_when_committed,
     look_of,
     memory_of,
     within,
 )
-from index.delta import compare, rebase, with_displaced
+from index.catalog import TransactionCatalog
+from index.delta import compare, rebase
 from index.errors import UnsettledScanError
 from index.ingest import observe
 from index.names import MAX_TYPE_LENGTH, check_id, check_label
+from index.prepared import prepare, with_records
 from index.provenance import Provenance, current_provenance
-from index.recording import CommitRequest, RunKey, SupersededError, load_state, record
+from index.recording import SupersededError, load_state, record
 from index.repository import blobs, files, runs
+from index.requests import CommitRequest, RunKey
 from index.selection import Selection, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy.engine import Connection, RootTransaction
-    from sqlalchemy.orm import SessionTransaction
+    from sqlalchemy.engine import Connection
 
-    from cas.catalog import Catalog
+    from cas.catalog import Catalog, WrittenBatch
+    from cas.digest import Digest
     from index.artifacts import ArtifactStore
     from index.callers_transaction import Look
+    from index.prepared import Prepared
     from index.records import FileVersion
-    from index.services import Services
     from index.state import RunState
 
 __all__ = ["FileRepository"]
@@ -274,8 +275,8 @@ class FileRepository:
         look = look_of(connection, self._services)
         known = memory.runs.get(key) or self._load(look, memory, key)
         catalog = catalog_of(connection, self._services)
-        request = self._read(look, catalog, known, root, paths, told, said)
-        base, (based_on, state) = known.state, self._record(connection, look, request, known.state)
+        prepared, written = self._read(look, catalog, known, root, paths, told, said)
+        base, (based_on, state) = known.state, self._record(connection, prepared, written)
         if state is not base:
             if based_on is base:
                 known.advance(state, paths)
@@ -284,7 +285,7 @@ class FileRepository:
             memory.runs[key] = known
             memory.recorded[key] = state
             memory.has_written = True
-            _keep_when_committed(self._session(), connection, memory, self._services)
+            keep_when_committed(self._session(), connection, memory, self._services)
         return known.versions(look_of(connection, self._services), paths)
 
     def _read(
@@ -296,7 +297,7 @@ class FileRepository:
         paths: Sequence[str],
         told: Provenance,
         said: Annotations,
-    ) -> CommitRequest:
+    ) -> tuple[Prepared, WrittenBatch]:
         """Store what the files hold, as far as it isn't; return what is to be recorded."""
         started_ns = time.time_ns()
         scan = Selection(root, known.state.directories, paths)
@@ -305,87 +306,65 @@ class FileRepository:
                 scan, batch, chunk_size=self._services.blobs.chunk_size, started_ns=started_ns
             )
             scan.insist({observed.path for observed in found.files})
-            written = batch.finish()
-        findings = compare(found.files, (), scan.unchanged, known.state)
-        classifier = self._services.classifier
-        if said.given and not findings.changes:
-            recorded = known.versions(look, [file.path for file in findings.unchanged])
-            if not any(said.over(version, classifier) for version in recorded):
-                said = Annotations()  # or each call would look its files up again
-        return CommitRequest(
-            key=known.key,
-            findings=findings,
-            written=written,
-            provenance=told,
-            still_holds=lambda _change: True,  # an explicit registration is the last word
-            scope=paths,
-            bytes_read=found.bytes_read,
-            annotations=said,
-            classifier=classifier,
-        )
+            findings = compare(found.files, (), scan.unchanged, known.state)
+            classifier = self._services.classifier
+            if said.given and not findings.changes:
+                recorded = known.versions(look, [file.path for file in findings.unchanged])
+                if not any(said.over(version, classifier) for version in recorded):
+                    said = Annotations()  # or each call would look its files up again
+            request = CommitRequest(
+                key=known.key,
+                findings=findings,
+                provenance=told,
+                still_holds=lambda _change: True,  # an explicit registration is the last word
+                scope=paths,
+                bytes_read=found.bytes_read,
+                annotations=said,
+                classifier=classifier,
+            )
+            now = self._services.clock()
+            prepared = prepare(request, findings, known.state, look=look, now=now)
+            prepared.add_records(batch)
+            return prepared, batch.finish()
 
     def _record(
-        self, connection: Connection, look: Look, request: CommitRequest, state: RunState
+        self, connection: Connection, prepared: Prepared, written: WrittenBatch
     ) -> tuple[RunState, RunState]:
         """Record all of it or, on raise, nothing; return the run's state before and then."""
-        findings = request.findings
-        clock = self._services.clock
-        unregistered = list(request.written.packs)
+        request = prepared.request
+        unregistered = list(written.packs)
+        replaced: list[Digest] = []
 
         @contextmanager
         def begin() -> Iterator[Connection]:
             begin_writing(connection)
             with connection.begin_nested():
                 while unregistered:
-                    blobs.insert_pending_pack(connection, unregistered.pop(), clock())
-                check_references(connection, request)
+                    blobs.insert_pending_pack(connection, unregistered.pop(), prepared.now)
+                check_references(connection, request, written)
                 yield connection
 
         while True:
-            done = record(begin, look, request, with_displaced(findings, state), state, clock)
+            done = record(begin, prepared, written)
             if done is not None:
-                return state, done[1]
+                return prepared.state, done[1]
             # From here on the run is ours until the transaction ends: this happens once.
             state = load_state(connection, request.key)
-            look = within(connection)
-            findings = rebase(findings, state, request.still_holds)
+            findings = rebase(prepared.findings, state, request.still_holds)
             settled = {change.path for change in findings.changes}
             settled.update(file.path for file in findings.unchanged)
             if not settled.issuperset(request.scope or ()):
                 raise SupersededError  # of what was unchanged others have recorded something else
-
-
-class _Awaited(NamedTuple):
-    """What a transaction made of runs, for the store's memory of them."""
-
-    transaction: RootTransaction
-    memory: Memory
-    services: Services
-
-
-_awaited: Final[WeakKeyDictionary[Session, _Awaited]] = WeakKeyDictionary()
-
-
-def _keep_when_committed(
-    db_session: Session, connection: Connection, memory: Memory, services: Services
-) -> None:
-    transaction = connection.get_transaction()
-    # A session that was given a connection may leave the commit to somebody else.
-    if transaction is None or not isinstance(db_session.get_bind(), Engine):
-        return
-    _awaited[db_session] = _Awaited(transaction, memory, services)
-    if not event.contains(db_session, "after_commit", _keep_committed):
-        event.listen(db_session, "after_commit", _keep_committed)
-        event.listen(db_session, "after_transaction_end", _keep_no_longer)
-
-
-def _keep_committed(db_session: Session) -> None:
-    awaited = _awaited.get(db_session)
-    if awaited is not None and not awaited.transaction.is_active:  # else a savepoint was released
-        for key, state in awaited.memory.recorded.items():
-            awaited.services.states.keep(key.session, key.run, state)
-
-
-def _keep_no_longer(db_session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        _awaited.pop(db_session, None)
+            replaced.extend(prepared.records)
+            prepared = prepare(
+                request,
+                findings,
+                state,
+                look=within(connection),
+                now=self._services.clock(),
+                replaces=replaced,
+            )
+            known = len(written.packs)
+            with self._services.blobs.batch(TransactionCatalog(connection)) as batch:
+                written = with_records(batch, written, prepared, replaced)
+            unregistered.extend(written.packs[known:])

@@ -71,6 +71,7 @@ class RunRow(Base):
         parent_run_id: Mapped[int | None]
         parent_snapshot: Mapped[int | None]
         revision: Mapped[int]
+        newest_record: Mapped[Digest | None]
         created_at: Mapped[datetime]
 
 

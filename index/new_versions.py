@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from index.recording import CommitRequest
+    from index.requests import CommitRequest
     from index.state import Observed
 
 __all__ = ["NewVersions"]

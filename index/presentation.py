@@ -12,8 +12,8 @@ from index.records import snapshot_number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from index.recording import RunKey
     from index.records import FileVersion, Snapshot
+    from index.requests import RunKey
 
 __all__ = ["group_for_display", "manifest_of", "plain"]
 

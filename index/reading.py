@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from index.comparison import Diff
-    from index.recording import RunKey
     from index.records import FileVersion, Progress, RestoreResult, RunStats
     from index.repository.files import Condition
     from index.repository.runs import FoundRun
+    from index.requests import RunKey
     from index.services import Services
 
 __all__ = ["RunReader"]

@@ -10,8 +10,8 @@ from index.awaiting import awaitable
 from index.names import MAX_TYPE_LENGTH, as_paths, check_id, check_label, check_path
 from index.provenance import Provenance, current_provenance
 from index.reading import RunReader
-from index.recording import RunKey
 from index.records import snapshot_number
+from index.requests import RunKey
 from index.tracking import PutRequest, TrackRequest
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Run(RunReader):
 
         target = RunKey(self.key.session, check_id("run", run_id))
         number = snapshot_number(at)
-        fork(self._services.database, self.key, target, number, self._services.clock)
+        fork(self._services, self.key, target, number)
         return Run(target, self._services)
 
     def rewind(self, at: int | Snapshot) -> Snapshot:
@@ -176,8 +176,7 @@ class Run(RunReader):
         number = snapshot_number(at)
         if number is None:
             raise TypeError("say which snapshot to rewind to")
-        services = self._services
-        return rewind(services.database, self.key, number, current_provenance(), services.clock)
+        return rewind(self._services, self.key, number, current_provenance())
 
     def delete(self) -> DeletionReceipt:
         """Delete the run's rows; its forks stay whole. Bytes go with garbage collection.
@@ -187,4 +186,4 @@ class Run(RunReader):
         """
         from index.deletion import delete_run
 
-        return delete_run(self._services.database, self.key)
+        return delete_run(self._services, self.key)

@@ -9,8 +9,8 @@ from cas.digest import Digest
 from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
 from index.names import MAX_ROW_ID, check_id
 from index.opening import open_version, read_version
-from index.recording import RunKey
 from index.repository import files, runs
+from index.requests import RunKey
 from index.run import Run
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Session:
         """
         from index.deletion import delete_session
 
-        return delete_session(self._services.database, self.id)
+        return delete_session(self._services, self.id)
 
     def _version(self, file: int | Digest | str) -> FileVersion:
         if not isinstance(file, str | Digest):

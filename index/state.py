@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from cas.digest import Digest
     from index.columns import Signature
@@ -97,10 +97,26 @@ class RunState:
     newest_snapshot: int = 0
     directories: Directories = field(default_factory=dict)
     """Known files by directory, then by name; the work directory itself is ``""``."""
+    newest_record: Digest | None = None
+    """The end of its chain of records in storage; None if that lacks something of the run."""
+    records: int = 0
+    """How many there are in that chain."""
+
+    @property
+    def has_chain(self) -> bool:
+        """Whether all that was recorded of the run is in its chain of records."""
+        return self.run_id is None or self.newest_record is not None
 
     @classmethod
     def of(
-        cls, run_id: int, revision: int, newest_snapshot: int, files: Iterable[KnownFile]
+        cls,
+        run_id: int,
+        revision: int,
+        newest_snapshot: int,
+        files: Iterable[KnownFile],
+        *,
+        newest_record: Digest | None = None,
+        records: int = 0,
     ) -> RunState:
         """Index files by directory and name."""
         directories: dict[str, dict[str, KnownFile]] = {}
@@ -110,7 +126,7 @@ class RunState:
                 directories[directory][name] = known
             except KeyError:
                 directories[directory] = {name: known}
-        return cls(run_id, revision, newest_snapshot, directories)
+        return cls(run_id, revision, newest_snapshot, directories, newest_record, records)
 
     def find(self, path: str) -> KnownFile | None:
         """Return what is known of a path."""
@@ -127,8 +143,15 @@ class RunState:
         newest_snapshot: int,
         replaced: Iterable[KnownFile],
         removed: Iterable[KnownFile],
+        added: Collection[Digest] = (),
     ) -> RunState:
-        """Return the state that the next revision has."""
+        """Return the state that the next revision has.
+
+        Parameters
+        ----------
+        added
+            Records, the newest one last.
+        """
         directories = dict(self.directories)
         copied: set[str] = set()
 
@@ -147,4 +170,11 @@ class RunState:
         for known in replaced:
             files, name = own(known.path)
             files[name] = known
-        return RunState(run_id, self.revision + 1, newest_snapshot, directories)
+        return RunState(
+            run_id,
+            self.revision + 1,
+            newest_snapshot,
+            directories,
+            next(reversed(tuple(added)), self.newest_record),
+            self.records + len(added),
+        )

@@ -133,6 +133,11 @@ runs: Final = Table(
         Integer,
         comment="Goes up by one with every commit that changes the run; scans compare and swap it.",
     ),
+    Column(
+        "newest_record",
+        DigestColumn,
+        comment="The end of its chain in cas_records; null if that lacks something of the run.",
+    ),
     _required("created_at", UtcDateTime),
     UniqueConstraint("session_id", "name"),
     Index(None, "parent_run_id"),

@@ -17,7 +17,8 @@ from index.commit import Committer
 from index.delta import compare
 from index.errors import UnsettledScanError, WorkDirectoryError
 from index.ingest import observe
-from index.recording import CommitRequest, SupersededError
+from index.recording import SupersededError
+from index.requests import CommitRequest
 from index.scanner import Scan, signature_of
 from index.source import opened
 from index.state import Observed
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from index.database import Database
     from index.delta import Change
     from index.provenance import Provenance
-    from index.recording import RunKey
     from index.records import FileVersion, Progress, Snapshot
+    from index.requests import RunKey
     from index.source import Content, Source
     from index.state import RunState
 
@@ -92,7 +93,7 @@ class TrackingService:
         """
         self._blobs = blobs
         self._classifier = classifier
-        self._committer = Committer(database, clock)
+        self._committer = Committer(database, blobs, clock)
         self._own_paths = own_paths
 
     @seldom_collecting()
@@ -148,30 +149,33 @@ class TrackingService:
         state = self._committer.load_state(request.key, cached)
         with self._blobs.batch() as batch:
             digest, size = batch.add_pieces(source.pieces(self._blobs.chunk_size))
+            seen = Observed(
+                path=request.path,
+                digest=digest,
+                size=size,
+                mode=source.mode,
+                mtime_ns=source.mtime_ns,
+                signature=None,
+                trusted=False,
+                seen_on_disk=False,
+            )
+            prepared = self._committer.prepare(
+                CommitRequest(
+                    key=request.key,
+                    findings=compare([seen], (), (), state),
+                    provenance=request.provenance,
+                    still_holds=lambda _change: True,  # an explicit put is the last word
+                    bytes_read=size,
+                    annotations=Annotations(
+                        request.file_type, request.is_final_output, request.meta
+                    ),
+                    classifier=self._classifier,
+                ),
+                state,
+            )
+            prepared.add_records(batch)
             written = batch.finish()
-        seen = Observed(
-            path=request.path,
-            digest=digest,
-            size=size,
-            mode=source.mode,
-            mtime_ns=source.mtime_ns,
-            signature=None,
-            trusted=False,
-            seen_on_disk=False,
-        )
-        _, after = self._committer.commit(
-            CommitRequest(
-                key=request.key,
-                findings=compare([seen], (), (), state),
-                written=written,
-                provenance=request.provenance,
-                still_holds=lambda _change: True,  # an explicit put is the last word
-                bytes_read=size,
-                annotations=Annotations(request.file_type, request.is_final_output, request.meta),
-                classifier=self._classifier,
-            ),
-            state,
-        )
+        _, after = self._committer.commit(prepared, written)
         known = after.find(request.path)
         if known is None:
             raise SupersededError
@@ -195,21 +199,23 @@ class TrackingService:
                 started_ns=started_ns,
                 progress=request.progress,
             )
+            # While the last blobs are compressed and written.
+            prepared = self._committer.prepare(
+                CommitRequest(
+                    request.key,
+                    compare(found.files, scan.missing, scan.unchanged, state),
+                    request.provenance,
+                    still_holds=_Looker(request.root).still_holds,
+                    scope=request.scope,
+                    skipped=tuple(sorted(scan.skipped)),
+                    bytes_read=found.bytes_read,
+                    classifier=self._classifier,
+                ),
+                state,
+            )
+            prepared.add_records(batch)
             written = batch.finish()
-        return self._committer.commit(
-            CommitRequest(
-                request.key,
-                compare(found.files, scan.missing, scan.unchanged, state),
-                written,
-                request.provenance,
-                still_holds=_Looker(request.root).still_holds,
-                scope=request.scope,
-                skipped=tuple(sorted(scan.skipped)),
-                bytes_read=found.bytes_read,
-                classifier=self._classifier,
-            ),
-            state,
-        )
+        return self._committer.commit(prepared, written)
 
     def owns(self, path: str) -> bool:
         """Whether a path is the store's, or lies inside it."""

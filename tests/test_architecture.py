@@ -26,7 +26,11 @@ RULES = [
     ("index/repository/*.py", {"cas.store", "cas.writer", "cas.reader", "os", "pathlib"}, set()),
     ("index/delta.py", {"sqlalchemy", "os", "index.repository", "index.database"}, set()),
     ("index/tables.py", {"sqlalchemy.orm", "index.repository", "index.records"}, set()),
-    ("index/**/*.py", {"sqlalchemy.orm"}, {"index/models.py", "index/file_repository.py"}),
+    (
+        "index/**/*.py",
+        {"sqlalchemy.orm"},
+        {"index/models.py", "index/callers_transaction.py", "index/file_repository.py"},
+    ),
     ("index/**/*.py", {"index.models"}, {"index/models.py"}),
     ("migrations/**/*.py", {"index", "cas"}, set()),
 ]

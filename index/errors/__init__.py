@@ -19,6 +19,7 @@
     ├── UnsettledScanError                  others kept taking away what a scan relied on
     ├── DanglingFileError                   a file version whose bytes are gone
     ├── BytesNotKeptError (LookupError)     a record whose bytes were never stored
+    ├── DamagedRecordError                  a commit's record in storage can't be understood
     ├── LegacyTableError                    the old table to adopt from can't be read
     ├── StoreMismatchError                  the index belongs to other storage
     ├── IndexLostError                      storage holds packs, but its index is gone
@@ -55,6 +56,7 @@ from index.errors.requests import (
     WorkDirectoryError,
 )
 from index.errors.storage import (
+    DamagedRecordError,
     IndexInterruptedError,
     IndexLostError,
     IndexUnavailableError,
@@ -67,6 +69,7 @@ from index.errors.storage import (
 __all__ = [
     "ArtifactIndexError",
     "BytesNotKeptError",
+    "DamagedRecordError",
     "DanglingFileError",
     "IndexInterruptedError",
     "IndexLostError",

@@ -8,6 +8,7 @@ from functools import partial
 from index.errors.base import ArtifactIndexError
 
 __all__ = [
+    "DamagedRecordError",
     "IndexInterruptedError",
     "IndexLostError",
     "IndexUnavailableError",
@@ -16,6 +17,17 @@ __all__ = [
     "StoreMismatchError",
     "StoreNotFoundError",
 ]
+
+
+class DamagedRecordError(ArtifactIndexError):
+    """What a commit left in storage, for an index that is lost, can't be understood."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"a record of a commit can't be used: {self.reason}; recover with a newer runcas"
 
 
 class LegacyTableError(ArtifactIndexError):

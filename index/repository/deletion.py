@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, func, select
 
@@ -11,20 +11,24 @@ from index.records import KeptBlob, ReleasedBlob
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
+    from cas.digest import Digest
+
 __all__ = [
+    "Doomed",
     "count_versions",
     "delete_runs",
     "delete_session",
     "find_session",
     "ids_of",
     "list_contents",
+    "list_doomed",
     "list_kept",
     "list_released",
-    "run_names",
 ]
 
 
@@ -38,10 +42,39 @@ def ids_of(session_id: int) -> Select[Any]:
     return select(tables.runs.c.id).where(tables.runs.c.session_id == session_id)
 
 
-def run_names(connection: Connection, session_id: int) -> tuple[str, ...]:
-    """Return the names of a session's runs, oldest first."""
-    statement = select(tables.runs.c.name).where(tables.runs.c.session_id == session_id)
-    return tuple(connection.scalars(statement.order_by(tables.runs.c.id)))
+class Doomed(NamedTuple):
+    """A run that is to be deleted, as it was found."""
+
+    id: int
+    session_id: int
+    name: str
+    revision: int
+    newest_record: Digest | None
+    created_at: datetime
+
+
+def list_doomed(
+    connection: Connection, session: str, run: str | None, *, lock: bool = False
+) -> list[Doomed]:
+    """Return a run of a session, or None for all of them, oldest first.
+
+    Parameters
+    ----------
+    lock
+        Whether nobody else may change them until the transaction ends.
+    """
+    columns = tables.runs.c
+    statement = (
+        select(*(columns[name] for name in Doomed._fields))
+        .join(tables.sessions, tables.sessions.c.id == columns.session_id)
+        .where(tables.sessions.c.name == session)
+        .order_by(columns.id)
+    )
+    if run is not None:
+        statement = statement.where(columns.name == run)
+    if lock:
+        statement = statement.with_for_update(of=tables.runs)
+    return [Doomed(*row) for row in connection.execute(statement)]
 
 
 def count_versions(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.engine import Connection, Row
 
+    from cas.digest import Digest
+
 __all__ = [
     "FoundRun",
     "SnapshotHead",
@@ -30,6 +32,7 @@ __all__ = [
     "insert_fork",
     "insert_snapshot",
     "insert_store_id",
+    "lead_chain",
     "list_runs",
     "list_snapshots",
     "session_exists",
@@ -42,6 +45,9 @@ class FoundRun(NamedTuple):
     id: int
     revision: int
     newest_snapshot: int
+    newest_record: Digest | None
+    """The end of its chain of records in storage; None if that lacks something of the run."""
+    records: int
 
 
 class SnapshotHead(NamedTuple):
@@ -74,8 +80,14 @@ def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
         .where(tables.snapshots.c.run_id == tables.runs.c.id)
         .scalar_subquery()
     )
+    chain = tables.records.c
+    count = (
+        select(func.coalesce(func.max(chain.position), 0))
+        .where(chain.run_id == tables.runs.c.id)
+        .scalar_subquery()
+    )
     found = connection.execute(
-        select(tables.runs.c.id, tables.runs.c.revision, newest)
+        select(tables.runs.c.id, tables.runs.c.revision, newest, tables.runs.c.newest_record, count)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(tables.sessions.c.name == session, tables.runs.c.name == run)
     ).first()
@@ -102,7 +114,13 @@ def ensure_run(connection: Connection, session: str, run: str, now: datetime) ->
 
 
 def insert_fork(
-    connection: Connection, session: str, run: str, parent_id: int, snapshot: int, now: datetime
+    connection: Connection,
+    session: str,
+    run: str,
+    parent_id: int,
+    snapshot: int,
+    now: datetime,
+    newest_record: Digest,
 ) -> int | None:
     """Make a run that stems from another; return its id, or None if its name is taken."""
     session_id = connection.scalar(
@@ -114,6 +132,7 @@ def insert_fork(
         "parent_run_id": parent_id,
         "parent_snapshot": snapshot,
         "revision": 0,
+        "newest_record": newest_record,
         "created_at": now,
     }
     made = _insert_if_absent(connection, tables.runs, values)
@@ -126,12 +145,45 @@ def insert_fork(
     )
 
 
-def advance_revision(connection: Connection, run_id: int, revision: int) -> bool:
-    """Claim the next revision; false if another commit was first. Locks the run's row."""
+def advance_revision(
+    connection: Connection,
+    run_id: int,
+    revision: int,
+    *,
+    newest_record: Digest | None,
+    next_record: Digest | None,
+) -> bool:
+    """Claim the next revision; false if another commit was first. Locks the run's row.
+
+    Parameters
+    ----------
+    newest_record
+        The end of the run's chain that the revision was read with.
+    next_record
+        Its end from now on; None if what this commit does is in no record.
+    """
     claimed = connection.execute(
         update(tables.runs)
-        .where(tables.runs.c.id == run_id, tables.runs.c.revision == revision)
-        .values(revision=revision + 1)
+        .where(
+            tables.runs.c.id == run_id,
+            tables.runs.c.revision == revision,
+            tables.runs.c.newest_record == newest_record,
+        )
+        .values(revision=revision + 1, newest_record=next_record)
+    )
+    return claimed.rowcount == 1
+
+
+def lead_chain(connection: Connection, found: FoundRun, newest_record: Digest) -> bool:
+    """Begin a run's chain anew; false if it isn't any more as it was found. Locks its row."""
+    claimed = connection.execute(
+        update(tables.runs)
+        .where(
+            tables.runs.c.id == found.id,
+            tables.runs.c.revision == found.revision,
+            tables.runs.c.newest_record == found.newest_record,
+        )
+        .values(newest_record=newest_record)
     )
     return claimed.rowcount == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from index import tables
 from index.records import RunStats, StoreStats
@@ -87,6 +87,15 @@ def store_stats(
         return int(connection.scalar(statement) or 0)
 
     live = tables.packs.c.state == "live"
+    # What is kept so that the index can be made anew is nobody's content.
+    content = ~or_(
+        select(tables.records.c.id)
+        .where(tables.records.c.digest == tables.blobs.c.digest)
+        .exists(),
+        select(tables.chunk_lists.c.blob)
+        .where(tables.chunk_lists.c.list == tables.blobs.c.digest)
+        .exists(),
+    )
     return StoreStats(
         store_id=store_id,
         index=index_url,
@@ -95,9 +104,9 @@ def store_stats(
         runs=count(tables.runs),
         versions=count(tables.files),
         version_bytes=total(tables.files.c.size),
-        blobs=count(tables.blobs),
+        blobs=connection.scalar(select(func.count()).select_from(tables.blobs).where(content)) or 0,
         # A large blob's bytes are counted where they are, at its chunks.
-        distinct_bytes=total(tables.blobs.c.size, tables.blobs.c.pack_id.is_not(None)),
+        distinct_bytes=total(tables.blobs.c.size, tables.blobs.c.pack_id.is_not(None), content),
         packs=connection.scalar(select(func.count()).select_from(tables.packs).where(live)) or 0,
         stored_bytes=total(tables.packs.c.size, live),
         cache_at=None if cache is None else str(cache.root),

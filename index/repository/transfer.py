@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
+    "COPIED",
+    "SNAPSHOT_COLUMNS",
     "RunRow",
     "VersionRow",
     "claim_run",
@@ -80,12 +82,13 @@ class VersionRow(NamedTuple):
     origin_id: int | None
 
 
-_COPIED: Final = VersionRow._fields[: VersionRow._fields.index("id")]
+COPIED: Final = VersionRow._fields[: VersionRow._fields.index("id")]
 """Columns that are the same in every index. The signature is not: it tells of one host's files."""
 
-_SNAPSHOT_COLUMNS: Final = tuple(
+SNAPSHOT_COLUMNS: Final = tuple(
     column.name for column in tables.snapshots.c if column.name not in ("id", "run_id")
 )
+"""Columns of a snapshot that are the same in every index."""
 
 
 def find_row(connection: Connection, session: str, run: str) -> RunRow | None:
@@ -114,7 +117,7 @@ def list_snapshots(
     """Return a run's snapshots with all that they record, oldest first; the number comes first."""
     columns = tables.snapshots.c
     statement = (
-        select(*(columns[name] for name in _SNAPSHOT_COLUMNS))
+        select(*(columns[name] for name in SNAPSHOT_COLUMNS))
         .where(columns.run_id == run_id)
         .order_by(columns.number)
     )
@@ -190,11 +193,14 @@ def insert_run(connection: Connection, session_id: int, name: str, row: RunRow) 
 
 
 def claim_run(connection: Connection, run_id: int, revision: int, new_revision: int) -> bool:
-    """Go on from one revision to a higher one; false if another commit was first."""
+    """Go on from one revision to a higher one; false if another commit was first.
+
+    The run's chain of records then lacks what follows, until it begins anew.
+    """
     claimed = connection.execute(
         update(tables.runs)
         .where(tables.runs.c.id == run_id, tables.runs.c.revision == revision)
-        .values(revision=new_revision)
+        .values(revision=new_revision, newest_record=None)
     )
     return claimed.rowcount == 1
 
@@ -210,8 +216,8 @@ def link_parent(connection: Connection, run_id: int, parent_id: int, snapshot: i
 
 def insert_snapshots(connection: Connection, run_id: int, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert what `list_snapshots` returned of another run."""
-    bound = bind_rows(connection, tables.snapshots, _SNAPSHOT_COLUMNS, rows)
-    insert_rows(connection, tables.snapshots, _SNAPSHOT_COLUMNS, bound, shared={"run_id": run_id})
+    bound = bind_rows(connection, tables.snapshots, SNAPSHOT_COLUMNS, rows)
+    insert_rows(connection, tables.snapshots, SNAPSHOT_COLUMNS, bound, shared={"run_id": run_id})
 
 
 def insert_versions(
@@ -221,8 +227,8 @@ def insert_versions(
     ids: Sequence[tuple[int, int | None]],
 ) -> None:
     """Insert versions of another index, each under the id and with the origin given for it."""
-    names = (*_COPIED, "id", "origin_id")
-    placed = [(*row[: len(_COPIED)], *own) for row, own in zip(rows, ids, strict=True)]
+    names = (*COPIED, "id", "origin_id")
+    placed = [(*row[: len(COPIED)], *own) for row, own in zip(rows, ids, strict=True)]
     bound = bind_rows(connection, tables.files, names, placed)
     insert_rows(connection, tables.files, names, bound, shared={"run_id": run_id})
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
-    from index.recording import RunKey
     from index.repository.transfer import RunRow, VersionRow
+    from index.requests import RunKey
     from index.services import Services
 
 __all__ = ["Delta", "Examined", "examine", "record"]

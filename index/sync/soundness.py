@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from index.recording import RunKey
     from index.repository.transfer import VersionRow
+    from index.requests import RunKey
 
 __all__ = ["UnsoundError", "check_run", "sound_versions"]
 

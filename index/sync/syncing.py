@@ -22,9 +22,11 @@ from index.errors import (
     UnknownRunNameError,
     UnknownSessionError,
 )
-from index.recording import RunKey, SupersededError
+from index.journal.history import write_history
+from index.recording import SupersededError
 from index.records import Progress
 from index.repository import runs
+from index.requests import RunKey
 from index.sync.blob_transfer import BlobTally, BlobTransfer, count_missing
 from index.sync.lineage import has_copies
 from index.sync.records import SyncedRun, SyncOutcome, SyncReport
@@ -220,6 +222,8 @@ class _Execution:
                 try:
                     self._bring_bytes(delta)
                     self._record(found, delta)
+                    theirs = self._destination
+                    write_history(theirs.database, theirs.blobs, theirs.clock, key)
                 except SupersededError:
                     continue
                 except IntegrityError as error:

@@ -45,6 +45,15 @@ def upgrade() -> None:
             comment="When every byte of the object was last found to be right.",
         ),
     )
+    op.add_column(
+        "cas_runs",
+        sa.Column(
+            "newest_record",
+            sa.LargeBinary(32),
+            nullable=True,
+            comment="The end of its chain in cas_records; null if that lacks something of the run.",
+        ),
+    )
     op.create_table(
         "cas_chunk_lists",
         sa.Column("blob", sa.LargeBinary(32), nullable=False),
@@ -103,6 +112,7 @@ def downgrade() -> None:
     op.drop_table("cas_backups")
     op.drop_table("cas_records")
     op.drop_table("cas_chunk_lists")
+    op.drop_column("cas_runs", "newest_record")
     op.drop_column("cas_packs", "verified_at")
     op.drop_index("ix_cas_blobs_damaged", "cas_blobs")
     op.drop_column("cas_blobs", "damaged_at")

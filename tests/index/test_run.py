@@ -299,7 +299,7 @@ class TestScopes:
         store.session("s2").run("r").put("g", b"1" * 1000)
         stats = store.stats()
         assert (stats.sessions, stats.runs, stats.versions, stats.blobs) == (2, 2, 2, 1)
-        assert (stats.version_bytes, stats.distinct_bytes, stats.packs) == (2000, 1000, 1)
+        assert (stats.version_bytes, stats.distinct_bytes, stats.packs) == (2000, 1000, 2)
         assert stats.index.endswith(str(place.get("index", "store/index.db")))
         assert stats.blobs_at == str(place.get("blobs", place.get("root")))
         assert [(r.session, r.run) for r in store.runs()] == [("s1", "r"), ("s2", "r")]

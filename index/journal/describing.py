@@ -1,0 +1,97 @@
+"""The record of a commit that is about to be made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cas.digest import Digest
+from index.journal.entries import CommitEntry, NewFiles, PartEntry, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from index.prepared import NewVersion, Prepared
+
+__all__ = ["describe"]
+
+_PART_SIZE: Final = 16 << 20
+"""Bytes of JSON in one record, about: far below what an entry may hold."""
+
+_FILE_SIZE: Final = 160
+"""Bytes of JSON that a file takes at the most besides its path."""
+
+
+def describe(prepared: Prepared, replaces: Sequence[Digest]) -> Prepared:
+    """Return the same with its records, none if it changes nothing that is kept of a run.
+
+    A stat signature is not: it tells of one host's files, and is learnt again by the next scan.
+    """
+    request, state, found = prepared.request, prepared.state, prepared.findings
+    touched = [
+        (known.path, seen.mode, seen.mtime_ns, True)
+        for known, seen in found.refreshed
+        if (seen.mode, seen.mtime_ns, True) != (known.mode, known.mtime_ns, known.seen_on_disk)
+    ]
+    if not (prepared.makes_snapshot or prepared.fills or prepared.notes or touched):
+        return prepared
+    groups = list(_groups(prepared.new))
+    parts = [
+        encode(PartEntry(created_at=prepared.now, files=_columns(group))) for group in groups[1:]
+    ]
+    records = {Digest.of(data): data for data in parts}
+    said = request.annotations
+    entry = CommitEntry(
+        created_at=prepared.now,
+        session=request.key.session,
+        run=request.key.run,
+        previous=state.newest_record,
+        revision=state.revision + 1,
+        provenance=asdict(request.provenance),
+        snapshot=prepared.number if prepared.makes_snapshot else None,
+        scope=request.scope,
+        unchanged=len(found.unchanged),
+        skipped=request.skipped,
+        bytes_read=request.bytes_read,
+        files=_columns(groups[0]),
+        parts=tuple(records),
+        seen_on_disk=all(version.seen.seen_on_disk for version in prepared.new),
+        is_final_output=bool(said.is_final_output),
+        meta=said.meta,
+        removed=[change.path for change in found.changes if change.observed is None],
+        filled=[known.path for known in prepared.fills],
+        notes={known.path: values for known, values in prepared.notes.items()},
+        touched=touched,
+        replaces=tuple(replaces),
+    )
+    data = encode(entry)
+    return replace(prepared, records=records | {Digest.of(data): data})
+
+
+def _groups(new: Sequence[NewVersion]) -> Iterator[Sequence[NewVersion]]:
+    """Cut new versions into groups that fit one record each; yield at least one."""
+    start = size = 0
+    for number, version in enumerate(new):
+        size += 6 * len(version.path) + _FILE_SIZE  # six for a character that JSON escapes
+        if size > _PART_SIZE:
+            yield new[start : number + 1]
+            start, size = number + 1, 0
+    if start == 0 or start < len(new):
+        yield new[start:]
+
+
+def _columns(new: Sequence[NewVersion]) -> NewFiles:
+    kinds: dict[tuple[str, str], int] = {}
+    kind_of = [
+        kinds.setdefault((version.file_type, version.priority), len(kinds)) for version in new
+    ]
+    seen: list[Any] = [version.seen for version in new]
+    return NewFiles(
+        paths=[version.path for version in new],
+        digests=[each.digest for each in seen],
+        sizes=[each.size for each in seen],
+        modes=[each.mode for each in seen],
+        mtimes_ns=[each.mtime_ns for each in seen],
+        kinds=list(kinds),
+        kind_of=kind_of,
+    )

@@ -1,0 +1,132 @@
+"""All of a run as one record: the beginning of a chain where there was none.
+
+For runs that an older release recorded, and for rows that came another way than by commits of this
+index: from an old tracker, or from another store.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from cas.digest import Digest
+from index.errors import IndexInterruptedError
+from index.journal.entries import HistoryEntry, VersionsEntry, encode
+from index.recording import SupersededError, record_blobs
+from index.repository import journal, lineage, runs, transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.store import BlobStore
+    from cas.writer import BatchWriter
+    from index.database import Database
+    from index.repository.transfer import VersionRow
+    from index.requests import RunKey
+
+__all__ = ["write_history"]
+
+_VERSIONS: Final = 20_000
+"""File versions in one record: some 10 MB of JSON."""
+
+_ATTEMPTS: Final = 20
+"""How often the run is read anew because others commit to it meanwhile."""
+
+COLUMNS: Final = (*transfer.COPIED, "origin")
+"""Of each version. Its origin is another version: run, path as the column has it, number."""
+
+
+def write_history(
+    database: Database, blobs: BlobStore, clock: Callable[[], datetime], key: RunKey
+) -> None:
+    """Begin a run's chain of records anew, with all that the index has of it.
+
+    On return it is durable and recorded. It does nothing if there is no such run, or if others keep
+    committing to it; they leave records of their own.
+    """
+    for _ in range(_ATTEMPTS):
+        if _write(database, blobs, clock, key):
+            return
+
+
+def _write(
+    database: Database, blobs: BlobStore, clock: Callable[[], datetime], key: RunKey
+) -> bool:
+    now = clock()
+    with blobs.batch() as batch:
+        with database.reading() as connection:
+            found = runs.find_run(connection, key.session, key.run)
+            row = transfer.find_row(connection, key.session, key.run)
+            if found is None or row is None:
+                return True
+            digests = _describe(connection, batch, key, row, now)
+        written = batch.finish()
+
+    def commit() -> bool:
+        with database.writing() as connection:
+            if not runs.lead_chain(connection, found, digests[-1]):
+                return False
+            record_blobs(connection, written, (), now)
+            journal.remove(connection, found.id)
+            journal.append(connection, found.id, 0, digests)
+        return True
+
+    try:
+        return database.insist(commit)
+    except (IndexInterruptedError, SupersededError):
+        return False  # it may have arrived; a look at the run tells
+
+
+def _describe(
+    connection: Connection,
+    batch: BatchWriter,
+    key: RunKey,
+    row: transfer.RunRow,
+    now: datetime,
+) -> list[Digest]:
+    digests: list[Digest] = []
+    versions = transfer.iter_versions(connection, row.id)
+    count = 0
+    while group := list(islice(versions, _VERSIONS)):
+        count += len(group)
+        rows = list(_rows(connection, group))
+        part = VersionsEntry(created_at=now, columns=COLUMNS, rows=rows)
+        digests.append(batch.add_record(encode(part)))
+    entry = HistoryEntry(
+        created_at=now,
+        session=key.session,
+        run=key.run,
+        previous=None,
+        revision=row.revision,
+        session_created_at=row.session_created_at,
+        run_created_at=row.created_at,
+        parent=row.parent,
+        parent_snapshot=row.parent_snapshot,
+        snapshots=[_snapshot(told) for told in transfer.list_snapshots(connection, row.id)],
+        versions=count,
+        parts=tuple(digests),
+    )
+    digests.append(batch.add_record(encode(entry)))
+    return digests
+
+
+def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[list[Any]]:
+    origins = {row.origin_id for row in group if row.origin_id is not None}
+    found = lineage.find_origins(connection, origins) if origins else {}
+    for row in group:
+        told = [_plain(value) for value in row[: len(transfer.COPIED)]]
+        name, origin = found.get(row.origin_id or 0, (None, None))
+        yield [*told, None if origin is None else [name, origin.path, origin.version]]
+
+
+def _snapshot(row: tuple[Any, ...]) -> Mapping[str, Any]:
+    return {name: _plain(value) for name, value in zip(transfer.SNAPSHOT_COLUMNS, row, strict=True)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a column's value
+    if isinstance(value, Digest):
+        return str(value)
+    return value.isoformat() if hasattr(value, "isoformat") else value
