@@ -26,9 +26,12 @@ from index.records import (
 
 if TYPE_CHECKING:
     from index.artifacts import ArtifactStore
+    from index.backup import BackupReport
     from index.comparison import Diff, FileChange
     from index.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
     from index.file_repository import FileRepository
+    from index.recovery.lost_index import recover
+    from index.recovery.records import RecoveryReport
     from index.run import Run
     from index.session import Session
     from index.sync.records import SyncedRun, SyncOutcome, SyncReport
@@ -39,6 +42,7 @@ __all__ = [
     "AdoptionReport",
     "ArtifactIndexError",
     "ArtifactStore",
+    "BackupReport",
     "Classifier",
     "DAGTracker",
     "DeletionReceipt",
@@ -49,6 +53,7 @@ __all__ = [
     "FilesUpdated",
     "Progress",
     "Provenance",
+    "RecoveryReport",
     "RestoreResult",
     "RuleClassifier",
     "Run",
@@ -64,15 +69,18 @@ __all__ = [
     "TrackingOutcome",
     "carried",
     "provenance",
+    "recover",
 ]
 
 _IMPORTED_LATER: Final = {
     "ArtifactStore": "index.artifacts",
+    "BackupReport": "index.backup",
     "DAGTracker": "index.dag_tracker",
     "Diff": "index.comparison",
     "FileChange": "index.comparison",
     "FileRepository": "index.file_repository",
     "FilesUpdated": "index.dag_tracker",
+    "RecoveryReport": "index.recovery.records",
     "Run": "index.run",
     "Session": "index.session",
     "SyncOutcome": "index.sync.records",
@@ -80,6 +88,7 @@ _IMPORTED_LATER: Final = {
     "SyncReport": "index.sync.records",
     "SyncedRun": "index.sync.records",
     "TrackingOutcome": "index.dag_tracker",
+    "recover": "index.recovery.lost_index",
 }
 
 

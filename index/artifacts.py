@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cas.backend import Backend
     from cas.cache import PackCache
     from cas.digest import Digest
+    from index.backup import BackupReport
     from index.classification import Classifier
     from index.records import AdoptionReport, FileVersion, Progress, RunSummary, StoreStats
     from index.sync.records import SyncReport
@@ -285,6 +286,23 @@ class ArtifactStore:
         return sync_runs(self._services, destination.services, **_chosen(sessions, runs))
 
     sync_to_async = awaitable(sync_to)
+
+    def back_up(self, *, keep: int | None = None) -> BackupReport:
+        """Store a copy of the index beside the bytes that it tells of.
+
+        On return it is durable. It is of one state, and writers go on meanwhile. `recover` begins
+        with the newest one. Of what a copy has in common with the one before nothing is stored.
+
+        Parameters
+        ----------
+        keep
+            How many copies to keep, this one included; 7 if not given.
+
+        BackendError or IndexUnavailableError when storage or the database fails.
+        """
+        from index.backup import KEPT_BACKUPS, back_up
+
+        return back_up(self._services, keep=KEPT_BACKUPS if keep is None else keep)
 
     def stats(self) -> StoreStats:
         """Return the store in numbers."""

@@ -22,6 +22,7 @@
     ├── DamagedRecordError                  a commit's record in storage can't be understood
     ├── LegacyTableError                    the old table to adopt from can't be read
     ├── StoreMismatchError                  the index belongs to other storage
+    ├── IndexPresentError                   recovering finds an index where it should make one
     ├── IndexLostError                      storage holds packs, but its index is gone
     ├── StoreNotFoundError (LookupError)    nothing was ever created there
     ├── IndexUnavailableError               the database can't be reached, is full or locked
@@ -59,6 +60,7 @@ from index.errors.storage import (
     DamagedRecordError,
     IndexInterruptedError,
     IndexLostError,
+    IndexPresentError,
     IndexUnavailableError,
     LegacyTableError,
     SchemaOutOfDateError,
@@ -73,6 +75,7 @@ __all__ = [
     "DanglingFileError",
     "IndexInterruptedError",
     "IndexLostError",
+    "IndexPresentError",
     "IndexUnavailableError",
     "InvalidMetaError",
     "InvalidNameError",

@@ -11,6 +11,7 @@ __all__ = [
     "DamagedRecordError",
     "IndexInterruptedError",
     "IndexLostError",
+    "IndexPresentError",
     "IndexUnavailableError",
     "LegacyTableError",
     "SchemaOutOfDateError",
@@ -60,6 +61,20 @@ class StoreMismatchError(ArtifactIndexError):
         )
 
 
+class IndexPresentError(ArtifactIndexError):
+    """An index is there, where one should be made anew."""
+
+    def __init__(self, index: str) -> None:
+        super().__init__(index)
+        self.index = index
+
+    def __str__(self) -> str:
+        return (
+            f"there is an index at {self.index}, and recovering never puts one over another; "
+            "move it away first if it can't be used"
+        )
+
+
 class IndexLostError(ArtifactIndexError):
     """Storage holds packs, but the index that knows what is in them is gone."""
 
@@ -71,7 +86,7 @@ class IndexLostError(ArtifactIndexError):
     def __str__(self) -> str:
         return (
             f"{self.blobs} holds packs, but the index {self.index} that belongs to them is gone; "
-            "bring it back from a copy, or start a new store elsewhere"
+            "make it anew with `cas recover`, or bring it back from a copy"
         )
 
 

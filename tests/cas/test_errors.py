@@ -22,6 +22,7 @@ ARGUMENTS = {
     "DamagedRecordError": ("subject",),
     "DanglingFileError": ("subject", DIGEST),
     "DigestMismatchError": (DIGEST, None, "subject"),
+    "IndexPresentError": ("subject",),
     "IndexLostError": ("subject", "blobs"),
     "IndexInterruptedError": ("subject", "reason"),
     "IndexUnavailableError": ("subject", "reason"),

@@ -1,0 +1,3 @@
+"""Making a lost index anew from what storage holds; `index.recovery.recovering` begins it."""
+
+__all__ = ()

@@ -1,0 +1,159 @@
+"""Recovering a store whose index is lost, as people ask for it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cas.errors import ObjectNotFoundError
+from cas.urls import open_backend
+from index import schema
+from index.artifacts import INDEX_NAME
+from index.database import Database, sqlite_url
+from index.errors import IndexPresentError, StoreNotFoundError
+from index.recovery.recovering import rebuild
+from index.repository import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import URL
+
+    from cas.backend import Backend
+    from index.records import Progress
+    from index.recovery.records import RecoveryReport
+
+__all__ = ["recover"]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def recover(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    index: str | URL | None = None,
+    blobs: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, object] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    clock: Callable[[], datetime] = _utc_now,
+) -> RecoveryReport:
+    """Make the index of a store anew from its storage alone, names and provenance included.
+
+    On return the store can be opened. On raise there is no index, as before. Storage is only read.
+    The store must not be written to meanwhile: packs that are published during recovery may be
+    missing from the new index, and are then orphans.
+
+    What can't come back is listed in the report: file versions whose bytes are missing, and what
+    records told that are missing. File ids are new ones. A stat signature tells of one host, so the
+    next scan of each run reads its files once. Where a run was adopted or synced its copies may
+    have lost what they are copies of. ``bytes_stored`` of snapshots is 0.
+
+    Parameters
+    ----------
+    root, index, blobs, storage_options
+        As of `ArtifactStore.open`.
+    progress
+        Called after each pack with packs and their bytes so far.
+
+    Raises
+    ------
+    IndexPresentError
+        When there is an index: nothing is ever put over one.
+    StoreNotFoundError
+        When there is no storage to recover from.
+    UnsupportedFormatError
+        When a newer release wrote the storage.
+    BackendError, IndexUnavailableError
+        When storage or the database can't be used.
+    """
+    if root is not None:
+        if index is not None or blobs is not None:
+            raise ValueError("give either root, or index and blobs")
+        path = Path(root)
+        index, blobs = sqlite_url(path.absolute() / INDEX_NAME), path
+    if index is None or blobs is None:
+        raise ValueError("give either root, or both index and blobs")
+    place = blobs if isinstance(blobs, str) else Path(blobs)
+    backend = open_backend(place, storage_options=storage_options)
+    database = Database(index)
+    try:
+        _refuse_empty(backend)
+        if database.file is None:
+            return _recover_server(backend, database, clock, progress)
+        return _recover_file(backend, Path(database.file), clock, progress)
+    finally:
+        database.close()
+        backend.close()
+
+
+def _refuse_empty(backend: Backend) -> None:
+    """Refuse to make an index for storage in which there is nothing."""
+    if next(iter(backend.iter_objects("packs/")), None) is None:
+        with suppress(ObjectNotFoundError):
+            backend.size("cas.json")
+            return
+        raise StoreNotFoundError(backend.url)
+
+
+def _recover_server(
+    backend: Backend,
+    database: Database,
+    clock: Callable[[], datetime],
+    progress: Callable[[Progress], None] | None,
+) -> RecoveryReport:
+    if schema.current(database) is not None:
+        schema.check(database)
+        with database.reading() as connection:
+            if runs.get_store_id(connection) is not None:
+                raise IndexPresentError(database.url)
+    schema.upgrade(database)
+    return rebuild(backend, database, clock, progress)
+
+
+def _recover_file(
+    backend: Backend,
+    file: Path,
+    clock: Callable[[], datetime],
+    progress: Callable[[Progress], None] | None,
+) -> RecoveryReport:
+    """Fill a file of another name, and rename it once it is whole and synced."""
+    if file.exists():
+        raise IndexPresentError(str(sqlite_url(file)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    staged = file.with_name(f"{file.name}.recovering-{uuid.uuid4().hex}")
+    database = Database(sqlite_url(staged))
+    try:
+        schema.upgrade(database)
+        report = rebuild(backend, database, clock, progress)
+        database.leave_one_file()
+        database.close()
+        _publish(staged, file)
+    finally:
+        database.close()
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            Path(f"{staged}{suffix}").unlink(missing_ok=True)
+    return report
+
+
+def _publish(staged: Path, file: Path) -> None:
+    # A log that the lost file left behind must not be taken for the new one's.
+    for suffix in ("-wal", "-shm", "-journal"):
+        with suppress(FileNotFoundError):
+            Path(f"{file}{suffix}").rename(f"{file}{suffix}.lost-{uuid.uuid4().hex}")
+    with staged.open("rb+") as opened:
+        os.fsync(opened.fileno())
+    try:
+        os.link(staged, file)  # unlike a rename it refuses a name that is taken
+    except FileExistsError:
+        raise IndexPresentError(str(sqlite_url(file))) from None
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,417 @@
+"""An index that is lost is made anew from storage alone: names, history and provenance."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from histories import histories, productions
+from lost import lose_index
+from places import on, packs_of
+from trees import write
+
+import index.commit
+from cas.digest import Digest
+from cas.errors import BackendError
+from index import ArtifactStore, provenance, recover
+from index.errors import (
+    ArtifactIndexError,
+    IndexLostError,
+    IndexPresentError,
+    StoreNotFoundError,
+)
+
+MIB = 1 << 20
+
+
+def told(store):
+    """Return everything that a store tells, but for what a recovery is known to lose."""
+    everything = {}
+    for key, (summary, history) in histories(store).items():
+        snapshots = [snapshot[:-1] for snapshot in history["snapshots"]]  # but for bytes_stored
+        everything[key] = (summary, {**history, "snapshots": snapshots})
+    return everything, productions(store)
+
+
+def after_loss(place, **options):
+    """Lose the index, recover it, and return the report and what the store tells now."""
+    lose_index(place)
+    report = recover(**place, **options)
+    with ArtifactStore.open(**place, create=False) as store:
+        return report, told(store)
+
+
+def fill(store, work):
+    """Record a bit of everything."""
+    run = store.session("s").run("r")
+    draw = random.Random(3)
+    log = draw.randbytes(2 * MIB + 5)
+    name = b"\xff\\x".decode("utf-8", "surrogateescape")
+    write(work, {"a": b"1", "data/b": b"2" * 500, "big": log, "gone": b"3", name: b"n"})
+    (work / "link").symlink_to("a")
+    run.track(work, phase="planning", agent="planner", node_id="n1")
+    (work / "gone").unlink()
+    write(work, {"a": b"11", "big": log + b"more" * MIB})
+    run.track(work, node_id="n2")
+    run.track(work, node_id="n2", phase="control", agent="engineer", step_id="1", event_id="e")
+    (work / "data/b").chmod(0o755)
+    run.track(work)
+    run.put("final.json", b"{}", meta={"rows": [1, None]}, is_final_output=True, agent="w")
+    run.put("final.json", b"{}", meta={"rows": 2})
+    fork = run.fork("f", at=1)
+    fork.put("a", b"other", agent="forker")
+    with provenance(agent="boss"):
+        run.rewind(1)
+    run.fork("f2")
+    write(work, {"z": b"z"})
+    run.track(work, scope=("data", "z"), agent="late")
+    gone = store.session("s").run("gone")
+    gone.put("x", b"nobody needs this")
+    gone.fork("heir").put("y", b"but this")
+    gone.delete()
+    store.session("t").run("r").put("secret", b"s")
+    store.session("u").run("r").put("u", b"u")
+    store.session("u").delete()
+
+
+def test_everything_comes_back(place, work):
+    with ArtifactStore.open(**place) as store:
+        fill(store, work)
+        before = told(store)
+    report, after = after_loss(place)
+    assert after == before
+    assert report.is_whole
+    assert not report.never_arrived
+    assert set(report.deleted) == {("s", "gone"), ("u", "r")}
+    assert report.from_backup is None
+
+
+def test_a_store_that_was_recovered_goes_on_and_is_recovered_again(place, work):
+    with ArtifactStore.open(**place) as store:
+        fill(store, work)
+    after_loss(place)
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        write(work, {"a": b"new", "q": b"q"})
+        assert run.track(work, agent="next").number == len(run.snapshots())
+        assert not run.track(work).recorded
+        before = told(store)
+    report, after = after_loss(place)
+    assert after == before
+    assert report.is_whole
+
+
+def test_a_scan_after_a_recovery_finds_nothing_new(place, work, tmp_path):
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        write(work, {"a": b"1", "d/b": b"2" * MIB * 2})
+        run.track(work)
+    after_loss(place)
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        snapshot = run.track(work)
+        assert (snapshot.recorded, snapshot.unchanged, snapshot.bytes_stored) == (False, 2, 0)
+        run.restore(tmp_path / "out")
+        assert (tmp_path / "out/d/b").read_bytes() == b"2" * MIB * 2
+
+
+class TestBackups:
+    def test_recovery_begins_with_the_newest_copy(self, place, work):
+        with ArtifactStore.open(**place) as store:
+            fill(store, work)
+            store.back_up()
+            run = store.session("s").run("r")
+            run.put("since", b"then", agent="later")
+            run.fork("since", at=2)
+            store.session("s").run("f").delete()
+            store.session("new").run("n").put("n", b"n")
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        assert report.from_backup is not None
+        assert report.is_whole
+        assert ("s", "f") in report.deleted
+
+    def test_a_copy_brings_what_left_no_records(self, place):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1", agent="x")
+            with store.services.database.writing() as connection:
+                connection.exec_driver_sql("DELETE FROM cas_records")
+                connection.exec_driver_sql("UPDATE cas_runs SET newest_record = NULL")
+            store.back_up()
+            run.put("b", b"2")
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        assert not report.damaged_records
+
+    def test_of_a_second_copy_only_what_differs_is_stored(self, store, work):
+        write(work, {f"{n}": b"%d" % n for n in range(3000)})
+        store.session("s").run("r").track(work)
+        first = store.back_up()
+        store.session("s").run("r").put("one", b"more")
+        second = store.back_up()
+        assert first.size > MIB
+        assert second.digest != first.digest
+        assert store.stats().versions == 3001
+
+    def test_old_copies_are_let_go(self, store):
+        store.session("s").run("r").put("a", b"1")
+        assert [store.back_up(keep=2).kept for _ in range(4)] == [1, 2, 2, 2]
+        with pytest.raises(ValueError, match="at least one"):
+            store.back_up(keep=0)
+
+    def test_a_copy_is_of_one_state_while_others_write(self, place):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1")
+            report = store.back_up()
+            run.put("a", b"2")
+            assert store.services.blobs.read(report.digest)[:15] == b"SQLite format 3"
+
+
+class TestCommitsThatNeverArrived:
+    @pytest.fixture
+    def dies(self, monkeypatch):
+        """Have the next commit die once its bytes are durable."""
+
+        class Died(BaseException):
+            pass
+
+        def die(*_):
+            raise Died
+
+        def now():
+            monkeypatch.setattr(index.commit, "record", die)
+            return pytest.raises(Died)
+
+        yield now
+        monkeypatch.undo()
+
+    def test_what_others_took_the_place_of_is_left_out(self, place, dies, monkeypatch):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1")
+            with dies():
+                run.put("a", b"lost", agent="lost")
+            monkeypatch.undo()
+            run.put("a", b"2")
+            run.put("a", b"3")
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        ((lost),) = report.never_arrived
+        assert (lost.run, lost.snapshot, lost.agent, lost.files) == ("r", 2, "lost", 1)
+
+    def test_of_two_last_ones_the_newer_is_taken(self, place, dies, monkeypatch):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1")
+            with dies():
+                run.put("a", b"lost", agent="lost")
+            monkeypatch.undo()
+            run.put("a", b"2")
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        assert [step.agent for step in report.never_arrived] == ["lost"]
+
+    def test_a_run_whose_first_commit_died_is_begun_anew(self, place, dies, monkeypatch):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            with dies():
+                run.put("a", b"lost")
+            monkeypatch.undo()
+            run.put("b", b"2")
+            run.put("c", b"3")
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        assert len(report.never_arrived) == 1
+
+    def test_the_last_record_of_a_run_is_said_to_be_unconfirmed(self, place):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1")
+            run.put("a", b"2", agent="x")
+        report, _ = after_loss(place)
+        ((step),) = report.unconfirmed
+        assert (step.run, step.snapshot, step.agent) == ("r", 2, "x")
+
+    def test_who_lost_a_race_is_not_taken_for_another_commit(self, place, monkeypatch):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1")
+            real, raced = index.commit.record, []
+
+            def race(*args):
+                if not raced:
+                    raced.append(1)
+                    run.put("b", b"2")
+                return real(*args)
+
+            monkeypatch.setattr(index.commit, "record", race)
+            run.put("c", b"3")
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        assert len(report.never_arrived) == 1
+
+
+class TestNames:
+    def test_a_run_that_was_deleted_and_made_again(self, place):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            for n in range(5):
+                run.put("a", b"%d" % n)
+            run.fork("f", at=3)
+            run.delete()
+            run.put("b", b"new")
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        assert report.is_whole
+        assert report.deleted == ()
+
+    def test_a_fork_of_a_fork_whose_ancestors_are_gone(self, place):
+        with ArtifactStore.open(**place) as store:
+            session = store.session("s")
+            session.run("r").put("a", b"1", agent="x")
+            session.run("r").fork("f").put("b", b"2")
+            session.run("f").fork("g").put("c", b"3")
+            session.run("r").delete()
+            session.run("f").delete()
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        assert set(report.deleted) == {("s", "r"), ("s", "f")}
+
+    def test_what_the_parent_did_after_the_fork_is_not_the_forks(self, place):
+        with ArtifactStore.open(**place) as store:
+            session = store.session("s")
+            session.run("r").put("a", b"1", node_id="n")
+            session.run("r").fork("f")
+            session.run("r").put("a", b"1", node_id="n", agent="known later")
+            before = told(store)
+        _, after = after_loss(place)
+        assert after == before
+
+    def test_runs_that_were_synced(self, place, tmp_path, work):
+        with ArtifactStore.open(**place) as store, ArtifactStore.open(tmp_path / "o") as other:
+            fill(other, work)
+            other.sync_to(store)
+            other.session("s").run("r").put("more", b"m")
+            other.sync_to(store)
+            before = told(store)
+        report, after = after_loss(place)
+        assert after == before
+        assert report.is_whole
+
+
+class TestDamage:
+    def test_bytes_that_are_gone_are_named_and_the_rest_comes_back(self, place, objects):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1", agent="x")
+            (pack,) = packs_of(objects)
+            run.put("b", b"2")
+            store.back_up()
+        objects.remove(pack)
+        report, _ = after_loss(place)
+        ((lost),) = report.lost
+        assert (lost.path, lost.version, lost.agent) == ("a", 1, "x")
+        assert lost.digest == Digest.of(b"1")
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            assert run.read_bytes("b") == b"2"
+            with pytest.raises((ArtifactIndexError, Exception)):
+                run.read_bytes("a")
+            run.put("again", b"1")
+            assert run.read_bytes("a") == b"1"
+
+    def test_behind_a_record_that_is_lost_the_run_goes_on(self, place, objects):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1")
+            before = set(objects.names())
+            run.put("b", b"2")
+            (pack,) = set(objects.names()) - before
+            run.put("c", b"3", agent="x")
+            run.put("d", b"4")
+        objects.remove(pack)
+        report, _ = after_loss(place)
+        ((gap),) = report.gaps
+        assert (gap.run, gap.snapshot, gap.agent) == ("r", 3, "x")
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            assert [v.path for v in run.files()] == ["a", "c", "d"]
+            assert run.put("e", b"5").first_snapshot == 5
+
+    def test_a_pack_that_is_none_is_told(self, place, objects):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1")
+            (pack,) = packs_of(objects)
+            run.put("b", b"2")
+        objects.write(pack, b"nonsense" * 20)
+        report, _ = after_loss(place)
+        ((damaged),) = report.damaged_packs
+        assert damaged.name == pack
+        assert "does not begin as a pack" in damaged.reason
+
+
+class TestRefusals:
+    def test_an_index_that_is_there_is_never_written_over(self, place):
+        with ArtifactStore.open(**place) as store:
+            store.session("s").run("r").put("a", b"1")
+        with pytest.raises(IndexPresentError, match="move it away first"):
+            recover(**place)
+
+    def test_a_lost_index_is_told_with_what_mends_it(self, place):
+        with ArtifactStore.open(**place) as store:
+            store.session("s").run("r").put("a", b"1")
+        lose_index(place)
+        with pytest.raises(IndexLostError, match="cas recover"):
+            ArtifactStore.open(**place)
+
+    def test_an_empty_place_is_no_store(self, tmp_path):
+        with pytest.raises(StoreNotFoundError):
+            recover(tmp_path / "nothing")
+        assert not (tmp_path / "nothing").exists()
+
+    @on(index="sqlite", blobs="local", because="a file can be left half made there alone")
+    def test_a_recovery_that_fails_leaves_nothing(self, place, monkeypatch):
+        with ArtifactStore.open(**place) as store:
+            store.session("s").run("r").put("a", b"1")
+        lose_index(place)
+        before = sorted(p.name for p in place["root"].iterdir())
+
+        def fail(*_):
+            raise BackendError("disk", "on fire")
+
+        monkeypatch.setattr("index.recovery.replay.Replay.apply", fail)
+        with pytest.raises(BackendError):
+            recover(**place)
+        assert sorted(p.name for p in place["root"].iterdir()) == before
+        monkeypatch.undo()
+        assert recover(**place).versions == 1
+
+    @on(index="sqlite", blobs="local", because="SQLite's log lies beside its file")
+    def test_a_log_that_the_lost_index_left_is_not_taken_for_the_new_ones(self, place):
+        with ArtifactStore.open(**place) as store:
+            store.session("s").run("r").put("a", b"1")
+        lose_index(place)
+        (place["root"] / "index.db-wal").write_bytes(b"old log" * 1000)
+        assert recover(**place).versions == 1
+        with ArtifactStore.open(**place) as store:
+            assert store.session("s").run("r").read_bytes("a") == b"1"
+
+
+def test_a_missing_cas_json_is_made_again(place, objects):
+    with ArtifactStore.open(**place) as store:
+        store.session("s").run("r").put("a", b"1")
+        before = told(store)
+    objects.remove("cas.json")
+    _, after = after_loss(place)
+    assert after == before
