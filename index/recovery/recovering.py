@@ -124,7 +124,6 @@ class _Rebuilding:
         for digest, entry in found.copies.items():
             if rebuilding.has_blob(self._connection, entry.digest):
                 backups.insert_absent(self._connection, entry.digest, digest, entry.created_at)
-        copying.settle_ids(self._connection)
         return self._report(chains, since)
 
     def _insert_packs(self, progress: Callable[[Progress], None] | None) -> None:
@@ -187,6 +186,7 @@ class _Rebuilding:
         with _opened_copy(file) as copy, self._connection.begin_nested():
             copying.copy_blobs(copy, self._connection, self._now)
             copying.copy_meaning(copy, self._connection)
+            copying.settle_ids(self._connection)
 
     def _known_runs(self, since: datetime | None) -> dict[Key, tuple[Base, int, int]]:
         if since is None:
