@@ -31,6 +31,19 @@ class TestChanges:
         assert snapshot.bytes_read == 2
         assert contents(run) == read(work)
 
+    def test_changes_are_counted_without_being_made(self, run, work):
+        """To make 20,000 versions takes longer than what a command has to say of them."""
+        write(work, {"same": b"1", "changed": b"1", "gone": b"1", "gone too": b"1"})
+        run.track(work)
+        write(work, {"changed": b"2", "new": b"1", "newer": b"1", "newest": b"1"})
+        (work / "gone").unlink()
+        (work / "gone too").unlink()
+        snapshot = run.track(work)
+        lazy = (snapshot.lazy_added, snapshot.lazy_changed, snapshot.lazy_removed)
+        assert [len(versions) for versions in lazy] == [3, 1, 2]
+        assert snapshot.lazy_added._versions is None
+        assert [len(versions.get()) for versions in lazy] == [3, 1, 2]
+
     def test_a_scan_that_finds_nothing_new_records_nothing(self, run, work, objects):
         write(work, {"a.txt": b"1"})
         first = run.track(work)
