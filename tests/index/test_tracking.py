@@ -520,6 +520,46 @@ class TestFailures:
         assert [s.path for s in snapshot.skipped] == ["f"]
         assert run.files() == ()
 
+    def test_a_file_swapped_for_a_fifo_in_mid_scan_is_not_read(self, run, work, monkeypatch):
+        write(work, {"f": b"1"})
+        original = os.open
+
+        def swap(path, flags, *args, **kwargs):
+            if path == "f":
+                (work / "f").unlink()
+                os.mkfifo(work / "f")
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", swap)
+        assert [s.path for s in run.track(work).skipped] == ["f"]
+        assert run.files() == ()
+
+    @pytest.mark.parametrize("is_known", [False, True])
+    def test_a_file_replaced_in_mid_scan_is_recorded_as_it_was_read(
+        self, run, work, monkeypatch, is_known
+    ):
+        if is_known:
+            write(work, {"f": b"older"})
+            run.track(work)
+        write(work, {"f": b"old"})
+        original = os.open
+
+        def replace(path, flags, *args, **kwargs):
+            if path == "f":
+                write(work, {"new": b"replaced"})
+                (work / "new").chmod(0o600)
+                (work / "new").rename(work / "f")
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", replace)
+        run.track(work)
+        monkeypatch.undo()
+        version = run.file("f")
+        status = (work / "f").stat()
+        assert run.read_bytes("f") == b"replaced"
+        assert (version.mode, version.mtime_ns) == (status.st_mode, status.st_mtime_ns)
+        assert run.track(work).unchanged == 1
+
     def test_a_directory_swapped_for_a_link_in_mid_scan_is_not_followed(
         self, run, work, tmp_path, monkeypatch
     ):
