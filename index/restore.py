@@ -1,7 +1,8 @@
 """Writing a run's files back to disk, below one directory and nowhere else.
 
-Every file is written under a temporary name beside its place, verified on the way, given its mode
-and time, and then moved into place at once: a reader sees the old content, the new, or none.
+Every file is written under a temporary name beside its place, or aside together with all others
+(`index.staging`), verified on the way, given its mode and time, and then moved into place at once:
+a reader sees the old content, the new, or none.
 """
 
 from __future__ import annotations
