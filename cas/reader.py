@@ -138,8 +138,10 @@ class BlobReader:
         they are stored. Raises as `read` does.
         """
         ordered = sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset))
-        # Apart, so that what is cached here and there does not part what one request can bring.
-        sought = sorted(find_cached(ordered, self._cache), key=lambda blob: blob.extent is None)
+        sought: Iterable[Sought] = find_cached(ordered, self._cache)
+        if self._cache is not None:
+            # Apart, so that what is cached here and there does not part what one request can bring.
+            sought = sorted(sought, key=lambda blob: blob.extent is None)
         yield from self._ahead(sought)
 
     def read_in_order(

@@ -50,6 +50,12 @@ _COMPRESSORS: Final = 2
 _HASHED_AHEAD: Final = 4
 """Chunks that may wait to be hashed: 4 MiB."""
 
+_KEPT_BY_MALLOC: Final = 16 << 20
+"""Bytes of a block whose release tells glibc to keep twice as many for the next one. (mallopt(3),
+M_MMAP_THRESHOLD: it adjusts both of its thresholds to the largest block that was freed, below 32
+MiB.) As it begins, it gives most of what the chunks of a large file took back to the system, and
+the next chunk faults it in again page by page: a third of the system's time where all is known."""
+
 _Encoded: TypeAlias = tuple[EntryKind, list[tuple[Digest, Codec, Buffer, int]]]
 
 
@@ -112,6 +118,7 @@ class BatchWriter:
         second = next(begun, None)
         if second is None:
             return self.add(first), len(first)
+        bytes(_KEPT_BY_MALLOC)  # never touched, so it costs no memory
         whole = self._whole_hashing.hasher()
         chunks: list[Digest] = []
         last: Buffer | None = None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cas.digest import Digest, Hasher
 from index.errors import RestoreFailedError, UnsafePathError
+from index.staging import OPEN_DIRECTORY, Staging, remove_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["OPEN_EXISTING", "Destination", "Walker", "failed", "failing", "split"]
 
 OPEN_EXISTING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES: Final = 64
 """Directories that a walker holds open: storage yields files nearly in the order of directories."""
 
@@ -43,22 +43,60 @@ class Destination:
         self._root = -1
         self.is_empty = False
         """Whether nothing was in it when it was opened."""
+        self.is_staged = False
+        """Whether walkers lead into a directory where nobody looks for files."""
 
     def __enter__(self) -> Self:
         with failing(self._path):
             os.makedirs(self._path, exist_ok=True)
-            with os.scandir(self._path) as entries:
-                self.is_empty = next(entries, None) is None
             self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        made = _Made()
-        for _ in range(self._threads):
-            self._walkers.put(Walker(self._root, made))
+            try:
+                self.is_empty = remove_abandoned(self._root)
+            except BaseException:
+                os.close(self._root)
+                raise
+        self._add_walkers(self._root)
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._close_walkers()
+        os.close(self._root)
+
+    @contextmanager
+    def staged(self, *, overwrite: bool) -> Iterator[None]:
+        """Have walkers lead into a `Staging` as long as the block runs; no one of them is lent yet.
+
+        However the block ends, what was written takes its place then. Afterwards walkers lead to
+        the destination again.
+        """
+        with failing(self._path):
+            staging = Staging(self._root)
+        self._close_walkers()
+        self._add_walkers(staging.fd)
+        self.is_staged = True
+        try:
+            try:
+                yield
+            except BaseException:
+                with suppress(Exception):  # what went wrong first is what the caller must know
+                    staging.publish(overwrite=overwrite)
+                raise
+            with failing(self._path):
+                staging.publish(overwrite=overwrite)
+        finally:
+            self.is_staged = False
+            self._close_walkers()
+            self._add_walkers(self._root)
+            staging.discard()
+
+    def _add_walkers(self, root: int) -> None:
+        made = _Made()
+        for _ in range(self._threads):
+            self._walkers.put(Walker(root, made))
+
+    def _close_walkers(self) -> None:
         for _ in range(self._threads):
             self._walkers.get().close()
-        os.close(self._root)
 
     @contextmanager
     def walker(self) -> Iterator[Walker]:
@@ -158,7 +196,7 @@ class Walker:
         if make:
             self._made.make(name, path, parent)
         try:
-            return os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
+            return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 reason = "the destination has a link or a file where it needs a directory"

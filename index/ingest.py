@@ -99,8 +99,8 @@ class _Reader:
 
     def read(self, candidate: Candidate) -> Observed:
         """Read a candidate into the batch, unless it holds what is known."""
-        if stat.S_ISLNK(candidate.status.st_mode):
-            return self._read_link(candidate)
+        if candidate.link is not None:
+            return self._read_link(candidate, candidate.link)
         fd = os.open(candidate.name, _OPEN_FILE, dir_fd=candidate.directory)
         try:
             before = os.fstat(fd)
@@ -132,10 +132,9 @@ class _Reader:
         known = candidate.known
         return self._batch.add(data, unless=known.digest if known else None), len(data)
 
-    def _read_link(self, candidate: Candidate) -> Observed:
+    def _read_link(self, candidate: Candidate, status: os.stat_result) -> Observed:
         """Record where a link points, as its bytes; the link is never followed."""
         target = os.fsencode(os.readlink(candidate.name, dir_fd=candidate.directory))
-        status = candidate.status
         signature = signature_of(status)
         known = candidate.known
         return Observed(

@@ -175,7 +175,9 @@ class RunReader:
 
         Every byte is verified, each file appears whole or not at all, and nothing is written
         anywhere else. Set-user-id and the like are not restored. Nothing is synced: a loss of
-        power soon after may lose files that a second restore brings back.
+        power soon after may lose files that a second restore brings back. In an empty destination
+        up to 1 GiB appears at the end, from a hidden directory in it; one that a killed restore
+        left there is removed by the next.
 
         Parameters
         ----------

@@ -195,10 +195,16 @@ class _Attempt:
         if not findings.changes:
             return snapshot, after
         was_there = {change.path for change in findings.changes if change.base}
+        changed_again = len(was_there) - len(removed)
         return replace(
             snapshot,
-            lazy_added=LazyVersions(lambda: new.versions(lambda path: path not in was_there)),
-            lazy_changed=LazyVersions(lambda: new.versions(lambda path: path in was_there)),
+            lazy_added=LazyVersions(
+                lambda: new.versions(lambda path: path not in was_there),
+                len(new.rows) - changed_again,
+            ),
+            lazy_changed=LazyVersions(
+                lambda: new.versions(lambda path: path in was_there), changed_again
+            ),
             lazy_removed=self._removed_versions(removed),
         ), after
 
@@ -238,7 +244,7 @@ class _Attempt:
         versions = files.list_by_id(
             self._connection, key.session, key.run, [known.id for known in removed]
         )
-        return LazyVersions(lambda: iter(versions))
+        return LazyVersions.ready(versions)
 
     def _renewed(self) -> Iterator[KnownFile]:
         """Yield the versions that stay, as refreshing and filling left them."""

@@ -89,17 +89,18 @@ class Skipped(NamedTuple):
 class LazyVersions:
     """File versions that are made when someone looks: a scan adds thousands that nobody reads."""
 
-    __slots__ = ("_make", "_versions")
+    __slots__ = ("_count", "_make", "_versions")
 
-    def __init__(self, make: Callable[[], Iterator[FileVersion]]) -> None:
+    def __init__(self, make: Callable[[], Iterator[FileVersion]], count: int) -> None:
         self._make = make
+        self._count = count
         self._versions: tuple[FileVersion, ...] | None = None
 
     @classmethod
     def ready(cls, versions: Iterable[FileVersion]) -> LazyVersions:
         """Hold versions that are made already."""
         made = tuple(versions)
-        return cls(lambda: iter(made))
+        return cls(lambda: iter(made), len(made))
 
     def get(self) -> tuple[FileVersion, ...]:
         """Return them; the same tuple every time."""
@@ -107,11 +108,15 @@ class LazyVersions:
             self._versions = tuple(self._make())
         return self._versions
 
+    def __len__(self) -> int:
+        """Return how many there are, without making any."""
+        return self._count
+
     def __reduce__(self) -> tuple[object, ...]:
         return LazyVersions.ready, (self.get(),)
 
 
-_NONE = LazyVersions(lambda: iter(()))
+_NONE = LazyVersions.ready(())
 
 
 @dataclass(frozen=True, slots=True)

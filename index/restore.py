@@ -1,18 +1,18 @@
 """Writing a run's files back to disk, below one directory and nowhere else.
 
-Every file is written under a temporary name beside its place, verified on the way, given its mode
-and time, and then moved into place at once: a reader sees the old content, the new, or none.
+Every file is written under a temporary name beside its place, or aside together with all others
+(`index.staging`), verified on the way, given its mode and time, and then moved into place at once:
+a reader sees the old content, the new, or none.
 """
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import threading
 import uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from cas.catalog import Location
 from cas.errors import BlobNotFoundError
 from index.destination import OPEN_EXISTING, Destination, Walker, failed, failing, split
 from index.errors import DanglingFileError, RestoreConflictError, UnsafePathError
+from index.moving import discard, move_unless_taken
 from index.names import check_path
 from index.records import Progress, RestoreResult
 
@@ -46,7 +47,10 @@ benchmarks/bench_track.py took 1.5 s by two threads and 0.9 s by one."""
 _REPORT_S: Final = 0.1
 """Seconds between two reports of progress."""
 
-_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_STAGED_BYTES: Final = 1 << 30
+"""Bytes up to which a restore is staged as a whole, since a restore that is killed loses what is
+staged. To write more takes longer than to lose it matters, and a file's temporary name then costs
+little beside its bytes."""
 
 
 def restore(
@@ -78,7 +82,9 @@ def restore(
     with Destination(destination, threads=_THREADS) as target:
         wanted, same = _compare(versions, target, overwrite=overwrite)
         writer = _Writer(target, blobs, overwrite=overwrite, progress=progress)
-        files, size = writer.write_all(wanted, places)
+        is_staged = target.is_empty and sum(v.size for v in wanted) <= _STAGED_BYTES
+        with target.staged(overwrite=overwrite) if is_staged else nullcontext():
+            files, size = writer.write_all(wanted, places)
         for version in same:
             writer.settle(version)
     lost = tuple(sorted(version.path for version in versions if version.digest is None))
@@ -231,20 +237,20 @@ class _Writer:
 
     def _write(self, walker: Walker, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
         directory, _, name = version.path.rpartition("/")
-        staged = f"{self._staged_prefix}{next(self._numbers)}"
         try:
             fd = walker.enter(directory, make=True)
+            if self._target.is_staged:
+                _create(name, fd, version, pieces)
+                return
+            staged = f"{self._staged_prefix}{next(self._numbers)}"
+            _create(staged, fd, version, pieces)
             try:
-                if version.is_link:
-                    _write_link(staged, fd, version, b"".join(pieces))
-                else:
-                    _write_file(staged, fd, version, pieces)
                 if self._overwrite or walker.is_ours(directory):
                     os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
-                elif not _move_unless_taken(staged, name, fd):
-                    _discard(staged, fd)
-            except BaseException:  # Ctrl-C too leaves no half-written file behind
-                _discard(staged, fd)
+                elif not move_unless_taken(staged, name, fd, fd):
+                    discard(staged, fd)
+            except BaseException:
+                discard(staged, fd)
                 raise
         except FileExistsError:
             raise RestoreConflictError(version.path, 1) from None
@@ -257,6 +263,20 @@ class _Writer:
         with self._lock:
             self._files += 1
             self._bytes += version.size
+
+
+def _create(name: str, fd: int, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
+    """Make a file or link that is whole, or none; FileExistsError if there is one."""
+    try:
+        if version.is_link:
+            _write_link(name, fd, version, b"".join(pieces))
+        else:
+            _write_file(name, fd, version, pieces)
+    except FileExistsError:
+        raise
+    except BaseException:  # Ctrl-C too leaves no half-written file behind
+        discard(name, fd)
+        raise
 
 
 def _write_file(name: str, fd: int, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
@@ -274,34 +294,6 @@ def _write_file(name: str, fd: int, version: RestorableFile, pieces: Iterable[Bu
 def _write_link(name: str, fd: int, version: RestorableFile, target: bytes) -> None:
     os.symlink(os.fsdecode(target), name, dir_fd=fd)
     os.utime(name, ns=(version.mtime_ns, version.mtime_ns), dir_fd=fd, follow_symlinks=False)
-
-
-def _move_unless_taken(staged: str, name: str, fd: int) -> bool:
-    """Give a finished file its name; return whether the staged name is gone with it.
-
-    FileExistsError if the name is taken.
-    """
-    try:
-        os.link(staged, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-    else:
-        return False
-    _refuse_taken(name, fd)  # a filesystem without hard links: look, then move
-    os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
-    return True
-
-
-def _refuse_taken(name: str, fd: int) -> None:
-    with suppress(FileNotFoundError):
-        os.stat(name, dir_fd=fd, follow_symlinks=False)
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-
-
-def _discard(name: str, fd: int) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=fd)
 
 
 def _give_mode_and_time(fd: int, version: RestorableFile) -> None:

@@ -60,7 +60,8 @@ class Candidate(NamedTuple):
     name: str
     directory: int
     """Descriptor that `name` is relative to; valid until the next candidate is asked for."""
-    status: os.stat_result
+    link: os.stat_result | None
+    """What `stat` says of a link; a file is asked once it is open."""
     known: KnownFile | None
 
 
@@ -178,6 +179,9 @@ class Scan:
             return
         self._visited.add(directory)
         known: Mapping[str, KnownFile] = self._known.get(directory, {})
+        if not known:
+            yield from self._visit_new(frame, entries)
+            return
         find_known = known.get
         unchanged = self.unchanged
         found: set[str] = set()
@@ -210,6 +214,26 @@ class Scan:
         if len(found) != len(known):
             self._judge_missing(directory, known, found)
 
+    def _visit_new(self, frame: _Frame, entries: list[os.DirEntry[str]]) -> Iterator[Candidate]:
+        """Go through the files of a directory where none is known: all of them are read.
+
+        What `stat` says of a regular file is asked once it is open, and not here as well.
+        """
+        for entry in self._covered_files(frame, entries):
+            try:
+                if entry.is_file(follow_symlinks=False):
+                    candidate = self._file(frame, entry.name, None)
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    candidate = self._judge(frame, entry.name, status, None)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._fail(f"{frame.prefix}{entry.name}", error)
+                continue
+            if candidate is not None:
+                yield candidate
+
     def _covered_files(
         self, frame: _Frame, entries: list[os.DirEntry[str]]
     ) -> list[os.DirEntry[str]]:
@@ -232,16 +256,27 @@ class Scan:
     def _judge(
         self, frame: _Frame, name: str, status: os.stat_result, known: KnownFile | None
     ) -> Candidate | None:
-        """Return what must be read of a file; report what can't be recorded."""
+        """Return what must be read of a file or link; report what can't be recorded."""
         kind = stat.S_IFMT(status.st_mode)
+        if kind in (stat.S_IFREG, stat.S_IFLNK):
+            return self._file(frame, name, known, link=status if kind == stat.S_IFLNK else None)
+        path = f"{frame.prefix}{name}"
+        self.skipped.append(Skipped(path, _SPECIAL.get(kind, "it is no regular file")))
+        return None
+
+    def _file(
+        self,
+        frame: _Frame,
+        name: str,
+        known: KnownFile | None,
+        *,
+        link: os.stat_result | None = None,
+    ) -> Candidate | None:
         path = f"{frame.prefix}{name}"
         if len(path) > _LONG_PATH and len(os.fsencode(path)) > MAX_PATH_BYTES:
             self.skipped.append(Skipped(path, f"its path has more than {MAX_PATH_BYTES} bytes"))
-        elif kind in (stat.S_IFREG, stat.S_IFLNK):
-            return Candidate(path, name, frame.fd, status, known)
-        else:
-            self.skipped.append(Skipped(path, _SPECIAL.get(kind, "it is no regular file")))
-        return None
+            return None
+        return Candidate(path, name, frame.fd, link, known)
 
     def _judge_missing(
         self, directory: str, known: Mapping[str, KnownFile], found: set[str]

@@ -199,7 +199,8 @@ def rewind(
         return
     click.echo(
         f"snapshot {made.number} of {printable(run.id)} holds what {snapshot} held:"
-        f" {len(made.added)} added, {len(made.changed)} changed, {len(made.removed)} removed"
+        f" {len(made.lazy_added)} added, {len(made.lazy_changed)} changed,"
+        f" {len(made.lazy_removed)} removed"
     )
 
 

@@ -190,8 +190,8 @@ def _print_outcome(run: Run, snapshot: Snapshot, elapsed: float) -> None:
         click.echo(f"skipped {printable(skipped.path)}: {printable(skipped.reason)}", err=True)
     state = f"snapshot {snapshot.number}" if snapshot.recorded else "nothing new"
     click.echo(
-        f"{printable(run.id)}: {state}, {len(snapshot.added)} added, "
-        f"{len(snapshot.changed)} changed, {len(snapshot.removed)} removed, "
+        f"{printable(run.id)}: {state}, {len(snapshot.lazy_added)} added, "
+        f"{len(snapshot.lazy_changed)} changed, {len(snapshot.lazy_removed)} removed, "
         f"{snapshot.unchanged} unchanged, {len(snapshot.skipped)} skipped; "
         f"{human_size(snapshot.bytes_read)} read, {human_size(snapshot.bytes_stored)} stored "
         f"in {elapsed:.2f} s"

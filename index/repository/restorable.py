@@ -65,13 +65,18 @@ def list_restorable(
     found: list[RestorableFile] = []
     places: dict[Digest, Placement] = {}
     large: dict[Digest, int] = {}
+    packs: dict[bytes, Digest] = {}
+    new = bytes.__new__
     for path, key, size, mode, mtime_ns, pack, *place in driver_rows(connection, statement):
-        digest = None if key is None else bytes.__new__(Digest, key)
+        digest = None if key is None else new(Digest, key)
         found.append(RestorableFile(decode_path(path), digest, size, mode, mtime_ns))
         if digest is None:
             continue
         if pack is not None:
-            places[digest] = Location(bytes.__new__(Digest, pack), *place)
+            name = packs.get(pack)
+            if name is None:
+                name = packs[pack] = new(Digest, pack)
+            places[digest] = Location(name, *place)
         elif place[2] is not None:
             large[digest] = place[2]
     places.update(locate_large(connection, large))

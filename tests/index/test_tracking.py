@@ -31,6 +31,19 @@ class TestChanges:
         assert snapshot.bytes_read == 2
         assert contents(run) == read(work)
 
+    def test_changes_are_counted_without_being_made(self, run, work):
+        """To make 20,000 versions takes longer than what a command has to say of them."""
+        write(work, {"same": b"1", "changed": b"1", "gone": b"1", "gone too": b"1"})
+        run.track(work)
+        write(work, {"changed": b"2", "new": b"1", "newer": b"1", "newest": b"1"})
+        (work / "gone").unlink()
+        (work / "gone too").unlink()
+        snapshot = run.track(work)
+        lazy = (snapshot.lazy_added, snapshot.lazy_changed, snapshot.lazy_removed)
+        assert [len(versions) for versions in lazy] == [3, 1, 2]
+        assert snapshot.lazy_added._versions is None
+        assert [len(versions.get()) for versions in lazy] == [3, 1, 2]
+
     def test_a_scan_that_finds_nothing_new_records_nothing(self, run, work, objects):
         write(work, {"a.txt": b"1"})
         first = run.track(work)
@@ -506,6 +519,46 @@ class TestFailures:
         snapshot = run.track(work)
         assert [s.path for s in snapshot.skipped] == ["f"]
         assert run.files() == ()
+
+    def test_a_file_swapped_for_a_fifo_in_mid_scan_is_not_read(self, run, work, monkeypatch):
+        write(work, {"f": b"1"})
+        original = os.open
+
+        def swap(path, flags, *args, **kwargs):
+            if path == "f":
+                (work / "f").unlink()
+                os.mkfifo(work / "f")
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", swap)
+        assert [s.path for s in run.track(work).skipped] == ["f"]
+        assert run.files() == ()
+
+    @pytest.mark.parametrize("is_known", [False, True])
+    def test_a_file_replaced_in_mid_scan_is_recorded_as_it_was_read(
+        self, run, work, monkeypatch, is_known
+    ):
+        if is_known:
+            write(work, {"f": b"older"})
+            run.track(work)
+        write(work, {"f": b"old"})
+        original = os.open
+
+        def replace(path, flags, *args, **kwargs):
+            if path == "f":
+                write(work, {"new": b"replaced"})
+                (work / "new").chmod(0o600)
+                (work / "new").rename(work / "f")
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", replace)
+        run.track(work)
+        monkeypatch.undo()
+        version = run.file("f")
+        status = (work / "f").stat()
+        assert run.read_bytes("f") == b"replaced"
+        assert (version.mode, version.mtime_ns) == (status.st_mode, status.st_mtime_ns)
+        assert run.track(work).unchanged == 1
 
     def test_a_directory_swapped_for_a_link_in_mid_scan_is_not_followed(
         self, run, work, tmp_path, monkeypatch

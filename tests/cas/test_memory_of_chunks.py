@@ -1,0 +1,39 @@
+"""What the chunks of a large file cost besides reading and hashing."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+
+import pytest
+
+PIECES = 1024
+PROGRAM = """
+import resource, sys
+from cas.memory import MemoryBackend
+from cas.writer import BatchWriter
+
+class Nothing:
+    def find_known(self, digests):
+        return set(digests)
+
+def pieces():
+    with open("/dev/zero", "rb", buffering=0) as file:
+        for _ in range(int(sys.argv[1])):
+            yield file.read(1 << 20)
+
+with BatchWriter(MemoryBackend(), Nothing(), chunk_size=1 << 20) as batch:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    batch.add_pieces(pieces())
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that must be told")
+def test_the_memory_of_a_chunk_serves_the_next():
+    command = [sys.executable, "-c", PROGRAM, str(PIECES)]
+    faults = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    pages = PIECES * (1 << 20) // resource.getpagesize()
+    assert faults < pages / 40
