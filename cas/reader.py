@@ -223,22 +223,22 @@ class BlobReader:
             if sought.extent is not None:
                 ((_, data),) = self._verified(self._load(next(cut([sought]))))
                 return data
-        try:
-            stored = self._read_stored(location)
-        except ObjectNotFoundError:
-            # Compaction may have moved the blob since it was located: look once more.
+        while (stored := self._read_stored(location)) is None:
+            # Compaction may have moved the blob since it was located, and again since then.
             location = self._moved(digest, location)
-            stored = self._read_stored(location)
         data = _decoded(digest, location, stored)
         if self._cache is not None:
             self._cache.keep(location.pack, location.offset, stored)
         return data
 
-    def _read_stored(self, location: Location) -> bytes:
+    def _read_stored(self, location: Location) -> bytes | None:
         if not location.stored_size:
             return b""
         name = pack_object_name(location.pack)
-        return self._backend.read(name, location.offset, location.stored_size)
+        try:
+            return self._backend.read(name, location.offset, location.stored_size)
+        except ObjectNotFoundError:
+            return None
 
     def _moved(self, digest: Digest, gone: Location) -> Location:
         again = self._locate(digest)
