@@ -268,6 +268,22 @@ def test_an_abbreviated_digest_of_the_other_session_finds_nothing(cas, store_roo
         assert told[0][0] == 4
 
 
+def test_an_abbreviated_digest_is_not_ambiguous_by_what_the_other_session_has(cas, store_root):
+    begins = {}
+    for number in range(200_000):
+        data = b"%d" % number
+        prefix = str(Digest.of(data))[:7]
+        if prefix in begins:
+            break
+        begins[prefix] = data
+    with ArtifactStore.open(store_root) as store:
+        store.session("mine").run("r").put("f", data)
+        store.session("theirs").run("r").put("f", begins[prefix])
+    code, out, _ = cas("--store", store_root, "who", "--session", "mine", prefix)
+    assert code == 0
+    assert str(Digest.of(data))[:12] in out
+
+
 @pytest.fixture
 def repository(place, store, work):
     url = place.get("index") or f"sqlite:///{place['root']}/index.db"
