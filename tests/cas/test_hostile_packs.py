@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import random
 import subprocess
 import sys
@@ -25,16 +26,23 @@ from forged import (
     signed_again,
     sound_pack,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cas.catalog import Location, MemoryCatalog
 from cas.codec import decode_all
 from cas.digest import Digest
-from cas.errors import CasError, CorruptPackError, DigestMismatchError, ObjectNotFoundError
+from cas.errors import (
+    CasError,
+    CorruptPackError,
+    DigestMismatchError,
+    ObjectNotFoundError,
+    UnsupportedFormatError,
+)
 from cas.memory import MemoryBackend
 from cas.pack import MAX_ENTRY_SIZE, MAX_PACK_SIZE, pack_object_name, read_footer
 from cas.reader import BlobReader
+from cas.store import open_settings
 
 ROOT = Path(__file__).parents[2]
 NAME = Digest(b"p" * 32)
@@ -388,3 +396,39 @@ def test_the_script_writes_nothing_but_digests_into_its_directory(unpack, tmp_pa
     assert {path.name for path in out.iterdir()} == {blake3(blob).hexdigest() for blob in BLOBS}
     assert not (out / blake3(b"one").hexdigest()).is_symlink()
     assert list(outside.iterdir()) == []
+
+
+SETTINGS = {
+    "format_version": 1, "hash": "blake3-256", "chunker": "fixed", "chunk_size": 1 << 20,
+    "store_id": "3a1c2f60-0000-4000-8000-000000000000", "created": "2026-01-01T00:00:00+00:00",
+}  # fmt: skip
+
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner)),
+    max_leaves=5,
+)
+
+
+def settings_of(text):
+    backend = MemoryBackend()
+    backend.objects["cas.json"] = text
+    return open_settings(backend, create=True)
+
+
+@given(st.sampled_from(sorted(SETTINGS)), anything)
+@example("chunk_size", 1.5)
+@example("chunk_size", True)  # noqa: FBT003 - what the field holds
+@example("store_id", {})
+def test_settings_with_another_value_are_refused_or_of_the_right_types(name, value):
+    with contextlib.suppress(UnsupportedFormatError):
+        found = settings_of(json.dumps(SETTINGS | {name: value}).encode())
+        assert {type(getattr(found, field)) for field in ("hash", "store_id", "created")} == {str}
+        assert type(found.chunk_size) is type(found.format_version) is int
+
+
+@given(st.one_of(st.binary(max_size=200), anything.map(lambda value: json.dumps(value).encode())))
+@example(b"[" * 60_000)
+def test_what_are_no_settings_is_refused(text):
+    with pytest.raises(UnsupportedFormatError):
+        settings_of(text)
