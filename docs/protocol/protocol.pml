@@ -1,5 +1,5 @@
 /*
- * Writers, collectors and readers of one store, as DESIGN and docs/format.md ("Order of commit") have it.
+ * Writers, collectors and readers of one store; docs/format.md, "Order of commit", has the writers' part.
  *
  * What stands in one atomic block is one transaction of the index, or one operation on one object. A
  * process that crashes forgets what it knew and begins anew, as another in its place would. Clocks
