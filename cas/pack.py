@@ -32,6 +32,7 @@ __all__ = [
     "FOOTER_RECORD_SIZE",
     "HEADER_SIZE",
     "MAX_ENTRY_SIZE",
+    "MAX_PACK_SIZE",
     "PACK_VERSION",
     "EntryKind",
     "PackEntry",
@@ -43,7 +44,10 @@ __all__ = [
 
 PACK_VERSION: Final = 1
 MAX_ENTRY_SIZE: Final = 64 << 20
-"""Bytes that one entry may hold once decoded: what a reader is willing to allocate."""
+"""Bytes that one entry may hold, stored and decoded: what a reader is willing to allocate."""
+
+MAX_PACK_SIZE: Final = 1 << 32
+"""Bytes that no pack reaches: offsets have 32 bits."""
 
 _MAGIC: Final = b"RUNCASPK"
 _END_MAGIC: Final = b"RUNCASPE"
@@ -170,6 +174,8 @@ def read_footer(name: str, size: int, read: Callable[[int, int], Buffer]) -> Seq
     """
     if size < HEADER_SIZE + _TRAILER.size:
         raise CorruptPackError(name, f"{size} bytes are too few for a pack")
+    if size >= MAX_PACK_SIZE:
+        raise CorruptPackError(name, f"{size} bytes are too many for a pack")
     magic, version, _nonce = _HEADER.unpack(_exactly(name, read(0, HEADER_SIZE), HEADER_SIZE))
     if magic != _MAGIC:
         raise CorruptPackError(name, "it does not begin as a pack")
@@ -203,7 +209,7 @@ def _parse_records(name: str, footer: bytes, footer_start: int) -> list[PackEntr
         position = offset + stored_size
         if kind not in _KINDS:
             continue
-        if codec not in _CODECS or size > MAX_ENTRY_SIZE:
+        if codec not in _CODECS or max(stored_size, size) > MAX_ENTRY_SIZE:
             raise CorruptPackError(name, f"its entry at offset {offset} cannot be decoded")
         if digest in seen:
             raise CorruptPackError(name, f"it holds {digest.hex()} twice")

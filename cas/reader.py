@@ -13,7 +13,7 @@ from cas.codec import decode, decode_all
 from cas.digest import Digest, Hasher
 from cas.errors import BlobNotFoundError, DigestMismatchError, ObjectNotFoundError
 from cas.pack import pack_object_name
-from cas.spans import Span, cut, find_cached
+from cas.spans import Span, check_location, cut, describe_location, find_cached
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
@@ -225,22 +225,24 @@ class BlobReader:
             if sought.extent is not None:
                 ((_, data),) = self._verified(self._load(next(cut([sought]))))
                 return data
-        try:
-            stored = self._read_stored(location)
-        except ObjectNotFoundError:
-            # Compaction may have moved the blob since it was located: look once more.
+        check_location(digest, location)
+        while (stored := self._read_stored(location)) is None:
+            # Compaction may have moved the blob since it was located, and again since then.
             location = self._moved(digest, location)
-            stored = self._read_stored(location)
+            check_location(digest, location)
         data = _decoded(digest, location, stored)
         if self._cache is not None:
             self._cache.keep(location.pack, location.offset, stored)
         return data
 
-    def _read_stored(self, location: Location) -> bytes:
+    def _read_stored(self, location: Location) -> bytes | None:
         if not location.stored_size:
             return b""
         name = pack_object_name(location.pack)
-        return self._backend.read(name, location.offset, location.stored_size)
+        try:
+            return self._backend.read(name, location.offset, location.stored_size)
+        except ObjectNotFoundError:
+            return None
 
     def _moved(self, digest: Digest, gone: Location) -> Location:
         again = self._locate(digest)
@@ -273,12 +275,8 @@ def _decoded(digest: Digest, location: Location, stored: Buffer) -> Buffer:
     try:
         data = decode(location.codec, stored, location.size)
     except ValueError as error:
-        raise DigestMismatchError(digest, None, _place(location)) from error
+        raise DigestMismatchError(digest, None, describe_location(location)) from error
     actual = Digest.of(data)
     if actual != digest:
-        raise DigestMismatchError(digest, actual, _place(location))
+        raise DigestMismatchError(digest, actual, describe_location(location))
     return data
-
-
-def _place(location: Location) -> str:
-    return f"{pack_object_name(location.pack)} at offset {location.offset}"

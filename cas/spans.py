@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cas.errors import DigestMismatchError
+from cas.pack import MAX_ENTRY_SIZE, MAX_PACK_SIZE, pack_object_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,7 +15,15 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from cas.extents import Extent, Extents
 
-__all__ = ["SPAN_SIZE", "Sought", "Span", "cut", "find_cached"]
+__all__ = [
+    "SPAN_SIZE",
+    "Sought",
+    "Span",
+    "check_location",
+    "cut",
+    "describe_location",
+    "find_cached",
+]
 
 SPAN_SIZE: Final = 8 << 20
 """Bytes that one request for neighbouring entries spans at most, and that they decode to."""
@@ -53,16 +64,40 @@ class Span(NamedTuple):
         return Span([blob._replace(extent=None) for blob in self.blobs[number:]], *self[1:])
 
 
+def check_location(digest: Digest, location: Location) -> None:
+    """Make sure that no more is asked for or allocated than an entry can have.
+
+    DigestMismatchError if there can't be an entry there, whatever the index says.
+    """
+    _, offset, stored_size, size, _ = location
+    if not (
+        0 <= stored_size <= MAX_ENTRY_SIZE
+        and 0 <= size <= MAX_ENTRY_SIZE
+        and 0 <= offset < MAX_PACK_SIZE
+    ):
+        raise DigestMismatchError(digest, None, describe_location(location))
+
+
+def describe_location(location: Location) -> str:
+    """Return a location in words."""
+    return f"{pack_object_name(location.pack)} at offset {location.offset}"
+
+
 def find_cached(
     blobs: Iterable[tuple[Digest, Location]], cache: PackCache | None
 ) -> Iterator[Sought]:
-    """Yield blobs in the order given, each with what the cache has of it when its turn comes."""
+    """Yield blobs in the order given, each with what the cache has of it when its turn comes.
+
+    Raises as `check_location` does.
+    """
     if cache is None:
         for digest, location in blobs:
+            check_location(digest, location)
             yield Sought(digest, location, None)
         return
     looked_up: dict[Digest, Extents] = {}
     for digest, location in blobs:
+        check_location(digest, location)
         extents = looked_up.get(location.pack)
         if extents is None:
             extents = looked_up[location.pack] = cache.extents(location.pack)

@@ -39,6 +39,7 @@ On fifty steps that append 1 MiB to a file of 50 MiB, chunks of 1 MiB stored 114
 """
 
 _SETTINGS_NAME: Final = "cas.json"
+_NUMBERS: Final = {"format_version", "chunk_size"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def open_settings(backend: Backend, *, create: bool) -> StoreSettings:
         When a newer release wrote them, or they are not settings at all.
     """
     try:
-        return _parse(backend, backend.read(_SETTINGS_NAME))
+        return _read(backend)
     except ObjectNotFoundError:
         if not create:
             raise
@@ -82,22 +83,26 @@ def open_settings(backend: Backend, *, create: bool) -> StoreSettings:
     text = json.dumps(asdict(settings), indent=2) + "\n"
     if backend.create(_SETTINGS_NAME, text.encode()):
         return settings
-    return _parse(backend, backend.read(_SETTINGS_NAME))
+    return _read(backend)
 
 
-def _parse(backend: Backend, text: bytes) -> StoreSettings:
+def _read(backend: Backend) -> StoreSettings:
+    text = backend.read(_SETTINGS_NAME)
     subject = f"the store at {backend.url}"
     try:
         found = json.loads(text)
         version = found["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UnsupportedFormatError(subject, text[:40], FORMAT_VERSION) from None
     if version != FORMAT_VERSION:
         raise UnsupportedFormatError(subject, version, FORMAT_VERSION)
     try:
         settings = StoreSettings(**{name: found[name] for name in StoreSettings.__slots__})
         known = (settings.hash, settings.chunker) == ("blake3-256", "fixed")
-        fits = 0 < settings.chunk_size <= MAX_ENTRY_SIZE
+        fits = 0 < settings.chunk_size <= MAX_ENTRY_SIZE and all(
+            type(value) is (int if name in _NUMBERS else str)
+            for name, value in asdict(settings).items()
+        )
     except (KeyError, TypeError):
         settings, known, fits = None, False, False
     if settings is None or not known or not fits:

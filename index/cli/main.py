@@ -40,6 +40,9 @@ _USAGE: Final = 2
 _INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 
+_HELP: Final[type[Exception] | tuple[()]] = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click 8.2 raises in place of printing the help, which has many lines."""
+
 EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
     ((InvalidNameError, UnsafePathError, InvalidDigestError, SameStoreError), 2),
     ((DigestMismatchError, CorruptPackError, DanglingFileError), 3),
@@ -60,7 +63,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was not recorded yet is as before", err=True)
@@ -79,3 +82,14 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _tell(error: Exception) -> None:
     click.echo(f"error: {printable(str(error))}", err=True)
+
+
+def _show(error: click.ClickException) -> None:
+    """Print what is wrong with a call; its arguments may be names that a shell has completed."""
+    message = error.format_message()
+    if message.isprintable() or isinstance(error, _HELP):
+        error.show()
+    elif isinstance(error, click.UsageError):
+        click.UsageError(printable(message), error.ctx).show()
+    else:
+        click.ClickException(printable(message)).show()

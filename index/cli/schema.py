@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from index.cli.options import json_option
-from index.cli.output import print_json
+from index.cli.output import print_json, printable
 
 if TYPE_CHECKING:
     from index.cli.places import Place
@@ -28,7 +28,7 @@ def db_upgrade(place: Place) -> None:
 
     database = place.open_database()
     schema.upgrade(database)
-    click.echo(f"the index {database.url} has schema {schema.HEAD}")
+    click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}")
     database.close()
 
 
@@ -45,7 +45,7 @@ def db_current(place: Place, *, as_json: bool) -> None:
     if as_json:
         print_json({"current": current, "head": schema.HEAD})
     else:
-        click.echo(f"{current or 'none'} (this release works with {schema.HEAD})")
+        click.echo(f"{printable(current or 'none')} (this release works with {schema.HEAD})")
 
 
 @db.command("check")
@@ -56,5 +56,5 @@ def db_check(place: Place) -> None:
 
     database = place.open_database()
     schema.check(database)
-    click.echo(f"the index {database.url} has schema {schema.HEAD}, as it should")
+    click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}, as it should")
     database.close()

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import struct
-
 import pytest
 from blake3 import blake3
+from forged import pack_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,17 +27,6 @@ def make(blobs):
 
 def footer(data):
     return read_footer("p", len(data), lambda start, size: data[start : start + size])
-
-
-def forge(records, *, body=b"", version=1, count=None, digest=None, magic=b"RUNCASPE"):
-    """Build a pack by hand, from the text of docs/format.md rather than from the writer."""
-    table = b"".join(
-        struct.pack("<BBxx32sIII", kind, codec, name, offset, stored, size)
-        for kind, codec, name, offset, stored, size in records
-    )
-    count = len(records) if count is None else count
-    trailer = struct.pack("<I32s8s", count, digest or blake3(table).digest(), magic)
-    return struct.pack("<8sI16s4x", b"RUNCASPK", version, b"n" * 16) + body + table + trailer
 
 
 @given(st.lists(st.binary(max_size=50), unique=True, max_size=20))
@@ -76,12 +64,12 @@ def test_a_long_footer_is_read_in_two_requests():
 
 def test_a_forged_pack_that_keeps_the_rules_is_read():
     body = b"hello"
-    data = forge([(1, 0, blake3(body).digest(), HEADER_SIZE, 5, 5)], body=body)
+    data = pack_of([(1, 0, blake3(body).digest(), HEADER_SIZE, 5, 5)], body=body)
     assert footer(data)[0].digest == Digest.of(body)
 
 
 def test_an_entry_of_unknown_kind_is_passed_over():
-    data = forge(
+    data = pack_of(
         [(77, 9, b"r" * 32, HEADER_SIZE, 3, 3), (1, 0, b"d" * 32, HEADER_SIZE + 3, 2, 2)],
         body=b"recbl",
     )
@@ -90,7 +78,7 @@ def test_an_entry_of_unknown_kind_is_passed_over():
 
 def test_a_newer_version_is_refused_with_the_way_out():
     with pytest.raises(UnsupportedFormatError, match="pip install --upgrade runcas"):
-        footer(forge([], version=2))
+        footer(pack_of([], version=2))
 
 
 GOOD = (1, 0, b"d" * 32, HEADER_SIZE, 5, 5)
@@ -102,17 +90,17 @@ GOOD = (1, 0, b"d" * 32, HEADER_SIZE, 5, 5)
         (b"", "too few"),
         (b"x" * 40, "too few"),
         (b"x" * 400, "does not begin"),
-        (forge([GOOD], body=b"hello", magic=b"XXXXXXXX"), "does not end"),
-        (forge([GOOD], body=b"hello", digest=b"0" * 32), "does not match its digest"),
-        (forge([], count=2**32 - 1), "more than it can hold"),
-        (forge([(1, 0, b"d" * 32, HEADER_SIZE, 6, 6)], body=b"hello"), "out of place"),
-        (forge([(1, 0, b"d" * 32, 2**32 - 1, 5, 5)], body=b"hello"), "out of place"),
-        (forge([(1, 0, b"d" * 32, HEADER_SIZE + 1, 4, 4)], body=b"hello"), "out of place"),
-        (forge([GOOD, GOOD], body=b"hello"), "out of place"),
-        (forge([GOOD, (1, 0, b"d" * 32, HEADER_SIZE + 5, 0, 0)], body=b"hello"), "twice"),
-        (forge([(1, 7, b"d" * 32, HEADER_SIZE, 5, 5)], body=b"hello"), "cannot be decoded"),
-        (forge([(1, 1, b"d" * 32, HEADER_SIZE, 5, 2**31)], body=b"hello"), "cannot be decoded"),
-        (forge([GOOD], body=b"hello and more"), "between its last entry"),
+        (pack_of([GOOD], body=b"hello", magic=b"XXXXXXXX"), "does not end"),
+        (pack_of([GOOD], body=b"hello", digest=b"0" * 32), "does not match its digest"),
+        (pack_of([], count=2**32 - 1), "more than it can hold"),
+        (pack_of([(1, 0, b"d" * 32, HEADER_SIZE, 6, 6)], body=b"hello"), "out of place"),
+        (pack_of([(1, 0, b"d" * 32, 2**32 - 1, 5, 5)], body=b"hello"), "out of place"),
+        (pack_of([(1, 0, b"d" * 32, HEADER_SIZE + 1, 4, 4)], body=b"hello"), "out of place"),
+        (pack_of([GOOD, GOOD], body=b"hello"), "out of place"),
+        (pack_of([GOOD, (1, 0, b"d" * 32, HEADER_SIZE + 5, 0, 0)], body=b"hello"), "twice"),
+        (pack_of([(1, 7, b"d" * 32, HEADER_SIZE, 5, 5)], body=b"hello"), "cannot be decoded"),
+        (pack_of([(1, 1, b"d" * 32, HEADER_SIZE, 5, 2**31)], body=b"hello"), "cannot be decoded"),
+        (pack_of([GOOD], body=b"hello and more"), "between its last entry"),
     ],
 )
 def test_a_hostile_pack_is_refused(data, reason):

@@ -300,6 +300,21 @@ def test_a_blob_that_moved_to_another_pack_is_looked_up_again(setting):
         assert read(digests[0]) == b"moved"
 
 
+def test_a_blob_that_moves_as_often_as_it_is_looked_up_is_found_in_the_end(setting):
+    places, stale = [], []
+    for _ in range(4):
+        setting.catalog.placements.clear()
+        digests, written = setting.write(b"moves on and on")
+        places.append(dict(setting.catalog.placements))
+        stale.append(pack_object_name(written.packs[0].name))
+    for old in stale[:-1]:
+        del setting.backend.objects[old]
+    for read in (setting.store.read, lambda d: dict(setting.store.read_many([d]))[d]):
+        answers = iter(places)
+        setting.catalog.locate = lambda _wanted, a=answers: next(a)
+        assert read(digests[0]) == b"moves on and on"
+
+
 def test_a_pack_that_is_gone_is_a_blob_not_found(setting):
     digests, _ = setting.write(b"gone")
     setting.backend.objects.clear()

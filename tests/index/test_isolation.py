@@ -9,9 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from places import objects_of
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session as DatabaseSession
 from trees import contents, write
 
 from cas.digest import Digest
+from index import ArtifactStore, FileRepository
 from index.errors import ArtifactIndexError, UnsafePathError
 
 SECRET = b"the other session's bytes"
@@ -199,3 +203,122 @@ def test_a_prefix_may_be_a_path_and_must_be_possible(store):
     assert [version.path for version in run.files(prefix=Path("data"))] == ["data/a"]
     with pytest.raises(UnsafePathError, match="no file name"):
         run.files(prefix="\ud800")
+
+
+WORDS = [
+    "%", "_", "their%", "thei__", "%theirs", "*", "theirs*", "their?", "THEIRS", "Theirs",
+    "theirs ", " theirs", "the\u0131rs", "th\u200beirs", "theirs\\", "' OR '1'='1", "theirs' --",
+    'theirs"', "theirs'; DROP TABLE cas_files; --", "x' UNION SELECT 1 --", "%(name)s", ":name",
+    "?", "{name}",
+]  # fmt: skip
+"""Wildcards, other spellings, and what ends a string or names a parameter in SQL."""
+
+
+def test_no_word_for_a_session_or_run_means_another_one(store, mine, theirs):
+    shared = Digest.of(b"shared")
+    for word in WORDS:
+        their_word = word.replace("theirs", "their-run")
+        assert outcome(store.session(word).runs)[0].__name__ == "UnknownSessionError"
+        for run in (store.session(word).run("r"), mine.run(their_word), mine.run(word)):
+            for read in (run.files, run.snapshots, run.stats, run.delete):
+                assert outcome(read)[0].__name__ == "UnknownRunError", word
+        assert outcome(store.session(word).delete)[0].__name__ == "UnknownSessionError"
+        session = store.session(word)
+        assert session.producers(shared) == (), word
+        assert outcome(lambda s=session: s.open(shared))[0].__name__ == "UnknownDigestError"
+    assert contents(theirs.run("r")) == {"f": SECRET, "g": b"shared", "only/theirs": SECRET}
+
+
+def test_no_word_for_a_path_or_a_filter_means_another_one(mine, theirs):
+    run = mine.run("r")
+    for word in WORDS:
+        for read in (run.file, run.history, run.open):
+            assert outcome(lambda r=read, w=word: r(w))[0].__name__ == "UnknownFileError", word
+        assert mine.producers(word) == (), word
+        assert not run.files(prefix=word), word
+        for name in ("phase", "agent", "node_id", "step_id", "event_id", "file_type", "priority"):
+            assert not run.files(**{name: word}), word
+    assert contents(run) == {"f": b"mine", "g": b"shared"}
+
+
+def test_every_word_is_an_id_and_a_path_like_any_other(store):
+    for number, word in enumerate(WORDS):
+        told = dict.fromkeys(("phase", "agent", "node_id", "step_id", "event_id"), word)
+        store.session(word).run("r").put(word, b"%d" % number, **told)
+    for number, word in enumerate(WORDS):
+        run = store.session(word).run("r")
+        assert contents(run) == {word: b"%d" % number}
+        assert [v.path for v in run.files(prefix=word, agent=word, node_id=word)] == [word]
+        assert run.delete().versions == 1
+    assert store.stats().versions == 0
+
+
+def test_an_abbreviated_digest_of_the_other_session_finds_nothing(cas, store_root):
+    with ArtifactStore.open(store_root) as store:
+        store.session("mine").run("r").put("f", b"mine")
+        store.session("theirs").run("r").put("x", SECRET)
+        store.session("theirs").run("r").put("y", b"also theirs")
+    for length in (7, 12, 63, 64):
+        told = []
+        for data in (SECRET, b"nobody's"):
+            prefix = str(Digest.of(data))[:length]
+            code, out, err = cas("--store", store_root, "who", "--session", "mine", prefix)
+            told.append((code, out, err.replace(prefix, "?")))
+        assert told[0] == told[1]
+        assert told[0][0] == 4
+
+
+def test_an_abbreviated_digest_is_not_ambiguous_by_what_the_other_session_has(cas, store_root):
+    begins = {}
+    for number in range(200_000):
+        data = b"%d" % number
+        prefix = str(Digest.of(data))[:7]
+        if prefix in begins:
+            break
+        begins[prefix] = data
+    with ArtifactStore.open(store_root) as store:
+        store.session("mine").run("r").put("f", data)
+        store.session("theirs").run("r").put("f", begins[prefix])
+    code, out, _ = cas("--store", store_root, "who", "--session", "mine", prefix)
+    assert code == 0
+    assert str(Digest.of(data))[:12] in out
+
+
+@pytest.fixture
+def repository(place, store, work):
+    url = place.get("index") or f"sqlite:///{place['root']}/index.db"
+    engine = create_engine(url)
+    with DatabaseSession(engine) as db_session:
+        yield FileRepository(db_session, "mine", store=store, work_dir=work)
+        db_session.commit()
+    engine.dispose()
+
+
+def test_a_repository_of_one_session_sees_and_changes_nothing_of_the_other(
+    mine, theirs, repository, work
+):
+    assert repository.list_files("their-run") == repository.list_files("nobody") == []
+    for word in WORDS:
+        assert repository.list_files(word) == []
+    assert {v.session for v in repository.list_files("r")} == {"mine"}
+    write(work, {"x": b"mine too", "f": b"newer"})
+    repository.register_file("their-run", "x", generating_agent="me")
+    repository.register_file("r", "f", generating_agent="me")
+    repository._db_session.commit()
+    assert contents(theirs.run("their-run")) == {"x": SECRET}
+    assert contents(theirs.run("r")) == {"f": SECRET, "g": b"shared", "only/theirs": SECRET}
+    assert contents(mine.run("their-run")) == {"x": b"mine too"}
+
+
+def test_a_sync_of_one_session_brings_nothing_of_the_other(store, mine, theirs, tmp_path):
+    mine.run("r").put("h", SECRET[:10], agent="me")
+    with ArtifactStore.open(tmp_path / "copy") as copy:
+        store.sync_to(copy, sessions=["mine"])
+        assert [summary.session for summary in copy.runs()] == ["mine"]
+        assert copy.producers(Digest.of(SECRET)) == ()
+        assert {v.agent for v in copy.producers(Digest.of(b"shared"))} == {"me"}
+    objects = objects_of({"root": tmp_path / "copy"})
+    assert all(SECRET not in objects.read(name) for name in objects.names())
+    index = (tmp_path / "copy" / "index.db").read_bytes()
+    assert b"their" not in index
+    assert bytes(Digest.of(SECRET)) not in index

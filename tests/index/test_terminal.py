@@ -1,0 +1,160 @@
+"""What is recorded can't speak to a terminal: every command escapes it, whatever it is.
+
+Names come from archives, from agents, and from an index that somebody else wrote; shells complete
+them into arguments. So they are planted by SQL where the library would refuse them, in every column
+that takes text, and given as arguments too.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import unicodedata
+
+import pytest
+from trees import write
+
+from index import ArtifactStore
+from index.cli.group import cas as group
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\x08\x9b31m\x85\u202e\u2066\u200f\u2028\x7f\ue000end"
+"""Title, clear, return, backspace, C1, next line, bidi controls, separator, delete, private use."""
+
+SPOKEN = "\u202egnp.\u2066exe\u200f"
+"""What the library takes as a label: it has no control character in the narrow sense."""
+
+LABELS = ("phase", "agent", "node_id", "step_id", "event_id", "code_hash")
+LABEL_COLUMNS = (
+    "workflow_phase", "generating_agent", "node_id", "step_id", "event_id", "generating_code_hash",
+)  # fmt: skip
+
+HERE = ("--session", "s", "--run", "r")
+
+CALLS = {
+    "init": [()],
+    "track": [("w", *HERE), (f"missing{EVIL}",), ("w", "--session", EVIL), ("w", "--run", EVIL),
+              ("w", *HERE, "--scope", f"../{EVIL}"), ("w", *HERE, "--agent", EVIL),
+              ("w", *HERE, "--ignore", EVIL), (f"dir{EVIL}",)],
+    "put": [(f"w/{EVIL}", *HERE), (f"missing{EVIL}", *HERE), ("w/new", "--as", f"../{EVIL}", *HERE),
+            ("w/new", "--as", EVIL, *HERE, "--type", SPOKEN), ("w/new", "--session", "s")],
+    "ls": [HERE, (*HERE, "--agent", SPOKEN), (*HERE, "--type", EVIL), (*HERE, "--priority", EVIL),
+           (*HERE, "--at", EVIL), (*HERE, EVIL), (*HERE, f"--{EVIL}"), ("--session", "s"),
+           ("--session", SPOKEN), ("--session", "only"), ("--session", "none"),
+           (*HERE, "--prefix", EVIL)],
+    "log": [(EVIL, *HERE), (f"missing{EVIL}", *HERE), (f"../{EVIL}", *HERE), ("a", *HERE)],
+    "snapshots": [HERE, ("--session", "s", "--run", SPOKEN)],
+    "cat": [(f"missing{EVIL}", *HERE), (f"{EVIL}@9", *HERE), ("lost", *HERE)],
+    "restore": [("out", *HERE), ("out", *HERE, "--overwrite"), (f"out{EVIL}", EVIL, *HERE),
+                (f"w/{EVIL}", *HERE), ("out", f"missing{EVIL}", *HERE), ("clash", *HERE),
+                ("lost", "lost", *HERE)],
+    "diff": [("1", "2", *HERE), ("1", *HERE, "--by", "agent"), ("1", *HERE, "--by", EVIL),
+             (f"{EVIL}@1", f"{EVIL}@2", *HERE), (SPOKEN, "r", "--session", "s")],
+    "who": [("a", "--session", "s"), (EVIL, "--session", "s"), (f"missing{EVIL}",),
+            (EVIL, "--session", EVIL), ("a", "--all-sessions"), (f"w/{EVIL}", "--session", "s")],
+    "fork": [(SPOKEN + "2", *HERE), (EVIL, *HERE), (SPOKEN + "2", *HERE)],
+    "rewind": [("1", "--session", "s", "--run", SPOKEN), ("1", "--session", "s", "--run", EVIL),
+               (EVIL, *HERE)],
+    "adopt": [("--from", f"sqlite:///{EVIL}"), ("--from", EVIL), ("--from", "sqlite:///old.db"),
+              ("--from", "sqlite:///old.db", "--root", EVIL)],
+    "sync": [("-", "copy"), ("-", f"copy{EVIL}", "--run", EVIL), (f"missing{EVIL}", "copy"),
+             ("-", "named"), ("-", "copy", "--session", SPOKEN)],
+    "stats": [(), HERE, ("--session", "s"), ("--session", EVIL)],
+    "db": [("current",), ("check",), ("upgrade",), (EVIL,)],
+    "rm": [("--session", "s", "--run", EVIL), ("--session", "s", "--run", SPOKEN),
+           ("--session", "s", "--run", SPOKEN, "--yes"),
+           ("--session", "s", "--whole-session", "--yes")],
+}  # fmt: skip
+"""What each command is called with, in an order in which all that is planted stays long enough."""
+
+
+def spoken(text):
+    """Return the characters that are no text: whatever a terminal may act on instead of show."""
+    return {
+        character
+        for character in text
+        if character != "\n" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl")
+    }
+
+
+@pytest.fixture
+def planted(store_root, tmp_path, monkeypatch):
+    """A store full of hostile names, in the directory that the command runs in."""
+    write(tmp_path / "w", {"a": b"1", EVIL: b"2", "lost": b"lost"})
+    for folder in (f"dir{EVIL}", "clash", "named"):
+        write(tmp_path / folder, {EVIL: b"other", "a": b"other"})
+    (tmp_path / "named" / "cas.toml").write_text(f'index = "sqlite:///x"\n{EVIL!r} = "\t"\n')
+    told = dict.fromkeys(LABELS, SPOKEN)
+    with ArtifactStore.open(store_root) as store:
+        run = store.session("s").run("r")
+        run.track(tmp_path / "w", **told)
+        write(tmp_path / "w", {"a": b"3"})
+        run.track(tmp_path / "w", **told)
+        store.session("s").run(SPOKEN).put(f"x{EVIL}", b"5", file_type=SPOKEN, **told)
+        store.session(SPOKEN).run(SPOKEN).put("a", b"6", **told)
+        store.session("only").run("soon-hostile").put("a", b"7")
+    _plant(store_root / "index.db")
+    _plant_old_table(tmp_path / "old.db")
+    (tmp_path / ".cas").symlink_to(store_root)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))  # nobody says yes
+
+
+def _plant(index):
+    with sqlite3.connect(index) as database:
+        for table in ("cas_files", "cas_snapshots"):
+            values = ", ".join(f"{column} = ?" for column in LABEL_COLUMNS)
+            database.execute(
+                f"UPDATE {table} SET {values} WHERE id % 2",  # noqa: S608 - a constant's columns
+                [EVIL] * len(LABEL_COLUMNS),
+            )
+        database.execute("UPDATE cas_files SET file_type = ? WHERE id % 2", [EVIL])
+        database.execute("UPDATE cas_files SET meta = ?", [json.dumps({EVIL: EVIL})])
+        database.execute("UPDATE cas_snapshots SET skipped = ?", [json.dumps([[EVIL, EVIL]])])
+        database.execute("UPDATE cas_runs SET name = ? WHERE name = 'soon-hostile'", [EVIL])
+        database.execute(
+            "INSERT INTO cas_sessions (name, created_at) VALUES (?, '2020-01-01 00:00:00')", [EVIL]
+        )
+    database.close()
+
+
+def _plant_old_table(file):
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE files (id TEXT, file_path TEXT, run_id TEXT, node_id TEXT)")
+        database.execute("INSERT INTO files VALUES ('1', ?, ?, ?)", [f"/{EVIL}", "r", EVIL])
+    database.close()
+
+
+def test_every_command_is_called_here():
+    assert set(CALLS) == set(group.list_commands(None))
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["for-people", "json"])
+def test_no_command_lets_a_name_speak_to_the_terminal(planted, cas, as_json):
+    shown = 0
+    for command, calls in CALLS.items():
+        takes_json = any("--json" in p.opts for p in group.get_command(None, command).params)
+        if as_json and not takes_json:
+            continue
+        for arguments in calls:
+            _, out, err = cas(command, *arguments, *(["--json"] if as_json else []))
+            assert not spoken(out), (command, arguments, out)
+            assert not spoken(err), (command, arguments, err)
+            shown += (out + err).count("u202e")
+    assert shown > 30
+
+
+def test_global_options_do_not_either(planted, cas):
+    for option in ("--store", "--index", "--blobs", "--cache", "--cache-size", f"--{EVIL}"):
+        for arguments in ([option, EVIL, "ls"], [f"{option}={EVIL}", "stats"]):
+            _, out, err = cas(*arguments)
+            assert not spoken(out + err), (arguments, out, err)
+
+
+def test_nor_does_an_index_of_a_made_up_schema(planted, cas, store_root):
+    with sqlite3.connect(store_root / "index.db") as database:
+        database.execute("UPDATE cas_alembic_version SET version_num = ?", [EVIL])
+    database.close()
+    for arguments in (["ls"], ["db", "current"], ["db", "check"], ["db", "upgrade"]):
+        _, out, err = cas(*arguments)
+        assert not spoken(out + err), (arguments, out, err)
+        assert "\\x1b" in out + err

@@ -1,0 +1,56 @@
+"""Packs made by hand, from the text of docs/format.md rather than by the writer."""
+
+from __future__ import annotations
+
+import struct
+
+import zstandard
+from blake3 import blake3
+
+HEADER = struct.Struct("<8sI16s4x")
+RECORD = struct.Struct("<BBxx32sIII")
+TRAILER = struct.Struct("<I32s8s")
+BLOB, RAW, ZSTD = 1, 0, 1
+
+
+def pack_of(records, *, body=b"", version=1, count=None, digest=None, magic=b"RUNCASPE"):
+    """Return a pack with these records, whose digest fits unless another is given."""
+    table = b"".join(RECORD.pack(*record) for record in records)
+    count = len(records) if count is None else count
+    trailer = TRAILER.pack(count, digest or blake3(table).digest(), magic)
+    return HEADER.pack(b"RUNCASPK", version, b"n" * 16) + body + table + trailer
+
+
+def sound_pack(blobs):
+    """Return a pack of these blobs, each as a frame where that is shorter."""
+    records, body = [], b""
+    for data in blobs:
+        frame = zstandard.ZstdCompressor().compress(data)
+        codec, stored = (ZSTD, frame) if len(frame) < len(data) else (RAW, data)
+        digest = blake3(data).digest()
+        records.append((BLOB, codec, digest, HEADER.size + len(body), len(stored), len(data)))
+        body += stored
+    return pack_of(records, body=body)
+
+
+def signed_again(data):
+    """Return a pack with the footer's digest made to fit, as whoever forges one would."""
+    if len(data) < HEADER.size + TRAILER.size:
+        return data
+    count, _, magic = TRAILER.unpack(data[-TRAILER.size :])
+    end = len(data) - TRAILER.size
+    start = end - count * RECORD.size
+    if start < HEADER.size:
+        return data
+    return data[:end] + TRAILER.pack(count, blake3(data[start:end]).digest(), magic)
+
+
+def frame_claiming(data, size):
+    """Return a zstd frame of `data` whose header states another size."""
+    assert size < 1 << 32
+    whole = zstandard.ZstdCompressor(write_checksum=False).compress(data)
+    bare = zstandard.ZstdCompressor(write_content_size=False, write_checksum=False).compress(data)
+    assert whole[:4] == bare[:4] == b"\x28\xb5\x2f\xfd"
+    # Magic, descriptor: content size of four bytes, and no window of its own (RFC 8878, 3.1.1.1).
+    blocks = bare[zstandard.frame_header_size(bare) :]
+    return whole[:4] + bytes([0b1010_0000]) + struct.pack("<I", size) + blocks

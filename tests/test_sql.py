@@ -1,0 +1,84 @@
+"""No value gets into the text of a statement: what is put together is names of our own tables."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+SQL = re.compile(
+    r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|PRAGMA|ALTER|CREATE|DROP|SET|LOCK|TRUNCATE|ATTACH"
+    r"|VACUUM|ANALYZE|GRANT|COPY|FROM|WHERE|VALUES|ON CONFLICT|AND|OR|IN|= ANY|BEGIN|SAVEPOINT)\b"
+)
+"""How the text of a statement, or a part of one, begins."""
+
+PUT_TOGETHER = {
+    "index/bulk.py": {
+        # Names of columns and tables, quoted by the dialect; types; marks for parameters.
+        "name", "names", "arrays", "values", "conflicts", "condition",
+        "preparer.format_table(table)", "preparer.format_table(column.table)",
+        "_type_name(connection, column)", "', '.join(names)", "', '.join('?' * len(values))",
+        "', '.join([*names, *map(preparer.quote, shared)])",
+        "', '.join([*(f'r.{name}' for name in names), *constants])",
+    },
+    "index/database.py": {"pragma"},  # of a constant list
+    "index/schema.py": {"VERSION_TABLE"},
+}  # fmt: skip
+"""What statements are put together of, by module; another part is worth a second look."""
+
+TAKES_TEXT = {"text", "exec_driver_sql", "literal_column", "executescript"}
+
+GIVEN_BY_NAME = {
+    "index/bulk.py": {"compiled.string", "statement", "statement(rest)", "statement(at_once)"},
+    "index/callers_transaction.py": {"_BEGIN_WRITING"},
+    "index/database.py": {"'BEGIN IMMEDIATE' if immediate else 'BEGIN'"},
+    "index/schema.py": {"f'SELECT version_num FROM {VERSION_TABLE}'"},
+    "index/tables.py": {"where"},
+}
+"""Statements as text that aren't constants where they are run, by module."""
+
+
+def modules():
+    for pattern in ("index/**/*.py", "cas/*.py", "migrations/**/*.py"):
+        for path in sorted(ROOT.glob(pattern)):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def parts_of(node):
+    """Return what an f-string, a sum, a % or a format call puts into its constant text."""
+    if isinstance(node, ast.JoinedStr):
+        first = node.values[0]
+        text = first.value if isinstance(first, ast.Constant) else ""
+        inserted = [part.value for part in node.values if isinstance(part, ast.FormattedValue)]
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        text, inserted = getattr(node.left, "value", ""), [node.right]
+    elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("format", "join"):
+        text, inserted = getattr(node.func.value, "value", ""), node.args
+    else:
+        return set()
+    if not isinstance(text, str) or not SQL.match(text):
+        return set()
+    return {ast.unparse(part) for part in inserted if not isinstance(part, ast.Constant)}
+
+
+def test_statements_are_put_together_of_names_of_our_own_only():
+    found = {}
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if parts := parts_of(node):
+                found.setdefault(name, set()).update(parts)
+    assert found == PUT_TOGETHER
+
+
+def test_statements_as_text_are_constants_where_they_are_run():
+    found = {}
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            called = ast.unparse(node.func).rpartition(".")[2]
+            if called in TAKES_TEXT and not isinstance(node.args[0], ast.Constant):
+                found.setdefault(name, set()).add(ast.unparse(node.args[0]))
+    assert found == GIVEN_BY_NAME
