@@ -165,12 +165,9 @@ def test_any_flipped_bit_is_told_or_harmless(told, backend):
         with mine.rewriter() as rewriter:
             try:
                 faults = rewriter.copy(name, size, entries)
-            except CorruptPackError:
-                faults = rewriter.copy(
-                    name, size, entries, kinds=dict.fromkeys((d for d, _ in entries), KINDS[0])
-                )
-            except Exception as error:  # noqa: BLE001 - the version's bytes
-                assert "format version" in str(error)  # noqa: PT017
+            except (CorruptPackError, UnsupportedFormatError):
+                kinds = dict.fromkeys((digest for digest, _ in entries), KINDS[0])
+                faults = rewriter.copy(name, size, entries, kinds=kinds)
             rewriter.finish()
         assert {m.digest for m in mine.moved}.isdisjoint(f.digest for f in faults)
         assert len(mine.moved) + len(faults) == 3
