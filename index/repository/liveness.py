@@ -231,15 +231,17 @@ def _unneeded(
 ) -> ColumnElement[bool]:
     """Return the condition that nothing keeps a blob.
 
-    A large one keeps its parts unless it is condemned, or is as good as that. The range of digests,
-    if given, is repeated where they are looked for: a database that compares two sorted lists then
-    reads a part of the other one only.
+    A large one keeps its parts if it is referred to for its own sake, or is too young to be
+    condemned. The range of digests, if given, is repeated where they are looked for: a database
+    that compares two sorted lists then reads a part of the other one only.
     """
 
     def is_kept(holder: FromClause) -> ColumnElement[bool]:
-        young = [~condition for condition in _old(holder, untouched_since)]
-        direct = [exists().where(to == holder.c.digest) for to in _DIRECT]
-        return and_(holder.c.condemned_at.is_(None), or_(*young, *direct))
+        young = [
+            and_(holder.c.condemned_at.is_(None), ~condition)
+            for condition in _old(holder, untouched_since)
+        ]
+        return or_(*(exists().where(to == holder.c.digest) for to in _DIRECT), *young)
 
     def refers(to: ColumnElement[Digest]) -> ColumnElement[bool]:
         in_range = () if after is None or until is None else (to > after, to <= until)
