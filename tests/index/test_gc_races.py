@@ -19,7 +19,6 @@ from garbage import (
     tables_of,
 )
 from places import on, packs_of
-from sqlalchemy import event
 from trees import write
 
 from cas.catalog import Location
