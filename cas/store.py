@@ -138,6 +138,11 @@ class BlobStore(BlobReader):
         """Where parts of remote packs are kept, if anywhere."""
         return self._cache
 
+    @property
+    def backend(self) -> Backend:
+        """What the packs are kept in, for maintenance; everyone else has no way to delete."""
+        return self._backend
+
     def batch(self, catalog: Catalog | None = None) -> BatchWriter:
         """Begin a batch of writes, as a context manager.
 

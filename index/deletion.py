@@ -14,6 +14,7 @@ from index.journal.entries import DeletionEntry
 from index.recording import SupersededError, record_blobs
 from index.records import DeletionReceipt
 from index.repository import deletion, journal
+from index.repository.released import note_released
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ def delete_run(services: Services, key: RunKey) -> DeletionReceipt:
         files, versions = deletion.count_versions(connection, [run_id])
         released = deletion.list_released(connection, session_id, [run_id])
         kept = deletion.list_kept(connection, session_id, [run_id])
+        note_released(connection, [run_id])
         deletion.delete_runs(connection, [run_id])
         return DeletionReceipt(key.session, (key.run,), files, versions, released, kept)
 
@@ -57,6 +59,7 @@ def delete_session(services: Services, session: str) -> DeletionReceipt:
         names = tuple(run.name for run in doomed)
         files, versions = deletion.count_versions(connection, deletion.ids_of(session_id))
         released = deletion.list_contents(connection, session_id)
+        note_released(connection, deletion.ids_of(session_id))
         deletion.delete_session(connection, session_id)
         return DeletionReceipt(session, names, files, versions, released, ())
 

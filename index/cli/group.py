@@ -29,6 +29,7 @@ _MODULES: Final = {
     "rm": "tree",
     "adopt": "adopt",
     "sync": "sync",
+    "gc": "gc",
     "stats": "read",
     "db": "schema",
 }
