@@ -32,6 +32,7 @@ __all__ = [
     "HEADER_SIZE",
     "MAX_ENTRY_SIZE",
     "PACK_VERSION",
+    "TRAILER_SIZE",
     "EntryKind",
     "PackEntry",
     "PackWriter",
@@ -50,6 +51,7 @@ _HEADER: Final = struct.Struct("<8sI16s4x")
 _RECORD: Final = struct.Struct("<BBxx32sIII")
 _TRAILER: Final = struct.Struct("<I32s8s")
 HEADER_SIZE: Final = _HEADER.size
+TRAILER_SIZE: Final = _TRAILER.size
 _CODECS: Final = frozenset(codec.value for codec in Codec)
 _KINDS: Final = frozenset((1, 2, 3))
 """Those of `EntryKind`."""

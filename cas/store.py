@@ -124,6 +124,11 @@ class BlobStore(BlobReader):
         return self.settings.chunk_size
 
     @property
+    def backend(self) -> Backend:
+        """Where the packs are; for verification and what else looks below blobs."""
+        return self._backend
+
+    @property
     def url(self) -> str:
         """Where the bytes are, for people."""
         return self._backend.url

@@ -22,6 +22,7 @@ from index.services import Services
 from index.session import Session
 from index.state import StateCache
 from index.tracking import TrackingService
+from index.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -50,7 +51,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class ArtifactStore:
+class ArtifactStore(Upkeep):
     """Artifacts of workflow runs, by session and run. Safe for use by several threads.
 
     A context manager: leaving it closes the connections. A process that is forked can't use the

@@ -29,6 +29,7 @@ _MODULES: Final = {
     "rm": "tree",
     "adopt": "adopt",
     "sync": "sync",
+    "verify": "verify",
     "stats": "read",
     "db": "schema",
 }

@@ -13,7 +13,7 @@ from index import tables
 from index.bulk import batches, dialect_insert, find_existing, insert_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
     from typing import Any
 
@@ -69,7 +69,7 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
     return found
 
 
-def locate_large(connection: Connection, sizes: dict[Digest, int]) -> dict[Digest, Placement]:
+def locate_large(connection: Connection, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:
     """Return large blobs, whose sizes are known, with their chunks."""
     chunks: defaultdict[Digest, list[Digest]] = defaultdict(list)
     for batch in batches(list(sizes)):
