@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from cas.codec import Codec
 from cas.digest import Digest
-from cas.errors import CorruptPackError, UnsupportedFormatError
+from cas.errors import CorruptPackError, InvalidDigestError, UnsupportedFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +38,8 @@ __all__ = [
     "PackWriter",
     "SealedPack",
     "pack_object_name",
+    "pack_size",
+    "parse_pack_name",
     "read_footer",
 ]
 
@@ -94,10 +96,24 @@ class SealedPack:
     entries: int
 
 
+def pack_size(entries: int, stored: int) -> int:
+    """Return the size of a pack with so many entries of so many stored bytes together."""
+    return HEADER_SIZE + stored + entries * _RECORD.size + _TRAILER.size
+
+
 def pack_object_name(name: Digest) -> str:
     """Return the object that holds the pack of that name."""
     text = str(name)
     return f"packs/{text[:2]}/{text}.pack"
+
+
+def parse_pack_name(name: str) -> Digest | None:
+    """Return the name of the pack that an object is, or None if that is no pack's object."""
+    try:
+        pack = Digest.parse(name.rpartition("/")[2].removesuffix(".pack"))
+    except InvalidDigestError:
+        return None
+    return pack if pack_object_name(pack) == name else None
 
 
 class PackWriter:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from index.errors import UnknownRunError, UnknownSessionError
 from index.records import DeletionReceipt
 from index.repository import deletion, runs
+from index.repository.released import note_released
 
 if TYPE_CHECKING:
     from index.database import Database
@@ -26,6 +27,7 @@ def delete_run(database: Database, key: RunKey) -> DeletionReceipt:
         files, versions = deletion.count_versions(connection, doomed)
         released = deletion.list_released(connection, session_id, doomed)
         kept = deletion.list_kept(connection, session_id, doomed)
+        note_released(connection, doomed)
         deletion.delete_runs(connection, doomed)
     return DeletionReceipt(key.session, (key.run,), files, versions, released, kept)
 
@@ -39,5 +41,6 @@ def delete_session(database: Database, session: str) -> DeletionReceipt:
         names = deletion.run_names(connection, session_id)
         files, versions = deletion.count_versions(connection, deletion.ids_of(session_id))
         released = deletion.list_contents(connection, session_id)
+        note_released(connection, deletion.ids_of(session_id))
         deletion.delete_session(connection, session_id)
     return DeletionReceipt(session, names, files, versions, released, ())

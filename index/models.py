@@ -24,6 +24,7 @@ __all__ = [
     "FileRow",
     "PackRow",
     "RecordRow",
+    "ReleasedRow",
     "RunRow",
     "SessionRow",
     "SnapshotRow",
@@ -167,6 +168,19 @@ class RecordRow(Base):
         run_id: Mapped[int | None]
         position: Mapped[int]
         digest: Mapped[Digest]
+
+
+class ReleasedRow(Base):
+    """Who had a blob to which nothing refers any more."""
+
+    __table__ = tables.released
+
+    if TYPE_CHECKING:
+        digest: Mapped[Digest]
+        session: Mapped[str]
+        run: Mapped[str]
+        path: Mapped[str]
+        agent: Mapped[str | None]
 
 
 class BackupRow(Base):

@@ -45,6 +45,7 @@ __all__ = [
     "metadata",
     "packs",
     "records",
+    "released",
     "runs",
     "sessions",
     "snapshots",
@@ -260,6 +261,20 @@ records: Final = Table(
     UniqueConstraint("run_id", "position"),
     Index(None, "digest"),
     CheckConstraint("position >= 1", name="position"),
+)
+
+# Who had a blob to which nothing refers since runs were deleted. Only the owner of the store is
+# told, when it is collected; the row goes with the blob.
+released: Final = Table(
+    "cas_released",
+    metadata,
+    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
+    _required("session", OPAQUE_ID),
+    _required("run", OPAQUE_ID),
+    _required("path", PathColumn),
+    Column("agent", OPAQUE_ID),
+    PrimaryKeyConstraint("digest"),
+    sqlite_with_rowid=False,
 )
 
 # Copies of the index that lie in storage.

@@ -54,7 +54,7 @@ def test_every_constraint_and_index_of_the_models_is_in_the_database(database):
         for thing in (*table.constraints, *table.indexes):
             if not isinstance(thing, PrimaryKeyConstraint):  # AUTOINCREMENT has no room for a name
                 assert f"{thing.name}" in ddl
-    assert ddl.count("WITHOUT ROWID") == 3
+    assert ddl.count("WITHOUT ROWID") == 4
     assert "AUTOINCREMENT" in ddl
 
 
@@ -131,7 +131,7 @@ def test_an_older_schema_is_refused_with_the_exact_command(database):
     with pytest.raises(SchemaOutOfDateError) as caught:
         schema.check(database)
     assert str(caught.value).endswith(f"run `cas --index {database.url} db upgrade`")
-    assert "has schema 0001, this release works with 0002" in str(caught.value)
+    assert "has schema 0001, this release works with 0003" in str(caught.value)
 
 
 def test_a_newer_schema_is_not_downgraded(database):

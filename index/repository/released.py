@@ -1,0 +1,66 @@
+"""Who had the blobs to which nothing refers any more: told when they are collected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, exists, func, select
+
+from index import tables
+from index.bulk import dialect_insert
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Connection
+
+__all__ = ["forget_referenced", "note_released"]
+
+_NAMES = ("session", "run", "path", "agent")
+
+
+def note_released(connection: Connection, doomed: Collection[int] | Select[Any]) -> None:
+    """Note who had the contents that runs, which are about to be deleted, leave to nobody.
+
+    The first version of each. Before the runs are deleted: as long as they refer to a blob, nobody
+    can take it away from under its note.
+    """
+    version = tables.files.alias()
+    other = tables.files.alias()
+    mine = (
+        select(tables.files.c.digest, func.min(tables.files.c.id).label("first"))
+        .where(tables.files.c.run_id.in_(doomed), tables.files.c.digest.is_not(None))
+        .group_by(tables.files.c.digest)
+        .subquery()
+    )
+    # Asked once for each content, not for each version: runs repeat contents by the thousand.
+    is_shared = exists().where(other.c.digest == mine.c.digest, other.c.run_id.not_in(doomed))
+    found = (
+        select(
+            mine.c.digest,
+            tables.sessions.c.name,
+            tables.runs.c.name,
+            version.c.path,
+            version.c.generating_agent,
+        )
+        .join(version, version.c.id == mine.c.first)
+        .join(tables.runs, tables.runs.c.id == version.c.run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .where(~is_shared)
+    )
+    insert = dialect_insert(connection, tables.released).from_select(["digest", *_NAMES], found)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["digest"], set_={name: insert.excluded[name] for name in _NAMES}
+        )
+    )
+
+
+def forget_referenced(connection: Connection, after: bytes, until: bytes) -> None:
+    """Forget the notes of blobs, in a range of digests, that file versions refer to again."""
+    noted = tables.released.c.digest
+    is_needed = exists().where(tables.files.c.digest == noted)
+    connection.execute(
+        delete(tables.released).where(and_(noted > after, noted <= until, is_needed))
+    )
