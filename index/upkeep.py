@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from index.awaiting import awaitable
@@ -9,7 +11,9 @@ from index.awaiting import awaitable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from index.artifacts import ArtifactStore
     from index.records import Progress
+    from index.repair.records import RepairReport
     from index.services import Services
     from index.verification.records import VerifyReport
 
@@ -66,3 +70,52 @@ class Upkeep:
         return verify(self.services, depth=asked, max_bytes=max_bytes, progress=progress)
 
     verify_async = awaitable(verify)
+
+    def repair(
+        self,
+        *sources: ArtifactStore | str | os.PathLike[str],
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> RepairReport:
+        """Have damaged blobs again, by digest, from wherever their bytes are.
+
+        What `verify` has found damaged is mended, nothing else is looked for. The store's own packs
+        and its cache are asked first. Only bytes that hash to the digest are taken; they are
+        durable before the index leads to them, and whatever interrupts a repair, the next one goes
+        on. Nothing is deleted: of an object that is damaged and not needed any more a copy stays
+        under ``damaged/``.
+
+        Parameters
+        ----------
+        sources
+            Directories, below which files are known by their content alone, and other stores.
+        dry_run
+            Write nothing, and return what could be mended.
+        progress
+            Called now and then with blobs mended and bytes read.
+
+        Raises
+        ------
+        BackendError, IndexUnavailableError
+            When storage or a database fails.
+        NotADirectoryError
+            When a source is no directory.
+        """
+        from index.repair.repairing import repair
+
+        return repair(
+            self.services,
+            [_source(source) for source in sources],
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    repair_async = awaitable(repair)
+
+
+def _source(given: ArtifactStore | str | os.PathLike[str]) -> Services | str:
+    if isinstance(given, Upkeep):
+        return given.services
+    if not Path(given).is_dir():
+        raise NotADirectoryError(f"{os.fspath(given)!r} is no directory to repair from")
+    return os.fspath(given)

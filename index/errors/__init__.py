@@ -18,6 +18,7 @@
     ├── RestoreFailedError                  the destination could not be written
     ├── UnsettledScanError                  others kept taking away what a scan relied on
     ├── DanglingFileError                   a file version whose bytes are gone
+    ├── DamagedFileError                    one whose bytes are damaged; a `DigestMismatchError` too
     ├── BytesNotKeptError (LookupError)     a record whose bytes were never stored
     ├── LegacyTableError                    the old table to adopt from can't be read
     ├── StoreMismatchError                  the index belongs to other storage
@@ -36,6 +37,7 @@ from __future__ import annotations
 from index.errors.base import ArtifactIndexError
 from index.errors.requests import (
     BytesNotKeptError,
+    DamagedFileError,
     DanglingFileError,
     InvalidMetaError,
     InvalidNameError,
@@ -67,6 +69,7 @@ from index.errors.storage import (
 __all__ = [
     "ArtifactIndexError",
     "BytesNotKeptError",
+    "DamagedFileError",
     "DanglingFileError",
     "IndexInterruptedError",
     "IndexLostError",

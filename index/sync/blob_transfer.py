@@ -21,7 +21,7 @@ from cas.chunked import describe_chunks
 from cas.errors import BlobNotFoundError, DigestMismatchError
 from index.catalog import SqlCatalog
 from index.errors import IndexInterruptedError
-from index.large_blobs import group_by_chunks, hash_together, locate_in_order, noting_repeats
+from index.large_blobs import group_by_chunks, hash_together, locate_in_order, noting_repeats, recut
 from index.recording import SupersededError, record_blobs
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class BlobTransfer:
     def _bring_recut(self, digest: Digest) -> None:
         """Store a blob in chunks of the destination's size."""
         pieces = map(self._counted, self._source.blobs.iter_pieces(digest))
-        self._writer().add_pieces(_recut(pieces, self._destination.blobs.chunk_size))
+        self._writer().add_pieces(recut(pieces, self._destination.blobs.chunk_size))
         self._in_batch.add(digest)
         self._finish_if_full()
 
@@ -261,15 +261,3 @@ def _catalogs(source: Services, destination: Services) -> tuple[SqlCatalog, SqlC
         SqlCatalog(source.database, source.clock),
         SqlCatalog(destination.database, destination.clock),
     )
-
-
-def _recut(pieces: Iterable[Buffer], size: int) -> Iterator[Buffer]:
-    """Yield the same bytes in pieces of another size, the last one shorter."""
-    waiting = bytearray()
-    for piece in pieces:
-        waiting += piece
-        while len(waiting) >= size:
-            yield bytes(waiting[:size])
-            del waiting[:size]
-    if waiting:
-        yield bytes(waiting)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from index.services import Services
     from index.verification.findings import Findings
 
-__all__ = ["verify_large"]
+__all__ = ["put_together", "verify_large"]
 
 
 def verify_large(
@@ -42,41 +42,50 @@ def verify_large(
     -------
     Chunks that could not be read: the packs that they are in need a look.
     """
-    unreadable: set[Digest] = set()
-    whole: set[Digest] = set()
-    wrong = _hash(services, findings, sizes, whole, unreadable, report)
+
+    def count(size: int) -> None:
+        findings.bytes_read += size
+        report()
+
+    whole, wrong, unreadable = put_together(services, _load(services, sizes), count)
+    findings.blobs_read += len(whole) + len(wrong)
     if whole:
         findings.recovered += noting(
             services, lambda connection, now: verification.clear_large(connection, whole, now)
         )
     for digest in sorted(wrong):  # by itself, with rows that are read anew
-        again = _hash(services, findings, {digest: sizes[digest]}, set(), set(), report)
-        if digest in again:
+        again = _load(services, {digest: sizes[digest]})
+        if digest in put_together(services, again, count)[1]:
             noting(services, partial(verification.mark_large, digests=[digest]))
             detail = f"{describe_chunks(again[digest])} does not make it up"
             findings.add(Fault(FaultKind.BROKEN_CHUNKS, f"large blob {digest}", detail, digest))
     return unreadable
 
 
-def _hash(
-    services: Services,
-    findings: Findings,
-    sizes: Mapping[Digest, int],
-    whole: set[Digest],
-    unreadable: set[Digest],
-    report: Callable[[], None],
-) -> dict[Digest, ChunkedBlob]:
-    """Hash large blobs, adding to `whole` and `unreadable`; return those that are not whole."""
-    wrong: dict[Digest, ChunkedBlob] = {}
-    left = _load(services, sizes)
+def put_together(
+    services: Services, blobs: Mapping[Digest, ChunkedBlob], count: Callable[[int], None]
+) -> tuple[set[Digest], set[Digest], set[Digest]]:
+    """Return the large blobs that their chunks make up, those that they don't, and lost chunks.
+
+    Blobs with a chunk that can't be read are in neither set.
+
+    Parameters
+    ----------
+    count
+        Is told of bytes that were read.
+    """
+    whole: set[Digest] = set()
+    wrong: set[Digest] = set()
+    unreadable: set[Digest] = set()
+    left = dict(blobs)
+    catalog = SqlCatalog(services.database, services.clock)
 
     def read(order: Iterable[Digest]) -> Generator[Buffer]:
         times: deque[int] = deque()
-        catalog = SqlCatalog(services.database, services.clock)
+        # A hole of a sparse file is one chunk a thousand times over: it is read once.
         once = locate_in_order(catalog, noting_repeats(order, times))
         for _, data in services.blobs.read_ahead(once):
-            findings.bytes_read += len(data)
-            report()
+            count(len(data))
             yield from repeat(data, times.popleft())
 
     while left:
@@ -84,16 +93,13 @@ def _hash(
             with closing(hash_together(list(left.values()), read)) as hashed:
                 for blob, digest, size in hashed:
                     del left[blob.digest]
-                    findings.blobs_read += 1
-                    if (digest, size) == (blob.digest, blob.size):
-                        whole.add(digest)
-                    else:
-                        wrong[blob.digest] = blob
+                    is_whole = (digest, size) == (blob.digest, blob.size)
+                    (whole if is_whole else wrong).add(blob.digest)
         except (BlobNotFoundError, DigestMismatchError) as error:
             chunk = error.digest if isinstance(error, BlobNotFoundError) else error.expected
             unreadable.add(chunk)
             left = {digest: blob for digest, blob in left.items() if chunk not in blob.chunks}
-    return wrong
+    return whole, wrong, unreadable
 
 
 def _load(services: Services, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:

@@ -59,6 +59,8 @@ class PackVerifier:
         )
         self.doubtful: set[Digest] = set()
         """Large blobs whose chunks are not those of the list that is kept in storage."""
+        self.faulty: list[PackRow] = []
+        """Packs in which something is wrong."""
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -144,6 +146,7 @@ class PackVerifier:
         if condemned is not None:
             self._findings.recovered += condemned
             self._findings.add_pack(fresh[0], verdict)
+            self.faulty.append(fresh[0])
 
     def _compare_lists(self, lists: Mapping[Digest, Digest], kept: Mapping[Digest, bytes]) -> None:
         """Hold the chunk lists that were read against the rows."""

@@ -105,9 +105,10 @@ class _Verification:
         """Read packs and put large blobs together, what was not verified for the longest first."""
         with self._services.database.reading() as connection:
             large = verification.list_large(connection)
-        due = sorted(
-            [*rest, *large], key=lambda row: (row.verified_at or _NEVER, type(row) is not PackRow)
-        )
+        due: list[PackRow | LargeRow] = []
+        due += rest
+        due += large
+        due.sort(key=lambda row: (row.verified_at or _NEVER, not isinstance(row, PackRow)))
         self._total = sum(row.size for row in due)
         while due and not self._is_spent():
             kind = type(due[0])

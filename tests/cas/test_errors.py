@@ -19,6 +19,7 @@ ARGUMENTS = {
     "BytesNotKeptError": ("subject", 2),
     "CacheUnavailableError": ("subject", "reason"),
     "CorruptPackError": ("subject", "reason"),
+    "DamagedFileError": ("subject", DIGEST, None, "subject"),
     "DanglingFileError": ("subject", DIGEST),
     "DigestMismatchError": (DIGEST, None, "subject"),
     "IndexLostError": ("subject", "blobs"),
