@@ -104,6 +104,8 @@ class PackInspector:
             self._read_structure(verdict, self._reading(verdict))
         except ObjectNotFoundError:
             return _missing(pack, located)
+        except UnsupportedFormatError as error:
+            verdict.reason = str(error)  # to read all of it tells whether that is damage
         _compare(verdict, located)
         return verdict
 

@@ -30,6 +30,7 @@ _MODULES: Final = {
     "adopt": "adopt",
     "sync": "sync",
     "verify": "verify",
+    "repair": "repair",
     "stats": "read",
     "db": "schema",
 }

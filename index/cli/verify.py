@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from index.verification.records import Fault, VerifyReport
 
-__all__ = ["holder_text", "report_json", "verify"]
+__all__ = ["FAULT", "faults_json", "holder_text", "report_json", "verify"]
 
 FAULT: Final = 3
 """Exit code, as in the table of the README."""

@@ -18,7 +18,7 @@ from index.repository import repairs, verification
 from index.verification.packs import noting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -45,67 +45,87 @@ def carry_out(services: Services, pack: PackRow) -> int:
         kinds = repairs.kinds_of(connection, located.keys())
         damaged = {row.digest for row in repairs.list_damaged(connection)}
     right = [(digest, place) for digest, place in located.items() if digest not in damaged]
-    if not right:
-        return 0
-    moved = 0
+    return _copy(services, pack, right, kinds, is_located=True)
 
-    def record(sealed: SealedPack, entries: Sequence[MovedEntry]) -> None:
-        nonlocal moved
-        moved += noting(
-            services,
-            lambda connection, _now: _record(connection, sealed, entries),
-        )
+
+def _copy(
+    services: Services,
+    pack: PackRow,
+    entries: Sequence[tuple[Digest, Location]],
+    kinds: Mapping[Digest, EntryKind] | None,
+    *,
+    is_located: bool,
+) -> int:
+    """Copy entries of a pack into new ones, and lead rows there; return how many were led.
+
+    Parameters
+    ----------
+    is_located
+        Whether it is there that the rows have them; else they lead to something damaged.
+    """
+    if not entries:
+        return 0
+    led = 0
+
+    def record(sealed: SealedPack, copied: Sequence[MovedEntry]) -> None:
+        nonlocal led
+        places = [
+            (each.digest, each.target, each.source if is_located else None) for each in copied
+        ]
+        led += noting(services, partial(_lead, places=places, sealed=sealed))
 
     catalog = SqlCatalog(services.database, services.clock)
     with PackRewriter(
         services.blobs.backend, register=catalog.register_pack, on_published=record
     ) as rewriter:
-        rewriter.copy(pack.name, pack.size, right, kinds=kinds)
+        rewriter.copy(pack.name, pack.size, entries, kinds=kinds)
         rewriter.finish()
-    return moved
+    return led
 
 
-def _record(connection: Connection, sealed: SealedPack, entries: Sequence[MovedEntry]) -> int:
-    # Not pending any more: an earlier attempt of this transaction did arrive.
-    blob_rows.make_packs_live(connection, [sealed])
-    return repairs.lead(
-        connection, [(moved.digest, moved.target, moved.source) for moved in entries]
-    )
+def _lead(
+    connection: Connection,
+    _now: datetime,
+    *,
+    places: Sequence[tuple[Digest, Location, Location | None]],
+    sealed: SealedPack | None = None,
+) -> int:
+    if sealed is not None:
+        # If it is not pending any more, an earlier attempt of this transaction did arrive.
+        blob_rows.make_packs_live(connection, [sealed])
+    return repairs.lead(connection, places)
 
 
-def find_elsewhere(services: Services, mender: Mender, *, dry_run: bool) -> None:
+def find_elsewhere(
+    services: Services, faulty: Collection[int], mender: Mender, *, dry_run: bool
+) -> None:
     """Look into the footers of all packs for what is wanted, and lead rows to what is right there.
 
-    A row may lead to the wrong place, or bytes may have been stored twice.
+    A row may lead to the wrong place, bytes may have been stored twice, or an object be under
+    another's name. What is in one of the `faulty` packs, given by id, is copied first.
     """
     if not mender.wanted:
         return
-    backend = services.blobs.backend
     with services.database.reading() as connection:
         packs = verification.list_packs(connection)
-    with PackInspector(backend) as inspector:
+    with PackInspector(services.blobs.backend) as inspector:
         for pack in packs:
             if pack.state != "live" or not mender.wanted:
                 continue
             found = []
             for entry in inspector.look(pack.name, {}).entries:
-                if mender.wanted.get(entry.digest) != entry.size:
-                    continue
-                place = Location(
-                    pack.name, entry.offset, entry.stored_size, entry.size, entry.codec
-                )
-                if _is_right(services, entry.digest, place):
-                    found.append((entry.digest, place, None))
-            if found and not dry_run:
-                noting(services, partial(_lead, places=found))
-            for digest, _, _ in found:
+                if mender.wanted.get(entry.digest) == entry.size:
+                    at = entry.offset, entry.stored_size, entry.size, entry.codec
+                    place = Location(pack.name, *at)
+                    if _is_right(services, entry.digest, place):
+                        found.append((entry.digest, place))
+            if pack.id in faulty and not dry_run:
+                _copy(services, pack, found, None, is_located=False)
+            elif found and not dry_run:
+                places = [(digest, place, None) for digest, place in found]
+                noting(services, partial(_lead, places=places))
+            for digest, _ in found:
                 mender.settle(digest)
-
-
-def _lead(
-    connection: Connection, _now: datetime, *, places: Sequence[tuple[Digest, Location, None]]
-) -> int:
-    return repairs.lead(connection, places)
 
 
 def _is_right(services: Services, digest: Digest, place: Location) -> bool:
