@@ -223,12 +223,13 @@ class BlobReader:
             if sought.extent is not None:
                 ((_, data),) = self._verified(self._load(next(cut([sought]))))
                 return data
-        try:
-            stored = self._read_stored(location)
-        except ObjectNotFoundError:
-            # Compaction may have moved the blob since it was located: look once more.
-            location = self._moved(digest, location)
-            stored = self._read_stored(location)
+        while True:
+            try:
+                stored = self._read_stored(location)
+                break
+            except ObjectNotFoundError:
+                # Compaction may have moved the blob since it was located, and again since then.
+                location = self._moved(digest, location)
         data = _decoded(digest, location, stored)
         if self._cache is not None:
             self._cache.keep(location.pack, location.offset, stored)

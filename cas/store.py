@@ -124,11 +124,6 @@ class BlobStore(BlobReader):
         return self.settings.chunk_size
 
     @property
-    def backend(self) -> Backend:
-        """Where the packs are; for verification and what else looks below blobs."""
-        return self._backend
-
-    @property
     def url(self) -> str:
         """Where the bytes are, for people."""
         return self._backend.url
@@ -137,6 +132,11 @@ class BlobStore(BlobReader):
     def cache(self) -> PackCache | None:
         """Where parts of remote packs are kept, if anywhere."""
         return self._cache
+
+    @property
+    def backend(self) -> Backend:
+        """What the packs are kept in, for maintenance; everyone else has no way to delete."""
+        return self._backend
 
     def batch(self, catalog: Catalog | None = None) -> BatchWriter:
         """Begin a batch of writes, as a context manager.

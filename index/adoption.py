@@ -16,8 +16,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy.exc import IntegrityError
+
 from index.classification import PRIORITIES
 from index.columns import pack_signature, storable_time
+from index.database import is_impossible
 from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
 from index.ingest import observe
 from index.legacy import read_runs
@@ -147,6 +150,10 @@ class _Run:
                 seen = self._commit(todo, root, found, known)
             except SupersededError:
                 continue
+            except IntegrityError as error:
+                if is_impossible(error):
+                    raise
+                continue  # garbage collection took what was relied on
             if seen is not None:
                 self._count(todo, seen)
                 break

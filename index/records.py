@@ -315,6 +315,12 @@ class StoreStats:
     packs: int
     stored_bytes: int
     """Of the packs that are live."""
+    condemned: int
+    """Blobs that nothing refers to, and that garbage collection takes after its grace period."""
+    condemned_bytes: int
+    """Stored bytes of these."""
+    dead_bytes: int
+    """Of live packs, what no blob needs: garbage collection frees it by rewriting them."""
     cache_at: str | None = None
     """Directory of the local cache of remote blobs; None if there is none."""
     cache_bytes: int | None = None

@@ -180,7 +180,7 @@ class Run(RunReader):
         return rewind(services.database, self.key, number, current_provenance(), services.clock)
 
     def delete(self) -> DeletionReceipt:
-        """Delete the run's rows; its forks stay whole. Bytes go with garbage collection.
+        """Delete the run's rows; its forks stay whole. Bytes go with `ArtifactStore.plan_gc`.
 
         Returns what was deleted, which bytes nothing in the session refers to any more, and which
         stay because of whom. UnknownRunError if there is no such run.

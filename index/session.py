@@ -115,7 +115,7 @@ class Session:
         return find_producers(self._services.database, self.id, of)
 
     def delete(self) -> DeletionReceipt:
-        """Delete the session's rows, forks included. Bytes go with garbage collection.
+        """Delete the session's rows, forks included. Bytes go with `ArtifactStore.plan_gc`.
 
         UnknownSessionError if nothing was ever written in it.
         """

@@ -31,6 +31,7 @@ _MODULES: Final = {
     "sync": "sync",
     "verify": "verify",
     "repair": "repair",
+    "gc": "gc",
     "stats": "read",
     "db": "schema",
 }

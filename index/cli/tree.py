@@ -221,7 +221,7 @@ def rm(
 ) -> None:
     """Delete a run, or a session with all its runs, and say what becomes of the bytes.
 
-    Forks of a deleted run stay whole. Bytes go with garbage collection.
+    Forks of a deleted run stay whole. Bytes go with cas gc.
 
     \b
     cas rm --run run-7
@@ -253,7 +253,7 @@ def rm(
         f" {counted(receipt.versions, 'file version')}"
     )
     click.echo(
-        f"to go with garbage collection: {counted(len(receipt.released), 'content')},"
+        f"to go with cas gc: {counted(len(receipt.released), 'content')},"
         f" {human_size(receipt.released_bytes)}, that nothing in the session needs any more"
     )
     if receipt.kept:

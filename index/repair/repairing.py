@@ -34,7 +34,7 @@ from index.verification.packs import PackVerifier, groups, noting
 from index.verification.records import Fault, FaultKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -84,7 +84,7 @@ class _Repair:
         wanted = {row.digest: row.size for row in damaged}
         with Mender(self._services, wanted, dry_run=self._dry_run) as mender:
             self._report = lambda: self._tell(mender)
-            self._search(mender, {pack.id for pack in faulty})
+            self._search(mender)
             mender.finish()
             self._agree(mender, [row.digest for row in damaged if row.is_large])
             mender.finish()
@@ -115,13 +115,13 @@ class _Repair:
     def _write(self, work: Callable[[Connection], int]) -> int:
         return noting(self._services, lambda connection, _now: work(connection))
 
-    def _search(self, mender: Mender, faulty: Collection[int]) -> None:
+    def _search(self, mender: Mender) -> None:
         """Look for everything that is wanted, where it costs least first."""
         services = self._services
         with services.database.reading() as connection:
             kinds = repairs.kinds_of(connection, mender.wanted.keys())
         mender.offer(b"")  # of which everything is known
-        find_elsewhere(services, faulty, mender, dry_run=self._dry_run)
+        find_elsewhere(services, mender, dry_run=self._dry_run)
         take_cached(services, kinds, mender)
         for source in self._sources:
             if not mender.wanted:

@@ -18,7 +18,7 @@ from index.repository import repairs, verification
 from index.verification.packs import noting
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -88,21 +88,19 @@ def _lead(
     _now: datetime,
     *,
     places: Sequence[tuple[Digest, Location, Location | None]],
-    sealed: SealedPack | None = None,
+    sealed: SealedPack,
 ) -> int:
-    if sealed is not None:
-        # If it is not pending any more, an earlier attempt of this transaction did arrive.
-        blob_rows.make_packs_live(connection, [sealed])
+    # If it is not pending any more, an earlier attempt of this transaction did arrive.
+    blob_rows.make_packs_live(connection, [sealed])
     return repairs.lead(connection, places)
 
 
-def find_elsewhere(
-    services: Services, faulty: Collection[int], mender: Mender, *, dry_run: bool
-) -> None:
-    """Look into the footers of all packs for what is wanted, and lead rows to what is right there.
+def find_elsewhere(services: Services, mender: Mender, *, dry_run: bool) -> None:
+    """Look into the footers of all packs for what is wanted, and copy what is right there.
 
     A row may lead to the wrong place, bytes may have been stored twice, or an object be under
-    another's name. What is in one of the `faulty` packs, given by id, is copied first.
+    another's name. They are copied, since garbage collection counts on it that no row comes to
+    lead into a pack that was live before.
     """
     if not mender.wanted:
         return
@@ -119,11 +117,8 @@ def find_elsewhere(
                     place = Location(pack.name, *at)
                     if _is_right(services, entry.digest, place):
                         found.append((entry.digest, place))
-            if pack.id in faulty and not dry_run:
+            if not dry_run:
                 _copy(services, pack, found, None, is_located=False)
-            elif found and not dry_run:
-                places = [(digest, place, None) for digest, place in found]
-                noting(services, partial(_lead, places=places))
             for digest, _ in found:
                 mender.settle(digest)
 

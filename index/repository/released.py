@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, exists, func, select
+from sqlalchemy import delete, exists, func, select
 
 from index import tables
 from index.bulk import dialect_insert
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
-__all__ = ["forget_referenced", "note_released"]
+    from cas.digest import Digest
+
+__all__ = ["forget", "list_referenced", "note_released"]
 
 _NAMES = ("session", "run", "path", "agent")
 
@@ -57,10 +59,13 @@ def note_released(connection: Connection, doomed: Collection[int] | Select[Any])
     )
 
 
-def forget_referenced(connection: Connection, after: bytes, until: bytes) -> None:
-    """Forget the notes of blobs, in a range of digests, that file versions refer to again."""
+def list_referenced(connection: Connection, limit: int) -> list[Digest]:
+    """Return noted blobs that file versions refer to again, at most so many."""
     noted = tables.released.c.digest
     is_needed = exists().where(tables.files.c.digest == noted)
-    connection.execute(
-        delete(tables.released).where(and_(noted > after, noted <= until, is_needed))
-    )
+    return list(connection.scalars(select(noted).where(is_needed).limit(limit)))
+
+
+def forget(connection: Connection, digests: Sequence[Digest]) -> None:
+    """Forget who had blobs before."""
+    connection.execute(delete(tables.released).where(tables.released.c.digest.in_(digests)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from cas.pack import pack_size
 from index import tables
 from index.records import RunStats, StoreStats
 
@@ -87,6 +88,15 @@ def store_stats(
         return int(connection.scalar(statement) or 0)
 
     live = tables.packs.c.state == "live"
+    condemned = tables.blobs.c.condemned_at.is_not(None)
+    packs, pack_bytes = connection.execute(
+        select(func.count(), func.coalesce(func.sum(tables.packs.c.size), 0)).where(live)
+    ).one()
+    in_packs = tables.blobs.c.pack_id.is_not(None)
+    entries, entry_bytes = connection.execute(
+        select(func.count(), func.coalesce(func.sum(tables.blobs.c.stored_size), 0)).where(in_packs)
+    ).one()
+    needed = packs * pack_size(0, 0) + pack_size(entries, int(entry_bytes)) - pack_size(0, 0)
     return StoreStats(
         store_id=store_id,
         index=index_url,
@@ -97,9 +107,12 @@ def store_stats(
         version_bytes=total(tables.files.c.size),
         blobs=count(tables.blobs),
         # A large blob's bytes are counted where they are, at its chunks.
-        distinct_bytes=total(tables.blobs.c.size, tables.blobs.c.pack_id.is_not(None)),
-        packs=connection.scalar(select(func.count()).select_from(tables.packs).where(live)) or 0,
-        stored_bytes=total(tables.packs.c.size, live),
+        distinct_bytes=total(tables.blobs.c.size, in_packs),
+        packs=packs,
+        stored_bytes=int(pack_bytes),
+        condemned=connection.scalar(select(func.count()).where(condemned)) or 0,
+        condemned_bytes=total(tables.blobs.c.stored_size, condemned),
+        dead_bytes=max(int(pack_bytes) - needed, 0),
         cache_at=None if cache is None else str(cache.root),
         cache_bytes=None if cache is None else cache.used,
         cache_limit_bytes=None if cache is None else cache.limit,

@@ -54,7 +54,7 @@ def compare_objects(services: Services) -> Listing:
         packs = verification.list_packs(connection)
     listing = Listing([pack for pack in packs if pack.state == "live"])
     listing.pending = sum(pack.state == "pending" for pack in packs)
-    listing.dead = sum(pack.state == "dead" for pack in packs)
+    listing.dead = sum(pack.state == "dead" and pack.size > 0 for pack in packs)
     for pack in packs:
         size = sizes.pop(pack_object_name(pack.name), None)
         if pack.state == "live" and size != pack.size:

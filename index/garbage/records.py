@@ -1,0 +1,124 @@
+"""What a collection would do, and what it did: frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cas.digest import Digest
+
+__all__ = [
+    "CompactedPack",
+    "DamagedEntry",
+    "DoomedPack",
+    "Fate",
+    "GarbageBlob",
+    "GcReport",
+    "Orphan",
+    "Tally",
+]
+
+
+class Fate(StrEnum):
+    """What becomes of a blob."""
+
+    SWEPT = "swept"
+    """It goes now."""
+    CONDEMNED = "condemned"
+    """Nothing refers to it; it goes once the grace period is over."""
+    WAITING = "waiting"
+    """It was condemned before, and the grace period is not over."""
+    PARDONED = "pardoned"
+    """It was condemned, and something refers to it again: it stays."""
+
+
+class GarbageBlob(NamedTuple):
+    """A blob that goes or may go, and who had it; a tuple, as there may be a million."""
+
+    fate: Fate
+    digest: Digest
+    size: int
+    stored_size: int
+    """Bytes in its pack; 0 for a large blob, whose chunks are listed for themselves."""
+    session: str | None
+    """Of the first version that had it, like run, path and agent. None for chunks, and for what was
+    never recorded: by a scan that failed, or by a run that is gone with an older release."""
+    run: str | None
+    path: str | None
+    agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many blobs, and the bytes that they take in their packs."""
+
+    blobs: int = 0
+    stored_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DoomedPack:
+    """A pack that goes."""
+
+    name: Digest
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedPack:
+    """A pack whose live entries are copied elsewhere, so that it can go."""
+
+    name: Digest
+    size: int
+    live: int
+    """Stored bytes that are copied."""
+    dead: int
+    """Bytes that come free."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An object below ``packs/`` that no row knows."""
+
+    name: str
+    size: int
+    outcome: str
+    """``found``, ``removed``, ``in use`` (being recorded right now), or ``foreign`` (no pack)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedEntry:
+    """What compaction could not read, and left where it is; or a whole pack, without a digest."""
+
+    pack: Digest
+    digest: Digest | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What a collection did."""
+
+    condemned: Tally
+    """Blobs that were found to be garbage."""
+    swept: Tally
+    """Blobs that were taken out of the index."""
+    pardoned: int
+    """Condemned blobs that something refers to again."""
+    packs_deleted: int
+    bytes_deleted: int
+    """Of the packs, rewritten ones included, and of the orphans that were removed."""
+    packs_compacted: int
+    bytes_written: int
+    """Of the packs that compaction wrote."""
+    damaged: tuple[DamagedEntry, ...]
+    orphans: tuple[Orphan, ...]
+
+    @property
+    def bytes_freed(self) -> int:
+        """What storage holds less than before."""
+        return self.bytes_deleted - self.bytes_written
