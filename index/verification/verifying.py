@@ -62,6 +62,8 @@ class _Verification:
         self._findings = Findings()
         self._total = 0
         self._left: list[PackRow | LargeRow] = []
+        self._settled: set[Digest] = set()
+        """Large blobs of which it is known already whether they are whole."""
 
     def run(self) -> VerifyReport:
         listing = compare_objects(self._services)
@@ -78,13 +80,13 @@ class _Verification:
 
     def _check_rows(self, suspects: dict[int, PackRow]) -> int:
         """Check the rows among themselves, and add the packs that these make doubtful."""
-        broken: list[Digest] = []
+        broken = self._settled
         doubtful: list[int] = []
         with self._services.database.reading() as connection:
             for found in soundness.find_unsound(connection, self._services.blobs.chunk_size):
                 self._findings.add_row(found)
                 if found.kind is FaultKind.BROKEN_CHUNKS and found.digest is not None:
-                    broken.append(found.digest)
+                    broken.add(found.digest)
                 if found.pack_id is not None:
                     doubtful.append(found.pack_id)
             without_list = soundness.count_without_list(connection)
@@ -128,8 +130,10 @@ class _Verification:
         for group in groups(packs_due):
             packs.read(group, self._report)
         sizes = {row.digest: row.size for row in alike if not isinstance(row, PackRow)}
-        sizes.update(self._sizes(packs.doubtful - sizes.keys()))
+        sizes.update(self._sizes(packs.doubtful))
         packs.doubtful.clear()
+        sizes = {digest: sizes[digest] for digest in sizes.keys() - self._settled}
+        self._settled.update(sizes)
         if sizes:
             unreadable = verify_large(self._services, self._findings, sizes, self._report)
             self._read_suspects(packs, self._packs_of(unreadable))

@@ -17,7 +17,7 @@ from damage import (
     marked,
     mutate,
 )
-from places import on, packs_of
+from places import both_ends, on, packs_of
 
 from cas.errors import BlobNotFoundError, CasError
 from index import ArtifactStore
@@ -77,6 +77,7 @@ def test_damage_of_blobs_is_found_never_served_and_mended(place, objects, tmp_pa
     check_damage(place, objects, tmp_path, filled, name, HARMFUL[name], harms=True)
 
 
+@both_ends
 @pytest.mark.parametrize("name", ["chunk", "dropped", "nonce"])
 def test_damage_is_found_and_mended_on_every_place(place, objects, tmp_path, filled, name):
     mutation = (HARMFUL | HARMLESS)[name]
@@ -141,6 +142,7 @@ def test_a_store_without_its_settings_is_not_called_damaged(place, objects, fill
         assert store.verify(depth="bytes").is_sound
 
 
+@both_ends
 def test_what_is_lost_says_so_when_it_is_read(place, objects, tmp_path, filled):
     mutate(objects, HARMFUL["chunk"])
     with ArtifactStore.open(**place) as store:
@@ -166,6 +168,7 @@ def test_what_is_lost_says_so_when_it_is_read(place, objects, tmp_path, filled):
         assert run.read_bytes("text") == FIRST["text"]
 
 
+@both_ends
 def test_what_is_gone_says_so_when_it_is_read(place, objects, tmp_path, filled):
     mutate(objects, HARMFUL["dropped"])
     with ArtifactStore.open(**place) as store:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import struct
+from contextlib import closing
 from pathlib import PurePath
 
 from places import objects_of, packs_of
@@ -140,16 +142,18 @@ def mutate(objects, mutation):
 
 
 def execute(store, statement, **values):
-    """Change rows behind the store's back, foreign keys or not."""
-    with store.services.database.engine.connect() as connection:
-        sqlite = connection.dialect.name == "sqlite"
-        if sqlite:
-            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-        done = connection.execute(text(statement), values).rowcount
-        connection.commit()
-        if sqlite:
-            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
-    return done
+    """Change rows behind the store's back, whatever foreign keys and constraints say."""
+    database = store.services.database
+    if database.file is not None:
+        # A connection of its own: SQLite's foreign keys are off unless they are asked for.
+        with closing(sqlite3.connect(database.file)) as connection:
+            connection.execute("PRAGMA ignore_check_constraints=ON")
+            done = connection.execute(statement, values).rowcount
+            connection.commit()
+        return done
+    with database.engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        return connection.execute(text(statement), values).rowcount
 
 
 def marked(store):
