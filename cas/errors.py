@@ -85,7 +85,7 @@ class DigestMismatchError(CasError):
         found = "cannot be decoded" if self.actual is None else f"hash to {self.actual}"
         return (
             f"blob {self.expected} is damaged: its bytes in {self.where} {found}; "
-            "restore that object from a copy of the store"
+            "mend it with `cas repair --from DIR`, a directory or store that has these bytes"
         )
 
 
@@ -98,7 +98,7 @@ class CorruptPackError(CasError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"pack {self.name} is corrupt: {self.reason}; restore it from a copy of the store"
+        return f"pack {self.name} is corrupt: {self.reason}; `cas verify` tells what that harms"
 
 
 class UnsupportedFormatError(CasError):

@@ -34,6 +34,7 @@ __all__ = [
     "MAX_ENTRY_SIZE",
     "MAX_PACK_SIZE",
     "PACK_VERSION",
+    "TRAILER_SIZE",
     "EntryKind",
     "PackEntry",
     "PackWriter",
@@ -59,6 +60,7 @@ _TRAILER: Final = struct.Struct("<I32s8s")
 HEADER_SIZE: Final = _HEADER.size
 FOOTER_RECORD_SIZE: Final = _RECORD.size
 """Bytes that a footer has for each entry."""
+TRAILER_SIZE: Final = _TRAILER.size
 _CODECS: Final = frozenset(codec.value for codec in Codec)
 _KINDS: Final = frozenset((1, 2, 3))
 """Those of `EntryKind`."""

@@ -109,7 +109,8 @@ class PackRewriter:
         pack, size
             Its name, and the bytes that it should have; it is read whichever it has.
         kinds
-            What the entries are if the footer can't be read; without it that is an error.
+            What the entries are of which the footer doesn't say it, or all of them if it can't be
+            read; without them that is an error.
 
         Raises
         ------
@@ -123,7 +124,7 @@ class PackRewriter:
         ordered = sorted(entries, key=lambda entry: entry[1].offset)
         source = _Source(self._backend, pack, size)
         try:
-            found: Mapping[Digest, EntryKind] = source.kinds()
+            found: Mapping[Digest, EntryKind] = {**(kinds or {}), **source.kinds()}
         except ObjectNotFoundError:
             return _missing(ordered)
         except (CorruptPackError, UnsupportedFormatError):

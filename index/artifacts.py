@@ -22,10 +22,10 @@ from index.services import Services
 from index.session import Session
 from index.state import StateCache
 from index.tracking import TrackingService
+from index.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import timedelta
     from types import TracebackType
 
     from sqlalchemy import URL
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from cas.backend import Backend
     from cas.cache import PackCache
     from cas.digest import Digest
-    from index.backup import BackupReport
     from index.classification import Classifier
-    from index.garbage.planning import GcPlan
     from index.records import AdoptionReport, FileVersion, Progress, RunSummary, StoreStats
     from index.sync.records import SyncReport
     from index.sync.syncing import SyncPlan
@@ -53,7 +51,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class ArtifactStore:
+class ArtifactStore(Upkeep):
     """Artifacts of workflow runs, by session and run. Safe for use by several threads.
 
     A context manager: leaving it closes the connections. A process that is forked can't use the
@@ -288,56 +286,6 @@ class ArtifactStore:
         return sync_runs(self._services, destination.services, **_chosen(sessions, runs))
 
     sync_to_async = awaitable(sync_to)
-
-    def back_up(self, *, keep: int | None = None) -> BackupReport:
-        """Store a copy of the index beside the bytes that it tells of.
-
-        On return it is durable. It is of one state, and writers go on meanwhile. `recover` begins
-        with the newest one. Of what a copy has in common with the one before nothing is stored.
-
-        Parameters
-        ----------
-        keep
-            How many copies to keep, this one included; 7 if not given.
-
-        BackendError or IndexUnavailableError when storage or the database fails.
-        """
-        from index.backup import KEPT_BACKUPS, back_up
-
-        return back_up(self._services, keep=KEPT_BACKUPS if keep is None else keep)
-
-    def plan_gc(
-        self,
-        *,
-        grace: timedelta | None = None,
-        compact: bool = True,
-        max_bytes: int | None = None,
-        remove_orphans: bool = False,
-    ) -> GcPlan:
-        """Look up what garbage collection would do, and write nothing.
-
-        The plan's ``execute()`` does it, beside writers, readers and other collections. Whatever
-        the grace period is, nothing that is referred to loses its bytes.
-
-        Parameters
-        ----------
-        grace
-            How long something is left alone after its last use, and again after it was found to be
-            garbage; 24 hours if not given. Zero frees everything that nothing refers to at once.
-        compact
-            Whether packs that are mostly garbage are rewritten, and small ones merged.
-        max_bytes
-            Stored bytes that may be copied for that; None for any.
-        remove_orphans
-            Whether objects are removed that no row of the index knows.
-        """
-        from index.garbage.planning import plan_gc
-        from index.garbage.settings import GcOptions, GcSettings
-
-        settings = GcSettings() if grace is None else GcSettings(grace=grace)
-        return plan_gc(
-            self._services, GcOptions(settings, compact, max_bytes, remove_orphans=remove_orphans)
-        )
 
     def stats(self) -> StoreStats:
         """Return the store in numbers."""

@@ -147,7 +147,7 @@ class RunReader:
         """Open a file's bytes for reading, seekable, in bounded memory; the caller closes it.
 
         Every byte is verified against its digest before it is returned; damage raises
-        `cas.errors.DigestMismatchError`, here or on a read.
+        `DamagedFileError`, here or on a read.
         """
         return open_version(self._services.blobs, self.file(path, version=version, at=at))
 
@@ -194,7 +194,7 @@ class RunReader:
             When different content is in the way; nothing was written, unless it came meanwhile.
         RestoreFailedError, UnsafePathError
             When the destination can't be written, or a link in it leads elsewhere.
-        DanglingFileError, DigestMismatchError
+        DanglingFileError, DamagedFileError
             When bytes are missing or damaged in storage.
         """
         from index.restore import restore, select

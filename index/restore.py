@@ -17,11 +17,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cas.catalog import Location
-from cas.errors import BlobNotFoundError
+from cas.errors import BlobNotFoundError, DigestMismatchError
 from index.destination import OPEN_EXISTING, Destination, Walker, failed, failing, split
-from index.errors import DanglingFileError, RestoreConflictError, UnsafePathError
+from index.errors import (
+    DamagedFileError,
+    DanglingFileError,
+    RestoreConflictError,
+    UnsafePathError,
+)
 from index.moving import discard, move_unless_taken
 from index.names import check_path
+from index.opening import explaining
 from index.records import Progress, RestoreResult
 
 if TYPE_CHECKING:
@@ -76,7 +82,7 @@ def restore(
         is found before anything is written.
     RestoreFailedError
         When the destination can't be written.
-    DigestMismatchError
+    DamagedFileError
         When stored bytes are damaged; the file they belong to is not written.
     """
     with Destination(destination, threads=_THREADS) as target:
@@ -223,6 +229,7 @@ class _Writer:
 
     def _write_large(self, version: RestorableFile, digest: Digest) -> None:
         with (
+            explaining(version.path, digest),
             self._target.walker() as walker,
             closing(self._blobs.iter_pieces(digest)) as pieces,
         ):
@@ -303,9 +310,12 @@ def _give_mode_and_time(fd: int, version: RestorableFile) -> None:
 
 @contextmanager
 def _explaining(versions: Iterable[RestorableFile]) -> Iterator[None]:
-    """Name the file when its blob or its pack is gone."""
+    """Name the file when its blob or its pack is gone or damaged."""
     try:
         yield
-    except BlobNotFoundError as error:
-        path = next((v.path for v in versions if v.digest == error.digest), "a chunk")
-        raise DanglingFileError(path, error.digest) from error
+    except (BlobNotFoundError, DigestMismatchError) as error:
+        if isinstance(error, DamagedFileError):
+            raise
+        digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
+        with explaining(next(v.path for v in versions if v.digest == digest), digest):
+            raise

@@ -29,6 +29,8 @@ _MODULES: Final = {
     "rm": "tree",
     "adopt": "adopt",
     "sync": "sync",
+    "verify": "verify",
+    "repair": "repair",
     "gc": "gc",
     "stats": "read",
     "db": "schema",

@@ -93,7 +93,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[Progress], None] | None]:
+def progress_bar(label: str, noun: str = "files") -> Iterator[Callable[[Progress], None] | None]:
     """Show progress on a terminal's stderr; yield None where there is no terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -104,7 +104,7 @@ def progress_bar(label: str) -> Iterator[Callable[[Progress], None] | None]:
     with rich_progress.Progress(
         rich_progress.TextColumn(label),
         rich_progress.BarColumn(),
-        rich_progress.TextColumn("{task.fields[files]} files"),
+        rich_progress.TextColumn(f"{{task.fields[files]}} {noun}"),
         rich_progress.DownloadColumn(binary_units=True),
         rich_progress.TimeElapsedColumn(),
         console=Console(stderr=True),

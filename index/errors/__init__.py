@@ -18,6 +18,7 @@
     ├── RestoreFailedError                  the destination could not be written
     ├── UnsettledScanError                  others kept taking away what a scan relied on
     ├── DanglingFileError                   a file version whose bytes are gone
+    ├── DamagedFileError                    one whose bytes are damaged; a `DigestMismatchError` too
     ├── BytesNotKeptError (LookupError)     a record whose bytes were never stored
     ├── DamagedRecordError                  a commit's record in storage can't be understood
     ├── LegacyTableError                    the old table to adopt from can't be read
@@ -38,6 +39,7 @@ from __future__ import annotations
 from index.errors.base import ArtifactIndexError
 from index.errors.requests import (
     BytesNotKeptError,
+    DamagedFileError,
     DanglingFileError,
     InvalidMetaError,
     InvalidNameError,
@@ -71,6 +73,7 @@ from index.errors.storage import (
 __all__ = [
     "ArtifactIndexError",
     "BytesNotKeptError",
+    "DamagedFileError",
     "DamagedRecordError",
     "DanglingFileError",
     "IndexInterruptedError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cas.errors import DigestMismatchError
 from index.errors.base import ArtifactIndexError
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BytesNotKeptError",
+    "DamagedFileError",
     "DanglingFileError",
     "InvalidMetaError",
     "InvalidNameError",
@@ -252,9 +254,21 @@ class DanglingFileError(ArtifactIndexError):
 
     def __str__(self) -> str:
         return (
-            f"the bytes of {self.path!r} ({self.digest}) are missing from storage; "
-            "bring back its pack from a copy of the store"
+            f"the bytes of {self.path!r} ({self.digest}) are missing from storage; mend that with "
+            "`cas repair --from DIR`, a directory or store that has them"
         )
+
+
+class DamagedFileError(DigestMismatchError, ArtifactIndexError):
+    """A file version is recorded but its bytes in storage are damaged; none are returned."""
+
+    def __init__(self, path: str, expected: Digest, actual: Digest | None, where: str) -> None:
+        super().__init__(expected, actual, where)
+        self.args = (path, expected, actual, where)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path!r} can't be read: {super().__str__()}"
 
 
 class BytesNotKeptError(ArtifactIndexError, LookupError):

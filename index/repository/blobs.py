@@ -13,7 +13,7 @@ from index import tables
 from index.bulk import batches, dialect_insert, find_existing, insert_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
     from typing import Any
 
@@ -44,7 +44,10 @@ def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest
 
 
 def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, Placement]:
-    """Return where blobs are, without those that have no row."""
+    """Return where blobs are, without those that have no row.
+
+    A large blob whose list is known to be damaged has no chunks here: they would be others.
+    """
     found: dict[Digest, Placement] = {}
     large: dict[Digest, int] = {}
     for batch in batches(list(digests)):
@@ -56,12 +59,15 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
                 tables.blobs.c.pack_offset,
                 tables.blobs.c.stored_size,
                 tables.blobs.c.codec,
+                tables.blobs.c.damaged_at,
             )
             .outerjoin(tables.packs, tables.packs.c.id == tables.blobs.c.pack_id)
             .where(tables.blobs.c.digest.in_(batch))
         ).all()
-        for digest, size, pack, offset, stored_size, codec in rows:
-            if offset is None:
+        for digest, size, pack, offset, stored_size, codec, damaged_at in rows:
+            if offset is None and damaged_at is not None:
+                found[digest] = ChunkedBlob(digest, size, ())
+            elif offset is None:
                 large[digest] = size
             else:
                 found[digest] = Location(pack, offset, stored_size, size, codec)
@@ -69,7 +75,7 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
     return found
 
 
-def locate_large(connection: Connection, sizes: dict[Digest, int]) -> dict[Digest, Placement]:
+def locate_large(connection: Connection, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:
     """Return large blobs, whose sizes are known, with their chunks."""
     chunks: defaultdict[Digest, list[Digest]] = defaultdict(list)
     for batch in batches(list(sizes)):

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections import deque
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import groupby, islice, repeat, takewhile
+from itertools import groupby, repeat
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.catalog import ChunkedBlob, Location
-from cas.digest import Digest, Hasher
+from cas.chunked import describe_chunks
 from cas.errors import BlobNotFoundError, DigestMismatchError
-from index.bulk import BATCH_SIZE
 from index.catalog import SqlCatalog
 from index.errors import IndexInterruptedError
+from index.large_blobs import group_by_chunks, hash_together, locate_in_order, noting_repeats, recut
 from index.recording import SupersededError, record_blobs
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cas.catalog import WrittenBatch
-    from cas.digest import Buffer
+    from cas.digest import Buffer, Digest
     from cas.writer import BatchWriter
     from index.services import Services
 
@@ -37,9 +37,6 @@ __all__ = ["BlobTally", "BlobTransfer", "count_missing"]
 
 _BATCH_SIZE: Final = 256 << 20
 """Bytes after which a batch is recorded: what an interruption loses at most, and four packs."""
-
-_CHUNKS_AT_ONCE: Final = 50_000
-"""Chunks of large blobs that are compared for common beginnings; a longer blob goes alone."""
 
 
 @dataclass(slots=True)
@@ -62,7 +59,7 @@ def count_missing(
     missing = sizes.keys() - theirs.find_known(sizes)
     lacking = {digest: sizes[digest] for digest in missing if sizes[digest] <= longest}
     large = [digest for digest in missing if digest not in lacking]
-    for group in _groups(large, sizes, longest):
+    for group in group_by_chunks(large, sizes, longest):
         chunks: dict[Digest, int] = {}
         for blob in ours.locate(group).values():
             for position, chunk in enumerate(blob.chunks if isinstance(blob, ChunkedBlob) else ()):
@@ -125,7 +122,7 @@ class BlobTransfer:
             for digest in sorted(large):
                 self._bring_recut(digest)
             return
-        for group in _groups(large, sizes, one_entry):
+        for group in group_by_chunks(large, sizes, one_entry):
             located = self._ours.locate(group)
             blobs = [place for place in located.values() if isinstance(place, ChunkedBlob)]
             if lost := set(group) - {blob.digest for blob in blobs}:
@@ -189,33 +186,17 @@ class BlobTransfer:
     def _bring_recut(self, digest: Digest) -> None:
         """Store a blob in chunks of the destination's size."""
         pieces = map(self._counted, self._source.blobs.iter_pieces(digest))
-        self._writer().add_pieces(_recut(pieces, self._destination.blobs.chunk_size))
+        self._writer().add_pieces(recut(pieces, self._destination.blobs.chunk_size))
         self._in_batch.add(digest)
         self._finish_if_full()
 
     def _bring_large(self, blobs: Sequence[ChunkedBlob]) -> None:
         """Store large blobs chunk by chunk, each hashed whole before it is recorded."""
-        blobs = sorted(blobs, key=lambda blob: blob.chunks)
-        starts = [0, *map(_shared, blobs, blobs[1:])]
-        order = (
-            chunk
-            for blob, start in zip(blobs, starts, strict=True)
-            for chunk in blob.chunks[start:]
-        )
-        states = {0: Hasher()}
-        with closing(
-            self._read(order, {chunk for blob in blobs for chunk in blob.chunks})
-        ) as pieces:
-            for blob, start, branches in zip(blobs, starts, _branches(starts), strict=True):
-                states = {depth: state for depth, state in states.items() if depth <= start}
-                whole = states[start].copy()
-                for depth in range(start + 1, len(blob.chunks) + 1):
-                    whole.update(next(pieces))
-                    if depth in branches:
-                        states[depth] = whole.copy()
-                if (whole.digest(), whole.size) != (blob.digest, blob.size):
-                    where = f"its list of {len(blob.chunks)} chunks"
-                    raise DigestMismatchError(blob.digest, whole.digest(), where)
+        chunks = {chunk for blob in blobs for chunk in blob.chunks}
+        with closing(hash_together(blobs, lambda order: self._read(order, chunks))) as hashed:
+            for blob, digest, size in hashed:
+                if (digest, size) != (blob.digest, blob.size):
+                    raise DigestMismatchError(blob.digest, digest, describe_chunks(blob))
                 self._writer().add_chunked(blob)
                 self._in_batch.add(blob.digest)
 
@@ -223,7 +204,7 @@ class BlobTransfer:
         """Yield chunks in some order, storing those that the destination may lack."""
         times: deque[int] = deque()
         # A hole of a sparse file is one chunk a thousand times over: it is read once.
-        once = _noting_repeats(order, times)
+        once = noting_repeats(order, times)
         known = self._theirs.find_known(chunks) if self._is_near else set()
         for is_known, group in groupby(once, known.__contains__):
             read = self._read_known if is_known else self._read_lacking
@@ -232,7 +213,7 @@ class BlobTransfer:
 
     def _read_lacking(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
         """Yield chunks from the source, and store them."""
-        for _, data in self._source.blobs.read_ahead(_located(self._ours, chunks)):
+        for _, data in self._source.blobs.read_ahead(locate_in_order(self._ours, chunks)):
             self._add(data)
             self._note_read(len(data))
             yield data
@@ -241,7 +222,7 @@ class BlobTransfer:
         """Yield chunks from the destination itself."""
         blobs = self._destination.blobs
         try:
-            for _, data in blobs.read_ahead(_located(self._theirs, chunks)):
+            for _, data in blobs.read_ahead(locate_in_order(self._theirs, chunks)):
                 yield data
         except BlobNotFoundError as error:
             if self._theirs.find_known([error.digest]):
@@ -280,64 +261,3 @@ def _catalogs(source: Services, destination: Services) -> tuple[SqlCatalog, SqlC
         SqlCatalog(source.database, source.clock),
         SqlCatalog(destination.database, destination.clock),
     )
-
-
-def _groups(
-    digests: Iterable[Digest], sizes: Mapping[Digest, int], chunk_size: int
-) -> Iterator[list[Digest]]:
-    """Group large blobs by size, so that their chunk lists fit into memory."""
-    group: list[Digest] = []
-    chunks = 0
-    for digest in sorted(digests, key=lambda digest: (sizes[digest], digest)):
-        chunks += -(-sizes[digest] // chunk_size)
-        if group and chunks > _CHUNKS_AT_ONCE:
-            yield group
-            group, chunks = [], chunks - sum(-(-sizes[done] // chunk_size) for done in group)
-        group.append(digest)
-    if group:
-        yield group
-
-
-def _located(catalog: SqlCatalog, chunks: Iterable[Digest]) -> Iterator[tuple[Digest, Location]]:
-    """Look chunks up as they are needed: a large blob may have a million."""
-    rest = iter(chunks)
-    while batch := list(islice(rest, BATCH_SIZE)):
-        places = catalog.locate(set(batch))
-        for chunk in batch:
-            place = places.get(chunk)
-            if not isinstance(place, Location):
-                raise BlobNotFoundError(chunk)
-            yield chunk, place
-
-
-def _noting_repeats(order: Iterable[Digest], times: deque[int]) -> Iterator[Digest]:
-    """Yield each of equal neighbours once, and append how many there were."""
-    for chunk, same in groupby(order):
-        times.append(sum(1 for _ in same))
-        yield chunk
-
-
-def _shared(one: ChunkedBlob, other: ChunkedBlob) -> int:
-    """Return how many chunks two blobs begin with alike."""
-    pairs = zip(one.chunks, other.chunks, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _branches(starts: Sequence[int]) -> list[frozenset[int]]:
-    """Return, for each of sorted blobs, at which depths later ones go on from it."""
-    needed: list[frozenset[int]] = [frozenset()]
-    for start in reversed(starts[1:]):
-        needed.append(frozenset({start, *(depth for depth in needed[-1] if depth < start)}))
-    return needed[::-1]
-
-
-def _recut(pieces: Iterable[Buffer], size: int) -> Iterator[Buffer]:
-    """Yield the same bytes in pieces of another size, the last one shorter."""
-    waiting = bytearray()
-    for piece in pieces:
-        waiting += piece
-        while len(waiting) >= size:
-            yield bytes(waiting[:size])
-            del waiting[:size]
-    if waiting:
-        yield bytes(waiting)

@@ -310,7 +310,7 @@ def _explained(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> 
     told = str(error)
     if isinstance(error, BlobNotFoundError):
         told = (
-            f"blob {digest} is missing from storage; bring back its pack from a copy of the store"
+            f"blob {digest} is missing from storage; mend the source with `cas repair --from DIR`"
         )
     return told if path is None else f"{path!r}: {told}"
 

@@ -20,6 +20,7 @@ ARGUMENTS = {
     "CacheUnavailableError": ("subject", "reason"),
     "CorruptPackError": ("subject", "reason"),
     "DamagedRecordError": ("subject",),
+    "DamagedFileError": ("subject", DIGEST, None, "subject"),
     "DanglingFileError": ("subject", DIGEST),
     "DigestMismatchError": (DIGEST, None, "subject"),
     "IndexPresentError": ("subject",),

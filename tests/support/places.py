@@ -35,6 +35,10 @@ def on(*, index=None, blobs=None, because, fixture="place"):
     return pytest.mark.parametrize(fixture, chosen, indirect=True)
 
 
+both_ends = pytest.mark.parametrize("place", ["sqlite-local", "postgresql-s3"], indirect=True)
+"""For what asks index and blobs alike: one machine alone, and a team's services."""
+
+
 class Servers:
     """PostgreSQL and S3 for as long as the tests run; a context manager."""
 
@@ -152,6 +156,7 @@ class LocalObjects:
         return (self.root / name).read_bytes()
 
     def write(self, name, data):
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).write_bytes(data)
 
     def remove(self, name):

@@ -1,0 +1,309 @@
+"""Looking at whole packs: their structure, every byte, and what an index says is in them.
+
+A reader trusts nothing but the digest of what it was asked for. This asks more: whether a pack is
+what its name says, and whether each entry is where the index believes it. What is wrong is told,
+never raised; only storage that fails raises.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import chain
+from typing import TYPE_CHECKING, Final, Self
+
+from cas.codec import decode, decode_all
+from cas.digest import Digest
+from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
+from cas.hashing import HashingThread
+from cas.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_footer
+from cas.spans import SPAN_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+    from types import TracebackType
+
+    from cas.backend import Backend
+    from cas.catalog import Location
+    from cas.digest import Buffer
+    from cas.pack import PackEntry
+
+__all__ = ["Defect", "PackInspector", "PackVerdict", "verified"]
+
+_HASHED_AT_ONCE: Final = 1 << 20
+"""Bytes of one update of the hash beside: what waits for it is bounded by their number."""
+
+
+class Defect(StrEnum):
+    """What is wrong with an entry that an index locates in a pack."""
+
+    MISSING = "missing"
+    """Its bytes would lie where the pack has none."""
+    DAMAGED = "damaged"
+    """Its bytes can't be decoded, or hash to something else."""
+    UNLISTED = "unlisted"
+    """The footer has no such digest."""
+    MISPLACED = "misplaced"
+    """The footer has it at another offset."""
+    MISMATCHED = "mismatched"
+    """The footer has other sizes or another codec."""
+
+
+@dataclass(slots=True)
+class PackVerdict:
+    """What was found of one pack."""
+
+    pack: Digest
+    size: int | None = None
+    """Bytes of the object; None if there is none."""
+    actual: Digest | None = None
+    """What its bytes hash to; None if they were not all read."""
+    reason: str | None = None
+    """Why header, footer or trailer can't be trusted."""
+    entries: Sequence[PackEntry] = ()
+    """What the footer lists, if it can be trusted."""
+    damaged: dict[Digest, Defect] = field(default_factory=dict)
+    """Entries that can't be read where the index has them, for certain."""
+    misfiled: dict[Digest, Defect] = field(default_factory=dict)
+    """Entries of which the footer says something else than the index."""
+    kept: dict[Digest, bytes] = field(default_factory=dict)
+    """Decoded entries that the caller asked for; only what is right."""
+    bytes_read: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is wrong, as far as it was looked at."""
+        named = self.actual in (None, self.pack)
+        return (
+            self.size is not None and named and not (self.reason or self.damaged or self.misfiled)
+        )
+
+
+class PackInspector:
+    """Inspects packs in bounded memory. Safe for use by several threads; a context manager."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._hashing = HashingThread("cas-inspect-hash")
+        self._ahead = ThreadPoolExecutor(max(1, backend.publishes_at_once), "cas-inspect-read")
+
+    def look(self, pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
+        """Read size, header and footer of a pack, and compare them with where an index has entries.
+
+        Raises
+        ------
+        BackendError
+            When storage fails, other than by having no such object.
+        """
+        verdict = PackVerdict(pack)
+        try:
+            self._measure(verdict)
+            self._read_structure(verdict, self._reading(verdict))
+        except ObjectNotFoundError:
+            return _missing(pack, located)
+        except UnsupportedFormatError as error:
+            verdict.reason = str(error)  # to read all of it tells whether that is damage
+        _compare(verdict, located)
+        return verdict
+
+    def read(
+        self,
+        pack: Digest,
+        located: Mapping[Digest, Location],
+        *,
+        keep: Collection[Digest] = frozenset(),
+    ) -> PackVerdict:
+        """Read every byte of a pack: its name, its structure, and each entry an index has in it.
+
+        At most three times 8 MiB are held, or twice the largest entry.
+
+        Parameters
+        ----------
+        keep
+            Entries whose bytes are wanted in the verdict, as `PackVerdict.kept`.
+
+        Raises
+        ------
+        BackendError
+            When storage fails, other than by having no such object.
+        UnsupportedFormatError
+            When a newer release wrote the pack: its bytes are right, but mean something else.
+        """
+        verdict = PackVerdict(pack)
+        try:
+            self._measure(verdict)
+            self._read_entries(verdict, located, keep)
+            self._read_structure(verdict, self._reading(verdict))
+        except ObjectNotFoundError:
+            return _missing(pack, located)
+        except UnsupportedFormatError as error:
+            if verdict.actual == pack:
+                raise
+            verdict.reason = str(error)
+        _compare(verdict, located)
+        return verdict
+
+    def close(self) -> None:
+        """Let go of the threads; idempotent."""
+        self._ahead.shutdown(wait=True, cancel_futures=True)
+        self._hashing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _measure(self, verdict: PackVerdict) -> None:
+        verdict.size = self._backend.size(pack_object_name(verdict.pack))
+
+    def _reading(self, verdict: PackVerdict) -> Callable[[int, int], bytes]:
+        name = pack_object_name(verdict.pack)
+
+        def read(start: int, size: int) -> bytes:
+            data = self._backend.read(name, start, size)
+            verdict.bytes_read += len(data)
+            return data
+
+        return read
+
+    def _read_structure(self, verdict: PackVerdict, read: Callable[[int, int], Buffer]) -> None:
+        assert verdict.size is not None  # noqa: S101 - it was measured
+        try:
+            verdict.entries = read_footer(str(verdict.pack), verdict.size, read)
+        except CorruptPackError as error:
+            verdict.reason = error.reason
+
+    def _read_entries(
+        self, verdict: PackVerdict, located: Mapping[Digest, Location], keep: Collection[Digest]
+    ) -> None:
+        """Hash all bytes, and decode and hash each entry as its last byte comes by."""
+        assert verdict.size is not None  # noqa: S101 - it was measured
+        waiting: deque[tuple[Digest, Location]] = deque()
+        for digest, place in sorted(located.items(), key=lambda entry: entry[1].offset):
+            if _can_be(place, verdict.size):
+                waiting.append((digest, place))
+            else:
+                verdict.damaged[digest] = Defect.MISSING
+        whole = self._hashing.hasher()
+        held = memoryview(b"")
+        start = 0  # where what is held begins
+        for piece in self._pieces(verdict):
+            for at in range(0, len(piece), _HASHED_AT_ONCE):
+                whole.update(piece[at : at + _HASHED_AT_ONCE])
+            held = memoryview(b"".join((held, piece))) if held else piece
+            stop = start + len(held)
+            ready = []
+            while waiting and _end(waiting[0][1]) <= stop:
+                ready.append(waiting.popleft())
+            _check_entries(verdict, ready, held, start, keep)
+            needed = min(waiting[0][1].offset, stop) if waiting else stop
+            held, start = held[needed - start :], needed
+        # Less came than there should be: the pack is not what it was when it was measured.
+        verdict.damaged.update((digest, Defect.MISSING) for digest, _ in waiting)
+        verdict.actual = whole.digest()
+
+    def _pieces(self, verdict: PackVerdict) -> Iterator[memoryview]:
+        """Yield the bytes of a pack; the next ones are read while the caller uses the last."""
+        assert verdict.size is not None  # noqa: S101 - it was measured
+        name = pack_object_name(verdict.pack)
+        coming: Future[bytes] | None = None
+        for start in chain(range(0, verdict.size, SPAN_SIZE), (None,)):
+            following = None
+            if start is not None:
+                size = min(SPAN_SIZE, verdict.size - start)
+                following = self._ahead.submit(self._backend.read, name, start, size)
+            if coming is not None:
+                data = coming.result()
+                verdict.bytes_read += len(data)
+                yield memoryview(data)
+            coming = following
+
+
+def verified(digest: Digest, place: Location, stored: Buffer) -> Buffer | None:
+    """Return what an entry's stored bytes decode to, or None if they are not that digest's."""
+    try:
+        data = decode(place.codec, stored, place.size)
+    except ValueError:
+        return None
+    return data if Digest.of(data) == digest else None
+
+
+def _missing(pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
+    return PackVerdict(pack, damaged=dict.fromkeys(located, Defect.MISSING))
+
+
+def _end(place: Location) -> int:
+    return place.offset + place.stored_size
+
+
+def _can_be(place: Location, size: int) -> bool:
+    """Whether a pack of that size can have an entry there, and a reader would take it."""
+    fits = place.offset >= HEADER_SIZE and place.stored_size >= 0 and _end(place) <= size
+    return fits and max(place.size, place.stored_size) <= MAX_ENTRY_SIZE
+
+
+def _check_entries(
+    verdict: PackVerdict,
+    entries: Sequence[tuple[Digest, Location]],
+    held: memoryview,
+    start: int,
+    keep: Collection[Digest],
+) -> None:
+    """Decode and hash entries that lie in what is `held`, which begins at `start`."""
+    for group in _groups(entries):
+        stored = [held[at.offset - start : _end(at) - start] for _, at in group]
+        try:
+            blobs: Sequence[Buffer | None] = decode_all(
+                [(at.codec, part, at.size) for (_, at), part in zip(group, stored, strict=True)]
+            )
+        except ValueError:  # each by itself, to learn which
+            blobs = [
+                verified(digest, at, part) for (digest, at), part in zip(group, stored, strict=True)
+            ]
+        for (digest, _), data in zip(group, blobs, strict=True):
+            if data is None or Digest.of(data) != digest:
+                verdict.damaged[digest] = Defect.DAMAGED
+            elif digest in keep:
+                verdict.kept[digest] = bytes(data)
+
+
+def _groups(entries: Sequence[tuple[Digest, Location]]) -> Iterator[list[tuple[Digest, Location]]]:
+    """Cut entries so that what a group decodes to is held at once."""
+    group: list[tuple[Digest, Location]] = []
+    decoded = 0
+    for digest, place in entries:
+        if group and decoded + place.size > SPAN_SIZE:
+            yield group
+            group, decoded = [], 0
+        group.append((digest, place))
+        decoded += place.size
+    if group:
+        yield group
+
+
+def _compare(verdict: PackVerdict, located: Mapping[Digest, Location]) -> None:
+    """Hold what the footer lists against where an index has entries."""
+    if verdict.reason is not None:
+        return
+    listed = {entry.digest: entry for entry in verdict.entries}
+    for digest, place in located.items():
+        entry = listed.get(digest)
+        if entry is None:
+            verdict.misfiled[digest] = Defect.UNLISTED
+        elif entry.offset != place.offset:
+            verdict.misfiled[digest] = Defect.MISPLACED
+        elif (entry.stored_size, entry.size, entry.codec) != (
+            place.stored_size,
+            place.size,
+            place.codec,
+        ):
+            verdict.misfiled[digest] = Defect.MISMATCHED

@@ -1,0 +1,97 @@
+"""The command that mends what is damaged: repair."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from index.cli.options import json_option
+from index.cli.output import counted, human_size, print_json, printable, progress_bar
+from index.cli.places import place_at
+from index.cli.verify import FAULT, faults_json, holder_text
+
+if TYPE_CHECKING:
+    from index.artifacts import ArtifactStore
+    from index.repair.records import RepairReport
+
+__all__ = ["repair"]
+
+
+@click.command()
+@click.option("--from", "sources", multiple=True, type=click.Path(path_type=Path),
+              metavar="DIR|STORE|cas.toml",
+              help="Where the bytes may be: a directory or a store; may be repeated.")  # fmt: skip
+@click.option("--verify", "depth", type=click.Choice(["index", "packs", "bytes"]),
+              help="Verify the store first, to this depth.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what could be mended, and write nothing.")
+@json_option
+@click.pass_context
+def repair(
+    context: click.Context,
+    /,
+    *,
+    sources: tuple[Path, ...],
+    depth: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Have damaged blobs again, by digest, from wherever their bytes still are.
+
+    What `cas verify` has found damaged is mended, nothing else is looked for; --verify does that
+    first. The store's own packs and its cache are asked in any case. Of a directory only the
+    content counts, not the names: any copy of the work directory will do. Nothing is deleted: a
+    damaged object that is not needed any more is copied to damaged/ in the store.
+
+    \b
+    cas repair --from work/
+    cas repair --verify bytes --from work/ --from /backup/artifacts
+    cas repair --from team/cas.toml --dry-run
+    """  # noqa: D301
+    with ExitStack() as stack:
+        store = stack.enter_context(context.obj.open(create=False))
+        places = [_source(stack, name, context) for name in sources]
+        if depth is not None:
+            with progress_bar("verifying", "blobs") as progress:
+                store.verify(depth=depth, progress=progress)
+        with progress_bar("repairing", "blobs") as progress:
+            report = store.repair(*places, dry_run=dry_run, progress=progress)
+    if as_json:
+        told = {"is_complete": report.is_complete, **asdict(report)}
+        print_json(told | {"lost": faults_json(report.lost)})
+    else:
+        _print(report, is_verified=depth is not None)
+    if not report.is_complete:
+        context.exit(FAULT)
+
+
+def _source(stack: ExitStack, name: Path, context: click.Context) -> ArtifactStore | Path:
+    """Open a source that is a store; one that has a store in it is a directory like any other."""
+    if name.is_file() or (name / "cas.json").is_file():
+        return stack.enter_context(place_at(name, context.obj).open(create=False))
+    if not name.is_dir():
+        raise click.UsageError(f"--from {printable(str(name))}: there is no such directory")
+    return name
+
+
+def _print(report: RepairReport, *, is_verified: bool) -> None:
+    for fault in report.lost:
+        click.echo(f"lost: {fault.subject}: {fault.detail}{holder_text(fault)}")
+    if report.lost_count > len(report.lost):
+        click.echo(f"and {report.lost_count - len(report.lost)} more")
+    for name in report.set_aside:
+        click.echo(f"set aside: {name}")
+    done = "could be mended" if report.dry_run else "mended"
+    click.echo(
+        f"{counted(report.damaged, 'damaged blob')}: {report.mended} {done},"
+        f" {report.lost_count} lost; {report.rescued} carried out of damaged packs,"
+        f" {counted(report.lists, 'chunk list')} written,"
+        f" {human_size(report.bytes_read)} read, {human_size(report.bytes_stored)} stored"
+    )
+    if report.lost_count:
+        click.echo("give more sources with `--from`; reading what is lost says so, never else")
+    elif not report.damaged and not is_verified:
+        click.echo("nothing is known to be damaged; `cas repair --verify bytes` looks first")

@@ -1,0 +1,130 @@
+"""The command that looks for damage: verify."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from index.cli.options import json_option
+from index.cli.output import counted, human_size, print_json, printable, progress_bar
+from index.cli.sizes import read_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from index.verification.records import Fault, VerifyReport
+
+__all__ = ["FAULT", "faults_json", "holder_text", "report_json", "verify"]
+
+FAULT: Final = 3
+"""Exit code, as in the table of the README."""
+
+
+@click.command()
+@click.option("--depth", type=click.Choice(["index", "packs", "bytes"]),
+              help="How closely to look. Default: packs, or bytes with --max-bytes.")  # fmt: skip
+@click.option("--max-bytes", callback=read_size, metavar="SIZE",
+              help="Read about so much; the next verification goes on from there.")  # fmt: skip
+@json_option
+@click.pass_context
+def verify(
+    context: click.Context, /, *, depth: str | None, max_bytes: int | None, as_json: bool
+) -> None:
+    """Look for bytes that are missing or damaged, and rows that can't be.
+
+    Nobody has to stop working meanwhile. What is damaged is noted, and `cas repair` mends it.
+
+    \b
+    cas verify --depth index             rows among themselves and against the list of objects
+    cas verify                           also size, header and footer of every pack
+    cas verify --depth bytes             also every byte
+    cas verify --max-bytes 10GiB --json  some of the bytes each night, the oldest first
+    """  # noqa: D301
+    if max_bytes is not None and depth not in (None, "bytes"):
+        raise click.UsageError("--max-bytes goes with --depth bytes")
+    with context.obj.open(create=False) as store, progress_bar("verifying", "blobs") as progress:
+        report = store.verify(depth=depth, max_bytes=max_bytes, progress=progress)
+    if as_json:
+        print_json(report_json(report))
+    else:
+        _print(report)
+    if not report.is_sound:
+        context.exit(FAULT)
+
+
+def report_json(report: VerifyReport) -> dict[str, Any]:
+    """Return a report in JSON's types."""
+    return {"is_sound": report.is_sound, **asdict(report), "faults": faults_json(report.faults)}
+
+
+def faults_json(faults: Iterable[Fault]) -> list[dict[str, Any]]:
+    """Return faults in JSON's types: digests as text, holders with the names of their fields."""
+    return [
+        {
+            **asdict(fault),
+            "digest": None if fault.digest is None else str(fault.digest),
+            "touches": [holder._asdict() for holder in fault.touches],
+        }
+        for fault in faults
+    ]
+
+
+def holder_text(fault: Fault) -> str:
+    """Say whom a fault touches: the first file version, its agent, and how many more."""
+    if not fault.touches:
+        return ""
+    first = fault.touches[0]
+    text = f"{first.session}/{first.run}"
+    if first.path is not None:
+        text += f": {first.path}@{first.version}"
+    if first.agent is not None:
+        text += f" by {first.agent}"
+    more = fault.touched - 1
+    return printable(f"; touches {text}" + (f" and {more} more" if more else ""))
+
+
+def _print(report: VerifyReport) -> None:
+    for fault in report.faults:
+        blob = "" if fault.digest is None or str(fault.digest) in fault.subject else (
+            f": blob {fault.digest}"
+        )  # fmt: skip
+        subject = printable(fault.subject)
+        click.echo(f"{fault.kind}: {subject}{blob}: {fault.detail}{holder_text(fault)}")
+    told = sum(report.counts.values())
+    if told > len(report.faults):
+        click.echo(f"and {told - len(report.faults)} more")
+    what = f"{counted(report.packs_read, 'pack')} of {report.packs}"
+    click.echo(
+        f"{counted(told, 'fault')}; read {what} with {counted(report.blobs_read, 'blob')},"
+        f" {human_size(report.bytes_read)}"
+    )
+    for line in _remarks(report):
+        click.echo(line)
+
+
+def _remarks(report: VerifyReport) -> list[str]:
+    """Return what else the owner of the store should know."""
+    lines = []
+    if report.packs_left or report.bytes_left:
+        left = f"{counted(report.packs_left, 'pack')}, {human_size(report.bytes_left)}"
+        lines.append(f"{left} left to read; run it again to go on")
+    if report.depth == "bytes":
+        since = report.oldest_verified
+        when = "some packs never were" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
+        lines.append(f"every byte of every pack was verified: {when}")
+    if report.recovered:
+        lines.append(f"{counted(report.recovered, 'blob')} that had been damaged: right again")
+    if report.orphan_count:
+        size = human_size(report.orphan_bytes)
+        orphans = counted(report.orphan_count, "object")
+        lines.append(f"{orphans} that the index knows nothing of, {size}: no harm is done")
+    if report.without_list:
+        large = counted(report.without_list, "large blob")
+        lines.append(
+            f"{large} could be recovered by a backup of the index alone; `cas repair` helps"
+        )
+    if not report.is_sound:
+        lines.append("mend it with `cas repair --from DIR`: a work directory or another store")
+    return lines

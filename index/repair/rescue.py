@@ -1,0 +1,191 @@
+"""Bytes that the store itself still has: in damaged packs, in other packs, and in the cache."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cas.catalog import ChunkedBlob, Location
+from cas.chunk_list import decode_chunk_list
+from cas.errors import BlobNotFoundError, DigestMismatchError, ObjectNotFoundError
+from cas.inspection import PackInspector, verified
+from cas.pack import EntryKind, pack_object_name
+from cas.rewriting import PackRewriter
+from cas.spans import SPAN_SIZE
+from index.catalog import SqlCatalog
+from index.repository import blobs as blob_rows
+from index.repository import repairs, verification
+from index.verification.packs import noting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+    from cas.pack import SealedPack
+    from cas.rewriting import MovedEntry
+    from index.repair.mender import Mender
+    from index.repository.verification import PackRow
+    from index.services import Services
+
+__all__ = ["carry_out", "chunks_from_list", "find_elsewhere", "set_aside", "take_cached"]
+
+_ASIDE: Final = "damaged/"
+
+
+def carry_out(services: Services, pack: PackRow) -> int:
+    """Copy what is right in a damaged pack into new ones, and lead the rows there; return how much.
+
+    Stored bytes are copied as they are, each blob verified, whether the footer can be read or not.
+    """
+    with services.database.reading() as connection:
+        located = verification.locate_in_packs(connection, [pack])[pack.id]
+        kinds = repairs.kinds_of(connection, located.keys())
+        damaged = {row.digest for row in repairs.list_damaged(connection)}
+    right = [(digest, place) for digest, place in located.items() if digest not in damaged]
+    return _copy(services, pack, right, kinds, is_located=True)
+
+
+def _copy(
+    services: Services,
+    pack: PackRow,
+    entries: Sequence[tuple[Digest, Location]],
+    kinds: Mapping[Digest, EntryKind] | None,
+    *,
+    is_located: bool,
+) -> int:
+    """Copy entries of a pack into new ones, and lead rows there; return how many were led.
+
+    Parameters
+    ----------
+    is_located
+        Whether it is there that the rows have them; else they lead to something damaged.
+    """
+    if not entries:
+        return 0
+    led = 0
+
+    def record(sealed: SealedPack, copied: Sequence[MovedEntry]) -> None:
+        nonlocal led
+        places = [
+            (each.digest, each.target, each.source if is_located else None) for each in copied
+        ]
+        led += noting(services, partial(_lead, places=places, sealed=sealed))
+
+    catalog = SqlCatalog(services.database, services.clock)
+    with PackRewriter(
+        services.blobs.backend, register=catalog.register_pack, on_published=record
+    ) as rewriter:
+        rewriter.copy(pack.name, pack.size, entries, kinds=kinds)
+        rewriter.finish()
+    return led
+
+
+def _lead(
+    connection: Connection,
+    _now: datetime,
+    *,
+    places: Sequence[tuple[Digest, Location, Location | None]],
+    sealed: SealedPack,
+) -> int:
+    # If it is not pending any more, an earlier attempt of this transaction did arrive.
+    blob_rows.make_packs_live(connection, [sealed])
+    return repairs.lead(connection, places)
+
+
+def find_elsewhere(services: Services, mender: Mender, *, dry_run: bool) -> None:
+    """Look into the footers of all packs for what is wanted, and copy what is right there.
+
+    A row may lead to the wrong place, bytes may have been stored twice, or an object be under
+    another's name. They are copied, since garbage collection counts on it that no row comes to
+    lead into a pack that was live before.
+    """
+    if not mender.wanted:
+        return
+    with services.database.reading() as connection:
+        packs = verification.list_packs(connection)
+    with PackInspector(services.blobs.backend) as inspector:
+        for pack in packs:
+            if pack.state != "live" or not mender.wanted:
+                continue
+            found = []
+            for entry in inspector.look(pack.name, {}).entries:
+                if mender.wanted.get(entry.digest) == entry.size:
+                    at = entry.offset, entry.stored_size, entry.size, entry.codec
+                    place = Location(pack.name, *at)
+                    if _is_right(services, entry.digest, place):
+                        found.append((entry.digest, place))
+            if not dry_run:
+                _copy(services, pack, found, None, is_located=False)
+            for digest, _ in found:
+                mender.settle(digest)
+
+
+def _is_right(services: Services, digest: Digest, place: Location) -> bool:
+    try:
+        stored = services.blobs.backend.read(
+            pack_object_name(place.pack), place.offset, place.stored_size
+        )
+    except ObjectNotFoundError:
+        return False
+    return verified(digest, place, stored) is not None
+
+
+def take_cached(services: Services, kinds: Mapping[Digest, EntryKind], mender: Mender) -> None:
+    """Take what the cache of remote packs has."""
+    if services.blobs.cache is None:
+        return
+    with services.database.reading() as connection:
+        located = blob_rows.locate(connection, list(mender.wanted))
+    for digest, place in located.items():
+        if isinstance(place, Location):
+            try:
+                data = services.blobs.fetch(digest, place)
+            except (BlobNotFoundError, DigestMismatchError):
+                continue
+            mender.take(digest, data, is_record=kinds.get(digest) is EntryKind.RECORD)
+
+
+def chunks_from_list(services: Services, large: Sequence[Digest]) -> Iterator[ChunkedBlob]:
+    """Yield damaged large blobs with the chunks that their lists in storage name.
+
+    Only if the list can be read, is that blob's, and names chunks that the index knows.
+    """
+    with services.database.reading() as connection:
+        lists = repairs.lists_of(connection, large)
+    for blob, digest in lists.items():
+        try:
+            listed = decode_chunk_list(services.blobs.read(digest))
+        except (BlobNotFoundError, DigestMismatchError, ValueError):
+            continue
+        with services.database.reading() as connection:
+            known = blob_rows.find_known(connection, set(listed.chunks))
+        if listed.digest == blob and known == set(listed.chunks):
+            yield listed
+
+
+def set_aside(services: Services, pack: PackRow) -> bool:
+    """Copy a damaged object below ``damaged/``, and declare its pack dead.
+
+    Only if no row leads into it any more; then the object itself goes as that of any dead pack
+    does. Return whether it is so now.
+    """
+    with services.database.reading() as connection:
+        if verification.locate_in_packs(connection, [pack])[pack.id]:
+            return False
+    _copy_aside(services, pack)
+    return noting(services, lambda connection, _now: repairs.bury_pack(connection, pack.id))
+
+
+def _copy_aside(services: Services, pack: PackRow) -> None:
+    backend, name = services.blobs.backend, pack_object_name(pack.name)
+    try:
+        size = backend.size(name)
+    except ObjectNotFoundError:
+        return
+    with backend.stage() as staged:
+        for start in range(0, size, SPAN_SIZE):
+            staged.write(backend.read(name, start, min(SPAN_SIZE, size - start)))
+        staged.publish(f"{_ASIDE}{pack.name}.pack")

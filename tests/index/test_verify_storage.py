@@ -1,0 +1,182 @@
+"""Objects dropped, cut short, extended, flipped at every region and swapped: found, and mended."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from damage import (
+    FIRST,
+    HARMFUL,
+    HARMLESS,
+    ONLY_BYTES,
+    SECOND,
+    assert_pristine,
+    fill,
+    largest_pack,
+    marked,
+    mutate,
+)
+from places import both_ends, on, packs_of
+
+from cas.errors import BlobNotFoundError, CasError
+from index import ArtifactStore
+from index.errors import ArtifactIndexError, DamagedFileError, DanglingFileError
+
+everywhere = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", blobs="local")
+
+
+@pytest.fixture
+def filled(place, tmp_path):
+    """A store in which something of every kind is, and what is in it."""
+    return fill(place, tmp_path)
+
+
+def read_what_can_be(store):
+    """Return what the run's files are read as, by snapshot and path; only what is served."""
+    run = store.session("s").run("r")
+    served = {}
+    for at in (1, 2):
+        for version in run.files(at=at):
+            with suppress(CasError, ArtifactIndexError):
+                served[at, version.path] = run.read_bytes(version.path, at=at)
+    return served
+
+
+def check_damage(place, objects, tmp_path, filled, name, mutation, harms):
+    """Damage is found, never served, and mended from the work directories."""
+    mutate(objects, mutation)
+    with ArtifactStore.open(**place) as store:
+        shallow = store.verify(depth="packs")
+        assert shallow.is_sound == (name in ONLY_BYTES)
+        report = store.verify(depth="bytes")
+        assert not report.is_sound
+        assert bool(marked(store)) == harms
+        assert store.verify(depth="bytes").counts == report.counts
+        served = read_what_can_be(store)
+        for (at, path), data in served.items():
+            assert data == filled[at - 1][path]
+        whole = {(at, path) for at in (1, 2) for path in filled[at - 1]}
+        if not harms:
+            assert served.keys() == whole
+        repaired = store.repair(tmp_path / "then", tmp_path / "now")
+        assert repaired.is_complete
+        assert len(repaired.set_aside) == 1
+    assert_pristine(place, filled)
+
+
+@everywhere
+@pytest.mark.parametrize("name", HARMLESS)
+def test_damage_that_harms_no_blob_is_found_and_mended(place, objects, tmp_path, filled, name):
+    check_damage(place, objects, tmp_path, filled, name, HARMLESS[name], harms=False)
+
+
+@everywhere
+@pytest.mark.parametrize("name", HARMFUL)
+def test_damage_of_blobs_is_found_never_served_and_mended(place, objects, tmp_path, filled, name):
+    check_damage(place, objects, tmp_path, filled, name, HARMFUL[name], harms=True)
+
+
+@both_ends
+@pytest.mark.parametrize("name", ["chunk", "dropped", "nonce"])
+def test_damage_is_found_and_mended_on_every_place(place, objects, tmp_path, filled, name):
+    mutation = (HARMFUL | HARMLESS)[name]
+    check_damage(place, objects, tmp_path, filled, name, mutation, harms=name in HARMFUL)
+
+
+@everywhere
+def test_two_packs_that_changed_places_are_found_and_mended(place, objects, tmp_path, filled):
+    one, other = packs_of(objects)
+    first, second = objects.read(one), objects.read(other)
+    objects.write(one, second)
+    objects.write(other, first)
+    with ArtifactStore.open(**place) as store:
+        assert not store.verify(depth="index").is_sound
+        assert (
+            not read_what_can_be(store).items()
+            - {(at, path): data for at in (1, 2) for path, data in filled[at - 1].items()}.items()
+        )
+        report = store.repair(tmp_path / "then", tmp_path / "now")
+        assert report.is_complete
+        assert len(report.set_aside) == 2
+    assert_pristine(place, filled)
+
+
+@everywhere
+def test_every_region_of_a_pack_matters(place, objects, filled):
+    """A flip of any byte, two hundred of them spread evenly, is found by reading every byte."""
+    name = largest_pack(objects)
+    data = objects.read(name)
+    from cas.inspection import PackInspector
+
+    with ArtifactStore.open(**place) as store, PackInspector(store.services.blobs.backend) as eye:
+        from index.repository import verification
+
+        with store.services.database.reading() as connection:
+            packs = verification.list_packs(connection)
+            (pack,) = [pack for pack in packs if str(pack.name) in name]
+            located = verification.locate_in_packs(connection, [pack])[pack.id]
+        assert eye.read(pack.name, located).is_whole
+        spots = {
+            *range(80),
+            *range(len(data) - 80, len(data)),
+            *range(0, len(data), len(data) // 40),
+        }
+        for at in sorted(spots):
+            objects.write(name, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            assert not eye.read(pack.name, located).is_whole, at
+
+
+@everywhere
+def test_a_store_without_its_settings_is_not_called_damaged(place, objects, filled):
+    with ArtifactStore.open(**place) as store:
+        settings = objects.read("cas.json")
+        objects.remove("cas.json")
+        with pytest.raises(CasError, match=r"cas\.json"):
+            store.verify(depth="index")
+        objects.write("cas.json", settings.replace(b"blake3", b"BLAKE3"))
+        with pytest.raises(CasError):
+            store.verify(depth="index")
+        assert marked(store) == 0
+        objects.write("cas.json", settings)
+        assert store.verify(depth="bytes").is_sound
+
+
+@both_ends
+def test_what_is_lost_says_so_when_it_is_read(place, objects, tmp_path, filled):
+    mutate(objects, HARMFUL["chunk"])
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        (fault,) = [f for f in store.verify(depth="bytes").faults if f.digest]
+        report = store.repair()
+        assert not report.is_complete
+        (lost,) = report.lost
+        assert lost.digest == fault.digest
+        assert [(h.session, h.run, h.path, h.version, h.agent) for h in lost.touches] == [
+            ("s", "r", "large", 1, "planner")
+        ]
+        with pytest.raises(DamagedFileError, match=rf"'large' .*{lost.digest}.*cas repair --from"):
+            run.read_bytes("large")
+        with pytest.raises(DamagedFileError, match="'large'"):
+            run.restore(tmp_path / "out", paths=["large"])
+        with run.open("large") as stream:
+            stream.seek(2 << 20)
+            assert stream.read() == FIRST["large"][2 << 20 :]
+            stream.seek(0)
+            with pytest.raises(DamagedFileError, match="'large'"):
+                stream.read()
+        assert run.read_bytes("text") == FIRST["text"]
+
+
+@both_ends
+def test_what_is_gone_says_so_when_it_is_read(place, objects, tmp_path, filled):
+    mutate(objects, HARMFUL["dropped"])
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        with pytest.raises(DanglingFileError, match=r"'text' .*cas repair --from"):
+            run.read_bytes("text")
+        with pytest.raises((DanglingFileError, BlobNotFoundError), match="cas repair --from"):
+            run.read_bytes("large")
+        assert run.read_bytes("more") == SECOND["more"]
+        report = store.verify(depth="index")
+        assert {str(kind) for kind in report.counts} == {"missing-object", "missing-bytes"}

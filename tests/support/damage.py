@@ -1,0 +1,182 @@
+"""A store with something of every kind in it, and ways to damage it that no API has."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import struct
+from contextlib import closing
+from pathlib import PurePath
+
+from places import objects_of, packs_of
+from sqlalchemy import text
+from trees import contents, write
+
+from cas.digest import Digest
+from cas.pack import HEADER_SIZE, TRAILER_SIZE, EntryKind
+from index import ArtifactStore
+
+MIB = 1 << 20
+RECORD = struct.Struct("<BBxx32sIII")
+
+FIRST = {
+    "raw": random.Random(1).randbytes(3000),
+    "text": b"step,amplitude\n" * 300,
+    "large": random.Random(2).randbytes(2 * MIB + 500),
+    "empty": b"",
+}
+SECOND = {**FIRST, "raw": random.Random(3).randbytes(2500), "more": b"more text " * 200}
+
+
+def fill(place, work):
+    """Record two snapshots, SECOND is what the work directory holds then; return what was read."""
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        write(work / "now", FIRST)
+        run.track(work / "now", agent="planner")
+        write(work / "then", FIRST)
+        write(work / "now", SECOND)
+        os.symlink("raw", work / "now" / "link")
+        run.track(work / "now", agent="engineer")
+        return held(store)
+
+
+def held(store):
+    """Return what the run holds at both snapshots."""
+    run = store.session("s").run("r")
+    return contents(run, at=1), contents(run, at=2)
+
+
+def records_of(data):
+    """Return the footer's records of a pack, read without the library: kind, digest, offset, …."""
+    (count,) = struct.unpack_from("<I", data, len(data) - TRAILER_SIZE)
+    start = len(data) - TRAILER_SIZE - count * RECORD.size
+    return [RECORD.unpack_from(data, start + n * RECORD.size) for n in range(count)]
+
+
+def largest_pack(objects):
+    return max(packs_of(objects), key=lambda name: len(objects.read(name)))
+
+
+def entry_of(data, kind, *, codec=None, least=1, nth=0):
+    """Return offset and stored size of an entry of that kind."""
+    found = [
+        (offset, stored)
+        for known, packed, _, offset, stored, size in records_of(data)
+        if known == kind and codec in (None, packed) and size >= least
+    ]
+    return found[nth]
+
+
+def flip(data, at):
+    changed = bytearray(data)
+    changed[at] ^= 0x10
+    return bytes(changed)
+
+
+def inside(kind, *, codec=None, least=1, nth=0):
+    """Return a mutation that flips a bit in the middle of an entry."""
+
+    def mutate(data):
+        offset, stored = entry_of(data, kind, codec=codec, least=least, nth=nth)
+        return flip(data, offset + stored // 2)
+
+    return mutate
+
+
+def footer_at(field):
+    """Return a mutation that flips a bit of the first record, at that byte of it."""
+
+    def mutate(data):
+        return flip(data, len(data) - TRAILER_SIZE - len(records_of(data)) * RECORD.size + field)
+
+    return mutate
+
+
+HARMLESS = {
+    # These harm no blob: the pack alone is not what its name says.
+    "magic": lambda data: flip(data, 3),
+    "version": lambda data: flip(data, 8),
+    "nonce": lambda data: flip(data, 20),
+    "reserved": lambda data: flip(data, 30),
+    "record-kind": footer_at(0),
+    "record-codec": footer_at(1),
+    "record-reserved": footer_at(2),
+    "record-digest": footer_at(10),
+    "record-offset": footer_at(36),
+    "record-stored": footer_at(40),
+    "record-size": footer_at(44),
+    "trailer-count": lambda data: flip(data, len(data) - TRAILER_SIZE),
+    "trailer-digest": lambda data: flip(data, len(data) - 20),
+    "trailer-magic": lambda data: flip(data, len(data) - 2),
+    "truncated-trailer": lambda data: data[:-1],
+    "extended": lambda data: data + b"\0",
+}
+HARMFUL = {
+    "raw": inside(EntryKind.BLOB, codec=0),
+    "zstd": inside(EntryKind.BLOB, codec=1),
+    "chunk": inside(EntryKind.BLOB, codec=0, least=MIB),
+    "chunk-list": inside(EntryKind.CHUNK_LIST),
+    "first-byte": lambda data: flip(data, HEADER_SIZE),
+    "truncated-entry": lambda data: data[: HEADER_SIZE + 100],
+    "halved": lambda data: data[: len(data) // 2],
+    "emptied": lambda data: b"",
+    "zeroed": lambda data: bytes(len(data)),
+    "shifted": lambda data: data[:HEADER_SIZE] + b"\0" + data[HEADER_SIZE:],
+    "dropped": lambda data: None,
+}
+ONLY_BYTES = {"nonce", "reserved", "raw", "zstd", "chunk", "chunk-list", "first-byte"}
+"""What sizes, header and footer don't show."""
+
+
+def mutate(objects, mutation):
+    """Damage the largest pack; return its name."""
+    name = largest_pack(objects)
+    changed = mutation(objects.read(name))
+    if changed is None:
+        objects.remove(name)
+    else:
+        objects.write(name, changed)
+    return name
+
+
+def execute(store, statement, **values):
+    """Change rows behind the store's back, whatever foreign keys and constraints say."""
+    database = store.services.database
+    if database.file is not None:
+        # A connection of its own: SQLite's foreign keys are off unless they are asked for.
+        with closing(sqlite3.connect(database.file)) as connection:
+            connection.execute("PRAGMA ignore_check_constraints=ON")
+            done = connection.execute(statement, values).rowcount
+            connection.commit()
+        return done
+    with database.engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        return connection.execute(text(statement), values).rowcount
+
+
+def marked(store):
+    """Return how many blobs are known to be damaged."""
+    with store.services.database.reading() as connection:
+        found = connection.execute(
+            text("SELECT count(*) FROM cas_blobs WHERE damaged_at IS NOT NULL")
+        )
+        return found.scalar_one()
+
+
+def assert_pristine(place, expected):
+    """Every byte of storage is what it is named, and everything is read as it was."""
+    objects = objects_of(place)
+    with ArtifactStore.open(**place) as store:
+        report = store.verify(depth="bytes")
+        assert report.is_sound, report.faults
+        assert (report.marked, report.packs_read) == (0, report.packs)
+        assert held(store) == expected
+        dead = store.services.database
+        with dead.reading() as connection:
+            live = connection.execute(text("SELECT name FROM cas_packs WHERE state = 'live'"))
+            names = {bytes(name).hex() for name in live.scalars()}
+    for name in packs_of(objects):
+        if PurePath(name).stem in names:
+            assert PurePath(name).stem == str(Digest.of(objects.read(name)))
