@@ -72,12 +72,17 @@ class ArtifactStore(Upkeep):
         """Bind an index and a backend to each other; `open` is the usual way."""
         settings = open_settings(backend, create=create)
         if not create and database.file and not Path(database.file).exists():
+            # What is not there must not be made by looking into it.
+            if _has_packs(backend):
+                raise IndexLostError(database.url, backend.url)
             raise StoreNotFoundError(database.url)
-        if create and schema.current(database) is None:
+        was_there = schema.current(database) is not None
+        if not was_there:
             self._refuse_lost_index(database, backend)
-            schema.upgrade(database)
+            if create:
+                schema.upgrade(database)
         schema.check(database)
-        self._bind(database, settings.store_id, backend.url, clock())
+        self._bind(database, settings.store_id, backend, clock(), was_there=was_there)
         blobs = BlobStore(backend, SqlCatalog(database, clock), settings, cache)
         self._services: Final = Services(
             database=database,
@@ -316,21 +321,39 @@ class ArtifactStore(Upkeep):
 
     def _refuse_lost_index(self, database: Database, backend: Backend) -> None:
         """Refuse to put an empty index over storage that is full: its history would look gone."""
-        if next(backend.iter_objects("packs/"), None) is None:
-            return
-        if schema.current(database) is None:  # else another process has just made both
+        # Looked at in this order: another process may just have made both.
+        if _has_packs(backend) and schema.current(database) is None:
             raise IndexLostError(database.url, backend.url)
 
-    def _bind(self, database: Database, store_id: str, blobs_url: str, now: datetime) -> None:
+    def _bind(
+        self,
+        database: Database,
+        store_id: str,
+        backend: Backend,
+        now: datetime,
+        *,
+        was_there: bool,
+    ) -> None:
         """Make sure that the index is this storage's; a new index becomes it."""
-        with database.reading() as connection:
-            bound = runs.get_store_id(connection)
+
+        def look() -> str | None:
+            with database.reading() as connection:
+                return runs.get_store_id(connection)
+
+        bound = look()
         if bound is None:
+            # Whoever published a pack had bound the index before.
+            if was_there and _has_packs(backend) and look() is None:
+                raise IndexLostError(database.url, backend.url)
             with database.writing() as connection:
                 runs.insert_store_id(connection, store_id, now)
                 bound = runs.get_store_id(connection)
         if bound != store_id:
-            raise StoreMismatchError(database.url, blobs_url)
+            raise StoreMismatchError(database.url, backend.url)
+
+
+def _has_packs(backend: Backend) -> bool:
+    return next(iter(backend.iter_objects("packs/")), None) is not None
 
 
 def _chosen(

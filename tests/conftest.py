@@ -9,7 +9,7 @@ import pytest
 from places import COMBINATIONS, Servers, Stores, objects_of
 
 from index import ArtifactStore
-from index.cli import main  # here, before a module of that name takes its place
+from index.cli import main
 
 hypothesis.settings.register_profile("dev", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)

@@ -32,6 +32,8 @@ _MODULES: Final = {
     "verify": "verify",
     "repair": "repair",
     "gc": "gc",
+    "backup": "recover",
+    "recover": "recover",
     "stats": "read",
     "db": "schema",
 }

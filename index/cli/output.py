@@ -64,9 +64,9 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None
         click.echo("  ".join([*cells, row[-1]]))
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun, in the plural unless it is one."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
 def print_json(value: object) -> None:

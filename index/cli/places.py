@@ -21,10 +21,14 @@ from index.cli.sizes import parse_size
 from index.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import URL
 
     from index.artifacts import ArtifactStore
     from index.database import Database
+    from index.records import Progress
+    from index.recovery.records import RecoveryReport
 
 __all__ = ["Place", "check_config", "place_at", "write_config"]
 
@@ -59,12 +63,7 @@ class Place:
         """Open the store; make it if `create` says so."""
         from index.artifacts import ArtifactStore  # not for --help: it brings SQLAlchemy
 
-        if (self.index is None) != (self.blobs is None):
-            raise click.UsageError("--index and --blobs go together; or give --store")
-        if self.index is not None and self.blobs is not None:
-            found: Path | _Noted = _Noted(self.index, self.blobs, None, None)
-        else:
-            found = self._nearest()
+        found = self._told()
         if isinstance(found, Path):
             return ArtifactStore.open(found, create=create)
         cache = (self.cache or found.cache) if self.is_cached else None
@@ -75,6 +74,25 @@ class Place:
             cache_size=self.cache_size or found.cache_size,
             create=create,
         )
+
+    def recover(
+        self, *, dry_run: bool, progress: Callable[[Progress], None] | None
+    ) -> RecoveryReport:
+        """Make the store's index anew, as `index.recover` does."""
+        from index.recovery.lost_index import recover
+
+        found = self._told()
+        if isinstance(found, Path):
+            return recover(found, dry_run=dry_run, progress=progress)
+        return recover(index=found.index, blobs=found.blobs, dry_run=dry_run, progress=progress)
+
+    def _told(self) -> Path | _Noted:
+        """Return the directory of an embedded store, or an index and where the blobs are."""
+        if (self.index is None) != (self.blobs is None):
+            raise click.UsageError("--index and --blobs go together; or give --store")
+        if self.index is not None and self.blobs is not None:
+            return _Noted(self.index, self.blobs, None, None)
+        return self._nearest()
 
     def open_database(self) -> Database:
         """Open the index alone, whatever its schema."""
@@ -92,7 +110,7 @@ class Place:
         return Database(sqlite_url(file.absolute()))
 
     def _nearest(self) -> Path | _Noted:
-        """Return the directory of an embedded store, or an index and where the blobs are."""
+        """Return what lies nearest upward, unless a directory was given."""
         if self.store is not None:
             return self.store
         here = Path.cwd()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cas.errors import ObjectNotFoundError
+from cas.store import open_settings
 from cas.urls import open_backend
 from index import schema
 from index.artifacts import INDEX_NAME
@@ -40,12 +42,14 @@ def recover(
     index: str | URL | None = None,
     blobs: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, object] | None = None,
+    dry_run: bool = False,
     progress: Callable[[Progress], None] | None = None,
     clock: Callable[[], datetime] = _utc_now,
 ) -> RecoveryReport:
     """Make the index of a store anew from its storage alone, names and provenance included.
 
-    On return the store can be opened. On raise there is no index, as before. Storage is only read.
+    On return the store can be opened. On raise there is no index, as before. Storage is only read,
+    but for ``cas.json``, which is made again if it is missing.
     The store must not be written to meanwhile: packs that are published during recovery may be
     missing from the new index, and are then orphans.
 
@@ -58,6 +62,8 @@ def recover(
     ----------
     root, index, blobs, storage_options
         As of `ArtifactStore.open`.
+    dry_run
+        Make it in a temporary place, and return the report alone.
     progress
         Called after each pack with packs and their bytes so far.
 
@@ -83,45 +89,48 @@ def recover(
     backend = open_backend(place, storage_options=storage_options)
     database = Database(index)
     try:
-        _refuse_empty(backend)
+        store_id = _store_id(backend, create=not dry_run)
+
+        def fill(empty: Database) -> RecoveryReport:
+            schema.upgrade(empty)
+            return rebuild(backend, empty, store_id, clock, progress)
+
+        if dry_run:
+            with tempfile.TemporaryDirectory(prefix="runcas-recover-") as folder:
+                return _recover_file(Path(folder, INDEX_NAME), fill)
         if database.file is None:
-            return _recover_server(backend, database, clock, progress)
-        return _recover_file(backend, Path(database.file), clock, progress)
+            return _recover_server(database, fill)
+        return _recover_file(Path(database.file), fill)
     finally:
         database.close()
         backend.close()
 
 
-def _refuse_empty(backend: Backend) -> None:
-    """Refuse to make an index for storage in which there is nothing."""
-    if next(iter(backend.iter_objects("packs/")), None) is None:
-        with suppress(ObjectNotFoundError):
-            backend.size("cas.json")
-            return
-        raise StoreNotFoundError(backend.url)
+def _store_id(backend: Backend, *, create: bool) -> str:
+    """Return the id of what is in storage; settings that are missing are made if there are packs.
+
+    StoreNotFoundError if there is nothing.
+    """
+    try:
+        return open_settings(backend, create=False).store_id
+    except ObjectNotFoundError:
+        if next(iter(backend.iter_objects("packs/")), None) is None:
+            raise StoreNotFoundError(backend.url) from None
+    return open_settings(backend, create=True).store_id if create else str(uuid.uuid4())
 
 
 def _recover_server(
-    backend: Backend,
-    database: Database,
-    clock: Callable[[], datetime],
-    progress: Callable[[Progress], None] | None,
+    database: Database, fill: Callable[[Database], RecoveryReport]
 ) -> RecoveryReport:
     if schema.current(database) is not None:
         schema.check(database)
         with database.reading() as connection:
             if runs.get_store_id(connection) is not None:
                 raise IndexPresentError(database.url)
-    schema.upgrade(database)
-    return rebuild(backend, database, clock, progress)
+    return fill(database)
 
 
-def _recover_file(
-    backend: Backend,
-    file: Path,
-    clock: Callable[[], datetime],
-    progress: Callable[[Progress], None] | None,
-) -> RecoveryReport:
+def _recover_file(file: Path, fill: Callable[[Database], RecoveryReport]) -> RecoveryReport:
     """Fill a file of another name, and rename it once it is whole and synced."""
     if file.exists():
         raise IndexPresentError(str(sqlite_url(file)))
@@ -129,8 +138,7 @@ def _recover_file(
     staged = file.with_name(f"{file.name}.recovering-{uuid.uuid4().hex}")
     database = Database(sqlite_url(staged))
     try:
-        schema.upgrade(database)
-        report = rebuild(backend, database, clock, progress)
+        report = fill(database)
         database.leave_one_file()
         database.close()
         _publish(staged, file)

@@ -17,10 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from cas.catalog import Location
 from cas.chunk_list import decode_chunk_list
-from cas.errors import CasError, ObjectNotFoundError
+from cas.errors import CasError
 from cas.pack import EntryKind
 from cas.reader import BlobReader
-from cas.store import open_settings
 from index import schema
 from index.catalog import TransactionCatalog
 from index.database import Database, sqlite_url
@@ -54,13 +53,13 @@ _LOST: Final = 10_000
 def rebuild(
     backend: Backend,
     database: Database,
+    store_id: str,
     clock: Callable[[], datetime],
     progress: Callable[[Progress], None] | None = None,
 ) -> RecoveryReport:
     """Fill an index, which has its tables and nothing in them, from storage.
 
-    In one transaction: on raise it is as empty as before. Storage is only read, but for settings
-    that are missing, which are made.
+    In one transaction: on raise it is as empty as before. Storage is only read.
 
     Raises
     ------
@@ -69,14 +68,10 @@ def rebuild(
     UnsupportedFormatError
         When a newer release wrote it.
     """
-    try:
-        settings = open_settings(backend, create=False)
-    except ObjectNotFoundError:
-        settings = open_settings(backend, create=True)
     with database.writing() as connection:
         rebuilding_ = _Rebuilding(backend, connection, clock())
         report = rebuilding_.run(progress)
-        runs.insert_store_id(connection, settings.store_id, clock())
+        runs.insert_store_id(connection, store_id, clock())
     return report
 
 

@@ -7,8 +7,6 @@ import resource
 import subprocess
 import sys
 
-import pytest
-
 PIECES = 1024
 PROGRAM = """
 import resource, sys
@@ -31,9 +29,9 @@ with BatchWriter(MemoryBackend(), Nothing(), chunk_size=1 << 20) as batch:
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that must be told")
 def test_the_memory_of_a_chunk_serves_the_next():
     command = [sys.executable, "-c", PROGRAM, str(PIECES)]
     faults = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     pages = PIECES * (1 << 20) // resource.getpagesize()
-    assert faults < pages / 40
+    # It is glibc that is told to keep it; elsewhere no page may be faulted in twice.
+    assert faults < (pages / 40 if platform.libc_ver()[0] == "glibc" else 2 * pages)
