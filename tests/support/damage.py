@@ -173,8 +173,7 @@ def assert_pristine(place, expected):
         assert report.is_sound, report.faults
         assert (report.marked, report.packs_read) == (0, report.packs)
         assert held(store) == expected
-        dead = store.services.database
-        with dead.reading() as connection:
+        with store.services.database.reading() as connection:
             live = connection.execute(text("SELECT name FROM cas_packs WHERE state = 'live'"))
             names = {bytes(name).hex() for name in live.scalars()}
     for name in packs_of(objects):
