@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from index.comparison import Diff, FileChange
     from index.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
     from index.file_repository import FileRepository
+    from index.repair.records import RepairReport
     from index.run import Run
     from index.session import Session
     from index.sync.records import SyncedRun, SyncOutcome, SyncReport
     from index.sync.syncing import SyncPlan
+    from index.verification.records import Fault, FaultKind, Holder, VerifyReport
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
@@ -43,12 +45,16 @@ __all__ = [
     "DAGTracker",
     "DeletionReceipt",
     "Diff",
+    "Fault",
+    "FaultKind",
     "FileChange",
     "FileRepository",
     "FileVersion",
     "FilesUpdated",
+    "Holder",
     "Progress",
     "Provenance",
+    "RepairReport",
     "RestoreResult",
     "RuleClassifier",
     "Run",
@@ -62,6 +68,7 @@ __all__ = [
     "SyncReport",
     "SyncedRun",
     "TrackingOutcome",
+    "VerifyReport",
     "carried",
     "provenance",
 ]
@@ -73,6 +80,10 @@ _IMPORTED_LATER: Final = {
     "FileChange": "index.comparison",
     "FileRepository": "index.file_repository",
     "FilesUpdated": "index.dag_tracker",
+    "Fault": "index.verification.records",
+    "FaultKind": "index.verification.records",
+    "Holder": "index.verification.records",
+    "RepairReport": "index.repair.records",
     "Run": "index.run",
     "Session": "index.session",
     "SyncOutcome": "index.sync.records",
@@ -80,6 +91,7 @@ _IMPORTED_LATER: Final = {
     "SyncReport": "index.sync.records",
     "SyncedRun": "index.sync.records",
     "TrackingOutcome": "index.dag_tracker",
+    "VerifyReport": "index.verification.records",
 }
 
 

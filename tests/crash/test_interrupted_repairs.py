@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from damage import HARMFUL, assert_pristine, fill, held, mutate
+from damage import HARMFUL, assert_pristine, fill, held, mutate, read_what_can_be
 from events import failing_at
 from faults import FaultyCalls, PowerCut
-from places import Stores, both_ends, objects_of, on
+from places import Stores, objects_of
 
 from cas.errors import CasError
 from cas.local import LocalBackend
@@ -65,16 +65,6 @@ def prepare(stores, tmp_path_factory):
     return prepare
 
 
-def read_what_can_be(store):
-    run = store.session("s").run("r")
-    served = {}
-    for at in (1, 2):
-        for version in run.files(at=at):
-            with suppress(CasError, ArtifactIndexError):
-                served[at, version.path] = run.read_bytes(version.path, at=at)
-    return served
-
-
 def opened(place, calls):
     """Open an embedded store, the system calls of whose storage are counted or fail."""
     database = Database(sqlite_url(place["root"] / "index.db"))
@@ -100,8 +90,7 @@ def check_after_death(damaged, place, number):
 
 # Dead is dead: cleaning up in the writing thread dies as well, where nobody catches it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@on(index="sqlite", blobs="local", because="its system calls can be counted")
-def test_dying_at_any_system_call_of_storage(prepare, place, tmp_path):
+def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
     damaged = prepare("sqlite-local")
     fired = 0
     for number in range(1000):
@@ -124,10 +113,12 @@ def test_dying_at_any_system_call_of_storage(prepare, place, tmp_path):
 READS = {"open_read", "pread", "size", "close", "list_directory"}
 
 
-@both_ends
-@pytest.mark.parametrize("after", [False, True])
-def test_dying_at_any_statement(prepare, request, place, tmp_path, after):
-    damaged = prepare(request.node.callspec.params["place"])
+@pytest.mark.parametrize(
+    ("combination", "after"),
+    [("sqlite-local", False), ("sqlite-local", True), ("postgresql-s3", False)],
+)
+def test_dying_at_any_statement(prepare, tmp_path, combination, after):
+    damaged = prepare(combination)
     # Death after a statement leaves what death before the next one does, but at a commit.
     step = (3 if after else 1) if "root" in damaged.place else 8
     fired = 0
@@ -148,8 +139,7 @@ def test_dying_at_any_statement(prepare, request, place, tmp_path, after):
     assert fired * step >= 40
 
 
-@on(index="sqlite", blobs="local", because="its system calls can be counted")
-def test_any_write_failing_once_ends_the_repair_and_the_next_completes(prepare, place, tmp_path):
+def test_any_write_failing_once_ends_the_repair_and_the_next_completes(prepare, tmp_path):
     damaged = prepare("sqlite-local")
     fired = refused = 0
     only = {"write", "pwrite", "fsync", "rename", "fsync_directory", "create_exclusive"}
