@@ -29,7 +29,7 @@ _MODULES: Final = {
     "rm": "tree",
     "adopt": "adopt",
     "sync": "sync",
-    "gc": "gc",
+    "gc": "garbage",
     "stats": "read",
     "db": "schema",
 }
