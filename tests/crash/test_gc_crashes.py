@@ -119,12 +119,11 @@ def test_dying_at_any_system_call(prepared, tmp_path):
 
 
 @on_embedded
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-def test_any_system_call_failing_once(prepared, tmp_path, code):
+def test_any_system_call_failing_once(prepared, tmp_path):
     fired = refused = 0
     for number in range(1000):
         place = prepared.copy(tmp_path / str(number))
-        calls = FaultyCalls(fail_at=number, error=OSError(code, os.strerror(code)))
+        calls = FaultyCalls(fail_at=number, error=OSError(errno.EIO, os.strerror(errno.EIO)))
         try:
             with opened(place, calls) as store:
                 collect(store)

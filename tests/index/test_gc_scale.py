@@ -12,6 +12,8 @@ from garbage import NOW, collect, scalar
 
 from index import tables
 from index.bulk import insert_rows
+from index.garbage.planning import plan_gc
+from index.garbage.settings import GcOptions, GcSettings
 
 BLOBS = 100_000
 
@@ -45,7 +47,7 @@ def crowded(store):
 @pytest.mark.parametrize("place", ["sqlite-local", "postgresql-local"], indirect=True)
 def test_statements_grow_with_batches_only(crowded):
     with statements(crowded) as planned:
-        plan = crowded.plan_gc(grace=NOW)
+        plan = plan_gc(crowded.services, GcOptions(GcSettings(grace=NOW, rest=0)))
     assert plan.swept.blobs == BLOBS
     assert len(planned) < 100
     with statements(crowded) as seen:
