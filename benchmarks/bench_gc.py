@@ -132,7 +132,7 @@ def compaction(folder: Path, size: int, rounds: int) -> Answer:
             flush(place)
         answer.note("bytes rewritten", report.bytes_written, "bytes")
         shutil.rmtree(place)
-    answer.compare("rewriting", "cas gc", "cp and sync of the needed", 2.0)
+    answer.compare("rewriting", "cas gc", "cp and sync of the needed")
     answer.compare("rewriting", "cas gc", "cp and sync of the same in one file")
     return answer
 
