@@ -184,6 +184,9 @@ class BlobReader:
     def _verified(self, loaded: _Loaded) -> Iterator[tuple[Digest, Buffer]]:
         """Yield the blobs of a span, and have the cache keep it if all of it is right."""
         span, stored, blobs = loaded
+        if stored is None:
+            yield from self._relocated(span)
+            return
         right = True
         for number, (blob, data) in enumerate(zip(span.blobs, blobs, strict=True)):
             if data is not None and Digest.of(data) == blob.digest:
@@ -193,11 +196,23 @@ class BlobReader:
                 yield from self._verified(self._load(span.rest(number)))
                 return
             else:
-                # Moved or damaged: to read it alone tells which.
+                # To read it alone tells what is wrong with it.
                 right = False
                 yield blob.digest, self.fetch(blob.digest, blob.location)
-        if right and stored is not None and span.extent is None and self._cache is not None:
+        if right and span.extent is None and self._cache is not None:
             self._cache.keep(span.pack, span.start, stored)
+
+    def _relocated(self, span: Span) -> Iterator[tuple[Digest, Buffer]]:
+        """Yield the blobs of a span whose pack is gone, together, from where they are now."""
+        located = self._catalog.locate({blob.digest for blob in span.blobs})
+        blobs = []
+        for digest, gone, _ in span.blobs:
+            place = _single(digest, located.get(digest))
+            if place == gone:
+                raise BlobNotFoundError(digest)
+            blobs.append((digest, place))
+        for again in cut(find_cached(blobs, self._cache)):
+            yield from self._verified(self._load(again))
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
         """Return where the chunks of a large blob are, in order.
@@ -223,13 +238,7 @@ class BlobReader:
             if sought.extent is not None:
                 ((_, data),) = self._verified(self._load(next(cut([sought]))))
                 return data
-        while True:
-            try:
-                stored = self._read_stored(location)
-                break
-            except ObjectNotFoundError:
-                # Compaction may have moved the blob since it was located, and again since then.
-                location = self._moved(digest, location)
+        location, stored = self._read_moved(digest, location)
         data = _decoded(digest, location, stored)
         if self._cache is not None:
             self._cache.keep(location.pack, location.offset, stored)
@@ -240,6 +249,14 @@ class BlobReader:
             return b""
         name = pack_object_name(location.pack)
         return self._backend.read(name, location.offset, location.stored_size)
+
+    def _read_moved(self, digest: Digest, location: Location) -> tuple[Location, bytes]:
+        """Return what is stored of a blob, and where; compaction may have moved it since."""
+        while True:
+            try:
+                return location, self._read_stored(location)
+            except ObjectNotFoundError:
+                location = self._moved(digest, location)
 
     def _moved(self, digest: Digest, gone: Location) -> Location:
         again = self._locate(digest)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from index.comparison import Diff, FileChange
     from index.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
     from index.file_repository import FileRepository
+    from index.garbage.planning import GcPlan
+    from index.garbage.records import GarbageBlob, GcReport
     from index.repair.records import RepairReport
     from index.run import Run
     from index.session import Session
@@ -51,6 +53,9 @@ __all__ = [
     "FileRepository",
     "FileVersion",
     "FilesUpdated",
+    "GarbageBlob",
+    "GcPlan",
+    "GcReport",
     "Holder",
     "Progress",
     "Provenance",
@@ -80,6 +85,9 @@ _IMPORTED_LATER: Final = {
     "FileChange": "index.comparison",
     "FileRepository": "index.file_repository",
     "FilesUpdated": "index.dag_tracker",
+    "GarbageBlob": "index.garbage.records",
+    "GcPlan": "index.garbage.planning",
+    "GcReport": "index.garbage.records",
     "Fault": "index.verification.records",
     "FaultKind": "index.verification.records",
     "Holder": "index.verification.records",

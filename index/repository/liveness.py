@@ -167,16 +167,16 @@ def condemn(
 
 
 def sweep(connection: Connection, digests: Sequence[bytes], condemned_by: datetime | None) -> Swept:
-    """Delete those that are condemned, and still unneeded; pardon what is needed again.
+    """Delete those that were condemned and are still unneeded; pardon what is needed again.
 
     A large blob takes the rows of its chunks with it, but not the chunks.
 
     Parameters
     ----------
     condemned_by
-        Only what was condemned by then is swept; None for all.
+        Only what was condemned by then is swept; None for all, condemned or not.
     """
-    due: list[ColumnElement[bool]] = [_blobs.digest.in_(digests), _blobs.condemned_at.is_not(None)]
+    due: list[ColumnElement[bool]] = [_blobs.digest.in_(digests)]
     if condemned_by is not None:
         due.append(_blobs.condemned_at <= condemned_by)
     # Whoever adds a reference holds a lock on the row until it commits; what is locked here gets no
@@ -231,15 +231,17 @@ def _unneeded(
 ) -> ColumnElement[bool]:
     """Return the condition that nothing keeps a blob.
 
-    A large one keeps its parts unless it is condemned, or is as good as that. The range of digests,
-    if given, is repeated where they are looked for: a database that compares two sorted lists then
-    reads a part of the other one only.
+    A large one keeps its parts if it is referred to for its own sake, or is too young to be
+    condemned. The range of digests, if given, is repeated where they are looked for: a database
+    that compares two sorted lists then reads a part of the other one only.
     """
 
     def is_kept(holder: FromClause) -> ColumnElement[bool]:
-        young = [~condition for condition in _old(holder, untouched_since)]
-        direct = [exists().where(to == holder.c.digest) for to in _DIRECT]
-        return and_(holder.c.condemned_at.is_(None), or_(*young, *direct))
+        young = [
+            and_(holder.c.condemned_at.is_(None), ~condition)
+            for condition in _old(holder, untouched_since)
+        ]
+        return or_(*(exists().where(to == holder.c.digest) for to in _DIRECT), *young)
 
     def refers(to: ColumnElement[Digest]) -> ColumnElement[bool]:
         in_range = () if after is None or until is None else (to > after, to <= until)

@@ -1,0 +1,300 @@
+"""Garbage goes, with its bytes; what anything refers to stays; and the plan says so before."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import pytest
+from garbage import ACROSS, HOUR, NOW, Clock, change, check_sound, collect, rows, scalar, tables_of
+from places import on, packs_of
+from trees import write
+
+from cas.digest import Digest
+from index import ArtifactStore
+from index.garbage.records import Fate
+from index.garbage.settings import GcOptions, GcSettings
+
+MIB = 1 << 20
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(params=ACROSS)
+def place(request, stores, tmp_path):
+    made = stores.make(request.param, tmp_path / "place")
+    yield made
+    stores.drop(made)
+
+
+@pytest.fixture
+def store(place, clock):
+    with ArtifactStore.open(**place, clock=clock) as opened:
+        yield opened
+
+
+def fates(plan):
+    return {blob.path: blob.fate for blob in plan.iter_blobs() if blob.path}
+
+
+def test_a_deleted_run_leaves_nothing_after_one_collection_without_grace(store, run, work, objects):
+    write(work, {"a": b"a" * 500, "big": os.urandom(3 * MIB + 5), "empty": b""})
+    run.track(work)
+    before = sum(len(objects.read(name)) for name in packs_of(objects))
+    run.delete()
+    plan = store.plan_gc(grace=NOW)
+    report = plan.execute()
+    assert packs_of(objects) == []
+    assert set(tables_of(store).values()) == {0}
+    assert plan.swept == report.swept
+    assert plan.bytes_freed == report.bytes_freed == before
+    assert store.plan_gc(grace=NOW).swept.blobs == 0
+
+
+def test_what_is_referred_to_stays_whole(store, run, work, place):
+    write(work, {"a": b"a" * 500, "big": os.urandom(3 * MIB)})
+    run.track(work)
+    other = store.session("s2").run("other")
+    other.put("same", b"a" * 500)
+    other.put("grown", (work / "big").read_bytes()[: 2 * MIB] + b"tail")
+    run.delete()
+    collect(store)
+    assert other.read_bytes("same") == b"a" * 500
+    assert other.read_bytes("grown") == (work / "big").read_bytes()[: 2 * MIB] + b"tail"
+    check_sound(store, place)
+    assert collect(store).swept.blobs == 0
+
+
+def test_the_grace_period_is_counted_from_the_last_use_and_again_from_the_sentence(
+    store, run, clock, objects
+):
+    run.put("f", b"1" * 300)
+    run.delete()
+    clock.go(DAY - HOUR)
+    assert store.plan_gc().condemned.blobs == 0
+    assert collect(store, grace=None).condemned.blobs == 0
+    clock.go(HOUR)
+    assert fates(store.plan_gc()) == {"f": Fate.CONDEMNED}
+    report = collect(store, grace=None)
+    assert (report.condemned.blobs, report.swept.blobs) == (1, 0)
+    clock.go(DAY - HOUR)
+    assert fates(store.plan_gc()) == {"f": Fate.WAITING}
+    assert collect(store, grace=None).swept.blobs == 0
+    assert len(packs_of(objects)) == 1
+    clock.go(HOUR)
+    assert fates(store.plan_gc()) == {"f": Fate.SWEPT}
+    report = collect(store, grace=None)
+    assert (report.swept.blobs, report.packs_deleted) == (1, 1)
+    assert packs_of(objects) == []
+
+
+def test_whoever_needs_a_condemned_blob_takes_it_back(store, run, clock, place):
+    run.put("f", b"1" * 300)
+    run.delete()
+    clock.go(2 * DAY)
+    assert collect(store, grace=None).condemned.blobs == 1
+    again = store.session("session-1").run("again")
+    again.put("g", b"1" * 300)
+    assert scalar(store, "SELECT count(*) FROM cas_blobs WHERE condemned_at IS NOT NULL") == 0
+    clock.go(2 * DAY)
+    assert collect(store, grace=None).swept.blobs == 0
+    check_sound(store, place)
+    assert scalar(store, "SELECT count(*) FROM cas_released") == 0
+
+
+def test_what_is_condemned_and_referred_to_is_pardoned(store, run, clock, place):
+    """A sentence that was passed while the reference was being added."""
+    run.put("f", b"1" * 300)
+    run.put("big", os.urandom(2 * MIB))
+    change(store, "UPDATE cas_blobs SET condemned_at = '2026-01-01 00:00:00.000000'")
+    plan = store.plan_gc(grace=NOW)
+    assert plan.pardoned.blobs == 5
+    assert plan.swept.blobs == 0
+    report = plan.execute()
+    assert (report.pardoned, report.swept.blobs) == (5, 0)
+    check_sound(store, place)
+
+
+def test_a_plan_changes_nothing(store, run, objects, clock):
+    run.put("f", os.urandom(2 * MIB))
+    run.delete()
+    before = rows(store, "SELECT * FROM cas_blobs"), packs_of(objects)
+    plan = store.plan_gc(grace=NOW)
+    assert list(plan.iter_blobs())
+    assert (rows(store, "SELECT * FROM cas_blobs"), packs_of(objects)) == before
+    with pytest.raises(AttributeError):
+        plan.swept = None
+
+
+def test_a_plan_gives_paths_agents_and_bytes(store, run, work):
+    write(work, {"a.txt": b"a" * 500, "big.bin": os.urandom(2 * MIB)})
+    run.track(work, agent="engineer")
+    store.session("session-1").run("kept").put("mine", b"a" * 500)
+    run.delete()
+    named = [blob for blob in store.plan_gc(grace=NOW).iter_blobs() if blob.path]
+    (big,) = named
+    assert (big.session, big.run, big.path, big.agent) == (
+        "session-1", "run-1", "big.bin", "engineer",
+    )  # fmt: skip
+    assert big.digest == Digest.of((work / "big.bin").read_bytes())
+    assert (big.size, big.stored_size) == (2 * MIB, 0)
+    nameless = [blob for blob in store.plan_gc(grace=NOW).iter_blobs() if not blob.path]
+    assert sorted(blob.size for blob in nameless)[1:] == [MIB, MIB]
+
+
+def test_a_deleted_session_is_named_too_and_the_names_go_with_the_blobs(store, run, work):
+    write(work, {"a": b"1", "b": b"2"})
+    run.track(work, agent="x")
+    store.session("session-1").run("r2").put("c", b"1")
+    store.session("session-1").delete()
+    named = {(b.run, b.path, b.agent) for b in store.plan_gc(grace=NOW).iter_blobs()}
+    assert named == {("run-1", "a", "x"), ("run-1", "b", "x")}
+    collect(store)
+    assert scalar(store, "SELECT count(*) FROM cas_released") == 0
+
+
+def test_what_changed_since_the_plan_is_seen_when_it_is_executed(store, run, place):
+    run.put("f", b"1" * 300)
+    run.delete()
+    plan = store.plan_gc(grace=NOW)
+    assert plan.swept.blobs == 1
+    again = store.session("session-1").run("again")
+    again.put("g", b"1" * 300)
+    assert plan.execute().swept.blobs == 0
+    assert again.read_bytes("g") == b"1" * 300
+    again.delete()
+    assert plan.execute().swept.blobs == 1
+
+
+def test_forks_keep_what_they_share(store, run, place):
+    run.put("f", b"1" * 300)
+    run.put("g", b"2" * 300)
+    fork = run.fork("fork", at=1)
+    run.delete()
+    assert collect(store).swept.blobs == 1
+    assert fork.read_bytes("f") == b"1" * 300
+    fork.delete()
+    assert collect(store).swept.blobs == 1
+    assert set(tables_of(store).values()) == {0}
+
+
+def test_chunks_that_large_blobs_and_small_files_share(store, run, place):
+    chunk = os.urandom(MIB)
+    run.put("big", chunk + b"end")
+    run.put("bigger", chunk + chunk + b"end")
+    small = store.session("session-1").run("small")
+    small.put("same", chunk)
+    run.delete()
+    collect(store)
+    assert small.read_bytes("same") == chunk
+    assert scalar(store, "SELECT count(*) FROM cas_blobs") == 1
+    small.delete()
+    collect(store)
+    assert set(tables_of(store).values()) == {0}
+
+
+def test_a_large_blob_that_is_taken_back_keeps_its_chunks(store, run, clock, place):
+    """Its writer clears its own mark only; its chunks were condemned with it."""
+    content = os.urandom(2 * MIB)
+    run.put("big", content)
+    run.delete()
+    clock.go(2 * DAY)
+    assert collect(store, grace=None).condemned.blobs == 4
+    clock.go(2 * DAY)
+    again = store.session("session-1").run("again")
+    again.put("big", content)
+    assert scalar(store, "SELECT count(*) FROM cas_blobs WHERE condemned_at IS NOT NULL") == 3
+    collect(store, grace=None)
+    collect(store)
+    assert again.read_bytes("big") == content
+    check_sound(store, place)
+
+
+@pytest.mark.parametrize("reference", ["records", "backups", "backup records"])
+@on(index="postgresql", blobs="local", because="references are rows, whatever the blobs are in")
+def test_records_and_backups_keep_blobs(store, run, reference):
+    _check_reference(store, run, reference)
+
+
+@pytest.mark.parametrize("reference", ["records", "backups", "backup records"])
+@on(index="sqlite", blobs="local", because="references are rows, whatever the blobs are in")
+def test_records_and_backups_keep_blobs_on_sqlite(store, run, reference):
+    _check_reference(store, run, reference)
+
+
+def _check_reference(store, run, reference):
+    run.put("f", b"1" * 300)
+    run.put("g", b"2" * 300)
+    run.put("h", b"3" * 300)
+    keep, beside = Digest.of(b"1" * 300).hex(), Digest.of(b"2" * 300).hex()
+    one, two = f"x'{keep}'", f"x'{beside}'"
+    if store.services.database.is_server:
+        one, two = f"'\\x{keep}'::bytea", f"'\\x{beside}'::bytea"
+    if reference == "records":
+        change(store, f"INSERT INTO cas_records (position, digest) VALUES (1, {one})")  # noqa: S608
+        change(store, f"INSERT INTO cas_records (position, digest) VALUES (2, {two})")  # noqa: S608
+    else:
+        pair = f"{one}, {two}" if reference == "backups" else f"{two}, {one}"
+        change(
+            store,
+            "INSERT INTO cas_backups (digest, record, created_at)"  # noqa: S608
+            f" VALUES ({pair}, '2026-01-01 00:00:00')",
+        )
+    run.delete()
+    report = collect(store)
+    assert report.swept.blobs == 1
+    assert scalar(store, "SELECT count(*) FROM cas_blobs") == 2
+    change(store, "DELETE FROM cas_records")
+    change(store, "DELETE FROM cas_backups")
+    assert collect(store).swept.blobs == 2
+
+
+def test_batches_of_one_collect_the_same(store, run, work, place, objects):
+    """Wherever a large blob and its chunks are parted."""
+    write(work, {name: os.urandom(2 * MIB) for name in "ab"} | {"c": b"c", "d": b"d"})
+    run.track(work)
+    store.session("session-1").run("kept").put("a", (work / "a").read_bytes())
+    run.delete()
+    settings = GcSettings(grace=NOW, batch=1, range=1, rest=0)
+    from index.garbage.planning import plan_gc
+
+    plan = plan_gc(store.services, GcOptions(settings))
+    report = plan.execute()
+    assert report.swept == plan.swept
+    assert report.swept.blobs == 6
+    check_sound(store, place)
+    assert collect(store).swept.blobs == 0
+
+
+def test_progress_is_told_and_the_awaitable_twin_collects(store, run):
+    import asyncio
+
+    run.put("f", b"1" * 300)
+    run.delete()
+    told = []
+    asyncio.run(store.plan_gc(grace=NOW).execute_async(progress=told.append))
+    assert told[-1].files == told[-1].files_total == 1
+    assert told[-1].bytes == told[-1].bytes_total > 0
+
+
+def test_stats_tell_what_waits_for_collection(store, run, clock):
+    run.put("f", os.urandom(3000))
+    run.put("g", os.urandom(4000))
+    assert (store.stats().condemned, store.stats().dead_bytes) == (0, 0)
+    run.delete()
+    clock.go(2 * DAY)
+    collect(store, grace=None)
+    assert (store.stats().condemned, store.stats().condemned_bytes) == (2, 7000)
+    collect(store)
+    assert store.stats().stored_bytes == 0
+
+
+@pytest.mark.parametrize("options", [{"grace": timedelta(seconds=-1)}, {"max_bytes": -1}])
+@on(index="sqlite", blobs="local", because="nothing is asked of them")
+def test_what_can_not_be_meant_is_refused(store, options):
+    with pytest.raises(ValueError, match=r"grace|copied"):
+        store.plan_gc(**options)

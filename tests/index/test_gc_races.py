@@ -1,0 +1,399 @@
+"""Collections beside writers: whoever comes first, what a writer recorded can be read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import timedelta
+
+import pytest
+from garbage import (
+    ACROSS,
+    NOW,
+    before_commit_of_packs,
+    change,
+    check_sound,
+    collect,
+    during,
+    rows,
+    scalar,
+    tables_of,
+)
+from places import on, packs_of
+from trees import write
+
+from cas.catalog import Location
+from cas.digest import Digest
+from index import ArtifactStore
+from index.catalog import SqlCatalog
+
+MIB = 1 << 20
+KNOWN = "SELECT digest FROM cas_blobs"
+"""How a writer asks which digests are known."""
+
+on_postgresql = on(
+    index="postgresql",
+    blobs="local",
+    because="SQLite has one writer at a time, and these are about rows",
+)
+
+
+@pytest.fixture(params=ACROSS)
+def place(request, stores, tmp_path):
+    made = stores.make(request.param, tmp_path / "place")
+    yield made
+    stores.drop(made)
+
+
+@pytest.fixture
+def collector(place):
+    with ArtifactStore.open(**place) as opened:
+        yield opened
+
+
+def garbage(store, contents):
+    """Leave contents to nobody."""
+    run = store.session("old").run("old")
+    for number, content in enumerate(contents):
+        run.put(f"f{number}", content)
+    run.delete()
+
+
+CONTENTS = (b"1" * 300, os.urandom(2 * MIB + 7))
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=["small", "large"])
+def test_what_a_writer_found_known_is_swept_before_it_commits(
+    store, run, collector, work, place, content
+):
+    garbage(store, [content])
+    done = during(store, KNOWN, lambda: collect(collector))
+    write(work, {"f": content, "g": b"new"})
+    snapshot = run.track(work)
+    assert done
+    assert snapshot.bytes_stored > 0
+    assert run.read_bytes("f") == content
+    check_sound(store, place)
+
+
+def test_what_a_put_found_known_is_swept_before_it_commits(store, run, collector, place):
+    garbage(store, [b"1" * 300])
+    during(store, KNOWN, lambda: collect(collector))
+    run.put("f", b"1" * 300)
+    assert run.read_bytes("f") == b"1" * 300
+
+
+def test_what_a_writer_found_known_is_condemned_and_taken_back(store, run, collector, work, place):
+    garbage(store, [CONTENTS[1]])
+    during(store, KNOWN, lambda: collect(collector, grace=timedelta(microseconds=1)))
+    write(work, {"f": CONTENTS[1]})
+    snapshot = run.track(work)
+    assert snapshot.bytes_stored == 0
+    assert collect(collector).swept.blobs == 0
+    check_sound(store, place)
+
+
+def test_a_pack_is_declared_dead_between_pending_and_live(store, run, collector, work, place):
+    reports = []
+    done = before_commit_of_packs(store, lambda: reports.append(collect(collector)))
+    write(work, {"f": b"1" * 300})
+    run.track(work)
+    assert done
+    assert reports[0].packs_deleted == 1
+    assert run.read_bytes("f") == b"1" * 300
+    check_sound(store, place)
+    assert scalar(store, "SELECT count(*) FROM cas_packs WHERE state = 'live'") == 1
+
+
+def test_a_pack_is_declared_dead_before_it_is_published(store, run, collector, work, objects):
+    """Its object comes after its row is dead; the row stays for a while, for whoever finds it."""
+
+    done = []
+    backend = store.services.blobs.backend
+    stage = backend.stage
+
+    def staging():
+        staged = stage()
+        publish = staged.publish
+
+        def publishing(name):
+            if not done:
+                done.append(collect(collector))
+            publish(name)
+
+        staged.publish = publishing
+        return staged
+
+    backend.stage = staging
+    write(work, {"f": b"1" * 300})
+    run.track(work)
+    assert run.read_bytes("f") == b"1" * 300
+    assert len(packs_of(objects)) == 2
+    assert scalar(store, "SELECT count(*) FROM cas_packs WHERE state = 'dead'") == 1
+    assert collect(collector).packs_deleted == 1
+    assert len(packs_of(objects)) == 1
+    assert scalar(store, "SELECT count(*) FROM cas_packs") == 1
+
+
+@on_postgresql
+def test_a_reference_that_is_not_committed_yet_keeps_its_blob(store, run, collector, place):
+    garbage(store, [b"1" * 300])
+    reports = []
+    # The writer's touch is done: clear it, as if the sentence had been passed after it.
+    done = during(store, "INSERT INTO cas_files", lambda: reports.append(collect(collector)))
+    run.put("f", b"1" * 300)
+    assert done
+    assert reports[0].swept.blobs == 0
+    assert run.read_bytes("f") == b"1" * 300
+    assert collect(collector).swept.blobs == 0
+
+
+@on_postgresql
+def test_a_writer_that_comes_while_a_sweep_is_not_committed_stores_the_bytes_again(
+    store, run, collector, work, place
+):
+    content = CONTENTS[1]
+    garbage(store, [content])
+    write(work, {"f": content})
+    started = during(collector, "DELETE FROM cas_blobs", lambda: run.track(work), threaded=False)
+    collect(collector)
+    started[-1].join()
+    assert run.read_bytes("f") == content
+    check_sound(store, place)
+
+
+def test_two_collectors_at_once_do_it_once(store, run, collector, place, objects):
+    for number in range(20):
+        run.put(f"f{number}", os.urandom(5000))
+    run.put("big", os.urandom(3 * MIB))
+    store.session("session-1").run("kept").put("k", run.read_bytes("f7"))
+    run.delete()
+    reports = []
+    threads = [
+        threading.Thread(target=lambda s=s: reports.append(collect(s))) for s in (store, collector)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.swept.blobs for report in reports) == 24
+    check_sound(store, place)
+    collect(store)
+    assert tables_of(store)["blobs"] == tables_of(store)["packs"] == len(packs_of(objects)) == 1
+
+
+@pytest.mark.parametrize("step", ["LEFT OUTER JOIN cas_released", "cas_packs.size > "])
+def test_a_collection_inside_another_one(store, run, collector, place, objects, step):
+    """After the other one looked for garbage, and after it looked for dead packs."""
+    run.put("f", os.urandom(5000))
+    run.delete()
+    plan = store.plan_gc(grace=NOW)
+    assert not during(store, step, lambda: collect(collector))
+    plan.execute()
+    assert packs_of(objects) == []
+    assert tables_of(store)["blobs"] == 0
+    collect(store)
+    assert scalar(store, "SELECT count(*) FROM cas_packs") <= 1  # kept, as nobody saw its object
+
+
+def test_a_run_is_deleted_while_its_blobs_are_looked_at(store, run, collector, place):
+    run.put("f", b"1" * 300)
+    run.put("g", b"2" * 300)
+    during(collector, "FROM cas_blobs LEFT OUTER JOIN cas_released", run.delete)
+    collect(collector)
+    assert collect(collector).swept.blobs in (0, 2)
+    assert tables_of(store)["blobs"] == 0
+
+
+def test_a_fork_is_made_while_its_run_is_collected(store, run, collector, place):
+    run.put("f", b"1" * 300)
+    made = []
+    during(
+        collector,
+        "FROM cas_blobs LEFT OUTER JOIN cas_released",
+        lambda: made.append(run.fork("fork")),
+    )
+    run.put("g", b"2" * 300)
+    collect(collector)
+    run.delete()
+    collect(collector)
+    assert made[0].read_bytes("f") == b"1" * 300
+    check_sound(store, place)
+
+
+def located(store, content):
+    digest = Digest.of(content)
+    return SqlCatalog(store.services.database, store.services.clock).locate([digest])[digest]
+
+
+MOVING = "cas_blobs.digest, cas_blobs.pack_offset"
+"""How compaction asks what is in a pack."""
+
+
+@pytest.fixture
+def half_dead(store, work):
+    """A run that holds a file in a pack that is mostly dead otherwise."""
+    live = os.urandom(9000)
+    write(work, {"live": live, "dead": os.urandom(60_000)})
+    doomed = store.session("s").run("doomed")
+    doomed.track(work)
+    kept = store.session("s").run("kept")
+    kept.put("live", live)
+    doomed.delete()
+    return kept
+
+
+def test_compaction_against_a_sweep_of_what_it_moves(store, half_dead, collector, place, objects):
+    def sweep():
+        half_dead.delete()
+        collect(collector, compact=False)
+
+    assert during(store, MOVING, sweep) is not None
+    report = collect(store)
+    assert report.packs_compacted == 1
+    collect(store)
+    assert tables_of(store)["blobs"] == tables_of(store)["packs"] == 0
+    assert packs_of(objects) == []
+
+
+def test_compaction_against_a_writer_of_the_same_bytes(store, half_dead, collector, place):
+    content = half_dead.read_bytes("live")
+    again = collector.session("s").run("again")
+    during(store, MOVING, lambda: again.put("same", content))
+    assert collect(store).packs_compacted == 1
+    half_dead.delete()
+    collect(store)
+    assert again.read_bytes("same") == content
+    check_sound(store, place)
+
+
+def test_two_compactions_of_one_pack(store, half_dead, collector, place, objects):
+    content = half_dead.read_bytes("live")
+    during(store, MOVING, lambda: collect(collector))
+    collect(store)
+    assert half_dead.read_bytes("live") == content
+    check_sound(store, place)
+    assert len(packs_of(objects)) == 1
+
+
+def test_a_pack_that_compaction_wrote_is_declared_dead_before_it_is_live(
+    store, half_dead, collector, place, objects
+):
+    before = located(store, half_dead.read_bytes("live"))
+    done = before_commit_of_packs(store, lambda: collect(collector, compact=False))
+    report = collect(store)
+    assert done
+    assert report.bytes_written == 0
+    assert located(store, half_dead.read_bytes("live")) == before
+    check_sound(store, place)
+    assert collect(store).packs_compacted == 1
+    assert len(packs_of(objects)) == 1
+
+
+def test_a_blob_that_is_mended_while_it_is_moved_stays_where_it_is_mended(
+    store, half_dead, collector, place
+):
+    content = half_dead.read_bytes("live")
+
+    def mend():
+        change(collector, "UPDATE cas_blobs SET damaged_at = '2026-01-01 00:00:00'")
+        collector.session("s").run("again").put("same", content)
+        mended.append(located(collector, content))
+
+    mended = []
+    during(store, MOVING, mend)
+    collect(store)
+    assert located(store, content) == mended[0]
+    assert isinstance(mended[0], Location)
+    check_sound(store, place)
+
+
+@on_postgresql
+def test_a_row_that_a_writer_has_locked_is_not_waited_for(store, half_dead, collector, place):
+    """It keeps its place, and so its pack; the next collection moves it."""
+    content = half_dead.read_bytes("live")
+    before = located(store, content)
+    with collector.services.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE cas_blobs SET touched_at = now()")
+        collect(store)
+    assert located(store, content) == before
+    collect(store)
+    assert located(store, content) != before
+    check_sound(store, place)
+
+
+@on_postgresql
+def test_references_that_keep_coming_leave_it_to_the_next_collection(store, run, place):
+    """A foreign key of somebody else's is never an error of a collection."""
+    run.put("f", b"1" * 300)
+    change(store, "CREATE TABLE theirs (digest bytea REFERENCES cas_blobs (digest))")
+    change(store, "INSERT INTO theirs SELECT digest FROM cas_blobs")
+    run.delete()
+    assert collect(store).swept.blobs == 0
+    change(store, "DROP TABLE theirs")
+    assert collect(store).swept.blobs == 1
+
+
+class Crowd:
+    """Threads whose errors the test is told."""
+
+    def __init__(self):
+        self.errors = []
+        self._threads = []
+
+    def start(self, work, *arguments):
+        thread = threading.Thread(target=self._guarded, args=(work, *arguments))
+        thread.start()
+        self._threads.append(thread)
+        return thread
+
+    def join(self):
+        for thread in self._threads:
+            thread.join()
+        assert self.errors == []
+
+    def _guarded(self, work, *arguments):
+        try:
+            work(*arguments)
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            self.errors.append(error)
+
+
+SHARED = [os.urandom(2000) for _ in range(6)] + [os.urandom(MIB + 1) for _ in range(2)]
+
+
+def write_runs(place, number):
+    """Record and delete runs of contents that others record, too; read each at once."""
+    with ArtifactStore.open(**place) as store:
+        for turn in range(6):
+            run = store.session("s").run(f"{number}-{turn}")
+            wanted = {f"f{at}": SHARED[(number + turn + at) % len(SHARED)] for at in range(4)}
+            for path, content in wanted.items():
+                run.put(path, content)
+            assert {path: run.read_bytes(path) for path in wanted} == wanted
+            if turn % 2:
+                run.delete()
+
+
+def collect_until(stop, place):
+    with ArtifactStore.open(**place) as store:
+        while not stop.is_set():
+            # Packs are left a moment: a scan that always loses its pack never ends.
+            collect(store, grace=timedelta(milliseconds=300))
+
+
+def test_writers_and_collectors_at_once(place):
+    stop = threading.Event()
+    crowd = Crowd()
+    writers = [crowd.start(write_runs, place, number) for number in range(3)]
+    for _ in range(2):
+        crowd.start(collect_until, stop, place)
+    for thread in writers:
+        thread.join()
+    stop.set()
+    crowd.join()
+    with ArtifactStore.open(**place) as store:
+        check_sound(store, place)
+        collect(store)
+        check_sound(store, place)
+        assert rows(store, "SELECT state FROM cas_packs WHERE state = 'pending'") == []
