@@ -30,12 +30,16 @@ if TYPE_CHECKING:
     from index.comparison import Diff, FileChange
     from index.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
     from index.file_repository import FileRepository
+    from index.garbage.planning import GcPlan
+    from index.garbage.records import GarbageBlob, GcReport
     from index.recovery.lost_index import recover
     from index.recovery.records import RecoveryReport
+    from index.repair.records import RepairReport
     from index.run import Run
     from index.session import Session
     from index.sync.records import SyncedRun, SyncOutcome, SyncReport
     from index.sync.syncing import SyncPlan
+    from index.verification.records import Fault, FaultKind, Holder, VerifyReport
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
@@ -47,13 +51,20 @@ __all__ = [
     "DAGTracker",
     "DeletionReceipt",
     "Diff",
+    "Fault",
+    "FaultKind",
     "FileChange",
     "FileRepository",
     "FileVersion",
     "FilesUpdated",
+    "GarbageBlob",
+    "GcPlan",
+    "GcReport",
+    "Holder",
     "Progress",
     "Provenance",
     "RecoveryReport",
+    "RepairReport",
     "RestoreResult",
     "RuleClassifier",
     "Run",
@@ -67,6 +78,7 @@ __all__ = [
     "SyncReport",
     "SyncedRun",
     "TrackingOutcome",
+    "VerifyReport",
     "carried",
     "provenance",
     "recover",
@@ -80,6 +92,13 @@ _IMPORTED_LATER: Final = {
     "FileChange": "index.comparison",
     "FileRepository": "index.file_repository",
     "FilesUpdated": "index.dag_tracker",
+    "GarbageBlob": "index.garbage.records",
+    "GcPlan": "index.garbage.planning",
+    "GcReport": "index.garbage.records",
+    "Fault": "index.verification.records",
+    "FaultKind": "index.verification.records",
+    "Holder": "index.verification.records",
+    "RepairReport": "index.repair.records",
     "RecoveryReport": "index.recovery.records",
     "Run": "index.run",
     "Session": "index.session",
@@ -88,6 +107,7 @@ _IMPORTED_LATER: Final = {
     "SyncReport": "index.sync.records",
     "SyncedRun": "index.sync.records",
     "TrackingOutcome": "index.dag_tracker",
+    "VerifyReport": "index.verification.records",
     "recover": "index.recovery.lost_index",
 }
 

@@ -83,7 +83,7 @@ class Upkeep:
         """Have damaged blobs again, by digest, from wherever their bytes are.
 
         What `verify` has found damaged is mended, nothing else is looked for. The store's own packs
-        and its cache are asked first. Only bytes that hash to the digest are taken; they are
+        and its cache are asked, too. Only bytes that hash to the digest are taken; they are
         durable before the index leads to them, and whatever interrupts a repair, the next one goes
         on. Nothing is deleted: of an object that is damaged and not needed any more a copy stays
         under ``damaged/``.

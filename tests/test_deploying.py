@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -59,6 +60,8 @@ def test_a_writer_does_everything_but_change_the_schema(place, work, tmp_path):
         assert len(store.session("s").producers(run.file("a").digest)) == 1
         run.delete()
         store.session("s").delete()
+        store.plan_gc(grace=timedelta(0), remove_orphans=True).execute()
+        assert store.stats().blobs == 0
         with (
             pytest.raises(ArtifactIndexError, match="must be owner of table cas_files"),
             store.services.database.writing() as connection,

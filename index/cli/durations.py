@@ -25,8 +25,10 @@ def parse_duration(text: str) -> timedelta:
     if text.strip() == "0":
         return timedelta(0)
     found = _DURATION.fullmatch(text.strip())
-    if found is not None and int(found[1]) * timedelta(**{_UNITS[found[2]]: 1}) <= _LONGEST:
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if found is not None:
+        unit = timedelta(**{_UNITS[found[2]]: 1})
+        if int(found[1]) <= _LONGEST // unit:
+            return int(found[1]) * unit
     raise ValueError(f"{text!r} is no span of time; write it as 24h, 7d, 90m, 30s or 0")
 
 
@@ -49,5 +51,5 @@ def read_duration(_context: Context, _parameter: Parameter, value: str | None) -
     """Return the span that an option's value means; to be an option's callback."""
     try:
         return None if value is None else parse_duration(value)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise click.BadParameter(str(error)) from error

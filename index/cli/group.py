@@ -31,7 +31,7 @@ _MODULES: Final = {
     "sync": "sync",
     "verify": "verify",
     "repair": "repair",
-    "gc": "gc",
+    "gc": "garbage",
     "backup": "recover",
     "recover": "recover",
     "stats": "read",

@@ -92,9 +92,9 @@ class Collection:
             self._transactions, self._settings, self._since, only_large=only_large
         )
         for found in ranges:
-            fresh = [blob for blob in found if blob.condemned_at is None]
-            for batch in self._cut(fresh):
-                self._condemn(batch)
+            if self._since is not None:  # else it goes at once
+                for batch in self._cut([blob for blob in found if blob.condemned_at is None]):
+                    self._condemn(batch)
             for batch in self._cut([blob for blob in found if self._is_due(blob)]):
                 self._sweep(batch)
             for batch in self._cut([b for b in found if b.condemned_at and b.is_needed]):

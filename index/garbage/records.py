@@ -104,7 +104,7 @@ class GcReport:
     """What a collection did."""
 
     condemned: Tally
-    """Blobs that were found to be garbage."""
+    """Blobs that were found to be garbage, and go once the grace period is over."""
     swept: Tally
     """Blobs that were taken out of the index."""
     pardoned: int

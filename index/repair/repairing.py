@@ -1,7 +1,7 @@
 """Repair: what is damaged is had again, by digest, from wherever it still is.
 
 In this order: what is right in damaged packs is carried out of them; what is damaged is looked for
-in the store's own packs, in the cache, and in the sources that are given; then lists and rows of
+in the cache, in the sources that are given, and in all of the store's packs; then lists and rows of
 large blobs are made to agree. At each step bytes are durable before one transaction leads rows to
 them. Nothing is deleted: an object to which no row leads any more is set aside.
 """
@@ -116,26 +116,30 @@ class _Repair:
         return noting(self._services, lambda connection, _now: work(connection))
 
     def _search(self, mender: Mender) -> None:
-        """Look for everything that is wanted, where it costs least first."""
+        """Look for everything that is wanted."""
         services = self._services
         with services.database.reading() as connection:
             kinds = repairs.kinds_of(connection, mender.wanted.keys())
         mender.offer(b"")  # of which everything is known
-        find_elsewhere(services, mender, dry_run=self._dry_run)
         take_cached(services, kinds, mender)
         for source in self._sources:
-            if not mender.wanted:
-                return
             if isinstance(source, (str, os.PathLike)):
                 chunk_size = services.blobs.chunk_size
                 search_directory(os.fspath(source), mender, chunk_size, self._report)
             else:
                 search_store(source, services, kinds, mender, self._report)
+        # Last, as it asks for every pack: what is missing still may be where no row leads.
+        find_elsewhere(services, mender, dry_run=self._dry_run)
 
     def _agree(self, mender: Mender, large: Sequence[Digest]) -> None:
         """Mend rows of large blobs by their lists, and lists by the rows."""
         services = self._services
         if self._dry_run:
+            with services.database.reading() as connection:
+                ready = repairs.replaceable_lists(connection, mender.wanted.keys())
+            for digest in ready:
+                mender.settle(digest)
+            mender.lists += len(ready)
             return
         for blob in chunks_from_list(services, [d for d in large if d in mender.wanted]):
             if self._makes_up(blob):

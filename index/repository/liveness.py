@@ -167,16 +167,16 @@ def condemn(
 
 
 def sweep(connection: Connection, digests: Sequence[bytes], condemned_by: datetime | None) -> Swept:
-    """Delete those that are condemned, and still unneeded; pardon what is needed again.
+    """Delete those that were condemned and are still unneeded; pardon what is needed again.
 
     A large blob takes the rows of its chunks with it, but not the chunks.
 
     Parameters
     ----------
     condemned_by
-        Only what was condemned by then is swept; None for all.
+        Only what was condemned by then is swept; None for all, condemned or not.
     """
-    due: list[ColumnElement[bool]] = [_blobs.digest.in_(digests), _blobs.condemned_at.is_not(None)]
+    due: list[ColumnElement[bool]] = [_blobs.digest.in_(digests)]
     if condemned_by is not None:
         due.append(_blobs.condemned_at <= condemned_by)
     # Whoever adds a reference holds a lock on the row until it commits; what is locked here gets no

@@ -35,6 +35,7 @@ __all__ = [
     "lists_of",
     "positions_of",
     "replace_chunks",
+    "replaceable_lists",
 ]
 
 
@@ -196,6 +197,21 @@ def list_unlisted(connection: Connection) -> list[tuple[Digest, int, bool]]:
         .order_by(large.digest)
     )
     return [(digest, size, bool(verified)) for digest, size, verified in rows]
+
+
+def replaceable_lists(connection: Connection, wanted: Collection[Digest]) -> list[Digest]:
+    """Return those of some chunk lists whose large blob, and all of its chunks, aren't wanted."""
+    lists, chunks = tables.chunk_lists.c, tables.blob_chunks.c
+    found: list[Digest] = []
+    for batch in batches(sorted(wanted)):
+        rows = connection.execute(
+            select(lists.list, lists.blob, chunks.chunk)
+            .join(tables.blob_chunks, chunks.blob == lists.blob)
+            .where(lists.list.in_(batch))
+        ).all()
+        short = {digest for digest, *needed in rows if any(each in wanted for each in needed)}
+        found += sorted({digest for digest, *_ in rows} - short)
+    return found
 
 
 def forget_lists(connection: Connection, large: Collection[Digest]) -> None:

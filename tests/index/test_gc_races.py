@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from garbage import (
+    ACROSS,
     NOW,
     before_commit_of_packs,
     change,
@@ -30,7 +31,18 @@ MIB = 1 << 20
 KNOWN = "SELECT digest FROM cas_blobs"
 """How a writer asks which digests are known."""
 
-on_postgresql = on(index="postgresql", because="SQLite has one writer at a time")
+on_postgresql = on(
+    index="postgresql",
+    blobs="local",
+    because="SQLite has one writer at a time, and these are about rows",
+)
+
+
+@pytest.fixture(params=ACROSS)
+def place(request, stores, tmp_path):
+    made = stores.make(request.param, tmp_path / "place")
+    yield made
+    stores.drop(made)
 
 
 @pytest.fixture

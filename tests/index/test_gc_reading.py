@@ -13,7 +13,7 @@ from cas.errors import BlobNotFoundError
 from index import ArtifactStore
 
 MIB = 1 << 20
-BIG = os.urandom(20 * MIB + 77)
+BIG = os.urandom(12 * MIB + 77)
 SMALL = {f"small{n}": os.urandom(3000 + n) for n in range(40)}
 
 
@@ -40,7 +40,7 @@ def collector(place):
 @pytest.fixture
 def kept(store, work):
     """A run whose packs are all about to be rewritten."""
-    write(work, {**SMALL, "big": BIG, "dead": os.urandom(30 * MIB)})
+    write(work, {**SMALL, "big": BIG, "dead": os.urandom(14 * MIB)})
     doomed = store.session("s").run("doomed")
     doomed.track(work)
     kept = store.session("s").run("kept")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import pytest
 from damage import (
     FIRST,
@@ -16,12 +14,13 @@ from damage import (
     largest_pack,
     marked,
     mutate,
+    read_what_can_be,
 )
 from places import both_ends, on, packs_of
 
 from cas.errors import BlobNotFoundError, CasError
 from index import ArtifactStore
-from index.errors import ArtifactIndexError, DamagedFileError, DanglingFileError
+from index.errors import DamagedFileError, DanglingFileError
 
 everywhere = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", blobs="local")
 
@@ -30,17 +29,6 @@ everywhere = on(because="PostgreSQL beside S3 shows what differs", index="sqlite
 def filled(place, tmp_path):
     """A store in which something of every kind is, and what is in it."""
     return fill(place, tmp_path)
-
-
-def read_what_can_be(store):
-    """Return what the run's files are read as, by snapshot and path; only what is served."""
-    run = store.session("s").run("r")
-    served = {}
-    for at in (1, 2):
-        for version in run.files(at=at):
-            with suppress(CasError, ArtifactIndexError):
-                served[at, version.path] = run.read_bytes(version.path, at=at)
-    return served
 
 
 def check_damage(place, objects, tmp_path, filled, name, mutation, harms):

@@ -6,7 +6,7 @@ import os
 import random
 import sqlite3
 import struct
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import PurePath
 
 from places import objects_of, packs_of
@@ -14,8 +14,10 @@ from sqlalchemy import text
 from trees import contents, write
 
 from cas.digest import Digest
+from cas.errors import CasError
 from cas.pack import HEADER_SIZE, TRAILER_SIZE, EntryKind
 from index import ArtifactStore
+from index.errors import ArtifactIndexError
 
 MIB = 1 << 20
 RECORD = struct.Struct("<BBxx32sIII")
@@ -46,6 +48,17 @@ def held(store):
     """Return what the run holds at both snapshots."""
     run = store.session("s").run("r")
     return contents(run, at=1), contents(run, at=2)
+
+
+def read_what_can_be(store):
+    """Return what the files are read as, by snapshot and path; only what is served."""
+    run = store.session("s").run("r")
+    served = {}
+    for at in (1, 2):
+        for version in run.files(at=at):
+            with suppress(CasError, ArtifactIndexError):
+                served[at, version.path] = run.read_bytes(version.path, at=at)
+    return served
 
 
 def records_of(data):
@@ -173,8 +186,7 @@ def assert_pristine(place, expected):
         assert report.is_sound, report.faults
         assert (report.marked, report.packs_read) == (0, report.packs)
         assert held(store) == expected
-        dead = store.services.database
-        with dead.reading() as connection:
+        with store.services.database.reading() as connection:
             live = connection.execute(text("SELECT name FROM cas_packs WHERE state = 'live'"))
             names = {bytes(name).hex() for name in live.scalars()}
     for name in packs_of(objects):

@@ -1,0 +1,164 @@
+"""What garbage collection costs, and how long writers wait for it.
+
+    python benchmarks/bench_gc.py --work DIR [--rows N] [--bytes N] [--rounds N]
+
+Three questions: a sweep of many rows, rewriting packs against copying the same bytes, and the
+longest wait of a writer while a sweep goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from measure import MIB, RESULTS, Answer, answer_all, environment, flush
+from sqlalchemy import func, select
+
+from index import ArtifactStore, tables
+from index.bulk import insert_rows
+
+if TYPE_CHECKING:
+    from index.garbage.records import GcReport
+
+_PER_PACK = 10_000
+
+
+def main() -> None:
+    """Read the command line, ask the questions, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--bytes", type=int, default=512 * MIB)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=told.work) as folder:
+        work = Path(folder)
+        questions = {
+            "sweep": lambda: sweep(work / "sweep", told.rows),
+            "compaction": lambda: compaction(work / "compaction", told.bytes, told.rounds),
+            "waiting": lambda: waiting(work / "waiting", told.rows // 5),
+        }
+        described = environment(work, ("SQLAlchemy", "blake3", "zstandard"))
+        page = answer_all("bench_gc", "Garbage collection", questions, described, told.results)
+    print(page)
+
+
+def collect(store: ArtifactStore) -> GcReport:
+    """Collect without grace."""
+    return store.plan_gc(grace=timedelta(0)).execute()
+
+
+def fill(store: ArtifactStore, rows: int) -> None:
+    """Record blobs that nothing refers to, in packs whose objects are not there."""
+    count = -(-rows // _PER_PACK)
+    with store.services.database.writing() as connection:
+        shared = {"created_at": store.services.clock()}
+        columns = ("id", "name", "size", "state")
+        first = 1 + (connection.scalar(select(func.max(tables.packs.c.id))) or 0)
+        packs = [(first + number, os.urandom(32), 5 << 20, "live") for number in range(count)]
+        insert_rows(connection, tables.packs, columns, packs, shared=shared)
+        columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
+        for pack in range(count):
+            some = [(os.urandom(32), 500, first + pack, 500 * n, 500, 0) for n in range(_PER_PACK)]
+            insert_rows(connection, tables.blobs, columns, some, shared=shared)
+
+
+def sweep(folder: Path, rows: int) -> Answer:
+    """Time planning and executing for blobs that all go."""
+    answer = Answer("How long does a sweep take?", f"{rows:,} blobs, all garbage, on SQLite", 1)
+    with ArtifactStore.open(folder) as store:
+        fill(store, rows)
+        before = peak()
+        with answer.timed("plan"):
+            plan = store.plan_gc(grace=timedelta(0))
+        with answer.timed("execute"):
+            report = plan.execute()
+        answer.note("memory on top", peak() - before, "MiB")
+        answer.remarks.append(f"Swept: {report.swept.blobs:,} blobs.")
+    return answer
+
+
+def peak() -> float:
+    """Return the most memory that this process ever had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def compaction(folder: Path, size: int, rounds: int) -> Answer:
+    """Time rewriting packs of which a half is needed, against cp and sync of what is needed."""
+    answer = Answer(
+        "How fast are packs rewritten?",
+        f"{size // MIB} MiB that don't compress in files of 256 KiB, of which a third is needed",
+        rounds,
+    )
+    for number in range(rounds):
+        place = folder / str(number)
+        files, needed = place / "files", place / "needed"
+        files.mkdir(parents=True)
+        needed.mkdir()
+        for each in range(size // (256 << 10)):
+            data = os.urandom(256 << 10)
+            (files / str(each)).write_bytes(data)
+            if each % 3 == 0:
+                (needed / str(each)).write_bytes(data)
+        with ArtifactStore.open(place / "store") as store:
+            session = store.session("s")
+            session.run("all").track(files)
+            session.run("needed").track(needed)
+            session.run("all").delete()
+            flush(place)
+            with answer.timed("cas gc"):
+                report = collect(store)
+        flush(place)
+        with answer.timed("cp and sync of the needed"):
+            shutil.copytree(needed, place / "copy", copy_function=shutil.copyfile)
+            flush(place)
+        joined = place / "joined"
+        with joined.open("wb") as target:
+            for path in needed.iterdir():
+                target.write(path.read_bytes())
+        flush(place)
+        with answer.timed("cp and sync of the same in one file"):
+            subprocess.run(["cp", joined, place / "joined-copy"], check=True)
+            flush(place)
+        answer.note("bytes rewritten", report.bytes_written, "bytes")
+        shutil.rmtree(place)
+    answer.compare("rewriting", "cas gc", "cp and sync of the needed")
+    answer.compare("rewriting", "cas gc", "cp and sync of the same in one file")
+    return answer
+
+
+def waiting(folder: Path, rows: int) -> Answer:
+    """Time commits of a writer alone, and while another connection sweeps."""
+    answer = Answer(
+        "How long does a writer wait?",
+        f"one small file put again and again on SQLite while {rows:,} blobs are swept",
+        1,
+    )
+    with ArtifactStore.open(folder) as store, ArtifactStore.open(folder) as collector:
+        run = store.session("s").run("r")
+        for _ in range(100):
+            with answer.timed("put, alone"):
+                run.put("f", os.urandom(100))
+        fill(collector, rows)
+        collecting = threading.Thread(target=collect, args=(collector,))
+        collecting.start()
+        while collecting.is_alive():
+            started = time.perf_counter()
+            run.put("f", os.urandom(100))
+            answer.note("put, during a sweep", time.perf_counter() - started)
+        collecting.join()
+    return answer
+
+
+if __name__ == "__main__":
+    main()

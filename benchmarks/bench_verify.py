@@ -1,0 +1,138 @@
+"""What it costs to verify a store: every byte against hashing the packs, and a million rows.
+
+    python benchmarks/bench_verify.py
+    python benchmarks/bench_verify.py --only small --files 2000 --large-gib 0.1 --rounds 1
+
+Verifying hashes each byte twice, as a part of its pack and as a blob's, and decompresses; large
+blobs are put together and hashed once more. ``b3sum`` of the same packs is the least that it could
+take; where it is not on PATH a loop stands for it that reads 1 MiB and hashes it on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from datasets import warm
+from listing import indexed_runs
+from measure import MIB, RESULTS, Answer, answer_all, environment
+from sources import Sources
+from sqlalchemy import text
+
+from cas.digest import Hasher
+from index import ArtifactStore
+from index.repository import soundness
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PACKAGES: Final = ("runcas", "blake3", "zstandard", "SQLAlchemy")
+OURS, HASHED, PACKS = "every byte", "hash of the packs", "footers"
+ROWS: Final = "rows among themselves"
+_RUNS: Final = 100
+_FILES_OF_A_RUN: Final = 10_000
+
+
+def hash_packs(packs: Sequence[Path]) -> None:
+    """Hash packs by ``b3sum`` on one thread, or by a loop that does what it does."""
+    if shutil.which("b3sum"):
+        command = ["b3sum", "--num-threads=1", *map(str, packs)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return
+    for pack in packs:
+        hasher = Hasher()
+        with pack.open("rb", buffering=0) as file:
+            while data := file.read(MIB):
+                hasher.update(data)
+        assert str(hasher.digest()) == pack.stem  # noqa: S101 - what is measured must be right
+
+
+def ask_bytes(kind: str, sources: Sources, work: Path, rounds: int) -> Answer:
+    """Verifying every byte of one data set."""
+    found = sources.find(kind)
+    assert found is not None  # noqa: S101 - they are made, not installed
+    source, subject = found
+    answer = Answer(f"bytes, {kind}", subject, rounds)
+    root = work / f"store-{kind}"
+    with ArtifactStore.open(root) as store:
+        store.session("s").run("r").track(source)
+        packs = sorted(root.glob("packs/*/*.pack"))
+        count, size = warm(root / "packs")
+        for _ in range(rounds):
+            with answer.timed(OURS):
+                report = store.verify(depth="bytes")
+            with answer.timed(HASHED):
+                hash_packs(packs)
+            with answer.timed(PACKS):
+                store.verify(depth="packs")
+            assert report.is_sound  # noqa: S101 - what is measured must be right
+    shutil.rmtree(root)
+    answer.remarks.append(
+        f"{size / 1e6:,.0f} MB in {count} packs, {report.blobs_read:,} blobs;"
+        f" every byte at {size / 1e6 / answer.series[OURS].median:,.0f} MB/s as stored,"
+        f" hashing alone at {size / 1e6 / answer.series[HASHED].median:,.0f} MB/s."
+    )
+    answer.compare("verify --depth bytes", OURS, HASHED)
+    return answer
+
+
+def ask_rows(work: Path, rounds: int) -> Answer:
+    """Checking a million file versions and a million blobs against each other."""
+    answer = Answer("rows", f"{_RUNS} runs of {_FILES_OF_A_RUN:,} files, all different", rounds)
+    root = work / "rows"
+    indexed_runs(root, runs=_RUNS, files=_FILES_OF_A_RUN)
+    with ArtifactStore.open(root) as store:
+        database = store.services.database
+        with database.writing() as connection:  # the places of a pack that could be
+            connection.execute(text("UPDATE cas_packs SET size = 1 << 40"))
+            connection.execute(
+                text(
+                    "UPDATE cas_blobs SET pack_offset = 32 + 4096 * numbered.n FROM"
+                    " (SELECT digest AS d, row_number() OVER () AS n FROM cas_blobs) AS numbered"
+                    " WHERE digest = numbered.d"
+                )
+            )
+        for _ in range(rounds):
+            with answer.timed(ROWS), database.reading() as connection:
+                found = list(soundness.find_unsound(connection, store.services.blobs.chunk_size))
+                soundness.count_without_list(connection)
+            assert not found  # noqa: S101 - what is measured must be right
+    shutil.rmtree(root)
+    return answer
+
+
+def main() -> None:
+    """Ask the questions."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("small", "large", "rows"), action="append")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--files", type=int, default=20_000, help="small files")
+    parser.add_argument("--large-gib", type=float, default=0.25, help="each of four large files")
+    parser.add_argument("--work", type=Path, help="where temporary data goes")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where results go")
+    parser.add_argument("--note", help="what a reader should know, such as other load")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.work, prefix="bench-verify-") as directory:
+        work = Path(directory)
+        sources = Sources(work, files=options.files, tree=None, large_gib=options.large_gib)
+        about = environment(work, PACKAGES)
+        about["hash"] = "b3sum" if shutil.which("b3sum") else "a loop; b3sum is not on PATH"
+        about["rounds"] = str(options.rounds)
+        if options.note:
+            about["note"] = options.note
+        asked = {
+            "small": partial(ask_bytes, "small", sources, work, options.rounds),
+            "large": partial(ask_bytes, "large", sources, work, options.rounds),
+            "rows": partial(ask_rows, work, options.rounds),
+        }
+        questions = {name: asked[name] for name in options.only or asked}
+        print(answer_all("bench_verify", "Verification", questions, about, options.results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""A collection dies at every statement, commit, system call and request; nothing is lost by it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from events import failing_at
+from fault_proxy import Fault
+from faults import FaultyCalls, PowerCut
+from garbage import ACROSS, collect, scalar
+from places import objects_of, on, packs_of, through
+from trees import write
+
+from cas.errors import CasError
+from cas.local import LocalBackend
+from index import ArtifactStore
+from index.artifacts import _utc_now
+from index.database import Database, sqlite_url
+from index.errors import ArtifactIndexError
+
+MIB = 1 << 20
+LIVE = {"live": os.urandom(9000), "big": os.urandom(MIB + 99)}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A store in which a collection sweeps, deletes a pack and rewrites one."""
+
+    place: dict
+    stores: object
+
+    def copy(self, folder):
+        return self.stores.copy(self.place, folder)
+
+
+@pytest.fixture(scope="module", params=ACROSS)
+def prepared(request, stores, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    place = stores.make(request.param, folder)
+    work = folder / "work"
+    write(work, LIVE | {"dead": os.urandom(2 * MIB), "small": b"s"})
+    with ArtifactStore.open(**place) as store:
+        doomed = store.session("s").run("doomed")
+        doomed.track(work)
+        doomed.put("alone", os.urandom(3000))
+        for path, content in LIVE.items():
+            store.session("s").run("kept").put(path, content)
+        doomed.delete()
+        with store.services.blobs.batch() as batch:  # a writer that died
+            batch.add(os.urandom(700))
+            batch.finish()
+    yield Prepared(place, stores)
+    stores.drop(place)
+
+
+on_embedded = on(
+    index="sqlite",
+    blobs="local",
+    because="system calls are those of local blobs",
+    fixture="prepared",
+)
+
+
+def opened(place, calls):
+    backend = LocalBackend(place["root"], calls=calls)
+    database = Database(sqlite_url(Path(place["root"]) / "index.db"))
+    return ArtifactStore(database, backend, create=True, clock=_utc_now)
+
+
+def check(place):
+    """Everything referred to is whole at once; the next collection finishes the work."""
+    with ArtifactStore.open(**place) as store:
+        kept = store.session("s").run("kept")
+        assert {path: kept.read_bytes(path) for path in LIVE} == LIVE
+        report = collect(store, remove_orphans=True)
+        assert report.damaged == ()
+        assert {path: kept.read_bytes(path) for path in LIVE} == LIVE
+        assert len(packs_of(objects_of(place))) == 1
+        assert scalar(store, "SELECT count(*) FROM cas_blobs") == 5
+        assert scalar(store, "SELECT count(*) FROM cas_packs WHERE state = 'live'") == 1
+
+
+def test_dying_at_any_statement_or_commit(prepared, tmp_path):
+    fired = 0
+    for number in range(1000):
+        place = prepared.copy(tmp_path / str(number))
+        store = ArtifactStore.open(**place)
+        with suppress(PowerCut), failing_at(store, number, PowerCut()) as passed:
+            collect(store)
+        store.close()
+        check(place)
+        prepared.stores.drop(place)
+        if "fired" not in passed:
+            break
+        fired += 1
+    assert fired >= 40
+
+
+@on_embedded
+def test_dying_at_any_system_call(prepared, tmp_path):
+    fired = 0
+    for number in range(1000):
+        place = prepared.copy(tmp_path / str(number))
+        calls = FaultyCalls(fail_at=number, dead=True)
+        with suppress(PowerCut), opened(place, calls) as store:
+            collect(store)
+        calls.end_process()
+        check(place)
+        if not calls.fired:
+            break
+        fired += 1
+    assert fired >= 40
+    assert fired == len(calls.calls)
+
+
+@on_embedded
+def test_any_system_call_failing_once(prepared, tmp_path):
+    fired = refused = 0
+    for number in range(1000):
+        place = prepared.copy(tmp_path / str(number))
+        calls = FaultyCalls(fail_at=number, error=OSError(errno.EIO, os.strerror(errno.EIO)))
+        try:
+            with opened(place, calls) as store:
+                collect(store)
+        except (CasError, ArtifactIndexError):
+            refused += 1
+        check(place)
+        if not calls.fired:
+            break
+        fired += 1
+    assert fired >= 40
+    assert refused >= 20
+
+
+on_s3 = on(
+    index="postgresql", blobs="s3", because="local blobs get no requests", fixture="prepared"
+)
+
+
+@on_s3
+@pytest.mark.parametrize("fault", [Fault.EXPIRED_TOKEN, Fault.LOST_ANSWER])
+def test_any_request_refused_or_its_answer_lost(prepared, proxy, tmp_path, fault):
+    """From that one on, if refused; once, if its answer was lost, which is asked for again."""
+    fired = 0
+    for number in range(1000):
+        place = prepared.copy(tmp_path / str(number))
+        times = None if fault is Fault.EXPIRED_TOKEN else 1
+        with (
+            suppress(CasError),
+            ArtifactStore.open(**through(place, proxy)) as store,
+            proxy.fault(fault, times=times, skip=number, must_fire=False) as planned,
+        ):
+            collect(store)
+        check(place)
+        prepared.stores.drop(place)
+        if not planned.fired:
+            break
+        fired += 1
+    assert fired >= 10

@@ -1,0 +1,77 @@
+"""A large index: statements grow with batches, and writers wait for one of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from events import statements
+from garbage import NOW, collect, scalar
+
+from index import tables
+from index.bulk import insert_rows
+from index.garbage.planning import plan_gc
+from index.garbage.settings import GcOptions, GcSettings
+
+BLOBS = 100_000
+
+
+@pytest.fixture
+def crowded(store):
+    """An index of many blobs that nothing refers to, in packs whose objects are not there."""
+    store.session("s").run("r").put("f", b"needed" * 100)
+    with store.services.database.writing() as connection:
+        now = store.services.clock()
+        names = [os.urandom(32) for _ in range(BLOBS // 1000)]
+        first = scalar(store, "SELECT max(id) FROM cas_packs") + 1
+        insert_rows(
+            connection,
+            tables.packs,
+            ("id", "name", "size", "state"),
+            [(first + n, name, 10_000, "live") for n, name in enumerate(names)],
+            shared={"created_at": now},
+        )
+        insert_rows(
+            connection,
+            tables.blobs,
+            ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec"),
+            [(os.urandom(32), 10, first + n // 1000, n, 10, 0) for n in range(BLOBS)],
+            shared={"created_at": now},
+        )
+    return store
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["sqlite-local", "postgresql-local"], indirect=True)
+def test_statements_grow_with_batches_only(crowded):
+    with statements(crowded) as planned:
+        plan = plan_gc(crowded.services, GcOptions(GcSettings(grace=NOW, rest=0)))
+    assert plan.swept.blobs == BLOBS
+    assert len(planned) < 100
+    with statements(crowded) as seen:
+        report = plan.execute()
+    assert report.swept.blobs == BLOBS
+    assert len(seen) < 12 * BLOBS / 1000
+    assert scalar(crowded, "SELECT count(*) FROM cas_blobs") == 1
+    assert crowded.session("s").run("r").read_bytes("f") == b"needed" * 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["sqlite-local"], indirect=True)
+def test_a_writer_waits_for_one_batch_at_most(crowded):
+    """SQLite has one writer at a time; a batch is a hundredth of this collection."""
+    run = crowded.session("s").run("r")
+    waits = []
+    collecting = threading.Thread(target=collect, args=(crowded,))
+    started = time.perf_counter()
+    collecting.start()
+    while collecting.is_alive():
+        before = time.perf_counter()
+        run.put("f", os.urandom(8))
+        waits.append(time.perf_counter() - before)
+    collecting.join()
+    taken = time.perf_counter() - started
+    assert len(waits) >= 10
+    assert max(waits) < max(0.3 * taken, 1.5)

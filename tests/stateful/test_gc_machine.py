@@ -1,0 +1,111 @@
+"""Writers, deletions and collections in any order, with the clock moved at will, against dicts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from garbage import ACROSS, Clock, check_sound, collect, tables_of
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from machines import run_on
+from places import Stores, objects_of, packs_of
+
+from cas.digest import Digest
+from index import ArtifactStore
+
+MIB = 1 << 20
+_PIECE = os.urandom(MIB)
+CONTENTS = [b"", b"one", b"two" * 3000, _PIECE, _PIECE + b"end", _PIECE * 2 + b"end"]
+RUNS = st.sampled_from(["r1", "r2", "r3"])
+GRACES = st.sampled_from([timedelta(0), timedelta(hours=1), None])
+
+
+class GcMachine(RuleBasedStateMachine):
+    """The model: by run, the contents of its paths; and when each content was last referred to."""
+
+    stores: Stores
+    combination: str
+
+    @initialize()
+    def begin(self):
+        self.folder = Path(tempfile.mkdtemp())
+        self.place = self.stores.make(self.combination, self.folder / "place")
+        self.clock = Clock()
+        self.store = ArtifactStore.open(**self.place, clock=self.clock)
+        self.collector = ArtifactStore.open(**self.place, clock=self.clock)
+        self.runs = {}
+
+    def teardown(self):
+        if hasattr(self, "store"):
+            self.store.close()
+            self.collector.close()
+            self.stores.drop(self.place)
+            shutil.rmtree(self.folder)
+
+    def handle(self, run):
+        return self.store.session("s").run(run)
+
+    @rule(run=RUNS, path=st.sampled_from("ab"), content=st.sampled_from(CONTENTS))
+    def put(self, run, path, content):
+        self.handle(run).put(path, content)
+        self.runs.setdefault(run, []).append((path, content))
+
+    @rule(run=RUNS, new=RUNS)
+    def fork(self, run, new):
+        if run in self.runs and new not in self.runs:
+            self.handle(run).fork(new)
+            self.runs[new] = list(self.runs[run])
+
+    @rule(run=RUNS)
+    def delete(self, run):
+        if self.runs.pop(run, None) is not None:
+            self.handle(run).delete()
+
+    @rule(hours=st.integers(-30, 60))
+    def move_the_clock(self, hours):
+        self.clock.go(timedelta(hours=hours))
+
+    @rule(grace=GRACES, compact=st.booleans())
+    def collect(self, grace, compact):
+        collect(self.collector, grace=grace, compact=compact)
+
+    @rule()
+    def collect_everything(self):
+        collect(self.collector, remove_orphans=True)
+        needed = {content for puts in self.runs.values() for _, content in puts}
+        chunks = {
+            content[at : at + MIB] for content in needed for at in range(0, len(content), MIB)
+        }
+        large = {content for content in needed if len(content) > MIB}
+        entries = chunks | (needed - large)
+        found = tables_of(self.store)
+        assert found["blobs"] == len(entries) + 2 * len(large)
+        assert found["chunk_lists"] == len(large)
+        assert found["released"] == 0
+        assert self.collector.plan_gc(grace=timedelta(0)).swept.blobs == 0
+        if not needed:
+            assert packs_of(objects_of(self.place)) == []
+
+    @invariant()
+    def everything_that_is_referred_to_is_right(self):
+        for run, puts in getattr(self, "runs", {}).items():
+            for path, content in dict(puts).items():
+                assert self.handle(run).read_bytes(path) == content
+            for _, content in puts:
+                digest = Digest.of(content)
+                assert self.store.session("s").read_bytes(digest) == content
+
+    @invariant()
+    def no_row_leads_nowhere(self):
+        if hasattr(self, "store"):
+            check_sound(self.store, self.place)
+
+
+@pytest.mark.parametrize("combination", ACROSS)
+def test_collections_take_what_nothing_refers_to_and_nothing_else(stores, combination):
+    run_on(GcMachine, stores, combination, steps=20)
