@@ -50,6 +50,7 @@ def note_released(connection: Connection, doomed: Collection[int] | Select[Any])
         .join(tables.runs, tables.runs.c.id == version.c.run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(~is_shared)
+        .order_by(mine.c.digest)  # rows come in the order of the key they are kept by
     )
     insert = dialect_insert(connection, tables.released).from_select(["digest", *_NAMES], found)
     connection.execute(
