@@ -140,9 +140,7 @@ class Collection:
         limit = self._settings.batch
         while True:
             found = self._transactions.read(lambda c: released.list_referenced(c, limit))
-            if found:
-                self._transactions.write(partial(_forget, found))
-            if len(found) < limit:
+            if not found or not self._transactions.write(partial(_forget, found)):
                 return
 
     def _delete_packs(self) -> None:
@@ -233,8 +231,8 @@ class Collection:
             )
 
 
-def _forget(digests: list[Digest], connection: Connection) -> None:
-    released.forget(connection, digests)
+def _forget(digests: list[Digest], connection: Connection) -> int:
+    return released.forget(connection, digests)
 
 
 def _plus(tally: Tally, blobs: int, size: int) -> Tally:

@@ -173,8 +173,9 @@ def _mend(connection: Connection, columns: Sequence[str], rows: Sequence[tuple[A
     for batch in batches(list(by_digest)):
         blobs = tables.blobs.c
         wanted = (blobs.digest.in_(batch), blobs.damaged_at.is_not(None))
-        damaged = connection.scalars(select(blobs.digest).where(*wanted)).all()
-        for digest in sorted(damaged):
+        # Locked before their chunks are, as a sweep does it.
+        damaged = select(blobs.digest).where(*wanted).order_by(blobs.digest).with_for_update()
+        for digest in connection.scalars(damaged).all():
             # The list of a large blob may be what was damaged: it is written anew.
             for table in (tables.blob_chunks, tables.chunk_lists):
                 connection.execute(delete(table).where(table.c.blob == digest))

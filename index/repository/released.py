@@ -50,6 +50,7 @@ def note_released(connection: Connection, doomed: Collection[int] | Select[Any])
         .join(tables.runs, tables.runs.c.id == version.c.run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(~is_shared)
+        .order_by(mine.c.digest)  # rows come in the order of the key they are kept by
     )
     insert = dialect_insert(connection, tables.released).from_select(["digest", *_NAMES], found)
     connection.execute(
@@ -66,6 +67,10 @@ def list_referenced(connection: Connection, limit: int) -> list[Digest]:
     return list(connection.scalars(select(noted).where(is_needed).limit(limit)))
 
 
-def forget(connection: Connection, digests: Sequence[Digest]) -> None:
-    """Forget who had blobs before."""
-    connection.execute(delete(tables.released).where(tables.released.c.digest.in_(digests)))
+def forget(connection: Connection, digests: Sequence[Digest]) -> int:
+    """Forget who had blobs before; what a deletion notes right now is left. Return how many."""
+    noted = tables.released.c.digest
+    chosen = select(noted).where(noted.in_(digests)).with_for_update(skip_locked=True)
+    gone = connection.scalars(chosen).all()
+    connection.execute(delete(tables.released).where(noted.in_(gone)))
+    return len(gone)

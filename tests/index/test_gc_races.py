@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from datetime import timedelta
 
@@ -332,6 +333,44 @@ def test_references_that_keep_coming_leave_it_to_the_next_collection(store, run,
     assert collect(store).swept.blobs == 0
     change(store, "DROP TABLE theirs")
     assert collect(store).swept.blobs == 1
+
+
+def test_what_a_sync_brought_is_swept_before_it_is_referred_to(store, collector, place, tmp_path):
+    """Blobs are recorded batch by batch before the rows that need them."""
+    with ArtifactStore.open(tmp_path / "source") as source:
+        run = source.session("s").run("r")
+        for number, content in enumerate(CONTENTS):
+            run.put(f"f{number}", content)
+        done = before_commit_of_packs(
+            store,
+            lambda: collect(collector),
+            noted_by="INSERT INTO cas_blobs",
+            step="INSERT INTO cas_sessions",
+        )
+        assert not source.sync_to(store).unsynced
+    assert done
+    copy = store.session("s").run("r")
+    assert tuple(copy.read_bytes(f"f{n}") for n in range(len(CONTENTS))) == CONTENTS
+    check_sound(store, place)
+
+
+def test_what_an_adoption_found_known_is_swept_before_it_commits(
+    store, collector, work, tmp_path, place
+):
+    garbage(store, [b"1" * 300])
+    write(work, {"f": b"1" * 300})
+    with sqlite3.connect(tmp_path / "old.db") as old:
+        old.execute(
+            "CREATE TABLE files (id INTEGER, run_id TEXT, session_id TEXT, file_path TEXT,"
+            " content_hash TEXT, size_bytes INTEGER)"
+        )
+        old.execute("INSERT INTO files VALUES (1, 'r', 's', ?, NULL, 300)", [str(work / "f")])
+    done = during(store, KNOWN, lambda: collect(collector))
+    report = store.adopt(f"sqlite:///{tmp_path / 'old.db'}", root=work)
+    assert done
+    assert report.adopted == 1
+    assert store.session("s").run("r").read_bytes("f") == b"1" * 300
+    check_sound(store, place)
 
 
 class Crowd:

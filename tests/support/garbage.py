@@ -84,15 +84,21 @@ def during(store, word, action, *, threaded=True):
     return done
 
 
-def before_commit_of_packs(store, action):
-    """Do something once, when a scan's packs are published and its commit has not written."""
+def before_commit_of_packs(
+    store, action, *, noted_by="INSERT INTO cas_packs", step="UPDATE cas_packs"
+):
+    """Do something once, when a scan's packs are published and its commit has not written.
+
+    Or, in general, between a transaction with one statement and the next one that writes; on
+    PostgreSQL, where a transaction does not say so, before that one's statement `step`.
+    """
     done = []
     noted = []
     is_server = store.services.database.is_server
-    next_step = "UPDATE cas_packs" if is_server else "BEGIN IMMEDIATE"
+    next_step = step if is_server else "BEGIN IMMEDIATE"
 
     def look(_connection, _cursor, statement, *_):
-        if statement.startswith("INSERT INTO cas_packs"):
+        if statement.startswith(noted_by):
             noted.append(statement)
         elif noted and not done and statement.startswith(next_step):
             done.append(statement)
