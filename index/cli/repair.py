@@ -91,6 +91,12 @@ def _print(report: RepairReport, *, is_verified: bool) -> None:
         f" {counted(report.lists, 'chunk list')} written,"
         f" {human_size(report.bytes_read)} read, {human_size(report.bytes_stored)} stored"
     )
+    if report.chains:
+        click.echo(f"records of {counted(report.chains, 'run')} written anew from the index")
+    if report.forgotten:
+        what = counted(report.forgotten, "copy of the index or note of a deletion",
+                       "copies of the index or notes of deletions")  # fmt: skip
+        click.echo(f"{what} could not be read, and let go; `cas backup` makes a new copy")
     if report.lost_count:
         click.echo("give more sources with `--from`; reading what is lost says so, never else")
     elif not report.damaged and not is_verified:

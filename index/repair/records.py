@@ -24,6 +24,10 @@ class RepairReport:
     """Blobs that were right, and carried out of damaged packs."""
     lists: int
     """Large blobs whose list of chunks was written to storage anew."""
+    chains: int
+    """Runs whose records of commits were damaged, and were written anew from the index."""
+    forgotten: int
+    """Copies of the index, and notes of deletions, that could not be read any more."""
     unneeded: int
     """Damaged blobs that nothing refers to: they are not known to the index any more."""
     set_aside: tuple[str, ...]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cas.pack import pack_object_name
 from index.records import Progress
+from index.repair.chains import renew_chains
 from index.repair.directories import search_directory
 from index.repair.mender import Mender
 from index.repair.records import RepairReport
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from cas.catalog import ChunkedBlob
     from cas.digest import Digest
+    from index.repair.chains import Renewed
     from index.repository.repairs import DamagedRow
     from index.repository.verification import PackRow
     from index.services import Services
@@ -88,11 +90,12 @@ class _Repair:
             mender.finish()
             self._agree(mender, [row.digest for row in damaged if row.is_large])
             mender.finish()
+            renewed = renew_chains(self._services, mender, dry_run=self._dry_run)
         aside = []
         if not self._dry_run:
             unneeded += self._write(repairs.forget_unneeded)
             aside = [pack for pack in faulty if set_aside(self._services, pack)]
-        return self._told(damaged, mender, unneeded, aside)
+        return self._told(damaged, mender, renewed, unneeded, aside)
 
     def _inspect(self) -> list[PackRow]:
         """Read the packs in which something may be wrong once more; return those where it is."""
@@ -169,6 +172,7 @@ class _Repair:
         self,
         damaged: Sequence[DamagedRow],
         mender: Mender,
+        renewed: Renewed,
         unneeded: int,
         aside: Sequence[PackRow],
     ) -> RepairReport:
@@ -193,6 +197,8 @@ class _Repair:
             mended=len(mender.mended) if self._dry_run else max(0, mended),
             rescued=self._rescued,
             lists=mender.lists,
+            chains=renewed.chains,
+            forgotten=renewed.forgotten,
             unneeded=unneeded,
             set_aside=tuple(pack_object_name(pack.name) for pack in aside),
             bytes_read=mender.bytes_read,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, literal, select
+from sqlalchemy import delete, func, insert, literal, or_, select
 
 from index import tables
 from index.bulk import insert_rows
@@ -12,9 +12,21 @@ from index.bulk import insert_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.engine import Connection
 
-__all__ = ["append", "copy", "insert_loose", "remove"]
+    from cas.digest import Digest
+
+__all__ = [
+    "append",
+    "copy",
+    "count_useless",
+    "forget_useless",
+    "insert_loose",
+    "list_damaged_chains",
+    "list_damaged_digests",
+    "remove",
+]
 
 
 def append(connection: Connection, run_id: int, after: int, digests: Iterable[bytes]) -> None:
@@ -48,3 +60,64 @@ def insert_loose(connection: Connection, digest: bytes) -> None:
     connection.execute(
         insert(tables.records).values(run_id=None, position=newest.scalar_subquery(), digest=digest)
     )
+
+
+def list_damaged_chains(connection: Connection) -> list[tuple[str, str]]:
+    """Return session and run of the runs that have a damaged record in their chain."""
+    rows = connection.execute(
+        select(tables.sessions.c.name, tables.runs.c.name)
+        .join(tables.runs, tables.runs.c.session_id == tables.sessions.c.id)
+        .where(tables.runs.c.id.in_(select(tables.records.c.run_id).where(_is_damaged())))
+        .order_by(tables.runs.c.id)
+    )
+    return [(session, run) for session, run in rows]
+
+
+def list_damaged_digests(connection: Connection) -> list[Digest]:
+    """Return the digests of damaged records, and of all that useless copies of the index need."""
+    backups = tables.backups.c
+    useless = select(backups.id).where(_is_useless())
+    digests = set(connection.scalars(select(tables.records.c.digest).where(_is_damaged())))
+    for column in (backups.digest, backups.record):
+        digests.update(connection.scalars(select(column).where(backups.id.in_(useless))))
+    chunks = (
+        select(tables.blob_chunks.c.chunk)
+        .join(tables.backups, backups.digest == tables.blob_chunks.c.blob)
+        .where(backups.id.in_(useless))
+    )
+    digests.update(connection.scalars(chunks))
+    return sorted(digests)
+
+
+def count_useless(connection: Connection) -> int:
+    """Return how many notes of deletions and copies of the index can't be read any more."""
+    records = tables.records.c
+    loose = select(func.count()).where(records.run_id.is_(None), _is_damaged())
+    copies = select(func.count()).select_from(tables.backups).where(_is_useless())
+    return (connection.scalar(loose) or 0) + (connection.scalar(copies) or 0)
+
+
+def forget_useless(connection: Connection) -> int:
+    """Forget notes of deletions and copies of the index that can't be read; return how many."""
+    records = tables.records.c
+    loose = delete(tables.records).where(records.run_id.is_(None), _is_damaged())
+    copies = delete(tables.backups).where(_is_useless())
+    return connection.execute(loose).rowcount + connection.execute(copies).rowcount
+
+
+def _is_damaged() -> ColumnElement[bool]:
+    """Return the condition that a record's bytes are damaged."""
+    return tables.records.c.digest.in_(_damaged())
+
+
+def _is_useless() -> ColumnElement[bool]:
+    """Return the condition that a copy of the index, or what tells of it, is damaged."""
+    copies = tables.backups.c
+    in_pieces = select(tables.blob_chunks.c.blob).where(
+        tables.blob_chunks.c.blob == copies.digest, tables.blob_chunks.c.chunk.in_(_damaged())
+    )
+    return or_(copies.digest.in_(_damaged()), copies.record.in_(_damaged()), in_pieces.exists())
+
+
+def _damaged() -> Select[tuple[Digest]]:
+    return select(tables.blobs.c.digest).where(tables.blobs.c.damaged_at.is_not(None))
