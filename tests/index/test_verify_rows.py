@@ -5,9 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
-from damage import FIRST, SECOND, assert_pristine, execute, fill, held, marked
+from damage import (
+    FIRST,
+    HARMFUL,
+    SECOND,
+    assert_pristine,
+    execute,
+    fill,
+    held,
+    marked,
+    mutate,
+)
 from events import statements
-from places import both_ends, on
+from places import both_ends, objects_of, on
 from trees import write
 
 from cas.digest import Digest
@@ -223,8 +233,6 @@ def test_statements_do_not_grow_with_the_rows(store, work):
 
 @both_ends
 def test_what_was_damaged_is_told_until_it_is_right_again(place, objects, filled):
-    from damage import HARMFUL, mutate
-
     before = {name: objects.read(name) for name in objects.names() if name.endswith(".pack")}
     mutate(objects, HARMFUL["zstd"])
     with ArtifactStore.open(**place) as store:
@@ -240,9 +248,6 @@ def test_what_was_damaged_is_told_until_it_is_right_again(place, objects, filled
 
 
 def test_a_report_is_told_as_json(cas, store_root, tmp_path):
-    from damage import HARMFUL, mutate
-    from places import objects_of
-
     fill({"root": store_root}, tmp_path)
     assert cas("--store", store_root, "verify")[0] == 0
     mutate(objects_of({"root": store_root}), HARMFUL["zstd"])
@@ -263,9 +268,6 @@ def test_a_report_is_told_as_json(cas, store_root, tmp_path):
 
 
 def test_the_command_repairs_from_a_directory(cas, store_root, tmp_path):
-    from damage import HARMFUL, mutate
-    from places import objects_of
-
     expected = fill({"root": store_root}, tmp_path)
     code, out, _ = cas("--store", store_root, "repair")
     assert (code, "cas repair --verify bytes" in out) == (0, True)
