@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, func, select, tuple_, update
+from sqlalchemy import and_, delete, func, select, tuple_, update
 
 from cas.catalog import Location
 from index import tables
@@ -25,6 +25,7 @@ __all__ = [
     "clear_large",
     "count_damaged",
     "find_damaged",
+    "forget_list",
     "list_chunk_lists",
     "list_large",
     "list_packs",
@@ -189,6 +190,12 @@ def mark_large(connection: Connection, now: datetime, *, digests: Collection[Dig
             .where(blobs.digest.in_(batch), blobs.pack_id.is_(None), blobs.damaged_at.is_(None))
             .values(damaged_at=now, verified_at=None)
         )
+
+
+def forget_list(connection: Connection, _now: datetime, *, blob: Digest, digest: Digest) -> None:
+    """Let go of what is known as a large blob's list of chunks and is not that."""
+    lists = tables.chunk_lists.c
+    connection.execute(delete(tables.chunk_lists).where(lists.blob == blob, lists.list == digest))
 
 
 def clear_large(connection: Connection, digests: Collection[Digest], now: datetime) -> int:

@@ -169,6 +169,8 @@ class PackVerifier:
                 self.doubtful.add(blob.digest)
 
     def _add_list(self, digest: Digest, blob: Digest, detail: str) -> None:
+        """Tell of a list that is another's, and let it go: `repair` then writes one."""
+        noting(self._services, partial(verification.forget_list, blob=blob, digest=digest))
         subject = f"the chunk list of blob {blob}"
         self._findings.add(Fault(FaultKind.BROKEN_LIST, subject, detail, digest))
 

@@ -22,7 +22,7 @@ from damage import (
     mutate,
     records_of,
 )
-from places import both_ends, on, packs_of
+from places import both_ends, objects_of, on, packs_of
 
 from cas.digest import Digest
 from index import ArtifactStore
@@ -240,3 +240,21 @@ def test_a_repair_after_a_repair_finds_nothing_left(place, objects, filled, name
 def test_a_source_that_is_no_directory_is_refused(tmp_path, store_root):
     with ArtifactStore.open(store_root) as store, pytest.raises(NotADirectoryError):
         store.repair(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("named", ["copy", "copy.toml", "elsewhere/work"])
+def test_the_command_takes_stores_configurations_and_directories(cas, store_root, tmp_path, named):
+    place = {"root": store_root}
+    expected = fill(place, tmp_path)
+    assert cas("sync", store_root, tmp_path / "copy")[0] == 0
+    (tmp_path / "copy.toml").write_text('index = "sqlite:///copy/index.db"\nblobs = "copy"\n')
+    # A work directory is no store because it has one in it.
+    assert cas("sync", store_root, tmp_path / "elsewhere" / "work" / ".cas")[0] == 0
+    for name in ("now", "then"):
+        os.rename(tmp_path / name, tmp_path / "elsewhere" / "work" / name)
+    mutate(objects_of(place), HARMFUL["dropped"])
+    assert cas("--store", store_root, "verify", "--depth", "index")[0] == 3
+    code, out, err = cas("--store", store_root, "repair", "--from", tmp_path / named)
+    assert (code, err) == (0, "")
+    assert "0 lost" in out
+    assert_pristine(place, expected)

@@ -16,8 +16,8 @@ from histories import histories, history_of, productions
 from sqlalchemy import event, func, select, text
 from trees import packs_in, write
 
+import index.large_blobs
 import index.repository.transfer
-import index.sync.blob_transfer
 import index.sync.run_transfer
 from cas.digest import Digest
 from index import ArtifactStore, SyncOutcome
@@ -784,7 +784,7 @@ def test_a_run_of_many_batches(source, destination, grown, monkeypatch):
     monkeypatch.setattr(index.sync.run_transfer, "_BATCH", 2)
     monkeypatch.setattr(index.sync.run_transfer, "_IN_MEMORY", 1)
     monkeypatch.setattr(index.repository.transfer, "_PAGE", 3)
-    monkeypatch.setattr(index.sync.blob_transfer, "_CHUNKS_AT_ONCE", 2)
+    monkeypatch.setattr(index.large_blobs, "_CHUNKS_AT_ONCE", 2)
     grown.fork("f")
     source.sync_to(destination)
     assert histories(destination) == histories(source)

@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 
 import pytest
-from damage import FIRST, SECOND, assert_pristine, execute, fill, held, marked
+from damage import (
+    FIRST,
+    HARMFUL,
+    SECOND,
+    assert_pristine,
+    execute,
+    fill,
+    held,
+    marked,
+    mutate,
+)
 from events import statements
-from places import both_ends, on
+from places import both_ends, objects_of, on
 from trees import write
 
 from cas.digest import Digest
 from cas.errors import CasError
 from index import ArtifactStore
 from index.errors import ArtifactIndexError
-
-pytestmark = both_ends
 
 LARGE = Digest.of(FIRST["large"])
 RAW = Digest.of(FIRST["raw"])
@@ -73,6 +81,7 @@ def filled(place, tmp_path):
     return fill(place, tmp_path)
 
 
+@both_ends
 @pytest.mark.parametrize("name", RUNS)
 def test_a_history_that_cannot_be_is_found(place, filled, name):
     statement, kind = RUNS[name]
@@ -107,6 +116,7 @@ def test_a_blob_that_is_not_where_its_row_says_is_found_and_mended_without_a_sou
     assert_pristine(place, filled)
 
 
+@both_ends
 def test_a_blob_in_a_pack_that_is_not_live_is_found_and_carried_out(place, filled, tmp_path):
     with ArtifactStore.open(**place) as store:
         execute(
@@ -133,6 +143,7 @@ CHUNKS = {
 }
 
 
+@both_ends
 @pytest.mark.parametrize("name", CHUNKS)
 def test_chunks_in_disorder_are_found_and_mended_from_the_list_in_storage(place, filled, name):
     with ArtifactStore.open(**place) as store:
@@ -150,6 +161,7 @@ def test_chunks_in_disorder_are_found_and_mended_from_the_list_in_storage(place,
     assert_pristine(place, filled)
 
 
+@both_ends
 def test_a_large_blob_without_its_list_gets_one(place, filled):
     with ArtifactStore.open(**place) as store:
         execute(store, "DELETE FROM cas_chunk_lists")
@@ -163,12 +175,17 @@ def test_a_large_blob_without_its_list_gets_one(place, filled):
     assert_pristine(place, filled)
 
 
-def test_a_list_of_another_blob_is_found(place, filled):
+@both_ends
+def test_a_list_of_another_blob_is_found_and_mended(place, filled):
     with ArtifactStore.open(**place) as store:
         execute(store, "UPDATE cas_chunk_lists SET list = :other", other=TEXT)
         assert {str(k) for k in store.verify(depth="bytes").counts} == {"broken-list"}
+        assert store.verify(depth="index").without_list == 1
+        assert store.repair().lists == 1
+    assert_pristine(place, filled)
 
 
+@both_ends
 @pytest.mark.parametrize("digest", [RAW, CHUNK], ids=["file", "chunk"])
 def test_a_blob_without_a_row_is_found_and_mended_by_tracking(place, filled, digest, tmp_path):
     with ArtifactStore.open(**place) as store:
@@ -181,6 +198,7 @@ def test_a_blob_without_a_row_is_found_and_mended_by_tracking(place, filled, dig
         assert held(store) == filled
 
 
+@both_ends
 def test_orphans_pending_and_dead_packs_are_told_apart_and_no_fault(place, objects, filled):
     objects.write(f"packs/ab/{'ab' * 32}.pack", b"orphan")
     with ArtifactStore.open(**place) as store:
@@ -199,6 +217,7 @@ def test_orphans_pending_and_dead_packs_are_told_apart_and_no_fault(place, objec
         assert report.orphan_bytes == 6
 
 
+@both_ends
 def test_statements_do_not_grow_with_the_rows(store, work):
     counts = []
     for files in (10, 1500):
@@ -212,9 +231,8 @@ def test_statements_do_not_grow_with_the_rows(store, work):
     assert counts[0] < 25
 
 
+@both_ends
 def test_what_was_damaged_is_told_until_it_is_right_again(place, objects, filled):
-    from damage import HARMFUL, mutate
-
     before = {name: objects.read(name) for name in objects.names() if name.endswith(".pack")}
     mutate(objects, HARMFUL["zstd"])
     with ArtifactStore.open(**place) as store:
@@ -230,9 +248,6 @@ def test_what_was_damaged_is_told_until_it_is_right_again(place, objects, filled
 
 
 def test_a_report_is_told_as_json(cas, store_root, tmp_path):
-    from damage import HARMFUL, mutate
-    from places import objects_of
-
     fill({"root": store_root}, tmp_path)
     assert cas("--store", store_root, "verify")[0] == 0
     mutate(objects_of({"root": store_root}), HARMFUL["zstd"])
@@ -253,9 +268,6 @@ def test_a_report_is_told_as_json(cas, store_root, tmp_path):
 
 
 def test_the_command_repairs_from_a_directory(cas, store_root, tmp_path):
-    from damage import HARMFUL, mutate
-    from places import objects_of
-
     expected = fill({"root": store_root}, tmp_path)
     code, out, _ = cas("--store", store_root, "repair")
     assert (code, "cas repair --verify bytes" in out) == (0, True)
@@ -284,6 +296,7 @@ def test_a_verification_that_cannot_be_is_refused(cas, store_root, arguments):
     assert cas("--store", store_root, "verify", *arguments)[0] == 2
 
 
+@both_ends
 @pytest.mark.parametrize(
     "told", [{"depth": "packs", "max_bytes": 1}, {"max_bytes": 0}, {"depth": "x"}]
 )

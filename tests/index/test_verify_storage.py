@@ -19,8 +19,10 @@ from damage import (
 from places import both_ends, on, packs_of
 
 from cas.errors import BlobNotFoundError, CasError
+from cas.inspection import PackInspector
 from index import ArtifactStore
 from index.errors import DamagedFileError, DanglingFileError
+from index.repository import verification
 
 everywhere = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", blobs="local")
 
@@ -95,11 +97,7 @@ def test_every_region_of_a_pack_matters(place, objects, filled):
     """A flip of any byte, two hundred of them spread evenly, is found by reading every byte."""
     name = largest_pack(objects)
     data = objects.read(name)
-    from cas.inspection import PackInspector
-
     with ArtifactStore.open(**place) as store, PackInspector(store.services.blobs.backend) as eye:
-        from index.repository import verification
-
         with store.services.database.reading() as connection:
             packs = verification.list_packs(connection)
             (pack,) = [pack for pack in packs if str(pack.name) in name]
