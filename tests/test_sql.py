@@ -19,6 +19,7 @@ PUT_TOGETHER = {
         # Names of columns and tables, quoted by the dialect; types; marks for parameters.
         "name", "names", "arrays", "values", "conflicts", "condition",
         "preparer.format_table(table)", "preparer.format_table(column.table)",
+        "preparer.quote(unless.name)",
         "_type_name(connection, column)", "', '.join(names)", "', '.join('?' * len(values))",
         "', '.join([*names, *map(preparer.quote, shared)])",
         "', '.join([*(f'r.{name}' for name in names), *constants])",

@@ -56,7 +56,7 @@ RUNS = {
     ),
     "no-record": (
         "INSERT INTO cas_records (run_id, position, digest)"
-        " SELECT id, 2, (SELECT digest FROM cas_files WHERE path = 'text') FROM cas_runs",
+        " SELECT id, 99, (SELECT digest FROM cas_files WHERE path = 'text') FROM cas_runs",
         "broken-records",
     ),
 }
