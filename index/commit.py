@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import IntegrityError
 
 from index.delta import rebase
-from index.prepared import prepare, with_records
+from index.preparing import prepare, with_records
 from index.recording import SupersededError, UncertainCommitError, load_state, record
 from index.repository import files, runs
 

@@ -34,7 +34,7 @@ from index.delta import compare, rebase
 from index.errors import UnsettledScanError
 from index.ingest import observe
 from index.names import MAX_TYPE_LENGTH, check_id, check_label
-from index.prepared import prepare, with_records
+from index.preparing import prepare, with_records
 from index.provenance import Provenance, current_provenance
 from index.recording import SupersededError, load_state, record
 from index.repository import blobs, files, runs
