@@ -7,7 +7,7 @@ import random
 import pytest
 from histories import histories, productions
 from lost import lose_index
-from places import on, packs_of
+from places import both_ends, on, packs_of
 from trees import write
 
 import index.commit
@@ -101,6 +101,7 @@ def test_a_store_that_was_recovered_goes_on_and_is_recovered_again(place, work):
     assert report.is_whole
 
 
+@both_ends
 def test_a_scan_after_a_recovery_finds_nothing_new(place, work, tmp_path):
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")
@@ -115,6 +116,7 @@ def test_a_scan_after_a_recovery_finds_nothing_new(place, work, tmp_path):
         assert (tmp_path / "out/d/b").read_bytes() == b"2" * MIB * 2
 
 
+@both_ends
 class TestBackups:
     def test_recovery_begins_with_the_newest_copy(self, place, work):
         with ArtifactStore.open(**place) as store:
@@ -171,6 +173,7 @@ class TestBackups:
             assert store.services.blobs.read(report.digest)[:15] == b"SQLite format 3"
 
 
+@both_ends
 class TestCommitsThatNeverArrived:
     @pytest.fixture
     def dies(self, monkeypatch):
@@ -259,6 +262,7 @@ class TestCommitsThatNeverArrived:
         assert len(report.never_arrived) == 1
 
 
+@both_ends
 class TestNames:
     def test_a_run_that_was_deleted_and_made_again(self, place):
         with ArtifactStore.open(**place) as store:
@@ -309,6 +313,7 @@ class TestNames:
         assert report.is_whole
 
 
+@both_ends
 class TestDamage:
     def test_bytes_that_are_gone_are_named_and_the_rest_comes_back(self, place, objects):
         with ArtifactStore.open(**place) as store:
@@ -364,12 +369,14 @@ class TestDamage:
 
 
 class TestRefusals:
+    @both_ends
     def test_an_index_that_is_there_is_never_written_over(self, place):
         with ArtifactStore.open(**place) as store:
             store.session("s").run("r").put("a", b"1")
         with pytest.raises(IndexPresentError, match="move it away first"):
             recover(**place)
 
+    @both_ends
     def test_a_lost_index_is_told_with_what_mends_it(self, place):
         with ArtifactStore.open(**place) as store:
             store.session("s").run("r").put("a", b"1")
@@ -410,6 +417,7 @@ class TestRefusals:
             assert store.session("s").run("r").read_bytes("a") == b"1"
 
 
+@both_ends
 def test_a_missing_cas_json_is_made_again(place, objects):
     with ArtifactStore.open(**place) as store:
         store.session("s").run("r").put("a", b"1")
