@@ -12,7 +12,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cas.pack import pack_object_name
+from cas.pack import EntryKind, pack_object_name
 from index.records import Progress
 from index.repair.directories import search_directory
 from index.repair.mender import Mender
@@ -120,9 +120,10 @@ class _Repair:
         services = self._services
         with services.database.reading() as connection:
             kinds = repairs.kinds_of(connection, mender.wanted.keys())
+        mender.records = {digest for digest, kind in kinds.items() if kind is EntryKind.RECORD}
         mender.offer(b"")  # of which everything is known
         find_elsewhere(services, mender, dry_run=self._dry_run)
-        take_cached(services, kinds, mender)
+        take_cached(services, mender)
         for source in self._sources:
             if not mender.wanted:
                 return
@@ -130,7 +131,7 @@ class _Repair:
                 chunk_size = services.blobs.chunk_size
                 search_directory(os.fspath(source), mender, chunk_size, self._report)
             else:
-                search_store(source, services, kinds, mender, self._report)
+                search_store(source, services, mender, self._report)
 
     def _agree(self, mender: Mender, large: Sequence[Digest]) -> None:
         """Mend rows of large blobs by their lists, and lists by the rows."""
