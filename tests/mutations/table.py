@@ -122,7 +122,7 @@ MUTATIONS = (
         "index/delta.py",
         "if known.node_id == node_id and any(",
         "if any(",
-        ("tests/index/test_provenance.py", "tests/stateful/test_run_machine.py"),
+        ("tests/index/test_provenance.py", CONCURRENCY),
     ),
     # Change detection
     Mutation(

@@ -446,8 +446,10 @@ class StoreMachine(RuleBasedStateMachine):
             (source / str(number)).write_bytes(content)
         lost = store.repair(source).lost
         assert all(holder.path is None for fault in lost for holder in fault.touches), lost
-        report = store.repair(self.records)
-        assert report.is_complete, report.lost
+        lost = store.repair(self.records).lost
+        if lost:  # chunks of a large blob that only garbage collection knows to be unneeded
+            assert not any(fault.touched for fault in lost), lost
+            collect(store)
         report = store.verify(depth="bytes")
         assert report.is_sound, report.faults
         shutil.rmtree(source)
