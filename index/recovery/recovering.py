@@ -9,6 +9,7 @@ name when it is whole.
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from cas.errors import CasError
 from cas.pack import EntryKind
 from cas.reader import BlobReader
 from index import schema
+from index.bulk import batches
 from index.catalog import TransactionCatalog
 from index.database import Database, sqlite_url
 from index.errors import ArtifactIndexError, SchemaOutOfDateError
@@ -30,7 +32,8 @@ from index.recovery.found import FoundRecords
 from index.recovery.inventory import Inventory
 from index.recovery.records import LostFile, RecoveryReport
 from index.recovery.replay import Replay
-from index.repository import backups, journal, rebuilding, runs
+from index.repository import backups, journal, rebuilding, repairs, runs
+from index.repository.blobs import locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,12 +88,15 @@ class _Rebuilding:
         self._reader = BlobReader(backend, TransactionCatalog(connection))
         self._lists: dict[Digest, Location] = {}
         """Where lists of chunks are."""
+        self._copies: defaultdict[Digest, list[Location]] = defaultdict(list)
+        """Where else blobs are: two writers stored them at once, or damage was mended."""
         self._damaged: list[str] = []
         self._records = FoundRecords(self._reader, self._damaged)
 
     def run(self, progress: Callable[[Progress], None] | None) -> RecoveryReport:
         """Fill the index."""
         self._insert_packs(progress)
+        self._choose_copies()
         self._insert_large()
         self._read_records()
         found = self._records
@@ -124,19 +130,46 @@ class _Rebuilding:
     def _insert_packs(self, progress: Callable[[Progress], None] | None) -> None:
         from index.records import Progress
 
-        kept = {EntryKind.RECORD: self._records.places, EntryKind.CHUNK_LIST: self._lists}
+        kept = self._kept()
         size = 0
         for number, pack in enumerate(self._inventory.iter_packs(), 1):
             pack_id = rebuilding.insert_pack(self._connection, pack.name, pack.size, self._now)
-            rebuilding.insert_located(self._connection, pack_id, pack.entries, self._now)
+            places = {
+                entry.digest: Location(
+                    pack.name, entry.offset, entry.stored_size, entry.size, entry.codec
+                )
+                for entry in pack.entries
+            }
+            inserted = rebuilding.insert_located(self._connection, pack_id, pack.entries, self._now)
+            if inserted < len(places):
+                for digest in rebuilding.list_elsewhere(self._connection, pack_id, places):
+                    self._copies[digest].append(places[digest])
             for entry in pack.entries:
                 if entry.kind in kept:
-                    kept[entry.kind][entry.digest] = Location(
-                        pack.name, entry.offset, entry.stored_size, entry.size, entry.codec
-                    )
+                    kept[entry.kind][entry.digest] = places[entry.digest]
             size += pack.size
             if progress is not None:
                 progress(Progress(number, size))
+
+    def _kept(self) -> dict[EntryKind, dict[Digest, Location]]:
+        """Return what is noted of entries of the kinds that are read."""
+        return {EntryKind.RECORD: self._records.places, EntryKind.CHUNK_LIST: self._lists}
+
+    def _choose_copies(self) -> None:
+        """Of what lies in several packs take what is right: one of them may be damaged."""
+        for batch in batches(sorted(self._copies)):
+            found = locate(self._connection, batch)
+            chosen = {d: place for d, place in found.items() if isinstance(place, Location)}
+            wrong = [d for d, data in self._inventory.read(chosen) if data is None]
+            for digest in sorted(wrong):
+                for place in self._copies[digest]:
+                    ((_, data),) = self._inventory.read({digest: place})
+                    if data is not None:
+                        repairs.lead(self._connection, [(digest, place, chosen[digest])])
+                        chosen[digest] = place
+                        break
+            for places in self._kept().values():
+                places.update((d, place) for d, place in chosen.items() if d in places)
 
     def _insert_large(self) -> None:
         for digest, data in self._inventory.read(self._lists):

@@ -73,6 +73,8 @@ class Mender:
         self._dry_run = dry_run
         self.wanted: dict[Digest, int] = dict(wanted)
         """What is still looked for."""
+        self.records: Collection[Digest] = ()
+        """Which of these are records of commits: entries of a kind of their own."""
         self._sizes = Counter(wanted.values())
         self.mended: set[Digest] = set()
         self.lists = 0
@@ -86,14 +88,14 @@ class Mender:
         digest = Digest.of(data)
         return digest if self.take(digest, data) else None
 
-    def take(self, digest: Digest, data: Buffer, *, is_record: bool = False) -> bool:
+    def take(self, digest: Digest, data: Buffer) -> bool:
         """Take the bytes of a wanted blob of one entry; false if they are not that."""
         if self.wanted.get(digest) != len(data) or Digest.of(data) != digest:
             return False
         self.settle(digest)
         if not self._dry_run:
             writer = self._writer()
-            if is_record:
+            if digest in self.records:
                 writer.add_record(data)
             else:
                 writer.add(data)

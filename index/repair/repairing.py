@@ -12,7 +12,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cas.pack import pack_object_name
+from cas.pack import EntryKind, pack_object_name
 from index.records import Progress
 from index.repair.chains import renew_chains
 from index.repair.directories import search_directory
@@ -123,14 +123,15 @@ class _Repair:
         services = self._services
         with services.database.reading() as connection:
             kinds = repairs.kinds_of(connection, mender.wanted.keys())
+        mender.records = {digest for digest, kind in kinds.items() if kind is EntryKind.RECORD}
         mender.offer(b"")  # of which everything is known
-        take_cached(services, kinds, mender)
+        take_cached(services, mender)
         for source in self._sources:
             if isinstance(source, (str, os.PathLike)):
                 chunk_size = services.blobs.chunk_size
                 search_directory(os.fspath(source), mender, chunk_size, self._report)
             else:
-                search_store(source, services, kinds, mender, self._report)
+                search_store(source, services, mender, self._report)
         # Last, as it asks for every pack: what is missing still may be where no row leads.
         find_elsewhere(services, mender, dry_run=self._dry_run)
 

@@ -133,7 +133,7 @@ def _is_right(services: Services, digest: Digest, place: Location) -> bool:
     return verified(digest, place, stored) is not None
 
 
-def take_cached(services: Services, kinds: Mapping[Digest, EntryKind], mender: Mender) -> None:
+def take_cached(services: Services, mender: Mender) -> None:
     """Take what the cache of remote packs has."""
     if services.blobs.cache is None:
         return
@@ -145,7 +145,7 @@ def take_cached(services: Services, kinds: Mapping[Digest, EntryKind], mender: M
                 data = services.blobs.fetch(digest, place)
             except (BlobNotFoundError, DigestMismatchError):
                 continue
-            mender.take(digest, data, is_record=kinds.get(digest) is EntryKind.RECORD)
+            mender.take(digest, data)
 
 
 def chunks_from_list(services: Services, large: Sequence[Digest]) -> Iterator[ChunkedBlob]:

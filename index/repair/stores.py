@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from cas.catalog import ChunkedBlob
 from cas.digest import Digest, Hasher
 from cas.errors import BlobNotFoundError, DigestMismatchError
-from cas.pack import EntryKind
 from index.catalog import SqlCatalog
 from index.large_blobs import recut
 from index.repository import repairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from index.repair.mender import Mender
     from index.services import Services
@@ -24,7 +23,6 @@ __all__ = ["search_store"]
 def search_store(
     source: Services,
     services: Services,
-    kinds: Mapping[Digest, EntryKind],
     mender: Mender,
     report: Callable[[], None],
 ) -> None:
@@ -43,7 +41,7 @@ def search_store(
             else:
                 data = source.blobs.read(digest)
                 mender.bytes_read += len(data)
-                mender.take(digest, data, is_record=kinds.get(digest) is EntryKind.RECORD)
+                mender.take(digest, data)
         except (BlobNotFoundError, DigestMismatchError):
             continue
         report()

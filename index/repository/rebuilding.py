@@ -12,7 +12,7 @@ from index.columns import decode_path
 from index.repository import transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -34,6 +34,7 @@ __all__ = [
     "insert_run",
     "insert_versions",
     "list_chained",
+    "list_elsewhere",
     "list_lost",
     "list_records",
     "rename_run",
@@ -62,6 +63,18 @@ def insert_located(
     return insert_rows(
         connection, tables.blobs, columns, rows, shared={"created_at": now}, ignore_conflicts=True
     )
+
+
+def list_elsewhere(
+    connection: Connection, pack_id: int, digests: Collection[Digest]
+) -> list[Digest]:
+    """Return those of some blobs that another pack has."""
+    columns = tables.blobs.c
+    found: list[Digest] = []
+    for batch in batches(sorted(digests)):
+        elsewhere = (columns.digest.in_(batch), columns.pack_id != pack_id)
+        found += connection.scalars(select(columns.digest).where(*elsewhere))
+    return found
 
 
 def insert_absent(connection: Connection, sizes: Mapping[Digest, int], now: datetime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from damage import inside, records_of
 from histories import histories, productions
 from lost import lose_index
 from places import both_ends, on, packs_of
@@ -13,6 +14,7 @@ from trees import write
 import index.commit
 from cas.digest import Digest
 from cas.errors import BackendError, CasError
+from cas.pack import EntryKind
 from index import ArtifactStore, provenance, recover
 from index.errors import (
     ArtifactIndexError,
@@ -425,3 +427,46 @@ def test_a_missing_cas_json_is_made_again(place, objects):
     objects.remove("cas.json")
     _, after = after_loss(place)
     assert after == before
+
+
+class TestWhatLiesTwice:
+    """Damage that was mended lies in storage still, until it is collected."""
+
+    TIMES = 8
+    """The one copy or the other is found first, as chance has it: both happen among so many."""
+
+    @pytest.fixture
+    def mended(self, place, objects, tmp_path):
+        """A store in which each blob and record was damaged and mended; what it told before."""
+
+        def mend(kind):
+            with ArtifactStore.open(**place) as store:
+                run = store.session("s").run("r")
+                for number in range(self.TIMES):
+                    known = set(packs_of(objects))
+                    run.put(f"{number}", random.Random(number).randbytes(3000), agent="a")
+                    source = tmp_path / f"source-{number}"
+                    source.mkdir()
+                    (name,) = set(packs_of(objects)) - known
+                    data = objects.read(name)
+                    for _, _, digest, *_ in records_of(data):
+                        content = store.services.blobs.read(Digest(digest))
+                        (source / digest.hex()).write_bytes(content)
+                    objects.write(name, inside(kind)(data))
+                    assert not store.verify(depth="bytes").is_sound
+                    assert store.repair(source).is_complete
+                assert store.verify(depth="bytes").is_sound
+                return told(store), [run.read_bytes(f"{n}") for n in range(self.TIMES)]
+
+        return mend
+
+    @both_ends
+    @pytest.mark.parametrize("kind", [EntryKind.BLOB, EntryKind.RECORD])
+    def test_the_copy_that_is_right_is_taken(self, place, mended, kind):
+        before, contents = mended(kind)
+        report, after = after_loss(place)
+        assert after == before
+        assert report.is_whole
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            assert [run.read_bytes(f"{n}") for n in range(self.TIMES)] == contents

@@ -1,0 +1,273 @@
+"""What is broken on purpose, one at a time, and the tests of which one must fail for it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["MUTATIONS", "Mutation"]
+
+
+class Mutation(NamedTuple):
+    """One replacement of a text that is in a file exactly once."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    """What pytest is called with."""
+
+
+RACES = "tests/index/test_gc_races.py"
+GC = "tests/index/test_gc.py"
+PACKS = "tests/index/test_gc_packs.py"
+CONCURRENCY = "tests/index/test_concurrency.py"
+RACY = "tests/index/test_racy.py"
+ISOLATION = "tests/index/test_isolation.py"
+DAMAGED = "tests/index/test_damaged_blobs.py"
+RECOVER = "tests/index/test_recover.py"
+CRASH = "tests/crash/test_crash_points.py"
+
+MUTATIONS = (
+    # What is durable, and when
+    Mutation(
+        "a pack gets its name before its bytes are synced",
+        "cas/local.py",
+        """            source = self._sync(target)
+            self._calls.rename(source, target)
+            self._path = None
+""",
+        """            self._file.finish()
+            self._backend.make_directory(os.path.dirname(target))
+            self._calls.rename(self._path, target)
+            self._calls.fsync(self._fd)
+            self._path = None
+""",
+        ("tests/conformance/test_local.py",),
+    ),
+    Mutation(
+        "the bytes of a pack are never synced",
+        "cas/local.py",
+        """        self._file.finish()
+        self._calls.fsync(self._fd)
+""",
+        """        self._file.finish()
+""",
+        (f"{CRASH}::test_bytes_are_durable_before_rows",),
+    ),
+    Mutation(
+        "the name of a pack is never synced",
+        "cas/local.py",
+        """            self._path = None
+            self._calls.fsync_directory(os.path.dirname(target))
+""",
+        """            self._path = None
+""",
+        (f"{CRASH}::test_bytes_are_durable_before_rows",),
+    ),
+    Mutation(
+        "what another writer has staged is taken for abandoned",
+        "cas/local.py",
+        """                    self._calls.lock_exclusive(fd, wait=False)
+                    self._calls.unlink(entry.path)
+""",
+        """                    self._calls.unlink(entry.path)
+""",
+        ("tests/conformance/test_local.py",),
+    ),
+    # Commits
+    Mutation(
+        "a commit does not look at the run's revision",
+        "index/repository/runs.py",
+        """            tables.runs.c.revision == revision,
+            tables.runs.c.newest_record == newest_record,
+        )
+        .values(revision=revision + 1, newest_record=next_record)
+""",
+        """        )
+        .values(revision=revision + 1, newest_record=next_record)
+""",
+        (CONCURRENCY,),
+    ),
+    Mutation(
+        "a pack need not be pending to become live",
+        "index/repository/blobs.py",
+        """.where(tables.packs.c.name.in_(batch), tables.packs.c.state == "pending")""",
+        """.where(tables.packs.c.name.in_(batch))""",
+        (RACES,),
+    ),
+    Mutation(
+        "whoever reuses a condemned blob does not take it back",
+        "index/repository/blobs.py",
+        ".values(condemned_at=None, touched_at=now)",
+        ".values(touched_at=now)",
+        (f"{CONCURRENCY}::TestWhatWasCollectedMeanwhile", RACES, GC),
+    ),
+    Mutation(
+        "writers count on blobs that are known to be damaged",
+        "index/repository/blobs.py",
+        "batch, unless=columns.damaged_at)",
+        "batch)",
+        (DAMAGED,),
+    ),
+    Mutation(
+        "what was put since a scan began is taken for missing",
+        "index/delta.py",
+        "elif change.observed is None and (now is None or not now.seen_on_disk):",
+        "elif change.observed is None and now is None:",
+        (CONCURRENCY,),
+    ),
+    Mutation(
+        "any node fills in who made a file",
+        "index/delta.py",
+        "if known.node_id == node_id and any(",
+        "if any(",
+        ("tests/index/test_provenance.py", CONCURRENCY),
+    ),
+    # Change detection
+    Mutation(
+        "a file written just before the scan is believed unchanged",
+        "index/ingest.py",
+        "return max(mtime_ns, ctime_ns) < self._trusted_before and is_storable(signature)",
+        "return is_storable(signature)",
+        (RACY,),
+    ),
+    Mutation(
+        "a file that changed while it was read is believed unchanged",
+        "index/ingest.py",
+        """            and signature == signature_of(before)
+""",
+        "",
+        (RACY,),
+    ),
+    # Sessions
+    Mutation(
+        "a run is found under its name in any session",
+        "index/repository/runs.py",
+        """.where(tables.sessions.c.name == session, tables.runs.c.name == run)
+    ).first()
+    return None if found is None else FoundRun(*found)""",
+        """.where(tables.runs.c.name == run)
+    ).first()
+    return None if found is None else FoundRun(*found)""",
+        (ISOLATION,),
+    ),
+    Mutation(
+        "file ids and digests are looked up in all sessions",
+        "index/repository/files.py",
+        """        statement = statement.where(tables.sessions.c.name == session)
+    return [FileVersion(""",
+        """        pass
+    return [FileVersion(""",
+        (ISOLATION,),
+    ),
+    # Garbage collection
+    Mutation(
+        "a sweep does not look at references",
+        "index/repository/liveness.py",
+        """ *(~exists().where(to == _blobs.digest) for to in _DIRECT),
+            *(~exists().where(part == _blobs.digest) for part, _ in _PARTS),
+""",
+        "\n",
+        (GC, RACES),
+    ),
+    Mutation(
+        "a large blob does not keep its chunks",
+        "index/repository/liveness.py",
+        ", *(~part for part in _parts_of(digest, is_kept)))",
+        ")",
+        (GC, RACES),
+    ),
+    Mutation(
+        "a pack is declared dead while rows lead into it",
+        "index/repository/packs.py",
+        """[_packs.state == "live", _packs.id > after, empty]""",
+        """[_packs.state == "live", _packs.id > after]""",
+        (GC,),
+    ),
+    Mutation(
+        "compaction moves rows that lead elsewhere by now",
+        "index/repository/packs.py",
+        """            if (pack_id, offset)
+            == (old.get(targets[digest].source.pack), targets[digest].source.offset)
+""",
+        "",
+        (RACES,),
+    ),
+    Mutation(
+        "the row of a dead pack is dropped before its writer may have published it",
+        "index/garbage/collecting.py",
+        "if was_there or pack.created_at <= late",
+        "if was_there or pack.id",
+        (RACES,),
+    ),
+    Mutation(
+        "an orphan is removed while a transaction records it",
+        "index/repository/packs.py",
+        "return bool(inserted.rowcount) or connection.scalar(buried) is not None",
+        "return bool(inserted.rowcount) or buried is not None",
+        (PACKS, "tests/index/test_gc_reading.py"),
+    ),
+    Mutation(
+        "a reader whose pack is gone does not look again",
+        "cas/reader.py",
+        "if again == gone or not isinstance(again, Location):",
+        "if again == gone or isinstance(again, Location):",
+        ("tests/index/test_gc_reading.py", RACES),
+    ),
+    # What is read
+    Mutation(
+        "the digest of a blob is not verified when it is read",
+        "cas/reader.py",
+        """    if actual != digest:
+        raise DigestMismatchError(digest, actual""",
+        """    if actual is None:
+        raise DigestMismatchError(digest, actual""",
+        ("tests/cas/test_store.py", DAMAGED),
+    ),
+    Mutation(
+        "the digests of neighbouring blobs are not verified when they are read",
+        "cas/reader.py",
+        "if data is not None and Digest.of(data) == blob.digest:",
+        "if data is not None:",
+        ("tests/cas/test_store.py", "tests/index/test_restore.py"),
+    ),
+    Mutation(
+        "the digest of a large blob is not verified when its chunks are",
+        "cas/reader.py",
+        """            if whole.size == placement.size:
+                check_whole(placement, whole)
+""",
+        "",
+        ("tests/cas/test_store.py", DAMAGED, "tests/index/test_restore.py"),
+    ),
+    Mutation(
+        "verification does not compare the name of a pack with its bytes",
+        "index/verification/findings.py",
+        "if verdict.actual not in (None, pack.name):",
+        "if verdict.actual not in (None, verdict.actual):",
+        ("tests/index/test_verify_storage.py",),
+    ),
+    # Recovery
+    Mutation(
+        "recovery takes records that were replaced for commits",
+        "index/recovery/chains.py",
+        "for lost in entry.replaces",
+        "for lost in ()",
+        (RECOVER,),
+    ),
+    Mutation(
+        "recovery brings back what was deleted",
+        "index/recovery/chains.py",
+        "chain.is_deleted = bool(deletions)",
+        "chain.is_deleted = bool(deletions) and not deletions",
+        (RECOVER,),
+    ),
+    Mutation(
+        "recovery ignores which records are named",
+        "index/recovery/chains.py",
+        "return (digest in self._named, entry.revision,",
+        "return (True, entry.revision,",
+        (RECOVER,),
+    ),
+)
