@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,10 @@ from index.database import Database, sqlite_url
 from index.errors import IndexPresentError, StoreNotFoundError
 from index.recovery.recovering import rebuild
 from index.repository import runs
+from index.staging import Staging, remove_abandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import URL
 
@@ -122,26 +123,48 @@ def _recover_file(
     clock: Callable[[], datetime],
     progress: Callable[[Progress], None] | None,
 ) -> RecoveryReport:
-    """Fill a file of another name, and rename it once it is whole and synced."""
-    if file.exists():
-        raise IndexPresentError(str(sqlite_url(file)))
+    """Fill a file in a directory aside, and give it its name once it is whole and synced."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    staged = file.with_name(f"{file.name}.recovering-{uuid.uuid4().hex}")
+    with _directory(file.parent) as parent:
+        remove_abandoned(parent)  # what a recovery left that was killed
+        if file.exists():
+            raise IndexPresentError(str(sqlite_url(file)))
+        staging = Staging(parent)
+        try:
+            staged = file.with_name(staging.name) / file.name
+            report = _fill(staged, backend, clock, progress)
+            _publish(staged, file, parent)
+        finally:
+            staging.discard()
+    return report
+
+
+def _fill(
+    staged: Path,
+    backend: Backend,
+    clock: Callable[[], datetime],
+    progress: Callable[[Progress], None] | None,
+) -> RecoveryReport:
     database = Database(sqlite_url(staged))
     try:
         schema.upgrade(database)
         report = rebuild(backend, database, clock, progress)
         database.leave_one_file()
-        database.close()
-        _publish(staged, file)
     finally:
         database.close()
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{staged}{suffix}").unlink(missing_ok=True)
     return report
 
 
-def _publish(staged: Path, file: Path) -> None:
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _publish(staged: Path, file: Path, folder: int) -> None:
     # A log that the lost file left behind must not be taken for the new one's.
     for suffix in ("-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
@@ -152,8 +175,4 @@ def _publish(staged: Path, file: Path) -> None:
         os.link(staged, file)  # unlike a rename it refuses a name that is taken
     except FileExistsError:
         raise IndexPresentError(str(sqlite_url(file))) from None
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    os.fsync(folder)

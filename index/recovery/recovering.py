@@ -31,7 +31,7 @@ from index.recovery.found import FoundRecords
 from index.recovery.inventory import Inventory
 from index.recovery.records import LostFile, RecoveryReport
 from index.recovery.replay import Replay
-from index.repository import backups, journal, rebuilding, runs
+from index.repository import backups, journal, rebuilding, repairs, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +124,9 @@ class _Rebuilding:
         for digest, entry in found.copies.items():
             if rebuilding.has_blob(self._connection, entry.digest):
                 backups.insert_absent(self._connection, entry.digest, digest, entry.created_at)
+        # A copy of the index knows what was collected after it: older copies, deleted runs' bytes.
+        backups.forget_lost(self._connection)
+        repairs.forget_unneeded(self._connection)
         return self._report(chains, since)
 
     def _insert_packs(self, progress: Callable[[Progress], None] | None) -> None:
