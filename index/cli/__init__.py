@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import gc
+from gc import freeze, set_threshold  # the module's name is a command's, which would hide it
 from typing import TYPE_CHECKING, NoReturn
 
 from index.collector import COLLECT_EVERY
@@ -17,10 +17,10 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the `cas` command and exit."""
     # Before the imports, which profit from it most, and for good: everything lives until the end.
-    gc.set_threshold(COLLECT_EVERY)
+    set_threshold(COLLECT_EVERY)
     # The interpreter's last act is a search for cycles among all that was ever imported, a sixth of
     # a short command's time; it leaves out what is frozen.
-    atexit.register(gc.freeze)
+    atexit.register(freeze)
     from index.cli.main import run
 
     run(arguments)
