@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from garbage import collect
 from lost import lose_index
-from old_formats import OLDEST, check_bytes, expected_of, index_of, old_store, told_of
+from old_formats import KEPT, OLDEST, check_bytes, expected_of, index_of, old_store, told_of
 from places import COMBINATIONS, objects_of, packs_of
-from trees import write
+from trees import packs_in, write
 
+from cas.digest import Digest
 from index import ArtifactStore, recover, schema
 from index.database import Database
 from index.errors import SchemaOutOfDateError
@@ -96,8 +104,7 @@ def test_tracking_goes_on(upgraded, work):
 
 def recovered(place):
     lose_index(place)
-    report = recover(**place)
-    assert report.lost == ()
+    assert recover(**place).lost == ()
     with ArtifactStore.open(**place, create=False) as store:
         assert store.verify(depth="bytes").is_sound
         return told_of(store)
@@ -164,3 +171,65 @@ def test_down_and_up_again_a_filled_index_keeps_what_the_older_schema_can_hold(
         before = told_of(store)
         check_bytes(store, before)
     assert recovered(upgraded) == before
+
+
+UNPACK = Path(__file__).parents[2] / "docs" / "unpack.py"
+
+
+def unpack(*arguments):
+    return subprocess.run(
+        [sys.executable, UNPACK, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def extracted(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_script_reads_old_packs_without_the_library(tmp_path):
+    """All but the large files: the lists of their chunks are in the index of that schema alone."""
+    packs = packs_in(KEPT / OLDEST / "store")
+    assert unpack(*packs, "--to", tmp_path / "out").returncode == 0
+    found = extracted(tmp_path / "out")
+    assert all(str(Digest.of(data)) == name for name, data in found.items())
+    small = {row[2] for rows in EXPECTED.values() for row in rows if row[3] <= 1 << 20}
+    assert small <= found.keys()
+    assert not (tmp_path / "out" / "records").exists()
+
+
+@pytest.mark.parametrize("place", ["sqlite-local"], indirect=True)
+def test_the_script_puts_large_files_of_new_packs_together_and_extracts_records(
+    upgraded, tmp_path, work
+):
+    large = b"step,amplitude\n" * 200_000
+    write(work, {"large": large, "more": large[:-5] + b"other"})
+    root = upgraded["root"]
+    with ArtifactStore.open(**upgraded, create=False) as store:
+        store.session("session-1").run("run-1").track(work, agent="later")
+    packs = packs_in(root)
+    assert unpack(*packs, "--to", tmp_path / "out").returncode == 0
+    found = extracted(tmp_path / "out")
+    assert all(str(Digest.of(data)) == name for name, data in found.items())
+    assert {large, large[:-5] + b"other"} <= set(found.values())
+    records = [json.loads(file.read_text()) for file in (tmp_path / "out/records").glob("*.json")]
+    assert {"history", "versions", "commit"} == {record["op"] for record in records}
+    (commit,) = [record for record in records if record["op"] == "commit"]
+    digests = base64.b64decode(commit["files"]["digests"])
+    told = dict(zip(commit["files"]["paths"], range(0, len(digests), 32), strict=True))
+    assert found[digests[told["large"] :][:32].hex()] == large
+
+
+@pytest.mark.parametrize("place", ["sqlite-local"], indirect=True)
+def test_the_script_says_which_large_file_it_lacks_chunks_of(upgraded, tmp_path):
+    first = os.urandom(1 << 20)
+    with ArtifactStore.open(**upgraded, create=False) as store:
+        run = store.session("session-1").run("run-1")
+        run.put("first", first)
+        before = set(packs_in(upgraded["root"]))
+        run.put("large", first + b"and more")
+    (pack,) = set(packs_in(upgraded["root"])) - before
+    outcome = unpack(pack, "--to", tmp_path / "out")
+    assert outcome.returncode == 1
+    digest = Digest.of(first + b"and more")
+    assert outcome.stderr == f"large blob {digest}: 1 of its 2 chunks are in other packs\n"
+    assert str(digest) not in extracted(tmp_path / "out")
