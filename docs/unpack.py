@@ -1,11 +1,15 @@
-"""List or extract a pack of runcas with nothing of runcas. The format is in docs/format.md.
+"""List or extract packs of runcas with nothing of runcas. The format is in docs/format.md.
 
-    python unpack.py PACK             list what is in it
-    python unpack.py PACK --to DIR    write each blob to DIR/<digest>, and nothing anywhere else
+    python unpack.py PACK...            list what is in them
+    python unpack.py PACK... --to DIR   write each blob to DIR/<digest>, each record of a commit to
+                                        DIR/records/<digest>.json, and nothing anywhere else
+
+A large blob is put together where its list of chunks and all of them are in the packs or in DIR.
+Records say which paths of which runs have which digests; digests of new files are joined, base64.
 
 Compressed entries need Python 3.14 or the zstandard package; digests are checked if the blake3
-package is there. A damaged entry is reported and the others are extracted; the exit code is then 1.
-The chunks of a large blob come out one by one: the list that puts them in order is in the index.
+package is there. A damaged entry is reported and the others are extracted; the exit code is then 1,
+as it is where chunks are missing.
 """
 
 import argparse
@@ -29,7 +33,9 @@ except ImportError:
 HEADER = struct.Struct("<8sI16s4x")  # magic, version, nonce
 RECORD = struct.Struct("<BBxx32sIII")  # kind, codec, digest, offset, stored size, size
 TRAILER = struct.Struct("<I32s8s")  # number of records, BLAKE3 of the footer, magic
-BLOB, RAW, ZSTD = 1, 0, 1
+LIST = struct.Struct("<8s16s32sQ")  # magic, nonce, digest and size of the blob; then its chunks
+BLOB, RECORD_OF_COMMIT, CHUNK_LIST = KINDS = (1, 2, 3)
+RAW, ZSTD = 0, 1
 MAX_ENTRY = 64 << 20
 SLICE = 1024 * RECORD.size  # of the footer, at a time: it may be large, memory stays small
 
@@ -117,45 +123,113 @@ def read_blob(file: BinaryIO, record: tuple) -> bytes:
     return data
 
 
-def extract(file: BinaryIO, folder: Path) -> bool:
-    """Write every blob, whole or not at all; return whether all could be read."""
+def read_list(data: bytes) -> tuple[bytes, int, list[bytes]]:
+    """Return digest and size of a large blob, and the digests of its chunks."""
+    if len(data) <= LIST.size or (len(data) - LIST.size) % 32 or data[:8] != b"RUNCASCL":
+        raise ValueError("it is no list of chunks")
+    _magic, _nonce, digest, size = LIST.unpack_from(data)
+    return digest, size, [data[at : at + 32] for at in range(LIST.size, len(data), 32)]
+
+
+def extract(file: BinaryIO, folder: Path, lists: list[bytes] | None = None) -> bool:
+    """Write every blob and record, whole or not at all; return whether all could be read.
+
+    Lists of chunks are appended to `lists`.
+    """
     complete = True
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as staging:
         for record in iter_records(file):
             kind, name, offset = record[0], record[2].hex(), record[3]
-            if kind != BLOB:
+            if kind not in KINDS:
                 continue  # what a later version of the format may add
             try:
-                staged = Path(staging, name)
-                staged.write_bytes(read_blob(file, record))
-                staged.replace(folder / name)  # replaces a link of that name, never follows it
+                data = read_blob(file, record)
             except ValueError as error:
                 print(f"entry at offset {offset}, {name}: {error}", file=sys.stderr)
                 complete = False
+                continue
+            if kind == CHUNK_LIST:
+                if lists is not None:
+                    lists.append(data)
+                continue
+            target = folder / name
+            if kind == RECORD_OF_COMMIT:
+                (folder / "records").mkdir(exist_ok=True)
+                target = folder / "records" / f"{name}.json"
+            staged = Path(staging, name)
+            staged.write_bytes(data)
+            staged.replace(target)  # replaces a link of that name, never follows it
+    return complete
+
+
+def put_together(data: bytes, folder: Path) -> None:
+    """Write a large blob whose chunks were extracted; ValueError if it can't be had."""
+    digest, size, chunks = read_list(data)
+    missing = [chunk for chunk in chunks if not (folder / chunk.hex()).is_file()]
+    if missing:
+        raise ValueError(f"{len(missing)} of its {len(chunks)} chunks are in other packs")
+    hasher = blake3() if blake3 else None
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as staging:
+        staged = Path(staging, digest.hex())
+        with staged.open("wb") as file:
+            for chunk in chunks:
+                piece = (folder / chunk.hex()).read_bytes()
+                file.write(piece)
+                if hasher:
+                    hasher.update(piece)
+        if staged.stat().st_size != size or (hasher and hasher.digest() != digest):
+            raise ValueError("its chunks do not make it up")
+        staged.replace(folder / digest.hex())
+
+
+def extract_all(packs: list[Path], folder: Path) -> bool:
+    """Extract packs, and then put large blobs together; return whether nothing was missing."""
+    complete = True
+    lists: list[bytes] = []
+    for pack in packs:
+        with pack.open("rb") as file:
+            complete &= extract(file, folder, lists)
+    for data in lists:
+        try:
+            put_together(data, folder)
+        except ValueError as error:
+            name = data[24:56].hex()
+            print(f"large blob {name}: {error}", file=sys.stderr)
+            complete = False
     return complete
 
 
 def main() -> None:
-    """List or extract the pack named on the command line."""
-    parser = argparse.ArgumentParser(description="List or extract a pack of runcas.")
-    parser.add_argument("pack", type=Path)
+    """List or extract the packs named on the command line."""
+    parser = argparse.ArgumentParser(description="List or extract packs of runcas.")
+    parser.add_argument("packs", type=Path, nargs="+", metavar="PACK")
     parser.add_argument("--to", type=Path, metavar="DIR", help="write each blob to DIR/<digest>")
     options = parser.parse_args()
     if blake3 is None:
         print("the blake3 package is missing: digests are not checked", file=sys.stderr)
-    try:
-        with options.pack.open("rb") as file:
-            for _ in iter_records(file):
-                pass  # nothing is made of a pack whose footer is not sound
-            if options.to is not None:
-                sys.exit(0 if extract(file, options.to) else 1)
-            print("kind  codec      offset      stored        size  digest")
-            for kind, codec, digest, *sizes in iter_records(file):
-                columns = "  ".join(f"{number:10}" for number in sizes)
-                print(f"{kind:4}  {codec:5}  {columns}  {digest.hex()}")
-    except (OSError, ValueError) as error:
-        sys.exit(f"cannot unpack {options.pack}: {error}")
+    for pack in options.packs:
+        try:
+            with pack.open("rb") as file:
+                for _ in iter_records(file):
+                    pass  # nothing is made of a pack whose footer is not sound
+                if options.to is None:
+                    show(file)
+        except (OSError, ValueError) as error:
+            sys.exit(f"cannot unpack {pack}: {error}")
+    if options.to is not None:
+        try:
+            sys.exit(0 if extract_all(options.packs, options.to) else 1)
+        except (OSError, ValueError) as error:
+            sys.exit(f"cannot unpack to {options.to}: {error}")
+
+
+def show(file: BinaryIO) -> None:
+    """Print a line for each entry."""
+    print("kind  codec      offset      stored        size  digest")
+    for kind, codec, digest, *sizes in iter_records(file):
+        columns = "  ".join(f"{number:10}" for number in sizes)
+        print(f"{kind:4}  {codec:5}  {columns}  {digest.hex()}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ nobody looks for files, so that they need neither, and what is whole takes its p
 for each entry of the topmost directory.
 
 A restore that is killed leaves the directory behind. It is locked for as long as its restore runs;
-one that is not is removed by the next restore into the same destination.
+one that is not is removed by the next restore into the same destination. A recovery has one as
+well, beside the place of the index that it makes.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ class Staging:
     def __init__(self, root: int) -> None:
         """Make it in an open directory."""
         self._root = root
-        self._name = ""
+        self.name = ""
+        """Its name in that directory."""
         self.fd = -1
         """Its descriptor."""
         while self.fd < 0:
-            self._name = f".cas-{uuid.uuid4().hex}"
-            os.mkdir(self._name, 0o700, dir_fd=root)
+            self.name = f".cas-{uuid.uuid4().hex}"
+            os.mkdir(self.name, 0o700, dir_fd=root)
             # Another restore that begins now may take it for abandoned until it is locked.
             with suppress(FileNotFoundError, BlockingIOError):
                 self.fd = self._open_locked()
@@ -64,14 +66,14 @@ class Staging:
 
     def discard(self) -> None:
         """Remove it, with what was not published."""
-        shutil.rmtree(self._name, ignore_errors=True, dir_fd=self._root)
+        shutil.rmtree(self.name, ignore_errors=True, dir_fd=self._root)
         os.close(self.fd)
 
     def _open_locked(self) -> int:
-        fd = os.open(self._name, OPEN_DIRECTORY, dir_fd=self._root)
+        fd = os.open(self.name, OPEN_DIRECTORY, dir_fd=self._root)
         try:
             _lock(fd)
-            os.stat(self._name, dir_fd=self._root, follow_symlinks=False)
+            os.stat(self.name, dir_fd=self._root, follow_symlinks=False)
         except BaseException:
             os.close(fd)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -91,7 +92,12 @@ def test_a_pack_can_be_read_without_the_library(pack, tmp_path):
     assert listed.returncode == 0
     assert str(Digest.of(b"text " * 100)) in listed.stdout
     assert unpack(pack, "--to", tmp_path / "out").returncode == 0
-    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    (records,) = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    (record,) = [json.loads(path.read_text()) for path in records.glob("*.json")]
+    assert sorted(record["files"]["paths"]) == ["empty", "raw", "text"]
+    found = {
+        path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()
+    }
     assert found == {str(Digest.of(d)): d for d in (b"text " * 100, b"\x00\x01", b"")}
 
 

@@ -13,6 +13,7 @@ from cas.digest import Digest
 from index.errors import IndexInterruptedError
 from index.journal.entries import HistoryEntry, VersionsEntry, encode
 from index.recording import SupersededError, record_blobs
+from index.repository import blobs as blob_rows
 from index.repository import journal, lineage, runs, transfer
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from cas.catalog import ChunkedBlob
     from cas.store import BlobStore
     from cas.writer import BatchWriter
     from index.database import Database
@@ -63,6 +65,8 @@ def _write(
             if found is None or row is None:
                 return True
             digests = _describe(connection, batch, key, row, now)
+            for blob in _unlisted(connection, row.id):
+                batch.add_list(blob)
         written = batch.finish()
 
     def commit() -> bool:
@@ -111,6 +115,12 @@ def _describe(
     )
     digests.append(batch.add_record(encode(entry)))
     return digests
+
+
+def _unlisted(connection: Connection, run_id: int) -> list[ChunkedBlob]:
+    """Return the run's large blobs that an older release stored: without lists of their chunks."""
+    sizes = blob_rows.find_unlisted(connection, run_id)
+    return list(blob_rows.locate_large(connection, sizes).values())
 
 
 def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +19,10 @@ from index.database import Database, sqlite_url
 from index.errors import IndexPresentError, StoreNotFoundError
 from index.recovery.recovering import rebuild
 from index.repository import runs
+from index.staging import Staging, remove_abandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import URL
 
@@ -131,25 +132,42 @@ def _recover_server(
 
 
 def _recover_file(file: Path, fill: Callable[[Database], RecoveryReport]) -> RecoveryReport:
-    """Fill a file of another name, and rename it once it is whole and synced."""
-    if file.exists():
-        raise IndexPresentError(str(sqlite_url(file)))
+    """Fill a file in a directory aside, and give it its name once it is whole and synced."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    staged = file.with_name(f"{file.name}.recovering-{uuid.uuid4().hex}")
+    with _directory(file.parent) as parent:
+        remove_abandoned(parent)  # what a recovery left that was killed
+        if file.exists():
+            raise IndexPresentError(str(sqlite_url(file)))
+        staging = Staging(parent)
+        try:
+            staged = file.with_name(staging.name) / file.name
+            report = _filled(staged, fill)
+            _publish(staged, file, parent)
+        finally:
+            staging.discard()
+    return report
+
+
+def _filled(staged: Path, fill: Callable[[Database], RecoveryReport]) -> RecoveryReport:
     database = Database(sqlite_url(staged))
     try:
         report = fill(database)
         database.leave_one_file()
-        database.close()
-        _publish(staged, file)
     finally:
         database.close()
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{staged}{suffix}").unlink(missing_ok=True)
     return report
 
 
-def _publish(staged: Path, file: Path) -> None:
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _publish(staged: Path, file: Path, folder: int) -> None:
     # A log that the lost file left behind must not be taken for the new one's.
     for suffix in ("-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
@@ -160,8 +178,4 @@ def _publish(staged: Path, file: Path) -> None:
         os.link(staged, file)  # unlike a rename it refuses a name that is taken
     except FileExistsError:
         raise IndexPresentError(str(sqlite_url(file))) from None
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    os.fsync(folder)

@@ -125,6 +125,9 @@ class _Rebuilding:
         for digest, entry in found.copies.items():
             if rebuilding.has_blob(self._connection, entry.digest):
                 backups.insert_absent(self._connection, entry.digest, digest, entry.created_at)
+        # A copy of the index knows what was collected after it: older copies, deleted runs' bytes.
+        backups.forget_lost(self._connection)
+        repairs.forget_unneeded(self._connection)
         return self._report(chains, since)
 
     def _insert_packs(self, progress: Callable[[Progress], None] | None) -> None:

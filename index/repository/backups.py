@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, or_, select
 
 from index import tables
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
 
-__all__ = ["insert_absent", "insert_backup"]
+__all__ = ["forget_lost", "insert_absent", "insert_backup"]
 
 
 def insert_backup(
@@ -38,3 +38,11 @@ def insert_absent(
         connection.execute(
             insert(tables.backups).values(digest=digest, record=record, created_at=created_at)
         )
+
+
+def forget_lost(connection: Connection) -> int:
+    """Forget copies whose bytes, or whose records, are missing; return how many."""
+    columns, blobs = tables.backups.c, tables.blobs.c
+    damaged = select(blobs.digest).where(blobs.damaged_at.is_not(None))
+    lost = or_(columns.digest.in_(damaged), columns.record.in_(damaged))
+    return connection.execute(delete(tables.backups).where(lost)).rowcount

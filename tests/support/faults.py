@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 
 from cas.posix import PosixCalls
 
@@ -92,3 +94,97 @@ for _name in (
     "list_directory",
 ):
     setattr(FaultyCalls, _name, _counted(_name))
+
+
+class ShortCalls(PosixCalls):
+    """Writes and reads a part of what it is asked to, as the system may; counts how often."""
+
+    def __init__(self):
+        self.short = 0
+
+    def write(self, fd, data):
+        return super().write(fd, self._part(data))
+
+    def pwrite(self, fd, data, offset):
+        return super().pwrite(fd, self._part(data), offset)
+
+    def pread(self, fd, size, offset):
+        return super().pread(fd, len(self._part(range(size))), offset)
+
+    def _part(self, data):
+        if len(data) < 2:
+            return data
+        self.short += 1
+        return data[: len(data) // 2 + 1]
+
+
+class Disk(PosixCalls):
+    """Knows what a power cut would leave; one fsync of a file fails.
+
+    What was written to a file before its fsync failed is lost, whatever a later fsync says: the
+    kernel has dropped the pages and told of it once. (Source: PostgreSQL wiki, "Fsync Errors".)
+    """
+
+    def __init__(self, fail_at):
+        self.fired = 0
+        self.synced = 0
+        self._fail_at = fail_at
+        self._volatile = {}
+        """Inodes with bytes that are not durable, and whether they can still become so."""
+        self._unsure = {}
+        """Names that are not durable, by directory."""
+
+    def create_exclusive(self, path):
+        fd = super().create_exclusive(path)
+        self._volatile[os.fstat(fd).st_ino] = True
+        self._name(path)
+        return fd
+
+    def write(self, fd, data):
+        self._volatile.setdefault(os.fstat(fd).st_ino, True)
+        return super().write(fd, data)
+
+    def fsync(self, fd):
+        inode = os.fstat(fd).st_ino
+        self.synced += 1
+        if self.synced == self._fail_at + 1:
+            self.fired += 1
+            self._volatile[inode] = False
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().fsync(fd)
+        if self._volatile.get(inode):
+            del self._volatile[inode]
+
+    def mkdir(self, path, mode=0o777):
+        super().mkdir(path, mode)
+        self._name(path)
+
+    def rename(self, source, target):
+        super().rename(source, target)
+        self._name(target)
+
+    def link(self, source, target):
+        super().link(source, target)
+        self._name(target)
+
+    def fsync_directory(self, path):
+        super().fsync_directory(path)
+        self._unsure.pop(path, None)
+
+    def cut_power(self, root):
+        """Leave below a directory what is durable; return how many files lost their bytes."""
+        for name in [name for names in self._unsure.values() for name in names]:
+            if os.path.isdir(name):
+                shutil.rmtree(name)
+            elif os.path.exists(name):
+                os.unlink(name)
+        lost = 0
+        for folder, _, files in os.walk(root):
+            for path in (os.path.join(folder, name) for name in files):
+                if os.stat(path).st_ino in self._volatile:
+                    os.truncate(path, 0)
+                    lost += 1
+        return lost
+
+    def _name(self, path):
+        self._unsure.setdefault(os.path.dirname(path), []).append(path)

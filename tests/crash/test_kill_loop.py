@@ -1,0 +1,103 @@
+"""A process is killed at a random moment of whatever it does to a store, again and again.
+
+Each time the store is opened again, every byte of it is verified, and what the process had said to
+be done is compared byte by byte; then the operation is done once more and completes, and garbage
+collection leaves nothing. The store lives through all of it: it is not a new one each time.
+
+The loop is as long as CAS_KILLS says, and a fifth of that on services, with a seed of CAS_SEED:
+
+    CAS_KILLS=300 pytest -s tests/crash/test_kill_loop.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections import Counter
+
+import pytest
+from kill_world import OldWorld, World
+from victims import Victims
+
+KILLS = int(os.environ.get("CAS_KILLS", "22"))
+SEED = int(os.environ.get("CAS_SEED", "5"))
+
+OPERATIONS = (
+    "track", "put", "delete", "collect", "compact", "restore", "back_up", "recover", "sync",
+    "repair", "migrate",
+)  # fmt: skip
+
+_FIRST_S = 0.1
+"""Seconds within which an operation that was never done is killed: the next time it is known how
+long it takes."""
+
+
+@pytest.fixture(scope="module")
+def victims():
+    with Victims() as started:
+        yield started
+
+
+class Loop:
+    """Kills, and counts where they struck."""
+
+    def __init__(self, world, old_world, victims, draw):
+        self._world = world
+        self._old_world = old_world
+        self._victims = victims
+        self._draw = draw
+        self._seconds = {}
+        """How long each operation takes, when nobody kills it."""
+        self.kills = Counter()
+        self.struck = Counter()
+        self.begun = Counter()
+        """Of the kills that struck, those after something had been acknowledged."""
+
+    def run(self, operation):
+        """Have an operation done and killed, then done again, and see how long it takes."""
+        world = self._old_world if operation == "migrate" else self._world
+        attempt = getattr(world, operation)()
+        moment = self._draw.uniform(0, self._seconds.get(operation, _FIRST_S))
+        fate = self._victims.run(attempt.operation, attempt.told, kill_after=moment)
+        world.check_killed(attempt, fate.said)
+        again = world.complete(attempt)
+        self._world.tidy()
+        self.kills[operation] += 1
+        self.struck[operation] += not fate.is_done
+        self.begun[operation] += bool(not fate.is_done and fate.said)
+        took = fate.seconds if fate.is_done else moment + again
+        self._seconds[operation] = min(took, 2 * self._seconds.get(operation, took))
+
+    def tell(self, combination):
+        """Print the figures, for who runs it with -s."""
+        lines = [f"{'operation':10} {'kills':>6} {'struck':>6} {'acknowledged before':>20}"]
+        lines += [
+            f"{name:10} {self.kills[name]:6} {self.struck[name]:6} {self.begun[name]:20}"
+            for name in OPERATIONS
+        ]
+        totals = (sum(each.values()) for each in (self.kills, self.struck, self.begun))
+        lines.append("{:10} {:6} {:6} {:20}".format("all", *totals))
+        lines += [f"{count:6}  {what}" for what, count in self._world.found.items()]
+        sys.stdout.write("\n".join([f"\n{combination}, seed {SEED}", *lines, ""]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("combination", "kills"),
+    [("sqlite-local", KILLS), ("postgresql-s3", max(KILLS // 5, 1))],
+    ids=["sqlite-local", "postgresql-s3"],
+)
+def test_nothing_that_was_acknowledged_is_lost(stores, victims, tmp_path, combination, kills):
+    draw = random.Random(f"{SEED} {combination}")
+    world = World(stores, combination, tmp_path / "world", draw)
+    loop = Loop(world, OldWorld(stores, combination, tmp_path / "old"), victims, draw)
+    waiting = []
+    for _ in range(kills):
+        if not waiting:
+            waiting = draw.sample(OPERATIONS, len(OPERATIONS))
+        loop.run(waiting.pop())
+    loop.tell(combination)
+    assert sum(loop.kills.values()) == kills
+    assert sum(loop.struck.values()) > kills * 0.6
+    world.drop()
