@@ -180,7 +180,7 @@ class ReleasedRow(Base):
         digest: Mapped[Digest]
         session: Mapped[str]
         run: Mapped[str]
-        path: Mapped[str]
+        path: Mapped[str | None]
         agent: Mapped[str | None]
 
 

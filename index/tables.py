@@ -269,14 +269,14 @@ records: Final = Table(
 )
 
 # Who had a blob to which nothing refers since runs were deleted. Only the owner of the store is
-# told, when it is collected; the row goes with the blob.
+# told, when it is collected; the row goes with the blob. A record of a run's commit has no path.
 released: Final = Table(
     "cas_released",
     metadata,
     _required("digest", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
     _required("session", OPAQUE_ID),
     _required("run", OPAQUE_ID),
-    _required("path", PathColumn),
+    Column("path", PathColumn),
     Column("agent", OPAQUE_ID),
     PrimaryKeyConstraint("digest"),
     sqlite_with_rowid=False,

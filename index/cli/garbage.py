@@ -11,7 +11,7 @@ from index.cli.durations import read_duration, show_duration
 from index.cli.options import json_option
 from index.cli.output import columns, counted, human_size, print_json, printable, progress_bar
 from index.cli.sizes import read_size
-from index.garbage.records import Fate, GarbageBlob, Tally
+from index.garbage.records import Fate, GarbageBlob, Kind, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +25,11 @@ __all__ = ["gc"]
 
 _FAULT: Final = 3
 """Exit code, as in the table of the README: something is damaged."""
+
+_WITHOUT_PATH: Final = {
+    Kind.RECORD: "records of commits of deleted runs",
+    Kind.UNNAMED: "without a name: parts of large files, or never recorded",
+}
 
 _SHOWN_AT_ONCE: Final = 1_000
 """Lines whose columns are aligned together."""
@@ -106,13 +111,15 @@ def _print_plan(plan: GcPlan, *, as_json: bool) -> None:
 
 
 def _print_blobs(blobs: Iterable[GarbageBlob]) -> None:
-    """Print what has a name, and how much has none."""
-    nameless = dict.fromkeys(Fate, Tally())
+    """Print what has a path, and how much has none."""
+    nameless = {(fate, kind): Tally() for fate in Fate for kind in _WITHOUT_PATH}
     waiting: list[Sequence[str]] = []
     for blob in blobs:
         if blob.path is None:
-            before = nameless[blob.fate]
-            nameless[blob.fate] = Tally(before.blobs + 1, before.stored_size + blob.stored_size)
+            before = nameless[blob.fate, blob.kind]
+            nameless[blob.fate, blob.kind] = Tally(
+                before.blobs + 1, before.stored_size + blob.stored_size
+            )
             continue
         waiting.append(
             (
@@ -127,9 +134,9 @@ def _print_blobs(blobs: Iterable[GarbageBlob]) -> None:
             columns(waiting, right=(3,))
             waiting.clear()
     columns(waiting, right=(3,))
-    for fate, tally in nameless.items():
+    for (fate, kind), tally in nameless.items():
         if tally.blobs:
-            click.echo(f"{fate}  {_tallied(tally)} without a path: parts of large files, records")
+            click.echo(f"{fate}  {_tallied(tally)}: {_WITHOUT_PATH[kind]}")
 
 
 def _print_orphans(orphans: Sequence[Orphan]) -> None:
@@ -176,5 +183,8 @@ def _plan_json(plan: GcPlan) -> dict[str, Any]:
         "packs": [{**asdict(pack), "name": str(pack.name)} for pack in plan.packs],
         "compacted": [{**asdict(pack), "name": str(pack.name)} for pack in plan.compacted],
         "orphans": [asdict(orphan) for orphan in plan.orphans],
-        "blobs": [{**blob._asdict(), "digest": str(blob.digest)} for blob in plan.iter_blobs()],
+        "blobs": [
+            {**blob._asdict(), "digest": str(blob.digest), "kind": blob.kind}
+            for blob in plan.iter_blobs()
+        ],
     }

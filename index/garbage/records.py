@@ -16,6 +16,7 @@ __all__ = [
     "Fate",
     "GarbageBlob",
     "GcReport",
+    "Kind",
     "Orphan",
     "Tally",
 ]
@@ -34,6 +35,17 @@ class Fate(StrEnum):
     """It was condemned, and something refers to it again: it stays."""
 
 
+class Kind(StrEnum):
+    """What a blob was to whoever had it."""
+
+    CONTENT = "content"
+    """A file's."""
+    RECORD = "record"
+    """A record of a commit, of a run that was deleted."""
+    UNNAMED = "unnamed"
+    """A chunk or chunk list of a large file; or what nobody had: bytes of a scan that failed."""
+
+
 class GarbageBlob(NamedTuple):
     """A blob that goes or may go, and who had it; a tuple, as there may be a million."""
 
@@ -47,7 +59,15 @@ class GarbageBlob(NamedTuple):
     never recorded: by a scan that failed, or by a run that is gone with an older release."""
     run: str | None
     path: str | None
+    """None for a record of a commit, like agent."""
     agent: str | None
+
+    @property
+    def kind(self) -> Kind:
+        """What it was, as far as that is known."""
+        if self.path is not None:
+            return Kind.CONTENT
+        return Kind.UNNAMED if self.run is None else Kind.RECORD
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,13 +88,16 @@ def store_stats(
         return int(connection.scalar(statement) or 0)
 
     live = tables.packs.c.state == "live"
-    # What is kept so that the index can be made anew is nobody's content.
+    # What is kept so that the index can be made anew is nobody's content, until it is collected.
     content = ~or_(
         select(tables.records.c.id)
         .where(tables.records.c.digest == tables.blobs.c.digest)
         .exists(),
         select(tables.chunk_lists.c.blob)
         .where(tables.chunk_lists.c.list == tables.blobs.c.digest)
+        .exists(),
+        select(tables.released.c.digest)
+        .where(tables.released.c.digest == tables.blobs.c.digest, tables.released.c.path.is_(None))
         .exists(),
     )
     condemned = tables.blobs.c.condemned_at.is_not(None)

@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
         sa.Column("session", sa.String(255), nullable=False),
         sa.Column("run", sa.String(255), nullable=False),
-        sa.Column("path", PATH, nullable=False),
+        sa.Column("path", PATH, nullable=True),
         sa.Column("agent", sa.String(255), nullable=True),
         sa.ForeignKeyConstraint(
             ["digest"],

@@ -12,8 +12,8 @@ import pytest
 from events import failing_at
 from fault_proxy import Fault
 from faults import FaultyCalls, PowerCut
-from garbage import ACROSS, collect, scalar
-from places import objects_of, on, packs_of, through
+from garbage import ACROSS, check_sound, collect, content_packs, contents, tables_of
+from places import objects_of, on, through
 from trees import write
 
 from cas.errors import CasError
@@ -80,9 +80,10 @@ def check(place):
         report = collect(store, remove_orphans=True)
         assert report.damaged == ()
         assert {path: kept.read_bytes(path) for path in LIVE} == LIVE
-        assert len(packs_of(objects_of(place))) == 1
-        assert scalar(store, "SELECT count(*) FROM cas_blobs") == 5
-        assert scalar(store, "SELECT count(*) FROM cas_packs WHERE state = 'live'") == 1
+        assert len(content_packs(objects_of(place))) == 1
+        assert len(contents(store)) == 5
+        check_sound(store, place)
+        assert tables_of(store)["packs"] == 1
 
 
 def test_dying_at_any_statement_or_commit(prepared, tmp_path):

@@ -47,7 +47,10 @@ def test_a_dry_run_prints_paths_agents_and_bytes_and_removes_nothing(deleted, tm
     assert any("default/gone" in line and "a.txt" in line and "4.9 KiB" in line for line in lines)
     assert any("engineer" in line and "b\\x1b[2J" in line for line in lines)
     assert "\x1b" not in out
-    assert "2 blobs" in lines[-1]
+    (records,) = [line for line in lines if "records of commits" in line]
+    assert records.startswith("swept  1 blob (")
+    assert not any("without a name" in line for line in lines)
+    assert "3 blobs" in lines[-1]
     assert "to free" in lines[-1]
     assert packs(tmp_path) == before
 
@@ -55,7 +58,7 @@ def test_a_dry_run_prints_paths_agents_and_bytes_and_removes_nothing(deleted, tm
 def test_collecting_without_grace(deleted, tmp_path):
     code, out, _ = deleted("gc", "--grace", "0")
     assert code == 0
-    assert "2 blobs (" in out
+    assert "3 blobs (" in out
     assert "freed" in out
     assert deleted("gc", "--grace", "0", "--dry-run")[1].startswith("no garbage")
     assert deleted("cat", "same", "--run", "kept")[1] == "same"
@@ -72,12 +75,15 @@ def test_with_the_grace_period_nothing_goes_yet(deleted, tmp_path):
 def test_json_of_a_plan_and_of_a_collection(deleted):
     plan = json.loads(deleted("gc", "--dry-run", "--grace", "0", "--json")[1])
     assert plan["dry_run"]
-    assert plan["swept"]["blobs"] == 2
-    named = {(b["fate"], b["run"], b["path"], b["agent"]) for b in plan["blobs"]}
-    assert named == {("swept", "gone", p, "engineer") for p in ("a.txt", "b\x1b[2J")}
+    assert plan["swept"]["blobs"] == 3
+    named = {(b["fate"], b["kind"], b["run"], b["path"], b["agent"]) for b in plan["blobs"]}
+    assert named == {
+        *(("swept", "content", "gone", p, "engineer") for p in ("a.txt", "b\x1b[2J")),
+        ("swept", "record", "gone", None, None),
+    }
     report = json.loads(deleted("gc", "--grace", "0", "--json", "--no-compact")[1])
     assert not report["dry_run"]
-    assert report["swept"]["blobs"] == 2
+    assert report["swept"]["blobs"] == 3
     assert report["packs_compacted"] == 0
 
 
@@ -87,14 +93,16 @@ def test_damage_that_compaction_meets_is_told_by_the_exit_code(cas, tmp_path):
     (tmp_path / "work" / "dead").unlink()
     cas("track", "work", "--run", "kept")
     cas("rm", "--run", "gone", "--yes")
-    (pack,) = packs(tmp_path)
+    live = (tmp_path / "work" / "live").read_bytes()
+    (pack,) = [pack for pack in packs(tmp_path) if live in pack.read_bytes()]
+    before = packs(tmp_path)
     data = pack.read_bytes()
-    at = data.index((tmp_path / "work" / "live").read_bytes())
+    at = data.index(live)
     pack.write_bytes(data[:at] + b"\0\0\0\0" + data[at + 4 :])
     code, _, err = cas("gc", "--grace", "0")
     assert code == 3
     assert "its bytes are damaged; it was left as it is" in err
-    assert packs(tmp_path) == [pack]
+    assert packs(tmp_path) == before
 
 
 def test_orphans_are_told_and_removed_on_request(deleted, tmp_path):

@@ -6,13 +6,29 @@ import os
 from datetime import timedelta
 
 import pytest
-from garbage import ACROSS, HOUR, NOW, Clock, change, check_sound, collect, rows, scalar, tables_of
+from garbage import (
+    ACROSS,
+    HOUR,
+    NOW,
+    Clock,
+    change,
+    check_only_tombstones,
+    check_sound,
+    collect,
+    condemned,
+    content_packs,
+    contents,
+    kinds,
+    rows,
+    scalar,
+    swept_by,
+)
 from places import on, packs_of
 from trees import write
 
 from cas.digest import Digest
 from index import ArtifactStore
-from index.garbage.records import Fate
+from index.garbage.records import Fate, Kind
 from index.garbage.settings import GcOptions, GcSettings
 
 MIB = 1 << 20
@@ -48,8 +64,8 @@ def test_a_deleted_run_leaves_nothing_after_one_collection_without_grace(store, 
     run.delete()
     plan = store.plan_gc(grace=NOW)
     report = plan.execute()
-    assert packs_of(objects) == []
-    assert set(tables_of(store).values()) == {0}
+    check_only_tombstones(store, objects, 1)
+    assert len(packs_of(objects)) == 1
     assert plan.swept == report.swept
     assert plan.bytes_freed == report.bytes_freed == before
     assert store.plan_gc(grace=NOW).swept.blobs == 0
@@ -79,29 +95,33 @@ def test_the_grace_period_is_counted_from_the_last_use_and_again_from_the_senten
     assert collect(store, grace=None).condemned.blobs == 0
     clock.go(HOUR)
     assert fates(store.plan_gc()) == {"f": Fate.CONDEMNED}
+    assert kinds(store.plan_gc()) == {
+        (Fate.CONDEMNED, Kind.CONTENT): 1, (Fate.CONDEMNED, Kind.RECORD): 1,
+    }  # fmt: skip
     report = collect(store, grace=None)
-    assert (report.condemned.blobs, report.swept.blobs) == (1, 0)
+    assert (report.condemned.blobs, report.swept.blobs) == (2, 0)
     clock.go(DAY - HOUR)
     assert fates(store.plan_gc()) == {"f": Fate.WAITING}
     assert collect(store, grace=None).swept.blobs == 0
-    assert len(packs_of(objects)) == 1
+    assert len(content_packs(objects)) == 1
     clock.go(HOUR)
     assert fates(store.plan_gc()) == {"f": Fate.SWEPT}
     report = collect(store, grace=None)
-    assert (report.swept.blobs, report.packs_deleted) == (1, 1)
-    assert packs_of(objects) == []
+    assert (report.swept.blobs, report.packs_deleted) == (2, 1)
+    check_only_tombstones(store, objects, 1)
 
 
 def test_whoever_needs_a_condemned_blob_takes_it_back(store, run, clock, place):
     run.put("f", b"1" * 300)
     run.delete()
     clock.go(2 * DAY)
-    assert collect(store, grace=None).condemned.blobs == 1
+    collect(store, grace=None)
+    assert condemned(store) == 1
     again = store.session("session-1").run("again")
     again.put("g", b"1" * 300)
-    assert scalar(store, "SELECT count(*) FROM cas_blobs WHERE condemned_at IS NOT NULL") == 0
+    assert condemned(store) == 0
     clock.go(2 * DAY)
-    assert collect(store, grace=None).swept.blobs == 0
+    assert swept_by(store, grace=None) == 0
     check_sound(store, place)
     assert scalar(store, "SELECT count(*) FROM cas_released") == 0
 
@@ -111,11 +131,13 @@ def test_what_is_condemned_and_referred_to_is_pardoned(store, run, clock, place)
     run.put("f", b"1" * 300)
     run.put("big", os.urandom(2 * MIB))
     change(store, "UPDATE cas_blobs SET condemned_at = '2026-01-01 00:00:00.000000'")
+    assert len(contents(store)) == 5
     plan = store.plan_gc(grace=NOW)
-    assert plan.pardoned.blobs == 5
+    assert plan.pardoned.blobs == 7  # and the records of two commits
     assert plan.swept.blobs == 0
     report = plan.execute()
-    assert (report.pardoned, report.swept.blobs) == (5, 0)
+    assert (report.pardoned, report.swept.blobs) == (7, 0)
+    assert condemned(store) == 0
     check_sound(store, place)
 
 
@@ -142,8 +164,10 @@ def test_a_plan_gives_paths_agents_and_bytes(store, run, work):
     )  # fmt: skip
     assert big.digest == Digest.of((work / "big.bin").read_bytes())
     assert (big.size, big.stored_size) == (2 * MIB, 0)
-    nameless = [blob for blob in store.plan_gc(grace=NOW).iter_blobs() if not blob.path]
-    assert sorted(blob.size for blob in nameless)[1:] == [MIB, MIB]
+    others = [blob for blob in store.plan_gc(grace=NOW).iter_blobs() if not blob.path]
+    assert sorted(blob.size for blob in others if blob.kind is Kind.UNNAMED)[1:] == [MIB, MIB]
+    (record,) = [blob for blob in others if blob.kind is Kind.RECORD]
+    assert (record.session, record.run, record.agent) == ("session-1", "run-1", None)
 
 
 def test_a_deleted_session_is_named_too_and_the_names_go_with_the_blobs(store, run, work):
@@ -152,7 +176,9 @@ def test_a_deleted_session_is_named_too_and_the_names_go_with_the_blobs(store, r
     store.session("session-1").run("r2").put("c", b"1")
     store.session("session-1").delete()
     named = {(b.run, b.path, b.agent) for b in store.plan_gc(grace=NOW).iter_blobs()}
-    assert named == {("run-1", "a", "x"), ("run-1", "b", "x")}
+    assert named == {
+        ("run-1", "a", "x"), ("run-1", "b", "x"), ("run-1", None, None), ("r2", None, None),
+    }  # fmt: skip
     collect(store)
     assert scalar(store, "SELECT count(*) FROM cas_released") == 0
 
@@ -161,28 +187,30 @@ def test_what_changed_since_the_plan_is_seen_when_it_is_executed(store, run, pla
     run.put("f", b"1" * 300)
     run.delete()
     plan = store.plan_gc(grace=NOW)
-    assert plan.swept.blobs == 1
+    assert fates(plan) == {"f": Fate.SWEPT}
     again = store.session("session-1").run("again")
     again.put("g", b"1" * 300)
-    assert plan.execute().swept.blobs == 0
+    plan.execute()
     assert again.read_bytes("g") == b"1" * 300
     again.delete()
-    assert plan.execute().swept.blobs == 1
+    plan.execute()
+    assert contents(store) == set()
 
 
-def test_forks_keep_what_they_share(store, run, place):
+def test_forks_keep_what_they_share(store, run, place, objects):
     run.put("f", b"1" * 300)
     run.put("g", b"2" * 300)
     fork = run.fork("fork", at=1)
     run.delete()
-    assert collect(store).swept.blobs == 1
+    assert swept_by(store) == 1
     assert fork.read_bytes("f") == b"1" * 300
+    check_sound(store, place)
     fork.delete()
-    assert collect(store).swept.blobs == 1
-    assert set(tables_of(store).values()) == {0}
+    assert swept_by(store) == 1
+    check_only_tombstones(store, objects, 2)
 
 
-def test_chunks_that_large_blobs_and_small_files_share(store, run, place):
+def test_chunks_that_large_blobs_and_small_files_share(store, run, objects):
     chunk = os.urandom(MIB)
     run.put("big", chunk + b"end")
     run.put("bigger", chunk + chunk + b"end")
@@ -191,10 +219,10 @@ def test_chunks_that_large_blobs_and_small_files_share(store, run, place):
     run.delete()
     collect(store)
     assert small.read_bytes("same") == chunk
-    assert scalar(store, "SELECT count(*) FROM cas_blobs") == 1
+    assert len(contents(store)) == 1
     small.delete()
     collect(store)
-    assert set(tables_of(store).values()) == {0}
+    check_only_tombstones(store, objects, 2)
 
 
 def test_a_large_blob_that_is_taken_back_keeps_its_chunks(store, run, clock, place):
@@ -203,11 +231,12 @@ def test_a_large_blob_that_is_taken_back_keeps_its_chunks(store, run, clock, pla
     run.put("big", content)
     run.delete()
     clock.go(2 * DAY)
-    assert collect(store, grace=None).condemned.blobs == 4
+    collect(store, grace=None)
+    assert condemned(store) == 4
     clock.go(2 * DAY)
     again = store.session("session-1").run("again")
     again.put("big", content)
-    assert scalar(store, "SELECT count(*) FROM cas_blobs WHERE condemned_at IS NOT NULL") == 3
+    assert condemned(store) == 3
     collect(store, grace=None)
     collect(store)
     assert again.read_bytes("big") == content
@@ -235,8 +264,8 @@ def _check_reference(store, run, reference):
     if store.services.database.is_server:
         one, two = f"'\\x{keep}'::bytea", f"'\\x{beside}'::bytea"
     if reference == "records":
-        change(store, f"INSERT INTO cas_records (position, digest) VALUES (1, {one})")  # noqa: S608
-        change(store, f"INSERT INTO cas_records (position, digest) VALUES (2, {two})")  # noqa: S608
+        change(store, f"INSERT INTO cas_records (position, digest) VALUES (8, {one})")  # noqa: S608
+        change(store, f"INSERT INTO cas_records (position, digest) VALUES (9, {two})")  # noqa: S608
     else:
         pair = f"{one}, {two}" if reference == "backups" else f"{two}, {one}"
         change(
@@ -245,12 +274,22 @@ def _check_reference(store, run, reference):
             f" VALUES ({pair}, '2026-01-01 00:00:00')",
         )
     run.delete()
-    report = collect(store)
-    assert report.swept.blobs == 1
-    assert scalar(store, "SELECT count(*) FROM cas_blobs") == 2
-    change(store, "DELETE FROM cas_records")
+    collect(store)
+    assert digests(store) == {*kept(store), Digest.of(b"1" * 300), Digest.of(b"2" * 300)}
+    change(store, "DELETE FROM cas_records WHERE position IN (8, 9)")
     change(store, "DELETE FROM cas_backups")
-    assert collect(store).swept.blobs == 2
+    collect(store)
+    assert digests(store) == kept(store) != set()
+
+
+def digests(store):
+    return {bytes(digest) for (digest,) in rows(store, "SELECT digest FROM cas_blobs")}
+
+
+def kept(store):
+    """Return what tells of the deletion."""
+    told = rows(store, "SELECT digest FROM cas_records WHERE position NOT IN (8, 9)")
+    return {bytes(digest) for (digest,) in told}
 
 
 def test_batches_of_one_collect_the_same(store, run, work, place, objects):
@@ -263,9 +302,12 @@ def test_batches_of_one_collect_the_same(store, run, work, place, objects):
     from index.garbage.planning import plan_gc
 
     plan = plan_gc(store.services, GcOptions(settings))
+    assert kinds(plan) == {
+        (Fate.SWEPT, Kind.CONTENT): 3, (Fate.SWEPT, Kind.UNNAMED): 3, (Fate.SWEPT, Kind.RECORD): 1,
+    }  # fmt: skip
     report = plan.execute()
     assert report.swept == plan.swept
-    assert report.swept.blobs == 6
+    assert report.swept.blobs == 7
     check_sound(store, place)
     assert collect(store).swept.blobs == 0
 
@@ -277,20 +319,27 @@ def test_progress_is_told_and_the_awaitable_twin_collects(store, run):
     run.delete()
     told = []
     asyncio.run(store.plan_gc(grace=NOW).execute_async(progress=told.append))
-    assert told[-1].files == told[-1].files_total == 1
+    assert told[-1].files == told[-1].files_total == 2  # with the record of the commit
     assert told[-1].bytes == told[-1].bytes_total > 0
 
 
 def test_stats_tell_what_waits_for_collection(store, run, clock):
     run.put("f", os.urandom(3000))
     run.put("g", os.urandom(4000))
-    assert (store.stats().condemned, store.stats().dead_bytes) == (0, 0)
+    before = store.stats()
+    assert (before.condemned, before.dead_bytes) == (0, 0)
+    assert (before.blobs, before.distinct_bytes) == (2, 7000)
+    of_records = scalar(store, "SELECT sum(stored_size) FROM cas_blobs") - 7000
     run.delete()
     clock.go(2 * DAY)
     collect(store, grace=None)
-    assert (store.stats().condemned, store.stats().condemned_bytes) == (2, 7000)
+    found = store.stats()
+    assert (found.blobs, found.distinct_bytes) == (2, 7000)
+    assert (found.condemned, found.condemned_bytes) == (4, 7000 + of_records)
+    tombstone = found.stored_bytes - before.stored_bytes
     collect(store)
-    assert store.stats().stored_bytes == 0
+    left = store.stats()
+    assert (left.blobs, left.distinct_bytes, left.stored_bytes) == (0, 0, tombstone)
 
 
 @pytest.mark.parametrize("options", [{"grace": timedelta(seconds=-1)}, {"max_bytes": -1}])

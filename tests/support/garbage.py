@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from places import objects_of, packs_of
 from sqlalchemy import event, text
+
+from cas.digest import Digest
+from cas.pack import EntryKind, read_footer
+from index.journal.entries import DeletionEntry, decode
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -49,14 +54,87 @@ def change(store, sql):
         connection.execute(text(sql))
 
 
+OF_RECORDS = """(SELECT digest FROM cas_records
+    UNION SELECT digest FROM cas_released WHERE path IS NULL)"""
+"""Digests of the records of commits: those that are kept, and those of deleted runs."""
+
+CONTENTS = f"FROM cas_blobs WHERE digest NOT IN {OF_RECORDS}"
+"""Blobs that are somebody's content: files, and chunks and chunk lists of large ones."""
+
+
+def contents(store, condition="1 = 1"):
+    """Return the blobs that are no records of commits."""
+    return {bytes(digest) for (digest,) in rows(store, f"SELECT digest {CONTENTS} AND {condition}")}
+
+
+def condemned(store):
+    """Return how many contents are condemned."""
+    return len(contents(store, "condemned_at IS NOT NULL"))
+
+
+def swept_by(store, **options):
+    """Collect; return how many contents went. What else went were records of commits."""
+    everything, before = all_blobs(store), contents(store)
+    report = collect(store, **options)
+    gone = everything - all_blobs(store)
+    assert report.swept.blobs == len(gone)
+    return len(gone & before)
+
+
+def all_blobs(store):
+    return {bytes(digest) for (digest,) in rows(store, "SELECT digest FROM cas_blobs")}
+
+
+def kinds(plan):
+    """Return how many blobs a plan lists, by fate and kind."""
+    return Counter((blob.fate, blob.kind) for blob in plan.iter_blobs())
+
+
 def tables_of(store):
-    """Return how many rows the tables of bytes have."""
-    names = ("blobs", "blob_chunks", "chunk_lists", "packs", "released")
-    return {name: scalar(store, f"SELECT count(*) FROM cas_{name}") for name in names}  # noqa: S608
+    """Return how many rows the tables of bytes have for contents: without those of records.
+
+    A pack counts unless it is live and has records alone.
+    """
+    names = ("blob_chunks", "chunk_lists", "released")
+    found = {name: scalar(store, f"SELECT count(*) FROM cas_{name}") for name in names}  # noqa: S608
+    used = "SELECT pack_id FROM cas_blobs WHERE pack_id IS NOT NULL AND digest"
+    packs = f"""SELECT count(*) FROM cas_packs WHERE NOT (state = 'live'
+        AND id IN ({used} IN {OF_RECORDS}) AND id NOT IN ({used} NOT IN {OF_RECORDS}))"""  # noqa: S608
+    return found | {"contents": len(contents(store)), "packs": scalar(store, packs)}
+
+
+def entries_of(objects, name):
+    """Return what the footer of a pack says is in it."""
+    data = objects.read(name)
+    return read_footer(name, len(data), lambda at, size: data[at : at + size])
+
+
+def content_packs(objects):
+    """Return the names of the packs that have anything but records of commits."""
+    return [
+        name
+        for name in packs_of(objects)
+        if any(entry.kind is not EntryKind.RECORD for entry in entries_of(objects, name))
+    ]
+
+
+def check_only_tombstones(store, objects, runs):
+    """Nothing is left, in the index and in storage, but that so many runs were deleted."""
+    loose = rows(store, "SELECT digest FROM cas_records WHERE run_id IS NULL")
+    found = [decode(store.services.blobs.read(Digest(bytes(digest)))) for (digest,) in loose]
+    assert {type(entry) for entry in found} <= {DeletionEntry}
+    assert sum(len(entry.runs) for entry in found) == runs
+    assert all_blobs(store) == {bytes(digest) for (digest,) in loose}
+    assert set(tables_of(store).values()) == {0}
+    left = [entry for name in packs_of(objects) for entry in entries_of(objects, name)]
+    assert {bytes(entry.digest) for entry in left} == all_blobs(store)
+    assert {entry.kind for entry in left} <= {EntryKind.RECORD}
 
 
 def check_sound(store, place):
     """Every reference can be read, no row leads nowhere, and no pack is without a use."""
+    for (digest,) in rows(store, "SELECT DISTINCT digest FROM cas_records"):
+        decode(store.services.blobs.read(Digest(bytes(digest))))
     for summary in store.runs():
         run = store.session(summary.session).run(summary.run)
         for version in run.files():
