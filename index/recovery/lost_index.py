@@ -14,7 +14,7 @@ from cas.urls import open_backend
 from index import schema
 from index.artifacts import INDEX_NAME
 from index.database import Database, sqlite_url
-from index.errors import IndexPresentError, StoreNotFoundError
+from index.errors import IndexPresentError, IndexUnavailableError, StoreNotFoundError
 from index.recovery.recovering import rebuild
 from index.repository import runs
 from index.staging import Staging, remove_abandoned
@@ -88,6 +88,8 @@ def recover(
         if database.file is None:
             return _recover_server(backend, database, clock, progress)
         return _recover_file(backend, Path(database.file), clock, progress)
+    except OSError as error:  # of the file, or of the directory that a copy of it is read into
+        raise IndexUnavailableError(database.url, error.strerror or str(error)) from error
     finally:
         database.close()
         backend.close()
