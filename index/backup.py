@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from index import schema
 from index.database import Database, sqlite_url
-from index.errors import UnsettledScanError
+from index.errors import IndexUnavailableError, UnsettledScanError
 from index.journal.chain import store_entry
 from index.journal.entries import BackupEntry
 from index.recording import SupersededError, record_blobs
@@ -66,16 +67,28 @@ def back_up(services: Services, *, keep: int = KEPT_BACKUPS) -> BackupReport:
     """
     if keep < 1:
         raise ValueError(f"at least one copy of the index must be kept, not {keep}")
-    with tempfile.TemporaryDirectory(prefix="runcas-backup-") as folder:
-        file = Path(folder, "index.db")
+    with ExitStack() as stack:
         now = services.clock()
-        _copy_index(services.database, file, now)
+        with _explained(services.database):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="runcas-backup-"))
+            file = Path(folder, "index.db")
+            _copy_index(services.database, file, now)
         for _ in range(_ATTEMPTS):
             try:
                 return _store(services, file, now, keep)
             except (IntegrityError, SupersededError):
                 continue
     raise UnsettledScanError("cas backup")
+
+
+@contextmanager
+def _explained(database: Database) -> Iterator[None]:
+    """Raise what goes wrong with the copy before it is stored as an error of ours."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = f"no copy of it can be made in {tempfile.gettempdir()}: {error}"
+        raise IndexUnavailableError(database.url, reason) from error
 
 
 def _store(services: Services, file: Path, now: datetime, keep: int) -> BackupReport:

@@ -16,7 +16,7 @@ from cas.urls import open_backend
 from index import schema
 from index.artifacts import INDEX_NAME
 from index.database import Database, sqlite_url
-from index.errors import IndexPresentError, StoreNotFoundError
+from index.errors import IndexPresentError, IndexUnavailableError, StoreNotFoundError
 from index.recovery.recovering import rebuild
 from index.repository import runs
 from index.staging import Staging, remove_abandoned
@@ -102,6 +102,8 @@ def recover(
         if database.file is None:
             return _recover_server(database, fill)
         return _recover_file(Path(database.file), fill)
+    except OSError as error:  # of the file, or of the directory that a copy of it is read into
+        raise IndexUnavailableError(database.url, error.strerror or str(error)) from error
     finally:
         database.close()
         backend.close()

@@ -14,18 +14,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from cas.catalog import Location
 from cas.chunk_list import decode_chunk_list
-from cas.errors import CasError
+from cas.errors import BackendError, CasError, ObjectNotFoundError
 from cas.pack import EntryKind
 from cas.reader import BlobReader
 from index import schema
 from index.bulk import batches
 from index.catalog import TransactionCatalog
 from index.database import Database, sqlite_url
-from index.errors import ArtifactIndexError, SchemaOutOfDateError
+from index.errors import ArtifactIndexError, IndexUnavailableError, SchemaOutOfDateError
 from index.recovery import copying
 from index.recovery.chains import Base, arrange
 from index.recovery.found import FoundRecords
@@ -204,6 +204,8 @@ class _Rebuilding:
                 with tempfile.TemporaryDirectory(prefix="runcas-recover-") as folder:
                     self._take_over(entry, Path(folder, "index.db"))
             except (CasError, ArtifactIndexError, IntegrityError) as error:
+                if _may_pass(error):
+                    raise
                 self._damaged.append(f"the copy of the index {entry.digest}: {error}")
             else:
                 return entry.created_at
@@ -259,6 +261,15 @@ class _Rebuilding:
             damaged_records=tuple(self._damaged),
             lost=tuple(LostFile(*row) for row in rebuilding.list_lost(self._connection, _LOST)),
         )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether storage or a disk failed, and the copy is none the worse."""
+    if isinstance(error, BackendError):
+        return not isinstance(error, ObjectNotFoundError)
+    return isinstance(error, IndexUnavailableError) and isinstance(
+        error.__cause__, OperationalError
+    )
 
 
 @contextmanager

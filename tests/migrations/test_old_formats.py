@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from garbage import collect
+from garbage import ACROSS, collect
 from lost import lose_index
 from old_formats import KEPT, OLDEST, check_bytes, expected_of, index_of, old_store, told_of
-from places import COMBINATIONS, objects_of, packs_of
+from places import objects_of, packs_of
 from trees import packs_in, write
 
 from cas.digest import Digest
@@ -24,7 +24,7 @@ from index.errors import SchemaOutOfDateError
 EXPECTED = expected_of(OLDEST)
 
 
-@pytest.fixture(params=COMBINATIONS)
+@pytest.fixture(params=ACROSS)
 def place(request, stores, tmp_path):
     made = old_store(stores, request.param, tmp_path / "old")
     yield made
