@@ -169,7 +169,7 @@ MUTATIONS = (
             *(~exists().where(part == _blobs.digest) for part, _ in _PARTS),
 """,
         "\n",
-        (GC, RACES),
+        ("tests/index/test_gc_guards.py", GC),
     ),
     Mutation(
         "a large blob does not keep its chunks",
@@ -206,7 +206,7 @@ MUTATIONS = (
         "index/repository/packs.py",
         "return bool(inserted.rowcount) or connection.scalar(buried) is not None",
         "return bool(inserted.rowcount) or buried is not None",
-        (PACKS, "tests/index/test_gc_reading.py"),
+        ("tests/index/test_gc_guards.py", PACKS),
     ),
     Mutation(
         "a reader whose pack is gone does not look again",

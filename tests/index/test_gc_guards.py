@@ -1,0 +1,37 @@
+"""What a sweep refuses by itself, whatever was looked up before it."""
+
+from __future__ import annotations
+
+import pytest
+from garbage import change, check_sound, rows
+
+from cas.digest import Digest
+from index.repository import liveness, packs
+
+MIB = 1 << 20
+CONDEMNED = "SELECT digest FROM cas_blobs WHERE condemned_at IS NOT NULL"
+
+
+@pytest.mark.parametrize("content", [b"1" * 300, b"2" * (2 * MIB)], ids=["small", "large"])
+def test_what_is_referred_to_is_pardoned_though_it_is_condemned(store, run, place, content):
+    run.put("f", content)
+    store.session("s").run("gone").put("g", b"garbage")
+    store.session("s").run("gone").delete()
+    change(store, "UPDATE cas_blobs SET condemned_at = '2026-01-01 00:00:00'")
+    kept, garbage = Digest.of(content), Digest.of(b"garbage")
+    with store.services.database.writing() as connection:
+        swept = liveness.sweep(connection, sorted([kept, garbage]), None)
+    assert (swept.blobs, swept.pardoned) == (1, 1)
+    assert (bytes(kept),) not in [(bytes(digest),) for (digest,) in rows(store, CONDEMNED)]
+    check_sound(store, place)
+
+
+def test_the_name_of_a_pack_that_somebody_has_recorded_is_not_buried(store, run):
+    run.put("f", b"1" * 300)
+    ((name,),) = rows(store, "SELECT name FROM cas_packs")
+    nobodys = Digest.of(b"nobody's")
+    now = store.services.clock()
+    with store.services.database.writing() as connection:
+        assert not packs.bury(connection, Digest(name), now)
+        assert packs.bury(connection, nobodys, now)
+        assert packs.bury(connection, nobodys, now)  # by another collection
