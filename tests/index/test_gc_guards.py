@@ -1,9 +1,11 @@
-"""What a sweep refuses by itself, whatever was looked up before it."""
+"""What collection refuses at each of its steps, whatever the steps before it let pass."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
-from garbage import change, check_sound, rows
+from garbage import change, check_sound, collect, rows, scalar
 
 from cas.digest import Digest
 from index.repository import liveness, packs
@@ -35,3 +37,9 @@ def test_the_name_of_a_pack_that_somebody_has_recorded_is_not_buried(store, run)
         assert not packs.bury(connection, Digest(name), now)
         assert packs.bury(connection, nobodys, now)
         assert packs.bury(connection, nobodys, now)  # by another collection
+
+
+def test_the_chunks_of_what_is_referred_to_are_not_condemned(store, run):
+    run.put("f", bytes(range(256)) * (12 << 10))
+    assert scalar(store, "SELECT count(*) FROM cas_blob_chunks") == 3
+    assert collect(store, grace=timedelta(microseconds=1)).condemned.blobs == 0

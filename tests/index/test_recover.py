@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 import pytest
 from damage import inside, records_of
@@ -22,6 +23,8 @@ from index.errors import (
     IndexPresentError,
     StoreNotFoundError,
 )
+from index.journal.entries import CommitEntry
+from index.recovery.chains import arrange
 
 MIB = 1 << 20
 
@@ -462,3 +465,25 @@ class TestWhatLiesTwice:
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")
             assert [run.read_bytes(f"{n}") for n in range(self.TIMES)] == contents
+
+
+def test_an_attempt_that_was_given_up_is_left_out_though_what_came_before_is_missing():
+    def commit(previous, revision, replaces=()):
+        return CommitEntry(
+            created_at=datetime(2026, 1, revision, tzinfo=UTC),
+            session="s",
+            run="r",
+            previous=previous,
+            revision=revision,
+            provenance={},
+            snapshot=revision,
+            replaces=replaces,
+        )
+
+    first, given_up, missing, last = (Digest.of(b"%d" % number) for number in range(4))
+    chains = arrange(
+        {first: commit(None, 1), given_up: commit(first, 2), last: commit(missing, 3, [given_up])},
+        [],
+    )
+    assert [(step.digest, step.has_gap) for step in chains.steps] == [(first, False), (last, True)]
+    assert chains.never_arrived == [given_up]

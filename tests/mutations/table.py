@@ -122,7 +122,7 @@ MUTATIONS = (
         "index/delta.py",
         "if known.node_id == node_id and any(",
         "if any(",
-        ("tests/index/test_provenance.py", CONCURRENCY),
+        ("tests/index/test_file_repository.py", "tests/index/test_provenance.py"),
     ),
     # Change detection
     Mutation(
@@ -176,7 +176,7 @@ MUTATIONS = (
         "index/repository/liveness.py",
         ", *(~part for part in _parts_of(digest, is_kept)))",
         ")",
-        (GC, RACES),
+        ("tests/index/test_gc_guards.py", GC),
     ),
     Mutation(
         "a pack is declared dead while rows lead into it",
