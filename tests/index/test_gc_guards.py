@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import pytest
 from garbage import change, check_sound, collect, rows, scalar
+from trees import write
 
 from cas.digest import Digest
+from index import ArtifactStore
 from index.repository import liveness, packs
 
 MIB = 1 << 20
@@ -43,3 +46,24 @@ def test_the_chunks_of_what_is_referred_to_are_not_condemned(store, run):
     run.put("f", bytes(range(256)) * (12 << 10))
     assert scalar(store, "SELECT count(*) FROM cas_blob_chunks") == 3
     assert collect(store, grace=timedelta(microseconds=1)).condemned.blobs == 0
+
+
+def test_a_reader_whose_pack_is_gone_looks_where_the_bytes_are_now(store, place, work, monkeypatch):
+    live = os.urandom(9000)
+    write(work, {"live": live, "dead": os.urandom(60_000)})
+    session = store.session("s")
+    session.run("doomed").track(work)
+    session.run("kept").put("live", live)
+    session.run("doomed").delete()
+    backend, moved = store.services.blobs.backend, []
+    read = backend.read
+
+    def read_late(*args):
+        if not moved:
+            with ArtifactStore.open(**place) as other:
+                moved.append(collect(other))
+        return read(*args)
+
+    monkeypatch.setattr(backend, "read", read_late)
+    assert session.run("kept").read_bytes("live") == live
+    assert moved[0].packs_compacted > 0

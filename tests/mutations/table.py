@@ -213,7 +213,7 @@ MUTATIONS = (
         "cas/reader.py",
         "if again == gone or not isinstance(again, Location):",
         "if again == gone or isinstance(again, Location):",
-        ("tests/index/test_gc_reading.py", RACES),
+        ("tests/index/test_gc_guards.py", "tests/index/test_gc_reading.py"),
     ),
     # What is read
     Mutation(
