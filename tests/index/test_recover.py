@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 import pytest
 from damage import inside, records_of
@@ -22,6 +23,8 @@ from index.errors import (
     IndexPresentError,
     StoreNotFoundError,
 )
+from index.journal.entries import CommitEntry
+from index.recovery.chains import arrange
 
 MIB = 1 << 20
 
@@ -470,3 +473,38 @@ class TestWhatLiesTwice:
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")
             assert [run.read_bytes(f"{n}") for n in range(self.TIMES)] == contents
+
+
+def commit_of(previous, revision, *, replaces=(), day=None):
+    return CommitEntry(
+        created_at=datetime(2026, 1, day or revision, tzinfo=UTC),
+        session="s",
+        run="r",
+        previous=previous,
+        revision=revision,
+        provenance={},
+        snapshot=revision,
+        replaces=replaces,
+    )
+
+
+FIRST, OTHER, SECOND, THIRD = (Digest.of(b"%d" % number) for number in range(4))
+
+
+def test_an_attempt_that_was_given_up_is_left_out_though_what_came_before_is_missing():
+    third = commit_of(SECOND, 3, replaces=[OTHER])
+    chains = arrange({FIRST: commit_of(None, 1), OTHER: commit_of(FIRST, 2), THIRD: third}, [])
+    assert [(step.digest, step.has_gap) for step in chains.steps] == [(FIRST, False), (THIRD, True)]
+    assert chains.never_arrived == [OTHER]
+
+
+def test_what_a_later_commit_goes_on_with_has_arrived_whatever_the_clocks_say():
+    entries = {
+        FIRST: commit_of(None, 1),
+        OTHER: commit_of(FIRST, 2, day=30),
+        SECOND: commit_of(FIRST, 2),
+        THIRD: commit_of(SECOND, 3),
+    }
+    chains = arrange(entries, [])
+    assert [step.digest for step in chains.steps] == [FIRST, SECOND, THIRD]
+    assert chains.never_arrived == [OTHER]

@@ -122,7 +122,7 @@ MUTATIONS = (
         "index/delta.py",
         "if known.node_id == node_id and any(",
         "if any(",
-        ("tests/index/test_provenance.py", CONCURRENCY),
+        ("tests/index/test_file_repository.py", "tests/index/test_provenance.py"),
     ),
     # Change detection
     Mutation(
@@ -169,14 +169,14 @@ MUTATIONS = (
             *(~exists().where(part == _blobs.digest) for part, _ in _PARTS),
 """,
         "\n",
-        (GC, RACES),
+        ("tests/index/test_gc_guards.py", GC),
     ),
     Mutation(
         "a large blob does not keep its chunks",
         "index/repository/liveness.py",
         ", *(~part for part in _parts_of(digest, is_kept)))",
         ")",
-        (GC, RACES),
+        ("tests/index/test_gc_guards.py", GC),
     ),
     Mutation(
         "a pack is declared dead while rows lead into it",
@@ -206,14 +206,14 @@ MUTATIONS = (
         "index/repository/packs.py",
         "return bool(inserted.rowcount) or connection.scalar(buried) is not None",
         "return bool(inserted.rowcount) or buried is not None",
-        (PACKS, "tests/index/test_gc_reading.py"),
+        ("tests/index/test_gc_guards.py", PACKS),
     ),
     Mutation(
         "a reader whose pack is gone does not look again",
         "cas/reader.py",
         "if again == gone or not isinstance(again, Location):",
         "if again == gone or isinstance(again, Location):",
-        ("tests/index/test_gc_reading.py", RACES),
+        ("tests/index/test_gc_guards.py", "tests/index/test_gc_reading.py"),
     ),
     # What is read
     Mutation(

@@ -79,13 +79,13 @@ class StoreModel:
             self.runs[key] = states
             self.changed_at[key] = at
 
-    def attempt(self, key, changes, at, *, agent, node):
+    def attempt(self, key, changes, at, *, agent, node, seen=True):
         """Note what a transaction would have made of a run, had it not been rolled back."""
         before = told(self.runs.get(key, [{}]))
         other = StoreModel()
         if key in self.runs:
             other.runs[key] = copied(self.runs[key])
-        other.record(key, changes, at, agent=agent, node=node, seen=True)
+        other.record(key, changes, at, agent=agent, node=node, seen=seen, always=True)
         self.attempts[key].append(Attempt(before, other.runs[key], at))
 
     def fork(self, key, new, at, when):
