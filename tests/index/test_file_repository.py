@@ -539,8 +539,8 @@ class TestStatements:
     ):
         """Neither those whose times are believed at once, nor those that are read each time.
 
-        When a file's time comes to be believed, that is written once: the clock must not decide here
-        in which of the two rounds that is.
+        When a file's time comes to be believed, that is written once. The clock must not decide
+        here in which of the two rounds that is.
         """
         monkeypatch.setattr("index.ingest.RACY_WINDOW_NS", window)
         write(work, {f"f{n}": b"%d" % n for n in range(1000)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from histories import histories, productions
+from histories import told
 from lost import lose_index
 from places import on, packs_of
 from trees import write
@@ -22,15 +22,6 @@ from index.errors import (
 )
 
 MIB = 1 << 20
-
-
-def told(store):
-    """Return everything that a store tells, but for what a recovery is known to lose."""
-    everything = {}
-    for key, (summary, history) in histories(store).items():
-        snapshots = [snapshot[:-1] for snapshot in history["snapshots"]]  # but for bytes_stored
-        everything[key] = (summary, {**history, "snapshots": snapshots})
-    return everything, productions(store)
 
 
 def after_loss(place, **options):
