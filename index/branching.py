@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from cas.digest import Digest
     from index.provenance import Provenance
     from index.records import FileVersion
     from index.repository.runs import FoundRun
@@ -43,6 +44,7 @@ def fork(services: Services, source: RunKey, target: RunKey, at: int | None) -> 
     UnsettledScanError
         When scans of the source kept coming in between.
     """
+    given_up: list[Digest] = []
     for _ in range(_ATTEMPTS):
         found = find_chained(services, source)
         number = _check_snapshot(source, found, at)
@@ -56,10 +58,12 @@ def fork(services: Services, source: RunKey, target: RunKey, at: int | None) -> 
             run=target.run,
             previous=found.newest_record,
             revision=0,
+            replaces=tuple(given_up),
             parent=source.run,
             at=number,
         )
         written, record = store_entry(services.blobs, entry)
+        given_up.append(record)
         try:
             with services.database.writing() as connection:
                 if runs.find_run(connection, source.session, source.run) != found:
@@ -92,6 +96,7 @@ def rewind(services: Services, key: RunKey, at: int, provenance: Provenance) -> 
     UnsettledScanError
         When scans of the run kept coming in between.
     """
+    given_up: list[Digest] = []
     for _ in range(_ATTEMPTS):
         found = find_chained(services, key)
         _check_snapshot(key, found, at)
@@ -106,10 +111,12 @@ def rewind(services: Services, key: RunKey, at: int, provenance: Provenance) -> 
             run=key.run,
             previous=found.newest_record,
             revision=found.revision + 1,
+            replaces=tuple(given_up),
             provenance=asdict(provenance),
             at=at,
         )
         written, record = store_entry(services.blobs, entry)
+        given_up.append(record)
         try:
             with services.database.writing() as connection:
                 if not runs.advance_revision(

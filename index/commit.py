@@ -58,12 +58,19 @@ class Committer:
 
         return self._database.insist(load)
 
-    def prepare(self, request: CommitRequest, state: RunState) -> Prepared:
+    def prepare(
+        self, request: CommitRequest, state: RunState, given_up: Sequence[Digest] = ()
+    ) -> Prepared:
         """Work out what a request changes of a run in that state.
 
         Its records belong into the batch that it stores, see `Prepared.add_records`.
+
+        Parameters
+        ----------
+        given_up
+            Records of earlier attempts: `SupersededError.records`.
         """
-        return self._prepare(request, request.findings, state)
+        return self._prepare(request, request.findings, state, given_up)
 
     def commit(self, prepared: Prepared, written: WrittenBatch) -> tuple[Snapshot, RunState]:
         """Record what was prepared; return the snapshot and the state after it.
@@ -78,32 +85,39 @@ class Committer:
         SupersededError
             When the scan has to be done again.
         """
-        replaced: list[Digest] = []
         while True:
+            given_up = (*prepared.replaces, *prepared.records)
             try:
                 done = self._record(prepared, written) if _is_chained(prepared) else None
-            except IntegrityError as error:
-                raise SupersededError from error
-            if done is not None:
-                return done
-            request, before = prepared.request, prepared.state
-            if not before.has_chain:
-                self._begin_chain(request.key)
-            newer = self.load_state(request.key)
-            if newer.run_id is None or before.run_id not in (None, newer.run_id):
-                raise SupersededError
-            replaced.extend(prepared.records)
-            found = rebase(prepared.findings, newer, request.still_holds)
-            prepared = self._prepare(request, found, newer, replaced)
-            with self._blobs.batch() as batch:
-                written = with_records(batch, written, prepared, replaced)
+                if done is not None:
+                    return done
+                prepared, written = self._again(prepared, written, given_up)
+            except (IntegrityError, SupersededError) as error:
+                superseded = SupersededError()
+                superseded.records = given_up
+                raise superseded from error
+
+    def _again(
+        self, prepared: Prepared, written: WrittenBatch, given_up: Sequence[Digest]
+    ) -> tuple[Prepared, WrittenBatch]:
+        """Prepare the same relative to what others have made of the run, and store its records."""
+        request, before = prepared.request, prepared.state
+        if not before.has_chain:
+            self._begin_chain(request.key)
+        newer = self.load_state(request.key)
+        if newer.run_id is None or before.run_id not in (None, newer.run_id):
+            raise SupersededError
+        found = rebase(prepared.findings, newer, request.still_holds)
+        again = self._prepare(request, found, newer, given_up)
+        with self._blobs.batch() as batch:
+            return again, with_records(batch, written, again)
 
     def _prepare(
         self,
         request: CommitRequest,
         findings: Findings,
         state: RunState,
-        replaced: Sequence[Digest] = (),
+        given_up: Sequence[Digest],
     ) -> Prepared:
         def work() -> Prepared:
             return prepare(
@@ -112,7 +126,7 @@ class Committer:
                 state,
                 look=self._database.reading,
                 now=self._clock(),
-                replaces=replaced,
+                replaces=given_up,
             )
 
         return self._database.insist(work)

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cas.catalog import Catalog, WrittenBatch
-    from cas.digest import Digest
     from index.artifacts import ArtifactStore
     from index.callers_transaction import Look
     from index.prepared import Prepared
@@ -333,7 +332,6 @@ class FileRepository:
         """Record all of it or, on raise, nothing; return the run's state before and then."""
         request = prepared.request
         unregistered = list(written.packs)
-        replaced: list[Digest] = []
 
         @contextmanager
         def begin() -> Iterator[Connection]:
@@ -355,16 +353,15 @@ class FileRepository:
             settled.update(file.path for file in findings.unchanged)
             if not settled.issuperset(request.scope or ()):
                 raise SupersededError  # of what was unchanged others have recorded something else
-            replaced.extend(prepared.records)
             prepared = prepare(
                 request,
                 findings,
                 state,
                 look=within(connection),
                 now=self._services.clock(),
-                replaces=replaced,
+                replaces=(*prepared.replaces, *prepared.records),
             )
             known = len(written.packs)
             with self._services.blobs.batch(TransactionCatalog(connection)) as batch:
-                written = with_records(batch, written, prepared, replaced)
+                written = with_records(batch, written, prepared)
             unregistered.extend(written.packs[known:])

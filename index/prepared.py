@@ -45,6 +45,8 @@ class Prepared:
     """Columns that annotations change of versions whose content is recorded."""
     new: Sequence[NewVersion]
     now: datetime
+    replaces: Sequence[Digest]
+    """Records of earlier attempts, which never arrived."""
     records: Mapping[Digest, bytes]
     """What it leaves in storage, in the order in which it is chained; the newest one comes last."""
 

@@ -10,7 +10,7 @@ from index.prepared import NewVersion, Prepared
 from index.repository import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -59,6 +59,7 @@ def prepare(
         notes=_notes(look, request, findings),
         new=new,
         now=now,
+        replaces=tuple(replaces),
         records={},
     )
     # A run that was recorded by an older release begins its chain with all of its history.
@@ -66,12 +67,10 @@ def prepare(
         return prepared
     from index.journal.describing import describe  # not imported by a scan that finds nothing
 
-    return describe(prepared, replaces)
+    return describe(prepared)
 
 
-def with_records(
-    batch: BatchWriter, written: WrittenBatch, prepared: Prepared, replaced: Collection[Digest]
-) -> WrittenBatch:
+def with_records(batch: BatchWriter, written: WrittenBatch, prepared: Prepared) -> WrittenBatch:
     """Store the records of another attempt in a batch of their own, and forget earlier ones.
 
     Returns what was stored in all; the batch is finished.
@@ -81,7 +80,10 @@ def with_records(
     return replace(
         written,
         packs=written.packs + more.packs,
-        blobs={**{d: at for d, at in written.blobs.items() if d not in replaced}, **more.blobs},
+        blobs={
+            **{d: at for d, at in written.blobs.items() if d not in prepared.replaces},
+            **more.blobs,
+        },
         bytes_stored=written.bytes_stored + more.bytes_stored,
     )
 

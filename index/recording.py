@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cas.catalog import WrittenBatch
+    from cas.digest import Digest
     from index.prepared import Prepared
     from index.requests import RunKey
     from index.state import KnownFile
@@ -46,6 +47,9 @@ class SupersededError(Exception):
 
     The scan must be done again; what it stores then is stored anew.
     """
+
+    records: Sequence[Digest] = ()
+    """Those of the attempts that are given up, for the next one to name."""
 
 
 class UncertainCommitError(Exception):

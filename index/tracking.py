@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from cas.digest import Digest
     from cas.store import BlobStore
     from index.classification import Classifier
     from index.database import Database
@@ -114,10 +115,12 @@ class TrackingService:
         """
         if self.owns(request.root):
             raise WorkDirectoryError(request.root, "it is the store itself")
+        given_up: Sequence[Digest] = ()
         for _ in range(_ATTEMPTS):
             try:
-                return self._track_once(request, cached)
-            except SupersededError:
+                return self._track_once(request, cached, given_up)
+            except SupersededError as superseded:
+                given_up = superseded.records
                 cached = None
         raise UnsettledScanError(request.key.run)
 
@@ -135,16 +138,22 @@ class TrackingService:
             When the content is a path that can't be read.
         """
         with opened(request.content) as source:
+            given_up: Sequence[Digest] = ()
             for _ in range(_ATTEMPTS):
                 try:
-                    return self._put_once(request, source, cached)
-                except SupersededError:
+                    return self._put_once(request, source, cached, given_up)
+                except SupersededError as superseded:
+                    given_up = superseded.records
                     source.rewind()
                     cached = None
         raise UnsettledScanError(request.key.run)
 
     def _put_once(
-        self, request: PutRequest, source: Source, cached: RunState | None
+        self,
+        request: PutRequest,
+        source: Source,
+        cached: RunState | None,
+        given_up: Sequence[Digest],
     ) -> tuple[FileVersion, RunState]:
         state = self._committer.load_state(request.key, cached)
         with self._blobs.batch() as batch:
@@ -172,6 +181,7 @@ class TrackingService:
                     classifier=self._classifier,
                 ),
                 state,
+                given_up,
             )
             prepared.add_records(batch)
             written = batch.finish()
@@ -182,7 +192,7 @@ class TrackingService:
         return self._committer.get_version(request.key, known.id), after
 
     def _track_once(
-        self, request: TrackRequest, cached: RunState | None
+        self, request: TrackRequest, cached: RunState | None, given_up: Sequence[Digest]
     ) -> tuple[Snapshot, RunState]:
         # Before anything is looked at: a file changed later than this is not trusted unread.
         started_ns = time.time_ns()
@@ -212,6 +222,7 @@ class TrackingService:
                     classifier=self._classifier,
                 ),
                 state,
+                given_up,
             )
             prepared.add_records(batch)
             written = batch.finish()

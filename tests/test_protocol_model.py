@@ -36,6 +36,7 @@ def test_what_has_a_second_guard_is_safe_without_the_first(variant):
 
 WRONG = [
     ({Variant.NO_CLEAR, Variant.FLAG_SWEEP}, "is referenced and has no row", Size()),
+    ({Variant.EARLIER_LOOK}, "is referenced and has no row", Size()),
     ({Variant.NO_RECHECK}, "is referenced and has no row", Size()),
     ({Variant.NO_PENDING}, "its object is gone", Size()),
     ({Variant.NO_PENDING_CHECK}, "its object is gone", Size()),

@@ -59,6 +59,7 @@ CHECKS = [
     Check("NO_CLEAR", ("NO_CLEAR",)),
     Check("FLAG_SWEEP", ("FLAG_SWEEP",)),
     Check("NO_CLEAR, FLAG_SWEEP", ("NO_CLEAR", "FLAG_SWEEP"), LOST),
+    Check("EARLIER_LOOK", ("EARLIER_LOOK",), LOST),
     Check("NO_RECHECK", ("NO_RECHECK",), LOST),
     Check("NO_PENDING", ("NO_PENDING",), DANGLING),
     Check("NO_PENDING_CHECK", ("NO_PENDING_CHECK",), DANGLING),

@@ -253,15 +253,39 @@ end_idle:
     :: d_step { place[d] != NOWHERE && SWEEPABLE(d) -> \
         place[d] = NOWHERE; condemned = condemned & ~(1 << d); check() }
 
+/* Without a grace period: in one step, condemned or not. Only the look at references guards it. */
+
+#ifdef EARLIER_LOOK /* believes what an earlier transaction saw of references */
+#define SWEEPABLE_AT_ONCE(d) ((unneeded >> d) & 1)
+#else
+#define SWEEPABLE_AT_ONCE(d) (!((REFERENCED >> d) & 1))
+#endif
+
+#define LOOK(d) \
+    :: d_step { place[d] != NOWHERE && !(((unneeded | REFERENCED) >> d) & 1) -> \
+        unneeded = unneeded | (1 << d) }
+
+#define SWEEP_AT_ONCE(d) \
+    :: d_step { place[d] != NOWHERE && SWEEPABLE_AT_ONCE(d) -> \
+        place[d] = NOWHERE; condemned = condemned & ~(1 << d); check() }
+
 #define DECLARE_DEAD(p) \
     :: d_step { UNUSED(p) -> row[p] = DEAD; check() }
 
 proctype Sweeper()
 {
+#ifdef EARLIER_LOOK
+    byte unneeded;
+#endif
+
 end_idle:
     do
     EACH_DIGEST(CONDEMN)
     EACH_DIGEST(SWEEP)
+    EACH_DIGEST(SWEEP_AT_ONCE)
+#ifdef EARLIER_LOOK
+    EACH_DIGEST(LOOK)
+#endif
 #ifndef OBJECT_FIRST
     EACH_PACK(DECLARE_DEAD)
 #endif

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cas.errors import CorruptPackError, UnsupportedFormatError
 from cas.pack import pack_size
 from cas.rewriting import MOST_ENTRIES, PackRewriter
+from cas.writer import PACK_SIZE
 from index.catalog import SqlCatalog
 from index.garbage.records import CompactedPack, DamagedEntry
 from index.repository import packs
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from index.repository.packs import PackUsage
     from index.services import Services
 
-__all__ = ["Compacted", "choose", "compact", "described"]
+__all__ = ["Compacted", "choose", "compact", "described", "saved_by_merging"]
 
 _MOSTLY_DEAD = "mostly dead"
 _SMALL = "small"
@@ -84,6 +85,12 @@ def described(chosen: Iterable[tuple[PackUsage, str]]) -> tuple[CompactedPack, .
         CompactedPack(usage.name, usage.size, usage.stored_size, _dead(usage), reason)
         for usage, reason in chosen
     )
+
+
+def saved_by_merging(chosen: Sequence[CompactedPack]) -> int:
+    """Return the bytes that come free because what was in many packs will be in few."""
+    few = -(-sum(pack.live for pack in chosen) // PACK_SIZE)
+    return max(len(chosen) - few, 0) * pack_size(0, 0)
 
 
 def _dead(usage: PackUsage) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from index.awaiting import awaitable
 from index.garbage.collecting import Collection
-from index.garbage.compaction import choose, described
+from index.garbage.compaction import choose, described, saved_by_merging
 from index.garbage.orphans import find_orphans
 from index.garbage.records import DoomedPack, Fate, GarbageBlob, Tally
 from index.garbage.survey import iter_candidates
@@ -53,7 +53,8 @@ class GcPlan:
     def bytes_freed(self) -> int:
         """What storage would hold less: packs, dead parts of rewritten ones, orphans if removed."""
         removed = sum(o.size for o in self.orphans) if self.options.remove_orphans else 0
-        return sum(p.size for p in self.packs) + sum(c.dead for c in self.compacted) + removed
+        dead = sum(c.dead for c in self.compacted) + saved_by_merging(self.compacted)
+        return sum(p.size for p in self.packs) + dead + removed
 
     def iter_blobs(self) -> Iterator[GarbageBlob]:
         """Yield the blobs that are garbage, or were, by digest: looked up anew, range by range."""

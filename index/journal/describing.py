@@ -22,7 +22,7 @@ _FILE_SIZE: Final = 160
 """Bytes of JSON that a file takes at the most besides its path."""
 
 
-def describe(prepared: Prepared, replaces: Sequence[Digest]) -> Prepared:
+def describe(prepared: Prepared) -> Prepared:
     """Return the same with its records, none if it changes nothing that is kept of a run.
 
     A stat signature is not: it tells of one host's files, and is learnt again by the next scan.
@@ -62,7 +62,7 @@ def describe(prepared: Prepared, replaces: Sequence[Digest]) -> Prepared:
         filled=[known.path for known in prepared.fills],
         notes={known.path: values for known, values in prepared.notes.items()},
         touched=touched,
-        replaces=tuple(replaces),
+        replaces=prepared.replaces,
     )
     data = encode(entry)
     return replace(prepared, records=records | {Digest.of(data): data})

@@ -80,6 +80,8 @@ class RunEntry(Entry):
     """The record before it; of a fork, the newest one of the run that it stems from."""
     revision: int
     """The run's, once the commit has arrived: never the same for two commits that have."""
+    replaces: Sequence[Digest] = ()
+    """Records of attempts of the same which never arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +111,6 @@ class CommitEntry(RunEntry):
     """Columns by path."""
     touched: Sequence[Sequence[Any]] = ()
     """Path, mode, mtime_ns and seen_on_disk of files whose content is the same."""
-    replaces: Sequence[Digest] = ()
-    """Records of attempts of the same commit which never arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

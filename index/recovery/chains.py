@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cas.digest import Digest
-from index.journal.entries import CommitEntry, ForkEntry, HistoryEntry
+from index.journal.entries import ForkEntry, HistoryEntry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -111,12 +112,7 @@ class _Arrangement:
         known: Mapping[Key, Base],
         applied: frozenset[Digest],
     ) -> None:
-        self._given_up = {
-            lost
-            for entry in entries.values()
-            if isinstance(entry, CommitEntry)
-            for lost in entry.replaces
-        }
+        self._given_up = {lost for entry in entries.values() for lost in entry.replaces}
         self._entries = {
             digest: entry
             for digest, entry in entries.items()
@@ -125,13 +121,18 @@ class _Arrangement:
         self._applied = applied
         self._known = known
         self._deletions: dict[Digest, list[DeletionEntry]] = defaultdict(list)
-        self._chainless: set[tuple[Key, str]] = set()
+        self._beheaded: dict[tuple[Key, datetime], datetime] = {}
+        """By run and when it was made, when it was deleted: where no record is left by which that
+        tells which run it was. Forks, or a copy of the index, may have the records before it."""
         for deletion in deletions:
             for name, head, created_at in deletion.runs:
-                if head is None:
-                    self._chainless.add(((deletion.session, str(name)), str(created_at)))
-                else:
-                    self._deletions[Digest.parse(head)].append(deletion)
+                last = None if head is None else Digest.parse(head)
+                if last is not None and (last in self._entries or last in applied):
+                    self._deletions[last].append(deletion)
+                    continue
+                run = (deletion.session, str(name)), datetime.fromisoformat(str(created_at))
+                at = self._beheaded.get(run, deletion.created_at)
+                self._beheaded[run] = max(at, deletion.created_at)
         self._named = {e.previous for e in self._entries.values() if e.previous}
         self._named |= applied | self._deletions.keys()
         self._next: dict[Digest, list[Digest]] = defaultdict(list)
@@ -188,17 +189,28 @@ class _Arrangement:
 
     def _follow_known(self, key: Key, base: Base) -> _Chain:
         chain = _Chain(key, key, [], base.revision)
-        if base.newest is None:
-            chain.is_deleted = (key, base.created_at) in self._chainless
-        else:
+        if base.newest is not None:
             self._go_on(chain, base.newest)
+        chain.is_deleted |= self._is_beheaded(chain, datetime.fromisoformat(base.created_at))
         return chain
 
     def _follow(self, start: Digest) -> _Chain:
         entry = self._entries[start]
         chain = _Chain(start, (entry.session, entry.run), [(start, False)], entry.revision)
         self._go_on(chain, start)
+        chain.is_deleted |= self._is_beheaded(chain, self._made_at(start))
         return chain
+
+    def _is_beheaded(self, chain: _Chain, made_at: datetime) -> bool:
+        """Return whether a run was deleted whose last records are gone since."""
+        deleted_at = self._beheaded.get((chain.key, made_at))
+        if deleted_at is None:
+            return False
+        return not chain.path or self._entries[chain.path[-1][0]].created_at <= deleted_at
+
+    def _made_at(self, start: Digest) -> datetime:
+        entry = self._entries[start]
+        return entry.run_created_at if isinstance(entry, HistoryEntry) else entry.created_at
 
     def _go_on(self, chain: _Chain, newest: Digest) -> None:
         while True:
@@ -255,9 +267,7 @@ class _Arrangement:
     def _age(self, start: Digest | Key) -> tuple[str, bytes]:
         if isinstance(start, tuple):
             return "", b""
-        entry = self._entries[start]
-        made = entry.run_created_at if isinstance(entry, HistoryEntry) else entry.created_at
-        return made.isoformat(), start
+        return self._made_at(start).isoformat(), start
 
     def _key(self, digest: Digest) -> Key:
         entry = self._entries[digest]

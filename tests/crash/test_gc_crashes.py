@@ -12,12 +12,14 @@ import pytest
 from events import failing_at
 from fault_proxy import Fault
 from faults import FaultyCalls, PowerCut
-from garbage import ACROSS, check_sound, collect, content_packs, contents, tables_of
-from places import objects_of, on, through
+from garbage import ACROSS, check_sound, collect, content_packs, contents, rows
+from places import objects_of, on, packs_of, through
 from trees import write
 
+from cas.digest import Digest
 from cas.errors import CasError
 from cas.local import LocalBackend
+from cas.pack import pack_object_name
 from index import ArtifactStore
 from index.artifacts import _utc_now
 from index.database import Database, sqlite_url
@@ -81,9 +83,11 @@ def check(place):
         assert report.damaged == ()
         assert {path: kept.read_bytes(path) for path in LIVE} == LIVE
         assert len(content_packs(objects_of(place))) == 1
+        live = rows(store, "SELECT name FROM cas_packs WHERE state = 'live'")
+        there = [pack_object_name(Digest(bytes(name))) for (name,) in live]
+        assert sorted(there) == packs_of(objects_of(place))
         assert len(contents(store)) == 5
         check_sound(store, place)
-        assert tables_of(store)["packs"] == 1
 
 
 def test_dying_at_any_statement_or_commit(prepared, tmp_path):

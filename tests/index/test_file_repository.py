@@ -25,6 +25,8 @@ from index.errors import (
     WorkDirectoryError,
 )
 
+HOUR_NS = 3_600_000_000_000
+
 Base = declarative_base()
 
 
@@ -531,9 +533,16 @@ class TestListing:
 
 
 class TestStatements:
+    @pytest.mark.parametrize("window", [-HOUR_NS, HOUR_NS], ids=["believed", "racy"])
     def test_unchanged_files_cost_no_statement_each(
-        self, repository, db_session, engine, app_store, work
+        self, repository, db_session, engine, app_store, work, monkeypatch, window
     ):
+        """Neither those whose times are believed at once, nor those that are read each time.
+
+        When a file's time comes to be believed, that is written once. The clock must not decide
+        here in which of the two rounds that is.
+        """
+        monkeypatch.setattr("index.ingest.RACY_WINDOW_NS", window)
         write(work, {f"f{n}": b"%d" % n for n in range(1000)})
         repository.register_files("r", [f"f{n}" for n in range(1000)])
         db_session.commit()

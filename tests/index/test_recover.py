@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from damage import inside, records_of
-from histories import histories, productions
+from histories import told
 from lost import lose_index
 from places import both_ends, on, packs_of
 from trees import write
@@ -27,15 +27,6 @@ from index.journal.entries import CommitEntry
 from index.recovery.chains import arrange
 
 MIB = 1 << 20
-
-
-def told(store):
-    """Return everything that a store tells, but for what a recovery is known to lose."""
-    everything = {}
-    for key, (summary, history) in histories(store).items():
-        snapshots = [snapshot[:-1] for snapshot in history["snapshots"]]  # but for bytes_stored
-        everything[key] = (summary, {**history, "snapshots": snapshots})
-    return everything, productions(store)
 
 
 def after_loss(place, **options):

@@ -25,7 +25,7 @@ from places import Stores, objects_of, packs_of
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from store_model import Attempt, StoreModel, copied, told
+from store_model import StoreModel, told
 
 from cas.digest import Digest
 from cas.errors import CasError
@@ -224,8 +224,6 @@ class StoreMachine(RuleBasedStateMachine):
             if path in disk or current[path].seen
         }
         at = self.clocks[who]()
-        if meanwhile and key not in self.model.runs:
-            self.model.attempt(key, changes, at, agent=agent, node=node)
         self.model.record(key, changes, at, agent=agent, node=node, seen=True, always=True)
 
     @rule(
@@ -243,10 +241,6 @@ class StoreMachine(RuleBasedStateMachine):
             who, meanwhile, taken=[key], into=key if key in self.model.runs else None
         ):
             self.handle(who, key).put(path, CONTENTS[data], agent=agent, node_id=node)
-        if meanwhile and key not in self.model.runs:  # a collection may have had it begin anew
-            self.model.attempt(
-                key, {path: CONTENTS[data]}, self.clocks[who](), agent=agent, node=node, seen=False
-            )
         self.model.record(
             key, {path: CONTENTS[data]}, self.clocks[who](), agent=agent, node=node, seen=False
         )
@@ -315,10 +309,6 @@ class StoreMachine(RuleBasedStateMachine):
                 return
         assert made not in self.model.runs
         self.model.fork(key, made, at, self.clocks[who]())
-        if meanwhile:
-            self.model.attempts[made].append(
-                Attempt([{}], copied(self.model.runs[made]), self.clocks[who]())
-            )
 
     @rule(who=WHO, session=SESSIONS, run=RUNS, data=st.data(), meanwhile=MEANWHILE)
     def rewind(self, who, session, run, data, meanwhile):

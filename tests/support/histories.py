@@ -54,6 +54,15 @@ def productions(store):
     }
 
 
+def told(store):
+    """Return everything that a store tells, but for what a recovery is known to lose."""
+    everything = {}
+    for key, (summary, history) in histories(store).items():
+        snapshots = [snapshot[:-1] for snapshot in history["snapshots"]]  # but for bytes_stored
+        everything[key] = (summary, {**history, "snapshots": snapshots})
+    return everything, productions(store)
+
+
 def run_keys(store):
     """Return session and run of every run."""
     return [(summary.session, summary.run) for summary in store.runs()]

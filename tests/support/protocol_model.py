@@ -31,6 +31,7 @@ class Variant(StrEnum):
     CALLERS_TRANSACTION = "CALLERS_TRANSACTION"
     NO_CLEAR = "NO_CLEAR"
     FLAG_SWEEP = "FLAG_SWEEP"
+    EARLIER_LOOK = "EARLIER_LOOK"
     NO_PENDING = "NO_PENDING"
     NO_PENDING_CHECK = "NO_PENDING_CHECK"
     NO_RECHECK = "NO_RECHECK"
@@ -95,6 +96,8 @@ class State(NamedTuple):
     writers: tuple[Writer, ...]
     collectors: tuple[Collector, ...]
     readers: tuple[Reader, ...]
+    unneeded: int = 0
+    """What a collector that believes an earlier look at references (a variant) saw none to."""
 
     @property
     def known(self) -> int:
@@ -306,10 +309,24 @@ class Protocol:
                 rows = replaced(state.rows, digest, NOWHERE)
                 swept = state._replace(rows=rows, condemned=state.condemned & ~bit)
                 yield f"sweep {digest}", swept
+            yield from self.sweep_at_once(state, digest)
         if Variant.OBJECT_FIRST not in self.variants:
             for name in self.unused(state):
                 dead = self.with_pack(state, name, state.packs[name]._replace(row=Row.DEAD))
                 yield f"declare {name} dead", dead
+
+    def sweep_at_once(self, state: State, digest: int) -> Iterator[Step]:
+        """Without a grace period there is no sentence first."""
+        bit = 1 << digest
+        may_go = not state.referenced & bit
+        if Variant.EARLIER_LOOK in self.variants:
+            if may_go and not state.unneeded & bit:
+                yield f"look at {digest}", state._replace(unneeded=state.unneeded | bit)
+            may_go = bool(state.unneeded & bit)
+        if may_go:
+            rows = replaced(state.rows, digest, NOWHERE)
+            swept = state._replace(rows=rows, condemned=state.condemned & ~bit)
+            yield f"sweep {digest} at once", swept
 
     def unused(self, state: State) -> Iterator[int]:
         """Yield the packs that may be declared dead."""

@@ -1,0 +1,230 @@
+"""Records of commits are collected like everything else; those that a run needs stay whole."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from garbage import (
+    ACROSS,
+    NOW,
+    before_commit_of_packs,
+    check_only_tombstones,
+    check_sound,
+    collect,
+    content_packs,
+    contents,
+    entries_of,
+    rows,
+    scalar,
+    swept_by,
+)
+from histories import told
+from lost import lose_index
+from places import packs_of
+from trees import write
+
+from cas.pack import EntryKind
+from index import ArtifactStore, recover
+
+MIB = 1 << 20
+STEPS = 50
+
+
+@pytest.fixture(params=ACROSS)
+def place(request, stores, tmp_path):
+    made = stores.make(request.param, tmp_path / "place")
+    yield made
+    stores.drop(made)
+
+
+def records(store):
+    """Return how many records of commits there are, told by runs or garbage."""
+    return len(rows(store, "SELECT digest FROM cas_blobs")) - len(contents(store))
+
+
+def bytes_of_packs(objects):
+    return sum(len(objects.read(name)) for name in packs_of(objects))
+
+
+def recovered(place):
+    """Lose the index; return the report of making it anew, and what the store tells then."""
+    lose_index(place)
+    report = recover(**place)
+    with ArtifactStore.open(**place, create=False) as store:
+        return report, told(store)
+
+
+def play(store, work):
+    """Play a workflow: each step writes and tracks, registers an output, and fills in a step id."""
+    run = store.session("s").run("r")
+    for step in range(STEPS):
+        write(work, {f"step_{step}/log": b"%d\n" % step * 50})
+        run.track(work, agent=f"agent-{step % 4}", node_id=f"n{step}")
+        run.put(f"out/{step}.json", b"%d" % (step % 5), node_id=f"n{step}")
+        run.track(work, agent=f"agent-{step % 4}", node_id=f"n{step}", step_id=str(step))
+    return run
+
+
+def test_the_packs_of_a_workflow_become_one(store, work, objects, place):
+    play(store, work)
+    packs, with_contents = len(packs_of(objects)), len(content_packs(objects))
+    assert (packs, with_contents) == (3 * STEPS, STEPS + 5)
+    before, known = bytes_of_packs(objects), told(store)
+    plan = store.plan_gc(grace=NOW)
+    assert len(plan.compacted) == packs
+    report = plan.execute()
+    assert report.packs_compacted == report.packs_deleted == packs
+    assert len(packs_of(objects)) == 1
+    assert plan.bytes_freed == report.bytes_freed == before - bytes_of_packs(objects) > 0
+    assert told(store) == known
+    check_sound(store, place)
+    assert store.plan_gc(grace=NOW).compacted == ()
+    store.close()
+    recovery, after = recovered(place)
+    assert after == known
+    assert recovery.is_whole
+
+
+def test_footers_and_index_agree_on_what_is_a_record(store, run, objects):
+    run.put("f", b"1" * 300)
+    run.put("big", os.urandom(2 * MIB))
+    run.fork("fork", at=1)
+    run.delete()
+    found = [entry for name in packs_of(objects) for entry in entries_of(objects, name)]
+    kinds = {bytes(entry.digest): entry.kind for entry in found}
+    large = {digest for (digest,) in rows(store, "SELECT blob FROM cas_blob_chunks")}
+    assert contents(store) == {
+        digest for digest, kind in kinds.items() if kind is not EntryKind.RECORD
+    } | {bytes(digest) for digest in large}
+    assert records(store) == list(kinds.values()).count(EntryKind.RECORD) == 4
+
+
+def test_records_go_with_their_run_and_a_fork_keeps_those_that_it_needs(store, run, objects, place):
+    run.put("f", b"1" * 300)
+    run.put("g", b"2" * 300)
+    fork = run.fork("fork", at=1)
+    run.put("h", b"3" * 300)
+    known = told(store)[0]["session-1", "fork"][1]
+    run.delete()
+    assert records(store) == 5
+    assert swept_by(store) == 2
+    assert records(store) == 4  # two of the run and the fork's own; and that a run was deleted
+    check_sound(store, place)
+    assert told(store)[0]["session-1", "fork"][1] == known
+    fork.delete()
+    assert swept_by(store) == 1
+    check_only_tombstones(store, objects, 2)
+
+
+def test_a_recovery_after_collections_gives_the_same_store(store, run, work, place):
+    big = os.urandom(2 * MIB + 5)
+    write(work, {"a": b"1", "big": big, "dead": os.urandom(3 * MIB)})
+    run.track(work, agent="planner")
+    for number in range(8):
+        run.put("log", os.urandom(50 + number))
+    (work / "dead").unlink()
+    kept = store.session("session-1").run("kept")
+    kept.track(work, agent="engineer")
+    fork = run.fork("fork", at=5)
+    fork.put("log", b"another")
+    run.rewind(3)
+    run.delete()
+    other = store.session("other").run("other")
+    other.put("same", big)
+    store.session("other").delete()
+    for number in range(12):
+        kept.put("log", b"%d" % number)
+        if number % 4 == 0:
+            collect(store)
+    report = collect(store, remove_orphans=True)
+    assert report.orphans == report.damaged == ()
+    known = told(store)
+    check_sound(store, place)
+    store.close()
+    recovery, after = recovered(place)
+    assert after == known
+    assert recovery.is_whole
+    assert recovery.deleted == (("session-1", "run-1"),)  # of the other nothing is left
+
+
+@pytest.mark.parametrize("keeper", ["fork", "backup"])
+def test_a_deleted_run_stays_so_when_its_last_record_is_gone(store, run, place, keeper):
+    """The note of its deletion names that record; a fork or a copy has those before it."""
+    run.put("f", b"1" * 300)
+    if keeper == "fork":
+        run.fork("fork")
+    else:
+        store.back_up()
+    run.put("g", b"2" * 300)
+    run.delete()
+    assert swept_by(store) == (1 if keeper == "fork" else 2)
+    known = told(store)
+    store.close()
+    recovery, after = recovered(place)
+    assert after == known
+    assert recovery.deleted == (("session-1", "run-1"),)
+    assert recovery.lost == ()
+
+
+def test_a_run_of_the_same_name_as_a_deleted_one_comes_back(store, run, place):
+    run.put("f", b"1" * 300)
+    run.fork("fork")
+    run.put("g", b"2" * 300)
+    run.delete()
+    run.put("f", b"3" * 300)
+    collect(store)
+    known = told(store)
+    store.close()
+    recovery, after = recovered(place)
+    assert after == known
+    assert recovery.deleted == ()
+
+
+def test_a_record_of_a_commit_that_lost_a_race_is_garbage(store, run, objects, place):
+    """It was durable before its transaction found that another commit was first."""
+    run.put("f", b"1")
+    with ArtifactStore.open(**place) as other:
+        there = other.session("session-1").run("run-1")
+        done = before_commit_of_packs(store, lambda: there.put("g", b"2"), step="UPDATE cas_runs")
+        run.put("h", b"3")
+    assert done
+    assert records(store) == scalar(store, "SELECT count(*) FROM cas_records") == 3
+    stale = {
+        bytes(entry.digest) for name in packs_of(objects) for entry in entries_of(objects, name)
+    }
+    assert len(stale - contents(store)) == 4
+    collect(store, remove_orphans=True)
+    known = told(store)
+    store.close()
+    recovery, after = recovered(place)
+    assert after == known
+    assert recovery.is_whole
+
+
+def test_what_tells_of_deletions_outlives_every_collection(store, objects, place):
+    for number in range(20):
+        run = store.session("s").run(f"r{number}")
+        run.put("f", b"1" * 300)
+        run.delete()
+        collect(store)
+    check_only_tombstones(store, objects, 20)
+    assert len(packs_of(objects)) < 16
+    store.close()
+    recovery, (after, _) = recovered(place)
+    assert after == {}
+    assert recovery.deleted == ()  # nothing is left of them
+    with ArtifactStore.open(**place) as again:
+        collect(again)
+        check_only_tombstones(again, objects, 20)
+
+
+def test_stats_leave_out_records_and_lists(store, run):
+    run.put("big", os.urandom(2 * MIB))
+    run.put("f", b"1" * 300)
+    expected = (4, 2 * MIB + 300)  # a large file, its two chunks, and a small one
+    assert (store.stats().blobs, store.stats().distinct_bytes) == expected
+    run.delete()
+    assert (store.stats().blobs, store.stats().distinct_bytes) == expected
+    collect(store)
+    assert (store.stats().blobs, store.stats().distinct_bytes) == (0, 0)
