@@ -154,9 +154,9 @@ on_s3 = on(
 @on_s3
 @pytest.mark.parametrize("fault", [Fault.EXPIRED_TOKEN, Fault.LOST_ANSWER])
 def test_any_request_refused_or_its_answer_lost(prepared, proxy, tmp_path, fault):
-    """From that one on, if refused; once, if its answer was lost, which is asked for again."""
+    """From every second one on, if refused; once, if its answer was lost: it is asked for again."""
     fired = 0
-    for number in range(1000):
+    for number in range(0, 1000, 2):
         place = prepared.copy(tmp_path / str(number))
         times = None if fault is Fault.EXPIRED_TOKEN else 1
         with (
@@ -170,4 +170,4 @@ def test_any_request_refused_or_its_answer_lost(prepared, proxy, tmp_path, fault
         if not planned.fired:
             break
         fired += 1
-    assert fired >= 10
+    assert fired >= 5
