@@ -112,4 +112,4 @@ class GcMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("combination", ACROSS)
 def test_collections_take_what_nothing_refers_to_and_nothing_else(stores, combination):
-    run_on(GcMachine, stores, combination, steps=20)
+    run_on(GcMachine, stores, combination, steps=15)
