@@ -20,7 +20,7 @@ import pytest
 from kill_world import OldWorld, World
 from victims import Victims
 
-KILLS = int(os.environ.get("CAS_KILLS", "22"))
+KILLS = int(os.environ.get("CAS_KILLS", "11"))
 SEED = int(os.environ.get("CAS_SEED", "5"))
 
 OPERATIONS = (

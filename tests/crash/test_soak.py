@@ -23,7 +23,7 @@ from places import as_json
 
 from index import ArtifactStore
 
-SECONDS = float(os.environ.get("CAS_SOAK_SECONDS", "15"))
+SECONDS = float(os.environ.get("CAS_SOAK_SECONDS", "6"))
 ELSEWHERE = 0.5
 """Of that time, what PostgreSQL and S3 get."""
 WRITERS = 8

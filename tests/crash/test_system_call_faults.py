@@ -23,7 +23,6 @@ import pytest
 from damage import records_of
 from faults import Disk, FaultyCalls, ShortCalls
 from garbage import collect
-from index.cli.main import EXIT_CODES
 from lost import lose_index
 from places import objects_of, packs_of
 from trees import contents, write
@@ -31,6 +30,7 @@ from trees import contents, write
 from cas.digest import Digest
 from cas.errors import BackendError, CasError
 from index import ArtifactStore, recover
+from index.cli.running import EXIT_CODES
 from index.errors import ArtifactIndexError
 
 if TYPE_CHECKING:
