@@ -121,12 +121,14 @@ def bury(connection: Connection, name: Digest, now: datetime) -> bool:
     Its row is a dead pack of no bytes, and stays. False if somebody else has recorded it.
     """
     buried = select(_packs.id).where(_packs.name == name, _packs.state == "dead", _packs.size == 0)
-    inserted = connection.execute(
+    made = (
         dialect_insert(connection, tables.packs)
         .values(name=name, size=0, state="dead", created_at=now)
         .on_conflict_do_nothing()
     )
-    return bool(inserted.rowcount) or connection.scalar(buried) is not None
+    # Without the option the count of an INSERT on PostgreSQL is -1, whatever it did.
+    inserted = connection.execute(made, execution_options={"preserve_rowcount": True})
+    return inserted.rowcount == 1 or connection.scalar(buried) is not None
 
 
 def find_recorded(connection: Connection, names: Sequence[Digest]) -> set[Digest]:

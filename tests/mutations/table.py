@@ -204,8 +204,8 @@ MUTATIONS = (
     Mutation(
         "an orphan is removed while a transaction records it",
         "index/repository/packs.py",
-        "return bool(inserted.rowcount) or connection.scalar(buried) is not None",
-        "return bool(inserted.rowcount) or buried is not None",
+        "return inserted.rowcount == 1 or connection.scalar(buried) is not None",
+        "return inserted.rowcount == 1 or buried is not None",
         ("tests/index/test_gc_guards.py", PACKS),
     ),
     Mutation(

@@ -31,7 +31,7 @@ def old_store(stores, combination, folder, revision=OLDEST):
     place = stores.nowhere(combination)
     if "root" in place:
         root = shutil.copytree(kept, Path(folder, "store"))
-        (root / "tmp").mkdir()
+        (root / "tmp").mkdir(exist_ok=True)
         return {"root": root}
     _copy_objects(kept, place, folder)
     _copy_rows(kept / "index.db", place["index"], revision)
@@ -90,7 +90,7 @@ def _copy_objects(kept, place, folder):
         return
     shutil.copytree(kept, place["blobs"])
     Path(place["blobs"], "index.db").unlink()
-    Path(place["blobs"], "tmp").mkdir()
+    Path(place["blobs"], "tmp").mkdir(exist_ok=True)
 
 
 def _copy_rows(file, url, revision):
