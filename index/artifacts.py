@@ -84,7 +84,7 @@ class ArtifactStore(Upkeep):
         schema.check(database)
         self._bind(database, settings.store_id, backend, clock(), was_there=was_there)
         blobs = BlobStore(backend, SqlCatalog(database, clock), settings, cache)
-        self._services: Final = Services(
+        self._services = Services(
             database=database,
             blobs=blobs,
             tracking=TrackingService(
@@ -174,11 +174,6 @@ class ArtifactStore(Upkeep):
             database.close()
             backend.close()
             raise
-
-    @property
-    def services(self) -> Services:
-        """What the handles of this store share; for the parts of this library."""
-        return self._services
 
     def session(self, session_id: str) -> Session:
         """Return a tenant scope; it is created by the first write in it.

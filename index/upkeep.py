@@ -26,10 +26,12 @@ __all__ = ["Upkeep"]
 class Upkeep:
     """Verification, repair, garbage and copies of the index. Safe for use by several threads."""
 
+    _services: Services
+
     @property
     def services(self) -> Services:
         """What the handles of this store share; for the parts of this library."""
-        raise NotImplementedError
+        return self._services
 
     def verify(
         self,
