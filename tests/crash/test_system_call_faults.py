@@ -169,7 +169,7 @@ def exit_code(error):
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
-LEAST = {"track": 15, "put": 15, "collect": 35, "repair": 100, "back_up": 20, "recover": 60}
+LEAST = {"track": 15, "put": 15, "collect": 35, "repair": 70, "back_up": 20, "recover": 60}
 
 READS = {"open_read", "pread", "size", "close", "list_directory"}
 """What fails before it has written anything leaves what was there: not each time is all checked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from cached import kept, left_half_written, size_on_disk
@@ -43,8 +44,14 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1), pack=st.sampled_from(PACKS), start=STARTS, size=SIZES)
     def keep(self, number, pack, start, size):
         data = BYTES[pack][start : start + size]
-        there = {path: path.stat().st_ino for path in kept(self.root)}
-        self.caches[number].keep(pack, start, data)
+        with ExitStack() as stack:
+            # Held open: or a new file may be given the number of one that goes.
+            held = {path: stack.enter_context(path.open("rb")) for path in kept(self.root)}
+            there = {path: os.fstat(file.fileno()).st_ino for path, file in held.items()}
+            self.caches[number].keep(pack, start, data)
+            self.look_at_kept(pack, start, data, there)
+
+    def look_at_kept(self, pack, start, data, there):
         bounds = (pack, start, start + len(data))
         if data:
             path = self.path(*bounds)
