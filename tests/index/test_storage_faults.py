@@ -49,7 +49,7 @@ def passing(proxy, monkeypatch):
         times = 1 if fault is Fault.CORRUPTED else 2
         with monkeypatch.context() as patch, proxy.fault(fault, times=times, **where):
             if fault is Fault.HANG:
-                patch.setattr("cas.remote._PATIENCE_S", 0.5)
+                patch.setattr("cas.remote._PATIENCE_S", 2)
             yield
 
     return passing
@@ -65,7 +65,7 @@ def lasting(proxy, monkeypatch):
         with monkeypatch.context() as patch, proxy.fault(fault, times=None, **where):
             patch.setattr("cas.object_store.Retrying", quick)
             if fault is Fault.HANG:
-                patch.setattr("cas.remote._PATIENCE_S", 0.5)
+                patch.setattr("cas.remote._PATIENCE_S", 2)
             yield
 
     return lasting
