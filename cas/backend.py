@@ -118,6 +118,8 @@ class Backend(Protocol):
         ------
         ObjectNotFoundError
             When there is no object of that name.
+        UnreadableObjectError
+            When there is one, and the medium refuses some of these bytes.
         """
 
     def size(self, name: str) -> int:

@@ -8,6 +8,7 @@
     ├── UnsupportedFormatError            written by a newer version of the format
     └── BackendError                      a backend could not do what it was asked
         ├── ObjectNotFoundError (LookupError)
+        ├── UnreadableObjectError         the medium refuses some bytes of an object
         ├── StorageFullError
         ├── BucketNotFoundError           what the URL names was never created
         ├── CacheUnavailableError         the directory of the cache can't be used
@@ -38,6 +39,7 @@ __all__ = [
     "StorageAccessError",
     "StorageFullError",
     "TransientBackendError",
+    "UnreadableObjectError",
     "UnsupportedFormatError",
 ]
 
@@ -78,11 +80,11 @@ class DigestMismatchError(CasError):
         super().__init__(expected, actual, where)
         self.expected = expected
         self.actual = actual
-        """What the bytes hash to; None when they could not even be put together."""
+        """What the bytes hash to; None when they could not even be read or decoded."""
         self.where = where
 
     def __str__(self) -> str:
-        found = "cannot be decoded" if self.actual is None else f"hash to {self.actual}"
+        found = "cannot be read" if self.actual is None else f"hash to {self.actual}"
         return (
             f"blob {self.expected} is damaged: its bytes in {self.where} {found}; "
             "mend it with `cas repair --from DIR`, a directory or store that has these bytes"
@@ -138,6 +140,16 @@ class ObjectNotFoundError(BackendError, LookupError):
 
     def __str__(self) -> str:
         return f"object {self.subject} is missing from storage"
+
+
+class UnreadableObjectError(BackendError):
+    """The medium refuses some bytes of an object that is there: a bad sector, a wrong checksum."""
+
+    def __str__(self) -> str:
+        return (
+            f"some of {self.subject} can't be read: {self.reason}; "
+            "`cas verify` tells what that harms"
+        )
 
 
 class StorageFullError(BackendError):

@@ -7,6 +7,7 @@ never raised; only storage that fails raises.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
 from cas.hashing import HashingThread
 from cas.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_footer
+from cas.salvage import read_around
 from cas.spans import SPAN_SIZE
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from cas.catalog import Location
     from cas.digest import Buffer
     from cas.pack import PackEntry
+    from cas.salvage import Salvaged
 
 __all__ = ["Defect", "PackInspector", "PackVerdict", "verified"]
 
@@ -44,6 +47,8 @@ class Defect(StrEnum):
     """Its bytes would lie where the pack has none."""
     DAMAGED = "damaged"
     """Its bytes can't be decoded, or hash to something else."""
+    UNREADABLE = "unreadable"
+    """The medium refuses some of its bytes."""
     UNLISTED = "unlisted"
     """The footer has no such digest."""
     MISPLACED = "misplaced"
@@ -61,6 +66,8 @@ class PackVerdict:
     """Bytes of the object; None if there is none."""
     actual: Digest | None = None
     """What its bytes hash to; None if they were not all read."""
+    holes: list[range] = field(default_factory=list)
+    """Offsets of bytes that the medium refuses, in order."""
     reason: str | None = None
     """Why header, footer or trailer can't be trusted."""
     entries: Sequence[PackEntry] = ()
@@ -77,9 +84,8 @@ class PackVerdict:
     def is_whole(self) -> bool:
         """Whether nothing is wrong, as far as it was looked at."""
         named = self.actual in (None, self.pack)
-        return (
-            self.size is not None and named and not (self.reason or self.damaged or self.misfiled)
-        )
+        wrong = self.reason or self.holes or self.damaged or self.misfiled
+        return self.size is not None and named and not wrong
 
 
 class PackInspector:
@@ -209,21 +215,28 @@ class PackInspector:
             held, start = held[needed - start :], needed
         # Less came than there should be: the pack is not what it was when it was measured.
         verdict.damaged.update((digest, Defect.MISSING) for digest, _ in waiting)
-        verdict.actual = whole.digest()
+        if verdict.holes:
+            _note_unreadable(verdict, located)
+        else:
+            verdict.actual = whole.digest()
 
     def _pieces(self, verdict: PackVerdict) -> Iterator[memoryview]:
-        """Yield the bytes of a pack; the next ones are read while the caller uses the last."""
+        """Yield the bytes of a pack; the next ones are read while the caller uses the last.
+
+        Where the medium refuses them, zeros: `PackVerdict.holes` tells.
+        """
         assert verdict.size is not None  # noqa: S101 - it was measured
         name = pack_object_name(verdict.pack)
-        coming: Future[bytes] | None = None
+        coming: Future[Salvaged] | None = None
         for start in chain(range(0, verdict.size, SPAN_SIZE), (None,)):
             following = None
             if start is not None:
                 size = min(SPAN_SIZE, verdict.size - start)
-                following = self._ahead.submit(self._backend.read, name, start, size)
+                following = self._ahead.submit(read_around, self._backend, name, start, size)
             if coming is not None:
-                data = coming.result()
+                data, holes = coming.result()
                 verdict.bytes_read += len(data)
+                verdict.holes += holes
                 yield memoryview(data)
             coming = following
 
@@ -274,6 +287,15 @@ def _check_entries(
                 verdict.damaged[digest] = Defect.DAMAGED
             elif digest in keep:
                 verdict.kept[digest] = bytes(data)
+
+
+def _note_unreadable(verdict: PackVerdict, located: Mapping[Digest, Location]) -> None:
+    """Tell which entries a hole is in, be it that zeros are what belongs there."""
+    stops = [hole.stop for hole in verdict.holes]
+    for digest, place in located.items():
+        following = bisect_right(stops, place.offset)
+        if following < len(stops) and verdict.holes[following].start < _end(place):
+            verdict.damaged[digest] = Defect.UNREADABLE
 
 
 def _groups(entries: Sequence[tuple[Digest, Location]]) -> Iterator[list[tuple[Digest, Location]]]:

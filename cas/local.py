@@ -22,7 +22,12 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cas.backend import ObjectInfo, check_name
 from cas.blocks import BlockWriter
-from cas.errors import BackendError, ObjectNotFoundError, StorageFullError
+from cas.errors import (
+    BackendError,
+    ObjectNotFoundError,
+    StorageFullError,
+    UnreadableObjectError,
+)
 from cas.posix import PosixCalls
 
 if TYPE_CHECKING:
@@ -34,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["LocalBackend"]
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+
+_REFUSED: Final = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
+"""What a bad sector reads as, and a block whose checksum is wrong. (Linux, fs/ext4/ext4.h and
+fs/xfs/xfs_linux.h: EFSBADCRC is EBADMSG, EFSCORRUPTED is EUCLEAN; btrfs and ZFS say EIO.)"""
 
 
 class LocalBackend:
@@ -67,15 +76,26 @@ class LocalBackend:
         with self._opened(name) as fd:
             there = max(self._calls.size(fd) - start, 0)
             wanted = there if size is None else min(size, there)
-            first = self._calls.pread(fd, wanted, start)
-            if len(first) == wanted or not first:
-                return first
-            pieces = [first]  # one pread stops at 2 GiB, and a signal may cut it short
-            done = len(first)
-            while done < wanted and (piece := self._calls.pread(fd, wanted - done, start + done)):
-                pieces.append(piece)
-                done += len(piece)
-            return b"".join(pieces)
+            try:
+                return self._read_part(fd, start, wanted)
+            except OSError as error:
+                # Only here: where a file can't even be opened, it is the storage that fails.
+                if error.errno in _REFUSED:
+                    raise UnreadableObjectError(
+                        self.path(name), error.strerror or str(error)
+                    ) from error
+                raise
+
+    def _read_part(self, fd: int, start: int, wanted: int) -> bytes:
+        first = self._calls.pread(fd, wanted, start)
+        if len(first) == wanted or not first:
+            return first
+        pieces = [first]  # one pread stops at 2 GiB, and a signal may cut it short
+        done = len(first)
+        while done < wanted and (piece := self._calls.pread(fd, wanted - done, start + done)):
+            pieces.append(piece)
+            done += len(piece)
+        return b"".join(pieces)
 
     def size(self, name: str) -> int:
         with self._opened(name) as fd:

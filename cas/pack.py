@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Final
 
 from cas.codec import Codec
 from cas.digest import Digest
-from cas.errors import CorruptPackError, InvalidDigestError, UnsupportedFormatError
+from cas.errors import (
+    CorruptPackError,
+    InvalidDigestError,
+    UnreadableObjectError,
+    UnsupportedFormatError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -194,13 +199,12 @@ def read_footer(name: str, size: int, read: Callable[[int, int], Buffer]) -> Seq
         raise CorruptPackError(name, f"{size} bytes are too few for a pack")
     if size >= MAX_PACK_SIZE:
         raise CorruptPackError(name, f"{size} bytes are too many for a pack")
-    magic, version, _nonce = _HEADER.unpack(_exactly(name, read(0, HEADER_SIZE), HEADER_SIZE))
+    magic, version, _nonce = _HEADER.unpack(_exactly(name, read, 0, HEADER_SIZE))
     if magic != _MAGIC:
         raise CorruptPackError(name, "it does not begin as a pack")
     if version != PACK_VERSION:
         raise UnsupportedFormatError(f"pack {name}", version, PACK_VERSION)
-    tail_size = min(size - HEADER_SIZE, _TAIL_READ)
-    tail = bytes(_exactly(name, read(size - tail_size, tail_size), tail_size))
+    tail = _tail(name, read, size)
     count, footer_digest, end_magic = _TRAILER.unpack(tail[-_TRAILER.size :])
     if end_magic != _END_MAGIC:
         raise CorruptPackError(name, "it does not end as a pack; it may have been cut short")
@@ -208,9 +212,9 @@ def read_footer(name: str, size: int, read: Callable[[int, int], Buffer]) -> Seq
     footer_start = size - _TRAILER.size - footer_size
     if footer_start < HEADER_SIZE:
         raise CorruptPackError(name, f"its footer claims {count} entries, more than it can hold")
-    missing = footer_size + _TRAILER.size - tail_size
+    missing = footer_size + _TRAILER.size - len(tail)
     if missing > 0:
-        tail = bytes(_exactly(name, read(footer_start, missing), missing)) + tail
+        tail = _exactly(name, read, footer_start, missing) + tail
     footer = tail[len(tail) - footer_size - _TRAILER.size : len(tail) - _TRAILER.size]
     if Digest.of(footer) != footer_digest:
         raise CorruptPackError(name, "its footer does not match its digest")
@@ -240,7 +244,20 @@ def _parse_records(name: str, footer: bytes, footer_start: int) -> list[PackEntr
     return entries
 
 
-def _exactly(name: str, data: Buffer, size: int) -> Buffer:
+def _tail(name: str, read: Callable[[int, int], Buffer], size: int) -> bytes:
+    """Return the trailer with what lies before it: mostly the footer, and in one request."""
+    wanted = min(size - HEADER_SIZE, _TAIL_READ)
+    try:
+        return _exactly(name, read, size - wanted, wanted)
+    except CorruptPackError:  # entries among it that can't be read are none of ours
+        return _exactly(name, read, size - _TRAILER.size, _TRAILER.size)
+
+
+def _exactly(name: str, read: Callable[[int, int], Buffer], start: int, size: int) -> bytes:
+    try:
+        data = bytes(read(start, size))
+    except UnreadableObjectError as error:
+        raise CorruptPackError(name, f"its structure can't be read: {error.reason}") from error
     if len(data) != size:
         raise CorruptPackError(name, "it is shorter than its size")
     return data

@@ -11,7 +11,12 @@ from cas.catalog import ChunkedBlob, Location
 from cas.chunked import ChunkedStream, check_whole, describe_chunks
 from cas.codec import decode, decode_all
 from cas.digest import Digest, Hasher
-from cas.errors import BlobNotFoundError, DigestMismatchError, ObjectNotFoundError
+from cas.errors import (
+    BlobNotFoundError,
+    DigestMismatchError,
+    ObjectNotFoundError,
+    UnreadableObjectError,
+)
 from cas.pack import pack_object_name
 from cas.spans import Span, check_location, cut, describe_location, find_cached
 
@@ -181,6 +186,8 @@ class BlobReader:
             data = self._backend.read(name, span.start, span.stop - span.start)
         except ObjectNotFoundError:
             return _Loaded(span, None, [None] * len(span.blobs))
+        except UnreadableObjectError:  # read alone, all but the one that is hit may be had
+            return _Loaded(span, b"", [None] * len(span.blobs))
         return _Loaded(span, data, _decoded_all(span, data))
 
     def _verified(self, loaded: _Loaded) -> Iterator[tuple[Digest, Buffer]]:
@@ -260,6 +267,8 @@ class BlobReader:
                 return location, self._read_stored(location)
             except ObjectNotFoundError:
                 location = self._moved(digest, location)
+            except UnreadableObjectError as error:
+                raise DigestMismatchError(digest, None, describe_location(location)) from error
 
     def _moved(self, digest: Digest, gone: Location) -> Location:
         again = self._locate(digest)

@@ -16,6 +16,7 @@ from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
 from cas.hashing import HashingThread
 from cas.pack import PackWriter, pack_object_name, read_footer
+from cas.salvage import read_around
 from cas.spans import SPAN_SIZE, cut, find_cached
 from cas.writer import PACK_SIZE
 
@@ -167,7 +168,7 @@ class PackRewriter:
     ) -> list[EntryFault]:
         faults = []
         try:
-            data = source.read(span.start, span.stop - span.start)
+            data = source.read_around(span.start, span.stop - span.start)
         except ObjectNotFoundError:
             return _missing((blob.digest, blob.location) for blob in span.blobs)
         view = memoryview(data)
@@ -220,7 +221,8 @@ class _Source:
     def kinds(self) -> dict[Digest, EntryKind]:
         """Return what each entry is, by the footer; ObjectNotFoundError if there is no pack."""
         if self._expected <= SPAN_SIZE:
-            data = self._backend.read(self._name, 0, SPAN_SIZE + 1)
+            # What can't be read of it is in no entry that is right, and fails the footer's digest.
+            data = self.read_around(0, SPAN_SIZE + 1)
             if len(data) <= SPAN_SIZE:
                 self._whole = data
         size = self._backend.size(self._name) if self._whole is None else len(self._whole)
@@ -231,6 +233,12 @@ class _Source:
         if self._whole is not None:
             return self._whole[start : start + size]
         return self._backend.read(self._name, start, size)
+
+    def read_around(self, start: int, size: int) -> bytes:
+        """Return the same, with zeros for what the medium refuses."""
+        if self._whole is not None:
+            return self.read(start, size)
+        return read_around(self._backend, self._name, start, size).data
 
 
 def _missing(entries: Iterable[tuple[Digest, Location]]) -> list[EntryFault]:

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from cas.catalog import ChunkedBlob, Location
 from cas.chunk_list import decode_chunk_list
-from cas.errors import BlobNotFoundError, DigestMismatchError, ObjectNotFoundError
+from cas.errors import (
+    BlobNotFoundError,
+    DigestMismatchError,
+    ObjectNotFoundError,
+    UnreadableObjectError,
+)
 from cas.inspection import PackInspector, verified
 from cas.pack import EntryKind, pack_object_name
 from cas.rewriting import PackRewriter
+from cas.salvage import read_around
 from cas.spans import SPAN_SIZE
 from index.catalog import SqlCatalog
 from index.repository import blobs as blob_rows
@@ -128,7 +134,7 @@ def _is_right(services: Services, digest: Digest, place: Location) -> bool:
         stored = services.blobs.backend.read(
             pack_object_name(place.pack), place.offset, place.stored_size
         )
-    except ObjectNotFoundError:
+    except (ObjectNotFoundError, UnreadableObjectError):
         return False
     return verified(digest, place, stored) is not None
 
@@ -169,8 +175,8 @@ def chunks_from_list(services: Services, large: Sequence[Digest]) -> Iterator[Ch
 def set_aside(services: Services, pack: PackRow) -> bool:
     """Copy a damaged object below ``damaged/``, and declare its pack dead.
 
-    Only if no row leads into it any more; then the object itself goes as that of any dead pack
-    does. Return whether it is so now.
+    What the medium refuses of it is zeros in the copy. Only if no row leads into it any more; then
+    the object itself goes as that of any dead pack does. Return whether it is so now.
     """
     with services.database.reading() as connection:
         if verification.locate_in_packs(connection, [pack])[pack.id]:
@@ -187,5 +193,6 @@ def _copy_aside(services: Services, pack: PackRow) -> None:
         return
     with backend.stage() as staged:
         for start in range(0, size, SPAN_SIZE):
-            staged.write(backend.read(name, start, min(SPAN_SIZE, size - start)))
+            length = min(SPAN_SIZE, size - start)
+            staged.write(read_around(backend, name, start, length).data)
         staged.publish(f"{_ASIDE}{pack.name}.pack")

@@ -60,6 +60,10 @@ class Findings:
             if verdict.size != pack.size:
                 detail = f"it has {verdict.size} bytes, and was written with {pack.size}"
                 self.add(Fault(FaultKind.WRONG_SIZE, name, detail))
+            if verdict.holes:
+                refused = sum(len(hole) for hole in verdict.holes)
+                detail = f"the medium refuses {refused} of its bytes"
+                self.add(Fault(FaultKind.UNREADABLE_OBJECT, name, detail))
             if verdict.reason is not None:
                 self.add(Fault(FaultKind.BROKEN_PACK, name, verdict.reason))
             if verdict.actual not in (None, pack.name):

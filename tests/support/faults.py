@@ -118,6 +118,34 @@ class ShortCalls(PosixCalls):
         return data[: len(data) // 2 + 1]
 
 
+class BadSectors(PosixCalls):
+    """A disk that refuses to read some blocks; counts how often it did."""
+
+    BLOCK = 4096
+
+    def __init__(self, times=None):
+        self.refused = 0
+        self.bad = set()
+        """Blocks, as inode and number."""
+        self._times = times
+
+    def damage(self, path, offset, size=1):
+        """Let the blocks be bad in which these bytes are; return them as a range of bytes."""
+        first, last = offset // self.BLOCK, (offset + size - 1) // self.BLOCK
+        inode = os.stat(path).st_ino
+        self.bad |= {(inode, number) for number in range(first, last + 1)}
+        return range(first * self.BLOCK, (last + 1) * self.BLOCK)
+
+    def pread(self, fd, size, offset):
+        inode = os.fstat(fd).st_ino
+        last = min(offset + size, self.size(fd)) - 1
+        asked = range(offset // self.BLOCK, last // self.BLOCK + 1)
+        if self.refused != self._times and any((inode, number) in self.bad for number in asked):
+            self.refused += 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().pread(fd, size, offset)
+
+
 class Disk(PosixCalls):
     """Knows what a power cut would leave; one fsync of a file fails.
 
