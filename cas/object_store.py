@@ -25,7 +25,8 @@ import tempfile
 import uuid
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from cas.backend import ObjectInfo, check_name
 from cas.errors import (
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 __all__ = ["ObjectStoreBackend"]
 
 _TMP: Final = "tmp"
+
+_OPEN_FILES: Final = Path("/proc/self/fd")
+"""Where Linux has a path for each open file, with or without a name (proc_pid_fd(5))."""
 
 
 class ObjectStoreBackend:
@@ -206,7 +210,7 @@ class _SpooledObject:
     def __init__(self, backend: ObjectStoreBackend) -> None:
         self._backend = backend
         with _spooling():
-            self._file = tempfile.NamedTemporaryFile(prefix="runcas-")  # noqa: SIM115
+            self._file, self._path = _temporary_file()
         self._size = 0
 
     def write(self, data: Buffer) -> None:
@@ -217,7 +221,7 @@ class _SpooledObject:
         check_name(name)
         with _spooling():
             self._file.flush()
-        self._backend.send(self._file.name, self._size, name)
+        self._backend.send(self._path, self._size, name)
         self.discard()
 
     def discard(self) -> None:
@@ -234,6 +238,18 @@ class _SpooledObject:
         trace: TracebackType | None,
     ) -> None:
         self.discard()
+
+
+def _temporary_file() -> tuple[IO[bytes], str]:
+    """Return a file and the path under which fsspec can open it, as often as it likes.
+
+    On Linux it has no name in any directory, so that it goes with the process, however that ends.
+    """
+    if _OPEN_FILES.is_dir():
+        file = tempfile.TemporaryFile(prefix="runcas-")  # noqa: SIM115
+        return file, str(_OPEN_FILES / str(file.fileno()))
+    named = tempfile.NamedTemporaryFile(prefix="runcas-")  # noqa: SIM115
+    return named, named.name
 
 
 @contextmanager

@@ -242,7 +242,7 @@ class S3Remote(Remote):
                 options: dict[str, Any] = {"chunksize": part, "max_concurrency": _PARTS_AT_ONCE}
                 self._call("put_file", source, path, size=size, **options)
                 return
-            with open(source, "rb") as body:  # noqa: PTH123 - a path of tempfile, as text
+            with open(source, "rb") as body:  # noqa: PTH123 - one of a temporary file, as text
                 self._s3("put_object", path, size=size, Body=body)
 
     def list_page(self, path: str, after: str | None = None) -> Page:

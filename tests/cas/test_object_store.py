@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -548,3 +550,39 @@ class TestOtherUsersOfTheFilesystem:
         inspector.write(NAME, DATA)
         assert [info.name for info in backend.iter_objects("packs/")] == [NAME]
         assert backend.size(NAME) == len(DATA)
+
+
+_DIES_WHILE_WRITING = """
+import os, signal, sys
+from cas.object_store import ObjectStoreBackend
+staged = ObjectStoreBackend("memory://died").stage()
+staged.write(bytes(3 << 20))
+sys.stdout.write("written")
+sys.stdout.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a temporary file needs a name")
+def test_a_killed_writer_leaves_no_temporary_file(tmp_path):
+    died = subprocess.run(
+        [sys.executable, "-c", _DIES_WHILE_WRITING],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (died.stdout, died.returncode) == ("written", -signal.SIGKILL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_file_with_a_name_does_as_well(open_store, monkeypatch, tmp_path):
+    monkeypatch.setattr("cas.object_store._OPEN_FILES", tmp_path / "nowhere")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    backend = open_store()
+    with backend.stage() as staged:
+        staged.write(DATA)
+        (spool,) = tmp_path.iterdir()
+        staged.publish(NAME)
+    assert not spool.exists()
+    assert backend.read(NAME) == DATA

@@ -223,6 +223,7 @@ def _start(folder):
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
+            env={**os.environ, "TMPDIR": str(folder)},  # for its sockets, which it leaves behind
             start_new_session=True,  # Ctrl-C is for the tests
         )
     return ports["s3.port"], server
