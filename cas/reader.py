@@ -18,6 +18,7 @@ from cas.errors import (
     UnreadableObjectError,
 )
 from cas.pack import pack_object_name
+from cas.salvage import Salvaged, read_around
 from cas.spans import Span, check_location, cut, describe_location, find_cached
 
 if TYPE_CHECKING:
@@ -253,22 +254,24 @@ class BlobReader:
             self._cache.keep(location.pack, location.offset, stored)
         return data
 
-    def _read_stored(self, location: Location) -> bytes:
+    def _read_stored(self, location: Location) -> Salvaged:
         if not location.stored_size:
-            return b""
+            return Salvaged(b"", ())
         name = pack_object_name(location.pack)
-        return self._backend.read(name, location.offset, location.stored_size)
+        return read_around(self._backend, name, location.offset, location.stored_size)
 
     def _read_moved(self, digest: Digest, location: Location) -> tuple[Location, bytes]:
         """Return what is stored of a blob, and where; compaction may have moved it since."""
         while True:
             check_location(digest, location)
             try:
-                return location, self._read_stored(location)
+                stored, holes = self._read_stored(location)
             except ObjectNotFoundError:
                 location = self._moved(digest, location)
-            except UnreadableObjectError as error:
-                raise DigestMismatchError(digest, None, describe_location(location)) from error
+                continue
+            if holes:
+                raise DigestMismatchError(digest, None, describe_location(location))
+            return location, stored
 
     def _moved(self, digest: Digest, gone: Location) -> Location:
         again = self._locate(digest)

@@ -1,8 +1,4 @@
-"""Reading around what a medium refuses to give: bad sectors, blocks whose checksum is wrong.
-
-For whoever wants all that can still be had of an object. A reader of one blob needs none of this:
-without all of its bytes it is not that blob.
-"""
+"""Reading around what a medium refuses to give: bad sectors, blocks whose checksum is wrong."""
 
 from __future__ import annotations
 
@@ -54,7 +50,7 @@ def read_around(backend: Backend, name: str, start: int, size: int) -> Salvaged:
         try:
             pieces.append(backend.read(name, part.start, len(part)))
         except UnreadableObjectError:
-            if len(part) > _BLOCK:
+            if part.start // _BLOCK < (part.stop - 1) // _BLOCK:
                 middle = _middle(part)
                 waiting += [range(middle, part.stop), range(part.start, middle)]
             else:
@@ -64,6 +60,6 @@ def read_around(backend: Backend, name: str, start: int, size: int) -> Salvaged:
 
 
 def _middle(part: range) -> int:
-    """Return the border of two blocks that is nearest to the middle of more than one block."""
+    """Return a border of two blocks within a part, as near to its middle as they are large."""
     border = (part.start + part.stop) // 2 // _BLOCK * _BLOCK
     return border if border > part.start else border + _BLOCK

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,19 +107,20 @@ def adopt(
     LegacyTableError if there is nothing to read; runs adopted until then stay.
     """
     tally = _Tally()
-    for (session_id, run_id), rows in read_runs(url):
-        try:
-            key = (
-                check_id("session", session if session_id is None else session_id),
-                check_id("run", run_id),
-            )
-        except InvalidNameError as error:
-            tally.skipped += [Skipped(str(row.file_path), str(error)) for row in rows]
-            continue
-        folder = root and root.replace("{session}", key[0]).replace("{run}", key[1])
-        _Run(services, *key, tally).adopt(rows, folder)
-        if progress is not None:
-            progress(Progress(tally.adopted + tally.without_bytes, tally.bytes_read))
+    with closing(read_runs(url)) as found:
+        for (session_id, run_id), rows in found:
+            try:
+                key = (
+                    check_id("session", session if session_id is None else session_id),
+                    check_id("run", run_id),
+                )
+            except InvalidNameError as error:
+                tally.skipped += [Skipped(str(row.file_path), str(error)) for row in rows]
+                continue
+            folder = root and root.replace("{session}", key[0]).replace("{run}", key[1])
+            _Run(services, *key, tally).adopt(rows, folder)
+            if progress is not None:
+                progress(Progress(tally.adopted + tally.without_bytes, tally.bytes_read))
     return tally.report()
 
 

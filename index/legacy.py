@@ -19,7 +19,7 @@ from sqlalchemy.types import NullType
 from index.errors import LegacyTableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from sqlalchemy import URL
     from sqlalchemy.engine import Connection, Engine
@@ -56,8 +56,10 @@ class LegacyRow(NamedTuple):
     """Whatever else the table tells, as far as JSON can hold it."""
 
 
-def read_runs(url: str | URL) -> Iterator[tuple[tuple[Any, Any], list[LegacyRow]]]:
+def read_runs(url: str | URL) -> Generator[tuple[tuple[Any, Any], list[LegacyRow]]]:
     """Yield ``((session id, run id), rows)`` of each run, rows oldest first, one run in memory.
+
+    Reading ends when the generator is closed.
 
     Raises
     ------
@@ -79,10 +81,10 @@ def read_runs(url: str | URL) -> Iterator[tuple[tuple[Any, Any], list[LegacyRow]
         statement = select(*raw).order_by(
             *(table.c[column] for column in order if column in table.c)
         )
-        rows = connection.execution_options(yield_per=_BATCH).execute(statement)
-        made = (_row(dict(values)) for values in rows.mappings())
-        for key, group in groupby(made, key=lambda row: (row.session_id, row.run_id)):
-            yield key, list(group)
+        with connection.execution_options(yield_per=_BATCH).execute(statement) as rows:
+            made = (_row(dict(values)) for values in rows.mappings())
+            for key, group in groupby(made, key=lambda row: (row.session_id, row.run_id)):
+                yield key, list(group)
 
 
 def _row(values: dict[str, Any]) -> LegacyRow:

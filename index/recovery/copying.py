@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, select, text, update
@@ -11,7 +12,7 @@ from index.bulk import bind_rows, insert_rows
 from index.columns import encode_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from datetime import datetime
 
     from sqlalchemy import Table
@@ -60,13 +61,15 @@ def copy_meaning(source: Connection, target: Connection) -> None:
     parents: list[tuple[int, int]] = []
     for table in _MEANING:
         columns = [column.name for column in table.c]
-        for rows in _pages(source, table):
-            if table is tables.runs:
-                # A run may have come before the one that it stems from.
-                parent = columns.index("parent_run_id")
-                parents += [(row[0], row[parent]) for row in rows if row[parent] is not None]
-                rows = [(*row[:parent], None, *row[parent + 1 :]) for row in rows]
-            _insert(target, table, columns, rows, ignore_conflicts=table is not tables.files)
+        # Closed at once, also after an error: PostgreSQL keeps a cursor for them until then.
+        with closing(_pages(source, table)) as pages:
+            for rows in pages:
+                if table is tables.runs:
+                    # A run may have come before the one that it stems from.
+                    parent = columns.index("parent_run_id")
+                    parents += [(row[0], row[parent]) for row in rows if row[parent] is not None]
+                    rows = [(*row[:parent], None, *row[parent + 1 :]) for row in rows]
+                _insert(target, table, columns, rows, ignore_conflicts=table is not tables.files)
     for run_id, parent_id in parents:
         target.execute(
             update(tables.runs).where(tables.runs.c.id == run_id).values(parent_run_id=parent_id)
@@ -86,11 +89,10 @@ def settle_ids(target: Connection) -> None:
             target.execute(sequence, {"name": table.name, "highest": highest})
 
 
-def _pages(source: Connection, table: Table) -> Iterator[Sequence[Sequence[Any]]]:
-    result = source.execution_options(yield_per=_ROWS).execute(
-        select(table).order_by(*table.primary_key.columns)
-    )
-    yield from result.partitions()
+def _pages(source: Connection, table: Table) -> Generator[Sequence[Sequence[Any]]]:
+    statement = select(table).order_by(*table.primary_key.columns)
+    with source.execution_options(yield_per=_ROWS).execute(statement) as result:
+        yield from result.partitions()
 
 
 def _insert(

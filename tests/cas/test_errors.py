@@ -43,6 +43,7 @@ ARGUMENTS = {
     "StoreNotFoundError": ("subject",),
     "TransientBackendError": ("subject", "reason"),
     "UnknownDigestError": ("subject", DIGEST),
+    "UnreadableObjectError": ("subject", "reason"),
     "UnknownFileError": ("run", "subject", 3),
     "UnknownFileIdError": ("subject", 7),
     "UnknownRunError": ("session", "subject"),

@@ -77,7 +77,6 @@ def test_dying_at_any_system_call_of_storage(prepared, tmp_path):
             break
         fired += 1
     assert fired >= 15
-    assert fired == len(calls.calls)
 
 
 @on_local_blobs

@@ -214,7 +214,6 @@ def test_a_copy_of_the_index_dies_at_any_system_call(prepared, tmp_path, monkeyp
         if not calls.fired:
             break
         fired += 1
-    assert fired == len(calls.calls)
     assert fired >= 20
 
 

@@ -107,8 +107,7 @@ def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
         if not calls.fired:
             break
         fired += 1
-    assert fired >= 60
-    assert fired == len(calls.calls)
+    assert fired >= 60  # a few more or less: packs have random names, and share directories or not
 
 
 READS = {"open_read", "pread", "size", "close", "list_directory"}

@@ -199,7 +199,6 @@ def test_any_system_call_fails_once(operation, begun, tmp_path, monkeypatch, tur
         if not calls.fired:
             break
         fired += 1
-    assert fired == len(calls.calls)
     assert fired >= LEAST[operation]
     assert refused >= fired // 2
     sys.stdout.write(f"\n{operation}: {fired} calls failed, {refused} refused; {dict(met)}\n")
