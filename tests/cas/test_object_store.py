@@ -30,7 +30,7 @@ from cas.errors import (
     StorageAccessError,
     TransientBackendError,
 )
-from cas.object_store import ObjectStoreBackend
+from cas.object_store import _OPEN_FILES, ObjectStoreBackend
 from cas.pack import pack_object_name
 from cas.retrying import Retrying
 from cas.store import open_settings
@@ -563,8 +563,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a temporary file needs a name")
-def test_a_killed_writer_leaves_no_temporary_file(tmp_path):
+def test_a_killed_writer_leaves_no_temporary_file_where_it_can_do_without_a_name(tmp_path):
     died = subprocess.run(
         [sys.executable, "-c", _DIES_WHILE_WRITING],
         env={**os.environ, "TMPDIR": str(tmp_path)},
@@ -573,7 +572,7 @@ def test_a_killed_writer_leaves_no_temporary_file(tmp_path):
         check=False,
     )
     assert (died.stdout, died.returncode) == ("written", -signal.SIGKILL)
-    assert list(tmp_path.iterdir()) == []
+    assert len(list(tmp_path.iterdir())) == (0 if _OPEN_FILES.is_dir() else 1)
 
 
 def test_a_temporary_file_with_a_name_does_as_well(open_store, monkeypatch, tmp_path):
