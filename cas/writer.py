@@ -37,12 +37,13 @@ PACK_SIZE: Final = 64 << 20
 """Bytes at which a pack is sealed: large enough that 10,000 steps make few objects, small enough
 that one is rewritten or sent again without pain."""
 
-_GROUP_BYTES: Final = 8 << 20
+_GROUP_BYTES: Final = 4 << 20
 _GROUP_BLOBS: Final = 1_000
 """A group is looked up in one statement and compressed by one task; it ends at either bound."""
 
-_IN_FLIGHT_GROUPS: Final = 4
-"""Groups that may wait for compression and writing: about 32 MiB before compression."""
+_IN_FLIGHT_GROUPS: Final = 6
+"""Groups that may wait for compression and writing: about 24 MiB before compression. Four of 8 MiB
+take 20 MiB more at the peak, and no less time."""
 
 _COMPRESSORS: Final = 2
 """Compressing threads; they leave the interpreter to the reading thread while zstd works."""

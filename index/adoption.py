@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import IntegrityError
 
 from index.classification import PRIORITIES
-from index.columns import pack_signature, storable_time
+from index.columns import storable_time
 from index.database import is_impossible
 from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
 from index.ingest import observe
@@ -276,7 +276,6 @@ class _Run:
             "size_bytes": row.size_bytes,
             **row.others,
         }
-        trusted = seen is not None and seen.trusted and seen.signature is not None
         return {
             "path": path,
             "digest": seen.digest if seen else None,
@@ -294,7 +293,7 @@ class _Run:
             "is_final_output": final,
             "created_at": created,
             "meta": {"adopted": told if seen else {**told, "reason": reason}},
-            "signature": pack_signature(*seen.signature) if trusted else None,  # type: ignore[union-attr, misc]
+            "signature": seen.signature if seen and seen.trusted else None,
             **{column: as_label(getattr(row, column)) for column in PROVENANCE_COLUMNS.values()},
         }
 

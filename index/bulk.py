@@ -12,13 +12,13 @@ On PostgreSQL one statement takes each column as an array: to track 20,000 files
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Column, Select, Table
     from sqlalchemy.dialects import postgresql, sqlite
@@ -42,7 +42,7 @@ _VALUES_AT_ONCE = 1_000
 """Values in one INSERT on SQLite: some fifty rows. More gain nothing."""
 
 _ROWS_AT_ONCE = 10_000
-"""Rows in one statement on PostgreSQL: some megabytes."""
+"""Rows that are made ready at once, some megabytes; on PostgreSQL those of one statement."""
 
 
 def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -114,12 +114,12 @@ def insert_rows(
     connection: Connection,
     table: Table,
     columns: Sequence[str],
-    rows: Sequence[tuple[Any, ...]],
+    rows: Iterable[tuple[Any, ...]],
     *,
     shared: Mapping[str, Any] | None = None,
     ignore_conflicts: bool = False,
 ) -> int:
-    """Insert `rows` by as few statements as it takes; return how many were inserted.
+    """Insert `rows` by few statements, not all of them in memory; return how many were inserted.
 
     Parameters
     ----------
@@ -130,12 +130,12 @@ def insert_rows(
     ignore_conflicts
         Leave rows out whose key exists.
     """
-    if not rows:
-        return 0
-    shared = shared or {}
-    if connection.dialect.name == "postgresql":
-        return _insert_arrays(connection, table, columns, rows, shared, ignore_conflicts)
-    return _insert_tuples(connection, table, columns, rows, shared, ignore_conflicts)
+    insert = _insert_arrays if connection.dialect.name == "postgresql" else _insert_tuples
+    begun = iter(rows)
+    inserted = 0
+    while part := list(islice(begun, _ROWS_AT_ONCE)):
+        inserted += insert(connection, table, columns, part, shared or {}, ignore_conflicts)
+    return inserted
 
 
 def _insert_tuples(
@@ -213,13 +213,9 @@ def _insert_arrays(
     )
     if ignore_conflicts:
         statement += " ON CONFLICT DO NOTHING"
-    told = _bound(connection, table, shared)
-    inserted = 0
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        values = zip(*rows[start : start + _ROWS_AT_ONCE], strict=True)
-        parameters = dict(zip(columns, map(list, values), strict=True)) | told
-        inserted += connection.exec_driver_sql(statement, parameters).rowcount
-    return inserted
+    values = map(list, zip(*rows, strict=True))
+    parameters = dict(zip(columns, values, strict=True)) | _bound(connection, table, shared)
+    return connection.exec_driver_sql(statement, parameters).rowcount
 
 
 def _bound(connection: Connection, table: Table, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeDecorator
 from cas.digest import DIGEST_SIZE, Digest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from sqlalchemy.engine import Dialect
@@ -27,20 +28,22 @@ __all__ = [
     "decode_path",
     "encode_path",
     "is_storable",
-    "pack_signature",
+    "signature_of",
     "storable_time",
 ]
 
 BigId: Final = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit key; only INTEGER aliases SQLite's rowid."""
 
-Signature: TypeAlias = tuple[int, int, int, int, int]
-"""What `stat` tells of a file's content: size, mtime_ns, ctime_ns, inode, device."""
+Signature: TypeAlias = bytes
+"""What `stat` tells of a file's content, as `signature_of` packs it. A scan holds one of each file,
+and five integers would be three times as large."""
 
-SIGNATURE_STRUCT: Final = struct.Struct("<qqqQQ")
-"""Inode and device are unsigned: overlay filesystems use all 64 bits."""
+_SIGNATURE: Final = struct.Struct("<qqqQQ")
+"""Size, mtime_ns, ctime_ns, inode, device. The last two are unsigned: overlay filesystems use all
+64 bits."""
 
-pack_signature: Final = SIGNATURE_STRUCT.pack
+_pack: Final = _SIGNATURE.pack
 
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
 
@@ -50,10 +53,19 @@ def storable_time(time_ns: int) -> int:
     return min(max(time_ns, _MIN), _MAX)
 
 
+def signature_of(status: os.stat_result) -> Signature:
+    """Return what identifies a file's content without reading it."""
+    times = status.st_mtime_ns, status.st_ctime_ns
+    try:
+        return _pack(status.st_size, *times, status.st_ino, status.st_dev)
+    except struct.error:  # a time that some filesystems can hold, and the columns can't
+        parts = "not packed", status.st_size, *times, status.st_ino, status.st_dev
+        return repr(parts).encode()
+
+
 def is_storable(signature: Signature) -> bool:
-    """Whether `pack_signature` can pack it."""
-    size, mtime_ns, ctime_ns, _inode, _device = signature
-    return size <= _MAX and _MIN <= mtime_ns <= _MAX and _MIN <= ctime_ns <= _MAX
+    """Whether it can be recorded: times are within some 292 years of 1970."""
+    return len(signature) == _SIGNATURE.size
 
 
 _NEEDS_ESCAPE: Final = re.compile("[\\\\\udc80-\udcff]")

@@ -13,9 +13,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from index.columns import is_storable, storable_time
+from index.columns import is_storable, signature_of, storable_time
 from index.records import Progress
-from index.scanner import signature_of
 from index.state import Observed
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ class _Reader:
             after.st_mode,
             storable_time(after.st_mtime_ns),
             signature,
-            self._is_trusted(signature)
+            self._is_trusted(after, signature)
             and signature == signature_of(before)
             and size == after.st_size,
             True,  # noqa: FBT003 - seen_on_disk
@@ -144,13 +143,13 @@ class _Reader:
             status.st_mode,
             storable_time(status.st_mtime_ns),
             signature,
-            self._is_trusted(signature),
+            self._is_trusted(status, signature),
             True,  # noqa: FBT003 - seen_on_disk
         )
 
-    def _is_trusted(self, signature: Signature) -> bool:
-        _, mtime_ns, ctime_ns, *_ = signature
-        return max(mtime_ns, ctime_ns) < self._trusted_before and is_storable(signature)
+    def _is_trusted(self, status: os.stat_result, signature: Signature) -> bool:
+        newest_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+        return newest_ns < self._trusted_before and is_storable(signature)
 
 
 def _read_up_to(fd: int, size: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from index.errors import IndexInterruptedError
@@ -92,13 +93,12 @@ def record_blobs(
     if pack_ids is None:
         raise SupersededError
     raced = blobs.insert_blobs(connection, written, pack_ids, now)
-    used = set(referenced)
-    for large in written.chunked:
-        used.update(large.chunks)
-    if not raced:
-        used -= written.blobs.keys()
-        used -= {large.digest for large in written.chunked}
-    blobs.touch(connection, used, now, TOUCH_FRESHNESS)
+    chunks = chain.from_iterable(large.chunks for large in written.chunked)
+    used: Iterable[bytes] = chain(referenced, chunks)
+    if not raced:  # what is new is in use anyway
+        whole = {large.digest for large in written.chunked}
+        used = (d for d in used if d not in written.blobs and d not in whole)
+    blobs.touch(connection, set(used), now, TOUCH_FRESHNESS)
 
 
 def record(
@@ -178,7 +178,7 @@ class _Attempt:
             next_record=prepared.newest_record,
         ):
             return None
-        referenced = {c.observed.digest for c in findings.changes if c.observed}
+        referenced = (c.observed.digest for c in findings.changes if c.observed)
         record_blobs(connection, self._written, referenced, prepared.now)
         journal.append(connection, run_id, state.records, prepared.records)
         files.refresh(connection, findings.refreshed)

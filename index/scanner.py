@@ -15,6 +15,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from index.columns import signature_of
 from index.errors import WorkDirectoryError
 from index.names import MAX_PATH_BYTES
 from index.records import Skipped
@@ -22,11 +23,10 @@ from index.records import Skipped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from index.columns import Signature
     from index.state import Directories, KnownFile
     from index.worktree import Coverage
 
-__all__ = ["Candidate", "Scan", "check_directory", "signature_of"]
+__all__ = ["Candidate", "Scan", "check_directory"]
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONG_PATH: Final = MAX_PATH_BYTES // 4
@@ -40,17 +40,6 @@ _SPECIAL: Final = {
     stat.S_IFCHR: "it is a character device",
     stat.S_IFBLK: "it is a block device",
 }
-
-
-def signature_of(status: os.stat_result) -> Signature:
-    """Return what identifies a file's content without reading it."""
-    return (
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_ino,
-        status.st_dev,
-    )
 
 
 class Candidate(NamedTuple):
@@ -196,13 +185,7 @@ class Scan:
                 self._fail(f"{frame.prefix}{name}", error)
                 continue
             version = find_known(name)
-            if version is not None and version.signature == (
-                status.st_size,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-                status.st_ino,
-                status.st_dev,
-            ):
+            if version is not None and version.signature == signature_of(status):
                 found.add(name)
                 unchanged.append(version)
                 continue

@@ -13,7 +13,7 @@ from index import tables
 from index.bulk import batches, dialect_insert, find_existing, insert_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from typing import Any
 
@@ -145,35 +145,27 @@ def insert_blobs(
     In order of digest, so that two writers lock rows in the same order. What was damaged is whole
     again: its row leads to what was written now.
     """
-    single = [
-        (digest, place.size, pack_ids[place.pack], place.offset, place.stored_size, place.codec)
-        for digest, place in sorted(written.blobs.items())
-    ]
-    large = [
-        (blob.digest, blob.size, None, None, None, None)
-        for blob in sorted(written.chunked, key=lambda blob: blob.digest)
-    ]
     columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
     inserted = insert_rows(
         connection,
         tables.blobs,
         columns,
-        single + large,
+        _blob_rows(written, pack_ids),
         shared={"created_at": now},
         ignore_conflicts=True,
     )
-    raced = inserted != len(single) + len(large)
+    raced = inserted != len(written.blobs) + len(written.chunked)
     if raced:
-        _mend(connection, columns, single + large)
+        _mend(connection, columns, _blob_rows(written, pack_ids))
     insert_rows(
         connection,
         tables.blob_chunks,
         ("blob", "position", "chunk"),
-        [
+        (
             (blob.digest, position, chunk)
             for blob in written.chunked
             for position, chunk in enumerate(blob.chunks)
-        ],
+        ),
         ignore_conflicts=True,
     )
     insert_rows(
@@ -186,7 +178,18 @@ def insert_blobs(
     return raced
 
 
-def _mend(connection: Connection, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+def _blob_rows(
+    written: WrittenBatch, pack_ids: Mapping[Digest, int]
+) -> Iterator[tuple[Digest, int, int | None, int | None, int | None, int | None]]:
+    for digest in sorted(written.blobs):
+        place = written.blobs[digest]
+        pack_id = pack_ids[place.pack]
+        yield digest, place.size, pack_id, place.offset, place.stored_size, place.codec
+    for blob in sorted(written.chunked, key=lambda blob: blob.digest):
+        yield blob.digest, blob.size, None, None, None, None
+
+
+def _mend(connection: Connection, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
     """Lead the rows of blobs that were damaged to the bytes that are there now."""
     by_digest = {row[0]: row for row in rows}
     for batch in batches(list(by_digest)):

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, String, and_, bindparam, func, or_, select
 from cas.digest import DIGEST_SIZE
 from index import tables
 from index.bulk import allocate_ids, batches, driver_rows, insert_rows
-from index.columns import SIGNATURE_STRUCT, decode_path, encode_path, pack_signature
+from index.columns import decode_path, encode_path
 from index.records import FileVersion
 from index.state import KnownFile
 
@@ -106,11 +106,7 @@ def load_current(connection: Connection, run_id: int) -> list[KnownFile]:
         tables.files.c.generating_code_hash,
     ).where(tables.files.c.run_id == run_id, tables.files.c.end_snapshot.is_(None))
     rows = driver_rows(connection, statement)
-    unpack = SIGNATURE_STRUCT.unpack
-    return [
-        KnownFile(unpack(row[0]) if row[0] else None, row[1], decode_path(row[2]), *row[3:])
-        for row in rows
-    ]
+    return [KnownFile(row[0], row[1], decode_path(row[2]), *row[3:]) for row in rows]
 
 
 def load_histories(
@@ -159,7 +155,7 @@ def insert_versions(
         Path, version number, what was observed, file type, priority, first snapshot of the path.
     """
     ids = allocate_ids(connection, tables.files, len(rows))
-    values = [
+    values = (
         (
             file_id,
             encode_path(path),
@@ -171,13 +167,13 @@ def insert_versions(
             file_type,
             priority,
             appeared_in,
-            pack_signature(*seen.signature) if seen.trusted and seen.signature else None,
+            seen.signature if seen.trusted else None,
             seen.seen_on_disk,
         )
         for file_id, (path, version, seen, file_type, priority, appeared_in) in zip(
             ids, rows, strict=True
         )
-    ]
+    )
     insert_rows(
         connection,
         tables.files,
@@ -216,9 +212,7 @@ def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]])
                 "known_id": known.id,
                 "new_mode": seen.mode,
                 "new_mtime": seen.mtime_ns,
-                "new_signature": (
-                    pack_signature(*seen.signature) if seen.trusted and seen.signature else None
-                ),
+                "new_signature": seen.signature if seen.trusted else None,
                 "new_seen": bool(seen.seen_on_disk or known.seen_on_disk),
             }
             for known, seen in found

@@ -28,11 +28,6 @@ OPERATIONS = (
     "repair", "migrate",
 )  # fmt: skip
 
-FIRST_S = {"sqlite-local": 0.1}
-"""Seconds within which an operation that was never done is killed: the next time it is known how
-long it takes. On services a victim does it once unharmed, as it takes longer to connect than who
-is connected."""
-
 
 @pytest.fixture(scope="module")
 def victims():
@@ -43,41 +38,38 @@ def victims():
 class Loop:
     """Kills, and counts where they struck."""
 
-    def __init__(self, world, old_world, victims, draw, first_s):
+    def __init__(self, world, old_world, victims, draw):
         self._world = world
         self._old_world = old_world
         self._victims = victims
         self._draw = draw
-        self._first_s = first_s
-        self._seconds = {}
-        """How long each operation takes, when nobody kills it."""
+        self._pauses = {}
+        """Of each operation, the seconds before each line that it says when nobody kills it."""
         self.kills = Counter()
         self.struck = Counter()
         self.begun = Counter()
         """Of the kills that struck, those after something had been acknowledged."""
 
     def run(self, operation):
-        """Have an operation done and killed, then done again, and see how long it takes."""
-        is_measured = self._first_s is None
-        if is_measured and operation not in self._seconds:
-            self._seconds[operation] = self._once(operation, None)[0].seconds
-        moment = self._draw.uniform(0, self._seconds.get(operation, self._first_s))
-        fate, again = self._once(operation, moment)
+        """Have an operation done and killed, then done again; the first time once unharmed."""
+        if operation not in self._pauses:
+            self._pauses[operation] = self._once(operation, None).pauses
+        # Between any two lines alike, or most deaths would be in what takes the longest: on
+        # services to connect, before anything was acknowledged.
+        lines = self._draw.randrange(len(self._pauses[operation]))
+        fate = self._once(operation, (lines, self._draw.uniform(0, self._pauses[operation][lines])))
         self.kills[operation] += 1
         self.struck[operation] += not fate.is_done
         self.begun[operation] += bool(not fate.is_done and fate.said)
-        if fate.is_done or not is_measured:
-            took = fate.seconds if fate.is_done else moment + again
-            self._seconds[operation] = min(took, 2 * self._seconds.get(operation, took))
 
-    def _once(self, operation, moment):
+    def _once(self, operation, kill):
         world = self._old_world if operation == "migrate" else self._world
         attempt = getattr(world, operation)()
-        fate = self._victims.run(attempt.operation, attempt.told, kill_after=moment)
+        fate = self._victims.run(attempt.operation, attempt.told, kill=kill)
         world.check_killed(attempt, fate.said)
-        again = world.complete(attempt)
+        world.complete(attempt)
         self._world.tidy()
-        return fate, again
+        return fate
 
     def tell(self, combination):
         """Print the figures, for who runs it with -s."""
@@ -102,7 +94,7 @@ def test_nothing_that_was_acknowledged_is_lost(stores, victims, tmp_path, combin
     draw = random.Random(f"{SEED} {combination}")
     world = World(stores, combination, tmp_path / "world", draw)
     old_world = OldWorld(stores, combination, tmp_path / "old")
-    loop = Loop(world, old_world, victims, draw, FIRST_S.get(combination))
+    loop = Loop(world, old_world, victims, draw)
     waiting = []
     for _ in range(kills):
         if not waiting:

@@ -128,7 +128,7 @@ MUTATIONS = (
     Mutation(
         "a file written just before the scan is believed unchanged",
         "index/ingest.py",
-        "return max(mtime_ns, ctime_ns) < self._trusted_before and is_storable(signature)",
+        "return newest_ns < self._trusted_before and is_storable(signature)",
         "return is_storable(signature)",
         (RACY,),
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -158,15 +157,9 @@ class World:
                 self._compare(store, attempt, said)
 
     def complete(self, attempt):
-        """Do again what was interrupted; check that it completes and leaves no garbage.
-
-        Return the seconds that it took.
-        """
-        began = time.monotonic()
+        """Do again what was interrupted; check that it completes and leaves no garbage."""
         self._do(attempt)
-        took = time.monotonic() - began
         self._settle(attempt)
-        return took
 
     def _do(self, attempt):
         told = dict(attempt.told)
@@ -418,9 +411,7 @@ class OldWorld:
         database.close()
 
     def complete(self, attempt):
-        began = time.monotonic()
         perform(attempt.operation, attempt.told)
-        took = time.monotonic() - began
         with ArtifactStore.open(**self._place, create=False) as store:
             assert store.verify(depth="bytes").is_sound
             collect(store)
@@ -430,7 +421,6 @@ class OldWorld:
         self._stores.drop(self._place)
         if "root" in self._place:
             shutil.rmtree(self._place["root"])
-        return took
 
 
 def _snapshots(store, name):

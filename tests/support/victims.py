@@ -2,7 +2,8 @@
 
 One process imports everything and opens nothing; it forks a victim for each operation, so that a
 victim begins its work within milliseconds. What a victim says comes in lines, each written at once:
-``ready`` with its process id, one line for all that is done and must therefore stay, and ``done``.
+``ready`` with its process id, ``open`` for each store that it has opened, one line for all that is
+done and must therefore stay, and ``done``.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ class Fate:
     """What became of a victim."""
 
     said: list
-    """What it said to be done, without ``ready`` and ``done``."""
+    """What it said to be done, without ``ready``, ``open`` and ``done``."""
     is_done: bool
-    seconds: float
-    """From ``ready`` to ``done`` or to its end."""
+    pauses: list
+    """Seconds before each line beyond ``ready``, as far as they were waited for."""
     status: int
+
+
+_LAST = {"done", "failed"}
 
 
 class Victims:
@@ -48,27 +52,34 @@ class Victims:
         with self._mother:
             self._mother.stdin.close()
 
-    def run(self, operation, told, *, kill_after=None):
-        """Have an operation done; kill the process so many seconds after it began."""
+    def run(self, operation, told, *, kill=None):
+        """Have an operation done; kill the process if `kill` says when.
+
+        Parameters
+        ----------
+        kill
+            After how many lines beyond ``ready``, and how many seconds after the last of them.
+        """
         self._tell({"operation": operation, "told": told})
         word, pid = self._hear().split()
         assert word == "ready", word
-        began = time.monotonic()
-        if kill_after is not None:
-            time.sleep(kill_after)  # where it strikes is left to chance; all of it must hold
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        heard, pauses, at = [], [], time.monotonic()
+        while not heard or heard[-1] not in _LAST:
+            if kill is not None and len(heard) == kill[0]:
+                time.sleep(kill[1])  # where it strikes is left to chance; all of it must hold
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+                break
+            heard.append(self._hear())
+            pauses.append(time.monotonic() - at)
+            at += pauses[-1]
         self._tell("reap")
-        said, took = [], None
         while not (line := self._hear()).startswith("ended "):
-            if line == "done":
-                took = time.monotonic() - began
-            else:
-                said.append(line)
+            heard.append(line)
         status = os.waitstatus_to_exitcode(int(line.split()[1]))
-        assert status in (0, -signal.SIGKILL), "\n".join(said)
-        is_done = took is not None
-        return Fate(said, is_done, took or time.monotonic() - began, status)
+        assert status in (0, -signal.SIGKILL), "\n".join(heard)
+        said = [line for line in heard if line not in {"open", *_LAST}]
+        return Fate(said, "done" in heard, pauses, status)
 
     def _tell(self, what):
         self._mother.stdin.write(json.dumps(what) + "\n")
@@ -84,20 +95,21 @@ def perform(operation, told, say=lambda _what: None):
 
 
 @contextmanager
-def opened(place, **options):
-    with ArtifactStore.open(**place, create=False, **options) as store:
+def opened(say, place):
+    with ArtifactStore.open(**place, create=False) as store:
+        say("open")
         yield store
 
 
 def _track(say, *, place, run, folders):
-    with opened(place) as store:
+    with opened(say, place) as store:
         for number, folder in enumerate(folders):
             store.session("s").run(run).track(folder, agent=f"agent-{number}", node_id=run)
             say(number)
 
 
 def _put(say, *, place, run, folder):
-    with opened(place) as store:
+    with opened(say, place) as store:
         for path in sorted(os.listdir(folder)):
             data = Path(folder, path).read_bytes()
             store.session("s").run(run).put(path, data, agent="putter", meta={"of": path})
@@ -105,7 +117,7 @@ def _put(say, *, place, run, folder):
 
 
 def _delete(say, *, place, runs):
-    with opened(place) as store:
+    with opened(say, place) as store:
         there = {summary.run for summary in store.runs()}
         for run in runs:
             if run in there:
@@ -113,18 +125,18 @@ def _delete(say, *, place, runs):
             say(run)
 
 
-def _collect(_say, *, place, compact):
-    with opened(place) as store:
+def _collect(say, *, place, compact):
+    with opened(say, place) as store:
         store.plan_gc(grace=timedelta(0), compact=compact, remove_orphans=True).execute()
 
 
-def _restore(_say, *, place, run, to):
-    with opened(place) as store:
+def _restore(say, *, place, run, to):
+    with opened(say, place) as store:
         store.session("s").run(run).restore(to, overwrite=True)
 
 
 def _back_up(say, *, place):
-    with opened(place) as store:
+    with opened(say, place) as store:
         for number in range(2):
             say(f"{number} {store.back_up(keep=2).digest}")
 
@@ -140,14 +152,14 @@ def _migrate(_say, *, index):
 
 
 def _sync(say, *, place, other):
-    with opened(place) as store, opened(other) as destination:
+    with opened(say, place) as store, opened(say, other) as destination:
         for summary in store.runs():
             store.sync_to(destination, sessions=[summary.session], runs=[summary.run])
             say(summary.run)
 
 
-def _repair(_say, *, place, folder):
-    with opened(place) as store:
+def _repair(say, *, place, folder):
+    with opened(say, place) as store:
         store.repair(folder)
 
 
@@ -202,7 +214,7 @@ def _be_victim(operation, told):
         perform(operation, told, _say)
         _say("done")
     except BaseException:  # noqa: BLE001 - told, and the test fails of it
-        _say(traceback.format_exc())
+        _say(f"{traceback.format_exc()}\nfailed")
         os._exit(1)
     os._exit(0)
 
