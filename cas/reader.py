@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cas.catalog import ChunkedBlob, Location
@@ -143,7 +144,7 @@ class BlobReader:
         some, a thread fetches and decodes the next ones: at most twice 8 MiB are held, once more as
         they are stored. Raises as `read` does.
         """
-        ordered = sorted(blobs, key=lambda blob: (blob[1].pack, blob[1].offset))
+        ordered = sorted(blobs, key=itemgetter(1))  # by pack, then by offset
         sought: Iterable[Sought] = find_cached(ordered, self._cache)
         if self._cache is not None:
             # Apart, so that what is cached here and there does not part what one request can bring.
@@ -199,8 +200,9 @@ class BlobReader:
             return
         right = True
         for number, (blob, data) in enumerate(zip(span.blobs, blobs, strict=True)):
-            if data is not None and Digest.of(data) == blob.digest:
-                yield blob.digest, data
+            digest = blob[0]
+            if data is not None and Digest.of(data) == digest:
+                yield digest, data
             elif span.extent is not None and self._cache is not None:
                 self._cache.forget(span.extent)
                 yield from self._verified(self._load(span.rest(number)))
@@ -208,7 +210,7 @@ class BlobReader:
             else:
                 # To read it alone tells what is wrong with it.
                 right = False
-                yield blob.digest, self.fetch(blob.digest, blob.location)
+                yield digest, self.fetch(digest, blob.location)
         if right and span.extent is None and self._cache is not None:
             self._cache.keep(span.pack, span.start, stored)
 
@@ -288,12 +290,12 @@ def _single(digest: Digest, placement: Placement | None) -> Location:
 
 def _decoded_all(span: Span, data: bytes) -> Sequence[Buffer | None]:
     stored = memoryview(data)
-    starts = (blob.location.offset - span.start for blob in span.blobs)
+    first = span.start
     try:
         return decode_all(
             [
-                (at.codec, stored[start : start + at.stored_size], at.size)
-                for start, (_, at, _) in zip(starts, span.blobs, strict=True)
+                (codec, stored[offset - first : offset - first + stored_size], size)
+                for _, (_, offset, stored_size, size, codec), _ in span.blobs
             ]
         )
     except ValueError:

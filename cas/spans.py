@@ -111,23 +111,23 @@ def cut(blobs: Iterable[Sought]) -> Iterator[Span]:
     """
     group: list[Sought] = []
     start = stop = decoded = 0
+    same_pack: Digest | None = None
+    same_extent: Extent | None = None
     for blob in blobs:
-        place = blob.location
-        ends = place.offset + place.stored_size
+        _, (pack, offset, stored_size, size, _), extent = blob
+        ends = offset + stored_size
         if group:
-            first = group[0]
             near = (
-                place.pack == first.location.pack
-                and blob.extent == first.extent
-                and start <= place.offset <= stop + _SPAN_GAP
+                pack == same_pack and extent == same_extent and start <= offset <= stop + _SPAN_GAP
             )
-            if not near or max(ends - start, decoded + place.size) > SPAN_SIZE:
+            if not near or max(ends - start, decoded + size) > SPAN_SIZE:
                 yield Span(group, start, stop)
                 group = []
         if not group:
-            start, stop, decoded = place.offset, ends, 0
+            start, stop, decoded = offset, ends, 0
+            same_pack, same_extent = pack, extent
         group.append(blob)
         stop = max(stop, ends)
-        decoded += place.size
+        decoded += size
     if group:
         yield Span(group, start, stop)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import struct
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Text
 from sqlalchemy.types import TypeDecorator
@@ -14,7 +13,6 @@ from sqlalchemy.types import TypeDecorator
 from cas.digest import DIGEST_SIZE, Digest
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from sqlalchemy.engine import Dialect
@@ -23,27 +21,14 @@ __all__ = [
     "BigId",
     "DigestColumn",
     "PathColumn",
-    "Signature",
     "UtcDateTime",
     "decode_path",
     "encode_path",
-    "is_storable",
-    "signature_of",
     "storable_time",
 ]
 
 BigId: Final = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit key; only INTEGER aliases SQLite's rowid."""
-
-Signature: TypeAlias = bytes
-"""What `stat` tells of a file's content, as `signature_of` packs it. A scan holds one of each file,
-and five integers would be three times as large."""
-
-_SIGNATURE: Final = struct.Struct("<qqqQQ")
-"""Size, mtime_ns, ctime_ns, inode, device. The last two are unsigned: overlay filesystems use all
-64 bits."""
-
-_pack: Final = _SIGNATURE.pack
 
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
 
@@ -51,21 +36,6 @@ _MIN, _MAX = -(1 << 63), (1 << 63) - 1
 def storable_time(time_ns: int) -> int:
     """Return a time that a column can hold: file systems know years beyond 2262, 64 bits don't."""
     return min(max(time_ns, _MIN), _MAX)
-
-
-def signature_of(status: os.stat_result) -> Signature:
-    """Return what identifies a file's content without reading it."""
-    times = status.st_mtime_ns, status.st_ctime_ns
-    try:
-        return _pack(status.st_size, *times, status.st_ino, status.st_dev)
-    except struct.error:  # a time that some filesystems can hold, and the columns can't
-        parts = "not packed", status.st_size, *times, status.st_ino, status.st_dev
-        return repr(parts).encode()
-
-
-def is_storable(signature: Signature) -> bool:
-    """Whether it can be recorded: times are within some 292 years of 1970."""
-    return len(signature) == _SIGNATURE.size
 
 
 _NEEDS_ESCAPE: Final = re.compile("[\\\\\udc80-\udcff]")

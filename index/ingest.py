@@ -13,8 +13,9 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from index.columns import is_storable, signature_of, storable_time
+from index.columns import storable_time
 from index.records import Progress
+from index.signatures import is_storable, signature_of
 from index.state import Observed
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
-    from index.columns import Signature
     from index.scanner import Candidate, Scan
+    from index.signatures import Signature
 
 __all__ = ["RACY_WINDOW_NS", "Observations", "observe"]
 

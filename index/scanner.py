@@ -15,10 +15,10 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from index.columns import signature_of
 from index.errors import WorkDirectoryError
 from index.names import MAX_PATH_BYTES
 from index.records import Skipped
+from index.signatures import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from cas.digest import Digest
-    from index.columns import Signature
+    from index.signatures import Signature
 
 __all__ = ["Directories", "KnownFile", "Observed", "RunState", "StateCache"]
 

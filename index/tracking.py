@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from index.annotations import Annotations
 from index.collector import seldom_collecting
-from index.columns import signature_of
 from index.commit import Committer
 from index.delta import compare
 from index.errors import UnsettledScanError, WorkDirectoryError
@@ -21,6 +20,7 @@ from index.ingest import observe
 from index.recording import SupersededError
 from index.requests import CommitRequest
 from index.scanner import Scan
+from index.signatures import signature_of
 from index.source import opened
 from index.state import Observed
 from index.worktree import Coverage

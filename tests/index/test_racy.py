@@ -8,8 +8,8 @@ import time
 import pytest
 from trees import write
 
-from index.columns import signature_of
 from index.ingest import RACY_WINDOW_NS
+from index.signatures import signature_of
 
 
 @pytest.fixture
