@@ -9,7 +9,6 @@ from blake3 import blake3
 
 from index import ArtifactStore, tables
 from index.bulk import insert_rows
-from index.columns import pack_signature
 from index.database import Database, sqlite_url
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def _insert_snapshot(connection: Connection, run: int, snapshot: int, files: int
             (
                 f"step_{number // 100:03d}/output/result_{number:05d}.csv",
                 digest,
-                pack_signature(8192, 10**18, 10**18, number, 1),
+                bytes(40),  # a signature, which a listing doesn't look at
             )
             for digest, number in zip(digests, numbers, strict=True)
         ],
