@@ -228,7 +228,7 @@ MUTATIONS = (
     Mutation(
         "the digests of neighbouring blobs are not verified when they are read",
         "cas/reader.py",
-        "if data is not None and Digest.of(data) == blob.digest:",
+        "if data is not None and Digest.of(data) == digest:",
         "if data is not None:",
         ("tests/cas/test_store.py", "tests/index/test_restore.py"),
     ),
