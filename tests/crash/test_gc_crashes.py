@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aftermath import Template
 from events import failing_at
 from fault_proxy import Fault
 from faults import FaultyCalls, PowerCut
@@ -29,19 +29,9 @@ MIB = 1 << 20
 LIVE = {"live": os.urandom(9000), "big": os.urandom(MIB + 99)}
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A store in which a collection sweeps, deletes a pack and rewrites one."""
-
-    place: dict
-    stores: object
-
-    def copy(self, folder):
-        return self.stores.copy(self.place, folder)
-
-
 @pytest.fixture(scope="module", params=ACROSS)
 def prepared(request, stores, tmp_path_factory):
+    """A store in which a collection sweeps, deletes a pack and rewrites one."""
     folder = tmp_path_factory.mktemp("prepared")
     place = stores.make(request.param, folder)
     work = folder / "work"
@@ -56,7 +46,7 @@ def prepared(request, stores, tmp_path_factory):
         with store.services.blobs.batch() as batch:  # a writer that died
             batch.add(os.urandom(700))
             batch.finish()
-    yield Prepared(place, stores)
+    yield Template(place, stores)
     stores.drop(place)
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
+from aftermath import Template
 from damage import HARMFUL, assert_pristine, fill, held, mutate, read_what_can_be
 from events import failing_at
 from faults import FaultyCalls, PowerCut
-from places import Stores, objects_of
+from places import objects_of
 
 from cas.errors import CasError
 from cas.local import LocalBackend
@@ -27,22 +27,12 @@ from index.errors import ArtifactIndexError
 
 
 @dataclass(frozen=True)
-class Damaged:
+class Damaged(Template):
     """A store with a damaged pack, known to it, and what was in it."""
 
-    place: dict
     sources: list
     expected: tuple
     readable: dict
-    stores: Stores
-
-    def copy(self, folder):
-        return self.stores.copy(self.place, folder)
-
-    def drop(self, place):
-        self.stores.drop(place)
-        if "root" in place:
-            shutil.rmtree(place["root"])
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +50,7 @@ def prepare(stores, tmp_path_factory):
                 readable = read_what_can_be(store)
             assert 0 < len(readable) < sum(map(len, expected))
             sources = [folder / "then", folder / "now"]
-            made[combination] = Damaged(place, sources, expected, readable, stores)
+            made[combination] = Damaged(place, stores, sources, expected, readable)
         return made[combination]
 
     return prepare

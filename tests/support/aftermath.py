@@ -20,12 +20,10 @@ NEW = {"old": b"old bytes", "both": b"second", "new": os.urandom(4000), "big": o
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A store that holds OLD, and a work directory that holds NEW."""
+class Template:
+    """A store that each death has a copy of."""
 
-    combination: str
     place: dict
-    work: Path
     stores: Stores
 
     def copy(self, folder):
@@ -38,6 +36,14 @@ class Prepared:
             shutil.rmtree(place["root"])
 
 
+@dataclass(frozen=True)
+class Prepared(Template):
+    """A store that holds OLD, and a work directory that holds NEW."""
+
+    combination: str
+    work: Path
+
+
 def prepare(stores, combination, folder):
     """Return a store that holds OLD, and a directory that holds NEW, both below `folder`."""
     place = stores.make(combination, folder)
@@ -46,7 +52,7 @@ def prepare(stores, combination, folder):
     with ArtifactStore.open(**place) as store:
         store.session("s").run("r").track(work)
     write(work, NEW)
-    return Prepared(combination, place, work, stores)
+    return Prepared(place, stores, combination, work)
 
 
 def check_after_crash(place, work):
