@@ -6,7 +6,7 @@
     <root>/runcas-v1/packs/ab/<name of pack>/<start>-<stop>
                                  those bytes of the pack, as they are stored
 
-A pack's name is the digest of its bytes and never comes back, so a part of it is the same wherever
+A pack's name vouches for its content and never comes back, so a part of it is the same wherever
 and whenever it is read: nothing becomes stale, and stores may share a cache. A file is what one
 request brought, mostly 8 MiB with hundreds of blobs. There is no index beside the directories, and
 nothing is locked for reading: a file appears whole, by renaming, and one that is evicted while

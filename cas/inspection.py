@@ -1,8 +1,8 @@
 """Looking at whole packs: their structure, every byte, and what an index says is in them.
 
 A reader trusts nothing but the digest of what it was asked for. This asks more: whether a pack is
-what its name says, and whether each entry is where the index believes it. What is wrong is told,
-never raised; only storage that fails raises.
+what its name says, whether every entry in it is sound, be it needed or not, and whether each is
+where the index believes it. What is wrong is told, never raised; only storage that fails raises.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
+from cas.catalog import Location
 from cas.codec import decode, decode_all
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
 from cas.hashing import HashingThread
-from cas.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_footer
+from cas.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_structure
 from cas.salvage import read_around
 from cas.spans import SPAN_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
     from cas.backend import Backend
-    from cas.catalog import Location
     from cas.digest import Buffer
+    from cas.hashing import BackgroundHasher
     from cas.pack import PackEntry
     from cas.salvage import Salvaged
 
@@ -65,7 +66,7 @@ class PackVerdict:
     size: int | None = None
     """Bytes of the object; None if there is none."""
     actual: Digest | None = None
-    """What its bytes hash to; None if they were not all read."""
+    """The name that its content gives it; None if what makes that up was not read."""
     holes: list[range] = field(default_factory=list)
     """Offsets of bytes that the medium refuses, in order."""
     reason: str | None = None
@@ -76,6 +77,8 @@ class PackVerdict:
     """Entries that can't be read where the index has them, for certain."""
     misfiled: dict[Digest, Defect] = field(default_factory=dict)
     """Entries of which the footer says something else than the index."""
+    unused_damaged: int = 0
+    """How many entries can't be read of those that the index has not here."""
     kept: dict[Digest, bytes] = field(default_factory=dict)
     """Decoded entries that the caller asked for; only what is right."""
     bytes_read: int = 0
@@ -84,7 +87,8 @@ class PackVerdict:
     def is_whole(self) -> bool:
         """Whether nothing is wrong, as far as it was looked at."""
         named = self.actual in (None, self.pack)
-        wrong = self.reason or self.holes or self.damaged or self.misfiled
+        damaged = self.damaged or self.unused_damaged
+        wrong = self.reason or self.holes or damaged or self.misfiled
         return self.size is not None and named and not wrong
 
 
@@ -107,11 +111,11 @@ class PackInspector:
         verdict = PackVerdict(pack)
         try:
             self._measure(verdict)
-            self._read_structure(verdict, self._reading(verdict))
+            self._read_structure(verdict)
         except ObjectNotFoundError:
             return _missing(pack, located)
         except UnsupportedFormatError as error:
-            verdict.reason = str(error)  # to read all of it tells whether that is damage
+            verdict.reason = str(error)
         _compare(verdict, located)
         return verdict
 
@@ -122,7 +126,7 @@ class PackInspector:
         *,
         keep: Collection[Digest] = frozenset(),
     ) -> PackVerdict:
-        """Read every byte of a pack: its name, its structure, and each entry an index has in it.
+        """Read every byte of a pack: its structure, its name, and each entry in it.
 
         At most three times 8 MiB are held, or twice the largest entry.
 
@@ -141,14 +145,10 @@ class PackInspector:
         verdict = PackVerdict(pack)
         try:
             self._measure(verdict)
-            self._read_entries(verdict, located, keep)
-            self._read_structure(verdict, self._reading(verdict))
+            whole = self._read_structure(verdict)
+            self._read_entries(verdict, located, keep, whole)
         except ObjectNotFoundError:
             return _missing(pack, located)
-        except UnsupportedFormatError as error:
-            if verdict.actual == pack:
-                raise
-            verdict.reason = str(error)
         _compare(verdict, located)
         return verdict
 
@@ -171,7 +171,11 @@ class PackInspector:
     def _measure(self, verdict: PackVerdict) -> None:
         verdict.size = self._backend.size(pack_object_name(verdict.pack))
 
-    def _reading(self, verdict: PackVerdict) -> Callable[[int, int], bytes]:
+    def _read_structure(self, verdict: PackVerdict) -> BackgroundHasher | None:
+        """Note what frames the entries; return what to hash all bytes with, if they are the name.
+
+        UnsupportedFormatError when a newer release wrote the pack, and it isn't damage.
+        """
         name = pack_object_name(verdict.pack)
 
         def read(start: int, size: int) -> bytes:
@@ -179,32 +183,47 @@ class PackInspector:
             verdict.bytes_read += len(data)
             return data
 
-        return read
-
-    def _read_structure(self, verdict: PackVerdict, read: Callable[[int, int], Buffer]) -> None:
         assert verdict.size is not None  # noqa: S101 - it was measured
+        structure = None
         try:
-            verdict.entries = read_footer(str(verdict.pack), verdict.size, read)
+            structure = read_structure(str(verdict.pack), verdict.size, read)
+            verdict.entries = structure.parse(str(verdict.pack))
         except CorruptPackError as error:
             verdict.reason = error.reason
+        except UnsupportedFormatError as error:
+            if structure is not None and structure.name == verdict.pack:
+                raise
+            verdict.reason = str(error)
+        if structure is None:
+            return None
+        if not structure.names_itself:
+            return self._hashing.hasher()
+        verdict.actual = structure.name
+        return None
 
     def _read_entries(
-        self, verdict: PackVerdict, located: Mapping[Digest, Location], keep: Collection[Digest]
+        self,
+        verdict: PackVerdict,
+        located: Mapping[Digest, Location],
+        keep: Collection[Digest],
+        whole: BackgroundHasher | None,
     ) -> None:
-        """Hash all bytes, and decode and hash each entry as its last byte comes by."""
+        """Decode and hash each entry as its last byte comes by; hash all bytes with `whole`."""
         assert verdict.size is not None  # noqa: S101 - it was measured
+        unused = _elsewhere(verdict, located)
         waiting: deque[tuple[Digest, Location]] = deque()
-        for digest, place in sorted(located.items(), key=lambda entry: entry[1].offset):
+        entries = chain(located.items(), unused.items())
+        for digest, place in sorted(entries, key=lambda entry: entry[1].offset):
             if _can_be(place, verdict.size):
                 waiting.append((digest, place))
             else:
                 verdict.damaged[digest] = Defect.MISSING
-        whole = self._hashing.hasher()
         held = memoryview(b"")
         start = 0  # where what is held begins
         for piece in self._pieces(verdict):
-            for at in range(0, len(piece), _HASHED_AT_ONCE):
-                whole.update(piece[at : at + _HASHED_AT_ONCE])
+            if whole is not None:
+                for at in range(0, len(piece), _HASHED_AT_ONCE):
+                    whole.update(piece[at : at + _HASHED_AT_ONCE])
             held = memoryview(b"".join((held, piece))) if held else piece
             stop = start + len(held)
             ready = []
@@ -217,8 +236,11 @@ class PackInspector:
         verdict.damaged.update((digest, Defect.MISSING) for digest, _ in waiting)
         if verdict.holes:
             _note_unreadable(verdict, located)
-        else:
+        elif whole is not None:
             verdict.actual = whole.digest()
+        for digest in unused.keys() & verdict.damaged.keys():
+            del verdict.damaged[digest]
+            verdict.unused_damaged += 1
 
     def _pieces(self, verdict: PackVerdict) -> Iterator[memoryview]:
         """Yield the bytes of a pack; the next ones are read while the caller uses the last.
@@ -252,6 +274,17 @@ def verified(digest: Digest, place: Location, stored: Buffer) -> Buffer | None:
 
 def _missing(pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
     return PackVerdict(pack, damaged=dict.fromkeys(located, Defect.MISSING))
+
+
+def _elsewhere(verdict: PackVerdict, located: Mapping[Digest, Location]) -> dict[Digest, Location]:
+    """Return the entries that the footer lists and the index has not in this pack."""
+    return {
+        entry.digest: Location(
+            verdict.pack, entry.offset, entry.stored_size, entry.size, entry.codec
+        )
+        for entry in verdict.entries
+        if entry.digest not in located
+    }
 
 
 def _end(place: Location) -> int:

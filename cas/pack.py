@@ -5,8 +5,9 @@
     footer    one fixed-size record an entry, in order of offset
     trailer   number of records, BLAKE3 of the footer, magic
 
-A pack's name is the BLAKE3 of all its bytes. Thanks to the random bytes a name never comes back
-once its pack was deleted.
+A pack's name is the BLAKE3 of header, footer and trailer: these hold the digest of each entry, so
+the name vouches for all content without hashing it once more. Thanks to the random bytes a name
+never comes back once its pack was deleted. Packs of version 1 are named by all their bytes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.codec import Codec
-from cas.digest import Digest
+from cas.digest import Digest, Hasher
 from cas.errors import (
     CorruptPackError,
     InvalidDigestError,
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cas.backend import StagedObject
-    from cas.digest import Buffer, Hasher
-    from cas.hashing import BackgroundHasher
+    from cas.digest import Buffer
 
 __all__ = [
     "FOOTER_RECORD_SIZE",
@@ -42,15 +42,19 @@ __all__ = [
     "TRAILER_SIZE",
     "EntryKind",
     "PackEntry",
+    "PackStructure",
     "PackWriter",
     "SealedPack",
     "pack_object_name",
     "pack_size",
     "parse_pack_name",
     "read_footer",
+    "read_structure",
 ]
 
-PACK_VERSION: Final = 1
+PACK_VERSION: Final = 2
+"""What is written. Version 1 is read too: only its name is another."""
+
 MAX_ENTRY_SIZE: Final = 64 << 20
 """Bytes that one entry may hold, stored and decoded: what a reader is willing to allocate."""
 
@@ -72,7 +76,7 @@ _KINDS: Final = frozenset((1, 2, 3))
 _TAIL_READ: Final = 64 << 10
 """Bytes read from the end at first: the trailer and 1,360 records in one request."""
 _WRITE_BUFFER: Final = 1 << 20
-"""Bytes gathered before they are hashed and written: small entries don't pay a call each."""
+"""Bytes gathered before they are written: small entries don't pay a call each."""
 
 
 class EntryKind(IntEnum):
@@ -131,15 +135,15 @@ def parse_pack_name(name: str) -> Digest | None:
 class PackWriter:
     """Writes one pack into a staged object. One thread at a time."""
 
-    def __init__(self, staged: StagedObject, hasher: Hasher | BackgroundHasher) -> None:
+    def __init__(self, staged: StagedObject) -> None:
         self._staged = staged
-        self._hasher = hasher
+        self._header = _HEADER.pack(_MAGIC, PACK_VERSION, os.urandom(16))
         self._records: list[bytes] = []
         self._buffer: list[Buffer] = []
         self._buffered = 0
         self.size = 0
         """Bytes so far, without footer and trailer."""
-        self._emit(_HEADER.pack(_MAGIC, PACK_VERSION, os.urandom(16)))
+        self._emit(self._header)
 
     def append(
         self, kind: EntryKind, digest: Digest, codec: Codec, stored: Buffer, size: int
@@ -153,10 +157,11 @@ class PackWriter:
     def seal(self) -> SealedPack:
         """Write footer and trailer; the caller publishes the staged object under the name."""
         footer = b"".join(self._records)
+        trailer = _TRAILER.pack(len(self._records), Digest.of(footer), _END_MAGIC)
         self._emit(footer)
-        self._emit(_TRAILER.pack(len(self._records), Digest.of(footer), _END_MAGIC))
+        self._emit(trailer)
         self._flush()
-        return SealedPack(self._hasher.digest(), self.size, len(self._records))
+        return SealedPack(_name_of(self._header, footer, trailer), self.size, len(self._records))
 
     def _emit(self, data: Buffer) -> None:
         self._buffer.append(data)
@@ -169,8 +174,36 @@ class PackWriter:
         data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
         self._buffer.clear()
         self._buffered = 0
-        self._hasher.update(data)
         self._staged.write(data)
+
+
+class PackStructure(NamedTuple):
+    """What frames the entries of a pack. It is found alike in every version."""
+
+    version: int
+    """As the header states it, known or not."""
+    name: Digest
+    """What header, footer and trailer hash to: the pack's name, except in version 1."""
+    footer: bytes
+    footer_start: int
+
+    @property
+    def names_itself(self) -> bool:
+        """Whether `name` is the pack's; otherwise that is the BLAKE3 of all its bytes."""
+        return self.version != 1
+
+    def parse(self, name: str) -> Sequence[PackEntry]:
+        """Return the entries in order of offset; `read_footer` says which, and what it raises."""
+        if not 1 <= self.version <= PACK_VERSION:
+            raise UnsupportedFormatError(f"pack {name}", self.version, PACK_VERSION)
+        return _parse_records(name, self.footer, self.footer_start)
+
+
+def _name_of(header: bytes, footer: bytes, trailer: bytes) -> Digest:
+    hasher = Hasher()
+    for part in (header, footer, trailer):
+        hasher.update(part)
+    return hasher.digest()
 
 
 def read_footer(name: str, size: int, read: Callable[[int, int], Buffer]) -> Sequence[PackEntry]:
@@ -195,15 +228,22 @@ def read_footer(name: str, size: int, read: Callable[[int, int], Buffer]) -> Seq
     UnsupportedFormatError
         When a newer release wrote it.
     """
+    return read_structure(name, size, read).parse(name)
+
+
+def read_structure(name: str, size: int, read: Callable[[int, int], Buffer]) -> PackStructure:
+    """Return header, footer and trailer of a pack of any version; what is in them is not parsed.
+
+    Parameters and CorruptPackError as for `read_footer`.
+    """
     if size < HEADER_SIZE + _TRAILER.size:
         raise CorruptPackError(name, f"{size} bytes are too few for a pack")
     if size >= MAX_PACK_SIZE:
         raise CorruptPackError(name, f"{size} bytes are too many for a pack")
-    magic, version, _nonce = _HEADER.unpack(_exactly(name, read, 0, HEADER_SIZE))
+    header = _exactly(name, read, 0, HEADER_SIZE)
+    magic, version, _nonce = _HEADER.unpack(header)
     if magic != _MAGIC:
         raise CorruptPackError(name, "it does not begin as a pack")
-    if version != PACK_VERSION:
-        raise UnsupportedFormatError(f"pack {name}", version, PACK_VERSION)
     tail = _tail(name, read, size)
     count, footer_digest, end_magic = _TRAILER.unpack(tail[-_TRAILER.size :])
     if end_magic != _END_MAGIC:
@@ -215,10 +255,11 @@ def read_footer(name: str, size: int, read: Callable[[int, int], Buffer]) -> Seq
     missing = footer_size + _TRAILER.size - len(tail)
     if missing > 0:
         tail = _exactly(name, read, footer_start, missing) + tail
+    trailer = tail[-_TRAILER.size :]
     footer = tail[len(tail) - footer_size - _TRAILER.size : len(tail) - _TRAILER.size]
     if Digest.of(footer) != footer_digest:
         raise CorruptPackError(name, "its footer does not match its digest")
-    return _parse_records(name, footer, footer_start)
+    return PackStructure(version, _name_of(header, footer, trailer), footer, footer_start)
 
 
 def _parse_records(name: str, footer: bytes, footer_start: int) -> list[PackEntry]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, Self
 from cas.codec import Codec, decode, decode_all
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
-from cas.hashing import HashingThread
 from cas.pack import PackWriter, pack_object_name, read_footer
 from cas.salvage import read_around
 from cas.spans import SPAN_SIZE, cut, find_cached
@@ -84,7 +83,6 @@ class PackRewriter:
         self._backend = backend
         self._register = register
         self._on_published = on_published
-        self._hashing = HashingThread("cas-rewrite-hash")
         self._staged: StagedObject | None = None
         self._pack: PackWriter | None = None
         self._waiting: list[tuple[Digest, Location, int]] = []
@@ -161,7 +159,6 @@ class PackRewriter:
         staged, self._staged, self._pack = self._staged, None, None
         if staged is not None:
             staged.discard()
-        self._hashing.close()
 
     def _copy_span(
         self, source: _Source, span: Span, kinds: Mapping[Digest, EntryKind]
@@ -185,7 +182,7 @@ class PackRewriter:
     def _append(self, kind: EntryKind, digest: Digest, source: Location, stored: Buffer) -> None:
         if self._pack is None:
             self._staged = self._backend.stage()
-            self._pack = PackWriter(self._staged, self._hashing.hasher())
+            self._pack = PackWriter(self._staged)
         offset = self._pack.append(kind, digest, Codec(source.codec), stored, source.size)
         self._waiting.append((digest, source, offset))
         self._copied.add(digest)

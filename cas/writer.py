@@ -247,7 +247,6 @@ class _Packer:
         self._room = threading.Semaphore(_IN_FLIGHT_GROUPS)
         self._thread: threading.Thread | None = None
         self._publisher = _Publisher(catalog, backend.publishes_at_once)
-        self._hashing = HashingThread("cas-pack-hash")
         self._error: BaseException | None = None
         self._aborted = False
         self._staged: StagedObject | None = None
@@ -286,7 +285,6 @@ class _Packer:
             self._thread.join()
             self._thread = None
         self._publisher.close()
-        self._hashing.close()
 
     def _run(self) -> None:
         try:
@@ -317,7 +315,7 @@ class _Packer:
         for digest, codec, stored, size in entries:
             if self._pack is None:
                 self._staged = self._backend.stage()
-                self._pack = PackWriter(self._staged, self._hashing.hasher())
+                self._pack = PackWriter(self._staged)
             offset = self._pack.append(kind, digest, codec, stored, size)
             self._waiting.append((digest, offset, len(stored), size, codec))
             if self._pack.size >= PACK_SIZE:

@@ -1,6 +1,8 @@
-"""List or extract packs of runcas with nothing of runcas. The format is in docs/format.md.
+"""List, check or extract packs of runcas with nothing of runcas. The format is in docs/format.md.
 
     python unpack.py PACK...            list what is in them
+    python unpack.py --check PACK...    read every byte: entries against their digests, and the
+                                        name of each file against what is in it
     python unpack.py PACK... --to DIR   write each blob to DIR/<digest>, each record of a commit to
                                         DIR/records/<digest>.json, and nothing anywhere else
 
@@ -8,8 +10,8 @@ A large blob is put together where its list of chunks and all of them are in the
 Records say which paths of which runs have which digests; digests of new files are joined, base64.
 
 Compressed entries need Python 3.14 or the zstandard package; digests are checked if the blake3
-package is there. A damaged entry is reported and the others are extracted; the exit code is then 1,
-as it is where chunks are missing.
+package is there, without which nothing can be checked. A damaged entry is reported and the others
+are extracted; the exit code is then 1, as it is where chunks are missing.
 """
 
 import argparse
@@ -36,6 +38,7 @@ TRAILER = struct.Struct("<I32s8s")  # number of records, BLAKE3 of the footer, m
 LIST = struct.Struct("<8s16s32sQ")  # magic, nonce, digest and size of the blob; then its chunks
 BLOB, RECORD_OF_COMMIT, CHUNK_LIST = KINDS = (1, 2, 3)
 RAW, ZSTD = 0, 1
+VERSIONS = (1, 2)
 MAX_ENTRY = 64 << 20
 SLICE = 1024 * RECORD.size  # of the footer, at a time: it may be large, memory stays small
 
@@ -57,8 +60,8 @@ def find_footer(file: BinaryIO) -> tuple[int, int, bytes]:
     magic, version, _nonce = HEADER.unpack(read_exactly(file, 0, HEADER.size))
     if magic != b"RUNCASPK":
         raise ValueError("it does not begin as a pack")
-    if version != 1:
-        raise ValueError(f"it has format version {version}, and this script reads version 1")
+    if version not in VERSIONS:
+        raise ValueError(f"it has format version {version}, and this script reads 1 and 2")
     end = size - TRAILER.size
     count, digest, magic = TRAILER.unpack(read_exactly(file, end, TRAILER.size))
     if magic != b"RUNCASPE":
@@ -87,6 +90,32 @@ def iter_records(file: BinaryIO) -> Iterator[tuple]:
         raise ValueError("there are bytes between its last entry and its footer")
     if hasher and hasher.digest() != digest:
         raise ValueError("its footer does not match its digest")
+
+
+def name_of(file: BinaryIO) -> str:
+    """Return what a pack's name should be: of version 1 the hash of it all, else of its frame."""
+    start, _, _ = find_footer(file)
+    _, version, _ = HEADER.unpack(read_exactly(file, 0, HEADER.size))
+    hasher = blake3(read_exactly(file, 0, HEADER.size))
+    file.seek(HEADER.size if version == 1 else start)
+    while data := file.read(1 << 20):
+        hasher.update(data)
+    return hasher.hexdigest()
+
+
+def check(pack: Path) -> None:
+    """Read every entry, and compare the file's name; ValueError if anything is wrong."""
+    with pack.open("rb") as file:
+        entries = [
+            read_or_report(file, record) is not None
+            for record in iter_records(file)
+            if record[0] in KINDS
+        ]
+        if not all(entries):
+            raise ValueError(f"{entries.count(False)} of its {len(entries)} entries are damaged")
+        name = f"{name_of(file)}.pack"
+    if pack.name != name:
+        raise ValueError(f"by what is in it, its name is {name}")
 
 
 def decompress(stored: bytes, size: int) -> bytes:
@@ -123,6 +152,15 @@ def read_blob(file: BinaryIO, record: tuple) -> bytes:
     return data
 
 
+def read_or_report(file: BinaryIO, record: tuple) -> bytes | None:
+    """Return what an entry holds, or None once it was said why not."""
+    try:
+        return read_blob(file, record)
+    except ValueError as error:
+        print(f"entry at offset {record[3]}, {record[2].hex()}: {error}", file=sys.stderr)
+        return None
+
+
 def read_list(data: bytes) -> tuple[bytes, int, list[bytes]]:
     """Return digest and size of a large blob, and the digests of its chunks."""
     if len(data) <= LIST.size or (len(data) - LIST.size) % 32 or data[:8] != b"RUNCASCL":
@@ -140,13 +178,11 @@ def extract(file: BinaryIO, folder: Path, lists: list[bytes] | None = None) -> b
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as staging:
         for record in iter_records(file):
-            kind, name, offset = record[0], record[2].hex(), record[3]
+            kind, name = record[0], record[2].hex()
             if kind not in KINDS:
                 continue  # what a later version of the format may add
-            try:
-                data = read_blob(file, record)
-            except ValueError as error:
-                print(f"entry at offset {offset}, {name}: {error}", file=sys.stderr)
+            data = read_or_report(file, record)
+            if data is None:
                 complete = False
                 continue
             if kind == CHUNK_LIST:
@@ -200,12 +236,29 @@ def extract_all(packs: list[Path], folder: Path) -> bool:
     return complete
 
 
+def check_all(packs: list[Path]) -> bool:
+    """Check packs and say what is wrong with each; return whether nothing is."""
+    if blake3 is None:
+        sys.exit("cannot check without the blake3 package: pip install blake3")
+    sound = True
+    for pack in packs:
+        try:
+            check(pack)
+        except (OSError, ValueError) as error:
+            print(f"{pack}: {error}", file=sys.stderr)
+            sound = False
+    return sound
+
+
 def main() -> None:
-    """List or extract the packs named on the command line."""
-    parser = argparse.ArgumentParser(description="List or extract packs of runcas.")
+    """List, check or extract the packs named on the command line."""
+    parser = argparse.ArgumentParser(description="List, check or extract packs of runcas.")
     parser.add_argument("packs", type=Path, nargs="+", metavar="PACK")
     parser.add_argument("--to", type=Path, metavar="DIR", help="write each blob to DIR/<digest>")
+    parser.add_argument("--check", action="store_true", help="read every byte, and compare names")
     options = parser.parse_args()
+    if options.check:
+        sys.exit(0 if check_all(options.packs) else 1)
     if blake3 is None:
         print("the blake3 package is missing: digests are not checked", file=sys.stderr)
     for pack in options.packs:

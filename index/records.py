@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from index.modes import is_link
 from index.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class FileVersion:
     @property
     def is_link(self) -> bool:
         """Whether it is a symbolic link; its bytes are then the link's target."""
-        return stat.S_ISLNK(self.mode)
+        return is_link(self.mode)
 
     @property
     def provenance(self) -> Provenance:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import stat
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from index.modes import is_link
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -54,7 +55,7 @@ class Observed(NamedTuple):
 
     def same_content(self, known: KnownFile) -> bool:
         """Whether the path holds what is recorded: same bytes, and file or link alike."""
-        return self.digest == known.digest and stat.S_ISLNK(self.mode) == stat.S_ISLNK(known.mode)
+        return self.digest == known.digest and is_link(self.mode) == is_link(known.mode)
 
 
 class StateCache:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forged import as_version_1, assert_sound, frame_of, name_of
 from places import packs_of
 from trees import write
 
@@ -109,12 +110,35 @@ def test_a_damaged_pack_is_refused_without_the_library(pack, tmp_path):
     assert "Traceback" not in outcome.stderr
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_packs_are_checked_without_the_library(pack, tmp_path, version):
+    """Every byte: of version 1 each, of version 2 each that matters."""
+    data = pack.read_bytes()
+    data = as_version_1(data) if version == 1 else data
+    sound = tmp_path / f"{name_of(data)}.pack"
+    sound.write_bytes(data)
+    outcome = unpack("--check", sound)
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")
+    entry = frame_of(data)[1][0][3]
+    for number, at in enumerate((9, 20, 30, entry, len(data) - 60, len(data) - 1)):
+        damaged = bytearray(data)
+        damaged[at] ^= 1
+        broken = tmp_path / str(number) / sound.name
+        broken.parent.mkdir()
+        broken.write_bytes(damaged)
+        outcome = unpack("--check", broken, sound)
+        assert outcome.returncode == 1, at
+        assert str(broken) in outcome.stderr.splitlines()[-1]
+        assert f"{sound}:" not in outcome.stderr
+
+
 def test_the_format_documents_example_is_a_pack_that_is_read():
     text = (ROOT / "docs" / "format.md").read_text()
     lines = re.findall(r"^ +[0-9a-f]{8}: ((?:[0-9a-f]{2} ){1,16}) ", text, re.MULTILINE)
     data = bytes.fromhex("".join(lines))
     assert len(data) > 100
-    assert str(Digest.of(data)) in text
+    assert_sound(name_of(data), data)
+    assert name_of(data) in text
     assert read_footer("example", len(data), lambda start, size: data[start : start + size])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import select
@@ -12,6 +11,7 @@ from cas.digest import Digest
 from index import tables
 from index.bulk import driver_rows
 from index.columns import decode_path
+from index.modes import is_link
 from index.repository.blobs import locate_large
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class RestorableFile(NamedTuple):
     @property
     def is_link(self) -> bool:
         """Whether it is a symbolic link; its bytes are then the link's target."""
-        return stat.S_ISLNK(self.mode)
+        return is_link(self.mode)
 
 
 def list_restorable(

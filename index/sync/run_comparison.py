@@ -7,10 +7,10 @@ mode, time and annotations those count that belong to the higher revision.
 
 from __future__ import annotations
 
-import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from index.columns import decode_path
+from index.modes import is_link
 from index.repository.transfer import VersionRow
 from index.tables import PROVENANCE_COLUMNS
 
@@ -107,9 +107,8 @@ def _changes(
 ) -> dict[str, Any]:
     """Return the columns to change; DivergedError if it is another version."""
     name = f"version {theirs.version} of {decode_path(theirs.path)!r}"
-    if any(getattr(mine, fact) != getattr(theirs, fact) for fact in _FACTS) or stat.S_ISLNK(
-        mine.mode
-    ) != stat.S_ISLNK(theirs.mode):
+    differ = any(getattr(mine, fact) != getattr(theirs, fact) for fact in _FACTS)
+    if differ or is_link(mine.mode) != is_link(theirs.mode):
         raise DivergedError(f"{name} is another one there")
     if _end(mine, common) != _end(theirs, common):
         raise DivergedError(f"{name} ends otherwise there")

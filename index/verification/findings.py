@@ -67,8 +67,13 @@ class Findings:
             if verdict.reason is not None:
                 self.add(Fault(FaultKind.BROKEN_PACK, name, verdict.reason))
             if verdict.actual not in (None, pack.name):
-                detail = f"its bytes hash to {verdict.actual}"
+                detail = f"by what is in it, its name is {verdict.actual}"
                 self.add(Fault(FaultKind.MISNAMED_PACK, name, detail))
+            if verdict.unused_damaged:
+                detail = (
+                    f"{verdict.unused_damaged} of its entries that nothing refers to are damaged"
+                )
+                self.add(Fault(FaultKind.BROKEN_PACK, name, detail))
         for digest, what in sorted(verdict.damaged.items()):
             kind = FaultKind.MISSING_BYTES if what == "missing" else FaultKind.DAMAGED_BYTES
             also = verdict.misfiled.get(digest)

@@ -2,22 +2,29 @@ from __future__ import annotations
 
 import pytest
 from blake3 import blake3
-from forged import pack_of
+from forged import as_version_1, assert_sound, frame_of, pack_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cas.codec import Codec
-from cas.digest import Digest, Hasher
+from cas.digest import Digest
 from cas.errors import CorruptPackError, UnsupportedFormatError
 from cas.memory import MemoryBackend
-from cas.pack import HEADER_SIZE, EntryKind, PackWriter, pack_object_name, read_footer
+from cas.pack import (
+    HEADER_SIZE,
+    EntryKind,
+    PackWriter,
+    pack_object_name,
+    read_footer,
+    read_structure,
+)
 
 
 def make(blobs):
     """Write a pack; return its bytes and what sealing said."""
     backend = MemoryBackend()
     staged = backend.stage()
-    writer = PackWriter(staged, Hasher())
+    writer = PackWriter(staged)
     for data in blobs:
         writer.append(EntryKind.BLOB, Digest.of(data), Codec.RAW, data, len(data))
     sealed = writer.seal()
@@ -39,9 +46,10 @@ def test_the_footer_says_where_everything_is(blobs):
     assert sealed.entries == len(blobs)
 
 
-def test_a_pack_is_named_by_the_hash_of_all_its_bytes():
+def test_a_pack_is_named_by_the_hash_of_all_but_its_entries_of_which_it_has_the_digests():
     data, sealed = make([b"one", b"two"])
-    assert sealed.name == Digest.of(data)
+    assert_sound(str(sealed.name), data)
+    assert sealed.name == Digest.of(data[:HEADER_SIZE] + data[HEADER_SIZE + 6 :])
     assert pack_object_name(sealed.name) == f"packs/{str(sealed.name)[:2]}/{sealed.name}.pack"
 
 
@@ -78,7 +86,25 @@ def test_an_entry_of_unknown_kind_is_passed_over():
 
 def test_a_newer_version_is_refused_with_the_way_out():
     with pytest.raises(UnsupportedFormatError, match="pip install --upgrade runcas"):
-        footer(pack_of([], version=2))
+        footer(pack_of([], version=3))
+
+
+def test_a_pack_of_the_first_version_is_read_alike():
+    data, _ = make([b"one", b"two"])
+    assert footer(as_version_1(data)) == footer(data)
+
+
+def test_a_structure_says_what_names_the_pack():
+    data, sealed = make([b"one", b"two"])
+    newer = data[:8] + b"\xff" + data[9:]
+    for known in (data, as_version_1(data), newer):
+        found = read_structure(
+            "p", len(known), lambda start, size, d=known: d[start : start + size]
+        )
+        assert found.version == known[8]
+        assert found.names_itself == (known[8] != 1)
+        assert found.name == Digest.of(frame_of(known)[0])
+    assert sealed.name == Digest.of(frame_of(data)[0])
 
 
 GOOD = (1, 0, b"d" * 32, HEADER_SIZE, 5, 5)

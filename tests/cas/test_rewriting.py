@@ -10,7 +10,7 @@ import pytest
 from cas import rewriting
 from cas.catalog import Location, MemoryCatalog
 from cas.codec import Codec, decode, encode_all
-from cas.digest import Digest, Hasher
+from cas.digest import Digest
 from cas.errors import CorruptPackError, UnsupportedFormatError
 from cas.local import LocalBackend
 from cas.memory import MemoryBackend
@@ -35,7 +35,7 @@ def backend(request, tmp_path):
 def pack(backend, contents):
     """Publish a pack of contents, of all kinds in turn; return name, size and entries."""
     staged = backend.stage()
-    writer = PackWriter(staged, Hasher())
+    writer = PackWriter(staged)
     places = []
     for number, (data, (codec, stored)) in enumerate(
         zip(contents, encode_all(contents), strict=True)
@@ -218,7 +218,7 @@ def test_all_of_a_pack_that_is_missing_is_told(backend, told):
 
 def test_an_entry_of_an_unknown_kind_stays_and_is_no_damage(backend, told):
     staged = backend.stage()
-    writer = PackWriter(staged, Hasher())
+    writer = PackWriter(staged)
     data = b"of a later release"
     offset = writer.append(9, Digest.of(data), Codec.RAW, data, len(data))
     sealed = writer.seal()

@@ -122,6 +122,7 @@ FILE = (7, stat.S_IFREG | 0o600, 10**18)
 @example([("link/x", b"content", *FILE)], False)  # noqa: FBT003 - whether to overwrite
 @example([("link", b"content", *FILE), ("link/a", b"content", *FILE)], True)  # noqa: FBT003
 @example([("l", b"../../outside", 0, stat.S_IFLNK, 0), ("l/x", b"content", *FILE)], True)  # noqa: FBT003
+@example([("no-mode", b"", 0, -1, 0)], False)  # noqa: FBT003
 @example([("dev", b"", 0, stat.S_IFCHR | 0o7777, 0)], False)  # noqa: FBT003
 def test_made_up_versions_write_files_and_links_below_the_destination_only(made_up, overwrite):
     blobs = Blobs()

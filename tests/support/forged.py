@@ -13,7 +13,7 @@ TRAILER = struct.Struct("<I32s8s")
 BLOB, RAW, ZSTD = 1, 0, 1
 
 
-def pack_of(records, *, body=b"", version=1, count=None, digest=None, magic=b"RUNCASPE"):
+def pack_of(records, *, body=b"", version=2, count=None, digest=None, magic=b"RUNCASPE"):
     """Return a pack with these records, whose digest fits unless another is given."""
     table = b"".join(RECORD.pack(*record) for record in records)
     count = len(records) if count is None else count
@@ -31,6 +31,35 @@ def sound_pack(blobs):
         records.append((BLOB, codec, digest, HEADER.size + len(body), len(stored), len(data)))
         body += stored
     return pack_of(records, body=body)
+
+
+def frame_of(data):
+    """Return header, footer and trailer of a pack together, and the records of the footer."""
+    count, _, _ = TRAILER.unpack(data[-TRAILER.size :])
+    start = len(data) - TRAILER.size - count * RECORD.size
+    records = list(RECORD.iter_unpack(data[start : -TRAILER.size]))
+    return data[: HEADER.size] + data[start:], records
+
+
+def name_of(data):
+    """Return the name that a pack must have."""
+    _, version, _ = HEADER.unpack(data[: HEADER.size])
+    return blake3(data if version == 1 else frame_of(data)[0]).hexdigest()
+
+
+def as_version_1(data):
+    """Return a pack as the first version of the format had it; its name is another then."""
+    return data[:8] + (1).to_bytes(4, "little") + data[12:]
+
+
+def assert_sound(name, data):
+    """A pack has the name that it must have, and what every entry decodes to has its digest."""
+    assert name == name_of(data)
+    for _, codec, digest, offset, stored, size in frame_of(data)[1]:
+        content = data[offset : offset + stored]
+        if codec == ZSTD:
+            content = zstandard.ZstdDecompressor().decompress(content, max_output_size=size)
+        assert blake3(content).digest() == digest
 
 
 def signed_again(data):
