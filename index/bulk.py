@@ -12,7 +12,8 @@ On PostgreSQL one statement takes each column as an array: to track 20,000 files
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from itertools import chain, islice, repeat
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -22,16 +23,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Select, Table
     from sqlalchemy.dialects import postgresql, sqlite
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, CursorResult
 
 __all__ = [
     "allocate_ids",
     "batches",
     "bind_rows",
+    "bound",
     "dialect_insert",
     "driver_rows",
-    "find_existing",
     "insert_rows",
+    "run_over",
 ]
 
 BATCH_SIZE = 1_000
@@ -78,36 +80,42 @@ def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequ
     return connection.exec_driver_sql(compiled.string, parameters).all()
 
 
-def find_existing(
+def run_over(
     connection: Connection,
+    statement: str,
     column: Column[Any],
     values: Sequence[Any],
     *,
-    unless: Column[Any] | None = None,
-) -> list[Any]:
-    """Return those of at most `BATCH_SIZE` values that some row has in `column`.
+    told: Mapping[str, object] | None = None,
+) -> CursorResult[Any]:
+    """Run a statement over at most `BATCH_SIZE` values of a column.
 
-    In one statement whose text depends on their number alone: compiling an IN list by SQLAlchemy
-    takes longer than running it. Values go to and come from the driver as they are.
+    SQLAlchemy takes longer to compile an IN list than the database to go through it, and so does
+    SQLite to parse one, unless its driver has seen that very text before. So the text depends on
+    the number of values alone, and on SQLite there are but eleven such numbers.
 
     Parameters
     ----------
-    unless
-        Leave out rows that have something in this column.
+    statement
+        A constant, with ``{wanted}`` for "is one of the values" and names of `told` in braces.
+    values
+        At least one, in the form that the driver takes.
+    told
+        Further values, in that form too.
     """
-    preparer = connection.dialect.identifier_preparer
-    name = preparer.quote(column.name)
-    parameters: Any
+    told = told or {}
     if connection.dialect.name == "postgresql":
-        condition = f"= ANY(%(wanted)s::{_type_name(connection, column)}[])"
-        parameters = {"wanted": list(values)}
-    else:
-        condition = f"IN ({', '.join('?' * len(values))})"
-        parameters = tuple(values)
-    statement = f"SELECT {name} FROM {preparer.format_table(column.table)} WHERE {name} {condition}"  # noqa: S608 - our own names
-    if unless is not None:
-        statement += f" AND {preparer.quote(unless.name)} IS NULL"
-    return [row[0] for row in connection.exec_driver_sql(statement, parameters)]
+        wanted = f"= ANY(%(wanted)s::{_type_name(connection, column)}[])"
+        marks = {name: f"%({name})s" for name in told}
+        parameters: Any = {"wanted": list(values), **told}
+        return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
+    count = min(1 << (len(values) - 1).bit_length(), BATCH_SIZE)
+    filled = (*values, *repeat(values[-1], count - len(values)))
+    wanted = f"IN ({', '.join(repeat('?', count))})"
+    marks = dict.fromkeys(told, "?")
+    fields = [name for _, name, _, _ in Formatter().parse(statement) if name]
+    parameters = tuple(chain.from_iterable(filled if f == "wanted" else (told[f],) for f in fields))
+    return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
 
 
 def insert_rows(
@@ -148,7 +156,7 @@ def _insert_tuples(
 ) -> int:
     """Insert rows by statements that take some fifty of them at once."""
     told = {name: value for name, value in shared.items() if value is not None}
-    tail = tuple(_bound(connection, table, told).values())
+    tail = tuple(bound(connection, table, told).values())
     preparer = connection.dialect.identifier_preparer
     names = ", ".join(preparer.quote(name) for name in (*columns, *told))
     one = f"({', '.join('?' * (len(columns) + len(tail)))})"
@@ -214,18 +222,18 @@ def _insert_arrays(
     if ignore_conflicts:
         statement += " ON CONFLICT DO NOTHING"
     values = map(list, zip(*rows, strict=True))
-    parameters = dict(zip(columns, values, strict=True)) | _bound(connection, table, shared)
+    parameters = dict(zip(columns, values, strict=True)) | bound(connection, table, shared)
     return connection.exec_driver_sql(statement, parameters).rowcount
 
 
-def _bound(connection: Connection, table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+def bound(connection: Connection, table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values in the form that the driver takes."""
     dialect = connection.dialect
-    bound = {}
+    converted = {}
     for name, value in values.items():
         process = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-        bound[name] = process(value) if process else value
-    return bound
+        converted[name] = process(value) if process else value
+    return converted
 
 
 def _type_name(connection: Connection, column: Column[Any]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from index.cli.importing import sparing_imports
 from index.cli.output import printable
 from index.cli.sizes import parse_size
 from index.errors import StoreNotFoundError
@@ -61,7 +62,8 @@ class Place:
 
     def open(self, *, create: bool) -> ArtifactStore:
         """Open the store; make it if `create` says so."""
-        from index.artifacts import ArtifactStore  # not for --help: it brings SQLAlchemy
+        with sparing_imports():
+            from index.artifacts import ArtifactStore  # not for --help: it brings SQLAlchemy
 
         found = self._told()
         if isinstance(found, Path):

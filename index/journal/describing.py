@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cas.digest import Digest
 from index.journal.entries import CommitEntry, NewFiles, PartEntry, encode
@@ -81,17 +81,20 @@ def _groups(new: Sequence[NewVersion]) -> Iterator[Sequence[NewVersion]]:
 
 
 def _columns(new: Sequence[NewVersion]) -> NewFiles:
+    if not new:
+        return NewFiles()
     kinds: dict[tuple[str, str], int] = {}
     kind_of = [
         kinds.setdefault((version.file_type, version.priority), len(kinds)) for version in new
     ]
-    seen: list[Any] = [version.seen for version in new]
+    # Column by column at once: to ask each named tuple for five fields takes four times as long.
+    paths, digests, sizes, modes, mtimes_ns, *_ = zip(*(v.seen for v in new), strict=True)
     return NewFiles(
-        paths=[version.path for version in new],
-        digests=[each.digest for each in seen],
-        sizes=[each.size for each in seen],
-        modes=[each.mode for each in seen],
-        mtimes_ns=[each.mtime_ns for each in seen],
+        paths=paths,
+        digests=digests,
+        sizes=sizes,
+        modes=modes,
+        mtimes_ns=mtimes_ns,
         kinds=list(kinds),
         kind_of=kind_of,
     )

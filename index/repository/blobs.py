@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, select, update
 
 from cas.catalog import ChunkedBlob, Location
 from cas.digest import Digest
 from index import tables
-from index.bulk import batches, dialect_insert, find_existing, insert_rows
+from index.bulk import batches, bound, dialect_insert, insert_rows, run_over
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,13 +34,24 @@ __all__ = [
 ]
 
 
+_FIND_KNOWN: Final = "SELECT digest FROM cas_blobs WHERE digest {wanted} AND damaged_at IS NULL"
+
+_TOUCH: Final = """
+UPDATE cas_blobs SET condemned_at = NULL, touched_at = {now}
+WHERE digest {wanted} AND (
+    condemned_at IS NOT NULL
+    OR touched_at < {stale}
+    OR (touched_at IS NULL AND created_at < {stale})
+)
+"""
+
+
 def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest]:
     """Return those of `digests` that have a row and are not known to be damaged."""
     known: set[Digest] = set()
-    columns = tables.blobs.c
     for batch in batches(list(digests)):
-        found = find_existing(connection, columns.digest, batch, unless=columns.damaged_at)
-        known.update(bytes.__new__(Digest, digest) for digest in found)
+        rows = run_over(connection, _FIND_KNOWN, tables.blobs.c.digest, batch).all()
+        known.update(bytes.__new__(Digest, digest) for (digest,) in rows)
     return known
 
 
@@ -216,17 +227,7 @@ def touch(
 
     A row touched within `freshness` is left as it is, so that reuse costs no writes.
     """
+    times = bound(connection, tables.blobs, {"touched_at": now, "created_at": now - freshness})
+    told = {"now": times["touched_at"], "stale": times["created_at"]}
     for batch in batches(sorted(digests)):
-        connection.execute(
-            update(tables.blobs)
-            .where(
-                tables.blobs.c.digest.in_(batch),
-                or_(
-                    tables.blobs.c.condemned_at.is_not(None),
-                    tables.blobs.c.touched_at < now - freshness,
-                    tables.blobs.c.touched_at.is_(None)
-                    & (tables.blobs.c.created_at < now - freshness),
-                ),
-            )
-            .values(condemned_at=None, touched_at=now)
-        )
+        run_over(connection, _TOUCH, tables.blobs.c.digest, batch, told=told)

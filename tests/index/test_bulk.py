@@ -1,0 +1,64 @@
+"""Statements over many values at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from cas.digest import Digest
+from index.repository import blobs
+
+NOW = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def known(store):
+    """Record a thousand blobs and more; return their digests."""
+    with store.services.blobs.batch() as batch:
+        digests = [batch.add(b"%d" % number) for number in range(1_030)]
+        written = batch.finish()
+    with store.services.database.writing() as connection:
+        packs = blobs.make_packs_live(connection, written.packs)
+        blobs.insert_blobs(connection, written, packs, NOW - timedelta(days=9))
+    return digests
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 9, 500, 512, 513, 999, 1_000, 1_001, 1_030])
+def test_exactly_those_that_are_there_are_found_whatever_their_number(store, known, count):
+    strange = [Digest.of(b"strange %d" % number) for number in range(count // 3)]
+    asked = [digest for pair in zip(strange, known, strict=False) for digest in pair]
+    asked += known[len(strange) : count]
+    with store.services.database.reading() as connection:
+        assert blobs.find_known(connection, asked) == set(known[:count])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 1_000, 1_030])
+def test_exactly_those_that_are_asked_for_are_touched_and_only_if_it_is_long_ago(
+    store, known, count
+):
+    def touched():
+        rows = connection.execute(
+            text("SELECT count(*), min(touched_at) FROM cas_blobs WHERE touched_at IS NOT NULL")
+        )
+        return tuple(rows.one())
+
+    with store.services.database.writing() as connection:
+        blobs.touch(connection, known[:count], NOW, timedelta(days=10))
+        assert touched()[0] == 0  # they are but nine days old
+        blobs.touch(connection, known[:count], NOW, timedelta(days=8))
+        found, when = touched()
+        assert found == count
+        blobs.touch(connection, known[:count], NOW + timedelta(days=7), timedelta(days=8))
+        assert touched() == (found, when)
+
+
+def test_whatever_was_condemned_is_taken_back(store, known):
+    with store.services.database.writing() as connection:
+        connection.execute(text("UPDATE cas_blobs SET condemned_at = created_at"))
+        blobs.touch(connection, known[:5], NOW, timedelta(days=1_000))
+        left = connection.scalar(
+            text("SELECT count(*) FROM cas_blobs WHERE condemned_at IS NOT NULL")
+        )
+    assert left == len(known) - 5
