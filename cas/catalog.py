@@ -34,8 +34,7 @@ class Location(NamedTuple):
     codec: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkedBlob:
+class ChunkedBlob(NamedTuple):
     """A large blob: the chunks that make it up, in order."""
 
     digest: Digest

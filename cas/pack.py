@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -89,8 +88,7 @@ class EntryKind(IntEnum):
     """The chunks that make up a large blob; see `cas.chunk_list`."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackEntry:
+class PackEntry(NamedTuple):
     """One record of a footer."""
 
     kind: EntryKind
@@ -103,8 +101,7 @@ class PackEntry:
     """Bytes once decoded."""
 
 
-@dataclass(frozen=True, slots=True)
-class SealedPack:
+class SealedPack(NamedTuple):
     """A pack whose bytes are complete and named, published or about to be."""
 
     name: Digest

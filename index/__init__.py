@@ -12,29 +12,23 @@ from typing import TYPE_CHECKING, Any, Final
 from index.classification import DEFAULT_CLASSIFIER, Classifier, RuleClassifier
 from index.errors import ArtifactIndexError
 from index.provenance import Provenance, carried, provenance
-from index.records import (
-    AdoptionReport,
-    DeletionReceipt,
-    FileVersion,
-    Progress,
-    RestoreResult,
-    RunStats,
-    RunSummary,
-    Snapshot,
-    StoreStats,
-)
+from index.records import FileVersion, Progress, RunSummary, Snapshot
 
 if TYPE_CHECKING:
+    from index.adoption import AdoptionReport
     from index.artifacts import ArtifactStore
     from index.backup import BackupReport
     from index.comparison import Diff, FileChange
     from index.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
+    from index.figures import RunStats, StoreStats
     from index.file_repository import FileRepository
     from index.garbage.planning import GcPlan
     from index.garbage.records import GarbageBlob, GcReport
+    from index.receipts import DeletionReceipt
     from index.recovery.lost_index import recover
     from index.recovery.records import RecoveryReport
     from index.repair.records import RepairReport
+    from index.restore import RestoreResult
     from index.run import Run
     from index.session import Session
     from index.sync.records import SyncedRun, SyncOutcome, SyncReport
@@ -85,6 +79,11 @@ __all__ = [
 ]
 
 _IMPORTED_LATER: Final = {
+    "AdoptionReport": "index.adoption",
+    "DeletionReceipt": "index.receipts",
+    "RestoreResult": "index.restore",
+    "RunStats": "index.figures",
+    "StoreStats": "index.figures",
     "ArtifactStore": "index.artifacts",
     "BackupReport": "index.backup",
     "DAGTracker": "index.dag_tracker",

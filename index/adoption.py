@@ -30,7 +30,7 @@ from index.legacy_rows import RowsByPath, as_label, common_directory, root_of
 from index.names import MAX_TYPE_LENGTH, check_id
 from index.provenance import Provenance
 from index.recording import SupersededError, record_blobs
-from index.records import AdoptionReport, Progress, Skipped
+from index.records import Progress, Skipped
 from index.repository import adopted, runs
 from index.requests import RunKey
 from index.scanner import Scan
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from index.services import Services
     from index.state import Observed
 
-__all__ = ["adopt"]
+__all__ = ["AdoptionReport", "adopt"]
 
 _ATTEMPTS: Final = 5
 """How often a run is adopted again because a scan of it, or garbage collection, came in between."""
@@ -57,6 +57,27 @@ _GONE: Final = "the file was gone when it was adopted"
 
 _SHA256: Final = re.compile("[0-9a-fA-F]{64}")
 """The old hash of a file under 50 MiB (stage 4, task 4.2); other trackers wrote other things."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionReport:
+    """What of an old table was adopted, and what was not."""
+
+    runs: int
+    """Runs in which anything was adopted."""
+    adopted: int
+    """Files whose bytes are stored now."""
+    without_bytes: int
+    """Files that were gone; what was known of them is kept."""
+    already_known: int
+    """Paths that their run had a history of; left alone."""
+    duplicates: int
+    """Rows beyond the first of a path."""
+    changed_since: int
+    """Stored files whose SHA-256 is not the one that the old table has."""
+    bytes_read: int
+    skipped: tuple[Skipped, ...]
+    """Rows that can't be adopted, and why."""
 
 
 @dataclass(slots=True)

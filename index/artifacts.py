@@ -17,7 +17,7 @@ from index.classification import DEFAULT_CLASSIFIER
 from index.database import Database, sqlite_url
 from index.errors import IndexLostError, StoreMismatchError, StoreNotFoundError
 from index.names import as_paths, check_id
-from index.repository import runs, stats
+from index.repository import runs
 from index.services import Services
 from index.session import Session
 from index.state import StateCache
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from cas.backend import Backend
     from cas.cache import PackCache
     from cas.digest import Digest
+    from index.adoption import AdoptionReport
     from index.classification import Classifier
-    from index.records import AdoptionReport, FileVersion, Progress, RunSummary, StoreStats
+    from index.figures import StoreStats
+    from index.records import FileVersion, Progress, RunSummary
     from index.sync.records import SyncReport
     from index.sync.syncing import SyncPlan
 
@@ -289,6 +291,8 @@ class ArtifactStore(Upkeep):
 
     def stats(self) -> StoreStats:
         """Return the store in numbers."""
+        from index.repository import stats
+
         with self._services.database.reading() as connection:
             return stats.store_stats(
                 connection,

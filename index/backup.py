@@ -20,7 +20,7 @@ from index import schema
 from index.database import Database, sqlite_url
 from index.errors import IndexUnavailableError, UnsettledScanError
 from index.journal.chain import store_entry
-from index.journal.entries import BackupEntry
+from index.journal.operations import BackupEntry
 from index.recording import SupersededError, record_blobs
 from index.recovery.copying import copy_meaning, copy_packs
 from index.repository import backups, runs

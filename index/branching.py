@@ -11,7 +11,7 @@ from index.comparison import compare
 from index.errors import RunExistsError, UnknownRunError, UnknownSnapshotError, UnsettledScanError
 from index.history import assemble
 from index.journal.chain import find_chained, store_entry
-from index.journal.entries import ForkEntry, RewindEntry
+from index.journal.operations import ForkEntry, RewindEntry
 from index.recording import SupersededError, record_blobs
 from index.records import Skipped, Snapshot
 from index.repository import copies, files, journal, runs

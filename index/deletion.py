@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from index.errors import UnknownRunError, UnknownSessionError, UnsettledScanError
 from index.journal.chain import store_entry
-from index.journal.entries import DeletionEntry
+from index.journal.operations import DeletionEntry
+from index.receipts import DeletionReceipt
 from index.recording import SupersededError, record_blobs
-from index.records import DeletionReceipt
 from index.repository import deletion, journal
 from index.repository.released import note_released
 

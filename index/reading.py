@@ -20,7 +20,7 @@ from index.opening import open_version, read_version
 from index.presentation import group_for_display, manifest_of
 from index.provenance import Provenance
 from index.records import Snapshot, snapshot_number
-from index.repository import files, runs, stats
+from index.repository import files, runs
 from index.repository.restorable import list_restorable
 
 if TYPE_CHECKING:
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from index.comparison import Diff
-    from index.records import FileVersion, Progress, RestoreResult, RunStats
+    from index.figures import RunStats
+    from index.records import FileVersion, Progress
     from index.repository.files import Condition
     from index.repository.runs import FoundRun
     from index.requests import RunKey
+    from index.restore import RestoreResult
     from index.services import Services
 
 __all__ = ["RunReader"]
@@ -269,6 +271,8 @@ class RunReader:
 
     def stats(self) -> RunStats:
         """Return the run in numbers."""
+        from index.repository import stats
+
         with self._reading() as (connection, found):
             return stats.run_stats(connection, found.id, self.key.session, self.id)
 

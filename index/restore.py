@@ -13,7 +13,7 @@ import threading
 import uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from cas.catalog import Location
@@ -28,7 +28,7 @@ from index.errors import (
 from index.moving import discard, move_unless_taken
 from index.names import check_path
 from index.opening import explaining
-from index.records import Progress, RestoreResult
+from index.records import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cas.store import BlobStore
     from index.repository.restorable import RestorableFile
 
-__all__ = ["restore", "select"]
+__all__ = ["RestoreResult", "restore", "select"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS: Final = 0o777
@@ -57,6 +57,19 @@ _STAGED_BYTES: Final = 1 << 30
 """Bytes up to which a restore is staged as a whole, since a restore that is killed loses what is
 staged. To write more takes longer than to lose it matters, and a file's temporary name then costs
 little beside its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What a restore did."""
+
+    written: int
+    """Files and links created or replaced."""
+    unchanged: int
+    """Files that were there with the same content."""
+    bytes_written: int
+    without_bytes: tuple[str, ...] = ()
+    """Paths of adopted records that have no bytes to restore."""
 
 
 def restore(

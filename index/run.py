@@ -17,7 +17,8 @@ from index.tracking import PutRequest, TrackRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from index.records import DeletionReceipt, FileVersion, Progress, Snapshot
+    from index.receipts import DeletionReceipt
+    from index.records import FileVersion, Progress, Snapshot
     from index.source import Content
 
 __all__ = ["Run"]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import os
     from typing import BinaryIO
 
-    from index.records import DeletionReceipt, FileVersion, RunSummary
+    from index.receipts import DeletionReceipt
+    from index.records import FileVersion, RunSummary
     from index.services import Services
 
 __all__ = ["Session"]

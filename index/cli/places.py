@@ -8,7 +8,6 @@ and ``cache_size``, may say where remote blobs are kept locally.
 from __future__ import annotations
 
 import json
-import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,6 +205,8 @@ def write_config(place: Place, file: Path, *, cache: str | None, cache_size: str
 
 
 def _read_config(file: Path) -> _Noted:
+    import tomllib  # an embedded store has no such file
+
     try:
         told = tomllib.loads(file.read_text(encoding="utf-8"))
         index, blobs = str(told["index"]), str(told["blobs"])

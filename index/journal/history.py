@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cas.digest import Digest
 from index.errors import IndexInterruptedError
-from index.journal.entries import HistoryEntry, VersionsEntry, encode
+from index.journal.entries import encode
+from index.journal.operations import HistoryEntry, VersionsEntry
 from index.recording import SupersededError, record_blobs
 from index.repository import blobs as blob_rows
 from index.repository import journal, lineage, runs, transfer

@@ -17,12 +17,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cas.digest import Digest
-from index.journal.entries import ForkEntry, HistoryEntry
+from index.journal.operations import ForkEntry, HistoryEntry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from index.journal.entries import DeletionEntry, RunEntry
+    from index.journal.entries import RunEntry
+    from index.journal.operations import DeletionEntry
 
 __all__ = ["Base", "Chains", "Key", "Step", "arrange"]
 

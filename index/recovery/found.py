@@ -6,17 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from index.errors import DamagedRecordError
-from index.journal.entries import (
-    BackupEntry,
-    CommitEntry,
-    DeletionEntry,
-    HistoryEntry,
-    NewFiles,
-    PartEntry,
-    RunEntry,
-    VersionsEntry,
-    decode,
-)
+from index.journal.decoding import decode
+from index.journal.entries import CommitEntry, NewFiles, PartEntry, RunEntry
+from index.journal.operations import BackupEntry, DeletionEntry, HistoryEntry, VersionsEntry
 from index.recovery.records import RecordedStep
 
 if TYPE_CHECKING:

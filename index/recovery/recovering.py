@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.digest import Digest
-    from index.journal.entries import BackupEntry
+    from index.journal.operations import BackupEntry
     from index.records import Progress
     from index.recovery.chains import Chains, Key, Step
 

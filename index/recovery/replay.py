@@ -11,14 +11,8 @@ from cas.digest import Digest
 from index import tables
 from index.branching import apply_rewind
 from index.bulk import allocate_ids
-from index.journal.entries import (
-    CommitEntry,
-    ForkEntry,
-    HistoryEntry,
-    PartEntry,
-    RewindEntry,
-    VersionsEntry,
-)
+from index.journal.entries import CommitEntry, PartEntry
+from index.journal.operations import ForkEntry, HistoryEntry, RewindEntry, VersionsEntry
 from index.provenance import Provenance
 from index.records import Skipped
 from index.repository import copies, files, journal, rebuilding, runs, transfer

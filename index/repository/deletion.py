@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import delete, func, select
 
 from index import tables
-from index.records import KeptBlob, ReleasedBlob
+from index.receipts import KeptBlob, ReleasedBlob
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,7 +8,7 @@ from sqlalchemy import func, or_, select
 
 from cas.pack import pack_size
 from index import tables
-from index.records import RunStats, StoreStats
+from index.figures import RunStats, StoreStats
 
 if TYPE_CHECKING:
     from typing import Any

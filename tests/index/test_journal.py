@@ -14,15 +14,9 @@ from cas.digest import Digest
 from cas.pack import EntryKind, pack_object_name, read_footer
 from index import provenance
 from index.errors import DamagedRecordError
-from index.journal.entries import (
-    CommitEntry,
-    DeletionEntry,
-    Entry,
-    ForkEntry,
-    NewFiles,
-    decode,
-    encode,
-)
+from index.journal.decoding import decode
+from index.journal.entries import CommitEntry, Entry, NewFiles, encode
+from index.journal.operations import DeletionEntry, ForkEntry
 from index.recording import record
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)

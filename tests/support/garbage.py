@@ -11,7 +11,8 @@ from sqlalchemy import event, text
 
 from cas.digest import Digest
 from cas.pack import EntryKind, read_footer
-from index.journal.entries import DeletionEntry, decode
+from index.journal.decoding import decode
+from index.journal.operations import DeletionEntry
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
