@@ -99,15 +99,15 @@ MUTATIONS = (
     Mutation(
         "whoever reuses a condemned blob does not take it back",
         "index/repository/blobs.py",
-        ".values(condemned_at=None, touched_at=now)",
-        ".values(touched_at=now)",
+        "SET condemned_at = NULL, touched_at",
+        "SET touched_at",
         (f"{CONCURRENCY}::TestWhatWasCollectedMeanwhile", RACES, GC),
     ),
     Mutation(
         "writers count on blobs that are known to be damaged",
         "index/repository/blobs.py",
-        "batch, unless=columns.damaged_at)",
-        "batch)",
+        "digest {wanted} AND damaged_at IS NULL",
+        "digest {wanted}",
         (DAMAGED,),
     ),
     Mutation(
@@ -240,6 +240,27 @@ MUTATIONS = (
 """,
         "",
         ("tests/cas/test_store.py", DAMAGED, "tests/index/test_restore.py"),
+    ),
+    Mutation(
+        "the name of a pack does not cover its header",
+        "cas/pack.py",
+        "for part in (header, footer, trailer):",
+        "for part in (footer, trailer):",
+        ("tests/cas/test_pack.py", "tests/cas/test_inspection.py"),
+    ),
+    Mutation(
+        "of a pack of version 1 not every byte is hashed",
+        "cas/inspection.py",
+        "if not structure.names_itself:",
+        "if structure.version > 9:",
+        ("tests/cas/test_inspection.py",),
+    ),
+    Mutation(
+        "entries that the index does not have are not verified",
+        "cas/inspection.py",
+        "unused = _elsewhere(verdict, located)",
+        "unused: dict[Digest, Location] = {}",
+        ("tests/cas/test_inspection.py",),
     ),
     Mutation(
         "verification does not compare the name of a pack with its bytes",
