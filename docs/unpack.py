@@ -20,6 +20,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,6 +58,8 @@ def find_footer(file: BinaryIO) -> tuple[int, int, bytes]:
     size = file.seek(0, os.SEEK_END)
     if size < HEADER.size + TRAILER.size:
         raise ValueError(f"{size} bytes are too few for a pack")
+    if size >= 1 << 32:
+        raise ValueError(f"{size} bytes are too many for a pack")
     magic, version, _nonce = HEADER.unpack(read_exactly(file, 0, HEADER.size))
     if magic != b"RUNCASPK":
         raise ValueError("it does not begin as a pack")
@@ -106,13 +109,17 @@ def name_of(file: BinaryIO) -> str:
 def check(pack: Path) -> None:
     """Read every entry, and compare the file's name; ValueError if anything is wrong."""
     with pack.open("rb") as file:
-        entries = [
-            read_or_report(file, record) is not None
-            for record in iter_records(file)
-            if record[0] in KINDS
-        ]
-        if not all(entries):
-            raise ValueError(f"{entries.count(False)} of its {len(entries)} entries are damaged")
+        digests: set[bytes] = set()
+        damaged = 0
+        for record in iter_records(file):
+            if record[0] not in KINDS:
+                continue
+            if record[2] in digests:
+                raise ValueError(f"it holds {record[2].hex()} twice")
+            digests.add(record[2])
+            damaged += read_or_report(file, record) is None
+        if damaged:
+            raise ValueError(f"{damaged} of its {len(digests)} entries are damaged")
         name = f"{name_of(file)}.pack"
     if pack.name != name:
         raise ValueError(f"by what is in it, its name is {name}")
@@ -240,6 +247,8 @@ def check_all(packs: list[Path]) -> bool:
     """Check packs and say what is wrong with each; return whether nothing is."""
     if blake3 is None:
         sys.exit("cannot check without the blake3 package: pip install blake3")
+    if zstandard is None and find_spec("compression") is None:
+        sys.exit("cannot check without Python 3.14 or the zstandard package: pip install zstandard")
     sound = True
     for pack in packs:
         try:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from forged import as_version_1, assert_sound, frame_of, name_of
+from blake3 import blake3
+from forged import as_version_1, assert_sound, frame_of, name_of, pack_of
 from places import packs_of
 from trees import write
 
@@ -130,6 +131,32 @@ def test_packs_are_checked_without_the_library(pack, tmp_path, version):
         assert outcome.returncode == 1, at
         assert str(broken) in outcome.stderr.splitlines()[-1]
         assert f"{sound}:" not in outcome.stderr
+
+
+def test_the_script_says_what_it_needs_to_check(pack, tmp_path):
+    for missing, said in (("blake3", "pip install blake3"), ("zstandard", "pip install zstandard")):
+        (tmp_path / missing).mkdir()
+        (tmp_path / missing / f"{missing}.py").write_text("raise ImportError")
+        code = (
+            f"import runpy, sys; sys.path.insert(0, {str(tmp_path / missing)!r});"
+            f"sys.argv = ['unpack.py', '--check', {str(pack)!r}];"
+            f"runpy.run_path({str(ROOT / 'docs' / 'unpack.py')!r}, run_name='__main__')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        has_it = missing == "zstandard" and sys.version_info >= (3, 14)
+        assert (said in done.stderr) != has_it
+
+
+def test_a_pack_that_holds_a_digest_twice_is_no_sound_one(tmp_path):
+    record = (1, 0, blake3(b"hello").digest(), 32, 5, 5)
+    data = pack_of([record, (*record[:3], 37, 5, 5)], body=b"hellohello")
+    file = tmp_path / f"{name_of(data)}.pack"
+    file.write_bytes(data)
+    outcome = unpack("--check", file)
+    assert (outcome.returncode, "twice" in outcome.stderr) == (1, True)
 
 
 def test_the_format_documents_example_is_a_pack_that_is_read():

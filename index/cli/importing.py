@@ -35,7 +35,8 @@ def sparing_imports() -> Iterator[None]:
     """Put stand-ins for the modules to be spared into place for the block.
 
     Whoever imports them inside keeps the stand-in, which behaves as the module does. Afterwards
-    `import` finds the module itself. One that is imported already stays in place.
+    `import` finds the module itself. One that is imported already stays in place. What is imported
+    inside must import no module that lies in one of the spared.
     """
     put = {name: _StandIn(name) for name in _SPARED if name not in sys.modules}
     for name, stand_in in put.items():

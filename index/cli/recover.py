@@ -79,7 +79,7 @@ def recover(context: click.Context, /, *, dry_run: bool, as_json: bool) -> None:
 
 def _print(report: RecoveryReport, *, dry_run: bool) -> None:
     for pack in report.damaged_packs:
-        click.echo(f"{printable(pack.name)} can't be read: {printable(pack.reason)}", err=True)
+        click.echo(f"{printable(pack.name)}: {printable(pack.reason)}", err=True)
     for reason in report.damaged_records:
         click.echo(printable(reason), err=True)
     for lost in report.lost:

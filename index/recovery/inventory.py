@@ -13,7 +13,7 @@ from cas.errors import (
     InvalidDigestError,
     ObjectNotFoundError,
 )
-from cas.pack import pack_object_name, read_footer
+from cas.pack import PACK_VERSION, pack_object_name, read_structure
 from cas.reader import BlobReader
 from index.recovery.records import DamagedPack
 
@@ -42,7 +42,7 @@ class Inventory:
         self._backend = backend
         self._reader = BlobReader(backend, MemoryCatalog())
         self.damaged: list[DamagedPack] = []
-        """What could not be read as a pack; filled by `iter_packs`."""
+        """What could not be read as a pack, or is not what it is named; filled by `iter_packs`."""
 
     def iter_packs(self) -> Iterator[FoundPack]:
         """Yield every pack whose footer can be read, by name."""
@@ -55,14 +55,23 @@ class Inventory:
             except InvalidDigestError:
                 continue  # a reader ignores objects whose names it doesn't know
             try:
-                yield FoundPack(name, each.size, self._footer(each.name, each.size))
+                yield FoundPack(name, each.size, self._footer(name, each.name, each.size))
             except CorruptPackError as error:
                 self.damaged.append(DamagedPack(each.name, error.reason))
             except ObjectNotFoundError:
                 self.damaged.append(DamagedPack(each.name, "it vanished while it was read"))
 
-    def _footer(self, name: str, size: int) -> Sequence[PackEntry]:
-        return read_footer(name, size, lambda start, count: self._backend.read(name, start, count))
+    def _footer(self, pack: Digest, name: str, size: int) -> Sequence[PackEntry]:
+        """Return what a pack lists. UnsupportedFormatError when a newer release wrote it."""
+        structure = read_structure(
+            name, size, lambda start, count: self._backend.read(name, start, count)
+        )
+        if structure.names_itself and structure.name != pack:
+            told = f"by what is in it, its name is {structure.name}; what is right of it is used"
+            self.damaged.append(DamagedPack(name, told))
+            # The version may be what is damaged. Every entry is verified before it is believed.
+            structure = structure._replace(version=PACK_VERSION)
+        return structure.parse(name)
 
     def read(self, places: Mapping[Digest, Location]) -> Iterator[tuple[Digest, Buffer | None]]:
         """Yield entries, verified, neighbours in one request; None for what is damaged."""

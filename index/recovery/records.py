@@ -32,7 +32,7 @@ class RecordedStep:
 
 @dataclass(frozen=True, slots=True)
 class DamagedPack:
-    """An object that could not be read as a pack."""
+    """An object that could not be read as a pack, or is not what it is named."""
 
     name: str
     reason: str

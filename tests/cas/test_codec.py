@@ -7,7 +7,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cas.codec import Codec, decode, encode_all
+from cas.codec import Codec, decode, decode_all, encode_all
 
 
 @given(st.lists(st.one_of(st.binary(max_size=300), st.binary(max_size=40).map(lambda b: b * 99))))
@@ -57,6 +57,17 @@ def test_a_frame_without_a_size_is_refused():
     frame = zstandard.ZstdCompressor(write_content_size=False).compress(b"x" * 100)
     with pytest.raises(ValueError, match="size"):
         decode(Codec.ZSTD, frame, 100)
+
+
+def test_a_frame_of_no_bytes_is_read_though_none_is_written():
+    """zstandard 0.25 corrupts its memory when it decompresses such frames together."""
+    empty = zstandard.ZstdCompressor().compress(b"")
+    some = zstandard.ZstdCompressor().compress(b"some")
+    for _ in range(100):
+        entries = [(Codec.ZSTD, empty, 0), (Codec.ZSTD, some, 4), (Codec.ZSTD, empty, 0)]
+        assert [bytes(data) for data in decode_all(entries)] == [b"", b"some", b""]
+    with pytest.raises(ValueError, match="size"):
+        decode(Codec.ZSTD, some, 0)
 
 
 @pytest.mark.parametrize("stored", [b"", b"not zstd", b"\x28\xb5\x2f\xfd"])

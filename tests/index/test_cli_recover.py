@@ -47,7 +47,7 @@ def test_what_can_not_come_back_is_listed_and_the_code_is_3(tracked, tmp_path):
     (tmp_path / ".cas/index.db").unlink()
     code, out, err = tracked("recover")
     assert code == 3
-    assert f"packs/{pack.parent.name}/{pack.name} can't be read" in err
+    assert f"packs/{pack.parent.name}/{pack.name}: 40 bytes are too few for a pack" in err
     assert "what came before it is missing" in out
 
 

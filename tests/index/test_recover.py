@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from damage import inside, records_of
+from forged import name_of
 from histories import told
 from lost import lose_index
 from places import both_ends, on, packs_of
@@ -14,7 +15,7 @@ from trees import write
 
 import index.commit
 from cas.digest import Digest
-from cas.errors import BackendError, CasError
+from cas.errors import BackendError, CasError, UnsupportedFormatError
 from cas.pack import EntryKind
 from index import ArtifactStore, provenance, recover
 from index.errors import (
@@ -362,6 +363,40 @@ class TestDamage:
         ((damaged),) = report.damaged_packs
         assert damaged.name == pack
         assert "does not begin as a pack" in damaged.reason
+
+    @pytest.mark.parametrize(("at", "value"), [(8, 3), (8, 0), (11, 255), (15, 9), (30, 1)])
+    def test_a_pack_with_a_damaged_header_is_told_and_what_is_right_in_it_is_used(
+        self, place, objects, at, value
+    ):
+        """Version, random bytes, reserved ones: none of them is needed to read what is in it."""
+        with ArtifactStore.open(**place) as store:
+            store.session("s").run("r").put("a", b"1" * 3_000)
+        (pack,) = packs_of(objects)
+        data = bytearray(objects.read(pack))
+        data[at] = value if data[at] != value else 77
+        objects.write(pack, bytes(data))
+        report, _ = after_loss(place)
+        ((damaged),) = report.damaged_packs
+        assert damaged.name == pack
+        assert "by what is in it, its name is" in damaged.reason
+        assert not report.lost
+        with ArtifactStore.open(**place) as store:
+            assert store.session("s").run("r").read_bytes("a") == b"1" * 3_000
+            assert not store.verify(depth="packs").is_sound
+            store.repair()
+            assert store.verify(depth="bytes").is_sound
+
+    def test_a_pack_of_a_newer_release_is_not_interpreted(self, place, objects):
+        with ArtifactStore.open(**place) as store:
+            store.session("s").run("r").put("a", b"1")
+        (pack,) = packs_of(objects)
+        data = bytearray(objects.read(pack))
+        data[8] = 3
+        objects.write(f"packs/{name_of(data)[:2]}/{name_of(data)}.pack", bytes(data))
+        objects.remove(pack)
+        lose_index(place)
+        with pytest.raises(UnsupportedFormatError, match="upgrade with"):
+            recover(**place)
 
 
 class TestRefusals:
