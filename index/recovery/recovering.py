@@ -128,6 +128,9 @@ class _Rebuilding:
         # A copy of the index knows what was collected after it: older copies, deleted runs' bytes.
         backups.forget_lost(self._connection)
         repairs.forget_unneeded(self._connection)
+        for digest in rebuilding.list_absent_records(self._connection):
+            told = "only a copy of the index knows of it; `cas repair` begins its run's chain anew"
+            self._damaged.append(f"record {digest} is missing: {told}")
         return self._report(chains, since)
 
     def _insert_packs(self, progress: Callable[[Progress], None] | None) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "insert_pack",
     "insert_run",
     "insert_versions",
+    "list_absent_records",
     "list_chained",
     "list_elsewhere",
     "list_lost",
@@ -238,6 +239,16 @@ def has_blob(connection: Connection, digest: Digest) -> bool:
 def list_records(connection: Connection) -> frozenset[Digest]:
     """Return the digests of all records that the index has."""
     return frozenset(connection.scalars(select(tables.records.c.digest)))
+
+
+def list_absent_records(connection: Connection) -> list[Digest]:
+    """Return the digests of records that runs' chains have and storage has not."""
+    absent = (
+        select(tables.records.c.digest)
+        .join(tables.blobs, tables.blobs.c.digest == tables.records.c.digest)
+        .where(tables.blobs.c.pack_id.is_(None))
+    )
+    return sorted(set(connection.scalars(absent)))
 
 
 def list_chained(connection: Connection) -> list[tuple[Any, ...]]:

@@ -364,6 +364,31 @@ class TestDamage:
         assert damaged.name == pack
         assert "does not begin as a pack" in damaged.reason
 
+    def test_a_record_that_only_a_copy_of_the_index_knows_is_told_and_its_run_begins_anew(
+        self, place, objects
+    ):
+        with ArtifactStore.open(**place) as store:
+            store.session("s").run("other").put("a", b"1")
+            before = set(packs_of(objects))
+            store.session("s").run("r").put("a", b"1")
+            (pack,) = set(packs_of(objects)) - before  # with nothing but the record of it
+            store.back_up()
+        objects.remove(pack)
+        report, _ = after_loss(place)
+        assert (report.lost, report.gaps, report.is_whole) == ((), (), False)
+        ((reason),) = report.damaged_records
+        assert "only a copy of the index knows of it" in reason
+        with ArtifactStore.open(**place) as store:
+            assert store.session("s").run("r").read_bytes("a") == b"1"
+            assert not store.verify(depth="index").is_sound
+            store.repair()
+            assert store.verify(depth="bytes").is_sound
+            store.session("s").run("r").put("b", b"2")
+        assert after_loss(place)[0].is_whole
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            assert (run.read_bytes("a"), run.read_bytes("b")) == (b"1", b"2")
+
     @pytest.mark.parametrize(("at", "value"), [(8, 3), (8, 0), (11, 255), (15, 9), (30, 1)])
     def test_a_pack_with_a_damaged_header_is_told_and_what_is_right_in_it_is_used(
         self, place, objects, at, value

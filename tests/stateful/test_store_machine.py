@@ -424,6 +424,10 @@ class StoreMachine(RuleBasedStateMachine):
             for name, data in self.harmed.items()
             if name in there and self.objects.read(name) != data
         }
+        if any("only a copy of the index" in reason for reason in report.damaged_records):
+            faults = self.opened[who].verify(depth="bytes").faults
+            assert all(holder.path is None for fault in faults for holder in fault.touches), faults
+            self.opened[who].repair()
         self.verify(who, "bytes")
 
     # Damage
