@@ -184,22 +184,22 @@ class PackInspector:
             return data
 
         assert verdict.size is not None  # noqa: S101 - it was measured
-        structure = None
         try:
             structure = read_structure(str(verdict.pack), verdict.size, read)
+        except CorruptPackError as error:
+            verdict.reason = error.reason
+            return None
+        if structure.names_itself:
+            verdict.actual = structure.name
+        try:
             verdict.entries = structure.parse(str(verdict.pack))
         except CorruptPackError as error:
             verdict.reason = error.reason
-        except UnsupportedFormatError as error:
-            if structure is not None and structure.name == verdict.pack:
+        except UnsupportedFormatError:
+            if structure.name == verdict.pack:
                 raise
-            verdict.reason = str(error)
-        if structure is None:
-            return None
-        if not structure.names_itself:
-            return self._hashing.hasher()
-        verdict.actual = structure.name
-        return None
+            verdict.reason = f"its header says format {structure.version}, against its name"
+        return None if structure.names_itself else self._hashing.hasher()
 
     def _read_entries(
         self,

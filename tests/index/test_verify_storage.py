@@ -15,14 +15,19 @@ from damage import (
     marked,
     mutate,
     read_what_can_be,
+    records_of,
 )
+from garbage import collect
 from places import both_ends, on, packs_of
+from trees import write
 
+from cas.digest import Digest
 from cas.errors import BlobNotFoundError, CasError
 from cas.inspection import PackInspector
 from index import ArtifactStore
 from index.errors import DamagedFileError, DanglingFileError
 from index.repository import verification
+from index.verification.records import FaultKind
 
 everywhere = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", blobs="local")
 
@@ -65,6 +70,32 @@ def test_damage_that_harms_no_blob_is_found_and_mended(place, objects, tmp_path,
 @pytest.mark.parametrize("name", HARMFUL)
 def test_damage_of_blobs_is_found_never_served_and_mended(place, objects, tmp_path, filled, name):
     check_damage(place, objects, tmp_path, filled, name, HARMFUL[name], harms=True)
+
+
+@everywhere
+def test_damage_of_what_nothing_refers_to_any_more_is_found_and_mended(place, objects, work):
+    with ArtifactStore.open(**place) as store:
+        write(work, {"kept": b"kept" * 900, "gone": b"of no use" * 900})
+        run = store.session("s").run("r")
+        run.track(work)
+        other = store.session("s").run("other")
+        other.put("kept", b"kept" * 900)
+        (used,) = {version.digest for version in other.files()}
+        run.delete()
+        assert collect(store, compact=False).swept.blobs == 2  # the file and the run's record
+        (name,) = [n for n in packs_of(objects) if bytes(used) in objects.read(n)]
+        data = bytearray(objects.read(name))
+        (unused,) = [r for r in records_of(data) if r[2] == Digest.of(b"of no use" * 900)]
+        data[unused[3] + unused[4] // 2] ^= 0x10
+        objects.write(name, bytes(data))
+        assert store.verify(depth="packs").is_sound
+        report = store.verify(depth="bytes")
+        assert report.counts == {FaultKind.BROKEN_PACK: 1}
+        assert "1 of its entries that nothing refers to" in report.faults[0].detail
+        assert marked(store) == 0
+        assert len(store.repair().set_aside) == 1
+        assert store.verify(depth="bytes").is_sound
+        assert other.read_bytes("kept") == b"kept" * 900
 
 
 @both_ends
