@@ -103,6 +103,10 @@ class Backend(Protocol):
         Each lies where it was staged until then, and one more while it is written.
         """
 
+    @property
+    def writes_at_once(self) -> int:
+        """How many objects of one batch should be written at the same time, if it has so many."""
+
     def stage(self) -> StagedObject:
         """Begin an object whose name is not known yet."""
 

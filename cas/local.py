@@ -49,6 +49,7 @@ class LocalBackend:
     """A `cas.backend.Backend` in a directory, which the first write creates."""
 
     publishes_at_once: Final = 1  # one disk syncs one file no slower than two
+    writes_at_once: Final = 2  # one is filled while the other waits for the disk
 
     def __init__(self, root: str | Path, *, calls: PosixCalls | None = None) -> None:
         self.root: Final = Path(root).absolute()

@@ -21,6 +21,7 @@ class MemoryBackend:
     """A `cas.backend.Backend` whose durability ends with the process."""
 
     publishes_at_once: Final = 1
+    writes_at_once: Final = 1
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

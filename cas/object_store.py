@@ -100,6 +100,8 @@ class ObjectStoreBackend:
     def url(self) -> str:
         return self._url
 
+    writes_at_once: Final = 1  # into a spool, which is not what an upload waits for
+
     @property
     def publishes_at_once(self) -> int:
         return self._remote.traits.uploads_at_once

@@ -15,9 +15,9 @@ from cas.codec import Codec, decode, decode_all
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
 from cas.pack import PackWriter, pack_object_name, read_footer
+from cas.packing import PACK_SIZE
 from cas.salvage import read_around
 from cas.spans import SPAN_SIZE, cut, find_cached
-from cas.writer import PACK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

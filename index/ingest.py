@@ -19,7 +19,7 @@ from index.signatures import is_storable, signature_of
 from index.state import Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
@@ -127,7 +127,7 @@ class _Reader:
     def _read_open_file(self, fd: int, size: int, candidate: Candidate) -> tuple[Digest, int]:
         """Read at most `size` bytes, so that a log that keeps growing comes to an end."""
         if size > self._chunk_size:
-            return self._batch.add_pieces(_pieces(fd, size, self._chunk_size))
+            return self._batch.add_file(fd, size)
         data = _read_up_to(fd, size)
         known = candidate.known
         return self._batch.add(data, unless=known.digest if known else None), len(data)
@@ -163,15 +163,3 @@ def _read_up_to(fd: int, size: int) -> bytes:
         pieces.append(piece)
         done += len(piece)
     return b"".join(pieces)
-
-
-def _pieces(fd: int, size: int, chunk_size: int) -> Iterator[bytes]:
-    """Yield `size` bytes in pieces, or as many as there are: a file may shrink while it is read."""
-    while size > 0:
-        wanted = min(chunk_size, size)
-        piece = _read_up_to(fd, wanted)
-        if piece:
-            yield piece
-        if len(piece) < wanted:
-            return  # the end, even if the file has grown since
-        size -= wanted

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cas.errors import CorruptPackError, UnsupportedFormatError
 from cas.pack import pack_size
+from cas.packing import PACK_SIZE
 from cas.rewriting import MOST_ENTRIES, PackRewriter
-from cas.writer import PACK_SIZE
 from index.catalog import SqlCatalog
 from index.garbage.records import CompactedPack, DamagedEntry
 from index.repository import packs

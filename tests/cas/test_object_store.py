@@ -337,7 +337,7 @@ class TestUploadsOfOneBatch:
 
     @pytest.fixture
     def small_packs(self, monkeypatch):
-        monkeypatch.setattr("cas.writer.PACK_SIZE", MIB)
+        monkeypatch.setattr("cas.packing.PACK_SIZE", MIB)
 
     def batch_of(self, blobs, size):
         """Write `size` MiB as chunks that do not compress; return what was written."""
@@ -402,7 +402,7 @@ class TestUploadsOfOneBatch:
 
 WRITE_PACKS = """
 import json, random, sys
-import cas.writer
+import cas.packing
 from cas import BlobStore
 from cas.catalog import MemoryCatalog
 from cas.object_store import ObjectStoreBackend
@@ -417,7 +417,7 @@ backend = ObjectStoreBackend(url, json.loads(options))
 list(backend.iter_objects("packs/"))  # what the client itself needs
 settings = StoreSettings(1, "blake3-256", "fixed", 1 << 20, "", "")
 blobs = BlobStore(backend, MemoryCatalog(), settings)
-cas.writer.PACK_SIZE = 16 << 20
+cas.packing.PACK_SIZE = 16 << 20
 draw = random.Random(7)
 before = peak()
 with blobs.batch() as batch:

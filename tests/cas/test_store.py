@@ -24,8 +24,8 @@ from cas.errors import (
 )
 from cas.memory import MemoryBackend
 from cas.pack import EntryKind, pack_object_name, read_footer
+from cas.packing import PACK_SIZE
 from cas.store import CHUNK_SIZE, open_settings
-from cas.writer import PACK_SIZE
 
 MIB = 1 << 20
 

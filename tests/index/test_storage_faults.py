@@ -176,7 +176,7 @@ def test_a_store_that_cannot_be_opened_says_so(cas, tracked, lasting, seen, faul
 def test_one_upload_of_several_that_fails_records_nothing(
     cas, tracked, proxy, objects, seen, monkeypatch, failing
 ):
-    monkeypatch.setattr("cas.writer.PACK_SIZE", 100_000)
+    monkeypatch.setattr("cas.packing.PACK_SIZE", 100_000)
     write(tracked, {f"more/{n}": os.urandom(100_000) for n in range(3)})
     with proxy.fault(Fault.EXPIRED_TOKEN, method="PUT", skip=failing):
         code, _, err = cas("track", tracked)

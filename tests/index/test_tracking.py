@@ -471,18 +471,15 @@ class TestFailures:
         run.track(work)
         before = run.read_bytes("big")
         write(work, {"big": os.urandom(3 << 20)})
-        original = os.read
+        original = os.pread
         inode = (work / "big").stat().st_ino
-        reads = []
 
-        def fail(fd, size):
-            if os.fstat(fd).st_ino == inode:
-                reads.append(size)
-                if len(reads) > 1:
-                    raise OSError(5, "Input/output error")
-            return original(fd, size)
+        def fail(fd, size, offset):
+            if offset > 0 and os.fstat(fd).st_ino == inode:
+                raise OSError(5, "Input/output error")
+            return original(fd, size, offset)
 
-        monkeypatch.setattr(os, "read", fail)
+        monkeypatch.setattr(os, "pread", fail)
         assert run.track(work).skipped == (("big", "Input/output error"),)
         assert run.read_bytes("big") == before
 
@@ -581,20 +578,20 @@ class TestFailures:
         self, run, work, monkeypatch
     ):
         write(work, {"big": b"x" * (5 << 20), "other": b"1"})
-        original = os.read
+        original = os.pread
         inode = (work / "big").stat().st_ino
         reads = []
 
-        def jitter(fd, size):
+        def jitter(fd, size, offset):
             if os.fstat(fd).st_ino == inode:
                 reads.append(size)
                 os.truncate(work / "big", (2 << 20) + 500)
-                data = original(fd, size)
+                data = original(fd, size, offset)
                 os.truncate(work / "big", 5 << 20)
                 return data
-            return original(fd, size)
+            return original(fd, size, offset)
 
-        monkeypatch.setattr(os, "read", jitter)
+        monkeypatch.setattr(os, "pread", jitter)
         run.track(work)
         monkeypatch.undo()
         assert reads

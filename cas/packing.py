@@ -1,0 +1,213 @@
+"""Putting encoded blobs into packs, in the background.
+
+Each of a few threads appends to a pack of its own; a full pack is synced and published by another
+thread, or by as many as the backend takes at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cas.catalog import Location
+from cas.pack import PackWriter, pack_object_name
+
+if TYPE_CHECKING:
+    from cas.backend import Backend, StagedObject
+    from cas.catalog import Catalog
+    from cas.codec import Codec
+    from cas.digest import Buffer, Digest
+    from cas.pack import EntryKind, SealedPack
+
+__all__ = ["PACK_SIZE", "Encoded", "Packer"]
+
+PACK_SIZE: Final = 64 << 20
+"""Bytes at which a pack is sealed: large enough that 10,000 steps make few objects, small enough
+that one is rewritten or sent again without pain."""
+
+_IN_FLIGHT: Final = 6
+"""Tasks that may wait for compression and writing: about 24 MiB before compression. Four of 8 MiB
+take 20 MiB more at the peak, and no less time."""
+
+Encoded: TypeAlias = "tuple[EntryKind, list[tuple[Digest, Codec, Buffer, int]]]"
+"""Entries of one kind: digest, codec, what is stored, and the size before encoding."""
+
+
+class Packer:
+    """Takes encoded blobs for packs. Used by one thread; not used again after `finish`."""
+
+    def __init__(self, backend: Backend, catalog: Catalog) -> None:
+        self._backend = backend
+        self._queue: queue.SimpleQueue[Future[Encoded] | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_IN_FLIGHT)
+        self._threads: list[threading.Thread] = []
+        self._publisher = _Publisher(catalog, backend.publishes_at_once)
+        self._error: BaseException | None = None
+        self._aborted = False
+        self._lock = threading.Lock()
+        self._packs: list[SealedPack] = []
+        self._blobs: dict[Digest, Location] = {}
+
+    def wait_for_room(self) -> None:
+        """Block while too much waits; raise what went wrong so far."""
+        self._room.acquire()
+        if self._error is not None:
+            raise self._error
+
+    def put(self, encoded: Future[Encoded]) -> None:
+        """Hand over what there is room for."""
+        # A batch that fills no pack leaves one; each that was filled tells that another pays.
+        if len(self._threads) < min(self._backend.writes_at_once, len(self._packs) + 1):
+            thread = threading.Thread(target=self._run, name="cas-pack", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._queue.put(encoded)
+
+    def finish(self) -> tuple[tuple[SealedPack, ...], dict[Digest, Location]]:
+        """Return packs and locations once every pack is published."""
+        self._join()
+        if self._error is not None:
+            raise self._error
+        self._publisher.finish()
+        return tuple(self._packs), self._blobs
+
+    def abort(self) -> None:
+        """Stop and discard what is not published; harmless after `finish`."""
+        self._aborted = True
+        self._join()
+        self._publisher.close()
+
+    def _join(self) -> None:
+        for _ in self._threads:
+            self._queue.put(None)
+        while self._threads:
+            self._threads[-1].join()
+            self._threads.pop()
+
+    def _run(self) -> None:
+        pack = _OpenPack(self._backend)
+        try:
+            while (encoded := self._queue.get()) is not None:
+                try:
+                    if not self._stopped:
+                        self._append(pack, encoded.result())
+                except CancelledError:
+                    return  # the pool was shut down: the batch is being abandoned
+                finally:
+                    self._room.release()
+            if not self._stopped:
+                self._seal(pack)
+        except BaseException as error:  # noqa: BLE001 - raised on the thread that adds and finishes
+            self._error = error
+            # Lets the adding thread come back for its error rather than wait for room.
+            self._room.release(_IN_FLIGHT)
+        finally:
+            pack.discard()
+
+    @property
+    def _stopped(self) -> bool:
+        return self._aborted or self._error is not None
+
+    def _append(self, pack: _OpenPack, encoded: Encoded) -> None:
+        kind, entries = encoded
+        for entry in entries:
+            if pack.append(kind, *entry) >= PACK_SIZE:
+                self._seal(pack)
+
+    def _seal(self, pack: _OpenPack) -> None:
+        if not pack.is_empty:
+            sealed, locations = pack.publish(self._publisher)
+            with self._lock:
+                self._blobs.update(locations)
+                self._packs.append(sealed)
+
+
+class _OpenPack:
+    """The pack that one thread appends to, staged with its first entry; then the next one."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._staged: StagedObject | None = None
+        self._writer: PackWriter | None = None
+        self._entries: list[tuple[Digest, int, int, int, Codec]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._entries
+
+    def append(
+        self, kind: EntryKind, digest: Digest, codec: Codec, stored: Buffer, size: int
+    ) -> int:
+        """Append an entry; return how large the pack is now."""
+        if self._writer is None:
+            self._staged = self._backend.stage()
+            self._writer = PackWriter(self._staged)
+        offset = self._writer.append(kind, digest, codec, stored, size)
+        self._entries.append((digest, offset, len(stored), size, codec))
+        return self._writer.size
+
+    def publish(self, publisher: _Publisher) -> tuple[SealedPack, dict[Digest, Location]]:
+        """Seal the pack and hand it over; return it, and where its entries are."""
+        assert self._writer is not None, "published without an entry"  # noqa: S101
+        assert self._staged is not None, "published without an entry"  # noqa: S101
+        sealed = self._writer.seal()
+        locations = {
+            digest: Location(sealed.name, offset, stored_size, size, codec)
+            for digest, offset, stored_size, size, codec in self._entries
+        }
+        publisher.publish(self._staged, sealed)
+        self._staged = self._writer = None
+        self._entries = []
+        return sealed, locations
+
+    def discard(self) -> None:
+        """Discard what was not published."""
+        if self._staged is not None:
+            self._staged.discard()
+
+
+class _Publisher:
+    """Publishes packs on threads of its own, a bounded number at once."""
+
+    def __init__(self, catalog: Catalog, at_once: int) -> None:
+        self._catalog = catalog
+        self._at_once = at_once
+        self._threads = ThreadPoolExecutor(at_once, "cas-publish")
+        self._running: set[Future[None]] = set()
+        self._lock = threading.Lock()
+
+    def publish(self, staged: StagedObject, sealed: SealedPack) -> None:
+        """Begin to publish a pack once there is room, and discard it then; raise earlier errors.
+
+        On raise it is the caller's as before.
+        """
+        with self._lock:
+            self._settle(self._at_once - 1)
+            self._running.add(self._threads.submit(self._publish, staged, sealed))
+
+    def finish(self) -> None:
+        """Return once everything is published; raise what went wrong."""
+        with self._lock:
+            self._settle(0)
+
+    def close(self) -> None:
+        """Wait for what has begun, however it ends; idempotent."""
+        self._threads.shutdown()
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most so many packs are being published."""
+        while True:
+            done = {future for future in self._running if future.done()}
+            self._running -= done
+            for future in done:
+                future.result()
+            if len(self._running) <= most:
+                return
+            wait(self._running, return_when=FIRST_COMPLETED)
+
+    def _publish(self, staged: StagedObject, sealed: SealedPack) -> None:
+        with staged:
+            self._catalog.register_pack(sealed)
+            staged.publish(pack_object_name(sealed.name))

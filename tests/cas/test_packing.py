@@ -1,0 +1,119 @@
+"""A batch has a pack more than one under way only once it has filled one, and then as many as the
+backend writes at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from cas.catalog import MemoryCatalog
+from cas.digest import Digest
+from cas.errors import BackendError
+from cas.memory import MemoryBackend
+from cas.store import BlobStore, StoreSettings
+
+MIB = 1 << 20
+SECONDS = 30
+
+
+class Backend(MemoryBackend):
+    """Writes two objects at once; tells what is staged, and holds or fails the writes of one."""
+
+    writes_at_once = 2
+
+    def __init__(self):
+        super().__init__()
+        self.staged = []
+        self.discarded = 0
+        self.written = threading.Condition()
+        self.held = None
+        self.fail = None
+
+    def stage(self):
+        staged = super().stage()
+        number = len(self.staged)
+        self.staged.append(0)
+        original, discard = staged.write, staged.discard
+
+        def write(data):
+            if self.held is not None and number == self.held[0]:
+                assert self.held[1].wait(SECONDS)
+            if number == self.fail:
+                raise BackendError(f"pack {number}", "broken")
+            original(data)
+            with self.written:
+                self.staged[number] += len(data)
+                self.written.notify_all()
+
+        def count():
+            self.discarded += 1
+            discard()
+
+        staged.write, staged.discard = write, count
+        return staged
+
+    def wait_until(self, condition):
+        with self.written:
+            assert self.written.wait_for(condition, SECONDS)
+
+
+@pytest.fixture
+def backend():
+    return Backend()
+
+
+@pytest.fixture
+def catalog():
+    return MemoryCatalog()
+
+
+@pytest.fixture
+def store(backend, catalog, monkeypatch):
+    monkeypatch.setattr("cas.packing.PACK_SIZE", 4 * MIB)
+    settings = StoreSettings(1, "blake3-256", "fixed", MIB, "", "")
+    return BlobStore(backend, catalog, settings)
+
+
+def write(store, size):
+    """Store so many MiB; return their digests and what was written."""
+    with store.batch() as batch:
+        digests = [batch.add(os.urandom(MIB)) for _ in range(size)]
+        written = batch.finish()
+    return digests, written
+
+
+def test_a_batch_that_fills_no_pack_leaves_one(store, backend):
+    _, written = write(store, 3)
+    assert (len(written.packs), len(backend.staged)) == (1, 1)
+
+
+def test_every_blob_of_packs_written_side_by_side_is_where_it_is_said_to_be(store, catalog):
+    digests, written = write(store, 80)
+    assert written.blobs.keys() == set(digests)
+    assert {place.pack for place in written.blobs.values()} == {pack.name for pack in written.packs}
+    catalog.record(written)
+    assert all(Digest.of(store.read(digest)) == digest for digest in digests)
+
+
+def test_a_pack_goes_on_while_another_waits_for_its_disk(store, backend):
+    backend.held = (1, threading.Event())
+    with store.batch() as batch:
+        for number in range(40):
+            batch.add(os.urandom(MIB))
+            if number == 30:
+                # One of the two that came second waits; those after it are written all the same.
+                backend.wait_until(lambda: len(backend.staged) > 2 and backend.staged[2] > 0)
+                backend.held[1].set()
+        written = batch.finish()
+    assert sum(pack.entries for pack in written.packs) == 40
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_an_error_in_any_pack_is_the_error_of_the_batch(store, backend, failing):
+    backend.fail = failing
+    with pytest.raises(BackendError, match=f"pack {failing}"):
+        write(store, 60)
+    assert backend.discarded == len(backend.staged)
+    assert not any(thread.name.startswith("cas-pack") for thread in threading.enumerate())

@@ -1,0 +1,216 @@
+"""A large blob is read and hashed by several threads, and is what one thread would have read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cas.catalog import MemoryCatalog
+from cas.digest import Digest, Hasher
+from cas.memory import MemoryBackend
+from cas.store import BlobStore, StoreSettings
+from cas.stretches import Stretch, StretchHasher, stretches_of_file, stretches_of_pieces
+
+CHUNK = 4
+STRETCHES = 8
+SECONDS = 30
+
+
+def cut(data):
+    return [data[n : n + CHUNK] for n in range(0, len(data), CHUNK)]
+
+
+def hash_all(stretches):
+    """Return digests and chunks in order, and the hash of the whole."""
+    hasher, whole = StretchHasher(), Hasher()
+    try:
+        with closing(hasher.hash(stretches, whole)) as hashed:
+            return [chunk for stretch in hashed for chunk in stretch.chunks], whole
+    finally:
+        hasher.close()
+
+
+def expected(data):
+    return [(Digest.of(chunk), chunk) for chunk in cut(data)]
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Open a file of some bytes for reading."""
+    fds = []
+
+    def make(data):
+        (tmp_path / "file").write_bytes(data)
+        fds.append(os.open(tmp_path / "file", os.O_RDONLY))
+        return fds[-1]
+
+    yield make
+    for fd in fds:
+        os.close(fd)
+
+
+@given(st.binary(max_size=100))
+def test_pieces_come_back_in_order_with_their_digests_and_that_of_the_whole(data):
+    chunks, whole = hash_all(stretches_of_pieces(cut(data)))
+    assert chunks == expected(data)
+    assert (whole.digest(), whole.size) == (Digest.of(data), len(data))
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, 2 * CHUNK, 100, 1001])
+def test_so_does_a_file_wherever_its_position_is(opened, size):
+    data = os.urandom(size)
+    fd = opened(data)
+    os.lseek(fd, size // 2, os.SEEK_SET)
+    chunks, whole = hash_all(stretches_of_file(fd, size, CHUNK))
+    assert chunks == expected(data)
+    assert whole.digest() == Digest.of(data)
+
+
+@given(st.integers(0, 100))
+def test_a_file_that_is_shorter_than_it_was_ends_where_it_ends(there):
+    data = bytes(range(100))
+    fd = os.memfd_create("file")
+    try:
+        os.write(fd, data[:there])
+        chunks, whole = hash_all(stretches_of_file(fd, len(data), CHUNK))
+    finally:
+        os.close(fd)
+    assert chunks == expected(data[:there])
+    assert whole.digest() == Digest.of(data[:there])
+
+
+def test_what_grows_back_after_the_end_was_met_is_not_taken():
+    read = threading.Event()
+    parts = [b"aaaa", b"bb", b"cccc", b"dddd"]
+
+    def reading(number):
+        def get():
+            if number == 1:
+                assert read.wait(SECONDS)  # until what follows was read already
+            if number == 2:
+                read.set()
+            return [parts[number]]
+
+        return get
+
+    chunks, whole = hash_all(Stretch(CHUNK, reading(number)) for number in range(len(parts)))
+    assert [chunk for _, chunk in chunks] == [b"aaaa", b"bb"]
+    assert whole.digest() == Digest.of(b"aaaabb")
+
+
+def test_a_slow_stretch_is_hashed_before_those_that_follow():
+    late = threading.Event()
+
+    def slow():
+        assert late.wait(SECONDS)
+        return [b"1111"]
+
+    def quick():
+        late.set()
+        return [b"2222"]
+
+    chunks, whole = hash_all([Stretch(CHUNK, slow), Stretch(CHUNK, quick)])
+    assert [chunk for _, chunk in chunks] == [b"1111", b"2222"]
+    assert whole.digest() == Digest.of(b"11112222")
+
+
+@pytest.mark.parametrize("failing", range(STRETCHES))
+def test_an_error_of_reading_is_raised_where_its_stretch_would_come(failing):
+    hasher, whole = StretchHasher(), Hasher()
+    error = OSError(5, "Input/output error")
+
+    def reading(number):
+        def get():
+            if number == failing:
+                raise error
+            return [b"%04d" % number]
+
+        return get
+
+    came = []
+    stretches = [Stretch(CHUNK, reading(number)) for number in range(STRETCHES)]
+    with pytest.raises(OSError, match="Input/output") as caught:
+        came.extend(stretch.chunks[0][1] for stretch in hasher.hash(stretches, whole))
+    hasher.close()
+    assert caught.value is error
+    assert came == [b"%04d" % number for number in range(failing)]
+
+
+def test_once_it_is_closed_nothing_reads_any_more():
+    began, going_on = threading.Event(), threading.Event()
+    ended = []
+
+    def slow():
+        began.set()
+        assert going_on.wait(SECONDS)
+        ended.append(True)
+        return [b"2222"]
+
+    def late():
+        raise AssertionError("read after the caller gave up")
+
+    hasher = StretchHasher()
+    stretches = [Stretch(CHUNK, lambda: [b"1111"]), Stretch(CHUNK, slow), Stretch(CHUNK, slow)]
+    hashed = hasher.hash([*stretches, Stretch(CHUNK, late)], Hasher())
+    assert next(hashed).chunks[0][1] == b"1111"
+    assert began.wait(SECONDS)
+    timer = threading.Timer(0.2, going_on.set)
+    timer.start()
+    hashed.close()
+    done = len(ended)
+    assert done >= 1
+    timer.join()
+    hasher.close()
+    assert len(ended) == done
+
+
+def test_few_stretches_are_read_ahead_of_the_caller():
+    read = []
+
+    def reading(number):
+        def get():
+            read.append(number)
+            return [b"%04d" % number]
+
+        return get
+
+    hasher = StretchHasher()
+    with closing(hasher.hash((Stretch(CHUNK, reading(n)) for n in range(100)), Hasher())) as all_:
+        for number in range(50):
+            next(all_)
+            assert len(read) <= number + 4
+    hasher.close()
+
+
+def test_pieces_are_taken_on_the_calling_thread(monkeypatch):
+    threads = set()
+
+    def pieces():
+        for number in range(20):
+            threads.add(threading.current_thread())
+            yield b"%04d" % number
+
+    settings = StoreSettings(1, "blake3-256", "fixed", CHUNK, "", "")
+    store = BlobStore(MemoryBackend(), MemoryCatalog(), settings)
+    with store.batch() as batch:
+        batch.add_pieces(pieces())
+        batch.finish()
+    assert threads == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("there", [0, 1, CHUNK, CHUNK + 1, 50])
+def test_a_file_of_a_batch_is_stored_as_far_as_it_goes(opened, there):
+    data = os.urandom(there)
+    catalog = MemoryCatalog()
+    settings = StoreSettings(1, "blake3-256", "fixed", CHUNK, "", "")
+    store = BlobStore(MemoryBackend(), catalog, settings)
+    with store.batch() as batch:
+        assert batch.add_file(opened(data), 50) == (Digest.of(data), there)
+        catalog.record(batch.finish())
+    assert store.read(Digest.of(data)) == data
+    assert len(catalog.packs) == 1
