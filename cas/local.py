@@ -28,7 +28,7 @@ from cas.errors import (
     StorageFullError,
     UnreadableObjectError,
 )
-from cas.posix import PosixCalls
+from cas.posix import PosixCalls, read_fully
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ class LocalBackend:
             there = max(self._calls.size(fd) - start, 0)
             wanted = there if size is None else min(size, there)
             try:
-                return self._read_part(fd, start, wanted)
+                return read_fully(self._calls.pread, fd, wanted, start)
             except OSError as error:
                 # Only here: where a file can't even be opened, it is the storage that fails.
                 if error.errno in _REFUSED:
@@ -86,17 +86,6 @@ class LocalBackend:
                         self.path(name), error.strerror or str(error)
                     ) from error
                 raise
-
-    def _read_part(self, fd: int, start: int, wanted: int) -> bytes:
-        first = self._calls.pread(fd, wanted, start)
-        if len(first) == wanted or not first:
-            return first
-        pieces = [first]  # one pread stops at 2 GiB, and a signal may cut it short
-        done = len(first)
-        while done < wanted and (piece := self._calls.pread(fd, wanted - done, start + done)):
-            pieces.append(piece)
-            done += len(piece)
-        return b"".join(pieces)
 
     def size(self, name: str) -> int:
         with self._opened(name) as fd:

@@ -7,14 +7,35 @@ import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cas.digest import Buffer
 
-__all__ = ["PosixCalls"]
+__all__ = ["PosixCalls", "read_fully"]
 
 _O_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 """Linux has it; elsewhere every write goes through the page cache."""
+
+
+def read_fully(
+    pread: Callable[[int, int, int], bytes], fd: int, size: int, offset: int = 0
+) -> bytes:
+    """Return `size` bytes of a file from an offset, fewer only where it ends.
+
+    Parameters
+    ----------
+    pread
+        As `os.pread`, which stops at 2 GiB, and where a signal cuts it short.
+    """
+    first = pread(fd, size, offset)
+    if len(first) == size or not first:
+        return first
+    pieces = [first]
+    done = len(first)
+    while done < size and (piece := pread(fd, size - done, offset + done)):
+        pieces.append(piece)
+        done += len(piece)
+    return b"".join(pieces)
 
 
 class PosixCalls:

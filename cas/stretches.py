@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.digest import Digest
+from cas.posix import read_fully
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -122,21 +123,9 @@ def _read_chunks(fd: int, start: int, end: int, chunk_size: int) -> list[Buffer]
     chunks: list[Buffer] = []
     for offset in range(start, end, chunk_size):
         wanted = min(chunk_size, end - offset)
-        chunk = _read_at(fd, wanted, offset)
+        chunk = read_fully(os.pread, fd, wanted, offset)
         if chunk:
             chunks.append(chunk)
         if len(chunk) < wanted:
             break  # the end, even if the file has grown since
     return chunks
-
-
-def _read_at(fd: int, size: int, offset: int) -> bytes:
-    data = os.pread(fd, size, offset)
-    if len(data) == size or not data:
-        return data
-    pieces = [data]  # a signal may cut it short
-    done = len(data)
-    while done < size and (piece := os.pread(fd, size - done, offset + done)):
-        pieces.append(piece)
-        done += len(piece)
-    return b"".join(pieces)

@@ -8,6 +8,7 @@ bytes, whatever the size of the batch.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain
@@ -19,6 +20,7 @@ from cas.codec import encode_all
 from cas.digest import Buffer, Digest, Hasher
 from cas.pack import FOOTER_RECORD_SIZE, EntryKind
 from cas.packing import Packer
+from cas.posix import read_fully
 from cas.stretches import StretchHasher, stretches_of_file, stretches_of_pieces
 
 if TYPE_CHECKING:
@@ -114,18 +116,26 @@ class BatchWriter:
             return self.add(first), len(first)
         return self._add_stretches(stretches_of_pieces(chain((first, second), begun)))
 
-    def add_file(self, fd: int, size: int) -> tuple[Digest, int]:
+    def add_file(self, fd: int, size: int, *, unless: bytes | None = None) -> tuple[Digest, int]:
         """Add the first `size` bytes of an open file, or what there is; return digest and size.
 
-        A bounded part of it is held in memory. It is read on other threads, none of which does so
-        any more on return or raise.
+        A bounded part of it is held in memory. What is large is read on other threads, none of
+        which does so any more on return or raise.
+
+        Parameters
+        ----------
+        unless
+            As of `add`; it makes no difference for a large file.
 
         Raises
         ------
         OSError
             When reading fails.
         """
-        return self._add_stretches(stretches_of_file(fd, size, self._chunk_size))
+        if size > self._chunk_size:
+            return self._add_stretches(stretches_of_file(fd, size, self._chunk_size))
+        data = read_fully(os.pread, fd, size)
+        return self.add(data, unless=unless), len(data)
 
     def _add_stretches(self, stretches: Iterable[Stretch]) -> tuple[Digest, int]:
         bytes(_KEPT_BY_MALLOC)  # never touched, so it costs no memory

@@ -263,12 +263,7 @@ class _Run:
                 coverage = Coverage.of(root, scope=there, ignore=(), own=())
                 scan = Scan(root, {}, coverage)
                 try:
-                    found = observe(
-                        scan,
-                        batch,
-                        chunk_size=self._services.blobs.chunk_size,
-                        started_ns=time.time_ns(),
-                    )
+                    found = observe(scan, batch, started_ns=time.time_ns())
                     seen = {o.path: o for o in found.files if o.path in todo}
                 except WorkDirectoryError as error:
                     reasons.update(dict.fromkeys(there, error.reason))

@@ -93,8 +93,8 @@ def _explained(database: Database) -> Iterator[None]:
 
 def _store(services: Services, file: Path, now: datetime, keep: int) -> BackupReport:
     blobs = services.blobs
-    with blobs.batch() as batch:
-        digest, size = batch.add_pieces(_pieces(file, blobs.chunk_size))
+    with blobs.batch() as batch, file.open("rb") as opened:
+        digest, size = batch.add_file(opened.fileno(), file.stat().st_size)
         written = batch.finish()
     entry = BackupEntry(created_at=now, digest=digest, size=size, schema=schema.HEAD)
     noted, record = store_entry(blobs, entry)
@@ -103,12 +103,6 @@ def _store(services: Services, file: Path, now: datetime, keep: int) -> BackupRe
         record_blobs(connection, noted, (), now)
         kept = backups.insert_backup(connection, digest, record, now, keep=keep)
     return BackupReport(now, digest, size, written.bytes_stored, kept)
-
-
-def _pieces(file: Path, size: int) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        while piece := opened.read(size):
-            yield piece
 
 
 def _copy_index(database: Database, file: Path, now: datetime) -> None:

@@ -63,7 +63,7 @@ class Committer:
     ) -> Prepared:
         """Work out what a request changes of a run in that state.
 
-        Its records belong into the batch that it stores, see `Prepared.add_records`.
+        Its records belong into the batch that it stores, see `Prepared.hand_over`.
 
         Parameters
         ----------

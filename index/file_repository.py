@@ -301,9 +301,7 @@ class FileRepository:
         started_ns = time.time_ns()
         scan = Selection(root, known.state.directories, paths)
         with self._services.blobs.batch(catalog) as batch:
-            found = observe(
-                scan, batch, chunk_size=self._services.blobs.chunk_size, started_ns=started_ns
-            )
+            found = observe(scan, batch, started_ns=started_ns)
             scan.insist({observed.path for observed in found.files})
             findings = compare(found.files, (), scan.unchanged, known.state)
             classifier = self._services.classifier
@@ -323,7 +321,7 @@ class FileRepository:
             )
             now = self._services.clock()
             prepared = prepare(request, findings, known.state, look=look, now=now)
-            prepared.add_records(batch)
+            prepared = prepared.hand_over(batch)
             return prepared, batch.finish()
 
     def _record(

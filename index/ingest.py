@@ -21,7 +21,6 @@ from index.state import Observed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cas.digest import Digest
     from cas.writer import BatchWriter
     from index.scanner import Candidate, Scan
     from index.signatures import Signature
@@ -55,7 +54,6 @@ def observe(
     scan: Scan,
     batch: BatchWriter,
     *,
-    chunk_size: int,
     started_ns: int,
     progress: Callable[[Progress], None] | None = None,
 ) -> Observations:
@@ -68,7 +66,7 @@ def observe(
     started_ns
         The system clock when the scan began, in nanoseconds since the epoch.
     """
-    reader = _Reader(batch, chunk_size, trusted_before=started_ns - RACY_WINDOW_NS)
+    reader = _Reader(batch, trusted_before=started_ns - RACY_WINDOW_NS)
     found = Observations()
     for candidate in scan:
         try:
@@ -92,9 +90,8 @@ def observe(
 
 
 class _Reader:
-    def __init__(self, batch: BatchWriter, chunk_size: int, *, trusted_before: int) -> None:
+    def __init__(self, batch: BatchWriter, *, trusted_before: int) -> None:
         self._batch = batch
-        self._chunk_size = chunk_size
         self._trusted_before = trusted_before
 
     def read(self, candidate: Candidate) -> Observed:
@@ -106,7 +103,9 @@ class _Reader:
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
                 raise _NotRegularError
-            digest, size = self._read_open_file(fd, before.st_size, candidate)
+            # At most that size, so that a log that keeps growing comes to an end.
+            known = candidate.known.digest if candidate.known else None
+            digest, size = self._batch.add_file(fd, before.st_size, unless=known)
             after = os.fstat(fd)
         finally:
             os.close(fd)
@@ -123,14 +122,6 @@ class _Reader:
             and size == after.st_size,
             True,  # noqa: FBT003 - seen_on_disk
         )
-
-    def _read_open_file(self, fd: int, size: int, candidate: Candidate) -> tuple[Digest, int]:
-        """Read at most `size` bytes, so that a log that keeps growing comes to an end."""
-        if size > self._chunk_size:
-            return self._batch.add_file(fd, size)
-        data = _read_up_to(fd, size)
-        known = candidate.known
-        return self._batch.add(data, unless=known.digest if known else None), len(data)
 
     def _read_link(self, candidate: Candidate, status: os.stat_result) -> Observed:
         """Record where a link points, as its bytes; the link is never followed."""
@@ -151,15 +142,3 @@ class _Reader:
     def _is_trusted(self, status: os.stat_result, signature: Signature) -> bool:
         newest_ns = max(status.st_mtime_ns, status.st_ctime_ns)
         return newest_ns < self._trusted_before and is_storable(signature)
-
-
-def _read_up_to(fd: int, size: int) -> bytes:
-    data = os.read(fd, size)
-    if len(data) == size or not data:
-        return data
-    pieces = [data]
-    done = len(data)
-    while done < size and (piece := os.read(fd, size - done)):
-        pieces.append(piece)
-        done += len(piece)
-    return b"".join(pieces)

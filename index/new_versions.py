@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from index.records import FileVersion
 from index.state import KnownFile
@@ -12,10 +12,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
+    from index.delta import Change
+    from index.prepared import Kind
     from index.requests import CommitRequest
     from index.state import Observed
 
-__all__ = ["NewVersions"]
+__all__ = ["NewRow", "NewVersions", "new_rows"]
+
+NewRow: TypeAlias = "tuple[str, int, Observed, str, str, int]"
+"""Path, version number, what was observed, file type, priority, first snapshot of the path."""
+
+
+def new_rows(
+    new: Sequence[Change], kinds: Sequence[Kind], befores: Sequence[tuple[int, int]]
+) -> Iterator[NewRow]:
+    """Yield what is inserted for changes that begin a version.
+
+    One by one, since a run has tens of thousands.
+
+    Parameters
+    ----------
+    befores
+        For each path its newest version number so far, 0 for none, and the snapshot that it
+        appeared in.
+    """
+    for (path, _, seen), (file_type, priority), (newest, appeared) in zip(
+        new, kinds, befores, strict=True
+    ):
+        assert seen is not None  # noqa: S101 - what was removed begins no version
+        yield path, newest + 1, seen, file_type, priority, appeared
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +49,16 @@ class NewVersions:
 
     request: CommitRequest
     ids: Sequence[int]
-    rows: Sequence[tuple[str, int, Observed, str, str, int]]
+    new: Sequence[Change]
+    kinds: Sequence[Kind]
+    befores: Sequence[tuple[int, int]]
     number: int
     now: datetime
+
+    @property
+    def rows(self) -> Iterator[NewRow]:
+        """What was inserted, in the order of `ids`."""
+        return new_rows(self.new, self.kinds, self.befores)
 
     @property
     def known(self) -> Iterator[KnownFile]:

@@ -5,8 +5,8 @@ So the record of the commit is known in time to ride in the pack that the commit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,22 +14,14 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
-    from index.delta import Findings
+    from index.delta import Change, Findings
     from index.requests import CommitRequest
-    from index.state import KnownFile, Observed, RunState
+    from index.state import KnownFile, RunState
 
-__all__ = ["NewVersion", "Prepared"]
+__all__ = ["Kind", "Prepared"]
 
-
-class NewVersion(NamedTuple):
-    """A version that a commit begins."""
-
-    path: str
-    base: KnownFile | None
-    """The version that ends for it."""
-    seen: Observed
-    file_type: str
-    priority: str
+Kind: TypeAlias = tuple[str, str]
+"""File type and priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +35,17 @@ class Prepared:
     """Versions whose missing provenance is supplied."""
     notes: Mapping[KnownFile, Mapping[str, Any]]
     """Columns that annotations change of versions whose content is recorded."""
-    new: Sequence[NewVersion]
+    new: Sequence[Change]
+    """Those of the changes that begin a version."""
+    kinds: Sequence[Kind]
+    """Of each of `new`; equal ones are one object."""
     now: datetime
     replaces: Sequence[Digest]
     """Records of earlier attempts, which never arrived."""
-    records: Mapping[Digest, bytes]
+    records: Sequence[Digest]
     """What it leaves in storage, in the order in which it is chained; the newest one comes last."""
+    record_data: Sequence[bytes]
+    """The bytes of `records`, until a batch has them."""
 
     @property
     def changes_anything(self) -> bool:
@@ -75,9 +72,10 @@ class Prepared:
     @property
     def newest_record(self) -> Digest | None:
         """The end of the run's chain of records once this is recorded."""
-        return next(reversed(list(self.records)), self.state.newest_record)
+        return self.records[-1] if self.records else self.state.newest_record
 
-    def add_records(self, batch: BatchWriter) -> None:
-        """Have a batch write what this leaves in storage."""
-        for data in self.records.values():
+    def hand_over(self, batch: BatchWriter) -> Self:
+        """Have a batch write what this leaves in storage; return the same without those bytes."""
+        for data in self.record_data:
             batch.add_record(data)
+        return replace(self, record_data=())

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from index.delta import to_fill, with_displaced
-from index.prepared import NewVersion, Prepared
+from index.prepared import Prepared
 from index.repository import files
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from cas.writer import BatchWriter
     from index.delta import Findings
+    from index.prepared import Kind
     from index.requests import CommitRequest
     from index.state import KnownFile, RunState
 
@@ -45,12 +46,14 @@ def prepare(
     findings = with_displaced(findings, state)
     said = request.annotations
     final = bool(said.is_final_output)
-    new = []
-    for path, base, seen in findings.changes:
-        if seen is not None:
-            file_type = said.file_type or request.classifier.classify(path)
-            priority = request.classifier.prioritise(file_type, is_final_output=final)
-            new.append(NewVersion(path, base, seen, file_type, priority))
+    new = [change for change in findings.changes if change.observed is not None]
+    kinds = []
+    shared: dict[Kind, Kind] = {}
+    for change in new:
+        file_type = said.file_type or request.classifier.classify(change.path)
+        priority = request.classifier.prioritise(file_type, is_final_output=final)
+        kind = file_type, priority
+        kinds.append(shared.setdefault(kind, kind))
     prepared = Prepared(
         request=request,
         state=state,
@@ -58,9 +61,11 @@ def prepare(
         fills=to_fill(findings.unchanged, request.provenance),
         notes=_notes(look, request, findings),
         new=new,
+        kinds=kinds,
         now=now,
         replaces=tuple(replaces),
-        records={},
+        records=(),
+        record_data=(),
     )
     # A run that was recorded by an older release begins its chain with all of its history.
     if not prepared.changes_anything or not state.has_chain:
@@ -75,7 +80,7 @@ def with_records(batch: BatchWriter, written: WrittenBatch, prepared: Prepared) 
 
     Returns what was stored in all; the batch is finished.
     """
-    prepared.add_records(batch)
+    prepared.hand_over(batch)
     more = batch.finish()
     return replace(
         written,

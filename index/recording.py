@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from index.errors import IndexInterruptedError
-from index.new_versions import NewVersions
+from index.new_versions import NewVersions, new_rows
 from index.records import LazyVersions, Snapshot
 from index.repository import blobs, files, journal, runs
 from index.state import RunState
@@ -204,7 +204,7 @@ class _Attempt:
             snapshot,
             lazy_added=LazyVersions(
                 lambda: new.versions(lambda path: path not in was_there),
-                len(new.rows) - changed_again,
+                len(new.ids) - changed_again,
             ),
             lazy_changed=LazyVersions(
                 lambda: new.versions(lambda path: path in was_there), changed_again
@@ -223,16 +223,15 @@ class _Attempt:
             if fresh and prepared.state.newest_snapshot
             else {}
         )
-        rows = []
-        for path, base, seen, file_type, priority in prepared.new:
-            if base is not None:
-                newest, appeared = base.version, base.appeared_in
-            else:
-                newest, appeared = histories.get(path, (0, number))
-            rows.append((path, newest + 1, seen, file_type, priority, appeared))
+        never = 0, number
+        befores = [
+            histories.get(path, never) if base is None else (base.version, base.appeared_in)
+            for path, base, _ in prepared.new
+        ]
         ids = files.insert_versions(
             self._connection,
-            rows,
+            new_rows(prepared.new, prepared.kinds, befores),
+            count=len(befores),
             run_id=run_id,
             snapshot=number,
             provenance=request.provenance,
@@ -241,7 +240,8 @@ class _Attempt:
             meta=request.annotations.meta,
         )
         removed = [c.base for c in changes if c.observed is None and c.base]
-        return NewVersions(request, ids, rows, number, prepared.now), removed
+        new = NewVersions(request, ids, prepared.new, prepared.kinds, befores, number, prepared.now)
+        return new, removed
 
     def _removed_versions(self, removed: Sequence[KnownFile]) -> LazyVersions:
         key = self._prepared.request.key

@@ -184,7 +184,7 @@ class TrackingService:
                 state,
                 given_up,
             )
-            prepared.add_records(batch)
+            prepared = prepared.hand_over(batch)
             written = batch.finish()
         _, after = self._committer.commit(prepared, written)
         known = after.find(request.path)
@@ -206,7 +206,6 @@ class TrackingService:
             found = observe(
                 scan,
                 batch,
-                chunk_size=self._blobs.chunk_size,
                 started_ns=started_ns,
                 progress=request.progress,
             )
@@ -225,7 +224,7 @@ class TrackingService:
                 state,
                 given_up,
             )
-            prepared.add_records(batch)
+            prepared = prepared.hand_over(batch)
             written = batch.finish()
         return self._committer.commit(prepared, written)
 

@@ -11,7 +11,8 @@ from index.journal.entries import CommitEntry, NewFiles, PartEntry, encode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from index.prepared import NewVersion, Prepared
+    from index.delta import Change
+    from index.prepared import Kind, Prepared
 
 __all__ = ["describe"]
 
@@ -35,11 +36,11 @@ def describe(prepared: Prepared) -> Prepared:
     ]
     if not (prepared.makes_snapshot or prepared.fills or prepared.notes or touched):
         return prepared
-    groups = list(_groups(prepared.new))
+    groups = list(_groups(prepared))
     parts = [
-        encode(PartEntry(created_at=prepared.now, files=_columns(group))) for group in groups[1:]
+        encode(PartEntry(created_at=prepared.now, files=_columns(*group))) for group in groups[1:]
     ]
-    records = {Digest.of(data): data for data in parts}
+    named = [Digest.of(data) for data in parts]
     said = request.annotations
     entry = CommitEntry(
         created_at=prepared.now,
@@ -53,9 +54,9 @@ def describe(prepared: Prepared) -> Prepared:
         unchanged=len(found.unchanged),
         skipped=request.skipped,
         bytes_read=request.bytes_read,
-        files=_columns(groups[0]),
-        parts=tuple(records),
-        seen_on_disk=all(version.seen.seen_on_disk for version in prepared.new),
+        files=_columns(*groups[0]),
+        parts=named,
+        seen_on_disk=all(c.observed is not None and c.observed.seen_on_disk for c in prepared.new),
         is_final_output=bool(said.is_final_output),
         meta=said.meta,
         removed=[change.path for change in found.changes if change.observed is None],
@@ -65,36 +66,36 @@ def describe(prepared: Prepared) -> Prepared:
         replaces=prepared.replaces,
     )
     data = encode(entry)
-    return replace(prepared, records=records | {Digest.of(data): data})
+    return replace(prepared, records=(*named, Digest.of(data)), record_data=(*parts, data))
 
 
-def _groups(new: Sequence[NewVersion]) -> Iterator[Sequence[NewVersion]]:
+def _groups(prepared: Prepared) -> Iterator[tuple[Sequence[Change], Sequence[Kind]]]:
     """Cut new versions into groups that fit one record each; yield at least one."""
+    new, kinds = prepared.new, prepared.kinds
     start = size = 0
-    for number, version in enumerate(new):
-        size += 6 * len(version.path) + _FILE_SIZE  # six for a character that JSON escapes
+    for number, change in enumerate(new, 1):
+        size += 6 * len(change.path) + _FILE_SIZE  # six for a character that JSON escapes
         if size > _PART_SIZE:
-            yield new[start : number + 1]
-            start, size = number + 1, 0
+            yield new[start:number], kinds[start:number]
+            start, size = number, 0
     if start == 0 or start < len(new):
-        yield new[start:]
+        yield new[start:], kinds[start:]
 
 
-def _columns(new: Sequence[NewVersion]) -> NewFiles:
+def _columns(new: Sequence[Change], kinds: Sequence[Kind]) -> NewFiles:
     if not new:
         return NewFiles()
-    kinds: dict[tuple[str, str], int] = {}
-    kind_of = [
-        kinds.setdefault((version.file_type, version.priority), len(kinds)) for version in new
-    ]
+    numbers: dict[Kind, int] = {}
+    kind_of = [numbers.setdefault(kind, len(numbers)) for kind in kinds]
     # Column by column at once: to ask each named tuple for five fields takes four times as long.
-    paths, digests, sizes, modes, mtimes_ns, *_ = zip(*(v.seen for v in new), strict=True)
+    seen = (change.observed for change in new if change.observed is not None)
+    paths, digests, sizes, modes, mtimes_ns, *_ = zip(*seen, strict=True)
     return NewFiles(
         paths=paths,
         digests=digests,
         sizes=sizes,
         modes=modes,
         mtimes_ns=mtimes_ns,
-        kinds=list(kinds),
+        kinds=list(numbers),
         kind_of=kind_of,
     )

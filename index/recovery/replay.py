@@ -196,6 +196,7 @@ class Replay:
         files.insert_versions(
             self._connection,
             rows,
+            count=len(rows),
             run_id=run_id,
             snapshot=snapshot,
             provenance=provenance,

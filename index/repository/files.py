@@ -14,12 +14,13 @@ from index.records import FileVersion
 from index.state import KnownFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
+    from index.new_versions import NewRow
     from index.provenance import Provenance
     from index.state import Observed
 
@@ -138,8 +139,9 @@ def end_versions(connection: Connection, ids: Sequence[int], snapshot: int) -> N
 
 def insert_versions(
     connection: Connection,
-    rows: Sequence[tuple[str, int, Observed, str, str, int]],
+    rows: Iterable[NewRow],
     *,
+    count: int,
     run_id: int,
     snapshot: int,
     provenance: Provenance,
@@ -153,8 +155,10 @@ def insert_versions(
     ----------
     rows
         Path, version number, what was observed, file type, priority, first snapshot of the path.
+    count
+        How many rows there are.
     """
-    ids = allocate_ids(connection, tables.files, len(rows))
+    ids = allocate_ids(connection, tables.files, count)
     values = (
         (
             file_id,

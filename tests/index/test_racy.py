@@ -100,14 +100,14 @@ def test_a_clock_that_is_set_back_only_costs_reading(run, work, reads, clock):
 def test_a_file_that_changed_while_it_was_read_is_read_again(run, work, monkeypatch, clock):
     write(work, {"f": b"x" * 100})
     clock[0] = 2 * RACY_WINDOW_NS
-    original = os.read
+    original = os.pread
 
-    def touch(fd, size):
-        data = original(fd, size)
+    def touch(fd, size, offset):
+        data = original(fd, size, offset)
         os.utime(fd, (1, 1))
         return data
 
-    monkeypatch.setattr(os, "read", touch)
+    monkeypatch.setattr(os, "pread", touch)
     run.track(work)
-    monkeypatch.setattr(os, "read", original)
+    monkeypatch.setattr(os, "pread", original)
     assert run._services.states.get("session-1", "run-1").find("f").signature is None

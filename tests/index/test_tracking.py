@@ -628,18 +628,18 @@ class TestFailures:
         self, run, work, monkeypatch, late
     ):
         write(work, {"log": b"x" * 100})
-        original = os.read
+        original = os.pread
         grown = []
 
-        def grow(fd, size):
-            data = original(fd, size)
+        def grow(fd, size, offset):
+            data = original(fd, size, offset)
             if not grown:
                 grown.append(True)
                 with (work / "log").open("ab") as log:
                     log.write(b"y" * 50)
             return data
 
-        monkeypatch.setattr(os, "read", grow)
+        monkeypatch.setattr(os, "pread", grow)
         run.track(work)
         monkeypatch.undo()
         assert run.read_bytes("log") == b"x" * 100
