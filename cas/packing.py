@@ -1,7 +1,8 @@
 """Putting encoded blobs into packs, in the background.
 
 Each of a few threads appends to a pack of its own; a full pack is synced and published by another
-thread, or by as many as the backend takes at once.
+thread, or by as many as the backend takes at once. What comes last in a batch, the records that
+tell of all the rest, is in a pack that is published once every other one is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from cas.catalog import Location
 from cas.pack import PackWriter, pack_object_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from cas.backend import Backend, StagedObject
     from cas.catalog import Catalog
     from cas.codec import Codec
@@ -46,6 +49,7 @@ class Packer:
         self._publisher = _Publisher(catalog, backend.publishes_at_once)
         self._error: BaseException | None = None
         self._aborted = False
+        self._open: _OpenPack | None = None
         self._lock = threading.Lock()
         self._packs: list[SealedPack] = []
         self._blobs: dict[Digest, Location] = {}
@@ -60,16 +64,35 @@ class Packer:
         """Hand over what there is room for."""
         # A batch that fills no pack leaves one; each that was filled tells that another pays.
         if len(self._threads) < min(self._backend.writes_at_once, len(self._packs) + 1):
-            thread = threading.Thread(target=self._run, name="cas-pack", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            self._begin_thread()
         self._queue.put(encoded)
 
-    def finish(self) -> tuple[tuple[SealedPack, ...], dict[Digest, Location]]:
-        """Return packs and locations once every pack is published."""
+    def _begin_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name="cas-pack", daemon=True)
+        try:
+            self._threads.append(thread)  # noted first, since Ctrl-C may come while it starts
+            thread.start()
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def finish(
+        self, last: Sequence[Future[Encoded]]
+    ) -> tuple[tuple[SealedPack, ...], dict[Digest, Location]]:
+        """Return packs and locations once every pack is published.
+
+        Parameters
+        ----------
+        last
+            What is published in this order, and after everything that was put.
+        """
         self._join()
         if self._error is not None:
             raise self._error
+        pack = self._open = self._open or _OpenPack(self._backend)
+        for encoded in last:
+            self._append(pack, encoded.result(), self._seal_last)
+        self._seal_last(pack)
         self._publisher.finish()
         return tuple(self._packs), self._blobs
 
@@ -77,14 +100,16 @@ class Packer:
         """Stop and discard what is not published; harmless after `finish`."""
         self._aborted = True
         self._join()
+        if self._open is not None:
+            self._open.discard()
         self._publisher.close()
 
     def _join(self) -> None:
-        for _ in self._threads:
-            self._queue.put(None)
-        while self._threads:
-            self._threads[-1].join()
-            self._threads.pop()
+        """Wait for the threads; one that has yet to begin will find that there is nothing to do."""
+        self._queue.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def _run(self) -> None:
         pack = _OpenPack(self._backend)
@@ -92,29 +117,44 @@ class Packer:
             while (encoded := self._queue.get()) is not None:
                 try:
                     if not self._stopped:
-                        self._append(pack, encoded.result())
+                        self._append(pack, encoded.result(), self._seal)
                 except CancelledError:
                     return  # the pool was shut down: the batch is being abandoned
                 finally:
                     self._room.release()
+            self._queue.put(None)  # for the next thread
             if not self._stopped:
-                self._seal(pack)
+                self._leave(pack)
         except BaseException as error:  # noqa: BLE001 - raised on the thread that adds and finishes
             self._error = error
             # Lets the adding thread come back for its error rather than wait for room.
             self._room.release(_IN_FLIGHT)
         finally:
-            pack.discard()
+            if pack is not self._open:
+                pack.discard()
 
     @property
     def _stopped(self) -> bool:
         return self._aborted or self._error is not None
 
-    def _append(self, pack: _OpenPack, encoded: Encoded) -> None:
+    def _append(self, pack: _OpenPack, encoded: Encoded, seal: Callable[[_OpenPack], None]) -> None:
         kind, entries = encoded
         for entry in entries:
             if pack.append(kind, *entry) >= PACK_SIZE:
-                self._seal(pack)
+                seal(pack)
+
+    def _leave(self, pack: _OpenPack) -> None:
+        """Keep one pack open for what comes last; seal every other."""
+        with self._lock:
+            if self._open is None and not pack.is_empty:
+                self._open = pack
+                return
+        self._seal(pack)
+
+    def _seal_last(self, pack: _OpenPack) -> None:
+        """Publish a pack once all are that were sealed before."""
+        self._publisher.finish()
+        self._seal(pack)
 
     def _seal(self, pack: _OpenPack) -> None:
         if not pack.is_empty:
@@ -166,6 +206,7 @@ class _OpenPack:
         """Discard what was not published."""
         if self._staged is not None:
             self._staged.discard()
+            self._staged = None
 
 
 class _Publisher:

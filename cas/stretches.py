@@ -9,8 +9,9 @@ cores 4 GiB take 0.72 s so, and 0.95 s where one thread reads, one hashes chunks
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,6 +23,7 @@ from cas.posix import read_fully
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future
+    from types import TracebackType
 
     from cas.digest import Buffer, Hasher
 
@@ -55,6 +57,36 @@ class HashedStretch(NamedTuple):
     """Whether the blob ended within."""
 
 
+class _Gate:
+    """Lets threads read until it is closed, which waits for those that do."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._reading = 0
+        self._closed = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._closed:
+                raise CancelledError
+            self._reading += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._reading -= 1
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._reading)
+
+
 class StretchHasher:
     """The threads, which start with the first stretch. One blob at a time."""
 
@@ -67,13 +99,14 @@ class StretchHasher:
         When it is exhausted, `whole` has been given all of it; once it is closed nothing reads any
         more. What reading raises is raised here, where its stretch would come.
         """
+        gate = _Gate()
         begun: deque[Future[HashedStretch]] = deque()
         before: Future[HashedStretch] | None = None
         ahead = iter(stretches)
         try:
             while True:
                 for stretch in islice(ahead, _AHEAD + 1 - len(begun)):
-                    before = self._threads.submit(_hash, stretch, whole, before)
+                    before = self._threads.submit(_hash, stretch, gate, whole, before)
                     begun.append(before)
                 if not begun:
                     return
@@ -83,17 +116,20 @@ class StretchHasher:
                 if hashed.is_last:
                     return
         finally:
-            for future in begun:
-                future.cancel()
-            wait(begun)
+            # Not the futures are waited for: Ctrl-C may come before the last one is noted.
+            gate.close()
 
     def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _hash(stretch: Stretch, whole: Hasher, before: Future[HashedStretch] | None) -> HashedStretch:
-    chunks = [(Digest.of(chunk), chunk) for chunk in stretch.read()]
+def _hash(
+    stretch: Stretch, gate: _Gate, whole: Hasher, before: Future[HashedStretch] | None
+) -> HashedStretch:
+    with gate:
+        pieces = stretch.read()
+    chunks = [(Digest.of(piece), piece) for piece in pieces]
     # Tasks begin in the order in which they were handed over, so what this waits for is running.
     if before is not None and before.result().is_last:
         return HashedStretch([], is_last=True)

@@ -178,6 +178,8 @@ class BatchWriter:
     def finish(self) -> WrittenBatch:
         """Write what is left; on return all of it is durable and published.
 
+        Records, and lists of chunks, are only once everything that they tell of is.
+
         Raises
         ------
         BackendError
@@ -188,9 +190,12 @@ class BatchWriter:
         chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
         lists = {blob.digest: encode_chunk_list(blob) for blob in (*chunked, *self._unlisted)}
         named = {blob: Digest.of(data) for blob, data in lists.items()}
-        self._submit(EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()})
-        self._submit(EntryKind.RECORD, self._records)
-        packs, blobs = self._packer.finish()
+        told = (
+            (EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()}),
+            (EntryKind.RECORD, self._records),
+        )
+        last = [self._compressors.submit(_encode, *each) for each in told if each[1]]
+        packs, blobs = self._packer.finish(last)
         return WrittenBatch(
             packs=packs,
             blobs=blobs,
@@ -230,14 +235,14 @@ class BatchWriter:
                 task[digest] = data
                 size += len(data)
                 if size >= _TASK_BYTES:
-                    self._submit(EntryKind.BLOB, task)
+                    self._submit(task)
                     task, size = {}, 0
-        self._submit(EntryKind.BLOB, task)
-
-    def _submit(self, kind: EntryKind, task: dict[Digest, Buffer]) -> None:
         if task:
-            self._packer.wait_for_room()
-            self._packer.put(self._compressors.submit(_encode, kind, task))
+            self._submit(task)
+
+    def _submit(self, task: dict[Digest, Buffer]) -> None:
+        self._packer.wait_for_room()
+        self._packer.put(self._compressors.submit(_encode, EntryKind.BLOB, task))
 
 
 def _encode(kind: EntryKind, blobs: dict[Digest, Buffer]) -> Encoded:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cas.errors import ObjectNotFoundError
-from cas.store import open_settings
+from cas.store import CHUNK_SIZE, open_settings
 from cas.urls import open_backend
 from index import schema
 from index.artifacts import INDEX_NAME
@@ -90,11 +90,11 @@ def recover(
     backend = open_backend(place, storage_options=storage_options)
     database = Database(index)
     try:
-        store_id = _store_id(backend, create=not dry_run)
+        store_id, chunk_size = _identity(backend, create=not dry_run)
 
         def fill(empty: Database) -> RecoveryReport:
             schema.upgrade(empty)
-            return rebuild(backend, empty, store_id, clock, progress)
+            return rebuild(backend, empty, store_id, chunk_size, clock, progress)
 
         if dry_run:
             with tempfile.TemporaryDirectory(prefix="runcas-recover-") as folder:
@@ -109,17 +109,20 @@ def recover(
         backend.close()
 
 
-def _store_id(backend: Backend, *, create: bool) -> str:
-    """Return the id of what is in storage; settings that are missing are made if there are packs.
+def _identity(backend: Backend, *, create: bool) -> tuple[str, int]:
+    """Return id and chunk size of the store; settings that are missing are made if it has packs.
 
     StoreNotFoundError if there is nothing.
     """
     try:
-        return open_settings(backend, create=False).store_id
+        settings = open_settings(backend, create=False)
     except ObjectNotFoundError:
         if next(iter(backend.iter_objects("packs/")), None) is None:
             raise StoreNotFoundError(backend.url) from None
-    return open_settings(backend, create=True).store_id if create else str(uuid.uuid4())
+        if not create:
+            return str(uuid.uuid4()), CHUNK_SIZE
+        settings = open_settings(backend, create=True)
+    return settings.store_id, settings.chunk_size
 
 
 def _recover_server(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from cas.catalog import Location
+from cas.catalog import ChunkedBlob, Location
 from cas.chunk_list import decode_chunk_list
 from cas.errors import BackendError, CasError, ObjectNotFoundError
 from cas.pack import EntryKind
@@ -57,6 +57,7 @@ def rebuild(
     backend: Backend,
     database: Database,
     store_id: str,
+    chunk_size: int,
     clock: Callable[[], datetime],
     progress: Callable[[Progress], None] | None = None,
 ) -> RecoveryReport:
@@ -72,7 +73,7 @@ def rebuild(
         When a newer release wrote it.
     """
     with database.writing() as connection:
-        rebuilding_ = _Rebuilding(backend, connection, clock())
+        rebuilding_ = _Rebuilding(backend, connection, clock(), chunk_size)
         report = rebuilding_.run(progress)
         runs.insert_store_id(connection, store_id, clock())
     return report
@@ -81,9 +82,12 @@ def rebuild(
 class _Rebuilding:
     """One index that is being filled."""
 
-    def __init__(self, backend: Backend, connection: Connection, now: datetime) -> None:
+    def __init__(
+        self, backend: Backend, connection: Connection, now: datetime, chunk_size: int
+    ) -> None:
         self._connection = connection
         self._now = now
+        self._chunk_size = chunk_size
         self._inventory = Inventory(backend)
         self._reader = BlobReader(backend, TransactionCatalog(connection))
         self._lists: dict[Digest, Location] = {}
@@ -187,12 +191,16 @@ class _Rebuilding:
             except ValueError as error:
                 self._damaged.append(f"the list of chunks {digest} can't be used: {error}")
                 continue
-            # All chunks but the last have one size; that of lost ones follows from it.
-            each = -(-blob.size // len(blob.chunks))
-            rest = blob.size - each * (len(blob.chunks) - 1)
-            sizes = dict.fromkeys(blob.chunks[:-1], each) | {blob.chunks[-1]: rest}
-            rebuilding.insert_absent(self._connection, sizes, self._now)
+            rebuilding.insert_absent(self._connection, self._sizes_of_chunks(blob), self._now)
             rebuilding.insert_large(self._connection, blob, digest, self._now)
+
+    def _sizes_of_chunks(self, blob: ChunkedBlob) -> dict[Digest, int]:
+        """Return what chunks have that may be lost: all but the last one have one size."""
+        each = self._chunk_size
+        if -(-blob.size // each) != len(blob.chunks):  # the settings were lost and made anew
+            each = -(-blob.size // len(blob.chunks))
+        rest = blob.size - each * (len(blob.chunks) - 1)
+        return {blob.chunks[-1]: rest} | dict.fromkeys(blob.chunks[:-1], each)
 
     def _read_records(self) -> None:
         for digest, data in self._inventory.read(self._records.places):

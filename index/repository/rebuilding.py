@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from index import tables
 from index.bulk import batches, bind_rows, insert_rows
@@ -276,8 +276,16 @@ def list_chained(connection: Connection) -> list[tuple[Any, ...]]:
 
 
 def list_lost(connection: Connection, most: int) -> list[tuple[Any, ...]]:
-    """Return session, run, path, version, agent and digest of versions whose bytes are damaged."""
+    """Return session, run, path, version, agent and digest of versions whose bytes are damaged.
+
+    Those of large files too that lack any of their chunks.
+    """
     columns = tables.files.c
+    incomplete = (
+        select(tables.blob_chunks.c.blob)
+        .join(tables.blobs, tables.blobs.c.digest == tables.blob_chunks.c.chunk)
+        .where(tables.blobs.c.damaged_at.is_not(None))
+    )
     rows = connection.execute(
         select(
             tables.sessions.c.name,
@@ -290,7 +298,7 @@ def list_lost(connection: Connection, most: int) -> list[tuple[Any, ...]]:
         .join(tables.runs, tables.runs.c.id == columns.run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .join(tables.blobs, tables.blobs.c.digest == columns.digest)
-        .where(tables.blobs.c.damaged_at.is_not(None))
+        .where(or_(tables.blobs.c.damaged_at.is_not(None), columns.digest.in_(incomplete)))
         .order_by(columns.id)
         .limit(most)
     )

@@ -1,10 +1,11 @@
-"""A batch has a pack more than one under way only once it has filled one, and then as many as the
-backend writes at once."""
+"""A batch has a second pack under way once it has filled one, the pack that tells of all others is
+published last, and whatever interrupts a batch leaves no thread and nothing staged."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from cas.catalog import MemoryCatalog
 from cas.digest import Digest
 from cas.errors import BackendError
 from cas.memory import MemoryBackend
+from cas.pack import pack_object_name
 from cas.store import BlobStore, StoreSettings
 
 MIB = 1 << 20
@@ -117,3 +119,84 @@ def test_an_error_in_any_pack_is_the_error_of_the_batch(store, backend, failing)
         write(store, 60)
     assert backend.discarded == len(backend.staged)
     assert not any(thread.name.startswith("cas-pack") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize("size", [1, 6, 7, 8, 60])
+def test_records_and_lists_are_published_once_all_that_they_tell_of_is(
+    store, backend, monkeypatch, at_once, size
+):
+    monkeypatch.setattr(Backend, "publishes_at_once", at_once)
+    under_way, ended = set(), []
+    original = backend.stage
+
+    def stage():
+        staged = original()
+        publish = staged.publish
+
+        def watched(name):
+            beside = set(under_way)
+            under_way.add(name)
+            if not ended and not beside:
+                time.sleep(0.3)  # the first one takes longest
+            publish(name)
+            under_way.discard(name)
+            ended.append((name, beside))
+
+        staged.publish = watched
+        return staged
+
+    backend.stage = stage
+    with store.batch() as batch:
+        batch.add_pieces(os.urandom(MIB) for _ in range(size))
+        record = batch.add_record(b"record")
+        written = batch.finish()
+    last, beside = ended[-1]
+    assert not beside
+    assert last == pack_object_name(written.blobs[record].pack)
+    told = {record, *written.chunk_lists.values()}
+    assert {pack_object_name(written.blobs[digest].pack) for digest in told} == {last}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("begun", [False, True])
+def test_ctrl_c_while_a_thread_starts_leaves_none_and_nothing_staged(
+    store, backend, monkeypatch, number, begun
+):
+    original = threading.Thread.start
+    starts = []
+
+    def start(thread):
+        if thread.name == "cas-pack":
+            starts.append(thread)
+            if len(starts) == number:
+                if begun:
+                    original(thread)
+                raise KeyboardInterrupt
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        write(store, 60)
+    for thread in threading.enumerate():
+        if thread.name == "cas-pack":
+            thread.join(SECONDS)  # one that had yet to begin
+    assert not any(thread.name == "cas-pack" for thread in threading.enumerate())
+    assert backend.discarded >= len(backend.staged) - len(backend.objects)
+
+
+def test_a_batch_that_was_interrupted_so_does_not_finish(store, monkeypatch):
+    original = threading.Thread.start
+
+    def start(thread):
+        if thread.name == "cas-pack":
+            raise KeyboardInterrupt
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with store.batch() as batch:
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(20):
+                batch.add(os.urandom(MIB))
+        with pytest.raises(KeyboardInterrupt):
+            batch.finish()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 
 import pytest
@@ -167,6 +169,37 @@ def test_once_it_is_closed_nothing_reads_any_more():
     timer.join()
     hasher.close()
     assert len(ended) == done
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_nor_where_it_was_interrupted_while_a_stretch_was_handed_over(monkeypatch, number):
+    began, closed = threading.Event(), []
+    late = []
+    original = ThreadPoolExecutor.submit
+    handed = []
+
+    def submit(*args):
+        future = original(*args)
+        handed.append(future)
+        if len(handed) == number:
+            began.wait(SECONDS)
+            raise KeyboardInterrupt
+        return future
+
+    def slow():
+        began.set()
+        time.sleep(0.1)
+        late.extend(closed)
+        return [b"1111"]
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    hasher = StretchHasher()
+    with pytest.raises(KeyboardInterrupt):
+        list(hasher.hash((Stretch(CHUNK, slow) for _ in range(9)), Hasher()))
+    closed.append(True)
+    hasher.close()
+    wait(handed)
+    assert not late
 
 
 def test_few_stretches_are_read_ahead_of_the_caller():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from damage import inside, records_of
+from damage import inside, largest_pack, records_of
 from forged import name_of
 from histories import told
 from lost import lose_index
@@ -17,6 +19,7 @@ import index.commit
 from cas.digest import Digest
 from cas.errors import BackendError, CasError, UnsupportedFormatError
 from cas.pack import EntryKind
+from cas.packing import _Publisher
 from index import ArtifactStore, provenance, recover
 from index.errors import (
     ArtifactIndexError,
@@ -311,6 +314,38 @@ class TestNames:
 
 
 @both_ends
+@pytest.mark.parametrize("published", range(1, 5))
+def test_a_commit_that_died_between_its_packs_left_no_record_of_bytes_that_are_not_there(
+    place, work, monkeypatch, published
+):
+    monkeypatch.setattr("cas.packing.PACK_SIZE", 2 * MIB)
+    write(work, {"big": random.Random(6).randbytes(7 * MIB)})
+    original = _Publisher._publish
+    done = []
+
+    def publish(publisher, staged, sealed):
+        with lock:
+            if len(done) >= published:
+                staged.discard()
+                raise BackendError(str(sealed.name), "gone with its host")
+            original(publisher, staged, sealed)
+            done.append(sealed)
+
+    lock = threading.Lock()
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        run.put("first", b"1")
+        monkeypatch.setattr(_Publisher, "_publish", publish)
+        with suppress(BackendError):
+            run.track(work)
+        monkeypatch.undo()
+    report, _ = after_loss(place)
+    assert report.is_whole
+    with ArtifactStore.open(**place) as store:
+        assert not store.verify(depth="bytes").faults
+
+
+@both_ends
 class TestDamage:
     def test_bytes_that_are_gone_are_named_and_the_rest_comes_back(self, place, objects):
         with ArtifactStore.open(**place) as store:
@@ -333,6 +368,25 @@ class TestDamage:
                 run.read_bytes("a")
             run.put("again", b"1")
             assert run.read_bytes("a") == b"1"
+
+    def test_a_large_file_that_lacks_a_chunk_is_named_and_mended(
+        self, place, objects, work, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("cas.packing.PACK_SIZE", 2 * MIB)
+        write(work, {"big": random.Random(5).randbytes(9 * MIB + 70)})
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.track(work, agent="x")
+        objects.remove(largest_pack(objects))  # the last one, with the record, is none such
+        lose_index(place)
+        report = recover(**place)
+        assert [(lost.path, lost.agent) for lost in report.lost] == [("big", "x")]
+        assert not report.is_whole
+        with ArtifactStore.open(**place) as store:
+            store.repair(work)
+            assert not store.verify(depth="bytes").faults
+            store.session("s").run("r").restore(tmp_path / "out")
+        assert (tmp_path / "out/big").read_bytes() == (work / "big").read_bytes()
 
     def test_behind_a_record_that_is_lost_the_run_goes_on(self, place, objects):
         with ArtifactStore.open(**place) as store:
