@@ -55,12 +55,15 @@ def find_unsound(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
 
 
 def count_without_list(connection: Connection) -> int:
-    """Return how many large blobs have no list of their chunks in storage."""
-    blobs, lists = tables.blobs.c, tables.chunk_lists.c
+    """Return how many large blobs have chunks, and no list of them in storage."""
+    blobs, lists, chunks = tables.blobs.c, tables.chunk_lists.c, tables.blob_chunks.c
     listed = select(lists.blob).where(lists.blob == blobs.digest).exists()
+    chunked = select(chunks.blob).where(chunks.blob == blobs.digest).exists()
     return (
         connection.scalar(
-            select(func.count()).select_from(tables.blobs).where(blobs.pack_id.is_(None), ~listed)
+            select(func.count())
+            .select_from(tables.blobs)
+            .where(blobs.pack_id.is_(None), chunked, ~listed)
         )
         or 0
     )
@@ -179,7 +182,10 @@ def _file_sizes(connection: Connection) -> Iterator[RowFault]:
 
 
 def _chunks(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
-    """Find large blobs whose chunks are not numbered from 0, or not of the sizes they must have."""
+    """Find large blobs whose chunks are not numbered from 0, or not of the sizes they must have.
+
+    What is known to be damaged and has neither place nor chunks is none: it is lost, large or not.
+    """
     large, chunks, pieces = tables.blobs.alias("large"), tables.blob_chunks.c, tables.blobs.c
     starts = chunks.position * chunk_size
     rest = large.c.size - starts
@@ -192,7 +198,10 @@ def _chunks(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
         .select_from(large)
         .outerjoin(tables.blob_chunks, chunks.blob == large.c.digest)
         .outerjoin(tables.blobs, and_(pieces.digest == chunks.chunk, pieces.pack_id.is_not(None)))
-        .where(large.c.pack_id.is_(None))
+        .where(
+            large.c.pack_id.is_(None),
+            or_(large.c.damaged_at.is_(None), chunks.blob.is_not(None)),
+        )
         .group_by(large.c.digest, large.c.size)
         .having(
             or_(

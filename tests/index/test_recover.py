@@ -383,6 +383,10 @@ class TestDamage:
         assert [(lost.path, lost.agent) for lost in report.lost] == [("big", "x")]
         assert not report.is_whole
         with ArtifactStore.open(**place) as store:
+            found = store.verify()
+            assert {fault.kind for fault in found.faults} == {"not-mended", "broken-chunks"}
+            assert found.counts["broken-chunks"] == 1  # big; its lost chunks are no large blobs
+            assert found.without_list == 0
             store.repair(work)
             assert not store.verify(depth="bytes").faults
             store.session("s").run("r").restore(tmp_path / "out")
