@@ -242,6 +242,23 @@ MUTATIONS = (
         ("tests/cas/test_store.py", DAMAGED, "tests/index/test_restore.py"),
     ),
     Mutation(
+        "the pack with the records is published beside those with the bytes",
+        "cas/packing.py",
+        """once all are that were sealed before.\"""
+        self._publisher.finish()
+""",
+        """once all are that were sealed before.\"""
+""",
+        ("tests/cas/test_packing.py",),
+    ),
+    Mutation(
+        "what is read behind the end of a large file is taken",
+        "cas/stretches.py",
+        "if before is not None and before.result().is_last:",
+        "if before is not None and before.result() is None:",
+        ("tests/cas/test_stretches.py",),
+    ),
+    Mutation(
         "the name of a pack does not cover its header",
         "cas/pack.py",
         "for part in (header, footer, trailer):",
