@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cas.catalog import Location
@@ -64,11 +65,11 @@ class Packer:
         """Hand over what there is room for."""
         # A batch that fills no pack leaves one; each that was filled tells that another pays.
         if len(self._threads) < min(self._backend.writes_at_once, len(self._packs) + 1):
-            self._begin_thread()
+            self._begin_thread(self._run)
         self._queue.put(encoded)
 
-    def _begin_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name="cas-pack", daemon=True)
+    def _begin_thread(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name="cas-pack", daemon=True)
         try:
             self._threads.append(thread)  # noted first, since Ctrl-C may come while it starts
             thread.start()
@@ -86,13 +87,11 @@ class Packer:
         last
             What is published in this order, and after everything that was put.
         """
-        self._join()
-        if self._error is not None:
-            raise self._error
-        pack = self._open = self._open or _OpenPack(self._backend)
-        for encoded in last:
-            self._append(pack, encoded.result(), self._seal_last)
-        self._seal_last(pack)
+        self._settle()
+        if last or self._open is not None:
+            # Not here, where Ctrl-C may come between staging a pack and noting it.
+            self._begin_thread(partial(self._run_last, last))
+            self._settle()
         self._publisher.finish()
         return tuple(self._packs), self._blobs
 
@@ -103,6 +102,12 @@ class Packer:
         if self._open is not None:
             self._open.discard()
         self._publisher.close()
+
+    def _settle(self) -> None:
+        """Wait for the threads; raise what went wrong."""
+        self._join()
+        if self._error is not None:
+            raise self._error
 
     def _join(self) -> None:
         """Wait for the threads; one that has yet to begin will find that there is nothing to do."""
@@ -132,6 +137,20 @@ class Packer:
         finally:
             if pack is not self._open:
                 pack.discard()
+
+    def _run_last(self, last: Sequence[Future[Encoded]]) -> None:
+        """Put what comes last into the pack that was left open, and publish that last."""
+        if self._stopped:
+            return
+        pack, self._open = self._open or _OpenPack(self._backend), None
+        try:
+            for encoded in last:
+                self._append(pack, encoded.result(), self._seal_last)
+            self._seal_last(pack)
+        except BaseException as error:  # noqa: BLE001 - raised on the thread that finishes
+            self._error = error
+        finally:
+            pack.discard()
 
     @property
     def _stopped(self) -> bool:
