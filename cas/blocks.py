@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockWriter"]
 
-_BLOCK_SIZE: Final = 4 << 20
+_BLOCK_SIZE: Final = 2 << 20
 """Bytes gathered for one write: a multiple of every device's block, large enough that a direct
 write runs at the device's speed. A file that stays below is written through the cache."""
 

@@ -9,7 +9,7 @@ import pytest
 from cas.blocks import BlockWriter
 from cas.posix import PosixCalls
 
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 
 
 class Calls(PosixCalls):
