@@ -93,8 +93,12 @@ class StretchHasher:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "cas-hash")
 
-    def hash(self, stretches: Iterable[Stretch], whole: Hasher) -> Generator[HashedStretch]:
+    def hash(
+        self, stretches: Iterable[Stretch], whole: Hasher, *, chunked: bool = True
+    ) -> Generator[HashedStretch]:
         """Yield stretches in order with their chunks' digests, as far as the blob goes.
+
+        Unless `chunked` they come without chunks: nothing but the whole is hashed.
 
         When it is exhausted, `whole` has been given all of it; once it is closed nothing reads any
         more. What reading raises is raised here, where its stretch would come.
@@ -106,7 +110,7 @@ class StretchHasher:
         try:
             while True:
                 for stretch in islice(ahead, _AHEAD + 1 - len(begun)):
-                    before = self._threads.submit(_hash, stretch, gate, whole, before)
+                    before = self._threads.submit(_hash, stretch, gate, whole, before, chunked)
                     begun.append(before)
                 if not begun:
                     return
@@ -125,18 +129,22 @@ class StretchHasher:
 
 
 def _hash(
-    stretch: Stretch, gate: _Gate, whole: Hasher, before: Future[HashedStretch] | None
+    stretch: Stretch,
+    gate: _Gate,
+    whole: Hasher,
+    before: Future[HashedStretch] | None,
+    chunked: bool,  # noqa: FBT001 - as it is handed over
 ) -> HashedStretch:
     with gate:
         pieces = stretch.read()
-    chunks = [(Digest.of(piece), piece) for piece in pieces]
+    chunks = [(Digest.of(piece), piece) for piece in pieces] if chunked else []
     # Tasks begin in the order in which they were handed over, so what this waits for is running.
     if before is not None and before.result().is_last:
         return HashedStretch([], is_last=True)
     size = 0
-    for _, chunk in chunks:
-        whole.update(chunk)
-        size += len(chunk)
+    for piece in pieces:
+        whole.update(piece)
+        size += len(piece)
     return HashedStretch(chunks, is_last=size < stretch.size)
 
 

@@ -46,6 +46,10 @@ _TASK_BYTES: Final = 4 << 20
 _COMPRESSORS: Final = 2
 """Compressing threads; they leave the interpreter to the reading thread while zstd works."""
 
+_RECOGNISED_FROM: Final = 16 << 20
+"""Bytes of a file from which on it is looked whether it is stored already: a sixteenth is hashed
+once more where it is not."""
+
 _KEPT_BY_MALLOC: Final = 4 << 20
 """Bytes of a block whose release tells glibc that each thread keep twice as many for the next one.
 (mallopt(3), M_MMAP_THRESHOLD: it adjusts both of its thresholds to the largest block that was
@@ -133,9 +137,40 @@ class BatchWriter:
             When reading fails.
         """
         if size > self._chunk_size:
-            return self._add_stretches(stretches_of_file(fd, size, self._chunk_size))
+            return self._recognise(fd, size) or self._add_stretches(
+                stretches_of_file(fd, size, self._chunk_size)
+            )
         data = read_fully(os.pread, fd, size)
         return self.add(data, unless=unless), len(data)
+
+    def _recognise(self, fd: int, size: int) -> tuple[Digest, int] | None:
+        """Return digest and size of a large file that is stored already: it is hashed once, then.
+
+        That is tried where both its ends are known; if it is in vain, the file is read once more.
+        """
+        if size < _RECOGNISED_FROM:
+            return None
+        starts = (0, (size - 1) // self._chunk_size * self._chunk_size)
+        ends = {Digest.of(read_fully(os.pread, fd, self._chunk_size, start)) for start in starts}
+        if len(self._catalog.find_known(ends)) < len(ends):
+            return None
+        whole = Hasher()
+        stretches = stretches_of_file(fd, size, self._chunk_size)
+        with closing(self._hashing.hash(stretches, whole, chunked=False)) as hashed:
+            for _ in hashed:
+                pass
+        digest = whole.digest()
+        return (digest, whole.size) if self._is_whole(digest) else None
+
+    def _is_whole(self, digest: Digest) -> bool:
+        """Whether a large blob is known, and all of its chunks are."""
+        if not self._catalog.find_known([digest]):
+            return False
+        blob = self._catalog.locate([digest]).get(digest)
+        if not isinstance(blob, ChunkedBlob):
+            return False
+        chunks = set(blob.chunks)
+        return len(self._catalog.find_known(chunks)) == len(chunks)
 
     def _add_stretches(self, stretches: Iterable[Stretch]) -> tuple[Digest, int]:
         bytes(_KEPT_BY_MALLOC)  # never touched, so it costs no memory

@@ -247,3 +247,97 @@ def test_a_file_of_a_batch_is_stored_as_far_as_it_goes(opened, there):
         catalog.record(batch.finish())
     assert store.read(Digest.of(data)) == data
     assert len(catalog.packs) == 1
+
+
+class Chunked:
+    """A store of small chunks, where every large file is looked at whether it is stored."""
+
+    def __init__(self):
+        self.catalog = MemoryCatalog()
+        settings = StoreSettings(1, "blake3-256", "fixed", CHUNK, "", "")
+        self.store = BlobStore(MemoryBackend(), self.catalog, settings)
+
+    def add(self, fd, size):
+        with self.store.batch() as batch:
+            told = batch.add_file(fd, size)
+            written = batch.finish()
+        self.catalog.record(written)
+        return told, written
+
+
+@pytest.fixture
+def chunked(monkeypatch):
+    monkeypatch.setattr("cas.writer._RECOGNISED_FROM", 2 * CHUNK)
+    return Chunked()
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Note of each pass over a large file whether its chunks were hashed."""
+    noted = []
+    original = StretchHasher.hash
+
+    def watched(self, stretches, whole, *, chunked=True):
+        noted.append(chunked)
+        return original(self, stretches, whole, chunked=chunked)
+
+    monkeypatch.setattr(StretchHasher, "hash", watched)
+    return noted
+
+
+def test_a_large_file_that_is_stored_is_hashed_once(chunked, opened, passes):
+    data = os.urandom(50)
+    fd = opened(data)
+    first, _ = chunked.add(fd, len(data))
+    again, written = chunked.add(fd, len(data))
+    assert first == again == (Digest.of(data), len(data))
+    assert (written.packs, written.chunked) == ((), ())
+    assert passes == [True, False]
+
+
+def test_a_new_file_is_read_once(chunked, opened, passes):
+    chunked.add(opened(os.urandom(50)), 50)
+    chunked.add(opened(os.urandom(50)), 50)
+    assert passes == [True, True]
+
+
+@pytest.mark.parametrize("changed", [b"other inside", b""])
+def test_what_has_the_ends_of_a_stored_file_and_is_another_is_stored(
+    chunked, opened, passes, changed
+):
+    ends = os.urandom(CHUNK), os.urandom(CHUNK)
+    for inside in (b"some inside!", changed):
+        data = inside.join(ends)
+        (digest, size), _ = chunked.add(opened(data), len(data))
+        assert (digest, size) == (Digest.of(data), len(data))
+        assert chunked.store.read(digest) == data
+    assert passes == [True, False, True]
+
+
+def test_a_stored_file_that_lost_a_chunk_gets_it_back(chunked, opened):
+    data = os.urandom(50)
+    fd = opened(data)
+    chunked.add(fd, len(data))
+    lost = Digest.of(data[2 * CHUNK : 3 * CHUNK])
+    del chunked.catalog.placements[lost]
+    (digest, _), written = chunked.add(fd, len(data))
+    assert lost in written.blobs
+    assert chunked.store.read(digest) == data
+
+
+def test_a_file_that_shrinks_to_a_stored_one_has_its_size(chunked, opened, monkeypatch, tmp_path):
+    data = os.urandom(8 * CHUNK)
+    half = data[: 4 * CHUNK]
+    chunked.add(opened(data), len(data))
+    chunked.add(opened(half), len(half))
+    fd = opened(data)
+    original = StretchHasher.hash
+
+    def shrinking(self, *args, **kwargs):
+        os.truncate(path, len(half))
+        return original(self, *args, **kwargs)
+
+    path = tmp_path / "file"
+    monkeypatch.setattr(StretchHasher, "hash", shrinking)
+    told, _ = chunked.add(fd, len(data))
+    assert told == (Digest.of(half), len(half))

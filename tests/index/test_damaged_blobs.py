@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from damage import execute
 from sqlalchemy import text
 
 from cas.digest import Digest
@@ -51,3 +54,19 @@ def test_what_is_not_damaged_is_not_stored_again(store, work):
     (work / "copy").write_bytes(b"same")
     store.session("s").run("two").track(work)
     assert catalog.locate([digest]) == before
+
+
+def test_tracking_a_large_file_again_mends_a_chunk_of_it(store, work, monkeypatch):
+    monkeypatch.setattr("cas.writer._RECOGNISED_FROM", MIB)  # else it is too small for that
+    data = os.urandom(4 * MIB)
+    (work / "big").write_bytes(data)
+    store.session("s").run("r").track(work)
+    lost = bytes(Digest.of(data[MIB : 2 * MIB]))
+    execute(
+        store, "UPDATE cas_blobs SET damaged_at = created_at WHERE digest = :digest", digest=lost
+    )
+    assert damaged(store) == 1
+    assert store.session("s").run("again").track(work).bytes_stored > MIB
+    assert damaged(store) == 0
+    assert store.session("s").run("third").track(work).bytes_stored == 0
+    assert not store.verify(depth="bytes").faults
