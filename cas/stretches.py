@@ -23,7 +23,6 @@ from cas.posix import read_fully
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future
-    from types import TracebackType
 
     from cas.digest import Buffer, Hasher
 
@@ -65,21 +64,18 @@ class _Gate:
         self._reading = 0
         self._closed = False
 
-    def __enter__(self) -> None:
+    def read(self, stretch: Stretch) -> list[Buffer]:
+        """Read a stretch; CancelledError once it is closed."""
         with self._changed:
             if self._closed:
                 raise CancelledError
             self._reading += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._changed:
-            self._reading -= 1
-            self._changed.notify()
+        try:
+            return stretch.read()
+        finally:
+            with self._changed:
+                self._reading -= 1
+                self._changed.notify()
 
     def close(self) -> None:
         with self._changed:
@@ -135,8 +131,7 @@ def _hash(
     before: Future[HashedStretch] | None,
     chunked: bool,  # noqa: FBT001 - as it is handed over
 ) -> HashedStretch:
-    with gate:
-        pieces = stretch.read()
+    pieces = gate.read(stretch)
     chunks = [(Digest.of(piece), piece) for piece in pieces] if chunked else []
     # Tasks begin in the order in which they were handed over, so what this waits for is running.
     if before is not None and before.result().is_last:

@@ -158,7 +158,7 @@ def test_records_and_lists_are_published_once_all_that_they_tell_of_is(
     assert {pack_object_name(written.blobs[digest].pack) for digest in told} == {last}
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])  # the third writes what comes last
 @pytest.mark.parametrize("begun", [False, True])
 def test_ctrl_c_while_a_thread_starts_leaves_none_and_nothing_staged(
     store, backend, monkeypatch, number, begun
@@ -177,7 +177,7 @@ def test_ctrl_c_while_a_thread_starts_leaves_none_and_nothing_staged(
 
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(KeyboardInterrupt):
-        write(store, 60)
+        write(store, 61)
     for thread in threading.enumerate():
         if thread.name == "cas-pack":
             thread.join(SECONDS)  # one that had yet to begin
