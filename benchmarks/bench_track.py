@@ -284,7 +284,7 @@ def ask_memory(bench: Bench) -> Answer:
 
 
 def ask_levels(bench: Bench) -> Answer:
-    """Time and bytes of zstd's levels; decides `cas.codec.ZSTD_LEVEL`."""
+    """Time and bytes of zstd's levels; decides `cas.packs.codec.ZSTD_LEVEL`."""
     answer = Answer("levels", "", bench.options.rounds)
     subjects = []
     for name in ("small", "tree"):

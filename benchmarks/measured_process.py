@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-import cas.codec
+import cas.packs.codec
 import index
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     if work != "idle":
         store_path, directory, run_id, *level = arguments
         if level:
-            cas.codec.ZSTD_LEVEL = int(level[0])
+            cas.packs.codec.ZSTD_LEVEL = int(level[0])
         with index.ArtifactStore.open(store_path) as store:
             run = store.session("s").run(run_id)
             started = time.perf_counter()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from cas.digest import Digest
-    from cas.pack import SealedPack
+    from cas.packs.pack import SealedPack
 
 __all__ = [
     "Catalog",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cas.catalog import ChunkedBlob, Location
 from cas.chunked import ChunkedStream, check_whole, describe_chunks
-from cas.codec import decode, decode_all
 from cas.digest import Digest, Hasher
 from cas.errors import (
     BlobNotFoundError,
@@ -18,8 +17,9 @@ from cas.errors import (
     ObjectNotFoundError,
     UnreadableObjectError,
 )
-from cas.pack import pack_object_name
-from cas.salvage import Salvaged, read_around
+from cas.packs.codec import decode, decode_all
+from cas.packs.pack import pack_object_name
+from cas.packs.salvage import Salvaged, read_around
 from cas.spans import Span, check_location, cut, describe_location, find_cached
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from cas.backend import Backend
-    from cas.cache import PackCache
+    from cas.cache.cache import PackCache
     from cas.catalog import Catalog, Placement
     from cas.digest import Buffer
     from cas.spans import Sought

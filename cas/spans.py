@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.errors import DigestMismatchError
-from cas.pack import MAX_ENTRY_SIZE, MAX_PACK_SIZE, pack_object_name
+from cas.packs.pack import MAX_ENTRY_SIZE, MAX_PACK_SIZE, pack_object_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cas.cache import PackCache
+    from cas.cache.cache import PackCache
+    from cas.cache.extents import Extent, Extents
     from cas.catalog import Location
     from cas.digest import Digest
-    from cas.extents import Extent, Extents
 
 __all__ = [
     "SPAN_SIZE",

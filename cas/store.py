@@ -1,7 +1,7 @@
 """The blob store: a backend, its settings, and a catalog that knows what is in it.
 
     <root>/cas.json              written once, by whichever process is first
-    <root>/packs/ab/<name>.pack  see `cas.pack`
+    <root>/packs/ab/<name>.pack  see `cas.packs.pack`
 
 `BlobStore` writes batches and reads blobs. It has no way to remove one: only garbage collection
 removes bytes. It decides nothing about which digests exist; that is the `Catalog`'s part, and the
@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cas.errors import ObjectNotFoundError, UnsupportedFormatError
-from cas.pack import MAX_ENTRY_SIZE
+from cas.packs.pack import MAX_ENTRY_SIZE
 from cas.reader import BlobReader
 from cas.writer import BatchWriter
 
 if TYPE_CHECKING:
     from cas.backend import Backend
-    from cas.cache import PackCache
+    from cas.cache.cache import PackCache
     from cas.catalog import Catalog
 
 __all__ = ["CHUNK_SIZE", "FORMAT_VERSION", "BlobStore", "StoreSettings", "open_settings"]

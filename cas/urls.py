@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from cas.local import LocalBackend
-from cas.memory import MemoryBackend
+from cas.backends.local import LocalBackend
+from cas.backends.memory import MemoryBackend
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
     from cas.backend import Backend
-    from cas.cache import PackCache
+    from cas.cache.cache import PackCache
 
 __all__ = ["open_backend", "open_cache"]
 
@@ -41,7 +41,7 @@ def open_backend(
     """
     local, remote = _told_apart(url)
     if remote is not None:
-        from cas.object_store import ObjectStoreBackend
+        from cas.backends.fsspec import ObjectStoreBackend
 
         return ObjectStoreBackend(remote, storage_options)
     if storage_options:
@@ -59,7 +59,7 @@ def open_cache(
     root
         Directory of the cache, which is made if it is missing.
     limit
-        Bytes that it may take; None for `cas.cache.DEFAULT_CACHE_SIZE`.
+        Bytes that it may take; None for `cas.cache.cache.DEFAULT_CACHE_SIZE`.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def open_cache(
     _, remote = _told_apart(url)
     if remote is None:
         return None
-    from cas.cache import DEFAULT_CACHE_SIZE, PackCache
+    from cas.cache.cache import DEFAULT_CACHE_SIZE, PackCache
 
     return PackCache(root, limit=DEFAULT_CACHE_SIZE if limit is None else limit)
 

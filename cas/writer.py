@@ -1,7 +1,7 @@
 """Writing a batch of blobs into as few packs as it takes.
 
 The calling thread hashes, and two others read and hash where blobs are large; what the catalog does
-not know is compressed by a small pool, and put into packs by threads of `cas.packing`, so that
+not know is compressed by a small pool, and put into packs by threads of `cas.packs.packer`, so that
 reading, hashing, compressing and writing overlap. What waits between the stages is bounded in
 bytes, whatever the size of the batch.
 """
@@ -14,14 +14,14 @@ from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
+from cas.backends.posix import read_fully
 from cas.catalog import ChunkedBlob, WrittenBatch
-from cas.chunk_list import encode_chunk_list
-from cas.codec import encode_all
 from cas.digest import Buffer, Digest, Hasher
-from cas.pack import FOOTER_RECORD_SIZE, EntryKind
-from cas.packing import Packer
-from cas.posix import read_fully
-from cas.stretches import StretchHasher, stretches_of_file, stretches_of_pieces
+from cas.packs.chunk_list import encode_chunk_list
+from cas.packs.codec import encode_all
+from cas.packs.pack import FOOTER_RECORD_SIZE, EntryKind
+from cas.packs.packer import Packer
+from cas.segments import StretchHasher, stretches_of_file, stretches_of_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.catalog import Catalog, Location
-    from cas.pack import SealedPack
-    from cas.packing import Encoded
-    from cas.stretches import Stretch
+    from cas.packs.pack import SealedPack
+    from cas.packs.packer import Encoded
+    from cas.segments import Stretch
 
 __all__ = ["BatchWriter"]
 

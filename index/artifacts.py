@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from cas.backend import Backend
-    from cas.cache import PackCache
+    from cas.cache.cache import PackCache
     from cas.digest import Digest
     from index.adoption import AdoptionReport
     from index.classification import Classifier

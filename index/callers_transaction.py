@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction
 
     from cas.catalog import Catalog, WrittenBatch
-    from cas.pack import SealedPack
+    from cas.packs.pack import SealedPack
     from index.records import FileVersion
     from index.requests import CommitRequest, RunKey
     from index.services import Services

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cas.catalog import Placement
     from cas.digest import Digest
-    from cas.pack import SealedPack
+    from cas.packs.pack import SealedPack
     from index.database import Database
 
 __all__ = ["SqlCatalog", "TransactionCatalog"]

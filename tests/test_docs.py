@@ -15,7 +15,7 @@ from places import packs_of
 from trees import write
 
 from cas.digest import Digest
-from cas.pack import read_footer
+from cas.packs.pack import read_footer
 from index import ArtifactStore
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,7 @@ def test_every_decision_is_listed():
 
 
 def test_the_numbers_in_the_code_cite_what_exists():
-    for path in (*ROOT.glob("cas/*.py"), *ROOT.glob("index/**/*.py")):
+    for path in (*ROOT.glob("cas/**/*.py"), *ROOT.glob("index/**/*.py")):
         for cited in re.findall(r"\b((?:docs|benchmarks)/[\w./-]+\.\w+)", path.read_text()):
             assert (ROOT / cited).exists(), f"{path}: {cited}"
 

@@ -49,7 +49,7 @@ GIVEN_BY_NAME = {
 
 
 def modules():
-    for pattern in ("index/**/*.py", "cas/*.py", "migrations/**/*.py"):
+    for pattern in ("index/**/*.py", "cas/**/*.py", "migrations/**/*.py"):
         for path in sorted(ROOT.glob(pattern)):
             yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
 

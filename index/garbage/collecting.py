@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cas.errors import ObjectNotFoundError
-from cas.pack import pack_object_name
+from cas.packs.pack import pack_object_name
 from index.garbage import orphans
 from index.garbage.compaction import choose, compact
 from index.garbage.records import GcReport, Tally

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cas.errors import CorruptPackError, UnsupportedFormatError
-from cas.pack import pack_size
-from cas.packing import PACK_SIZE
-from cas.rewriting import MOST_ENTRIES, PackRewriter
+from cas.packs.pack import pack_size
+from cas.packs.packer import PACK_SIZE
+from cas.packs.rewriter import MOST_ENTRIES, PackRewriter
 from index.catalog import SqlCatalog
 from index.garbage.records import CompactedPack, DamagedEntry
 from index.repository import packs
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from cas.catalog import Location
     from cas.digest import Digest
-    from cas.pack import SealedPack
-    from cas.rewriting import EntryFault, MovedEntry
+    from cas.packs.pack import SealedPack
+    from cas.packs.rewriter import EntryFault, MovedEntry
     from index.garbage.settings import GcSettings
     from index.garbage.transactions import Transactions
     from index.repository.packs import PackUsage

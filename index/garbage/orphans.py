@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from cas.errors import ObjectNotFoundError
-from cas.pack import parse_pack_name
+from cas.packs.pack import parse_pack_name
 from index.bulk import BATCH_SIZE
 from index.garbage.records import Orphan
 from index.repository import packs

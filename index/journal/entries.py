@@ -2,7 +2,7 @@
 
 A record is JSON in UTF-8: an object whose ``op`` says which class it is, of those below or of
 `index.journal.operations`; `index.journal.decoding` reads them. Its bytes are an entry of a pack,
-of kind `cas.pack.EntryKind.RECORD`, named and verified by their digest.
+of kind `cas.packs.pack.EntryKind.RECORD`, named and verified by their digest.
 Those of one run are a chain: each names the one before it. `docs/format.md` is normative.
 
 A record is durable before the transaction that it tells of begins, as all bytes are. So there may

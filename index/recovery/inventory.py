@@ -13,7 +13,7 @@ from cas.errors import (
     InvalidDigestError,
     ObjectNotFoundError,
 )
-from cas.pack import PACK_VERSION, pack_object_name, read_structure
+from cas.packs.pack import PACK_VERSION, pack_object_name, read_structure
 from cas.reader import BlobReader
 from index.recovery.records import DamagedPack
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.digest import Buffer
-    from cas.pack import PackEntry
+    from cas.packs.pack import PackEntry
 
 __all__ = ["FoundPack", "Inventory"]
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from cas.catalog import ChunkedBlob, Location
-from cas.chunk_list import decode_chunk_list
 from cas.errors import BackendError, CasError, ObjectNotFoundError
-from cas.pack import EntryKind
+from cas.packs.chunk_list import decode_chunk_list
+from cas.packs.pack import EntryKind
 from cas.reader import BlobReader
 from index import schema
 from index.bulk import batches

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cas.catalog import ChunkedBlob, Placement
     from cas.digest import Buffer
-    from cas.pack import SealedPack
+    from cas.packs.pack import SealedPack
     from cas.writer import BatchWriter
     from index.services import Services
 

@@ -12,7 +12,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cas.pack import EntryKind, pack_object_name
+from cas.packs.pack import EntryKind, pack_object_name
 from index.records import Progress
 from index.repair.chains import renew_chains
 from index.repair.directories import search_directory

@@ -6,17 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cas.catalog import ChunkedBlob, Location
-from cas.chunk_list import decode_chunk_list
 from cas.errors import (
     BlobNotFoundError,
     DigestMismatchError,
     ObjectNotFoundError,
     UnreadableObjectError,
 )
-from cas.inspection import PackInspector, verified
-from cas.pack import EntryKind, pack_object_name
-from cas.rewriting import PackRewriter
-from cas.salvage import read_around
+from cas.packs.chunk_list import decode_chunk_list
+from cas.packs.inspector import PackInspector, verified
+from cas.packs.pack import EntryKind, pack_object_name
+from cas.packs.rewriter import PackRewriter
+from cas.packs.salvage import read_around
 from cas.spans import SPAN_SIZE
 from index.catalog import SqlCatalog
 from index.repository import blobs as blob_rows
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
-    from cas.pack import SealedPack
-    from cas.rewriting import MovedEntry
+    from cas.packs.pack import SealedPack
+    from cas.packs.rewriter import MovedEntry
     from index.repair.mender import Mender
     from index.repository.verification import PackRow
     from index.services import Services

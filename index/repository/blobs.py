@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cas.catalog import Placement, WrittenBatch
-    from cas.pack import SealedPack
+    from cas.packs.pack import SealedPack
 
 __all__ = [
     "find_known",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
-    from cas.pack import SealedPack
-    from cas.rewriting import EntryFault, MovedEntry
+    from cas.packs.pack import SealedPack
+    from cas.packs.rewriter import EntryFault, MovedEntry
 
 __all__ = [
     "PackRow",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cas.catalog import ChunkedBlob
     from cas.digest import Digest
-    from cas.pack import PackEntry
+    from cas.packs.pack import PackEntry
 
 __all__ = [
     "counts",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import BigInteger, and_, bindparam, delete, func, or_, select, update
 
-from cas.pack import EntryKind
+from cas.packs.pack import EntryKind
 from index import tables
 from index.bulk import batches, insert_rows
 from index.repository.holders import is_needed

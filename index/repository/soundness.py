@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, case, false, func, literal, null, or_, select
 
-from cas.codec import Codec
-from cas.pack import HEADER_SIZE, MAX_ENTRY_SIZE, TRAILER_SIZE
+from cas.packs.codec import Codec
+from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, TRAILER_SIZE
 from index import tables
 from index.verification.records import FaultKind, Holder
 

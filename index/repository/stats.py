@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, or_, select
 
-from cas.pack import pack_size
+from cas.packs.pack import pack_size
 from index import tables
 from index.figures import RunStats, StoreStats
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table
     from sqlalchemy.engine import Connection
 
-    from cas.cache import PackCache
+    from cas.cache.cache import PackCache
 
 __all__ = ["run_stats", "store_stats"]
 

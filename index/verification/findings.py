@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from cas.pack import pack_object_name
+from cas.packs.pack import pack_object_name
 from index.repository.holders import find_holders
 from index.verification.records import Fault, FaultKind
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
-    from cas.inspection import PackVerdict
+    from cas.packs.inspector import PackVerdict
     from index.repository.soundness import RowFault
     from index.repository.verification import PackRow
 

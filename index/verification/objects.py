@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cas.pack import pack_object_name
+from cas.packs.pack import pack_object_name
 from cas.store import open_settings
 from index.errors import StoreMismatchError
 from index.repository import verification

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
-from cas.chunk_list import decode_chunk_list
-from cas.inspection import PackInspector
+from cas.packs.chunk_list import decode_chunk_list
+from cas.packs.inspector import PackInspector
 from index.errors import IndexInterruptedError
 from index.repository import blobs as blob_rows
 from index.repository import verification
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cas.catalog import Location
     from cas.digest import Digest
-    from cas.inspection import PackVerdict
+    from cas.packs.inspector import PackVerdict
     from index.repository.verification import PackRow
     from index.services import Services
     from index.verification.findings import Findings

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from cas.blocks import BlockWriter
-from cas.posix import PosixCalls
+from cas.backends.direct_writes import BlockWriter
+from cas.backends.posix import PosixCalls
 
 BLOCK = 2 << 20
 

@@ -15,10 +15,10 @@ import pytest
 from cached import kept, left_half_written, size_on_disk
 from faults import FaultyCalls
 
-from cas.cache import DEFAULT_CACHE_SIZE, PackCache
+from cas.backends.posix import PosixCalls
+from cas.cache.cache import DEFAULT_CACHE_SIZE, PackCache
 from cas.digest import Digest
 from cas.errors import CacheUnavailableError
-from cas.posix import PosixCalls
 
 KIB = 1 << 10
 PACK = Digest.of(b"pack")
@@ -206,7 +206,7 @@ class TestTheLimit:
         assert size_on_disk(root) <= 100 * KIB + 90_000
 
     def test_an_eviction_removes_no_more_at_once_than_fits_into_memory(self, root, monkeypatch):
-        monkeypatch.setattr("cas.cache_size._EVICTED_AT_ONCE", 3)
+        monkeypatch.setattr("cas.cache.size._EVICTED_AT_ONCE", 3)
         cache = PackCache(root, limit=80 * KIB)
         for number in range(20):
             cache.keep(PACK, number, b"x")
@@ -239,7 +239,7 @@ class TestADiskThatFillsUp:
         calls = FaultyCalls(error=OSError(number, os.strerror(number)), dead=True, only=(name,))
         cache = PackCache(root, calls=calls)
         calls._fail_at = 0
-        with caplog.at_level(logging.WARNING, logger="cas.cache"):
+        with caplog.at_level(logging.WARNING, logger="cas.cache.cache"):
             cache.keep(PACK, 0, b"0123456789")
             cache.keep(OTHER, 0, b"0123456789")
         assert calls.fired
@@ -390,7 +390,7 @@ def test_threads_keep_read_and_evict_at_once(root):
 
 
 def test_listings_in_memory_are_bounded(root, monkeypatch):
-    monkeypatch.setattr("cas.cache._LISTED_PACKS", 3)
+    monkeypatch.setattr("cas.cache.cache._LISTED_PACKS", 3)
     cache = PackCache(root)
     packs = [Digest.of(b"%d" % number) for number in range(10)]
     for pack in packs:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from cas.catalog import ChunkedBlob
-from cas.chunk_list import decode_chunk_list, encode_chunk_list
 from cas.digest import Digest
+from cas.packs.chunk_list import decode_chunk_list, encode_chunk_list
 
 BLOB = ChunkedBlob(Digest.of(b"ab"), 2, (Digest.of(b"a"), Digest.of(b"b")))
 
@@ -29,6 +29,6 @@ def test_other_bytes_are_no_list():
 
 
 def test_more_chunks_than_one_entry_holds_are_refused(monkeypatch):
-    monkeypatch.setattr("cas.chunk_list._MOST_CHUNKS", 1)
+    monkeypatch.setattr("cas.packs.chunk_list._MOST_CHUNKS", 1)
     with pytest.raises(ValueError, match="store it in several files"):
         encode_chunk_list(BLOB)

@@ -7,7 +7,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cas.codec import Codec, decode, decode_all, encode_all
+from cas.packs.codec import Codec, decode, decode_all, encode_all
 
 
 @given(st.lists(st.one_of(st.binary(max_size=300), st.binary(max_size=40).map(lambda b: b * 99))))
@@ -40,7 +40,8 @@ def test_what_does_not_compress_is_told_from_a_sample(monkeypatch):
             raise AssertionError("compressed whole")
 
     monkeypatch.setattr(
-        "cas.codec._contexts", type("C", (), {"compressor": Counting(), "quick": Counting()})()
+        "cas.packs.codec._contexts",
+        type("C", (), {"compressor": Counting(), "quick": Counting()})(),
     )
     data = os.urandom(1 << 20)
     assert encode_all([data]) == [(Codec.RAW, data)]

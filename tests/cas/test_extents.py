@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cas.cache.extents import Extent, Extents
 from cas.digest import Digest
-from cas.extents import Extent, Extents
 
 PACK = Digest.of(b"pack")
 BOUNDS = st.tuples(st.integers(0, 30), st.integers(1, 12)).map(lambda b: (b[0], b[0] + b[1]))

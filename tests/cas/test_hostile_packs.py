@@ -29,8 +29,8 @@ from forged import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cas.backends.memory import MemoryBackend
 from cas.catalog import Location, MemoryCatalog
-from cas.codec import decode_all
 from cas.digest import Digest
 from cas.errors import (
     CasError,
@@ -39,8 +39,8 @@ from cas.errors import (
     ObjectNotFoundError,
     UnsupportedFormatError,
 )
-from cas.memory import MemoryBackend
-from cas.pack import MAX_ENTRY_SIZE, MAX_PACK_SIZE, pack_object_name, read_footer
+from cas.packs.codec import decode_all
+from cas.packs.pack import MAX_ENTRY_SIZE, MAX_PACK_SIZE, pack_object_name, read_footer
 from cas.reader import BlobReader
 from cas.store import open_settings
 
@@ -300,8 +300,8 @@ def test_hostile_packs_and_locations_are_refused_in_little_memory():
         from cas.catalog import Location, MemoryCatalog
         from cas.digest import Digest
         from cas.errors import CasError
-        from cas.local import LocalBackend
-        from cas.pack import pack_object_name, read_footer
+        from cas.backends.local import LocalBackend
+        from cas.packs.pack import pack_object_name, read_footer
         from cas.reader import BlobReader
 
         huge = 1 << 31

@@ -9,12 +9,12 @@ import pytest
 from forged import as_version_1, frame_of
 
 from cas import BlobStore
+from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
 from cas.digest import Digest
 from cas.errors import BackendError, UnsupportedFormatError
-from cas.inspection import Defect, PackInspector
-from cas.memory import MemoryBackend
-from cas.pack import TRAILER_SIZE
+from cas.packs.inspector import Defect, PackInspector
+from cas.packs.pack import TRAILER_SIZE
 from cas.store import open_settings
 
 BLOBS = [b"", b"text " * 500, random.Random(1).randbytes(700_000), *(b"%d" % n for n in range(50))]

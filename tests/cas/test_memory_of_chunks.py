@@ -10,7 +10,7 @@ import sys
 PIECES = 1024
 PROGRAM = """
 import resource, sys
-from cas.memory import MemoryBackend
+from cas.backends.memory import MemoryBackend
 from cas.writer import BatchWriter
 
 class Nothing:

@@ -21,6 +21,8 @@ import pytest
 from fault_proxy import Fault
 
 from cas import BlobStore, Digest
+from cas.backends.fsspec import _OPEN_FILES, ObjectStoreBackend
+from cas.backends.retrying import Retrying
 from cas.catalog import MemoryCatalog
 from cas.errors import (
     BackendError,
@@ -30,9 +32,7 @@ from cas.errors import (
     StorageAccessError,
     TransientBackendError,
 )
-from cas.object_store import _OPEN_FILES, ObjectStoreBackend
-from cas.pack import pack_object_name
-from cas.retrying import Retrying
+from cas.packs.pack import pack_object_name
 from cas.store import open_settings
 
 MIB = 1 << 20
@@ -115,7 +115,7 @@ class TestTransientFaults:
         self, open_store, s3, proxy, inspector, monkeypatch
     ):
         # No time-out of the client's runs while a request is being sent.
-        monkeypatch.setattr("cas.remote._PATIENCE_S", 0.5)
+        monkeypatch.setattr("cas.backends.remote._PATIENCE_S", 0.5)
         backend = open_store(s3.through(proxy))
         with proxy.fault(Fault.HANG, method="PUT"):
             publish(backend, NAME, DATA)
@@ -337,7 +337,7 @@ class TestUploadsOfOneBatch:
 
     @pytest.fixture
     def small_packs(self, monkeypatch):
-        monkeypatch.setattr("cas.packing.PACK_SIZE", MIB)
+        monkeypatch.setattr("cas.packs.packer.PACK_SIZE", MIB)
 
     def batch_of(self, blobs, size):
         """Write `size` MiB as chunks that do not compress; return what was written."""
@@ -402,10 +402,10 @@ class TestUploadsOfOneBatch:
 
 WRITE_PACKS = """
 import json, random, sys
-import cas.packing
+import cas.packs.packer
 from cas import BlobStore
 from cas.catalog import MemoryCatalog
-from cas.object_store import ObjectStoreBackend
+from cas.backends.fsspec import ObjectStoreBackend
 from cas.store import StoreSettings
 
 def peak():  # in bytes; what getrusage tells includes the parent's
@@ -417,7 +417,7 @@ backend = ObjectStoreBackend(url, json.loads(options))
 list(backend.iter_objects("packs/"))  # what the client itself needs
 settings = StoreSettings(1, "blake3-256", "fixed", 1 << 20, "", "")
 blobs = BlobStore(backend, MemoryCatalog(), settings)
-cas.packing.PACK_SIZE = 16 << 20
+cas.packs.packer.PACK_SIZE = 16 << 20
 draw = random.Random(7)
 before = peak()
 with blobs.batch() as batch:
@@ -554,7 +554,7 @@ class TestOtherUsersOfTheFilesystem:
 
 _DIES_WHILE_WRITING = """
 import os, signal, sys
-from cas.object_store import ObjectStoreBackend
+from cas.backends.fsspec import ObjectStoreBackend
 staged = ObjectStoreBackend("memory://died").stage()
 staged.write(bytes(3 << 20))
 sys.stdout.write("written")
@@ -576,7 +576,7 @@ def test_a_killed_writer_leaves_no_temporary_file_where_it_can_do_without_a_name
 
 
 def test_a_temporary_file_with_a_name_does_as_well(open_store, monkeypatch, tmp_path):
-    monkeypatch.setattr("cas.object_store._OPEN_FILES", tmp_path / "nowhere")
+    monkeypatch.setattr("cas.backends.fsspec._OPEN_FILES", tmp_path / "nowhere")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     backend = open_store()
     with backend.stage() as staged:

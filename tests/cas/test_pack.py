@@ -6,11 +6,11 @@ from forged import as_version_1, assert_sound, frame_of, pack_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cas.codec import Codec
+from cas.backends.memory import MemoryBackend
 from cas.digest import Digest
 from cas.errors import CorruptPackError, UnsupportedFormatError
-from cas.memory import MemoryBackend
-from cas.pack import (
+from cas.packs.codec import Codec
+from cas.packs.pack import (
     HEADER_SIZE,
     EntryKind,
     PackWriter,

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
+from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
 from cas.digest import Digest
 from cas.errors import BackendError
-from cas.memory import MemoryBackend
-from cas.pack import pack_object_name
+from cas.packs.pack import pack_object_name
 from cas.store import BlobStore, StoreSettings
 
 MIB = 1 << 20
@@ -73,7 +73,7 @@ def catalog():
 
 @pytest.fixture
 def store(backend, catalog, monkeypatch):
-    monkeypatch.setattr("cas.packing.PACK_SIZE", 4 * MIB)
+    monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 4 * MIB)
     settings = StoreSettings(1, "blake3-256", "fixed", MIB, "", "")
     return BlobStore(backend, catalog, settings)
 

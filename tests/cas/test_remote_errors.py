@@ -7,6 +7,7 @@ import ssl
 
 import pytest
 
+from cas.backends.remote_errors import is_past_end, is_taken, translated
 from cas.errors import (
     BackendError,
     BucketNotFoundError,
@@ -16,7 +17,6 @@ from cas.errors import (
     TransientBackendError,
 )
 from cas.redaction import Secrets
-from cas.remote_errors import is_past_end, is_taken, translated
 
 SUBJECT = "gs://bucket/prefix/packs/one"
 

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from cas.backends.retrying import Retrying
 from cas.errors import BackendError, TransientBackendError
-from cas.retrying import Retrying
 
 
 class Clock:

@@ -7,14 +7,14 @@ import tracemalloc
 
 import pytest
 
-from cas import rewriting
+from cas.backends.local import LocalBackend
+from cas.backends.memory import MemoryBackend
 from cas.catalog import Location, MemoryCatalog
-from cas.codec import Codec, decode, encode_all
 from cas.digest import Digest
 from cas.errors import CorruptPackError, UnsupportedFormatError
-from cas.local import LocalBackend
-from cas.memory import MemoryBackend
-from cas.pack import (
+from cas.packs import rewriter as rewriter_module
+from cas.packs.codec import Codec, decode, encode_all
+from cas.packs.pack import (
     EntryKind,
     PackWriter,
     pack_object_name,
@@ -22,7 +22,7 @@ from cas.pack import (
     parse_pack_name,
     read_footer,
 )
-from cas.rewriting import PackRewriter
+from cas.packs.rewriter import PackRewriter
 
 KINDS = (EntryKind.BLOB, EntryKind.RECORD, EntryKind.CHUNK_LIST)
 
@@ -243,7 +243,7 @@ def test_a_digest_is_copied_once_however_many_packs_have_it(backend, told):
 def test_packs_end_at_either_bound_and_each_is_told_when_it_is_durable(
     backend, told, monkeypatch, bound
 ):
-    monkeypatch.setattr(rewriting, bound, {"PACK_SIZE": 1000, "MOST_ENTRIES": 4}[bound])
+    monkeypatch.setattr(rewriter_module, bound, {"PACK_SIZE": 1000, "MOST_ENTRIES": 4}[bound])
     name, size, entries = pack(backend, [os.urandom(250) for _ in range(12)])
     with told.rewriter() as rewriter:
         rewriter.copy(name, size, entries)

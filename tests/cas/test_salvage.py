@@ -9,9 +9,9 @@ from faults import BadSectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cas.backends.local import LocalBackend
 from cas.errors import ObjectNotFoundError, UnreadableObjectError
-from cas.local import LocalBackend
-from cas.salvage import read_around
+from cas.packs.salvage import read_around
 
 BLOCK = BadSectors.BLOCK
 SIZE = 20 * BLOCK + 123

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cas import BlobStore, Digest
+from cas.backends.memory import MemoryBackend
 from cas.catalog import ChunkedBlob, MemoryCatalog
-from cas.chunk_list import decode_chunk_list
 from cas.errors import (
     BackendError,
     BlobNotFoundError,
@@ -22,9 +22,9 @@ from cas.errors import (
     ObjectNotFoundError,
     UnsupportedFormatError,
 )
-from cas.memory import MemoryBackend
-from cas.pack import EntryKind, pack_object_name, read_footer
-from cas.packing import PACK_SIZE
+from cas.packs.chunk_list import decode_chunk_list
+from cas.packs.pack import EntryKind, pack_object_name, read_footer
+from cas.packs.packer import PACK_SIZE
 from cas.store import CHUNK_SIZE, open_settings
 
 MIB = 1 << 20

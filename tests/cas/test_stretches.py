@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
 from cas.digest import Digest, Hasher
-from cas.memory import MemoryBackend
+from cas.segments import Stretch, StretchHasher, stretches_of_file, stretches_of_pieces
 from cas.store import BlobStore, StoreSettings
-from cas.stretches import Stretch, StretchHasher, stretches_of_file, stretches_of_pieces
 
 CHUNK = 4
 STRETCHES = 8

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from cas import open_backend
-from cas.local import LocalBackend
-from cas.memory import MemoryBackend
-from cas.object_store import ObjectStoreBackend
+from cas.backends.fsspec import ObjectStoreBackend
+from cas.backends.local import LocalBackend
+from cas.backends.memory import MemoryBackend
 
 
 def test_paths_and_file_urls_are_local(tmp_path):

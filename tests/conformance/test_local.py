@@ -9,8 +9,8 @@ import pytest
 from backend_conformance import BackendConformance
 from faults import FaultyCalls
 
+from cas.backends.local import LocalBackend
 from cas.errors import BackendError, StorageFullError
-from cas.local import LocalBackend
 
 
 class TestLocalBackend(BackendConformance):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from backend_conformance import BackendConformance
 
-from cas.memory import MemoryBackend
+from cas.backends.memory import MemoryBackend
 
 
 class TestMemoryBackend(BackendConformance):

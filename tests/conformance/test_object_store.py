@@ -6,7 +6,7 @@ import pytest
 from backend_conformance import BackendConformance
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cas.object_store import ObjectStoreBackend
+from cas.backends.fsspec import ObjectStoreBackend
 
 
 class TestFsspecMemory(BackendConformance):

@@ -14,7 +14,7 @@ import pytest
 from cached import CachedStore, kept, left_half_written, size_on_disk
 from faults import FaultyCalls, PowerCut
 
-from cas.cache import PackCache
+from cas.cache.cache import PackCache
 from cas.digest import Digest
 
 MIB = 1 << 20
@@ -23,9 +23,9 @@ WORKER = """
 import random, sys
 sys.path.insert(0, sys.argv[4])
 from cas import BlobStore, Digest
-from cas.cache import PackCache
+from cas.cache.cache import PackCache
 from cas.catalog import Location, MemoryCatalog
-from cas.local import LocalBackend
+from cas.backends.local import LocalBackend
 from cas.store import open_settings
 
 root, blobs, seed = sys.argv[1:4]
@@ -51,8 +51,8 @@ print("done", flush=True)
 def blobs(tmp_path_factory):
     """A local store of 600 blobs, 4 MB: twice the limit of the cache in front of it."""
     from cas import BlobStore
+    from cas.backends.local import LocalBackend
     from cas.catalog import MemoryCatalog
-    from cas.local import LocalBackend
     from cas.store import open_settings
 
     root = tmp_path_factory.mktemp("blobs")

@@ -17,8 +17,8 @@ from faults import FaultyCalls, PowerCut
 from places import COMBINATIONS, on
 from sqlalchemy import event
 
+from cas.backends.local import LocalBackend
 from cas.errors import CasError
-from cas.local import LocalBackend
 from index import ArtifactStore
 from index.artifacts import _utc_now
 from index.database import Database, sqlite_url

@@ -20,10 +20,10 @@ from index import ArtifactStore
 
 TRACK = """
 import json, sys
-import cas.packing
+import cas.packs.packer
 from index import ArtifactStore
 place, work = sys.argv[1:]
-cas.packing.PACK_SIZE = 1 << 20  # several packs, sent at once
+cas.packs.packer.PACK_SIZE = 1 << 20  # several packs, sent at once
 with ArtifactStore.open(**json.loads(place)) as store:
     store.session("s").run("r").track(work)
 """
@@ -97,7 +97,7 @@ def test_dying_at_any_request_that_creates_the_store(prepared, stores, proxy, tm
 @with_s3
 def test_any_request_refused_once(prepared, proxy, tmp_path, monkeypatch):
     """What is refused is told and leaves nothing behind it; the next scan completes."""
-    monkeypatch.setattr("cas.packing.PACK_SIZE", 1 << 20)
+    monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 1 << 20)
     refused = 0
     reasons = set()
     while True:
@@ -125,7 +125,7 @@ def test_any_request_refused_once(prepared, proxy, tmp_path, monkeypatch):
 @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.LOST_ANSWER], ids=lambda f: f.name)
 def test_any_request_failing_once(prepared, proxy, tmp_path, monkeypatch, fault):
     """What passes is tried again and nobody notices."""
-    monkeypatch.setattr("cas.packing.PACK_SIZE", 1 << 20)
+    monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 1 << 20)
     number = 0
     while True:
         place = prepared.copy(tmp_path / str(number))

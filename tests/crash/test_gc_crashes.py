@@ -16,10 +16,10 @@ from garbage import ACROSS, check_sound, collect, content_packs, contents, rows
 from places import objects_of, on, packs_of, through
 from trees import write
 
+from cas.backends.local import LocalBackend
 from cas.digest import Digest
 from cas.errors import CasError
-from cas.local import LocalBackend
-from cas.pack import pack_object_name
+from cas.packs.pack import pack_object_name
 from index import ArtifactStore
 from index.artifacts import _utc_now
 from index.database import Database, sqlite_url

@@ -205,7 +205,7 @@ def test_a_copy_of_the_index_dies_at_any_system_call(prepared, tmp_path, monkeyp
         place = prepared.copy(tmp_path / str(number))
         calls = FaultyCalls(fail_at=number, dead=True)
         with monkeypatch.context() as patched:
-            patched.setattr("cas.local.PosixCalls", lambda calls=calls: calls)
+            patched.setattr("cas.backends.local.PosixCalls", lambda calls=calls: calls)
             with suppress(PowerCut), ArtifactStore.open(**place) as store:
                 store.back_up()
         calls.end_process()

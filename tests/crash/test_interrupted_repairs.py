@@ -18,8 +18,8 @@ from events import failing_at
 from faults import FaultyCalls, PowerCut
 from places import objects_of
 
+from cas.backends.local import LocalBackend
 from cas.errors import CasError
-from cas.local import LocalBackend
 from index import ArtifactStore
 from index.artifacts import _utc_now
 from index.database import Database, sqlite_url

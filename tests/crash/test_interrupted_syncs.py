@@ -21,7 +21,7 @@ from histories import histories, productions
 from trees import write
 
 import index.sync.blob_transfer
-from cas.local import LocalBackend
+from cas.backends.local import LocalBackend
 from index import ArtifactStore
 from index.artifacts import _utc_now
 from index.database import Database, sqlite_url

@@ -184,7 +184,7 @@ def test_any_system_call_fails_once(operation, begun, tmp_path, monkeypatch, tur
         code = WAYS[(number + turn) % len(WAYS)]
         calls = FaultyCalls(fail_at=number, error=OSError(code, os.strerror(code)))
         with monkeypatch.context() as patched:
-            patched.setattr("cas.local.PosixCalls", lambda calls=calls: calls)
+            patched.setattr("cas.backends.local.PosixCalls", lambda calls=calls: calls)
             error = refusal(operation, place, begun.work)
         if error is not None:
             refused += 1
@@ -207,7 +207,7 @@ def test_any_system_call_fails_once(operation, begun, tmp_path, monkeypatch, tur
 def test_short_writes_and_short_reads_are_gone_on_with(operation, begun, tmp_path, monkeypatch):
     place = begun.copy(tmp_path / "place")
     calls = ShortCalls()
-    monkeypatch.setattr("cas.local.PosixCalls", lambda: calls)
+    monkeypatch.setattr("cas.backends.local.PosixCalls", lambda: calls)
     do(operation, place, begun.work)
     assert calls.short >= 2
     monkeypatch.undo()
@@ -223,7 +223,7 @@ def test_what_was_written_before_a_failed_fsync_is_written_again(
         place = begun.copy(tmp_path / str(number))
         disk = Disk(fail_at=number)
         with monkeypatch.context() as patched:
-            patched.setattr("cas.local.PosixCalls", lambda disk=disk: disk)
+            patched.setattr("cas.backends.local.PosixCalls", lambda disk=disk: disk)
             refused = False
             try:
                 do(operation, place, begun.work)
@@ -258,7 +258,7 @@ def test_the_command_says_it_in_one_line_with_its_exit_code(
         place = begun.copy(tmp_path / str(number))
         calls = FaultyCalls(fail_at=number, error=OSError(errno.EIO, os.strerror(errno.EIO)))
         with monkeypatch.context() as patched:
-            patched.setattr("cas.local.PosixCalls", lambda calls=calls: calls)
+            patched.setattr("cas.backends.local.PosixCalls", lambda calls=calls: calls)
             code, _, err = cas("--store", place["root"], *words)
         assert code in (0, 5)
         if code == 5:

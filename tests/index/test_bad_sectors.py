@@ -16,7 +16,7 @@ from faults import BadSectors
 from trees import write
 
 from cas.errors import BackendError, UnreadableObjectError
-from cas.pack import HEADER_SIZE
+from cas.packs.pack import HEADER_SIZE
 from index import ArtifactStore, recover
 from index.errors import DamagedFileError
 
@@ -27,7 +27,7 @@ OTHERS = {f"e/g{n:02d}": random.Random(n).randbytes(900) for n in range(100, 140
 @pytest.fixture
 def disk(monkeypatch):
     calls = BadSectors()
-    monkeypatch.setattr("cas.local.PosixCalls", lambda: calls)
+    monkeypatch.setattr("cas.backends.local.PosixCalls", lambda: calls)
     return calls
 
 
@@ -165,7 +165,7 @@ def test_an_unreadable_structure_harms_no_blob_that_lies_elsewhere(
 
 def test_a_fault_that_passes_is_none(place, filled, monkeypatch):
     calls = BadSectors(times=1)
-    monkeypatch.setattr("cas.local.PosixCalls", lambda: calls)
+    monkeypatch.setattr("cas.backends.local.PosixCalls", lambda: calls)
     pack, offset, _ = pack_of(place, "d/f20")
     calls.damage(pack, offset)
     with ArtifactStore.open(**place) as store:
@@ -181,7 +181,7 @@ def test_a_disk_that_opens_no_file_ends_the_verification(place, filled, monkeypa
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return super().open_read(path)
 
-    monkeypatch.setattr("cas.local.PosixCalls", Gone)
+    monkeypatch.setattr("cas.backends.local.PosixCalls", Gone)
     with ArtifactStore.open(**place) as store:
         with pytest.raises(BackendError) as told:
             store.verify(depth="bytes")

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from trees import write
 
 from cas.digest import Digest
-from cas.pack import EntryKind, pack_object_name
+from cas.packs.pack import EntryKind, pack_object_name
 from index import ArtifactStore, FileRepository
 from index.garbage.compaction import choose
 from index.garbage.planning import plan_gc

@@ -24,7 +24,7 @@ from lost import lose_index
 from places import packs_of
 from trees import write
 
-from cas.pack import EntryKind
+from cas.packs.pack import EntryKind
 from index import ArtifactStore, recover
 
 MIB = 1 << 20

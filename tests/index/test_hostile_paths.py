@@ -17,9 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cas import BlobStore
+from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
 from cas.errors import CasError
-from cas.memory import MemoryBackend
 from cas.store import open_settings
 from index import destination
 from index import restore as restore_module

@@ -11,7 +11,7 @@ from places import both_ends
 from sqlalchemy import text
 
 from cas.digest import Digest
-from cas.pack import EntryKind, pack_object_name, read_footer
+from cas.packs.pack import EntryKind, pack_object_name, read_footer
 from index import provenance
 from index.errors import DamagedRecordError
 from index.journal.decoding import decode

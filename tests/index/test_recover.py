@@ -18,8 +18,8 @@ from trees import write
 import index.commit
 from cas.digest import Digest
 from cas.errors import BackendError, CasError, UnsupportedFormatError
-from cas.pack import EntryKind
-from cas.packing import _Publisher
+from cas.packs.pack import EntryKind
+from cas.packs.packer import _Publisher
 from index import ArtifactStore, provenance, recover
 from index.errors import (
     ArtifactIndexError,
@@ -318,7 +318,7 @@ class TestNames:
 def test_a_commit_that_died_between_its_packs_left_no_record_of_bytes_that_are_not_there(
     place, work, monkeypatch, published
 ):
-    monkeypatch.setattr("cas.packing.PACK_SIZE", 2 * MIB)
+    monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 2 * MIB)
     write(work, {"big": random.Random(6).randbytes(7 * MIB)})
     original = _Publisher._publish
     done = []
@@ -372,7 +372,7 @@ class TestDamage:
     def test_a_large_file_that_lacks_a_chunk_is_named_and_mended(
         self, place, objects, work, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("cas.packing.PACK_SIZE", 2 * MIB)
+        monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 2 * MIB)
         write(work, {"big": random.Random(5).randbytes(9 * MIB + 70)})
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")

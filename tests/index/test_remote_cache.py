@@ -13,7 +13,7 @@ from cached import kept
 from fault_proxy import Fault
 from trees import contents, read, write
 
-from cas.cache import DEFAULT_CACHE_SIZE
+from cas.cache.cache import DEFAULT_CACHE_SIZE
 from cas.errors import CacheUnavailableError
 from index import ArtifactStore
 from index.cli import main
@@ -173,7 +173,7 @@ def test_local_blobs_are_not_cached_and_the_cache_is_not_even_imported(tmp_path)
         "    run = store.session('s').run('r')\n"
         "    run.put('a', b'1')\n"
         "    assert run.read_bytes('a') == b'1'\n"
-        "assert not {'cas.cache', 'cas.cache_size', 'cas.extents'} & set(sys.modules)"
+        "assert not {'cas.cache.cache', 'cas.cache.size', 'cas.cache.extents'} & set(sys.modules)"
     )
     arguments = [tmp_path / "store", tmp_path / "cache"]
     subprocess.run([sys.executable, "-c", code, *arguments], check=True)

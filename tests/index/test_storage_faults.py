@@ -17,7 +17,7 @@ from forged import assert_sound
 from places import environment_of, on, packs_of, through
 from trees import contents, read, write
 
-from cas.retrying import Retrying
+from cas.backends.retrying import Retrying
 from index import ArtifactStore
 from index.cli import main
 
@@ -49,7 +49,7 @@ def passing(proxy, monkeypatch):
         times = 1 if fault is Fault.CORRUPTED else 2
         with monkeypatch.context() as patch, proxy.fault(fault, times=times, **where):
             if fault is Fault.HANG:
-                patch.setattr("cas.remote._PATIENCE_S", 2)
+                patch.setattr("cas.backends.remote._PATIENCE_S", 2)
             yield
 
     return passing
@@ -63,9 +63,9 @@ def lasting(proxy, monkeypatch):
     @contextmanager
     def lasting(fault, **where):
         with monkeypatch.context() as patch, proxy.fault(fault, times=None, **where):
-            patch.setattr("cas.object_store.Retrying", quick)
+            patch.setattr("cas.backends.fsspec.Retrying", quick)
             if fault is Fault.HANG:
-                patch.setattr("cas.remote._PATIENCE_S", 2)
+                patch.setattr("cas.backends.remote._PATIENCE_S", 2)
             yield
 
     return lasting
@@ -176,7 +176,7 @@ def test_a_store_that_cannot_be_opened_says_so(cas, tracked, lasting, seen, faul
 def test_one_upload_of_several_that_fails_records_nothing(
     cas, tracked, proxy, objects, seen, monkeypatch, failing
 ):
-    monkeypatch.setattr("cas.packing.PACK_SIZE", 100_000)
+    monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 100_000)
     write(tracked, {f"more/{n}": os.urandom(100_000) for n in range(3)})
     with proxy.fault(Fault.EXPIRED_TOKEN, method="PUT", skip=failing):
         code, _, err = cas("track", tracked)

@@ -15,8 +15,8 @@ from fault_proxy import Fault
 from places import both_ends, on, packs_of, through
 from trees import write
 
+from cas.backends.retrying import Retrying
 from cas.errors import BackendError
-from cas.retrying import Retrying
 from index import ArtifactStore
 from index.garbage.planning import plan_gc
 from index.garbage.settings import GcOptions, GcSettings
@@ -95,7 +95,7 @@ def test_storage_that_fails_ends_it_and_marks_nothing(
 ):
     fill(place, tmp_path)
     quick = partial(Retrying, deadline=0.2, first_wait=0.001, longest_wait=0.01)
-    monkeypatch.setattr("cas.object_store.Retrying", quick)
+    monkeypatch.setattr("cas.backends.fsspec.Retrying", quick)
     with ArtifactStore.open(**through(place, proxy)) as store:
         with proxy.fault(fault, times=None, skip=1), pytest.raises(BackendError):
             store.verify(depth=depth)

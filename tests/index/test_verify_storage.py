@@ -23,7 +23,7 @@ from trees import write
 
 from cas.digest import Digest
 from cas.errors import BlobNotFoundError, CasError
-from cas.inspection import PackInspector
+from cas.packs.inspector import PackInspector
 from index import ArtifactStore
 from index.errors import DamagedFileError, DanglingFileError
 from index.repository import verification

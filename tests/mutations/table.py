@@ -32,7 +32,7 @@ MUTATIONS = (
     # What is durable, and when
     Mutation(
         "a pack gets its name before its bytes are synced",
-        "cas/local.py",
+        "cas/backends/local.py",
         """            source = self._sync(target)
             self._calls.rename(source, target)
             self._path = None
@@ -47,7 +47,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the bytes of a pack are never synced",
-        "cas/local.py",
+        "cas/backends/local.py",
         """        self._file.finish()
         self._calls.fsync(self._fd)
 """,
@@ -57,7 +57,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the name of a pack is never synced",
-        "cas/local.py",
+        "cas/backends/local.py",
         """            self._path = None
             self._calls.fsync_directory(os.path.dirname(target))
 """,
@@ -67,7 +67,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what another writer has staged is taken for abandoned",
-        "cas/local.py",
+        "cas/backends/local.py",
         """                    self._calls.lock_exclusive(fd, wait=False)
                     self._calls.unlink(entry.path)
 """,
@@ -243,7 +243,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the pack with the records is published beside those with the bytes",
-        "cas/packing.py",
+        "cas/packs/packer.py",
         """once all are that were sealed before.\"""
         self._publisher.finish()
 """,
@@ -253,28 +253,28 @@ MUTATIONS = (
     ),
     Mutation(
         "what is read behind the end of a large file is taken",
-        "cas/stretches.py",
+        "cas/segments.py",
         "if before is not None and before.result().is_last:",
         "if before is not None and before.result() is None:",
         ("tests/cas/test_stretches.py",),
     ),
     Mutation(
         "the name of a pack does not cover its header",
-        "cas/pack.py",
+        "cas/packs/pack.py",
         "for part in (header, footer, trailer):",
         "for part in (footer, trailer):",
         ("tests/cas/test_pack.py", "tests/cas/test_inspection.py"),
     ),
     Mutation(
         "of a pack of version 1 not every byte is hashed",
-        "cas/inspection.py",
+        "cas/packs/inspector.py",
         "return None if structure.names_itself else self._hashing.hasher()",
         "return None",
         ("tests/cas/test_inspection.py",),
     ),
     Mutation(
         "entries that the index does not have are not verified",
-        "cas/inspection.py",
+        "cas/packs/inspector.py",
         "unused = _elsewhere(verdict, located)",
         "unused: dict[Digest, Location] = {}",
         ("tests/cas/test_inspection.py",),

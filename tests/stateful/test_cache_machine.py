@@ -12,7 +12,7 @@ from cached import kept, left_half_written, size_on_disk
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cas.cache import PackCache
+from cas.cache.cache import PackCache
 from cas.digest import Digest
 
 PACKS = [Digest.of(b"%d" % number) for number in range(3)]

@@ -30,7 +30,7 @@ from store_model import StoreModel, told
 
 from cas.digest import Digest
 from cas.errors import CasError
-from cas.pack import pack_object_name
+from cas.packs.pack import pack_object_name
 from index import ArtifactStore, FileRepository, recover
 from index.errors import ArtifactIndexError, RunExistsError, UnknownDigestError
 

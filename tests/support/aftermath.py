@@ -12,7 +12,7 @@ from places import Stores, objects_of, packs_of
 from sqlalchemy import text
 from trees import contents, write
 
-from cas.pack import read_footer
+from cas.packs.pack import read_footer
 from index import ArtifactStore
 
 OLD = {"old": b"old bytes", "both": b"first"}

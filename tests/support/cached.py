@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cas import BlobStore
-from cas.cache import PackCache
+from cas.backends.memory import MemoryBackend
+from cas.cache.cache import PackCache
 from cas.catalog import MemoryCatalog
-from cas.memory import MemoryBackend
 from cas.store import open_settings
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from trees import contents, write
 
 from cas.errors import CasError
-from cas.pack import HEADER_SIZE, TRAILER_SIZE, EntryKind
+from cas.packs.pack import HEADER_SIZE, TRAILER_SIZE, EntryKind
 from index import ArtifactStore
 from index.errors import ArtifactIndexError
 

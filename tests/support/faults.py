@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 
-from cas.posix import PosixCalls
+from cas.backends.posix import PosixCalls
 
 
 class PowerCut(BaseException):

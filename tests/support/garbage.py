@@ -10,7 +10,7 @@ from places import objects_of, packs_of
 from sqlalchemy import event, text
 
 from cas.digest import Digest
-from cas.pack import EntryKind, read_footer
+from cas.packs.pack import EntryKind, read_footer
 from index.journal.decoding import decode
 from index.journal.operations import DeletionEntry
 

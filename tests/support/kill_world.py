@@ -20,7 +20,7 @@ from trees import read, write
 from victims import perform
 
 from cas.digest import Digest
-from cas.pack import pack_object_name
+from cas.packs.pack import pack_object_name
 from index import ArtifactStore, recover
 from index.database import Database
 from index.errors import IndexPresentError

@@ -14,16 +14,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cas.catalog import Location
-from cas.pack import PackWriter, pack_object_name
+from cas.packs.pack import PackWriter, pack_object_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cas.backend import Backend, StagedObject
     from cas.catalog import Catalog
-    from cas.codec import Codec
     from cas.digest import Buffer, Digest
-    from cas.pack import EntryKind, SealedPack
+    from cas.packs.codec import Codec
+    from cas.packs.pack import EntryKind, SealedPack
 
 __all__ = ["PACK_SIZE", "Encoded", "Packer"]
 

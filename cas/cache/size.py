@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cas.posix import PosixCalls
+    from cas.backends.posix import PosixCalls
 
 __all__ = ["CacheSize", "occupied"]
 

@@ -17,7 +17,6 @@ import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cas.codec import Codec
 from cas.digest import Digest, Hasher
 from cas.errors import (
     CorruptPackError,
@@ -25,6 +24,7 @@ from cas.errors import (
     UnreadableObjectError,
     UnsupportedFormatError,
 )
+from cas.packs.codec import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ class EntryKind(IntEnum):
     RECORD = 2
     """What a commit says of itself, for an index that is lost; see `index.journal`."""
     CHUNK_LIST = 3
-    """The chunks that make up a large blob; see `cas.chunk_list`."""
+    """The chunks that make up a large blob; see `cas.packs.chunk_list`."""
 
 
 class PackEntry(NamedTuple):

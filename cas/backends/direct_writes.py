@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from cas.backends.posix import PosixCalls
     from cas.digest import Buffer
-    from cas.posix import PosixCalls
 
 __all__ = ["BlockWriter"]
 

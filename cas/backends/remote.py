@@ -1,7 +1,7 @@
 """One fsspec filesystem: the few calls that objects need, one request each where that is possible.
 
-Nothing is tried again here: errors leave as those of `cas.errors`, and `cas.object_store` repeats
-what `TransientBackendError` allows. The filesystem is made by the first call, and for this object
+Nothing is retried here: errors leave as those of `cas.errors`, and `cas.backends.fsspec` retries
+after a `TransientBackendError`. The filesystem is made by the first call, and for this object
 alone: fsspec shares its instances through a cache, and settings of ours would reach other users of
 it. Listings are not cached either, since other processes write too.
 
@@ -17,25 +17,25 @@ from collections import defaultdict
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cas.errors import (
-    BackendError,
-    BucketNotFoundError,
-    CasError,
-    ObjectNotFoundError,
-)
-from cas.remote_errors import (
+from cas.backends.remote_errors import (
     is_past_end,
     is_taken,
     is_unsupported,
     part_from,
     translated,
 )
+from cas.errors import (
+    BackendError,
+    BucketNotFoundError,
+    CasError,
+    ObjectNotFoundError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from cas.protocols import Traits
+    from cas.backends.traits import Traits
     from cas.redaction import Secrets
 
 __all__ = ["MULTIPART_SIZE", "Page", "Remote", "S3Remote", "UnconditionalError"]

@@ -1,7 +1,7 @@
 """A local copy of those parts of remote packs that were read, in a directory of limited size.
 
     <root>/CACHEDIR.TAG          tells backup programs to pass it by
-    <root>/runcas-v1/size        see `cas.cache_size`
+    <root>/runcas-v1/size        see `cas.cache.size`
     <root>/runcas-v1/tmp/        files being written
     <root>/runcas-v1/packs/ab/<name of pack>/<start>-<stop>
                                  those bytes of the pack, as they are stored
@@ -36,10 +36,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cas.cache_size import CacheSize
+from cas.backends.posix import PosixCalls
+from cas.cache.extents import Extent, Extents
+from cas.cache.size import CacheSize
 from cas.errors import CacheUnavailableError
-from cas.extents import Extent, Extents
-from cas.posix import PosixCalls
 
 if TYPE_CHECKING:
     from cas.digest import Buffer, Digest
@@ -78,7 +78,7 @@ class PackCache:
     root
         A directory that is new, empty, or a cache.
     limit
-        Bytes that the files may take; `cas.cache_size` says how exactly.
+        Bytes that the files may take; `cas.cache.size` says how exactly.
 
     Raises
     ------

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.backend import ObjectInfo, check_name
-from cas.blocks import BlockWriter
+from cas.backends.direct_writes import BlockWriter
+from cas.backends.posix import PosixCalls, read_fully
 from cas.errors import (
     BackendError,
     ObjectNotFoundError,
     StorageFullError,
     UnreadableObjectError,
 )
-from cas.posix import PosixCalls, read_fully
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,12 +6,12 @@ the same time. Nothing is asked before: the index knows which digests exist, and
 new. So a batch of blobs costs as many PUTs as it fills packs, and neither HEAD nor LIST.
 
 Where a filesystem has directories in place of whole objects, an object is sent to ``tmp/`` and
-renamed. `cas.protocols` says which do, and what else is different.
+renamed. `cas.backends.traits` says which do, and what else is different.
 
-Transient failures are tried again under one deadline (`cas.retrying`). That is safe for every call:
-a PUT of the same bytes may be repeated, and `ObjectStoreBackend.create` compares what is there to
-find out whether it was its own earlier attempt that took the name. (So of several creators that
-bring the same bytes more than one may be told that it was first.)
+Transient failures are retried under one deadline (`cas.backends.retrying`). That is safe for every
+call: a PUT of the same bytes may be repeated, and `ObjectStoreBackend.create` compares the object
+that is there to find out whether its own earlier attempt took the name. (So if several creators
+bring the same bytes, more than one may get the answer that it was first.)
 
 Credentials are the service's own affair, or come as `storage_options`; they are kept out of URLs,
 errors and logs (`cas.redaction`). A process that is forked can't use the backend of its parent,
@@ -29,16 +29,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from cas.backend import ObjectInfo, check_name
+from cas.backends.remote import Remote, S3Remote, UnconditionalError
+from cas.backends.retrying import Retrying
+from cas.backends.traits import traits_of
 from cas.errors import (
     BackendError,
     ObjectNotFoundError,
     StorageFullError,
     TransientBackendError,
 )
-from cas.protocols import traits_of
 from cas.redaction import Secrets, shown_url
-from cas.remote import Remote, S3Remote, UnconditionalError
-from cas.retrying import Retrying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -179,7 +179,7 @@ class ObjectStoreBackend:
             raise
 
     def _create_checked(self, name: str, path: str, data: bytes) -> bool:
-        """Create without the service's help: see `cas.protocols.Traits.create_options`."""
+        """Create without the service's help: see `cas.backends.traits.Traits.create_options`."""
         with self._remote.alone():
             try:
                 self._retrying.call(lambda: self._remote.size(path))

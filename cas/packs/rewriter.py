@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from cas.codec import Codec, decode, decode_all
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
-from cas.pack import PackWriter, pack_object_name, read_footer
-from cas.packing import PACK_SIZE
-from cas.salvage import read_around
+from cas.packs.codec import Codec, decode, decode_all
+from cas.packs.pack import PackWriter, pack_object_name, read_footer
+from cas.packs.packer import PACK_SIZE
+from cas.packs.salvage import read_around
 from cas.spans import SPAN_SIZE, cut, find_cached
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cas.backend import Backend, StagedObject
     from cas.catalog import Location
     from cas.digest import Buffer
-    from cas.pack import EntryKind, SealedPack
+    from cas.packs.pack import EntryKind, SealedPack
     from cas.spans import Span
 
 __all__ = ["EntryFault", "MovedEntry", "PackRewriter"]

@@ -17,8 +17,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cas.backends.posix import read_fully
 from cas.digest import Digest
-from cas.posix import read_fully
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

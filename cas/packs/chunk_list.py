@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from cas.catalog import ChunkedBlob
 from cas.digest import DIGEST_SIZE, Digest
-from cas.pack import MAX_ENTRY_SIZE
+from cas.packs.pack import MAX_ENTRY_SIZE
 
 if TYPE_CHECKING:
     from cas.digest import Buffer

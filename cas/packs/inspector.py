@@ -16,12 +16,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.catalog import Location
-from cas.codec import decode, decode_all
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
 from cas.hashing import HashingThread
-from cas.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_structure
-from cas.salvage import read_around
+from cas.packs.codec import decode, decode_all
+from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_structure
+from cas.packs.salvage import read_around
 from cas.spans import SPAN_SIZE
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from cas.backend import Backend
     from cas.digest import Buffer
     from cas.hashing import BackgroundHasher
-    from cas.pack import PackEntry
-    from cas.salvage import Salvaged
+    from cas.packs.pack import PackEntry
+    from cas.packs.salvage import Salvaged
 
 __all__ = ["Defect", "PackInspector", "PackVerdict", "verified"]
 

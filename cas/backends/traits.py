@@ -1,7 +1,7 @@
 """What is known of each kind of remote storage: the differences between them, as data.
 
-`cas.remote` reads these and asks no other question about which storage it talks to. A protocol that
-is not listed gets `OTHER`, which assumes the least.
+`cas.backends.remote` reads these and asks no other question about the storage that it talks to. A
+protocol that is not listed gets `OTHER`, which assumes the least.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Traits:
     """Options that its filesystem is given unless the caller gives others."""
 
     attempts: int | None = None
-    """What the filesystem's ``retries`` is set to: `cas.retrying` is the one that retries."""
+    """The value of the filesystem's ``retries``: `cas.backends.retrying` does the retrying."""
 
 
 _SEVERAL: Final = 4

@@ -18,7 +18,7 @@ __all__ = ["Retrying"]
 
 T = TypeVar("T")
 
-_LOG: Final = logging.getLogger("cas.retrying")
+_LOG: Final = logging.getLogger("cas.backends.retrying")
 
 
 @dataclass(frozen=True, slots=True)

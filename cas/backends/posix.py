@@ -1,4 +1,4 @@
-"""The system calls of `cas.local` and `cas.cache`, each a method that tests count and fail."""
+"""The system calls of the local backend and the cache, as methods that tests count and fail."""
 
 from __future__ import annotations
 
