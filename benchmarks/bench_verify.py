@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from cas.digest import Hasher
 from index import ArtifactStore
-from index.repository import soundness
+from index.db.queries import row_checks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ def ask_rows(work: Path, rounds: int) -> Answer:
     root = work / "rows"
     indexed_runs(root, runs=_RUNS, files=_FILES_OF_A_RUN)
     with ArtifactStore.open(root) as store:
-        database = store.services.database
+        database = store.context.database
         with database.writing() as connection:  # the places of a pack that could be
             connection.execute(text("UPDATE cas_packs SET size = 1 << 40"))
             connection.execute(
@@ -99,8 +99,8 @@ def ask_rows(work: Path, rounds: int) -> Answer:
             )
         for _ in range(rounds):
             with answer.timed(ROWS), database.reading() as connection:
-                found = list(soundness.find_unsound(connection, store.services.blobs.chunk_size))
-                soundness.count_without_list(connection)
+                found = list(row_checks.find_unsound(connection, store.context.blobs.chunk_size))
+                row_checks.count_without_list(connection)
             assert not found  # noqa: S101 - what is measured must be right
     shutil.rmtree(root)
     return answer

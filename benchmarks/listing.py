@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from index import ArtifactStore, tables
-from index.bulk import insert_rows
-from index.database import Database, sqlite_url
+from index import ArtifactStore
+from index.db import tables
+from index.db.bulk import insert_rows
+from index.db.database import Database, sqlite_url
 
 if TYPE_CHECKING:
     from pathlib import Path

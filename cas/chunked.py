@@ -8,15 +8,15 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from cas.digest import Hasher
-from cas.errors import DigestMismatchError
-from cas.spans import SPAN_SIZE
+from cas.spans import SPAN_SIZE, check_whole
 
 if TYPE_CHECKING:
-    from cas.catalog import ChunkedBlob
-    from cas.digest import Buffer
-    from cas.reader import BlobReader
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["ChunkedStream", "check_whole", "describe_chunks"]
+    from cas.catalog import ChunkedBlob, Location
+    from cas.digest import Buffer, Digest
+
+__all__ = ["ChunkedStream"]
 
 
 class ChunkedStream(io.RawIOBase):
@@ -26,10 +26,26 @@ class ChunkedStream(io.RawIOBase):
     whoever reads on soon has requests of 8 MiB.
     """
 
-    def __init__(self, reader: BlobReader, blob: ChunkedBlob) -> None:
-        self._reader = reader
+    def __init__(
+        self,
+        blob: ChunkedBlob,
+        locations: Sequence[Location],
+        read_in_order: Callable[
+            [Iterable[tuple[Digest, Location]]], Iterable[tuple[Digest, Buffer]]
+        ],
+    ) -> None:
+        """Open a large blob of which the place of each chunk is known.
+
+        Parameters
+        ----------
+        locations
+            Where each of the blob's chunks is, in their order.
+        read_in_order
+            Yields verified chunks, in the order of what it is given.
+        """
         self._blob = blob
-        self._locations = reader.locate_chunks(blob)
+        self._locations = locations
+        self._read_in_order = read_in_order
         self._ends = list(accumulate(location.size for location in self._locations))
         self._position = 0
         self._first = 0
@@ -86,24 +102,10 @@ class ChunkedStream(io.RawIOBase):
 
     def _load(self, number: int, stop: int) -> list[Buffer]:
         digests, locations = self._blob.chunks[number:stop], self._locations[number:stop]
-        chunks = [
-            data for _, data in self._reader.read_in_order(zip(digests, locations, strict=True))
-        ]
+        chunks = [data for _, data in self._read_in_order(zip(digests, locations, strict=True))]
         for data in chunks[max(self._hashed - number, 0) :] if number <= self._hashed else ():
             self._whole.update(data)
             self._hashed += 1
             if self._hashed == len(self._locations):
                 check_whole(self._blob, self._whole)
         return chunks
-
-
-def describe_chunks(blob: ChunkedBlob) -> str:
-    """Say what is wrong when a large blob's chunks don't make it up."""
-    return f"its list of {len(blob.chunks)} chunks"
-
-
-def check_whole(blob: ChunkedBlob, read: Hasher) -> None:
-    """Raise DigestMismatchError unless what was read of a large blob is all of it."""
-    actual = read.digest()
-    if actual != blob.digest:
-        raise DigestMismatchError(blob.digest, actual, describe_chunks(blob))

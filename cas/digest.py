@@ -11,9 +11,15 @@ from typing import Final, Self, TypeAlias
 
 from blake3 import blake3
 
-from cas.errors import InvalidDigestError
-
-__all__ = ["DIGEST_SIZE", "HASH_THREADS", "Buffer", "Digest", "Hasher"]
+__all__ = [
+    "DIGEST_SIZE",
+    "HASH_THREADS",
+    "Buffer",
+    "CasError",
+    "Digest",
+    "Hasher",
+    "InvalidDigestError",
+]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes in memory, in whichever of the three forms."""
@@ -30,6 +36,21 @@ benchmarks/results/bench_hash.md, "threads"; docs/adr/0019-no-hashing-threads.md
 """
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class CasError(Exception):
+    """Base of every error that `cas` raises on purpose."""
+
+
+class InvalidDigestError(CasError, ValueError):
+    """Text or bytes that cannot be a BLAKE3-256 digest."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__(value)
+        self.value = value
+
+    def __str__(self) -> str:
+        return f"{self.value!r} is not a digest: expected 64 lowercase hexadecimal characters"
 
 
 class Digest(bytes):

@@ -21,10 +21,7 @@ processes; the sentence is built in ``__str__``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cas.digest import Digest
+from cas.digest import CasError, Digest, InvalidDigestError
 
 __all__ = [
     "BackendError",
@@ -42,21 +39,6 @@ __all__ = [
     "UnreadableObjectError",
     "UnsupportedFormatError",
 ]
-
-
-class CasError(Exception):
-    """Base of every error that `cas` raises on purpose."""
-
-
-class InvalidDigestError(CasError, ValueError):
-    """Text or bytes that cannot be a BLAKE3-256 digest."""
-
-    def __init__(self, value: object) -> None:
-        super().__init__(value)
-        self.value = value
-
-    def __str__(self) -> str:
-        return f"{self.value!r} is not a digest: expected 64 lowercase hexadecimal characters"
 
 
 class BlobNotFoundError(CasError, LookupError):

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cas.catalog import ChunkedBlob, Location
-from cas.chunked import ChunkedStream, check_whole, describe_chunks
+from cas.chunked import ChunkedStream
 from cas.digest import Digest, Hasher
 from cas.errors import (
     BlobNotFoundError,
@@ -20,7 +20,15 @@ from cas.errors import (
 from cas.packs.codec import decode, decode_all
 from cas.packs.pack import pack_object_name
 from cas.packs.salvage import Salvaged, read_around
-from cas.spans import Span, check_location, cut, describe_location, find_cached
+from cas.spans import (
+    Span,
+    check_location,
+    check_whole,
+    cut,
+    describe_chunks,
+    describe_location,
+    find_cached,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
@@ -121,7 +129,8 @@ class BlobReader:
         placement = self._locate(digest)
         if isinstance(placement, Location):
             return io.BytesIO(self.fetch(digest, placement))
-        return io.BufferedReader(ChunkedStream(self, placement), buffer_size=64 << 10)
+        stream = ChunkedStream(placement, self.locate_chunks(placement), self.read_in_order)
+        return io.BufferedReader(stream, buffer_size=64 << 10)
 
     def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:
         """Yield each blob of one entry once, as `read_located` does.

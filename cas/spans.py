@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
     from cas.cache.cache import PackCache
     from cas.cache.extents import Extent, Extents
-    from cas.catalog import Location
-    from cas.digest import Digest
+    from cas.catalog import ChunkedBlob, Location
+    from cas.digest import Digest, Hasher
 
 __all__ = [
     "SPAN_SIZE",
     "Sought",
     "Span",
     "check_location",
+    "check_whole",
     "cut",
+    "describe_chunks",
     "describe_location",
     "find_cached",
 ]
@@ -131,3 +133,15 @@ def cut(blobs: Iterable[Sought]) -> Iterator[Span]:
         decoded += size
     if group:
         yield Span(group, start, stop)
+
+
+def describe_chunks(blob: ChunkedBlob) -> str:
+    """Say what is wrong when a large blob's chunks don't make it up."""
+    return f"its list of {len(blob.chunks)} chunks"
+
+
+def check_whole(blob: ChunkedBlob, read: Hasher) -> None:
+    """Raise DigestMismatchError unless what was read of a large blob is all of it."""
+    actual = read.digest()
+    if actual != blob.digest:
+        raise DigestMismatchError(blob.digest, actual, describe_chunks(blob))

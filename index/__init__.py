@@ -9,31 +9,30 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from index.classification import DEFAULT_CLASSIFIER, Classifier, RuleClassifier
+from index.domain.classification import DEFAULT_CLASSIFIER, Classifier, RuleClassifier
+from index.domain.provenance import Provenance, carried, provenance
+from index.domain.snapshots import FileVersion, Progress, RunSummary, Snapshot
 from index.errors import ArtifactIndexError
-from index.provenance import Provenance, carried, provenance
-from index.records import FileVersion, Progress, RunSummary, Snapshot
 
 if TYPE_CHECKING:
-    from index.adoption import AdoptionReport
-    from index.artifacts import ArtifactStore
-    from index.backup import BackupReport
-    from index.comparison import Diff, FileChange
-    from index.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
-    from index.figures import RunStats, StoreStats
-    from index.file_repository import FileRepository
-    from index.garbage.planning import GcPlan
-    from index.garbage.records import GarbageBlob, GcReport
-    from index.receipts import DeletionReceipt
-    from index.recovery.lost_index import recover
-    from index.recovery.records import RecoveryReport
-    from index.repair.records import RepairReport
-    from index.restore import RestoreResult
-    from index.run import Run
-    from index.session import Session
-    from index.sync.records import SyncedRun, SyncOutcome, SyncReport
-    from index.sync.syncing import SyncPlan
-    from index.verification.records import Fault, FaultKind, Holder, VerifyReport
+    from index.api.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
+    from index.api.file_repository import FileRepository
+    from index.api.run import Run
+    from index.api.session import Session
+    from index.api.store import ArtifactStore
+    from index.domain.diff import Diff, FileChange
+    from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
+    from index.domain.reports import DeletionReceipt, RunStats, StoreStats
+    from index.maintenance.backup import BackupReport
+    from index.maintenance.gc.plan import GcPlan
+    from index.maintenance.gc.report import GarbageBlob, GcReport
+    from index.maintenance.recover.recover import recover
+    from index.maintenance.recover.report import RecoveryReport
+    from index.maintenance.repair.repair import RepairReport
+    from index.reading.restore import RestoreResult
+    from index.transfer.adopt import AdoptionReport
+    from index.transfer.report import SyncedRun, SyncOutcome, SyncReport
+    from index.transfer.sync import SyncPlan
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
@@ -79,35 +78,35 @@ __all__ = [
 ]
 
 _IMPORTED_LATER: Final = {
-    "AdoptionReport": "index.adoption",
-    "DeletionReceipt": "index.receipts",
-    "RestoreResult": "index.restore",
-    "RunStats": "index.figures",
-    "StoreStats": "index.figures",
-    "ArtifactStore": "index.artifacts",
-    "BackupReport": "index.backup",
-    "DAGTracker": "index.dag_tracker",
-    "Diff": "index.comparison",
-    "FileChange": "index.comparison",
-    "FileRepository": "index.file_repository",
-    "FilesUpdated": "index.dag_tracker",
-    "GarbageBlob": "index.garbage.records",
-    "GcPlan": "index.garbage.planning",
-    "GcReport": "index.garbage.records",
-    "Fault": "index.verification.records",
-    "FaultKind": "index.verification.records",
-    "Holder": "index.verification.records",
-    "RepairReport": "index.repair.records",
-    "RecoveryReport": "index.recovery.records",
-    "Run": "index.run",
-    "Session": "index.session",
-    "SyncOutcome": "index.sync.records",
-    "SyncPlan": "index.sync.syncing",
-    "SyncReport": "index.sync.records",
-    "SyncedRun": "index.sync.records",
-    "TrackingOutcome": "index.dag_tracker",
-    "VerifyReport": "index.verification.records",
-    "recover": "index.recovery.lost_index",
+    "AdoptionReport": "index.transfer.adopt",
+    "DeletionReceipt": "index.domain.reports",
+    "RestoreResult": "index.reading.restore",
+    "RunStats": "index.domain.reports",
+    "StoreStats": "index.domain.reports",
+    "ArtifactStore": "index.api.store",
+    "BackupReport": "index.maintenance.backup",
+    "DAGTracker": "index.api.dag_tracker",
+    "Diff": "index.domain.diff",
+    "FileChange": "index.domain.diff",
+    "FileRepository": "index.api.file_repository",
+    "FilesUpdated": "index.api.dag_tracker",
+    "GarbageBlob": "index.maintenance.gc.report",
+    "GcPlan": "index.maintenance.gc.plan",
+    "GcReport": "index.maintenance.gc.report",
+    "Fault": "index.domain.faults",
+    "FaultKind": "index.domain.faults",
+    "Holder": "index.domain.faults",
+    "RepairReport": "index.maintenance.repair.repair",
+    "RecoveryReport": "index.maintenance.recover.report",
+    "Run": "index.api.run",
+    "Session": "index.api.session",
+    "SyncOutcome": "index.transfer.report",
+    "SyncPlan": "index.transfer.sync",
+    "SyncReport": "index.transfer.report",
+    "SyncedRun": "index.transfer.report",
+    "TrackingOutcome": "index.api.dag_tracker",
+    "VerifyReport": "index.domain.faults",
+    "recover": "index.maintenance.recover.recover",
 }
 
 

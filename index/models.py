@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import DeclarativeBase
 
-from index import tables
+from index.db import tables
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Base(DeclarativeBase):
-    """Every class here is mapped to a table of `index.tables`."""
+    """Every class here is mapped to a table of `index.db.tables`."""
 
     metadata = tables.metadata
 

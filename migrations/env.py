@@ -1,4 +1,4 @@
-"""Runs the index's migrations on the connection that `index.schema` hands over."""
+"""Runs the index's migrations on the connection that `index.db.schema` hands over."""
 
 from alembic import context
 

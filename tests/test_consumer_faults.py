@@ -135,7 +135,7 @@ def test_deleting_a_session_with_a_branch_fails(tracker, store):
 
 def test_the_migrations_do_not_run_on_sqlite(tmp_path):
     with ArtifactStore.open(tmp_path / "new") as store:
-        assert store._services.database.engine.dialect.name == "sqlite"
+        assert store._context.database.engine.dialect.name == "sqlite"
         store.session("s").run("r").put("a", b"1")
 
 

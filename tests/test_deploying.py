@@ -64,7 +64,7 @@ def test_a_writer_does_everything_but_change_the_schema(place, work, tmp_path):
         assert store.stats().blobs == 0
         with (
             pytest.raises(ArtifactIndexError, match="must be owner of table cas_files"),
-            store.services.database.writing() as connection,
+            store.context.database.writing() as connection,
         ):
             connection.exec_driver_sql("ALTER TABLE cas_files ADD COLUMN more INTEGER")
 

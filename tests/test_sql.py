@@ -15,7 +15,7 @@ SQL = re.compile(
 """How the text of a statement, or a part of one, begins."""
 
 PUT_TOGETHER = {
-    "index/bulk.py": {
+    "index/db/bulk.py": {
         # Names of columns and tables, quoted by the dialect; types; marks for parameters.
         "names", "arrays", "values", "conflicts",
         "preparer.format_table(table)",
@@ -23,8 +23,8 @@ PUT_TOGETHER = {
         "', '.join([*names, *map(preparer.quote, shared)])",
         "', '.join([*(f'r.{name}' for name in names), *constants])",
     },
-    "index/database.py": {"pragma"},  # of a constant list
-    "index/schema.py": {"VERSION_TABLE"},
+    "index/db/database.py": {"pragma"},  # of a constant list
+    "index/db/schema.py": {"VERSION_TABLE"},
 }  # fmt: skip
 """What statements are put together of, by module; another part is worth a second look."""
 
@@ -34,16 +34,16 @@ TAKES_TEXT = {
 """Functions, and which of their arguments is a statement as text."""
 
 GIVEN_BY_NAME = {
-    "index/bulk.py": {
+    "index/db/bulk.py": {
         "compiled.string", "statement", "statement(rest)", "statement(at_once)",
         # What `run_over` is given, with marks for parameters put in.
         "statement.format(wanted=wanted, **marks)",
     },
-    "index/repository/blobs.py": {"_FIND_KNOWN", "_TOUCH"},
-    "index/callers_transaction.py": {"_BEGIN_WRITING"},
-    "index/database.py": {"'BEGIN IMMEDIATE' if immediate else 'BEGIN'"},
-    "index/schema.py": {"f'SELECT version_num FROM {VERSION_TABLE}'"},
-    "index/tables.py": {"where"},
+    "index/db/queries/blobs.py": {"_FIND_KNOWN", "_TOUCH"},
+    "index/commit/caller_transaction.py": {"_BEGIN_WRITING"},
+    "index/db/database.py": {"'BEGIN IMMEDIATE' if immediate else 'BEGIN'"},
+    "index/db/schema.py": {"f'SELECT version_num FROM {VERSION_TABLE}'"},
+    "index/db/tables.py": {"where"},
 }  # fmt: skip
 """Statements as text that aren't constants where they are run, by module."""
 

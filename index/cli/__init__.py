@@ -6,7 +6,7 @@ import atexit
 from gc import freeze, set_threshold
 from typing import TYPE_CHECKING, NoReturn
 
-from index.collector import COLLECT_EVERY
+from index.decorators import COLLECT_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # The interpreter's last act is a search for cycles among all that was ever imported, a sixth of
     # a short command's time; it leaves out what is frozen.
     atexit.register(freeze)
-    from index.cli.running import run
+    from index.cli.entry_point import run
 
     run(arguments)

@@ -11,7 +11,7 @@ from index.cli.options import json_option
 from index.cli.output import counted, print_json, printable, progress_bar
 
 if TYPE_CHECKING:
-    from index.cli.places import Place
+    from index.cli.location import Place
 
 __all__ = ["adopt"]
 

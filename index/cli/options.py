@@ -11,8 +11,8 @@ from index.cli.output import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from index.artifacts import ArtifactStore
-    from index.run import Run
+    from index.api.run import Run
+    from index.api.store import ArtifactStore
 
 __all__ = [
     "at_option",

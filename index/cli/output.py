@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from index.presentation import plain
+from index.domain.manifest import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from index.records import Progress, Snapshot
+    from index.domain.snapshots import Progress, Snapshot
 
 __all__ = [
     "columns",

@@ -27,13 +27,13 @@ from index.cli.output import (
     progress_bar,
     snapshot_json,
 )
+from index.domain.manifest import plain
 from index.errors import UnknownFileError
-from index.presentation import plain
 
 if TYPE_CHECKING:
-    from index.cli.places import Place
-    from index.records import FileVersion
-    from index.run import Run
+    from index.api.run import Run
+    from index.cli.location import Place
+    from index.domain.snapshots import FileVersion
 
 __all__ = ["cat", "log", "ls", "restore", "snapshots", "stats"]
 

@@ -13,8 +13,8 @@ from index.cli.output import counted, human_size, print_json, printable, progres
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from index.cli.places import Place
-    from index.recovery.records import RecordedStep, RecoveryReport
+    from index.cli.location import Place
+    from index.maintenance.recover.report import RecordedStep, RecoveryReport
 
 __all__ = ["backup", "recover"]
 

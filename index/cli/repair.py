@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from index.cli.location import place_at
 from index.cli.options import json_option
 from index.cli.output import counted, human_size, print_json, printable, progress_bar
-from index.cli.places import place_at
 from index.cli.verify import FAULT, faults_json, holder_text
 
 if TYPE_CHECKING:
-    from index.artifacts import ArtifactStore
-    from index.repair.records import RepairReport
+    from index.api.store import ArtifactStore
+    from index.maintenance.repair.repair import RepairReport
 
 __all__ = ["repair"]
 

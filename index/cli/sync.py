@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from index.cli.location import Place, place_at
 from index.cli.options import json_option
 from index.cli.output import counted, human_size, print_json, printable, progress_bar
-from index.cli.places import Place, place_at
+from index.domain.names import check_id
 from index.errors import StoreNotFoundError
-from index.names import check_id
-from index.sync.records import SyncOutcome
+from index.transfer.report import SyncOutcome
 
 if TYPE_CHECKING:
-    from index.artifacts import ArtifactStore
-    from index.sync.records import SyncReport
+    from index.api.store import ArtifactStore
+    from index.transfer.report import SyncReport
 
 __all__ = ["sync"]
 

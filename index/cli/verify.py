@@ -9,12 +9,12 @@ import click
 
 from index.cli.options import json_option
 from index.cli.output import counted, human_size, print_json, printable, progress_bar
-from index.cli.sizes import read_size
+from index.cli.units import read_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from index.verification.records import Fault, VerifyReport
+    from index.domain.faults import Fault, VerifyReport
 
 __all__ = ["FAULT", "faults_json", "holder_text", "report_json", "verify"]
 

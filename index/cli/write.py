@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from index.cli.location import Place, check_config, write_config
 from index.cli.options import json_option, only_run, provenance_options, run_options
 from index.cli.output import (
     human_size,
@@ -18,18 +19,17 @@ from index.cli.output import (
     progress_bar,
     snapshot_json,
 )
-from index.cli.places import Place, check_config, write_config
-from index.cli.sizes import parse_size
+from index.cli.units import parse_size
+from index.domain.manifest import plain
+from index.domain.names import check_id
 from index.errors import InvalidNameError
-from index.names import check_id
-from index.presentation import plain
-from index.scanner import check_directory
+from index.scan.scanner import check_directory
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from index.records import Snapshot
-    from index.run import Run
+    from index.api.run import Run
+    from index.domain.snapshots import Snapshot
 
 __all__ = ["init", "put", "track"]
 
@@ -162,7 +162,7 @@ def put(
         raise click.UsageError("standard input needs a path in the run: --as PATH")
     content: BinaryIO | Path = sys.stdin.buffer if from_stdin else file
     if not from_stdin:
-        from index.source import opened
+        from index.scan.content import opened
 
         with opened(file):
             pass  # before a store is made for it

@@ -36,7 +36,6 @@ builds one sentence that ends with what to do next.
 
 from __future__ import annotations
 
-from index.errors.base import ArtifactIndexError
 from index.errors.requests import (
     BytesNotKeptError,
     DamagedFileError,
@@ -59,6 +58,7 @@ from index.errors.requests import (
     WorkDirectoryError,
 )
 from index.errors.storage import (
+    ArtifactIndexError,
     DamagedRecordError,
     IndexInterruptedError,
     IndexLostError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cas.errors import DigestMismatchError
-from index.errors.base import ArtifactIndexError
+from index.errors.storage import ArtifactIndexError
 
 if TYPE_CHECKING:
     from cas.digest import Digest

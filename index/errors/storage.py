@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from functools import partial
 
-from index.errors.base import ArtifactIndexError
-
 __all__ = [
+    "ArtifactIndexError",
     "DamagedRecordError",
     "IndexInterruptedError",
     "IndexLostError",
@@ -18,6 +17,10 @@ __all__ = [
     "StoreMismatchError",
     "StoreNotFoundError",
 ]
+
+
+class ArtifactIndexError(Exception):
+    """Base of every error that `index` raises on purpose."""
 
 
 class DamagedRecordError(ArtifactIndexError):

@@ -1,36 +1,39 @@
 """The records that commits leave in storage, as values and as bytes.
 
 A record is JSON in UTF-8: an object whose ``op`` says which class it is, of those below or of
-`index.journal.operations`; `index.journal.decoding` reads them. Its bytes are an entry of a pack,
+`index.journal.entries`; `index.journal.encoding` reads them. Its bytes are an entry of a pack,
 of kind `cas.packs.pack.EntryKind.RECORD`, named and verified by their digest.
 Those of one run are a chain: each names the one before it. `docs/format.md` is normative.
 
 A record is durable before the transaction that it tells of begins, as all bytes are. So there may
-be records of commits that never arrived; `index.recovery.chains` tells which.
+be records of commits that never arrived; `index.maintenance.recover.chains` tells which.
 """
 
 from __future__ import annotations
 
-import json
-import uuid
-from base64 import b64encode
-from dataclasses import dataclass, field, fields
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-
-from cas.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from cas.digest import Digest
+
 
 __all__ = [
     "RECORD_VERSION",
+    "BackupEntry",
     "CommitEntry",
+    "DeletionEntry",
     "Entry",
+    "ForkEntry",
+    "HistoryEntry",
     "NewFiles",
     "PartEntry",
+    "RewindEntry",
     "RunEntry",
-    "encode",
+    "VersionsEntry",
 ]
 
 RECORD_VERSION: Final = 1
@@ -114,26 +117,69 @@ class PartEntry(Entry):
     files: NewFiles
 
 
-def encode(entry: Entry) -> bytes:
-    """Return the bytes of a record: others at each call, so that no file has ever the same."""
-    told: dict[str, Any] = {
-        "version": RECORD_VERSION,
-        "op": entry.op,
-        "nonce": uuid.uuid4().hex,
-    }
-    for each in fields(entry):
-        told[each.name] = _plain(getattr(entry, each.name))
-    return json.dumps(told, separators=(",", ":")).encode()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewindEntry(RunEntry):
+    """A run that went back to what it held at a snapshot."""
+
+    op: ClassVar[str] = "rewind"
+
+    provenance: Mapping[str, str | None]
+    at: int
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a field holds
-    if isinstance(value, Digest):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, NewFiles):
-        told = {each.name: getattr(value, each.name) for each in fields(value)}
-        return told | {"digests": b64encode(b"".join(value.digests)).decode()}
-    if isinstance(value, tuple | list) and value and isinstance(value[0], Digest):
-        return [str(digest) for digest in value]
-    return value
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkEntry(RunEntry):
+    """A run that begins with what another one held at a snapshot."""
+
+    op: ClassVar[str] = "fork"
+
+    parent: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry(RunEntry):
+    """All of a run as it is, where its chain is not known: it begins a new one."""
+
+    op: ClassVar[str] = "history"
+
+    session_created_at: datetime
+    run_created_at: datetime
+    parent: str | None
+    parent_snapshot: int | None
+    snapshots: Sequence[Mapping[str, Any]]
+    versions: int
+    """How many there are in `parts`."""
+    parts: Sequence[Digest] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionsEntry(Entry):
+    """Some versions of a history, each with its columns in the order of `columns`."""
+
+    op: ClassVar[str] = "versions"
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionEntry(Entry):
+    """Runs that were deleted."""
+
+    op: ClassVar[str] = "delete"
+
+    session: str
+    runs: Sequence[Sequence[str | None]]
+    """For each its name, the digest of its newest record as text, and when it was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupEntry(Entry):
+    """A copy of the index, an SQLite database, kept as a blob."""
+
+    op: ClassVar[str] = "backup"
+
+    digest: Digest
+    size: int
+    schema: str

@@ -20,8 +20,8 @@ from sqlalchemy import event
 from cas.backends.local import LocalBackend
 from cas.errors import CasError
 from index import ArtifactStore
-from index.artifacts import _utc_now
-from index.database import Database, sqlite_url
+from index.api.store import _utc_now
+from index.db.database import Database, sqlite_url
 from index.errors import ArtifactIndexError
 
 
@@ -136,7 +136,7 @@ def test_an_interrupt_in_mid_statement_gives_the_write_lock_back(place, prepared
                 store.session("s").run("r").track(prepared.work)
         except KeyboardInterrupt as interrupt:
             kept.append(interrupt)
-        with ArtifactStore.open(**place) as other, other._services.database.writing():
+        with ArtifactStore.open(**place) as other, other._context.database.writing():
             pass
     assert len(kept) > 10
     store.close()
@@ -152,7 +152,7 @@ def test_killed_in_mid_commit_as_a_process(place, prepared):
             if "INSERT INTO cas_snapshots" in statement:
                 os.kill(os.getpid(), 9)
 
-        event.listen(store._services.database.engine, "after_cursor_execute", die)
+        event.listen(store._context.database.engine, "after_cursor_execute", die)
         store.session("s").run("r").track(prepared.work)
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -169,7 +169,7 @@ def test_bytes_are_durable_before_rows(place, prepared):
     def note(statement):
         calls.calls.append(("sql", statement))
 
-    engine = store._services.database.engine
+    engine = store._context.database.engine
     event.listen(engine, "before_cursor_execute", lambda *a: note(a[2]))
     event.listen(engine, "commit", lambda _connection: note("COMMIT"))
     store.session("s").run("r").track(prepared.work)

@@ -21,8 +21,8 @@ from cas.digest import Digest
 from cas.errors import CasError
 from cas.packs.pack import pack_object_name
 from index import ArtifactStore
-from index.artifacts import _utc_now
-from index.database import Database, sqlite_url
+from index.api.store import _utc_now
+from index.db.database import Database, sqlite_url
 from index.errors import ArtifactIndexError
 
 MIB = 1 << 20
@@ -43,7 +43,7 @@ def prepared(request, stores, tmp_path_factory):
         for path, content in LIVE.items():
             store.session("s").run("kept").put(path, content)
         doomed.delete()
-        with store.services.blobs.batch() as batch:  # a writer that died
+        with store.context.blobs.batch() as batch:  # a writer that died
             batch.add(os.urandom(700))
             batch.finish()
     yield Template(place, stores)

@@ -30,8 +30,9 @@ from sqlalchemy.engine import Engine
 from trees import write
 
 from cas.errors import BackendError, CasError
-from index import ArtifactStore, recover, schema
-from index.database import Database
+from index import ArtifactStore, recover
+from index.db import schema
+from index.db.database import Database
 from index.errors import IndexUnavailableError
 
 MIB = 1 << 20
@@ -270,7 +271,7 @@ def test_a_file_that_can_not_be_made_or_named_is_told_as_ours(prepared, tmp_path
             def fail(*_args, **_options):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            patched.setattr(f"index.recovery.lost_index.os.{name}", fail)
+            patched.setattr(f"index.maintenance.recover.recover.os.{name}", fail)
             with pytest.raises(IndexUnavailableError) as refused:
                 recover(**place)
         assert os.strerror(errno.ENOSPC) in str(refused.value)

@@ -21,8 +21,8 @@ from places import objects_of
 from cas.backends.local import LocalBackend
 from cas.errors import CasError
 from index import ArtifactStore
-from index.artifacts import _utc_now
-from index.database import Database, sqlite_url
+from index.api.store import _utc_now
+from index.db.database import Database, sqlite_url
 from index.errors import ArtifactIndexError
 
 

@@ -20,11 +20,11 @@ from faults import FaultyCalls, PowerCut
 from histories import histories, productions
 from trees import write
 
-import index.sync.blob_transfer
+import index.transfer.blobs
 from cas.backends.local import LocalBackend
 from index import ArtifactStore
-from index.artifacts import _utc_now
-from index.database import Database, sqlite_url
+from index.api.store import _utc_now
+from index.db.database import Database, sqlite_url
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def source(prepared):
 @pytest.fixture
 def small_batches(monkeypatch):
     """Record what has arrived after every megabyte, so that there is much to be interrupted."""
-    monkeypatch.setattr(index.sync.blob_transfer, "_BATCH_SIZE", 1 << 20)
+    monkeypatch.setattr(index.transfer.blobs, "_BATCH_SIZE", 1 << 20)
 
 
 def check_after_death(source, root, prepared):
@@ -162,8 +162,8 @@ def test_killed_again_and_again_it_comes_to_an_end(prepared, source, empty_store
     root = tmp_path / "destination"
     shutil.copytree(empty_store, root)
     code = (
-        "import sys\nimport index.sync.blob_transfer\nfrom index import ArtifactStore\n"
-        "index.sync.blob_transfer._BATCH_SIZE = 1 << 19\n"
+        "import sys\nimport index.transfer.blobs\nfrom index import ArtifactStore\n"
+        "index.transfer.blobs._BATCH_SIZE = 1 << 19\n"
         "with ArtifactStore.open(sys.argv[1]) as a, ArtifactStore.open(sys.argv[2]) as b:\n"
         "    print('ready', flush=True)\n    a.sync_to(b)\n"
     )

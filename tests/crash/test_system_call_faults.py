@@ -30,7 +30,7 @@ from trees import contents, write
 from cas.digest import Digest
 from cas.errors import BackendError, CasError
 from index import ArtifactStore, recover
-from index.cli.running import EXIT_CODES
+from index.cli.entry_point import EXIT_CODES
 from index.errors import ArtifactIndexError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from cas.digest import Digest
-from index.repository import blobs
+from index.db.queries import blobs
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -16,10 +16,10 @@ NOW = datetime(2100, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def known(store):
     """Record a thousand blobs and more; return their digests."""
-    with store.services.blobs.batch() as batch:
+    with store.context.blobs.batch() as batch:
         digests = [batch.add(b"%d" % number) for number in range(1_030)]
         written = batch.finish()
-    with store.services.database.writing() as connection:
+    with store.context.database.writing() as connection:
         packs = blobs.make_packs_live(connection, written.packs)
         blobs.insert_blobs(connection, written, packs, NOW - timedelta(days=9))
     return digests
@@ -30,7 +30,7 @@ def test_exactly_those_that_are_there_are_found_whatever_their_number(store, kno
     strange = [Digest.of(b"strange %d" % number) for number in range(count // 3)]
     asked = [digest for pair in zip(strange, known, strict=False) for digest in pair]
     asked += known[len(strange) : count]
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         assert blobs.find_known(connection, asked) == set(known[:count])
 
 
@@ -44,7 +44,7 @@ def test_exactly_those_that_are_asked_for_are_touched_and_only_if_it_is_long_ago
         )
         return tuple(rows.one())
 
-    with store.services.database.writing() as connection:
+    with store.context.database.writing() as connection:
         blobs.touch(connection, known[:count], NOW, timedelta(days=10))
         assert touched()[0] == 0  # they are but nine days old
         blobs.touch(connection, known[:count], NOW, timedelta(days=8))
@@ -55,7 +55,7 @@ def test_exactly_those_that_are_asked_for_are_touched_and_only_if_it_is_long_ago
 
 
 def test_whatever_was_condemned_is_taken_back(store, known):
-    with store.services.database.writing() as connection:
+    with store.context.database.writing() as connection:
         connection.execute(text("UPDATE cas_blobs SET condemned_at = created_at"))
         blobs.touch(connection, known[:5], NOW, timedelta(days=1_000))
         left = connection.scalar(

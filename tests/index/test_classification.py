@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from index.classification import DEFAULT_CLASSIFIER
+from index.domain.classification import DEFAULT_CLASSIFIER
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from sqlalchemy import create_engine, make_url
 from trees import read, write
 
 from cas.digest import Digest
-from index import schema
 from index.cli import main
-from index.cli.group import cas as group
+from index.cli.commands import cas as group
 from index.cli.output import human_size, printable
+from index.db import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 

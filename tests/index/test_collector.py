@@ -8,7 +8,7 @@ import threading
 import pytest
 from trees import write
 
-from index.collector import COLLECT_EVERY, seldom_collecting
+from index.decorators import COLLECT_EVERY, relaxed_gc
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +20,13 @@ def threshold():
 
 
 def test_a_block_collects_seldom_and_the_threshold_comes_back():
-    with seldom_collecting():
+    with relaxed_gc():
         assert gc.get_threshold() == (COLLECT_EVERY, 10, 10)
     assert gc.get_threshold() == (700, 10, 10)
 
 
 def test_the_threshold_comes_back_after_an_error():
-    with pytest.raises(KeyError), seldom_collecting():
+    with pytest.raises(KeyError), relaxed_gc():
         raise KeyError
     assert gc.get_threshold() == (700, 10, 10)
 
@@ -35,12 +35,12 @@ def test_the_last_of_overlapping_blocks_brings_it_back():
     inside, leave = threading.Event(), threading.Event()
 
     def other():
-        with seldom_collecting():
+        with relaxed_gc():
             inside.set()
             leave.wait()
 
     thread = threading.Thread(target=other)
-    with seldom_collecting():
+    with relaxed_gc():
         thread.start()
         inside.wait()
     assert gc.get_threshold()[0] == COLLECT_EVERY
@@ -52,13 +52,13 @@ def test_the_last_of_overlapping_blocks_brings_it_back():
 @pytest.mark.parametrize("own", [(0, 10, 10), (COLLECT_EVERY * 2, 5, 5)])
 def test_a_collector_that_is_off_or_seldom_runs_already_is_left_alone(own):
     gc.set_threshold(*own)
-    with seldom_collecting():
+    with relaxed_gc():
         assert gc.get_threshold() == own
     assert gc.get_threshold() == own
 
 
 def test_what_the_application_sets_meanwhile_stays():
-    with seldom_collecting():
+    with relaxed_gc():
         gc.set_threshold(5_000, 10, 10)
     assert gc.get_threshold() == (5_000, 10, 10)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from index.columns import UtcDateTime, decode_path, encode_path
+from index.db.column_types import UtcDateTime, decode_path, encode_path
 
 NAMES = st.binary(min_size=1).map(os.fsdecode)
 

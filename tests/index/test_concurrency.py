@@ -15,8 +15,8 @@ from sqlalchemy import text
 from trees import contents, read, write
 
 from index import ArtifactStore
+from index.db.queries import files as file_rows
 from index.errors import IndexUnavailableError
-from index.repository import files as file_rows
 
 
 def in_threads(count, work):
@@ -59,7 +59,7 @@ def in_processes(count, code, *arguments):
 
 
 def assert_one_version_per_change(store, run, work):
-    with store._services.database.reading() as connection:
+    with store._context.database.reading() as connection:
         doubled = connection.execute(
             text("SELECT path, digest FROM cas_files GROUP BY path, digest HAVING count(*) > 1")
         ).all()
@@ -153,7 +153,7 @@ class Interloper:
     """Commits another scan just before the first one takes the write lock."""
 
     def __init__(self, store, monkeypatch, act):
-        original = store._services.database.writing
+        original = store._context.database.writing
         acted = []
 
         def writing():
@@ -162,7 +162,7 @@ class Interloper:
                 act()
             return original()
 
-        monkeypatch.setattr(store._services.database, "writing", writing)
+        monkeypatch.setattr(store._context.database, "writing", writing)
         self.acted = acted
 
 
@@ -335,30 +335,30 @@ class TestWhatWasCollectedMeanwhile:
 
     def test_a_pack_that_was_declared_dead_is_written_again(self, store, run, work, monkeypatch):
         write(work, {"f": os.urandom(1000)})
-        original = store._services.tracking._blobs._catalog.register_pack
+        original = store._context.blobs._catalog.register_pack
         killed = []
 
         def register(pack):
             original(pack)
             if not killed:
                 killed.append(pack.name)
-                with store._services.database.writing() as connection:
+                with store._context.database.writing() as connection:
                     connection.exec_driver_sql("UPDATE cas_packs SET state = 'dead'")
 
-        monkeypatch.setattr(store._services.tracking._blobs._catalog, "register_pack", register)
+        monkeypatch.setattr(store._context.blobs._catalog, "register_pack", register)
         run.track(work)
         assert contents(run) == read(work)
-        with store._services.database.reading() as connection:
+        with store._context.database.reading() as connection:
             states = connection.execute(text("SELECT state FROM cas_packs ORDER BY id")).scalars()
             assert list(states) == ["dead", "live"]
 
     def test_a_condemned_blob_is_taken_back_by_whoever_needs_it(self, store, run, work):
         store.session("old").run("r").put("x", b"shared")
-        with store._services.database.writing() as connection:
+        with store._context.database.writing() as connection:
             connection.exec_driver_sql("UPDATE cas_blobs SET condemned_at = created_at")
         write(work, {"f": b"shared"})
         run.track(work)
-        with store._services.database.reading() as connection:
+        with store._context.database.reading() as connection:
             condemned, touched = connection.exec_driver_sql(
                 "SELECT condemned_at, touched_at FROM cas_blobs WHERE size = 6"
             ).one()
@@ -369,7 +369,7 @@ class TestWhatWasCollectedMeanwhile:
         store.session("old").run("r").put("x", b"shared")
         write(work, {"f": b"shared"})
         run.track(work)
-        with store._services.database.reading() as connection:
+        with store._context.database.reading() as connection:
             query = "SELECT count(touched_at) FROM cas_blobs"
             assert connection.exec_driver_sql(query).scalar() == 0
 
@@ -378,7 +378,7 @@ class TestWhatWasCollectedMeanwhile:
     ):
         write(work, {"a": b"1"})
         run.track(work)
-        with store._services.database.writing() as connection:
+        with store._context.database.writing() as connection:
             connection.exec_driver_sql("DELETE FROM cas_runs")
         write(tmp_path / "work2", {"b": b"2"})
         with ArtifactStore.open(**place) as other:
@@ -394,7 +394,7 @@ class TestWhatWasCollectedMeanwhile:
         write(work, {"g": b"3"})
 
         def delete():
-            with store._services.database.engine.begin() as connection:
+            with store._context.database.engine.begin() as connection:
                 connection.exec_driver_sql("DELETE FROM cas_sessions")
 
         Interloper(store, monkeypatch, delete)

@@ -122,11 +122,11 @@ class TestFailures:
     def test_a_broken_database_does_not_end_the_workflow(self, store, work, caplog):
         write(work, {"a": b"1"})
         tracker = DAGTracker(store, "s", "r")
-        file = Path(store.services.database.file)
+        file = Path(store.context.database.file)
         file.write_bytes(b"not a database" * 1000)
         for end in ("-wal", "-shm"):
             Path(f"{file}{end}").unlink(missing_ok=True)
-        store.services.database.engine.dispose()
+        store.context.database.engine.dispose()
         outcome = tracker.track_files_in_work_dir(work)
         assert outcome.error is not None
         assert "nothing was tracked" in caplog.text

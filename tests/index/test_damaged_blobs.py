@@ -9,7 +9,7 @@ from damage import execute
 from sqlalchemy import text
 
 from cas.digest import Digest
-from index.catalog import SqlCatalog
+from index.db.catalog import SqlCatalog
 
 MIB = 1 << 20
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 def damage(store):
     def mark():
         """Lose every object, and know it."""
-        with store.services.database.writing() as connection:
+        with store.context.database.writing() as connection:
             connection.execute(text("UPDATE cas_blobs SET damaged_at = '2026-01-01 00:00:00'"))
             connection.execute(text("DELETE FROM cas_chunk_lists"))
             connection.execute(text("DELETE FROM cas_blob_chunks"))
@@ -27,7 +27,7 @@ def damage(store):
 
 
 def damaged(store):
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         return connection.scalar(
             text("SELECT count(*) FROM cas_blobs WHERE damaged_at IS NOT NULL")
         )
@@ -49,7 +49,7 @@ def test_storing_the_same_bytes_again_mends_them(store, work, content, damage):
 def test_what_is_not_damaged_is_not_stored_again(store, work):
     store.session("s").run("one").put("f", b"same")
     digest = Digest.of(b"same")
-    catalog = SqlCatalog(store.services.database, store.services.clock)
+    catalog = SqlCatalog(store.context.database, store.context.clock)
     before = catalog.locate([digest])
     (work / "copy").write_bytes(b"same")
     store.session("s").run("two").track(work)

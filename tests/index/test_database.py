@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from cas.errors import BackendError, UnsupportedFormatError
 from index import ArtifactStore
-from index.database import Database, sqlite_url
+from index.db.database import Database, sqlite_url
 from index.errors import (
     IndexLostError,
     IndexUnavailableError,
@@ -22,7 +22,7 @@ from index.errors import (
 
 @on(index="sqlite", because="its pragmas are its own")
 def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
-    with store._services.database.reading() as connection:
+    with store._context.database.reading() as connection:
         told = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
@@ -37,8 +37,8 @@ def test_sqlite_is_set_up_for_one_writer_and_many_readers(store):
 
 @on(index="sqlite", because="elsewhere writers wait for rows, not for each other")
 def test_writers_take_the_lock_when_they_begin(store):
-    with store._services.database.writing():
-        other = sqlite3.connect(store._services.database.file, timeout=0, isolation_level=None)
+    with store._context.database.writing():
+        other = sqlite3.connect(store._context.database.file, timeout=0, isolation_level=None)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
         assert other.execute("SELECT count(*) FROM cas_runs").fetchone() == (0,)
@@ -46,7 +46,7 @@ def test_writers_take_the_lock_when_they_begin(store):
 
 
 def test_a_transaction_that_raises_changes_nothing(store):
-    with pytest.raises(RuntimeError), store._services.database.writing() as connection:
+    with pytest.raises(RuntimeError), store._context.database.writing() as connection:
         connection.exec_driver_sql(
             "INSERT INTO cas_sessions (name, created_at) VALUES ('x', '2026-01-01')"
         )
@@ -77,7 +77,7 @@ def test_a_transaction_that_raises_changes_nothing(store):
 )
 def test_the_database_itself_refuses_what_cannot_be(store, statement):
     store.session("s").run("r").put("f", b"1")
-    database = store._services.database
+    database = store._context.database
     size = 32 if statement.startswith("UPDATE") else 1
     literal = f"'\\x{'00' * size}'::bytea" if database.is_server else f"zeroblob({size})"
     with pytest.raises(IntegrityError), database.writing() as connection:
@@ -86,9 +86,9 @@ def test_the_database_itself_refuses_what_cannot_be(store, statement):
 
 def test_deleting_a_session_takes_its_rows_along(store):
     store.session("s").run("r").put("f", b"1")
-    with store._services.database.writing() as connection:
+    with store._context.database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM cas_sessions")
-    with store._services.database.reading() as connection:
+    with store._context.database.reading() as connection:
         for table in ("cas_runs", "cas_snapshots", "cas_files"):
             count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}")  # noqa: S608
             assert count.scalar() == 0

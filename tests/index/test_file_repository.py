@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session, declarative_base
 from trees import contents, write
 
 from cas.digest import Digest
-from index import ArtifactStore, FileRepository, schema
+from index import ArtifactStore, FileRepository
+from index.db import schema
 from index.errors import (
     IndexUnavailableError,
     InvalidNameError,
@@ -303,7 +304,7 @@ class TestOtherWriters:
             "FROM cas_blobs",
             lambda: other.put("x", b"x"),
             recipe_engine,
-            app_store.services.database.engine,
+            app_store.context.database.engine,
         )
         with Session(recipe_engine) as db_session, db_session.begin():
             repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
@@ -383,11 +384,11 @@ class TestChangesByOthers:
 
         def sweep():
             if url.startswith("sqlite"):
-                with sqlite3.connect(app_store.services.database.file) as connection:
+                with sqlite3.connect(app_store.context.database.file) as connection:
                     connection.execute("DELETE FROM cas_blobs")
                 connection.close()
             else:
-                with app_store.services.database.engine.begin() as connection:
+                with app_store.context.database.engine.begin() as connection:
                     connection.exec_driver_sql("DELETE FROM cas_blobs")
 
         fragment = "UPDATE cas_store" if url.startswith("sqlite") else "SAVEPOINT"
@@ -543,7 +544,7 @@ class TestStatements:
         When a file's time comes to be believed, that is written once. The clock must not decide
         here in which of the two rounds that is.
         """
-        monkeypatch.setattr("index.ingest.RACY_WINDOW_NS", window)
+        monkeypatch.setattr("index.scan.ingest.RACY_WINDOW_NS", window)
         write(work, {f"f{n}": b"%d" % n for n in range(1000)})
         repository.register_files("r", [f"f{n}" for n in range(1000)])
         db_session.commit()
@@ -551,7 +552,7 @@ class TestStatements:
         for number in (100, 1000):
             with Session(engine) as fresh:
                 again = FileRepository(fresh, "s", store=app_store, work_dir=work)
-                seen = issued(engine, app_store.services.database.engine)
+                seen = issued(engine, app_store.context.database.engine)
                 for n in range(number):
                     again.register_file("r", f"f{n}")
                 counts[number] = sum(statement != "BEGIN" for statement in seen)
@@ -562,7 +563,7 @@ class TestStatements:
         self, repository, db_session, engine, app_store, committed, work, objects
     ):
         write(work, {f"f{n}": b"%d" % n for n in range(500)})
-        seen = issued(engine, app_store.services.database.engine)
+        seen = issued(engine, app_store.context.database.engine)
         made = repository.register_files("r", [f"f{n}" for n in range(500)])
         db_session.commit()
         assert [v.path for v in made] == [f"f{n}" for n in range(500)]
@@ -572,7 +573,7 @@ class TestStatements:
 
     def test_what_a_commit_made_is_not_read_again(self, engine, app_store, work):
         write(work, {f"f{n}": b"%d" % n for n in range(20)})
-        seen = issued(engine, app_store.services.database.engine)
+        seen = issued(engine, app_store.context.database.engine)
         for name in ("f1", "f2", "f1", "f3", "f2"):
             with Session(engine) as db_session, db_session.begin():
                 repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
@@ -585,7 +586,7 @@ class TestStatements:
         write(work, {f"f{n}": b"%d" % n for n in range(60)})
         write(work, {f"new{n}": b"new%d" % n for n in range(10)})
         committed.track(work, ignore=["new*"])
-        seen = issued(engine, app_store.services.database.engine)
+        seen = issued(engine, app_store.context.database.engine)
         for number in range(10):
             with db_session.begin_nested():
                 repository.register_file("r", f"new{number}")

@@ -28,8 +28,8 @@ from trees import write
 
 from cas.digest import Digest
 from index import ArtifactStore
-from index.garbage.records import Fate, Kind
-from index.garbage.settings import GcOptions, GcSettings
+from index.maintenance.gc.report import Fate, Kind
+from index.maintenance.gc.settings import GcOptions, GcSettings
 
 MIB = 1 << 20
 DAY = timedelta(days=1)
@@ -261,7 +261,7 @@ def _check_reference(store, run, reference):
     run.put("h", b"3" * 300)
     keep, beside = Digest.of(b"1" * 300).hex(), Digest.of(b"2" * 300).hex()
     one, two = f"x'{keep}'", f"x'{beside}'"
-    if store.services.database.is_server:
+    if store.context.database.is_server:
         one, two = f"'\\x{keep}'::bytea", f"'\\x{beside}'::bytea"
     if reference == "records":
         change(store, f"INSERT INTO cas_records (position, digest) VALUES (8, {one})")  # noqa: S608
@@ -299,9 +299,9 @@ def test_batches_of_one_collect_the_same(store, run, work, place, objects):
     store.session("session-1").run("kept").put("a", (work / "a").read_bytes())
     run.delete()
     settings = GcSettings(grace=NOW, batch=1, range=1, rest=0)
-    from index.garbage.planning import plan_gc
+    from index.maintenance.gc.plan import plan_gc
 
-    plan = plan_gc(store.services, GcOptions(settings))
+    plan = plan_gc(store.context, GcOptions(settings))
     assert kinds(plan) == {
         (Fate.SWEPT, Kind.CONTENT): 3, (Fate.SWEPT, Kind.UNNAMED): 3, (Fate.SWEPT, Kind.RECORD): 1,
     }  # fmt: skip

@@ -11,7 +11,7 @@ from trees import write
 
 from cas.digest import Digest
 from index import ArtifactStore
-from index.repository import liveness, packs
+from index.db.queries import liveness, packs
 
 MIB = 1 << 20
 CONDEMNED = "SELECT digest FROM cas_blobs WHERE condemned_at IS NOT NULL"
@@ -24,7 +24,7 @@ def test_what_is_referred_to_is_pardoned_though_it_is_condemned(store, run, plac
     store.session("s").run("gone").delete()
     change(store, "UPDATE cas_blobs SET condemned_at = '2026-01-01 00:00:00'")
     kept, garbage = Digest.of(content), Digest.of(b"garbage")
-    with store.services.database.writing() as connection:
+    with store.context.database.writing() as connection:
         swept = liveness.sweep(connection, sorted([kept, garbage]), None)
     assert (swept.blobs, swept.pardoned) == (1, 1)
     assert (bytes(kept),) not in [(bytes(digest),) for (digest,) in rows(store, CONDEMNED)]
@@ -35,8 +35,8 @@ def test_the_name_of_a_pack_that_somebody_has_recorded_is_not_buried(store, run)
     run.put("f", b"1" * 300)
     ((name,),) = rows(store, "SELECT name FROM cas_packs")
     nobodys = Digest.of(b"nobody's")
-    now = store.services.clock()
-    with store.services.database.writing() as connection:
+    now = store.context.clock()
+    with store.context.database.writing() as connection:
         assert not packs.bury(connection, Digest(name), now)
         assert packs.bury(connection, nobodys, now)
         assert packs.bury(connection, nobodys, now)  # by another collection
@@ -55,7 +55,7 @@ def test_a_reader_whose_pack_is_gone_looks_where_the_bytes_are_now(store, place,
     session.run("doomed").track(work)
     session.run("kept").put("live", live)
     session.run("doomed").delete()
-    backend, moved = store.services.blobs.backend, []
+    backend, moved = store.context.blobs.backend, []
     read = backend.read
 
     def read_late(*args):

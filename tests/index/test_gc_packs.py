@@ -27,11 +27,11 @@ from trees import write
 from cas.digest import Digest
 from cas.packs.pack import EntryKind, pack_object_name
 from index import ArtifactStore, FileRepository
-from index.garbage.compaction import choose
-from index.garbage.planning import plan_gc
-from index.garbage.records import Kind
-from index.garbage.settings import GcOptions, GcSettings
-from index.repository.packs import PackUsage
+from index.db.queries.packs import PackUsage
+from index.maintenance.gc.compact import choose
+from index.maintenance.gc.plan import plan_gc
+from index.maintenance.gc.report import Kind
+from index.maintenance.gc.settings import GcOptions, GcSettings
 
 MIB = 1 << 20
 
@@ -171,7 +171,7 @@ def test_what_is_worth_rewriting():
 
 def test_a_pending_pack_is_left_for_the_grace_period(store, run, objects, clock):
     """What a writer that died left: a pack that is noted and published, and not recorded."""
-    with store.services.blobs.batch() as batch:
+    with store.context.blobs.batch() as batch:
         batch.add(b"lost" * 100)
         batch.finish()
     assert scalar(store, "SELECT state FROM cas_packs") == "pending"
@@ -187,7 +187,7 @@ def test_a_pending_pack_is_left_for_the_grace_period(store, run, objects, clock)
 def test_a_dead_pack_of_a_collection_that_was_cut_off_is_deleted(store, run, objects, clock):
     run.put("f", b"1" * 300)
     run.put("g", b"2" * 300)
-    with store.services.database.writing() as connection:
+    with store.context.database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM cas_files")
         connection.exec_driver_sql("DELETE FROM cas_records")
         connection.exec_driver_sql("DELETE FROM cas_blobs")
@@ -204,7 +204,7 @@ def test_a_dead_pack_of_a_collection_that_was_cut_off_is_deleted(store, run, obj
 
 def lost_pack(store, content):
     """Publish a pack that no row knows."""
-    with store.services.blobs.batch(Forgetful()) as batch:
+    with store.context.blobs.batch(Forgetful()) as batch:
         digest = batch.add(content)
         written = batch.finish()
     return digest, written.packs[0]
@@ -279,7 +279,7 @@ def test_a_pack_that_is_removed_before_an_application_records_it_is_stored_again
 def after_publishing(store, action):
     """Do something once, when a pack has just been published."""
     done = []
-    backend = store.services.blobs.backend
+    backend = store.context.blobs.backend
     stage = backend.stage
 
     def staging():
@@ -339,10 +339,10 @@ def test_bytes_that_a_scan_lost_are_collected(store, run, objects, place):
     """Blobs that were recorded, and that nothing ever referred to: an interrupted transfer's."""
     content = os.urandom(2 * MIB)
     run.put("f", content)
-    with store.services.database.writing() as connection:
+    with store.context.database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM cas_files")
         connection.exec_driver_sql("DELETE FROM cas_records")
-    plan = plan_gc(store.services, GcOptions(GcSettings(grace=timedelta(0))))
+    plan = plan_gc(store.context, GcOptions(GcSettings(grace=timedelta(0))))
     assert {blob.kind for blob in plan.iter_blobs()} == {Kind.UNNAMED}
     plan.execute()
     assert packs_of(objects) == []

@@ -31,7 +31,7 @@ from trees import write
 from cas.catalog import Location
 from cas.digest import Digest
 from index import ArtifactStore
-from index.catalog import SqlCatalog
+from index.db.catalog import SqlCatalog
 
 MIB = 1 << 20
 KNOWN = "SELECT digest FROM cas_blobs"
@@ -117,7 +117,7 @@ def test_a_pack_is_declared_dead_before_it_is_published(store, run, collector, w
     """Its object comes after its row is dead; the row stays for a while, for whoever finds it."""
 
     done = []
-    backend = store.services.blobs.backend
+    backend = store.context.blobs.backend
     stage = backend.stage
 
     def staging():
@@ -233,7 +233,7 @@ def test_a_fork_is_made_while_its_run_is_collected(store, run, collector, place)
 
 def located(store, content):
     digest = Digest.of(content)
-    return SqlCatalog(store.services.database, store.services.clock).locate([digest])[digest]
+    return SqlCatalog(store.context.database, store.context.clock).locate([digest])[digest]
 
 
 MOVING = "cas_blobs.digest, cas_blobs.pack_offset"
@@ -322,7 +322,7 @@ def test_a_row_that_a_writer_has_locked_is_not_waited_for(store, half_dead, coll
     """It keeps its place, and so its pack; the next collection moves it."""
     content = half_dead.read_bytes("live")
     before = located(store, content)
-    with collector.services.database.writing() as connection:
+    with collector.context.database.writing() as connection:
         connection.exec_driver_sql("UPDATE cas_blobs SET touched_at = now()")
         collect(store)
     assert located(store, content) == before

@@ -71,7 +71,7 @@ def test_every_way_of_reading(store, kept, moved, tmp_path):
     assert stream.read(3 * MIB) == BIG[: 3 * MIB]
     untouched = kept.open("big")
     digests = {version.path: version.digest for version in kept.files()}
-    blobs = store.services.blobs
+    blobs = store.context.blobs
     pieces = blobs.iter_pieces(digests["big"])
     first = bytes(next(pieces))
     many = blobs.read_many([digest for path, digest in digests.items() if path != "big"])
@@ -94,7 +94,7 @@ def test_between_lookup_and_read(store, kept, moved, how, tmp_path):
     if how == "read":
         assert kept.read_bytes("big") == BIG
     elif how == "range":
-        data = store.services.blobs.read_range(digest, 5 * MIB - 3, 2 * MIB)
+        data = store.context.blobs.read_range(digest, 5 * MIB - 3, 2 * MIB)
         assert data == BIG[5 * MIB - 3 : 7 * MIB - 3]
     elif how == "restore":
         kept.restore(tmp_path / "out")
@@ -115,6 +115,6 @@ def test_a_blob_that_is_swept_between_lookup_and_read_is_not_found(store, kept, 
 
     during(store, "cas_blobs.pack_offset", sweep)
     with pytest.raises(BlobNotFoundError):
-        store.services.blobs.read(digest)
+        store.context.blobs.read(digest)
     assert contents(store) == set()
     assert store.plan_gc(grace=NOW).swept.blobs == 0

@@ -10,10 +10,10 @@ import pytest
 from events import statements
 from garbage import NOW, collect, contents, scalar
 
-from index import tables
-from index.bulk import insert_rows
-from index.garbage.planning import plan_gc
-from index.garbage.settings import GcOptions, GcSettings
+from index.db import tables
+from index.db.bulk import insert_rows
+from index.maintenance.gc.plan import plan_gc
+from index.maintenance.gc.settings import GcOptions, GcSettings
 
 BLOBS = 30_000
 
@@ -22,8 +22,8 @@ BLOBS = 30_000
 def crowded(store):
     """An index of many blobs that nothing refers to, in packs whose objects are not there."""
     store.session("s").run("r").put("f", b"needed" * 100)
-    with store.services.database.writing() as connection:
-        now = store.services.clock()
+    with store.context.database.writing() as connection:
+        now = store.context.clock()
         names = [os.urandom(32) for _ in range(BLOBS // 1000)]
         first = scalar(store, "SELECT max(id) FROM cas_packs") + 1
         insert_rows(
@@ -47,7 +47,7 @@ def crowded(store):
 @pytest.mark.parametrize("place", ["sqlite-local", "postgresql-local"], indirect=True)
 def test_statements_grow_with_batches_only(crowded):
     with statements(crowded) as planned:
-        plan = plan_gc(crowded.services, GcOptions(GcSettings(grace=NOW, rest=0)))
+        plan = plan_gc(crowded.context, GcOptions(GcSettings(grace=NOW, rest=0)))
     assert plan.swept.blobs == BLOBS
     assert len(planned) < 30
     with statements(crowded) as seen:

@@ -13,11 +13,10 @@ from sqlalchemy import text
 from cas.digest import Digest
 from cas.packs.pack import EntryKind, pack_object_name, read_footer
 from index import provenance
+from index.commit.write import record
 from index.errors import DamagedRecordError
-from index.journal.decoding import decode
-from index.journal.entries import CommitEntry, Entry, NewFiles, encode
-from index.journal.operations import DeletionEntry, ForkEntry
-from index.recording import record
+from index.journal.encoding import decode, encode
+from index.journal.entries import CommitEntry, DeletionEntry, Entry, ForkEntry, NewFiles
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
 FORK = ForkEntry(
@@ -38,7 +37,7 @@ def run(store):
 
 def entries_in(store, kind=EntryKind.RECORD):
     """Return digests of entries of one kind by reading storage, without the index."""
-    backend = store.services.blobs._backend
+    backend = store.context.blobs._backend
     found = set()
     for each in backend.iter_objects("packs/"):
         footer = read_footer(
@@ -57,10 +56,10 @@ def chain(store, session="s", run="r"):
         " JOIN cas_sessions ON cas_sessions.id = session_id"
         " WHERE cas_sessions.name = :session AND cas_runs.name = :run ORDER BY position"
     )
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         digests = connection.scalars(query, {"session": session, "run": run}).all()
     assert set(map(bytes, digests)) <= entries_in(store)
-    return [decode(store.services.blobs.read(Digest(bytes(digest)))) for digest in digests]
+    return [decode(store.context.blobs.read(Digest(bytes(digest)))) for digest in digests]
 
 
 @both_ends
@@ -83,7 +82,7 @@ class TestScans:
             run.track(work)
         one, two, three = chain(store)
         assert one.previous is None
-        digests = [d for d in entries_in(store) if decode(store.services.blobs.read(d)) == one]
+        digests = [d for d in entries_in(store) if decode(store.context.blobs.read(d)) == one]
         assert two.previous in digests
         assert three.previous not in (one.previous, two.previous)
         assert [e.snapshot for e in (one, two, three)] == [1, 2, 3]
@@ -128,7 +127,7 @@ class TestScans:
         assert list(chain(store)[0].files.paths) == [name]
 
     def test_the_record_of_a_scan_of_many_files_is_cut(self, store, run, work, monkeypatch):
-        monkeypatch.setattr("index.journal.describing._PART_SIZE", 2_000)
+        monkeypatch.setattr("index.commit.describe._PART_SIZE", 2_000)
         for n in range(100):
             (work / f"{n:03}").write_bytes(b"%d" % n)
         run.track(work)
@@ -173,16 +172,16 @@ class TestOtherCommits:
         run.put("a", b"1")
         run.delete()
         query = text("SELECT digest FROM cas_records WHERE run_id IS NULL")
-        with store.services.database.reading() as connection:
+        with store.context.database.reading() as connection:
             (digest,) = connection.scalars(query).all()
-        entry = decode(store.services.blobs.read(Digest(bytes(digest))))
+        entry = decode(store.context.blobs.read(Digest(bytes(digest))))
         assert isinstance(entry, DeletionEntry)
         assert [name for name, _, _ in entry.runs] == ["r"]
 
     def test_a_run_of_an_older_release_begins_with_all_of_its_history(self, store, run):
         run.put("a", b"1", agent="x")
         run.put("a", b"2", agent="y")
-        with store.services.database.writing() as connection:
+        with store.context.database.writing() as connection:
             connection.execute(text("DELETE FROM cas_records"))
             connection.execute(text("UPDATE cas_runs SET newest_record = NULL"))
         run.put("a", b"3")
@@ -203,12 +202,12 @@ class TestOtherCommits:
                 run.put("c", b"3")
             return record(*args)
 
-        monkeypatch.setattr("index.commit.record", race)
+        monkeypatch.setattr("index.commit.committer.record", race)
         run.track(work)
         first, put, scan = chain(store)
         assert len(entries_in(store)) == 4
         ((lost),) = scan.replaces
-        assert decode(store.services.blobs.fetch(lost, _place(store, lost))).previous == (
+        assert decode(store.context.blobs.fetch(lost, _place(store, lost))).previous == (
             put.previous
         )
         assert (first.revision, put.revision, scan.revision) == (1, 2, 3)
@@ -217,7 +216,7 @@ class TestOtherCommits:
 def _place(store, digest):
     from cas.catalog import Location
 
-    backend = store.services.blobs._backend
+    backend = store.context.blobs._backend
     for each in backend.iter_objects("packs/"):
         for e in read_footer(
             each.name, each.size, lambda start, size, n=each.name: backend.read(n, start, size)

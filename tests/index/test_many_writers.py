@@ -97,7 +97,7 @@ def stamp(data):
 
 def assert_nothing_is_half(store):
     """What no reader may ever see, asked of the tables themselves."""
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         for question in (
             "SELECT run_id, path FROM cas_files WHERE end_snapshot IS NULL"
             " GROUP BY run_id, path HAVING count(*) > 1",

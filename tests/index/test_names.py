@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from index.domain.names import check_id, check_path
 from index.errors import InvalidNameError, UnsafePathError
-from index.names import check_id, check_path
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_server_that_restarts_between_two_calls_is_not_noticed(server, store, 
 
 
 def test_a_server_that_stays_away_is_told_in_one_sentence(server, store, run, work, monkeypatch):
-    monkeypatch.setattr("index.database._INSIST_S", 0.3)
+    monkeypatch.setattr("index.db.database._INSIST_S", 0.3)
     write(work, {"a": b"1"})
     server.kill()
     try:
@@ -199,7 +199,7 @@ def test_a_deadlock_is_settled_by_doing_it_again(store, run, work, url):
 
 def test_a_reader_sees_one_state_whatever_commits_meanwhile(store, run, work):
     run.put("f", b"1")
-    with store._services.database.reading() as connection:
+    with store._context.database.reading() as connection:
         count = "SELECT count(*) FROM cas_files"
         assert connection.exec_driver_sql(count).scalar() == 1
         run.put("g", b"2")

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from index import Provenance, carried, provenance
+from index.domain.provenance import current_provenance
 from index.errors import InvalidNameError
-from index.provenance import current_provenance
 
 
 def test_inner_scopes_add_to_outer_ones_and_end():

@@ -8,8 +8,8 @@ import time
 import pytest
 from trees import write
 
-from index.ingest import RACY_WINDOW_NS
-from index.signatures import signature_of
+from index.domain.run_state import signature_of
+from index.scan.ingest import RACY_WINDOW_NS
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def clock(monkeypatch):
     """The scanner's idea of the present, as an offset in nanoseconds from the real one."""
     offset = [0]
     original = time.time_ns
-    monkeypatch.setattr("index.tracking.time.time_ns", lambda: original() + offset[0])
+    monkeypatch.setattr("index.commit.track.time.time_ns", lambda: original() + offset[0])
     return offset
 
 
@@ -73,7 +73,7 @@ def test_a_same_size_write_within_one_tick_is_found(run, work, monkeypatch):
         )
     run.track(work)
     # The signature was taken within the window, so it isn't kept: there is nothing to be equal to.
-    assert run._services.states.get("session-1", "run-1").find("f").signature is None
+    assert run._context.states.get("session-1", "run-1").find("f").signature is None
     (work / "f").write_bytes(b"two")
     assert [v.path for v in run.track(work).changed] == ["f"]
 
@@ -110,4 +110,4 @@ def test_a_file_that_changed_while_it_was_read_is_read_again(run, work, monkeypa
     monkeypatch.setattr(os, "pread", touch)
     run.track(work)
     monkeypatch.setattr(os, "pread", original)
-    assert run._services.states.get("session-1", "run-1").find("f").signature is None
+    assert run._context.states.get("session-1", "run-1").find("f").signature is None

@@ -15,7 +15,7 @@ from lost import lose_index
 from places import both_ends, on, packs_of
 from trees import write
 
-import index.commit
+import index.commit.committer
 from cas.digest import Digest
 from cas.errors import BackendError, CasError, UnsupportedFormatError
 from cas.packs.pack import EntryKind
@@ -28,7 +28,7 @@ from index.errors import (
     StoreNotFoundError,
 )
 from index.journal.entries import CommitEntry
-from index.recovery.chains import arrange
+from index.maintenance.recover.chains import arrange
 
 MIB = 1 << 20
 
@@ -138,7 +138,7 @@ class TestBackups:
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")
             run.put("a", b"1", agent="x")
-            with store.services.database.writing() as connection:
+            with store.context.database.writing() as connection:
                 connection.exec_driver_sql("DELETE FROM cas_records")
                 connection.exec_driver_sql("UPDATE cas_runs SET newest_record = NULL")
             store.back_up()
@@ -170,7 +170,7 @@ class TestBackups:
             run.put("a", b"1")
             report = store.back_up()
             run.put("a", b"2")
-            assert store.services.blobs.read(report.digest)[:15] == b"SQLite format 3"
+            assert store.context.blobs.read(report.digest)[:15] == b"SQLite format 3"
 
 
 @both_ends
@@ -186,7 +186,7 @@ class TestCommitsThatNeverArrived:
             raise Died
 
         def now():
-            monkeypatch.setattr(index.commit, "record", die)
+            monkeypatch.setattr(index.commit.committer, "record", die)
             return pytest.raises(Died)
 
         yield now
@@ -246,7 +246,7 @@ class TestCommitsThatNeverArrived:
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")
             run.put("a", b"1")
-            real, raced = index.commit.record, []
+            real, raced = index.commit.committer.record, []
 
             def race(*args):
                 if not raced:
@@ -254,7 +254,7 @@ class TestCommitsThatNeverArrived:
                     run.put("b", b"2")
                 return real(*args)
 
-            monkeypatch.setattr(index.commit, "record", race)
+            monkeypatch.setattr(index.commit.committer, "record", race)
             run.put("c", b"3")
             before = told(store)
         report, after = after_loss(place)
@@ -513,7 +513,7 @@ class TestRefusals:
         def fail(*_):
             raise BackendError("disk", "on fire")
 
-        monkeypatch.setattr("index.recovery.replay.Replay.apply", fail)
+        monkeypatch.setattr("index.maintenance.recover.replay.Replay.apply", fail)
         with pytest.raises(BackendError):
             recover(**place)
         assert sorted(p.name for p in place["root"].iterdir()) == before
@@ -562,7 +562,7 @@ class TestWhatLiesTwice:
                     (name,) = set(packs_of(objects)) - known
                     data = objects.read(name)
                     for _, _, digest, *_ in records_of(data):
-                        content = store.services.blobs.read(Digest(digest))
+                        content = store.context.blobs.read(Digest(digest))
                         (source / digest.hex()).write_bytes(content)
                     objects.write(name, inside(kind)(data))
                     assert not store.verify(depth="bytes").is_sound

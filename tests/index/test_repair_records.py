@@ -66,6 +66,6 @@ def test_a_note_of_a_deletion_that_is_damaged_is_let_go(store, run, objects):
     assert not store.verify().is_sound
     report = store.repair()
     assert (report.is_complete, report.forgotten) == (True, 1)
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         query = text("SELECT count(*) FROM cas_records WHERE run_id IS NULL")
         assert connection.scalar(query) == 0

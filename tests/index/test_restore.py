@@ -171,7 +171,7 @@ def test_a_link_planted_in_the_destination_is_not_followed(run, work, out, tmp_p
 def test_a_hostile_path_in_the_index_is_refused(run, store, work, out, hostile):
     write(work, {"a": b"1"})
     run.track(work)
-    with store._services.database.writing() as connection:
+    with store._context.database.writing() as connection:
         connection.execute(text("UPDATE cas_files SET path = :p"), {"p": hostile})
     with pytest.raises(UnsafePathError, match="refused"):
         run.restore(out)
@@ -184,7 +184,7 @@ def test_a_restored_link_is_not_written_through(run, store, work, out, tmp_path)
     write(work, {"x/f": b"1"})
     (work / "link").symlink_to(tmp_path)
     run.track(work)
-    with store._services.database.writing() as connection:
+    with store._context.database.writing() as connection:
         connection.execute(text("UPDATE cas_files SET path = 'link/f' WHERE path = 'x/f'"))
     with pytest.raises((UnsafePathError, RestoreConflictError, RestoreFailedError)):
         run.restore(out)
@@ -344,7 +344,7 @@ def test_the_store_is_no_destination(run, objects, inside):
 def test_a_damaged_index_is_an_error_and_never_data(run, store, work, out, damage):
     write(work, {"big": os.urandom(3 << 20)})
     run.track(work)
-    with store._services.database.writing() as connection:
+    with store._context.database.writing() as connection:
         for statement in damage.split("; "):
             connection.exec_driver_sql(statement)
     for attempt in (lambda: run.restore(out), lambda: run.read_bytes("big")):
@@ -358,7 +358,7 @@ def test_a_damaged_index_is_an_error_and_never_data(run, store, work, out, damag
 def test_a_wrong_size_in_the_index_hides_no_file(run, store, work, out):
     write(work, {"big": b"x" * (3 << 20), "small": b"1"})
     run.track(work)
-    with store._services.database.writing() as connection:
+    with store._context.database.writing() as connection:
         connection.exec_driver_sql("UPDATE cas_files SET size = 10")
     assert run.restore(out).written == 2
     assert read(out) == read(work)

@@ -110,7 +110,7 @@ class TestPut:
         run.put("f", b"1", meta={"shape": (2, 3), 7: None})
         assert run.file("f").meta == {"shape": [2, 3], "7": None}
         run.put("f", b"1", meta={"shape": (2, 3), 7: None})
-        assert run._services.states.get("session-1", "run-1").revision == 1
+        assert run._context.states.get("session-1", "run-1").revision == 1
 
     @pytest.mark.parametrize("meta", [float("nan"), {1, 2}, {"a": b"1"}, {(1,): 2}])
     def test_notes_that_json_cannot_hold_are_refused(self, run, meta):
@@ -145,14 +145,14 @@ class TestPut:
     def test_a_stream_that_keeps_growing_comes_to_an_end(self, run, tmp_path, monkeypatch):
         log = tmp_path / "log"
         log.write_bytes(b"x" * (2 << 20))
-        original = run._services.blobs.batch
+        original = run._context.blobs.batch
 
         def batch():
             with log.open("ab") as more:
                 more.write(b"y" * 5000)
             return original()
 
-        monkeypatch.setattr(run._services.blobs, "batch", batch)
+        monkeypatch.setattr(run._context.blobs, "batch", batch)
         assert run.put("log", log).size == 2 << 20
 
     @pytest.mark.parametrize("kind", ["", "x" * 33, "\x1b[31mred"])
@@ -308,7 +308,7 @@ class TestScopes:
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")
             first = run.put("f", b"1").id
-            with store._services.database.writing() as connection:
+            with store._context.database.writing() as connection:
                 connection.exec_driver_sql("DELETE FROM cas_files")
                 connection.exec_driver_sql("DELETE FROM cas_runs")
             assert store.session("s").run("r").put("f", b"1").id > first

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from index.signatures import is_storable, signature_of
+from index.domain.run_state import is_storable, signature_of
 
 
 def status(size=2**62, mtime_ns=-1, ctime_ns=2**60, inode=2**64 - 1, device=2**63):

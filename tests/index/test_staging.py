@@ -101,8 +101,8 @@ def test_what_was_whole_before_a_failure_is_kept(tracked, out, monkeypatch):
 KILLED = """
 import os, sys
 from index import ArtifactStore
-import index.restore
-index.restore._STAGED_BYTES = int(sys.argv[3])
+import index.reading.restore
+index.reading.restore._STAGED_BYTES = int(sys.argv[3])
 original, left = os.write, [3]
 def write(*args):
     left[0] -= 1

@@ -15,7 +15,7 @@ from index import ArtifactStore
 def aged(monkeypatch):
     """Let scans take place long after the files were written, so that signatures are trusted."""
     present = time.time_ns
-    monkeypatch.setattr("index.tracking.time.time_ns", lambda: present() + 3600 * 10**9)
+    monkeypatch.setattr("index.commit.track.time.time_ns", lambda: present() + 3600 * 10**9)
 
 
 def counted(store, run, work, **told):

@@ -16,9 +16,9 @@ from histories import histories, history_of, productions
 from sqlalchemy import event, func, select, text
 from trees import packs_in, write
 
-import index.large_blobs
-import index.repository.transfer
-import index.sync.run_transfer
+import cas.shared_chunks
+import index.db.queries.transfer
+import index.transfer.run
 from cas.digest import Digest
 from index import ArtifactStore, SyncOutcome
 from index.errors import (
@@ -71,7 +71,7 @@ def outcomes(report):
 
 
 def rows(store):
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         counted = {
             name: connection.scalar(select(func.count()).select_from(text(name)))
             for name in ("cas_runs", "cas_snapshots", "cas_files", "cas_blobs", "cas_blob_chunks")
@@ -123,7 +123,7 @@ def test_a_run_arrives_whole(source, destination, grown):
     assert productions(destination) == productions(source)
     assert rows(destination) == rows(source)
     assert report.versions == rows(source)["cas_files"]
-    with source.services.database.reading() as ours, destination.services.database.reading() as o:
+    with source.context.database.reading() as ours, destination.context.database.reading() as o:
         query = text(
             "SELECT path, version, seen_on_disk, appeared_in, priority, meta FROM cas_files"
             " ORDER BY path, version"
@@ -143,7 +143,7 @@ def test_signatures_stay_behind_so_that_the_other_host_hashes_once(
     source, destination, grown, work, tmp_path
 ):
     source.sync_to(destination)
-    with destination.services.database.reading() as connection:
+    with destination.context.database.reading() as connection:
         assert connection.scalar(text("SELECT count(signature) FROM cas_files")) == 0
     copy = destination.session("s").run("r")
     copy.restore(tmp_path / "elsewhere")
@@ -394,7 +394,7 @@ class TestTrees:
         assert productions(destination) == productions(source)
         source.sync_to(destination)  # links from forks to parents that came later
         assert histories(destination) == histories(source)
-        with destination.services.database.reading() as connection:
+        with destination.context.database.reading() as connection:
             dangling = connection.scalar(
                 text(
                     "SELECT count(*) FROM cas_files AS c WHERE origin_id IS NOT NULL AND NOT EXISTS"
@@ -494,7 +494,7 @@ class TestFaults:
         first, second = (draw.randbytes(MIB) for _ in range(2))
         run.put("log", first + second)
         whole = Digest.of(first + second)
-        with source.services.database.writing() as connection:
+        with source.context.database.writing() as connection:
             connection.execute(
                 text("UPDATE cas_blob_chunks SET chunk = :chunk WHERE position = 1"),
                 {"chunk": Digest.of(first)},
@@ -521,7 +521,7 @@ class TestFaults:
 
     def test_records_without_bytes_come_along(self, source, destination, run, work):
         run.put("a", b"1")
-        with source.services.database.writing() as connection:
+        with source.context.database.writing() as connection:
             connection.execute(
                 text("UPDATE cas_files SET digest = NULL, end_snapshot = 2, size = 77")
             )
@@ -533,13 +533,13 @@ class TestFaults:
     def test_what_was_condemned_is_taken_back(self, source, destination, run):
         run.put("a", b"1")
         destination.session("t").run("t").put("a", b"1")
-        with destination.services.database.writing() as connection:
+        with destination.context.database.writing() as connection:
             connection.execute(
                 text("UPDATE cas_blobs SET condemned_at = :now"),
                 {"now": datetime.now(UTC).replace(tzinfo=None)},
             )
         source.sync_to(destination)
-        with destination.services.database.reading() as connection:
+        with destination.context.database.reading() as connection:
             query = text("SELECT count(condemned_at) FROM cas_blobs WHERE size = 1")
             assert connection.scalar(query) == 0
 
@@ -547,7 +547,7 @@ class TestFaults:
         run.put("a", b"1")
         destination.session("t").run("t").put("a", b"1")
         destination.session("t").run("t").delete()
-        database = destination.services.database
+        database = destination.context.database
         swept = []
 
         def sweep(_connection, _cursor, statement, *_):
@@ -575,7 +575,7 @@ class TestOthers:
     def during(self, store, word, action):
         """Do something once, when a statement with a word has been executed."""
         done = []
-        engine = store.services.database.engine
+        engine = store.context.database.engine
 
         def act(_connection, _cursor, statement, *_):
             if word in statement and not done:
@@ -781,10 +781,10 @@ def test_statements_do_not_grow_with_the_files(source, destination, work):
 
 
 def test_a_run_of_many_batches(source, destination, grown, monkeypatch):
-    monkeypatch.setattr(index.sync.run_transfer, "_BATCH", 2)
-    monkeypatch.setattr(index.sync.run_transfer, "_IN_MEMORY", 1)
-    monkeypatch.setattr(index.repository.transfer, "_PAGE", 3)
-    monkeypatch.setattr(index.large_blobs, "_CHUNKS_AT_ONCE", 2)
+    monkeypatch.setattr(index.transfer.run, "_BATCH", 2)
+    monkeypatch.setattr(index.transfer.run, "_IN_MEMORY", 1)
+    monkeypatch.setattr(index.db.queries.transfer, "_PAGE", 3)
+    monkeypatch.setattr(cas.shared_chunks, "_CHUNKS_AT_ONCE", 2)
     grown.fork("f")
     source.sync_to(destination)
     assert histories(destination) == histories(source)
@@ -795,7 +795,7 @@ def test_what_was_touched_lately_costs_no_write(source, destination, run):
     """Bytes that the destination has are kept from garbage collection by a touch, once an hour."""
     now = [datetime(2030, 1, 1, tzinfo=UTC)]
     with ArtifactStore.open(
-        index=destination.services.database.engine.url,
+        index=destination.context.database.engine.url,
         blobs=destination.stats().blobs_at,
         clock=lambda: now[0],
     ) as clocked:
@@ -803,6 +803,6 @@ def test_what_was_touched_lately_costs_no_write(source, destination, run):
         now[0] += timedelta(days=3)
         run.put("a", b"1")
         source.sync_to(clocked)
-        with clocked.services.database.reading() as connection:
+        with clocked.context.database.reading() as connection:
             query = text("SELECT count(*) FROM cas_blobs WHERE touched_at IS NOT NULL")
             assert connection.scalar(query) == 1

@@ -16,7 +16,7 @@ import pytest
 from trees import write
 
 from index import ArtifactStore
-from index.cli.group import cas as group
+from index.cli.commands import cas as group
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x08\x9b31m\x85\u202e\u2066\u200f\u2028\x7f\ue000end"
 """Title, clear, return, backspace, C1, next line, bidi controls, separator, delete, private use."""

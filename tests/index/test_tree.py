@@ -47,7 +47,7 @@ STATES = {
 def instructions(store, act):
     """Return how many thousand instructions SQLite executes for a call."""
     ticks = []
-    engine = store._services.database.engine
+    engine = store._context.database.engine
 
     def count(connection, _record):
         connection.set_progress_handler(lambda: ticks.append(1) and None, 100)
@@ -399,7 +399,7 @@ class TestDeletion:
         assert len(receipt.released) == 4
         with pytest.raises(UnknownSessionError):
             store.session("session-1").runs()
-        with store._services.database.reading() as connection:
+        with store._context.database.reading() as connection:
             for table in ("cas_sessions", "cas_runs", "cas_snapshots", "cas_files"):
                 count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()  # noqa: S608
                 assert count == 0, table

@@ -18,9 +18,9 @@ from trees import write
 from cas.backends.retrying import Retrying
 from cas.errors import BackendError
 from index import ArtifactStore
-from index.garbage.planning import plan_gc
-from index.garbage.settings import GcOptions, GcSettings
-from index.repository import verification
+from index.db.queries import verification
+from index.maintenance.gc.plan import plan_gc
+from index.maintenance.gc.settings import GcOptions, GcSettings
 
 MIB = 1 << 20
 
@@ -73,11 +73,11 @@ def test_what_was_verified_before_an_interruption_is_not_read_again(many, monkey
         if len(seen) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("index.verification.packs._GROUP_PACKS", 3)
+    monkeypatch.setattr("index.maintenance.verify.packs._GROUP_PACKS", 3)
     with pytest.raises(KeyboardInterrupt):
         many.verify(depth="bytes", progress=interrupt)
     assert seen[-1].bytes_total >= seen[-1].bytes > 0
-    with many.services.database.reading() as connection:
+    with many.context.database.reading() as connection:
         packs = verification.list_packs(connection)
     assert sum(pack.verified_at is not None for pack in packs) == 3
     first = {pack.name for pack in packs if pack.verified_at is None}
@@ -100,7 +100,7 @@ def test_storage_that_fails_ends_it_and_marks_nothing(
         with proxy.fault(fault, times=None, skip=1), pytest.raises(BackendError):
             store.verify(depth=depth)
         assert marked(store) == 0
-        with store.services.database.writing() as connection:
+        with store.context.database.writing() as connection:
             connection.exec_driver_sql("UPDATE cas_blobs SET damaged_at = '2026-01-01 00:00:00'")
         before = marked(store)
         with proxy.fault(fault, times=None, skip=1), pytest.raises(BackendError):
@@ -169,7 +169,7 @@ def test_writers_and_collectors_at_work_raise_no_alarm(place, tmp_path):
     collected = []
 
     def collect(_turn):
-        collected.append(plan_gc(store.services, options).execute())
+        collected.append(plan_gc(store.context, options).execute())
 
     with ArtifactStore.open(**place) as store:
         works = [tracker(store, tmp_path / f"w{number}", number) for number in range(8)]
@@ -223,7 +223,7 @@ def test_a_blob_that_is_mended_while_it_is_verified_is_not_marked(place, objects
 def test_a_read_error_of_the_disk_is_no_damage(place, objects, tmp_path, monkeypatch):
     fill(place, tmp_path)
     with ArtifactStore.open(**place) as store:
-        backend = store.services.blobs.backend
+        backend = store.context.blobs.backend
 
         def fail(*_):
             raise BackendError("packs/x", "Input/output error")

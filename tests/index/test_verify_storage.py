@@ -25,9 +25,9 @@ from cas.digest import Digest
 from cas.errors import BlobNotFoundError, CasError
 from cas.packs.inspector import PackInspector
 from index import ArtifactStore
+from index.db.queries import verification
+from index.domain.faults import FaultKind
 from index.errors import DamagedFileError, DanglingFileError
-from index.repository import verification
-from index.verification.records import FaultKind
 
 everywhere = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", blobs="local")
 
@@ -128,8 +128,8 @@ def test_every_region_of_a_pack_matters(place, objects, filled):
     """A flip of any byte, two hundred of them spread evenly, is found by reading every byte."""
     name = largest_pack(objects)
     data = objects.read(name)
-    with ArtifactStore.open(**place) as store, PackInspector(store.services.blobs.backend) as eye:
-        with store.services.database.reading() as connection:
+    with ArtifactStore.open(**place) as store, PackInspector(store.context.blobs.backend) as eye:
+        with store.context.database.reading() as connection:
             packs = verification.list_packs(connection)
             (pack,) = [pack for pack in packs if str(pack.name) in name]
             located = verification.locate_in_packs(connection, [pack])[pack.id]

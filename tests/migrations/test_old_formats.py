@@ -17,8 +17,9 @@ from places import objects_of, packs_of
 from trees import packs_in, write
 
 from cas.digest import Digest
-from index import ArtifactStore, recover, schema
-from index.database import Database
+from index import ArtifactStore, recover
+from index.db import schema
+from index.db.database import Database
 from index.errors import SchemaOutOfDateError
 
 EXPECTED = expected_of(OLDEST)

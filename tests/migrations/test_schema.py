@@ -8,8 +8,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Integer, PrimaryKeyConstraint, Table, inspect, text
 
-from index import ArtifactStore, models, schema, tables
-from index.database import Database, sqlite_url
+from index import ArtifactStore, models
+from index.db import schema, tables
+from index.db.database import Database, sqlite_url
 from index.errors import SchemaOutOfDateError
 
 
@@ -160,7 +161,7 @@ def test_the_mapped_classes_query_the_tables(store):
     from sqlalchemy.orm import Session
 
     store.session("s").run("r").put("f", b"1", agent="a")
-    with Session(store._services.database.engine) as db_session:
+    with Session(store._context.database.engine) as db_session:
         (row,) = db_session.scalars(select(models.FileRow)).all()
         assert (row.path, row.generating_agent, row.size) == ("f", "a", 1)
         assert db_session.get(models.BlobRow, row.digest).size == 1

@@ -78,7 +78,7 @@ MUTATIONS = (
     # Commits
     Mutation(
         "a commit does not look at the run's revision",
-        "index/repository/runs.py",
+        "index/db/queries/runs.py",
         """            tables.runs.c.revision == revision,
             tables.runs.c.newest_record == newest_record,
         )
@@ -91,35 +91,35 @@ MUTATIONS = (
     ),
     Mutation(
         "a pack need not be pending to become live",
-        "index/repository/blobs.py",
+        "index/db/queries/blobs.py",
         """.where(tables.packs.c.name.in_(batch), tables.packs.c.state == "pending")""",
         """.where(tables.packs.c.name.in_(batch))""",
         (RACES,),
     ),
     Mutation(
         "whoever reuses a condemned blob does not take it back",
-        "index/repository/blobs.py",
+        "index/db/queries/blobs.py",
         "SET condemned_at = NULL, touched_at",
         "SET touched_at",
         (f"{CONCURRENCY}::TestWhatWasCollectedMeanwhile", RACES, GC),
     ),
     Mutation(
         "writers count on blobs that are known to be damaged",
-        "index/repository/blobs.py",
+        "index/db/queries/blobs.py",
         "digest {wanted} AND damaged_at IS NULL",
         "digest {wanted}",
         (DAMAGED,),
     ),
     Mutation(
         "what was put since a scan began is taken for missing",
-        "index/delta.py",
+        "index/domain/changes.py",
         "elif change.observed is None and (now is None or not now.seen_on_disk):",
         "elif change.observed is None and now is None:",
         (CONCURRENCY,),
     ),
     Mutation(
         "any node fills in who made a file",
-        "index/delta.py",
+        "index/domain/changes.py",
         "if known.node_id == node_id and any(",
         "if any(",
         ("tests/index/test_file_repository.py", "tests/index/test_provenance.py"),
@@ -127,14 +127,14 @@ MUTATIONS = (
     # Change detection
     Mutation(
         "a file written just before the scan is believed unchanged",
-        "index/ingest.py",
+        "index/scan/ingest.py",
         "return newest_ns < self._trusted_before and is_storable(signature)",
         "return is_storable(signature)",
         (RACY,),
     ),
     Mutation(
         "a file that changed while it was read is believed unchanged",
-        "index/ingest.py",
+        "index/scan/ingest.py",
         """            and signature == signature_of(before)
 """,
         "",
@@ -143,7 +143,7 @@ MUTATIONS = (
     # Sessions
     Mutation(
         "a run is found under its name in any session",
-        "index/repository/runs.py",
+        "index/db/queries/runs.py",
         """.where(tables.sessions.c.name == session, tables.runs.c.name == run)
     ).first()
     return None if found is None else FoundRun(*found)""",
@@ -154,7 +154,7 @@ MUTATIONS = (
     ),
     Mutation(
         "file ids and digests are looked up in all sessions",
-        "index/repository/files.py",
+        "index/db/queries/files.py",
         """        statement = statement.where(tables.sessions.c.name == session)
     return [FileVersion(""",
         """        pass
@@ -164,7 +164,7 @@ MUTATIONS = (
     # Garbage collection
     Mutation(
         "a sweep does not look at references",
-        "index/repository/liveness.py",
+        "index/db/queries/liveness.py",
         """ *(~exists().where(to == _blobs.digest) for to in _DIRECT),
             *(~exists().where(part == _blobs.digest) for part, _ in _PARTS),
 """,
@@ -173,21 +173,21 @@ MUTATIONS = (
     ),
     Mutation(
         "a large blob does not keep its chunks",
-        "index/repository/liveness.py",
+        "index/db/queries/liveness.py",
         ", *(~part for part in _parts_of(digest, is_kept)))",
         ")",
         ("tests/index/test_gc_guards.py", GC),
     ),
     Mutation(
         "a pack is declared dead while rows lead into it",
-        "index/repository/packs.py",
+        "index/db/queries/packs.py",
         """[_packs.state == "live", _packs.id > after, empty]""",
         """[_packs.state == "live", _packs.id > after]""",
         (GC,),
     ),
     Mutation(
         "compaction moves rows that lead elsewhere by now",
-        "index/repository/packs.py",
+        "index/db/queries/packs.py",
         """            if (pack_id, offset)
             == (old.get(targets[digest].source.pack), targets[digest].source.offset)
 """,
@@ -196,14 +196,14 @@ MUTATIONS = (
     ),
     Mutation(
         "the row of a dead pack is dropped before its writer may have published it",
-        "index/garbage/collecting.py",
+        "index/maintenance/gc/collect.py",
         "if was_there or pack.created_at <= late",
         "if was_there or pack.id",
         (RACES,),
     ),
     Mutation(
         "an orphan is removed while a transaction records it",
-        "index/repository/packs.py",
+        "index/db/queries/packs.py",
         "return inserted.rowcount == 1 or connection.scalar(buried) is not None",
         "return inserted.rowcount == 1 or buried is not None",
         ("tests/index/test_gc_guards.py", PACKS),
@@ -281,7 +281,7 @@ MUTATIONS = (
     ),
     Mutation(
         "verification does not compare the name of a pack with its bytes",
-        "index/verification/findings.py",
+        "index/maintenance/verify/findings.py",
         "if verdict.actual not in (None, pack.name):",
         "if verdict.actual not in (None, verdict.actual):",
         ("tests/index/test_verify_storage.py",),
@@ -289,21 +289,21 @@ MUTATIONS = (
     # Recovery
     Mutation(
         "recovery takes records that were replaced for commits",
-        "index/recovery/chains.py",
+        "index/maintenance/recover/chains.py",
         "for lost in entry.replaces",
         "for lost in ()",
         (RECOVER,),
     ),
     Mutation(
         "recovery brings back what was deleted",
-        "index/recovery/chains.py",
+        "index/maintenance/recover/chains.py",
         "chain.is_deleted = bool(deletions)",
         "chain.is_deleted = bool(deletions) and not deletions",
         (RECOVER,),
     ),
     Mutation(
         "recovery ignores which records are named",
-        "index/recovery/chains.py",
+        "index/maintenance/recover/chains.py",
         "return (digest in self._named, entry.revision,",
         "return (True, entry.revision,",
         (RECOVER,),

@@ -344,7 +344,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.delete(key, self.clocks[who]())
         self.check_sessions()
 
-    # Upkeep
+    # StoreMaintenance
 
     @rule(
         who=WHO,
@@ -487,7 +487,7 @@ class StoreMachine(RuleBasedStateMachine):
             kept = self.records / bytes(digest).hex()
             if not kept.exists():
                 try:
-                    kept.write_bytes(self.opened[who].services.blobs.read(Digest(digest)))
+                    kept.write_bytes(self.opened[who].context.blobs.read(Digest(digest)))
                 except CasError:
                     assert self.damaged
 

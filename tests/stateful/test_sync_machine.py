@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-import index.repository.transfer
-import index.sync.run_transfer
+import index.db.queries.transfer
+import index.transfer.run
 from cas.digest import Digest
 from index import ArtifactStore
 from index.errors import RunExistsError
@@ -201,9 +201,9 @@ class SyncMachine(RuleBasedStateMachine):
 def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch, steps):
     """Also with a page and a batch for each version, and all but one batch in a file."""
     if batch == 1:
-        monkeypatch.setattr(index.sync.run_transfer, "_BATCH", 1)
-        monkeypatch.setattr(index.sync.run_transfer, "_IN_MEMORY", 1)
-        monkeypatch.setattr(index.repository.transfer, "_PAGE", 1)
+        monkeypatch.setattr(index.transfer.run, "_BATCH", 1)
+        monkeypatch.setattr(index.transfer.run, "_IN_MEMORY", 1)
+        monkeypatch.setattr(index.db.queries.transfer, "_PAGE", 1)
     SyncMachine.template = empty_store
     machine = SyncMachine.TestCase
     machine.settings = settings(stateful_step_count=steps, deadline=None)

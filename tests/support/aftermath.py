@@ -62,7 +62,7 @@ def check_after_crash(place, work):
         run = store.session("s").run("r")
         visible = contents(run)
         assert visible in (OLD, NEW)
-        with store._services.database.reading() as connection:
+        with store._context.database.reading() as connection:
             referenced = connection.execute(
                 text("SELECT DISTINCT name FROM cas_packs JOIN cas_blobs ON pack_id = cas_packs.id")
             ).scalars()

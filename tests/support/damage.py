@@ -156,7 +156,7 @@ def mutate(objects, mutation):
 
 def execute(store, statement, **values):
     """Change rows behind the store's back, whatever foreign keys and constraints say."""
-    database = store.services.database
+    database = store.context.database
     if database.file is not None:
         # A connection of its own: SQLite's foreign keys are off unless they are asked for.
         with closing(sqlite3.connect(database.file)) as connection:
@@ -171,7 +171,7 @@ def execute(store, statement, **values):
 
 def marked(store):
     """Return how many blobs are known to be damaged."""
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         found = connection.execute(
             text("SELECT count(*) FROM cas_blobs WHERE damaged_at IS NOT NULL")
         )
@@ -186,7 +186,7 @@ def assert_pristine(place, expected):
         assert report.is_sound, report.faults
         assert (report.marked, report.packs_read) == (0, report.packs)
         assert held(store) == expected
-        with store.services.database.reading() as connection:
+        with store.context.database.reading() as connection:
             live = connection.execute(text("SELECT name FROM cas_packs WHERE state = 'live'"))
             names = {bytes(name).hex() for name in live.scalars()}
     for name in packs_of(objects):

@@ -15,7 +15,7 @@ def statements(store):
     def record(_connection, _cursor, statement, _parameters, _context, _many):
         seen.append(statement)
 
-    engine = store._services.database.engine
+    engine = store._context.database.engine
     event.listen(engine, "before_cursor_execute", record)
     try:
         yield seen
@@ -32,7 +32,7 @@ def on_statement(store, prefix, act):
             acted.append(statement)
             act()
 
-    event.listen(store.services.database.engine, "before_cursor_execute", look)
+    event.listen(store.context.database.engine, "before_cursor_execute", look)
     return acted
 
 
@@ -43,7 +43,7 @@ def failing_at(store, number, error, *, after=False):
     Yields a list whose length is the number of points passed; `fired` is its last element then.
     """
     passed = []
-    engine = store._services.database.engine
+    engine = store._context.database.engine
 
     def count(*_):
         passed.append("point")

@@ -11,8 +11,8 @@ from sqlalchemy import event, text
 
 from cas.digest import Digest
 from cas.packs.pack import EntryKind, read_footer
-from index.journal.decoding import decode
-from index.journal.operations import DeletionEntry
+from index.journal.encoding import decode
+from index.journal.entries import DeletionEntry
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -41,17 +41,17 @@ def collect(store, *, grace=NOW, **options):
 
 
 def scalar(store, sql):
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         return connection.scalar(text(sql))
 
 
 def rows(store, sql):
-    with store.services.database.reading() as connection:
+    with store.context.database.reading() as connection:
         return [tuple(row) for row in connection.execute(text(sql))]
 
 
 def change(store, sql):
-    with store.services.database.writing() as connection:
+    with store.context.database.writing() as connection:
         connection.execute(text(sql))
 
 
@@ -122,7 +122,7 @@ def content_packs(objects):
 def check_only_tombstones(store, objects, runs):
     """Nothing is left, in the index and in storage, but that so many runs were deleted."""
     loose = rows(store, "SELECT digest FROM cas_records WHERE run_id IS NULL")
-    found = [decode(store.services.blobs.read(Digest(bytes(digest)))) for (digest,) in loose]
+    found = [decode(store.context.blobs.read(Digest(bytes(digest)))) for (digest,) in loose]
     assert {type(entry) for entry in found} <= {DeletionEntry}
     assert sum(len(entry.runs) for entry in found) == runs
     assert all_blobs(store) == {bytes(digest) for (digest,) in loose}
@@ -135,7 +135,7 @@ def check_only_tombstones(store, objects, runs):
 def check_sound(store, place):
     """Every reference can be read, no row leads nowhere, and no pack is without a use."""
     for (digest,) in rows(store, "SELECT DISTINCT digest FROM cas_records"):
-        decode(store.services.blobs.read(Digest(bytes(digest))))
+        decode(store.context.blobs.read(Digest(bytes(digest))))
     for summary in store.runs():
         run = store.session(summary.session).run(summary.run)
         for version in run.files():
@@ -159,7 +159,7 @@ def during(store, word, action, *, threaded=True):
             else:
                 done.append(thread)
 
-    event.listen(store.services.database.engine, "after_cursor_execute", act)
+    event.listen(store.context.database.engine, "after_cursor_execute", act)
     return done
 
 
@@ -173,7 +173,7 @@ def before_commit_of_packs(
     """
     done = []
     noted = []
-    is_server = store.services.database.is_server
+    is_server = store.context.database.is_server
     next_step = step if is_server else "BEGIN IMMEDIATE"
 
     def look(_connection, _cursor, statement, *_):
@@ -185,5 +185,5 @@ def before_commit_of_packs(
             thread.start()
             thread.join()
 
-    event.listen(store.services.database.engine, "before_cursor_execute", look)
+    event.listen(store.context.database.engine, "before_cursor_execute", look)
     return done

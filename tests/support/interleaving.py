@@ -18,7 +18,7 @@ class Interruption:
 
     def __init__(self, store, number, action, *, while_writing):
         self.fired = False
-        self._database = store.services.database
+        self._database = store.context.database
         self._left = number
         self._action = action
         self._while_writing = while_writing and self._database.is_server
@@ -76,7 +76,7 @@ def at_statement(store, number, action, *, while_writing=False):
     while_writing
         Also within a transaction of PostgreSQL, for what waits for no row.
     """
-    engine = store.services.database.engine
+    engine = store.context.database.engine
     interruption = Interruption(store, number, action, while_writing=while_writing)
     hooks = {
         "before_cursor_execute": interruption.look,

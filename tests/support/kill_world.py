@@ -22,9 +22,9 @@ from victims import perform
 from cas.digest import Digest
 from cas.packs.pack import pack_object_name
 from index import ArtifactStore, recover
-from index.database import Database
+from index.db.database import Database
+from index.db.schema import HEAD, current
 from index.errors import IndexPresentError
-from index.schema import HEAD, current
 
 _NO_TIME = timedelta(0)
 

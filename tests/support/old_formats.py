@@ -12,8 +12,8 @@ from places import objects_of
 from sqlalchemy import insert, select
 
 from cas.digest import Digest
-from index import schema, tables
-from index.database import Database, sqlite_url
+from index.db import schema, tables
+from index.db.database import Database, sqlite_url
 
 KEPT = Path(__file__).parents[1] / "migrations" / "data"
 OLDEST = "0001"

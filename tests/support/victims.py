@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from index import ArtifactStore, recover, schema
-from index.database import Database
+from index import ArtifactStore, recover
+from index.db import schema
+from index.db.database import Database
 
 
 @dataclass(frozen=True)
@@ -186,16 +187,16 @@ def _be_mother():
     import alembic.command
     import s3fs
 
-    import index.adoption
-    import index.backup
-    import index.deletion
-    import index.garbage.collecting
-    import index.garbage.planning
-    import index.recovery.recovering
-    import index.repair.repairing
-    import index.restore
-    import index.sync.syncing
-    import index.verification.verifying
+    import index.commit.delete
+    import index.maintenance.backup
+    import index.maintenance.gc.collect
+    import index.maintenance.gc.plan
+    import index.maintenance.recover.rebuild
+    import index.maintenance.repair.repair
+    import index.maintenance.verify.verify
+    import index.reading.restore
+    import index.transfer.adopt
+    import index.transfer.sync
 
     del alembic, s3fs, index
     for line in sys.stdin:

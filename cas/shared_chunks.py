@@ -1,0 +1,117 @@
+"""Large blobs, many at once: their chunks in order, hashed once as far as they begin alike."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import groupby, islice, takewhile
+from typing import TYPE_CHECKING, Final
+
+from cas.catalog import ChunkedBlob, Location
+from cas.digest import Digest, Hasher
+from cas.errors import BlobNotFoundError
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+
+    from cas.catalog import Catalog
+    from cas.digest import Buffer
+
+__all__ = ["group_by_chunks", "hash_together", "locate_in_order", "noting_repeats", "recut"]
+
+_CHUNKS_AT_ONCE: Final = 50_000
+"""Chunks of large blobs that are compared for common beginnings; a longer blob goes alone."""
+
+
+_LOOKUP_SIZE: Final = 1_000
+"""Chunks whose places one lookup in the catalog asks for."""
+
+
+def hash_together(
+    blobs: Sequence[ChunkedBlob], read: Callable[[Iterable[Digest]], Generator[Buffer]]
+) -> Generator[tuple[ChunkedBlob, Digest, int]]:
+    """Yield large blobs, sorted, each with digest and size of what its chunks together are.
+
+    Parameters
+    ----------
+    read
+        Yields the chunks that it is given, in their order; closed when this is.
+    """
+    blobs = sorted(blobs, key=lambda blob: blob.chunks)
+    starts = [0, *map(_shared, blobs, blobs[1:])]
+    order = (
+        chunk for blob, start in zip(blobs, starts, strict=True) for chunk in blob.chunks[start:]
+    )
+    states = {0: Hasher()}
+    with closing(read(order)) as pieces:
+        for blob, start, branches in zip(blobs, starts, _branches(starts), strict=True):
+            states = {depth: state for depth, state in states.items() if depth <= start}
+            whole = states[start].copy()
+            for depth in range(start + 1, len(blob.chunks) + 1):
+                whole.update(next(pieces))
+                if depth in branches:
+                    states[depth] = whole.copy()
+            yield blob, whole.digest(), whole.size
+
+
+def group_by_chunks(
+    digests: Iterable[Digest], sizes: Mapping[Digest, int], chunk_size: int
+) -> Iterator[list[Digest]]:
+    """Group large blobs by size, so that their chunk lists fit into memory."""
+    group: list[Digest] = []
+    chunks = 0
+    for digest in sorted(digests, key=lambda digest: (sizes[digest], digest)):
+        chunks += -(-sizes[digest] // chunk_size)
+        if group and chunks > _CHUNKS_AT_ONCE:
+            yield group
+            group, chunks = [], chunks - sum(-(-sizes[done] // chunk_size) for done in group)
+        group.append(digest)
+    if group:
+        yield group
+
+
+def locate_in_order(
+    catalog: Catalog, chunks: Iterable[Digest]
+) -> Iterator[tuple[Digest, Location]]:
+    """Look chunks up as they are needed: a large blob may have a million."""
+    rest = iter(chunks)
+    while batch := list(islice(rest, _LOOKUP_SIZE)):
+        places = catalog.locate(set(batch))
+        for chunk in batch:
+            place = places.get(chunk)
+            if not isinstance(place, Location):
+                raise BlobNotFoundError(chunk)
+            yield chunk, place
+
+
+def noting_repeats(order: Iterable[Digest], times: deque[int]) -> Iterator[Digest]:
+    """Yield each of equal neighbours once, and append how many there were."""
+    for chunk, same in groupby(order):
+        times.append(sum(1 for _ in same))
+        yield chunk
+
+
+def _shared(one: ChunkedBlob, other: ChunkedBlob) -> int:
+    """Return how many chunks two blobs begin with alike."""
+    pairs = zip(one.chunks, other.chunks, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _branches(starts: Sequence[int]) -> list[frozenset[int]]:
+    """Return, for each of sorted blobs, at which depths later ones go on from it."""
+    needed: list[frozenset[int]] = [frozenset()]
+    for start in reversed(starts[1:]):
+        needed.append(frozenset({start, *(depth for depth in needed[-1] if depth < start)}))
+    return needed[::-1]
+
+
+def recut(pieces: Iterable[Buffer], size: int) -> Iterator[Buffer]:
+    """Yield the same bytes in pieces of another size, the last one shorter."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        while len(waiting) >= size:
+            yield bytes(waiting[:size])
+            del waiting[:size]
+    if waiting:
+        yield bytes(waiting)

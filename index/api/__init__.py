@@ -1,0 +1,3 @@
+"""What users hold: stores, sessions, runs, the file repository and the DAG tracker."""
+
+__all__ = ()

@@ -1,0 +1,134 @@
+"""A session: the tenant scope that every run and every read belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cas.digest import Digest
+from index.api.run import Run
+from index.db.queries import files, runs
+from index.domain.names import MAX_ROW_ID, RunKey, check_id
+from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
+from index.reading.streams import open_version, read_version
+
+if TYPE_CHECKING:
+    import os
+    from typing import BinaryIO
+
+    from index.context import StoreContext
+    from index.domain.reports import DeletionReceipt
+    from index.domain.snapshots import FileVersion, RunSummary
+
+__all__ = ["Session"]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A handle: cheap to make, valid as long as its store is open.
+
+    Nothing of another session can be reached through it: what belongs to one is answered for like
+    what does not exist.
+    """
+
+    id: str
+    _context: StoreContext = field(repr=False, compare=False)
+
+    def run(self, run_id: str) -> Run:
+        """Return a run of this session; it is created by the first write to it.
+
+        Raises
+        ------
+        InvalidNameError
+            When the id can't be one.
+        """
+        return Run(RunKey(self.id, check_id("run", run_id)), self._context)
+
+    def runs(self) -> list[RunSummary]:
+        """Return the session's runs, oldest first.
+
+        Raises
+        ------
+        UnknownSessionError
+            When nothing was ever written in the session.
+        """
+        with self._context.database.reading() as connection:
+            found = runs.list_runs(connection, self.id)
+            if not found and not runs.session_exists(connection, self.id):
+                raise UnknownSessionError(self.id)
+        return found
+
+    def file(self, file_id: int) -> FileVersion:
+        """Return a file version by its id, current or past.
+
+        Raises
+        ------
+        UnknownFileIdError
+            When no run of this session has it.
+        """
+        if isinstance(file_id, bool) or not isinstance(file_id, int):
+            raise TypeError(f"a file id is a number, not {file_id!r}")
+        if not 0 < file_id <= MAX_ROW_ID:
+            raise UnknownFileIdError(self.id, file_id)
+        with self._context.database.reading() as connection:
+            found = files.list_in_sessions(connection, self.id, files.has_id(file_id))
+        if not found:
+            raise UnknownFileIdError(self.id, file_id)
+        return found[0]
+
+    def open(self, file: int | Digest | str) -> BinaryIO:
+        """Open the bytes of a file version by its id, or of a digest that the session refers to.
+
+        A digest may also be given as 64 hexadecimal characters.
+        Seekable, in bounded memory, every byte verified before it is returned; the caller closes
+        it. It works when the work directory is long gone.
+
+        Raises
+        ------
+        UnknownFileIdError, UnknownDigestError
+            When nothing in this session has that id or those bytes.
+        InvalidDigestError
+            When the text is no digest.
+        BytesNotKeptError, DanglingFileError
+            When there are no bytes to open.
+        """
+        return open_version(self._context.blobs, self._version(file))
+
+    def read_bytes(self, file: int | Digest | str) -> bytes:
+        """Return what `open` opens, whole; raises as it does."""
+        return read_version(self._context.blobs, self._version(file))
+
+    def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
+        """Return every file version of this session that brought some bytes about, first one first.
+
+        Each names its run, node, phase, agent, snapshot and time. Copies that a fork or a rewind
+        made are not productions, as long as what they are copies of is there.
+
+        Parameters
+        ----------
+        of
+            A digest, also as 64 hexadecimal characters; or a path relative to a work directory, for
+            everything that was ever produced at it in any run.
+        """
+        from index.reading.producers import find_producers
+
+        return find_producers(self._context.database, self.id, of)
+
+    def delete(self) -> DeletionReceipt:
+        """Delete the session's rows, forks included. Bytes go with `ArtifactStore.plan_gc`.
+
+        UnknownSessionError if nothing was ever written in it.
+        """
+        from index.commit.delete import delete_session
+
+        return delete_session(self._context, self.id)
+
+    def _version(self, file: int | Digest | str) -> FileVersion:
+        if not isinstance(file, str | Digest):
+            return self.file(file)
+        digest = Digest.parse(file) if isinstance(file, str) else file
+        with self._context.database.reading() as connection:
+            found = files.list_in_sessions(connection, self.id, files.has_digest(digest), at_most=1)
+        if not found:
+            raise UnknownDigestError(self.id, digest)
+        return found[0]

@@ -1,0 +1,60 @@
+"""The commands that look after the index's schema: db upgrade, current, check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from index.cli.options import json_option
+from index.cli.output import print_json, printable
+
+if TYPE_CHECKING:
+    from index.cli.location import Place
+
+__all__ = ["db"]
+
+
+@click.group("db")
+def db() -> None:
+    """Look after the index's schema."""
+
+
+@db.command("upgrade")
+@click.pass_obj
+def db_upgrade(place: Place) -> None:
+    """Bring the schema to what this release works with, in one transaction."""
+    from index.db import schema
+
+    database = place.open_database()
+    schema.upgrade(database)
+    click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}")
+    database.close()
+
+
+@db.command("current")
+@json_option
+@click.pass_obj
+def db_current(place: Place, *, as_json: bool) -> None:
+    """Show the schema that the index has, and the one that this release works with."""
+    from index.db import schema
+
+    database = place.open_database()
+    current = schema.current(database)
+    database.close()
+    if as_json:
+        print_json({"current": current, "head": schema.HEAD})
+    else:
+        click.echo(f"{printable(current or 'none')} (this release works with {schema.HEAD})")
+
+
+@db.command("check")
+@click.pass_obj
+def db_check(place: Place) -> None:
+    """Fail with exit code 6 and the command to run unless the schema is the right one."""
+    from index.db import schema
+
+    database = place.open_database()
+    schema.check(database)
+    click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}, as it should")
+    database.close()

@@ -1,0 +1,351 @@
+"""The commands for runs as a tree: diff, who, fork, rewind, rm."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cas.digest import Digest, Hasher
+from cas.errors import InvalidDigestError
+from index.cli.options import at_option, json_option, only_run, run_options
+from index.cli.output import (
+    columns,
+    counted,
+    human_size,
+    print_json,
+    printable,
+    snapshot_json,
+)
+from index.domain.manifest import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from index.api.session import Session
+    from index.cli.location import Place
+    from index.domain.diff import Diff
+    from index.domain.snapshots import FileVersion
+
+__all__ = ["diff", "fork", "rewind", "rm", "who"]
+
+_READ_SIZE = 1 << 20
+_DIGEST_SHOWN = 12
+_ABBREVIATED = re.compile("[0-9a-f]{7,63}")
+_GROUPS = {
+    "phase": "phase",
+    "agent": "agent",
+    "node": "node_id",
+    "step": "step_id",
+    "event": "event_id",
+    "type": "file_type",
+}
+
+
+class _NotFoundError(click.ClickException):
+    """Something that a question was about, and that isn't there."""
+
+    exit_code = 4
+
+
+@click.command()
+@run_options
+@click.argument("first")
+@click.argument("second", required=False)
+@click.option("--by", type=click.Choice(sorted(_GROUPS)), help="In parts by who made the files.")
+@json_option
+@click.pass_obj
+def diff(
+    place: Place,
+    *,
+    session_id: str,
+    run_id: str | None,
+    first: str,
+    second: str | None,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Compare two snapshots of a run, or two runs of a session.
+
+    Numbers are snapshots of --run, other words are runs; RUN@N is a run as it was at a snapshot.
+    Without SECOND, the run as it is now.
+
+    \b
+    cas diff 1 2 --run run-7
+    cas diff 3 --by agent
+    cas diff run-7 run-8
+    cas diff run-7@3 run-8
+    """  # noqa: D301
+    with place.open(create=False) as store:
+        session = store.session(session_id)
+        before_run, before = _state(first)
+        after_run, after = _state(second) if second is not None else (before_run, None)
+        default = None if before_run and after_run else only_run(store, session_id, run_id)
+        one = session.run(before_run) if before_run else default
+        other = session.run(after_run) if after_run else default
+        assert one is not None, "default is a run then"  # noqa: S101
+        assert other is not None, "default is a run then"  # noqa: S101
+        found = one.diff(other, after, at=before)
+    if by is not None:
+        parts = found.by(_GROUPS[by])  # type: ignore[arg-type]  # the values are its literals
+        if as_json:
+            print_json([{by: group, **_diff_json(part)} for group, part in parts.items()])
+        for group, part in parts.items() if not as_json else ():
+            if part:
+                click.echo(f"{by} {printable(group or '-')}")
+                _print_diff(part, indent="  ")
+        return
+    if as_json:
+        print_json(_diff_json(found))
+    else:
+        _print_diff(found)
+
+
+@click.command()
+@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
+@click.option("--all-sessions", is_flag=True, help="Look in every session of the store.")
+@click.argument("what", metavar="DIGEST|FILE")
+@json_option
+@click.pass_obj
+def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json: bool) -> None:
+    """Tell who made these bytes: the first producer and every later one.
+
+    WHAT is a digest, or at least its first seven digits; a file on disk, whose bytes are looked for
+    wherever they are; or a path as runs have it, with everything that was ever made there.
+
+    \b
+    cas who plots/result.png
+    cas who 4f2a…
+    """  # noqa: D301
+    wanted = _what(what)
+    with place.open(create=False) as store:
+        owner = store if all_sessions else store.session(session_id)
+        found = owner.producers(wanted)
+        if not found and isinstance(wanted, str) and _ABBREVIATED.fullmatch(wanted):
+            from index.reading.producers import find_digests
+
+            scope = None if all_sessions else session_id
+            digests = find_digests(store.context.database, scope, wanted)
+            if len(digests) > 1:
+                raise click.UsageError(f"several digests begin with {wanted}; give more of it")
+            found = owner.producers(digests[0]) if digests else ()
+    if not found:
+        where = "any session" if all_sessions else f"session {session_id!r}"
+        raise _NotFoundError(f"nothing in {where} was ever recorded as {printable(str(wanted))!r}")
+    if as_json:
+        print_json([plain(version) for version in found])
+        return
+    columns([_producer(version, show_session=all_sessions) for version in found])
+
+
+@click.command()
+@run_options
+@at_option
+@click.argument("new_run", metavar="NEW_RUN")
+@json_option
+@click.pass_obj
+def fork(
+    place: Place,
+    *,
+    session_id: str,
+    run_id: str | None,
+    at: int | None,
+    new_run: str,
+    as_json: bool,
+) -> None:
+    """Begin a new run with what another held at a snapshot. No bytes are copied.
+
+    \b
+    cas fork run-8 --run run-7 --at 3
+    """  # noqa: D301
+    with place.open(create=False) as store:
+        source = only_run(store, session_id, run_id)
+        made = source.fork(new_run, at=at)
+        files = made.files()
+        number = max((snapshot.number for snapshot in made.snapshots()), default=0)
+    if as_json:
+        told = {"session": session_id, "run": made.id, "parent": source.id, "snapshot": number}
+        print_json({**told, "files": len(files)})
+        return
+    click.echo(
+        f"run {printable(made.id)} begins at snapshot {number} of {printable(source.id)}"
+        f" with {len(files)} files"
+    )
+
+
+@click.command()
+@run_options
+@click.argument("snapshot", type=int)
+@json_option
+@click.pass_obj
+def rewind(
+    place: Place, *, session_id: str, run_id: str | None, snapshot: int, as_json: bool
+) -> None:
+    """Make a run hold what it held at a snapshot, as a new snapshot; nothing is forgotten.
+
+    The work directory is not touched: `cas restore --overwrite` writes the files back.
+
+    \b
+    cas rewind 3 --run run-7
+    """  # noqa: D301
+    with place.open(create=False) as store:
+        run = only_run(store, session_id, run_id)
+        made = run.rewind(snapshot)
+    if as_json:
+        print_json({"session": session_id, "run": run.id, **snapshot_json(made)})
+        return
+    click.echo(
+        f"snapshot {made.number} of {printable(run.id)} holds what {snapshot} held:"
+        f" {len(made.lazy_added)} added, {len(made.lazy_changed)} changed,"
+        f" {len(made.lazy_removed)} removed"
+    )
+
+
+@click.command()
+@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
+@click.option("--run", "run_id", metavar="ID", help="The run to delete.")
+@click.option("--whole-session", is_flag=True, help="Delete the session with all its runs.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_obj
+def rm(
+    place: Place,
+    *,
+    session_id: str,
+    run_id: str | None,
+    whole_session: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete a run, or a session with all its runs, and say what becomes of the bytes.
+
+    Forks of a deleted run stay whole. Bytes go with cas gc.
+
+    \b
+    cas rm --run run-7
+    cas rm --session task-12 --whole-session --yes
+    """  # noqa: D301
+    if (run_id is None) != whole_session:
+        raise click.UsageError("say which run with --run, or --whole-session")
+    what = f"session {session_id}" if run_id is None else f"run {run_id} of session {session_id}"
+    with place.open(create=False) as store:
+        session = store.session(session_id)
+        owner = session if run_id is None else session.run(run_id)
+        if not yes:
+            _check_there(session, run_id)
+            _confirm(f"delete {printable(what)} with its history?")
+        receipt = owner.delete()
+    if as_json:
+        print_json(
+            {
+                **asdict(receipt),
+                "released": [{**b._asdict(), "digest": str(b.digest)} for b in receipt.released],
+                "kept": [{**b._asdict(), "digest": str(b.digest)} for b in receipt.kept],
+                "released_bytes": receipt.released_bytes,
+                "kept_bytes": receipt.kept_bytes,
+            }
+        )
+        return
+    click.echo(
+        f"deleted {printable(what)}: {counted(len(receipt.runs), 'run')},"
+        f" {counted(receipt.versions, 'file version')}"
+    )
+    click.echo(
+        f"to go with cas gc: {counted(len(receipt.released), 'content')},"
+        f" {human_size(receipt.released_bytes)}, that nothing in the session needs any more"
+    )
+    if receipt.kept:
+        holders = sorted({blob.run for blob in receipt.kept})
+        click.echo(
+            f"to stay: {counted(len(receipt.kept), 'content')},"
+            f" {human_size(receipt.kept_bytes)}, for "
+            + ", ".join(printable(holder) for holder in holders)
+        )
+
+
+def _check_there(session: Session, run_id: str | None) -> None:
+    """Raise before anyone is asked about what isn't there."""
+    if run_id is None:
+        session.runs()
+    else:
+        session.run(run_id).stats()
+
+
+def _confirm(question: str) -> None:
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise click.ClickException("nothing was deleted; say y, or give --yes where nobody can")
+
+
+def _state(text: str) -> tuple[str | None, int | None]:
+    """Read a number as a snapshot, and anything else as a run, perhaps at a snapshot."""
+    if text.isascii() and text.isdigit():
+        return None, int(text)
+    run, at, number = text.rpartition("@")
+    if at and number.isascii() and number.isdigit():
+        return run, int(number)
+    return text, None
+
+
+def _what(text: str) -> Digest | str:
+    try:
+        return Digest.parse(text)
+    except InvalidDigestError:
+        file = Path(text)
+    if not file.is_file():
+        return text
+    hasher = Hasher()
+    with file.open("rb") as stream:
+        while piece := stream.read(_READ_SIZE):
+            hasher.update(piece)
+    return hasher.digest()
+
+
+def _producer(version: FileVersion, *, show_session: bool) -> Sequence[str]:
+    where = f"{printable(version.run)}@{version.first_snapshot}"
+    return (
+        f"{version.created_at:%Y-%m-%d %H:%M:%S}",
+        f"{printable(version.session)}/{where}" if show_session else where,
+        printable(version.phase or "-"),
+        printable(version.agent or "-"),
+        printable(version.node_id or "-"),
+        str(version.digest or "-")[:_DIGEST_SHOWN],
+        printable(version.path),
+    )
+
+
+def _print_diff(found: Diff, indent: str = "") -> None:
+    for mark, versions in (("+", found.added), ("-", found.removed)):
+        for version in versions:
+            click.echo(f"{indent}{mark} {printable(version.path)}")
+    for change in found.changed:
+        click.echo(
+            f"{indent}~ {printable(change.path)}"
+            f"  {human_size(change.before.size)} -> {human_size(change.after.size)}"
+        )
+    click.echo(
+        f"{indent}{len(found.added)} added, {len(found.removed)} removed,"
+        f" {len(found.changed)} changed, {len(found.identical)} identical"
+    )
+
+
+def _diff_json(found: Diff) -> dict[str, Any]:
+    return {
+        "added": [plain(version) for version in found.added],
+        "removed": [plain(version) for version in found.removed],
+        "changed": [
+            {
+                "path": change.path,
+                "before": plain(change.before),
+                "after": plain(change.after),
+            }
+            for change in found.changed
+        ],
+        "identical": len(found.identical),
+    }

@@ -1,0 +1,206 @@
+"""Runs as a tree: a run that stems from another, and a run that goes back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy.exc import IntegrityError
+
+from index.commit.chain import find_chained, store_entry
+from index.commit.write import CommitConflict, record_blobs
+from index.db.queries import files, journal, lineage, runs
+from index.domain.diff import compare
+from index.domain.snapshots import Skipped, Snapshot, SnapshotHead, assemble
+from index.errors import RunExistsError, UnknownRunError, UnknownSnapshotError, UnsettledScanError
+from index.journal.entries import ForkEntry, RewindEntry
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+    from index.context import StoreContext
+    from index.db.queries.runs import FoundRun
+    from index.domain.names import RunKey
+    from index.domain.provenance import Provenance
+    from index.domain.snapshots import FileVersion
+
+__all__ = ["apply_rewind", "fork", "rewind"]
+
+_ATTEMPTS = 20
+"""How often it begins anew because a scan of the run committed while its record was stored."""
+
+
+def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) -> None:
+    """Make the run `target` with the history that `source` has up to a snapshot; None is now.
+
+    Raises
+    ------
+    UnknownRunError, UnknownSnapshotError, RunExistsError
+        When the source isn't there, or the target is.
+    UnsettledScanError
+        When scans of the source kept coming in between.
+    """
+    given_up: list[Digest] = []
+    for _ in range(_ATTEMPTS):
+        found = find_chained(context, source)
+        number = _check_snapshot(source, found, at)
+        with context.database.reading() as connection:
+            if runs.find_run(connection, target.session, target.run) is not None:
+                raise RunExistsError(target.run)
+        now = context.clock()
+        entry = ForkEntry(
+            created_at=now,
+            session=target.session,
+            run=target.run,
+            previous=found.newest_record,
+            revision=0,
+            replaces=tuple(given_up),
+            parent=source.run,
+            at=number,
+        )
+        written, record = store_entry(context.blobs, entry)
+        given_up.append(record)
+        try:
+            with context.database.writing() as connection:
+                if runs.find_run(connection, source.session, source.run) != found:
+                    continue
+                made = runs.insert_fork(
+                    connection, target.session, target.run, found.id, number, now, record
+                )
+                if made is None:
+                    raise RunExistsError(target.run)
+                record_blobs(connection, written, (), now)
+                journal.copy(connection, found.id, made)
+                journal.append(connection, made, found.records, [record])
+                lineage.copy_history(connection, found.id, made, number)
+                return
+        except IntegrityError as error:
+            # The source was deleted, and its bytes collected, while it was copied.
+            raise UnknownRunError(source.session, source.run) from error
+        except CommitConflict:
+            continue
+    raise UnsettledScanError(source.run)
+
+
+def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) -> Snapshot:
+    """Make a run hold what it held at a snapshot; return the new snapshot.
+
+    Raises
+    ------
+    UnknownRunError, UnknownSnapshotError
+        When there is no such run or snapshot.
+    UnsettledScanError
+        When scans of the run kept coming in between.
+    """
+    given_up: list[Digest] = []
+    for _ in range(_ATTEMPTS):
+        found = find_chained(context, key)
+        _check_snapshot(key, found, at)
+        now = context.clock()
+        with context.database.reading() as connection:
+            step = _plan_rewind(connection, key, found, at, provenance, now)
+        if not step.changes_anything:
+            return Snapshot(*step.head, recorded=False)
+        entry = RewindEntry(
+            created_at=now,
+            session=key.session,
+            run=key.run,
+            previous=found.newest_record,
+            revision=found.revision + 1,
+            replaces=tuple(given_up),
+            provenance=asdict(provenance),
+            at=at,
+        )
+        written, record = store_entry(context.blobs, entry)
+        given_up.append(record)
+        try:
+            with context.database.writing() as connection:
+                if not runs.advance_revision(
+                    connection,
+                    found.id,
+                    found.revision,
+                    newest_record=found.newest_record,
+                    next_record=record,
+                ):
+                    continue
+                record_blobs(connection, written, (), now)
+                journal.append(connection, found.id, found.records, [record])
+                return apply_rewind(connection, key, found, at, provenance, now)
+        except CommitConflict:
+            continue
+    raise UnsettledScanError(key.run)
+
+
+def apply_rewind(
+    connection: Connection,
+    key: RunKey,
+    found: FoundRun,
+    at: int,
+    provenance: Provenance,
+    now: datetime,
+) -> Snapshot:
+    """Record that a run, whose next revision is claimed, goes back; return the new snapshot."""
+    step = _plan_rewind(connection, key, found, at, provenance, now)
+    runs.insert_snapshot(connection, found.id, step.head, None)
+    files.end_versions(connection, step.ended, step.head.number)
+    lineage.bring_back(connection, step.wanted, step.head.number, now)
+    touched = files.list_versions(
+        connection, found.id, key.session, key.run, files.touches_snapshot(step.head.number)
+    )
+    (snapshot,) = assemble([step.head], touched)
+    return snapshot
+
+
+class _Rewind(NamedTuple):
+    """What going back to a snapshot changes."""
+
+    head: SnapshotHead
+    ended: list[int]
+    """Versions that are current no longer."""
+    wanted: list[int]
+    """Past versions that are current again."""
+    changes_anything: bool
+
+
+def _plan_rewind(
+    connection: Connection,
+    key: RunKey,
+    found: FoundRun,
+    at: int,
+    provenance: Provenance,
+    now: datetime,
+) -> _Rewind:
+    def listed(number: int | None) -> list[FileVersion]:
+        return files.list_versions(
+            connection, found.id, key.session, key.run, files.visible_at(number)
+        )
+
+    diff = compare(listed(None), listed(at))
+    wanted = [*diff.added, *(change.after for change in diff.changed)]
+    ended = [*diff.removed, *(change.before for change in diff.changed if change.after.digest)]
+    lost = [version for version in wanted if version.digest is None]
+    head = SnapshotHead(
+        found.newest_snapshot + 1 if diff else found.newest_snapshot,
+        provenance,
+        now,
+        len(diff.identical),
+        tuple(Skipped(v.path, "its bytes were gone before it was adopted") for v in lost),
+        bytes_read=0,
+        bytes_stored=0,
+    )
+    return _Rewind(
+        head,
+        [version.id for version in ended],
+        [version.id for version in wanted if version.digest is not None],
+        bool(diff),
+    )
+
+
+def _check_snapshot(key: RunKey, found: FoundRun, at: int | None) -> int:
+    number = found.newest_snapshot if at is None else at
+    if not 0 <= number <= found.newest_snapshot:
+        raise UnknownSnapshotError(key.run, number, found.newest_snapshot)
+    return number

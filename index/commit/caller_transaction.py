@@ -1,0 +1,322 @@
+"""The application's transaction that files are registered in: locks, and what is known."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
+
+from index.commit.write import CommitConflict
+from index.db import schema
+from index.db.catalog import SqlCatalog, TransactionCatalog
+from index.db.queries import blobs, files, runs
+from index.errors import IndexUnavailableError, StoreMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy.engine import Connection, RootTransaction
+    from sqlalchemy.orm import Session, SessionTransaction
+
+    from cas.catalog import Catalog, WrittenBatch
+    from cas.packs.pack import SealedPack
+    from index.commit.plan import CommitRequest
+    from index.context import StoreContext
+    from index.domain.names import RunKey
+    from index.domain.run_state import RunState
+    from index.domain.snapshots import FileVersion
+
+__all__ = [
+    "Known",
+    "Look",
+    "Memory",
+    "begin_writing",
+    "catalog_of",
+    "check_index",
+    "check_references",
+    "guard_savepoint",
+    "keep_when_committed",
+    "look_of",
+    "memory_of",
+    "within",
+]
+
+_LOOKED_UP_ALONE: Final = 4
+_LOOKED_UP_SHARE: Final = 100
+"""Files are looked up one by one until it were this many, and one of so many that the run has; then
+the run's listing is read at once, which takes as long as one look for each 40 of its files."""
+
+Look: TypeAlias = "Callable[[], AbstractContextManager[Connection]]"
+"""Opens what is read from."""
+
+_BUSY: Final = 5
+"""SQLITE_BUSY: the low byte of the codes for "database is locked"."""
+
+_BEGIN_WRITING: Final = "UPDATE cas_store SET id = id WHERE id = 0"
+"""Changes nothing, but takes SQLite's lock for writers. Its driver begins a transaction with the
+first such statement only."""
+
+
+class _CommittedCatalog(SqlCatalog):
+    """Knows what is committed; packs are recorded by whoever records the batch.
+
+    They are published while the caller's transaction may hold SQLite's only lock for writers.
+    """
+
+    def register_pack(self, pack: SealedPack) -> None:
+        pass
+
+
+class Known:
+    """What one transaction knows of a run."""
+
+    __slots__ = ("_has_listed", "_looked_up", "_versions", "key", "state")
+
+    def __init__(self, key: RunKey, state: RunState) -> None:
+        self.key = key
+        self.state = state
+        self._versions: dict[int, FileVersion] = {}
+        self._looked_up = 0
+        self._has_listed = False
+
+    def advance(self, state: RunState, paths: Sequence[str]) -> None:
+        """Go on to the next revision, which this transaction made and which touched `paths`."""
+        for known in (self.state.find(path) for path in paths):
+            if known is not None:
+                self._versions.pop(known.id, None)  # it may have been filled or annotated
+        self.state = state
+
+    def versions(self, look: Look, paths: Sequence[str]) -> list[FileVersion]:
+        """Return what paths hold, in the order given; read no more than once.
+
+        CommitConflict if others have deleted it.
+        """
+        found = [self.state.find(path) for path in paths]
+        current = [known.id for known in found if known is not None]
+        unread = [file_id for file_id in current if file_id not in self._versions]
+        if unread:
+            with look() as connection:
+                self._read(connection, unread)
+        if len(current) != len(paths) or not self._versions.keys() >= set(current):
+            raise CommitConflict
+        return [self._versions[file_id] for file_id in current]
+
+    def _read(self, connection: Connection, ids: list[int]) -> None:
+        key, state = self.key, self.state
+        self._looked_up += 1
+        if not self._has_listed and self._looked_up > _LOOKED_UP_ALONE:
+            count = sum(map(len, state.directories.values()))
+            if self._looked_up > _LOOKED_UP_ALONE + count // _LOOKED_UP_SHARE:
+                assert state.run_id is not None, "it has files"  # noqa: S101
+                listed = files.list_versions(
+                    connection, state.run_id, key.session, key.run, files.visible_at(None)
+                )
+                self._versions.update((version.id, version) for version in listed)
+                self._has_listed = True
+                ids = [file_id for file_id in ids if file_id not in self._versions]
+        # Whether they are current or not: others may have gone on since the state was read.
+        alone = files.list_by_id(connection, key.session, key.run, ids)
+        self._versions.update((version.id, version) for version in alone)
+
+
+class Memory:
+    """What one transaction knows of runs, whichever repository asks."""
+
+    __slots__ = ("has_written", "recorded", "runs")
+
+    def __init__(self) -> None:
+        self.runs: dict[RunKey, Known] = {}
+        self.recorded: dict[RunKey, RunState] = {}
+        """What this transaction made of runs: so for everybody once it is committed."""
+        self.has_written = False
+        """Whether it recorded anything, which nobody else sees."""
+
+    def forget(self) -> None:
+        """Forget the runs, but not that something was written."""
+        self.runs.clear()
+        self.recorded.clear()
+
+
+_memories: Final[WeakKeyDictionary[RootTransaction, Memory]] = WeakKeyDictionary()
+
+_unprotected: Final[WeakKeyDictionary[RootTransaction, bool]] = WeakKeyDictionary()
+"""Whether the outermost savepoint, the last one that there was, is SQLite's whole transaction."""
+
+
+def memory_of(connection: Connection) -> Memory:
+    """Return what is known in a connection's transaction; it ends with that."""
+    transaction = _transaction_of(connection)
+    memory = _memories.get(transaction)
+    if memory is None:
+        memory = _memories[transaction] = Memory()
+    return memory
+
+
+def look_of(connection: Connection, context: StoreContext) -> Look:
+    """Return where to read: in the transaction only once it holds what nobody else sees.
+
+    One of SQLite that reads before it writes fails, rather than waits, if others write.
+    """
+    return within(connection) if memory_of(connection).has_written else context.database.reading
+
+
+def catalog_of(connection: Connection, context: StoreContext) -> Catalog:
+    """Return what knows the blobs that `look_of` sees, and records no packs."""
+    if memory_of(connection).has_written:
+        return TransactionCatalog(connection)
+    return _CommittedCatalog(context.database, context.clock)
+
+
+def guard_savepoint(connection: Connection) -> None:
+    """Begin SQLite's transaction where its driver hasn't: the next statement may be a savepoint.
+
+    A savepoint with nothing before it is the transaction, and its release is the commit.
+    """
+    if not _is_begun(connection) and connection.get_nested_transaction() is None:
+        connection.exec_driver_sql("BEGIN")
+
+
+def begin_writing(connection: Connection) -> None:
+    """Keep other writers out of SQLite until the transaction ends; wait for them to finish.
+
+    Raises
+    ------
+    IndexUnavailableError
+        When that can't be waited for, or a rollback could not undo what is written.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    if connection.get_nested_transaction() and _unprotected.get(_transaction_of(connection)):
+        reason = (
+            "the driver began no transaction before this savepoint, so that no rollback could undo "
+            'its release; see "Enabling Non-Legacy SQLite Transactional Modes" of SQLAlchemy'
+        )
+        raise IndexUnavailableError(_url_of(connection), reason)
+    try:
+        connection.exec_driver_sql(_BEGIN_WRITING)
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != _BUSY:
+            raise
+        reason = (
+            "another transaction writes, or has written since this one read; begin those that "
+            "register files with BEGIN IMMEDIATE"
+        )
+        raise IndexUnavailableError(_url_of(connection), reason) from error
+
+
+def check_references(connection: Connection, request: CommitRequest, written: WrittenBatch) -> None:
+    """Make sure that blobs that need no writing are there: the caller's foreign keys may be off.
+
+    CommitConflict if one is gone.
+    """
+    wanted = {c.observed.digest for c in request.findings.changes if c.observed}
+    for large in written.chunked:
+        wanted.update(large.chunks)
+    wanted.difference_update(written.blobs, (large.digest for large in written.chunked))
+    if wanted and blobs.find_known(connection, wanted) != wanted:
+        raise CommitConflict
+
+
+def check_index(connection: Connection, context: StoreContext) -> None:
+    """Make sure that a connection is to a store's index, of the schema that this release has.
+
+    Raises
+    ------
+    SchemaOutOfDateError, StoreMismatchError
+        When it isn't.
+    """
+    if _is_on_file(connection, context.database.file):
+        return  # checked when the store was opened; a look at tables would begin to read
+    url = _url_of(connection)
+    schema.check_connection(connection, url)
+    if runs.get_store_id(connection) != context.blobs.settings.store_id:
+        raise StoreMismatchError(url, context.blobs.url)
+
+
+def within(connection: Connection) -> Look:
+    """Return what opens a connection that is open and stays so."""
+    return lambda: nullcontext(connection)
+
+
+def _url_of(connection: Connection) -> str:
+    return connection.engine.url.render_as_string(hide_password=True)
+
+
+def _is_on_file(connection: Connection, file: str | None) -> bool:
+    if file is None or connection.dialect.name != "sqlite":
+        return False
+    places = connection.exec_driver_sql("PRAGMA database_list").all()
+    try:
+        return any(name == "main" and Path(place).samefile(file) for _, name, place in places)
+    except OSError:
+        return False
+
+
+def _transaction_of(connection: Connection) -> RootTransaction:
+    transaction = connection.get_transaction()
+    assert transaction is not None, "the SQLAlchemy session has begun it"  # noqa: S101
+    return transaction
+
+
+def _is_begun(connection: Connection) -> bool:
+    if connection.dialect.name != "sqlite":
+        return True
+    return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
+
+
+@event.listens_for(Engine, "savepoint")
+def _note_savepoint(connection: Connection, _name: str) -> None:
+    transaction = connection.get_transaction()
+    if transaction is not None and connection.get_nested_transaction() is None:
+        _unprotected[transaction] = not _is_begun(connection)
+
+
+@event.listens_for(Engine, "rollback_savepoint")
+def _note_rollback(connection: Connection, _name: str, _context: None) -> None:
+    transaction = connection.get_transaction()
+    memory = None if transaction is None else _memories.get(transaction)
+    if memory is not None:
+        memory.forget()
+
+
+class _Awaited(NamedTuple):
+    """What a transaction made of runs, for the store's memory of them."""
+
+    transaction: RootTransaction
+    memory: Memory
+    context: StoreContext
+
+
+_awaited: Final[WeakKeyDictionary[Session, _Awaited]] = WeakKeyDictionary()
+
+
+def keep_when_committed(
+    db_session: Session, connection: Connection, memory: Memory, context: StoreContext
+) -> None:
+    """Have the store remember what a transaction makes of runs, once it is committed."""
+    transaction = connection.get_transaction()
+    # A session that was given a connection may leave the commit to somebody else.
+    if transaction is None or not isinstance(db_session.get_bind(), Engine):
+        return
+    _awaited[db_session] = _Awaited(transaction, memory, context)
+    if not event.contains(db_session, "after_commit", _keep_committed):
+        event.listen(db_session, "after_commit", _keep_committed)
+        event.listen(db_session, "after_transaction_end", _keep_no_longer)
+
+
+def _keep_committed(db_session: Session) -> None:
+    awaited = _awaited.get(db_session)
+    if awaited is not None and not awaited.transaction.is_active:  # else a savepoint was released
+        for key, state in awaited.memory.recorded.items():
+            awaited.context.states.keep(key.session, key.run, state)
+
+
+def _keep_no_longer(db_session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        _awaited.pop(db_session, None)

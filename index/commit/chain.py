@@ -1,0 +1,169 @@
+"""Continue the chain of journal records of a run, or begin it with the whole history of the run."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from cas.digest import Digest
+from index.commit.write import CommitConflict, record_blobs
+from index.db.queries import blobs as blob_rows
+from index.db.queries import journal, lineage, runs, transfer
+from index.errors import IndexInterruptedError, UnknownRunError, UnsettledScanError
+from index.journal.encoding import encode
+from index.journal.entries import HistoryEntry, VersionsEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.catalog import ChunkedBlob, WrittenBatch
+    from cas.store import BlobStore
+    from cas.writer import BatchWriter
+    from index.context import StoreContext
+    from index.db.queries.runs import FoundRun
+    from index.db.queries.transfer import VersionRow
+    from index.domain.names import RunKey
+    from index.journal.entries import Entry
+
+__all__ = ["find_chained", "store_entry", "write_history"]
+
+_ATTEMPTS: Final = 3
+"""How often a chain is begun for a run that others keep committing to: they go on with it."""
+
+
+def find_chained(context: StoreContext, key: RunKey) -> FoundRun:
+    """Return a run as it is now, with a chain that has all of it.
+
+    Raises
+    ------
+    UnknownRunError
+        When it isn't there.
+    UnsettledScanError
+        When what others do to it keeps breaking the chain.
+    """
+    for _ in range(_ATTEMPTS):
+        with context.database.reading() as connection:
+            found = runs.find_run(connection, key.session, key.run)
+        if found is None:
+            raise UnknownRunError(key.session, key.run)
+        if found.newest_record is not None:
+            return found
+        write_history(context, key)
+    raise UnsettledScanError(key.run)
+
+
+def store_entry(blobs: BlobStore, entry: Entry) -> tuple[WrittenBatch, Digest]:
+    """Make a record durable in a small pack of its own; return what is to be recorded of it."""
+    with blobs.batch() as batch:
+        digest = batch.add_record(encode(entry))
+        return batch.finish(), digest
+
+
+_VERSIONS: Final = 20_000
+"""File versions in one record: some 10 MB of JSON."""
+
+_READ_ATTEMPTS: Final = 20
+"""How often the run is read anew because others commit to it meanwhile."""
+
+COLUMNS: Final = (*transfer.COPIED, "origin")
+"""Of each version. Its origin is another version: run, path as the column has it, number."""
+
+
+def write_history(context: StoreContext, key: RunKey) -> None:
+    """Begin a run's chain of records anew, with all that the index has of it.
+
+    On return it is durable and recorded. It does nothing if there is no such run, or if others keep
+    committing to it; they leave records of their own.
+    """
+    for _ in range(_READ_ATTEMPTS):
+        if _write(context, key):
+            return
+
+
+def _write(context: StoreContext, key: RunKey) -> bool:
+    database, now = context.database, context.clock()
+    with context.blobs.batch() as batch:
+        with database.reading() as connection:
+            found = runs.find_run(connection, key.session, key.run)
+            row = transfer.find_row(connection, key.session, key.run)
+            if found is None or row is None:
+                return True
+            digests = _describe(connection, batch, key, row, now)
+            for blob in _unlisted(connection, row.id):
+                batch.add_list(blob)
+        written = batch.finish()
+
+    def commit() -> bool:
+        with database.writing() as connection:
+            if not runs.lead_chain(connection, found, digests[-1]):
+                return False
+            record_blobs(connection, written, (), now)
+            journal.remove(connection, found.id)
+            journal.append(connection, found.id, 0, digests)
+        return True
+
+    try:
+        return database.insist(commit)
+    except (IndexInterruptedError, CommitConflict):
+        return False  # it may have arrived; a look at the run tells
+
+
+def _describe(
+    connection: Connection,
+    batch: BatchWriter,
+    key: RunKey,
+    row: transfer.RunRow,
+    now: datetime,
+) -> list[Digest]:
+    digests: list[Digest] = []
+    versions = transfer.iter_versions(connection, row.id)
+    count = 0
+    while group := list(islice(versions, _VERSIONS)):
+        count += len(group)
+        rows = list(_rows(connection, group))
+        part = VersionsEntry(created_at=now, columns=COLUMNS, rows=rows)
+        digests.append(batch.add_record(encode(part)))
+    entry = HistoryEntry(
+        created_at=now,
+        session=key.session,
+        run=key.run,
+        previous=None,
+        revision=row.revision,
+        session_created_at=row.session_created_at,
+        run_created_at=row.created_at,
+        parent=row.parent,
+        parent_snapshot=row.parent_snapshot,
+        snapshots=[_snapshot(told) for told in transfer.list_snapshots(connection, row.id)],
+        versions=count,
+        parts=tuple(digests),
+    )
+    digests.append(batch.add_record(encode(entry)))
+    return digests
+
+
+def _unlisted(connection: Connection, run_id: int) -> list[ChunkedBlob]:
+    """Return the run's large blobs that an older release stored: without lists of their chunks."""
+    sizes = blob_rows.find_unlisted(connection, run_id)
+    return list(blob_rows.locate_large(connection, sizes).values())
+
+
+def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[list[Any]]:
+    origins = {row.origin_id for row in group if row.origin_id is not None}
+    found = lineage.find_origins(connection, origins) if origins else {}
+    for row in group:
+        told = [_plain(value) for value in row[: len(transfer.COPIED)]]
+        name, origin = found.get(row.origin_id or 0, (None, None))
+        yield [*told, None if origin is None else [name, origin.path, origin.version]]
+
+
+def _snapshot(row: tuple[Any, ...]) -> Mapping[str, Any]:
+    return {name: _plain(value) for name, value in zip(transfer.SNAPSHOT_COLUMNS, row, strict=True)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a column's value
+    if isinstance(value, Digest):
+        return str(value)
+    return value.isoformat() if hasattr(value, "isoformat") else value

@@ -1,0 +1,162 @@
+"""Recording what a scan or a put found, in one transaction, against whatever others record.
+
+The bytes are durable before this begins. If another commit was first, the transaction is abandoned,
+the findings are rebased on the new state, and it is tried again, without reading a file again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import IntegrityError
+
+from index.commit.prepare import prepare, with_records
+from index.commit.write import CommitConflict, UncertainCommitError, load_state, record
+from index.db.queries import files, runs
+from index.domain.changes import rebase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cas.catalog import WrittenBatch
+    from cas.digest import Digest
+    from index.commit.plan import CommitRequest, Prepared
+    from index.context import StoreContext
+    from index.domain.changes import Findings
+    from index.domain.names import RunKey
+    from index.domain.run_state import RunState
+    from index.domain.snapshots import FileVersion, Snapshot
+
+__all__ = ["Committer"]
+
+
+class Committer:
+    """Records scans of any run in one index. Safe for use by several threads."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+        self._database = context.database
+
+    def get_version(self, key: RunKey, file_id: int) -> FileVersion:
+        """Return a file version of the run by its id, as it is now."""
+        return self._database.insist(lambda: self._get_version(key, file_id))
+
+    def _get_version(self, key: RunKey, file_id: int) -> FileVersion:
+        with self._database.reading() as connection:
+            (version,) = files.list_by_id(connection, key.session, key.run, [file_id])
+        return version
+
+    def load_state(self, key: RunKey, cached: RunState | None = None) -> RunState:
+        """Return the run's state; `cached` itself if it is still the newest."""
+
+        def load() -> RunState:
+            with self._database.reading() as connection:
+                return load_state(connection, key, cached)
+
+        return self._database.insist(load)
+
+    def prepare(
+        self, request: CommitRequest, state: RunState, given_up: Sequence[Digest] = ()
+    ) -> Prepared:
+        """Work out what a request changes of a run in that state.
+
+        Its records belong into the batch that it stores, see `Prepared.hand_over`.
+
+        Parameters
+        ----------
+        given_up
+            Records of earlier attempts: `CommitConflict.records`.
+        """
+        return self._prepare(request, request.findings, state, given_up)
+
+    def commit(self, prepared: Prepared, written: WrittenBatch) -> tuple[Snapshot, RunState]:
+        """Record what was prepared; return the snapshot and the state after it.
+
+        Nothing is written if there is nothing to record, except for the first time that a run is
+        seen. On raise nothing of it is visible, but for `IndexInterruptedError` that says so. If
+        the database goes away it is tried again for a minute; a commit whose answer was lost is
+        looked for.
+
+        Raises
+        ------
+        CommitConflict
+            When the scan has to be done again.
+        """
+        while True:
+            given_up = (*prepared.replaces, *prepared.records)
+            try:
+                done = self._record(prepared, written) if _is_chained(prepared) else None
+                if done is not None:
+                    return done
+                prepared, written = self._again(prepared, written, given_up)
+            except (IntegrityError, CommitConflict) as error:
+                conflict = CommitConflict()
+                conflict.records = given_up
+                raise conflict from error
+
+    def _again(
+        self, prepared: Prepared, written: WrittenBatch, given_up: Sequence[Digest]
+    ) -> tuple[Prepared, WrittenBatch]:
+        """Prepare the same relative to what others have made of the run, and store its records."""
+        request, before = prepared.request, prepared.state
+        if not before.has_chain:
+            self._begin_chain(request.key)
+        newer = self.load_state(request.key)
+        if newer.run_id is None or before.run_id not in (None, newer.run_id):
+            raise CommitConflict
+        found = rebase(prepared.findings, newer, request.still_holds)
+        again = self._prepare(request, found, newer, given_up)
+        with self._context.blobs.batch() as batch:
+            return again, with_records(batch, written, again)
+
+    def _prepare(
+        self,
+        request: CommitRequest,
+        findings: Findings,
+        state: RunState,
+        given_up: Sequence[Digest],
+    ) -> Prepared:
+        def work() -> Prepared:
+            return prepare(
+                request,
+                findings,
+                state,
+                look=self._database.reading,
+                now=self._context.clock(),
+                replaces=given_up,
+            )
+
+        return self._database.insist(work)
+
+    def _begin_chain(self, key: RunKey) -> None:
+        from index.commit.chain import write_history
+
+        write_history(self._context, key)
+
+    def _record(
+        self, prepared: Prepared, written: WrittenBatch
+    ) -> tuple[Snapshot, RunState] | None:
+        def attempt() -> tuple[Snapshot, RunState] | None:
+            return record(self._database.writing, prepared, written)
+
+        while True:
+            try:
+                return self._database.insist(attempt)
+            except UncertainCommitError as uncertain:
+                if self._arrived(uncertain.snapshot_id):
+                    return uncertain.done
+
+    def _arrived(self, snapshot_id: int | None) -> bool:
+        if snapshot_id is None:
+            return False
+
+        def look() -> bool:
+            with self._database.reading() as connection:
+                return runs.has_snapshot(connection, snapshot_id)
+
+        return self._database.insist(look)
+
+
+def _is_chained(prepared: Prepared) -> bool:
+    """Whether it can be recorded: what changes a run needs a chain to leave its record in."""
+    return prepared.state.has_chain or not prepared.changes_anything

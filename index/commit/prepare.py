@@ -1,0 +1,105 @@
+"""Working out what a commit will do, before the bytes that it rests on are finished."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from index.commit.plan import Prepared
+from index.db.queries import files
+from index.domain.changes import to_fill, with_displaced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from cas.catalog import WrittenBatch
+    from cas.digest import Digest
+    from cas.writer import BatchWriter
+    from index.commit.plan import CommitRequest, Kind
+    from index.domain.changes import Findings
+    from index.domain.run_state import KnownFile, RunState
+
+__all__ = ["prepare", "with_records"]
+
+
+def prepare(
+    request: CommitRequest,
+    findings: Findings,
+    state: RunState,
+    *,
+    look: Callable[[], AbstractContextManager[Any]],
+    now: datetime,
+    replaces: Sequence[Digest] = (),
+) -> Prepared:
+    """Work out what findings relative to `state` change.
+
+    Parameters
+    ----------
+    look
+        Opens a transaction to read in.
+    replaces
+        Records of attempts that never arrived.
+    """
+    findings = with_displaced(findings, state)
+    said = request.annotations
+    final = bool(said.is_final_output)
+    new = [change for change in findings.changes if change.observed is not None]
+    kinds = []
+    shared: dict[Kind, Kind] = {}
+    for change in new:
+        file_type = said.file_type or request.classifier.classify(change.path)
+        priority = request.classifier.prioritise(file_type, is_final_output=final)
+        kind = file_type, priority
+        kinds.append(shared.setdefault(kind, kind))
+    prepared = Prepared(
+        request=request,
+        state=state,
+        findings=findings,
+        fills=to_fill(findings.unchanged, request.provenance),
+        notes=_notes(look, request, findings),
+        new=new,
+        kinds=kinds,
+        now=now,
+        replaces=tuple(replaces),
+        records=(),
+        record_data=(),
+    )
+    # A run that was recorded by an older release begins its chain with all of its history.
+    if not prepared.changes_anything or not state.has_chain:
+        return prepared
+    from index.commit.describe import describe  # not imported by a scan that finds nothing
+
+    return describe(prepared)
+
+
+def with_records(batch: BatchWriter, written: WrittenBatch, prepared: Prepared) -> WrittenBatch:
+    """Store the records of another attempt in a batch of their own, and forget earlier ones.
+
+    Returns what was stored in all; the batch is finished.
+    """
+    prepared.hand_over(batch)
+    more = batch.finish()
+    return replace(
+        written,
+        packs=written.packs + more.packs,
+        blobs={
+            **{d: at for d, at in written.blobs.items() if d not in prepared.replaces},
+            **more.blobs,
+        },
+        bytes_stored=written.bytes_stored + more.bytes_stored,
+    )
+
+
+def _notes(
+    look: Callable[[], AbstractContextManager[Any]], request: CommitRequest, findings: Findings
+) -> dict[KnownFile, dict[str, Any]]:
+    if not request.annotations.given or not findings.unchanged:
+        return {}
+    known = {known.id: known for known in findings.unchanged}
+    with look() as connection:
+        versions = files.list_by_id(connection, request.key.session, request.key.run, list(known))
+    said = request.annotations
+    changed = ((known[v.id], said.over(v, request.classifier)) for v in versions)
+    return {version: values for version, values in changed if values}

@@ -1,0 +1,223 @@
+"""Tracking a work directory, or recording a single file: read, store, then record.
+
+Bytes are durable before any row refers to them; everything that one call found is recorded in one
+transaction. A crash in between leaves packs that nothing refers to, never a row without its bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from index.commit.committer import Committer
+from index.commit.plan import CommitRequest
+from index.commit.write import CommitConflict
+from index.decorators import relaxed_gc
+from index.domain.annotations import Annotations
+from index.domain.changes import compare
+from index.domain.run_state import Observed, signature_of
+from index.errors import UnsettledScanError, WorkDirectoryError
+from index.scan.content import opened
+from index.scan.coverage import Coverage
+from index.scan.ingest import observe
+from index.scan.scanner import Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cas.digest import Digest
+    from index.context import StoreContext
+    from index.domain.changes import Change
+    from index.domain.names import RunKey
+    from index.domain.provenance import Provenance
+    from index.domain.run_state import RunState
+    from index.domain.snapshots import FileVersion, Progress, Snapshot
+    from index.scan.content import Content, Source
+
+__all__ = ["PutRequest", "TrackRequest", "Tracker"]
+
+_ATTEMPTS: Final = 5
+"""How often a scan is done again because something it rested on was collected meanwhile; each time
+takes a garbage collection that finishes during the scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRequest:
+    """One scan, as the caller asked for it."""
+
+    key: RunKey
+    root: str
+    provenance: Provenance
+    scope: Sequence[str] | None = None
+    ignore: Sequence[str] = ()
+    progress: Callable[[Progress], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutRequest:
+    """One file to record, as the caller asked for it."""
+
+    key: RunKey
+    path: str
+    content: Content
+    provenance: Provenance
+    file_type: str | None = None
+    is_final_output: bool | None = None
+    meta: object = None
+
+
+class Tracker:
+    """Records work directories and single files. Safe for use by several threads."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+        self._committer = Committer(context)
+
+    @relaxed_gc()
+    def track(self, request: TrackRequest, cached: RunState | None) -> tuple[Snapshot, RunState]:
+        """Scan a work directory and record what changed.
+
+        Parameters
+        ----------
+        cached
+            The state that an earlier call returned, if there was one.
+
+        Raises
+        ------
+        WorkDirectoryError
+            When the directory can't be listed, or is the store's own.
+        UnsettledScanError
+            When garbage collection took what the scan relied on, each of several times.
+        """
+        if self._context.owns(request.root):
+            raise WorkDirectoryError(request.root, "it is the store itself")
+        given_up: Sequence[Digest] = ()
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._track_once(request, cached, given_up)
+            except CommitConflict as conflict:
+                given_up = conflict.records
+                cached = None
+        raise UnsettledScanError(request.key.run)
+
+    def put(self, request: PutRequest, cached: RunState | None) -> tuple[FileVersion, RunState]:
+        """Record one file, whatever lies in the work directory; return the version it has then.
+
+        Parameters
+        ----------
+        cached
+            The state that an earlier call returned, if there was one.
+
+        Raises
+        ------
+        WorkDirectoryError
+            When the content is a path that can't be read.
+        """
+        with opened(request.content) as source:
+            given_up: Sequence[Digest] = ()
+            for _ in range(_ATTEMPTS):
+                try:
+                    return self._put_once(request, source, cached, given_up)
+                except CommitConflict as conflict:
+                    given_up = conflict.records
+                    source.rewind()
+                    cached = None
+        raise UnsettledScanError(request.key.run)
+
+    def _put_once(
+        self,
+        request: PutRequest,
+        source: Source,
+        cached: RunState | None,
+        given_up: Sequence[Digest],
+    ) -> tuple[FileVersion, RunState]:
+        state = self._committer.load_state(request.key, cached)
+        with self._context.blobs.batch() as batch:
+            digest, size = batch.add_pieces(source.pieces(self._context.blobs.chunk_size))
+            seen = Observed(
+                path=request.path,
+                digest=digest,
+                size=size,
+                mode=source.mode,
+                mtime_ns=source.mtime_ns,
+                signature=None,
+                trusted=False,
+                seen_on_disk=False,
+            )
+            prepared = self._committer.prepare(
+                CommitRequest(
+                    key=request.key,
+                    findings=compare([seen], (), (), state),
+                    provenance=request.provenance,
+                    still_holds=lambda _change: True,  # an explicit put is the last word
+                    bytes_read=size,
+                    annotations=Annotations(
+                        request.file_type, request.is_final_output, request.meta
+                    ),
+                    classifier=self._context.classifier,
+                ),
+                state,
+                given_up,
+            )
+            prepared = prepared.hand_over(batch)
+            written = batch.finish()
+        _, after = self._committer.commit(prepared, written)
+        known = after.find(request.path)
+        if known is None:
+            raise CommitConflict
+        return self._committer.get_version(request.key, known.id), after
+
+    def _track_once(
+        self, request: TrackRequest, cached: RunState | None, given_up: Sequence[Digest]
+    ) -> tuple[Snapshot, RunState]:
+        # Before anything is looked at: a file changed later than this is not trusted unread.
+        started_ns = time.time_ns()
+        state = self._committer.load_state(request.key, cached)
+        coverage = Coverage.of(
+            request.root, scope=request.scope, ignore=request.ignore, own=self._context.own_paths
+        )
+        scan = Scan(request.root, state.directories, coverage)
+        with self._context.blobs.batch() as batch:
+            found = observe(
+                scan,
+                batch,
+                started_ns=started_ns,
+                progress=request.progress,
+            )
+            # While the last blobs are compressed and written.
+            prepared = self._committer.prepare(
+                CommitRequest(
+                    request.key,
+                    compare(found.files, scan.missing, scan.unchanged, state),
+                    request.provenance,
+                    still_holds=_Looker(request.root).still_holds,
+                    scope=request.scope,
+                    skipped=tuple(sorted(scan.skipped)),
+                    bytes_read=found.bytes_read,
+                    classifier=self._context.classifier,
+                ),
+                state,
+                given_up,
+            )
+            prepared = prepared.hand_over(batch)
+            written = batch.finish()
+        return self._committer.commit(prepared, written)
+
+
+class _Looker:
+    """Looks at a path again, for a change that another scan's commit contradicts."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def still_holds(self, change: Change) -> bool:
+        """Whether the path is now as this scan found it."""
+        try:
+            status = os.lstat(os.path.join(self._root, change.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return change.observed is None
+        except OSError:
+            return False
+        return change.observed is not None and change.observed.signature == signature_of(status)

@@ -1,0 +1,287 @@
+"""Writing what a scan or a put found into one transaction that somebody else begins and ends.
+
+The transaction claims the run's next revision with the one its findings are relative to. Where
+another commit was first nothing is written, and the caller rebases the findings and tries again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from index.commit.new_versions import NewVersions, new_rows
+from index.db.queries import blobs, files, journal, runs
+from index.domain.run_state import RunState
+from index.domain.snapshots import LazyVersions, Snapshot, SnapshotHead
+from index.errors import IndexInterruptedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.catalog import WrittenBatch
+    from cas.digest import Digest
+    from index.commit.plan import Prepared
+    from index.domain.names import RunKey
+    from index.domain.run_state import KnownFile
+
+__all__ = [
+    "CommitConflict",
+    "UncertainCommitError",
+    "load_state",
+    "record",
+    "record_blobs",
+]
+
+TOUCH_FRESHNESS: Final = timedelta(hours=1)
+"""How old a blob's last touch may be before reuse writes a new one. Far below any grace period of
+garbage collection, so that reuse protects, and far above a run's pace, so that it costs nothing."""
+
+
+class CommitConflict(Exception):  # noqa: N818 - a signal to plan again, seen by no caller
+    """What the findings rest on is gone: a blob was swept, a pack declared dead, a run deleted.
+
+    The scan must be done again; what it stores then is stored anew.
+    """
+
+    records: Sequence[Digest] = ()
+    """Those of the attempts that are given up, for the next one to name."""
+
+
+class UncertainCommitError(Exception):
+    """The database went away with the commit; only a look at it tells whether it arrived."""
+
+    def __init__(self, done: tuple[Snapshot, RunState], snapshot_id: int | None) -> None:
+        super().__init__(done, snapshot_id)
+        self.done = done
+        """What is so if it arrived."""
+        self.snapshot_id = snapshot_id
+        """The row that is there if it arrived; None if it made none, and can be done again."""
+
+
+def load_state(connection: Connection, key: RunKey, cached: RunState | None = None) -> RunState:
+    """Return the run's state; `cached` itself if it is still the newest."""
+    found = runs.find_run(connection, key.session, key.run)
+    if found is None:
+        return RunState()
+    newest = (found.id, found.revision, found.newest_record)
+    if cached and (cached.run_id, cached.revision, cached.newest_record) == newest:
+        return cached
+    return RunState.of(
+        found.id,
+        found.revision,
+        found.newest_snapshot,
+        files.load_current(connection, found.id),
+        newest_record=found.newest_record,
+        records=found.records,
+    )
+
+
+def record_blobs(
+    connection: Connection, written: WrittenBatch, referenced: Iterable[bytes], now: datetime
+) -> None:
+    """Record what a batch wrote, and that what is `referenced` is in use.
+
+    CommitConflict if one of its packs was declared dead.
+    """
+    pack_ids = blobs.make_packs_live(connection, written.packs)
+    if pack_ids is None:
+        raise CommitConflict
+    raced = blobs.insert_blobs(connection, written, pack_ids, now)
+    chunks = chain.from_iterable(large.chunks for large in written.chunked)
+    used: Iterable[bytes] = chain(referenced, chunks)
+    if not raced:  # what is new is in use anyway
+        whole = {large.digest for large in written.chunked}
+        used = (d for d in used if d not in written.blobs and d not in whole)
+    blobs.touch(connection, set(used), now, TOUCH_FRESHNESS)
+
+
+def record(
+    begin: Callable[[], AbstractContextManager[Connection]],
+    prepared: Prepared,
+    written: WrittenBatch,
+) -> tuple[Snapshot, RunState] | None:
+    """Record what was prepared; return None if another commit was first.
+
+    Without anything to record no transaction is begun.
+
+    Parameters
+    ----------
+    begin
+        Opens a transaction to write in.
+    written
+        All that was stored for it, its records included.
+
+    Raises
+    ------
+    CommitConflict
+        When a pack that it rests on was declared dead.
+    UncertainCommitError
+        When the database went away with the commit.
+    """
+    if not prepared.changes_anything:
+        return _snapshot(prepared, written, recorded=False), prepared.state
+    attempt: _Attempt | None = None
+    done = None
+    try:
+        with begin() as connection:
+            attempt = _Attempt(connection, prepared, written)
+            done = attempt.run()
+    except IndexInterruptedError as error:
+        if attempt is None or done is None or not error.may_have_committed:
+            raise
+        raise UncertainCommitError(done, attempt.snapshot_id) from error
+    return done
+
+
+def _snapshot(prepared: Prepared, written: WrittenBatch, *, recorded: bool) -> Snapshot:
+    request = prepared.request
+    return Snapshot(
+        number=prepared.number,
+        provenance=request.provenance,
+        created_at=prepared.now,
+        unchanged=len(prepared.findings.unchanged),
+        skipped=request.skipped,
+        bytes_read=request.bytes_read,
+        bytes_stored=written.bytes_stored,
+        recorded=recorded,
+        filled=len(prepared.fills),
+    )
+
+
+class _Attempt:
+    """One transaction that tries to record what was prepared."""
+
+    def __init__(self, connection: Connection, prepared: Prepared, written: WrittenBatch) -> None:
+        self._connection = connection
+        self._prepared = prepared
+        self._written = written
+        self.snapshot_id: int | None = None
+
+    def run(self) -> tuple[Snapshot, RunState] | None:
+        """Return what was recorded, or None if another commit was first."""
+        connection, prepared = self._connection, self._prepared
+        request, findings, state = prepared.request, prepared.findings, prepared.state
+        run_id = state.run_id
+        if run_id is None:
+            run_id = runs.ensure_run(connection, request.key.session, request.key.run, prepared.now)
+        if not runs.advance_revision(
+            connection,
+            run_id,
+            state.revision,
+            newest_record=state.newest_record,
+            next_record=prepared.newest_record,
+        ):
+            return None
+        referenced = (c.observed.digest for c in findings.changes if c.observed)
+        record_blobs(connection, self._written, referenced, prepared.now)
+        journal.append(connection, run_id, state.records, prepared.records)
+        files.refresh(connection, findings.refreshed)
+        files.fill_provenance(
+            connection, [known.id for known in prepared.fills], request.provenance
+        )
+        for known, values in prepared.notes.items():
+            files.annotate(connection, known.id, values)
+        snapshot = _snapshot(prepared, self._written, recorded=prepared.makes_snapshot)
+        if snapshot.recorded:
+            self.snapshot_id = runs.insert_snapshot(
+                connection, run_id, _head(snapshot), request.scope
+            )
+        new, removed = self._record_versions(run_id)
+        after = state.after(
+            run_id, snapshot.number, [*self._renewed(), *new.known], removed, prepared.records
+        )
+        if not findings.changes:
+            return snapshot, after
+        was_there = {change.path for change in findings.changes if change.base}
+        changed_again = len(was_there) - len(removed)
+        return replace(
+            snapshot,
+            lazy_added=LazyVersions(
+                lambda: new.versions(lambda path: path not in was_there),
+                len(new.ids) - changed_again,
+            ),
+            lazy_changed=LazyVersions(
+                lambda: new.versions(lambda path: path in was_there), changed_again
+            ),
+            lazy_removed=self._removed_versions(removed),
+        ), after
+
+    def _record_versions(self, run_id: int) -> tuple[NewVersions, list[KnownFile]]:
+        prepared = self._prepared
+        changes, number, request = prepared.findings.changes, prepared.number, prepared.request
+        ended = [change.base for change in changes if change.base]
+        files.end_versions(self._connection, [known.id for known in ended], number)
+        fresh = [c.path for c in changes if c.base is None]
+        histories = (
+            files.load_histories(self._connection, run_id, fresh)
+            if fresh and prepared.state.newest_snapshot
+            else {}
+        )
+        never = 0, number
+        befores = [
+            histories.get(path, never) if base is None else (base.version, base.appeared_in)
+            for path, base, _ in prepared.new
+        ]
+        ids = files.insert_versions(
+            self._connection,
+            new_rows(prepared.new, prepared.kinds, befores),
+            count=len(befores),
+            run_id=run_id,
+            snapshot=number,
+            provenance=request.provenance,
+            now=prepared.now,
+            is_final_output=bool(request.annotations.is_final_output),
+            meta=request.annotations.meta,
+        )
+        removed = [c.base for c in changes if c.observed is None and c.base]
+        new = NewVersions(request, ids, prepared.new, prepared.kinds, befores, number, prepared.now)
+        return new, removed
+
+    def _removed_versions(self, removed: Sequence[KnownFile]) -> LazyVersions:
+        key = self._prepared.request.key
+        versions = files.list_by_id(
+            self._connection, key.session, key.run, [known.id for known in removed]
+        )
+        return LazyVersions.ready(versions)
+
+    def _renewed(self) -> Iterator[KnownFile]:
+        """Yield the versions that stay, as refreshing and filling left them."""
+        prepared = self._prepared
+        renewed = {
+            known.id: known._replace(
+                signature=seen.signature if seen.trusted else None,
+                mode=seen.mode,
+                mtime_ns=seen.mtime_ns,
+                seen_on_disk=True,
+            )
+            for known, seen in prepared.findings.refreshed
+        }
+        told = prepared.request.provenance
+        for known in prepared.fills:
+            version = renewed.get(known.id, known)
+            renewed[known.id] = version._replace(
+                phase=version.phase or told.phase,
+                agent=version.agent or told.agent,
+                step_id=version.step_id or told.step_id,
+                event_id=version.event_id or told.event_id,
+                code_hash=version.code_hash or told.code_hash,
+            )
+        yield from renewed.values()
+
+
+def _head(snapshot: Snapshot) -> SnapshotHead:
+    return SnapshotHead(
+        snapshot.number,
+        snapshot.provenance,
+        snapshot.created_at,
+        snapshot.unchanged,
+        snapshot.skipped,
+        snapshot.bytes_read,
+        snapshot.bytes_stored,
+    )

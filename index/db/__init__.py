@@ -1,0 +1,3 @@
+"""The relational index: tables, schema, connections; `queries` holds the SQL."""
+
+__all__ = ()

@@ -1,0 +1,75 @@
+"""The index as the byte layer's catalog: which blobs exist and where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from index.db.queries import blobs
+from index.errors import IndexInterruptedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.catalog import Placement
+    from cas.digest import Digest
+    from cas.packs.pack import SealedPack
+    from index.db.database import Database
+
+__all__ = ["SqlCatalog", "TransactionCatalog"]
+
+
+class SqlCatalog:
+    """A `cas.catalog.Catalog` over the index; each call is a transaction of its own."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def find_known(self, digests: Collection[Digest]) -> set[Digest]:
+        def look() -> set[Digest]:
+            with self._database.reading() as connection:
+                return blobs.find_known(connection, digests)
+
+        return self._database.insist(look)
+
+    def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
+        def look() -> Mapping[Digest, Placement]:
+            with self._database.reading() as connection:
+                return blobs.locate(connection, digests)
+
+        return self._database.insist(look)
+
+    def register_pack(self, pack: SealedPack) -> None:
+        def note() -> None:
+            try:
+                with self._database.writing() as connection:
+                    blobs.insert_pending_pack(connection, pack, self._clock())
+            except IndexInterruptedError as error:
+                # To note it twice is to note it once, so a commit that may have arrived is no harm.
+                raise IndexInterruptedError(error.url, error.reason) from error
+
+        self._database.insist(note)
+
+
+class TransactionCatalog:
+    """A `cas.catalog.Catalog` over a transaction that somebody else begins and ends.
+
+    Packs are noted here, not in the index: they are published from another thread, which must not
+    use the transaction's connection. Whoever owns the transaction records them in it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.packs: list[SealedPack] = []
+
+    def find_known(self, digests: Collection[Digest]) -> set[Digest]:
+        return blobs.find_known(self._connection, digests)
+
+    def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
+        return blobs.locate(self._connection, digests)
+
+    def register_pack(self, pack: SealedPack) -> None:
+        self.packs.append(pack)

@@ -1,0 +1,112 @@
+"""Column types: what the index keeps in a form that SQLAlchemy has no type for."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Text
+from sqlalchemy.types import TypeDecorator
+
+from cas.digest import DIGEST_SIZE, Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Dialect
+
+__all__ = ["BigId", "DigestColumn", "PathColumn", "UtcDateTime", "decode_path", "encode_path"]
+
+BigId: Final = BigInteger().with_variant(Integer, "sqlite")
+"""A 64-bit key; only INTEGER aliases SQLite's rowid."""
+
+_NEEDS_ESCAPE: Final = re.compile("[\\\\\udc80-\udcff]")
+
+_ESCAPED: Final = re.compile(r"\\(\\|x[0-9a-f]{2})")
+
+
+def encode_path(path: str) -> str:
+    r"""Return the text that the index keeps for a path.
+
+    A path is what `os.fsdecode` gives: bytes that are not UTF-8 are lone surrogates, which no
+    database takes as text. Such a byte is kept as ``\xff``, and a backslash as two; any other path
+    is kept as it is, and reads well in any SQL console.
+    """
+    if "\\" not in path and path.isascii():
+        return path
+    return _NEEDS_ESCAPE.sub(
+        lambda m: r"\\" if m[0] == "\\" else f"\\x{ord(m[0]) - 0xDC00:02x}", path
+    )
+
+
+def decode_path(text: str) -> str:
+    """Return the path that `encode_path` made `text` of."""
+    if "\\" not in text:
+        return text
+    return _ESCAPED.sub(lambda m: "\\" if m[1] == "\\" else chr(0xDC00 + int(m[1][1:], 16)), text)
+
+
+class PathColumn(TypeDecorator[str]):
+    """A POSIX path relative to a work directory, in byte order."""
+
+    impl = Text().with_variant(Text(collation="C"), "postgresql")
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else encode_path(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], str | None]:
+        return _path_or_none
+
+
+class DigestColumn(TypeDecorator[Digest]):
+    """A digest as its 32 bytes."""
+
+    impl = LargeBinary(DIGEST_SIZE)
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:
+        return value
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Digest | None]:
+        return _digest_or_none
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC; a naive one is refused rather than guessed at."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def result_processor(
+        self, dialect: Dialect, coltype: object
+    ) -> Callable[[Any], datetime | None]:
+        return _utc_or_none
+
+
+def _path_or_none(value: str | None) -> str | None:
+    return None if value is None else decode_path(value)
+
+
+def _digest_or_none(value: bytes | None) -> Digest | None:
+    # The table's CHECK has seen to the length.
+    return None if value is None else bytes.__new__(Digest, value)
+
+
+@lru_cache(maxsize=256)
+def _utc_or_none(value: str | datetime | None) -> datetime | None:
+    """Read a time as SQLite's text or a driver's datetime; cached, as rows of a scan share one."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,69 @@
+"""Versions that are recorded with a past of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import func, insert, select
+
+from index.db import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
+
+__all__ = ["KnownPath", "insert_past", "list_origins", "list_paths", "next_version"]
+
+_ORIGINS: Final = 100
+"""Records looked at for the work directory: one that was reached through a link tells nothing."""
+
+
+class KnownPath(NamedTuple):
+    """A path that a run holds or ever held."""
+
+    newest_version: int
+    appeared_in: int
+    is_lost: bool
+    """Whether none of its versions has bytes."""
+
+
+def list_paths(connection: Connection, run_id: int) -> dict[str, KnownPath]:
+    """Return every path that a run holds or ever held."""
+    rows = connection.execute(
+        select(
+            tables.files.c.path,
+            func.max(tables.files.c.version),
+            func.min(tables.files.c.appeared_in),
+            func.count(tables.files.c.digest) == 0,
+        )
+        .where(tables.files.c.run_id == run_id)
+        .group_by(tables.files.c.path)
+    )
+    return {path: KnownPath(*known) for path, *known in rows}
+
+
+def list_origins(connection: Connection, run_id: int) -> list[tuple[str, str]]:
+    """Return some adopted paths of a run, each with what the old table called it."""
+    file_path = tables.files.c.meta["adopted"]["file_path"].as_string()
+    rows = connection.execute(
+        select(tables.files.c.path, file_path)
+        .where(tables.files.c.run_id == run_id, file_path.is_not(None))
+        .order_by(tables.files.c.id)
+        .limit(_ORIGINS)
+    )
+    return [(path, text) for path, text in rows]
+
+
+def next_version(known: KnownPath | None, snapshot: int) -> dict[str, int]:
+    """Return the columns that number a path's next version, beginning at a snapshot."""
+    version, appeared_in = (known.newest_version, known.appeared_in) if known else (0, snapshot)
+    return {"version": version + 1, "appeared_in": appeared_in}
+
+
+def insert_past(
+    connection: Connection, run_id: int, snapshot: int, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Insert versions, each with columns of its own, beginning at a snapshot."""
+    shared = {"run_id": run_id, "first_snapshot": snapshot, "seen_on_disk": True}
+    connection.execute(insert(tables.files), [{**row, **shared} for row in rows])

@@ -1,0 +1,233 @@
+"""Blobs, their chunks, and the packs that they are in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete, select, update
+
+from cas.catalog import ChunkedBlob, Location
+from cas.digest import Digest
+from index.db import tables
+from index.db.bulk import batches, bound, dialect_insert, insert_rows, run_over
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from typing import Any
+
+    from sqlalchemy.engine import Connection
+
+    from cas.catalog import Placement, WrittenBatch
+    from cas.packs.pack import SealedPack
+
+__all__ = [
+    "find_known",
+    "find_unlisted",
+    "insert_blobs",
+    "insert_pending_pack",
+    "locate",
+    "locate_large",
+    "make_packs_live",
+    "touch",
+]
+
+
+_FIND_KNOWN: Final = "SELECT digest FROM cas_blobs WHERE digest {wanted} AND damaged_at IS NULL"
+
+_TOUCH: Final = """
+UPDATE cas_blobs SET condemned_at = NULL, touched_at = {now}
+WHERE digest {wanted} AND (
+    condemned_at IS NOT NULL
+    OR touched_at < {stale}
+    OR (touched_at IS NULL AND created_at < {stale})
+)
+"""
+
+
+def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest]:
+    """Return those of `digests` that have a row and are not known to be damaged."""
+    known: set[Digest] = set()
+    for batch in batches(list(digests)):
+        rows = run_over(connection, _FIND_KNOWN, tables.blobs.c.digest, batch).all()
+        known.update(bytes.__new__(Digest, digest) for (digest,) in rows)
+    return known
+
+
+def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, Placement]:
+    """Return where blobs are, without those that have no row.
+
+    A large blob whose list is known to be damaged has no chunks here: they would be others.
+    """
+    found: dict[Digest, Placement] = {}
+    large: dict[Digest, int] = {}
+    for batch in batches(list(digests)):
+        rows = connection.execute(
+            select(
+                tables.blobs.c.digest,
+                tables.blobs.c.size,
+                tables.packs.c.name,
+                tables.blobs.c.pack_offset,
+                tables.blobs.c.stored_size,
+                tables.blobs.c.codec,
+                tables.blobs.c.damaged_at,
+            )
+            .outerjoin(tables.packs, tables.packs.c.id == tables.blobs.c.pack_id)
+            .where(tables.blobs.c.digest.in_(batch))
+        ).all()
+        for digest, size, pack, offset, stored_size, codec, damaged_at in rows:
+            if offset is None and damaged_at is not None:
+                found[digest] = ChunkedBlob(digest, size, ())
+            elif offset is None:
+                large[digest] = size
+            else:
+                found[digest] = Location(pack, offset, stored_size, size, codec)
+    found.update(locate_large(connection, large))
+    return found
+
+
+def locate_large(connection: Connection, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:
+    """Return large blobs, whose sizes are known, with their chunks."""
+    chunks: defaultdict[Digest, list[Digest]] = defaultdict(list)
+    for batch in batches(list(sizes)):
+        rows = connection.execute(
+            select(tables.blob_chunks.c.blob, tables.blob_chunks.c.chunk)
+            .where(tables.blob_chunks.c.blob.in_(batch))
+            .order_by(tables.blob_chunks.c.blob, tables.blob_chunks.c.position)
+        )
+        for blob, chunk in rows:
+            chunks[blob].append(chunk)
+    return {blob: ChunkedBlob(blob, size, tuple(chunks[blob])) for blob, size in sizes.items()}
+
+
+def find_unlisted(connection: Connection, run_id: int) -> dict[Digest, int]:
+    """Return large blobs of a run that are whole and have no list in storage, with their sizes."""
+    blobs, lists, files = tables.blobs.c, tables.chunk_lists.c, tables.files.c
+    rows = connection.execute(
+        select(blobs.digest, blobs.size)
+        .distinct()
+        .join(tables.files, files.digest == blobs.digest)
+        .outerjoin(tables.chunk_lists, lists.blob == blobs.digest)
+        .where(
+            files.run_id == run_id,
+            blobs.pack_id.is_(None),
+            blobs.damaged_at.is_(None),
+            lists.list.is_(None),
+        )
+    )
+    return {digest: int(size) for digest, size in rows}
+
+
+def insert_pending_pack(connection: Connection, pack: SealedPack, now: datetime) -> None:
+    """Note a pack that is about to be published; once, however often it is asked for."""
+    connection.execute(
+        dialect_insert(connection, tables.packs)
+        .values(name=pack.name, size=pack.size, state="pending", created_at=now)
+        .on_conflict_do_nothing()
+    )
+
+
+def make_packs_live(
+    connection: Connection, packs: Sequence[SealedPack]
+) -> dict[Digest, int] | None:
+    """Turn pending packs live; return their ids, or None if any of them is no longer pending."""
+    ids: dict[Digest, int] = {}
+    for batch in batches([pack.name for pack in packs]):
+        changed = connection.execute(
+            update(tables.packs)
+            .where(tables.packs.c.name.in_(batch), tables.packs.c.state == "pending")
+            .values(state="live")
+        )
+        if changed.rowcount != len(batch):
+            return None
+        rows = connection.execute(
+            select(tables.packs.c.name, tables.packs.c.id).where(tables.packs.c.name.in_(batch))
+        )
+        ids.update((name, pack_id) for name, pack_id in rows)
+    return ids
+
+
+def insert_blobs(
+    connection: Connection, written: WrittenBatch, pack_ids: dict[Digest, int], now: datetime
+) -> bool:
+    """Record what a batch wrote; return whether some of it was recorded by another meanwhile.
+
+    In order of digest, so that two writers lock rows in the same order. What was damaged is whole
+    again: its row leads to what was written now.
+    """
+    columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
+    inserted = insert_rows(
+        connection,
+        tables.blobs,
+        columns,
+        _blob_rows(written, pack_ids),
+        shared={"created_at": now},
+        ignore_conflicts=True,
+    )
+    raced = inserted != len(written.blobs) + len(written.chunked)
+    if raced:
+        _mend(connection, columns, _blob_rows(written, pack_ids))
+    insert_rows(
+        connection,
+        tables.blob_chunks,
+        ("blob", "position", "chunk"),
+        (
+            (blob.digest, position, chunk)
+            for blob in written.chunked
+            for position, chunk in enumerate(blob.chunks)
+        ),
+        ignore_conflicts=True,
+    )
+    insert_rows(
+        connection,
+        tables.chunk_lists,
+        ("blob", "list"),
+        sorted(written.chunk_lists.items()),
+        ignore_conflicts=True,
+    )
+    return raced
+
+
+def _blob_rows(
+    written: WrittenBatch, pack_ids: Mapping[Digest, int]
+) -> Iterator[tuple[Digest, int, int | None, int | None, int | None, int | None]]:
+    for digest in sorted(written.blobs):
+        place = written.blobs[digest]
+        pack_id = pack_ids[place.pack]
+        yield digest, place.size, pack_id, place.offset, place.stored_size, place.codec
+    for blob in sorted(written.chunked, key=lambda blob: blob.digest):
+        yield blob.digest, blob.size, None, None, None, None
+
+
+def _mend(connection: Connection, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Lead the rows of blobs that were damaged to the bytes that are there now."""
+    by_digest = {row[0]: row for row in rows}
+    for batch in batches(list(by_digest)):
+        blobs = tables.blobs.c
+        wanted = (blobs.digest.in_(batch), blobs.damaged_at.is_not(None))
+        # Locked before their chunks are, as a sweep does it.
+        damaged = select(blobs.digest).where(*wanted).order_by(blobs.digest).with_for_update()
+        for digest in connection.scalars(damaged).all():
+            # The list of a large blob may be what was damaged: it is written anew.
+            for table in (tables.blob_chunks, tables.chunk_lists):
+                connection.execute(delete(table).where(table.c.blob == digest))
+            values = dict(zip(columns[1:], by_digest[digest][1:], strict=True))
+            connection.execute(
+                update(tables.blobs)
+                .where(blobs.digest == digest)
+                .values(**values, damaged_at=None, verified_at=None)
+            )
+
+
+def touch(
+    connection: Connection, digests: Iterable[bytes], now: datetime, freshness: timedelta
+) -> None:
+    """Take blobs back from the condemned, and note that they are in use.
+
+    A row touched within `freshness` is left as it is, so that reuse costs no writes.
+    """
+    times = bound(connection, tables.blobs, {"touched_at": now, "created_at": now - freshness})
+    told = {"now": times["touched_at"], "stale": times["created_at"]}
+    for batch in batches(sorted(digests)):
+        run_over(connection, _TOUCH, tables.blobs.c.digest, batch, told=told)

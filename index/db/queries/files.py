@@ -1,0 +1,393 @@
+"""File versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from sqlalchemy import ColumnElement, String, and_, bindparam, func, or_, select, update
+
+from cas.digest import DIGEST_SIZE
+from index.db import tables
+from index.db.bulk import allocate_ids, batches, driver_rows, insert_rows
+from index.db.column_types import decode_path, encode_path
+from index.domain.run_state import KnownFile
+from index.domain.snapshots import FileVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+    from index.domain.provenance import Provenance
+    from index.domain.run_state import Observed
+
+__all__ = [
+    "Condition",
+    "NewRow",
+    "annotate",
+    "conditions_for",
+    "end_versions",
+    "fill_provenance",
+    "has_digest",
+    "has_id",
+    "has_path",
+    "has_version",
+    "insert_versions",
+    "list_by_id",
+    "list_digests",
+    "list_in_sessions",
+    "list_versions",
+    "load_current",
+    "load_histories",
+    "refresh",
+    "touches_snapshot",
+    "visible_at",
+    "was_produced",
+]
+
+Condition: TypeAlias = ColumnElement[bool]
+"""What a listing can be asked to fulfil."""
+
+_VERSION_COLUMNS: Final = tuple(
+    tables.files.c[name]
+    for name in (
+        "path",
+        "version",
+        "digest",
+        "size",
+        "mode",
+        "mtime_ns",
+        "file_type",
+        "priority",
+        "is_final_output",
+        *tables.PROVENANCE_COLUMNS.values(),
+        "created_at",
+        "first_snapshot",
+        "end_snapshot",
+        "meta",
+    )
+)
+
+_INSERTED: Final = (
+    "id",
+    "path",
+    "version",
+    "digest",
+    "size",
+    "mode",
+    "mtime_ns",
+    "file_type",
+    "priority",
+    "appeared_in",
+    "signature",
+    "seen_on_disk",
+)
+
+
+def load_current(connection: Connection, run_id: int) -> list[KnownFile]:
+    """Return the current version of every path of a run."""
+    statement = select(
+        tables.files.c.signature,
+        tables.files.c.id,
+        tables.files.c.path,
+        tables.files.c.version,
+        tables.files.c.digest,
+        tables.files.c.mode,
+        tables.files.c.mtime_ns,
+        tables.files.c.appeared_in,
+        tables.files.c.seen_on_disk,
+        tables.files.c.node_id,
+        tables.files.c.workflow_phase,
+        tables.files.c.generating_agent,
+        tables.files.c.step_id,
+        tables.files.c.event_id,
+        tables.files.c.generating_code_hash,
+    ).where(tables.files.c.run_id == run_id, tables.files.c.end_snapshot.is_(None))
+    rows = driver_rows(connection, statement)
+    return [KnownFile(row[0], row[1], decode_path(row[2]), *row[3:]) for row in rows]
+
+
+def load_histories(
+    connection: Connection, run_id: int, paths: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """Return the newest version number and the first snapshot of paths that have a past."""
+    histories: dict[str, tuple[int, int]] = {}
+    for batch in batches(paths):
+        rows = connection.execute(
+            select(
+                tables.files.c.path,
+                func.max(tables.files.c.version),
+                func.min(tables.files.c.appeared_in),
+            )
+            .where(tables.files.c.run_id == run_id, tables.files.c.path.in_(batch))
+            .group_by(tables.files.c.path)
+        )
+        histories.update((path, (version, appeared)) for path, version, appeared in rows)
+    return histories
+
+
+def end_versions(connection: Connection, ids: Sequence[int], snapshot: int) -> None:
+    """End current versions at a snapshot."""
+    for batch in batches(ids):
+        connection.execute(
+            update(tables.files).where(tables.files.c.id.in_(batch)).values(end_snapshot=snapshot)
+        )
+
+
+def insert_versions(
+    connection: Connection,
+    rows: Iterable[NewRow],
+    *,
+    count: int,
+    run_id: int,
+    snapshot: int,
+    provenance: Provenance,
+    now: datetime,
+    is_final_output: bool,
+    meta: object,
+) -> Sequence[int]:
+    """Insert new current versions; return their ids, in the order given.
+
+    Parameters
+    ----------
+    rows
+        Path, version number, what was observed, file type, priority, first snapshot of the path.
+    count
+        How many rows there are.
+    """
+    ids = allocate_ids(connection, tables.files, count)
+    values = (
+        (
+            file_id,
+            encode_path(path),
+            version,
+            digest,
+            size,
+            mode,
+            mtime_ns,
+            file_type,
+            priority,
+            appeared_in,
+            signature if trusted else None,
+            seen_on_disk,
+        )
+        # Taken apart at once: to ask a named tuple for each of its fields takes half as long again.
+        for file_id, (
+            path,
+            version,
+            (_, digest, size, mode, mtime_ns, signature, trusted, seen_on_disk),
+            file_type,
+            priority,
+            appeared_in,
+        ) in zip(ids, rows, strict=True)
+    )
+    insert_rows(
+        connection,
+        tables.files,
+        _INSERTED,
+        values,
+        shared={
+            "run_id": run_id,
+            "is_final_output": is_final_output,
+            "created_at": now,
+            "first_snapshot": snapshot,
+            "meta": meta,
+            **{
+                column: getattr(provenance, name)
+                for name, column in tables.PROVENANCE_COLUMNS.items()
+            },
+        },
+    )
+    return ids
+
+
+def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]]) -> None:
+    """Update what `stat` tells of versions whose content is unchanged, if they are current."""
+    if not found:
+        return
+    connection.execute(
+        update(tables.files)
+        .where(tables.files.c.id == bindparam("known_id"), tables.files.c.end_snapshot.is_(None))
+        .values(
+            mode=bindparam("new_mode"),
+            mtime_ns=bindparam("new_mtime"),
+            signature=bindparam("new_signature"),
+            seen_on_disk=bindparam("new_seen"),
+        ),
+        [
+            {
+                "known_id": known.id,
+                "new_mode": seen.mode,
+                "new_mtime": seen.mtime_ns,
+                "new_signature": seen.signature if seen.trusted else None,
+                "new_seen": bool(seen.seen_on_disk or known.seen_on_disk),
+            }
+            for known, seen in found
+        ],
+    )
+
+
+def fill_provenance(connection: Connection, ids: Sequence[int], provenance: Provenance) -> None:
+    """Supply what is missing of the provenance of versions; change nothing that is there."""
+    told = {
+        column: func.coalesce(tables.files.c[column], getattr(provenance, name))
+        for name, column in tables.PROVENANCE_COLUMNS.items()
+        if getattr(provenance, name) is not None
+    }
+    for batch in batches(ids):
+        connection.execute(update(tables.files).where(tables.files.c.id.in_(batch)).values(told))
+
+
+def annotate(connection: Connection, file_id: int, values: Mapping[str, Any]) -> None:
+    """Set what the caller says of a version besides its content and provenance."""
+    connection.execute(
+        update(tables.files).where(tables.files.c.id == file_id).values(dict(values))
+    )
+
+
+def has_path(path: str) -> Condition:
+    """Return the condition that a version is of this path."""
+    return tables.files.c.path == path
+
+
+def has_version(number: int) -> Condition:
+    """Return the condition that a version has this number."""
+    return tables.files.c.version == number
+
+
+def visible_at(snapshot: int | None) -> Condition:
+    """Return the condition that a version is what its path held at a snapshot; None is now."""
+    if snapshot is None:
+        return tables.files.c.end_snapshot.is_(None)
+    return and_(
+        tables.files.c.first_snapshot <= snapshot,
+        or_(tables.files.c.end_snapshot.is_(None), tables.files.c.end_snapshot > snapshot),
+    )
+
+
+def list_versions(
+    connection: Connection,
+    run_id: int,
+    session: str,
+    run: str,
+    *conditions: Condition,
+) -> list[FileVersion]:
+    """Return file versions of a run, paths by first appearance, then versions in order."""
+    rows = connection.execute(
+        select(tables.files.c.id, *_VERSION_COLUMNS)
+        .where(tables.files.c.run_id == run_id, *conditions)
+        .order_by(tables.files.c.appeared_in, tables.files.c.path, tables.files.c.version)
+    ).all()
+    return [FileVersion(row[0], session, run, *row[1:]) for row in rows]
+
+
+def list_by_id(
+    connection: Connection, session: str, run: str, ids: Sequence[int]
+) -> list[FileVersion]:
+    """Return file versions by their ids, by path."""
+    found: list[FileVersion] = []
+    for batch in batches(ids):
+        rows = connection.execute(
+            select(tables.files.c.id, *_VERSION_COLUMNS).where(tables.files.c.id.in_(batch))
+        )
+        found.extend(FileVersion(row[0], session, run, *row[1:]) for row in rows)
+    return sorted(found, key=lambda version: version.path)
+
+
+def list_in_sessions(
+    connection: Connection,
+    session: str | None,
+    *conditions: Condition,
+    at_most: int | None = None,
+) -> list[FileVersion]:
+    """Return file versions of any run of a session, or of every session, as they were recorded."""
+    statement = (
+        select(tables.files.c.id, tables.sessions.c.name, tables.runs.c.name, *_VERSION_COLUMNS)
+        .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .where(*conditions)
+        .order_by(tables.files.c.id)
+        .limit(at_most)
+    )
+    if session is not None:
+        statement = statement.where(tables.sessions.c.name == session)
+    return [FileVersion(*row) for row in connection.execute(statement).all()]
+
+
+def list_digests(
+    connection: Connection, session: str | None, prefix: str, *, at_most: int
+) -> list[Digest]:
+    """Return digests that begin with a hexadecimal prefix, of a session or of every session."""
+    digest = tables.files.c.digest
+    lowest, highest = (bytes.fromhex(prefix.ljust(2 * DIGEST_SIZE, digit)) for digit in "0f")
+    statement = select(digest).where(digest.between(lowest, highest)).distinct().limit(at_most)
+    if session is not None:
+        statement = (
+            statement.join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+            .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+            .where(tables.sessions.c.name == session)
+        )
+    return list(connection.scalars(statement))
+
+
+def has_id(file_id: int) -> Condition:
+    """Return the condition that a version has this id."""
+    return tables.files.c.id == file_id
+
+
+def has_digest(digest: bytes) -> Condition:
+    """Return the condition that a version holds these bytes."""
+    return tables.files.c.digest == digest
+
+
+def was_produced() -> Condition:
+    """Return the condition that a version is no copy that a fork or a rewind made.
+
+    Of copies whose original is deleted the oldest one stands for it.
+    """
+    origin, older = tables.files.alias(), tables.files.alias()
+    mine = tables.files.c
+    return or_(
+        mine.origin_id.is_(None),
+        and_(
+            ~select(origin.c.id).where(origin.c.id == mine.origin_id).exists(),
+            ~select(older.c.id)
+            .where(older.c.origin_id == mine.origin_id, older.c.id < mine.id)
+            .exists(),
+        ),
+    )
+
+
+def touches_snapshot(number: int) -> Condition:
+    """Return the condition that a version began or ended with a snapshot."""
+    return or_(tables.files.c.first_snapshot == number, tables.files.c.end_snapshot == number)
+
+
+def conditions_for(
+    *,
+    provenance: Provenance,
+    file_type: str | None = None,
+    priority: str | None = None,
+    is_final_output: bool | None = None,
+    prefix: str | None = None,
+) -> Iterator[Condition]:
+    """Yield the conditions of a listing; what is None does not select."""
+    for name, column in tables.PROVENANCE_COLUMNS.items():
+        if (value := getattr(provenance, name)) is not None:
+            yield tables.files.c[column] == value
+    if file_type is not None:
+        yield tables.files.c.file_type == file_type
+    if priority is not None:
+        yield tables.files.c.priority == priority
+    if is_final_output is not None:
+        yield tables.files.c.is_final_output.is_(is_final_output)
+    if prefix:
+        # Compared by length rather than LIKE, for which % and _ are wildcards and case is nothing.
+        stored = encode_path(prefix)
+        yield func.substr(tables.files.c.path, 1, len(stored), type_=String) == stored
+
+
+NewRow: TypeAlias = "tuple[str, int, Observed, str, str, int]"
+"""Path, version number, what was observed, file type, priority, first snapshot of the path."""

@@ -1,0 +1,265 @@
+"""Where versions come from: forks, copies and their originals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    and_,
+    case,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+
+from index.db import tables
+from index.db.bulk import batches
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+
+__all__ = [
+    "Kin",
+    "VersionKey",
+    "bring_back",
+    "copy_history",
+    "find_first_copies",
+    "find_kin",
+    "find_origins",
+    "find_present",
+    "has_copies",
+]
+
+
+class VersionKey(NamedTuple):
+    """What a version and its copies by fork have in common, in every index."""
+
+    path: str
+    """As the column has it."""
+    version: int
+    digest: Digest | None
+    created_at: datetime
+
+
+class Kin(NamedTuple):
+    """A version with some key: whose it is, and its ids."""
+
+    run: str
+    id: int
+    origin_id: int | None
+
+
+_KEY: Final = (
+    type_coerce(tables.files.c.path, Text()).label("path"),
+    tables.files.c.version,
+    tables.files.c.digest,
+    tables.files.c.created_at,
+)
+
+
+def has_copies(connection: Connection, session: str) -> bool:
+    """Whether any version of a session is a copy."""
+    found = connection.scalar(
+        select(tables.files.c.id)
+        .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .where(tables.sessions.c.name == session, tables.files.c.origin_id.is_not(None))
+        .limit(1)
+    )
+    return found is not None
+
+
+def find_origins(connection: Connection, ids: Collection[int]) -> dict[int, tuple[str, VersionKey]]:
+    """Return run and key of versions by id, without those that are gone."""
+    found: dict[int, tuple[str, VersionKey]] = {}
+    for batch in batches(sorted(ids)):
+        rows = connection.execute(
+            select(tables.files.c.id, tables.runs.c.name, *_KEY)
+            .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+            .where(tables.files.c.id.in_(batch))
+        )
+        found.update((row[0], (row[1], VersionKey(*row[2:]))) for row in rows)
+    return found
+
+
+def find_first_copies(
+    connection: Connection, run_id: int, origins: Collection[int]
+) -> dict[int, VersionKey]:
+    """Return, by origin, the key of the first copy that a run has of it.
+
+    A run has copies of what it was forked with: the first is of the original itself, with its key.
+    """
+    found: dict[int, VersionKey] = {}
+    columns = tables.files.c
+    for batch in batches(sorted(origins)):
+        rows = connection.execute(
+            select(columns.origin_id, *_KEY)
+            .where(columns.origin_id.in_(batch), columns.run_id == run_id)
+            .order_by(columns.version.desc())
+        )
+        found.update((row[0], VersionKey(*row[1:])) for row in rows)
+    return found
+
+
+def find_kin(
+    connection: Connection, session_id: int, keys: Iterable[VersionKey]
+) -> dict[VersionKey, list[Kin]]:
+    """Return the versions of a session that have some keys, oldest first."""
+    wanted = set(keys)
+    found: defaultdict[VersionKey, list[Kin]] = defaultdict(list)
+    digests = sorted({key.digest for key in wanted if key.digest is not None})
+    paths = sorted({key.path for key in wanted if key.digest is None})
+    columns = tables.files.c
+    conditions: list[ColumnElement[bool]] = [
+        columns.digest.in_(batch) for batch in batches(digests)
+    ]
+    conditions += [and_(columns.digest.is_(None), _KEY[0].in_(batch)) for batch in batches(paths)]
+    for condition in conditions:
+        for key, kin in _kin(connection, session_id, condition):
+            if key in wanted:
+                found[key].append(kin)
+    return found
+
+
+def _kin(
+    connection: Connection, session_id: int, condition: ColumnElement[bool]
+) -> Iterable[tuple[VersionKey, Kin]]:
+    columns = tables.files.c
+    matching = select(*_KEY, columns.id, columns.origin_id, columns.run_id).where(condition).cte()
+    # By digest first: for a session of which it has no statistics yet, PostgreSQL would compare
+    # each version of each run with each digest.
+    matching = matching.prefix_with("MATERIALIZED", dialect="postgresql")
+    rows = connection.execute(
+        select(
+            *(matching.c[name] for name in VersionKey._fields),
+            tables.runs.c.name,
+            matching.c.id,
+            matching.c.origin_id,
+        )
+        .join(tables.runs, tables.runs.c.id == matching.c.run_id)
+        .where(tables.runs.c.session_id == session_id)
+        .order_by(matching.c.id)
+    )
+    return ((VersionKey(*row[:4]), Kin(row[4], row[5], row[6])) for row in rows.all())
+
+
+def find_present(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Return those of some ids that a version has."""
+    present: set[int] = set()
+    for batch in batches(sorted(ids)):
+        statement = select(tables.files.c.id).where(tables.files.c.id.in_(batch))
+        present.update(connection.scalars(statement))
+    return present
+
+
+_CONTENT: Final = (
+    "digest",
+    "size",
+    "mode",
+    "mtime_ns",
+    "file_type",
+    "priority",
+    "is_final_output",
+    "appeared_in",
+    "meta",
+    "seen_on_disk",
+    *tables.PROVENANCE_COLUMNS.values(),
+)
+"""Columns that a copy has from its original, whatever it is made for."""
+
+
+def copy_history(connection: Connection, source: int, target: int, snapshot: int) -> None:
+    """Give a new run the snapshots and file versions that another had at a snapshot."""
+    rows = tables.snapshots.c
+    _copy(
+        connection,
+        tables.snapshots,
+        {c.name: c for c in rows if c.name != "id"} | {"run_id": literal(target)},
+        rows.run_id == source,
+        rows.number <= snapshot,
+    )
+    columns = tables.files.c
+    ended_later = columns.end_snapshot > snapshot
+    _copy(
+        connection,
+        tables.files,
+        {
+            **{name: columns[name] for name in (*_CONTENT, "path", "version", "created_at")},
+            "run_id": literal(target),
+            "signature": columns.signature,
+            "first_snapshot": columns.first_snapshot,
+            "end_snapshot": case((ended_later, null()), else_=columns.end_snapshot),
+            "origin_id": _original(),
+        },
+        columns.run_id == source,
+        columns.first_snapshot <= snapshot,
+        # A record without bytes ended at once; cut off before that end it would be current.
+        or_(columns.digest.is_not(None), and_(columns.end_snapshot <= snapshot)),
+    )
+    _take_back_condemned(connection, target)
+
+
+def bring_back(connection: Connection, ids: Sequence[int], snapshot: int, now: datetime) -> None:
+    """Make past versions of a run current again, each as a new version of its path."""
+    columns = tables.files.c
+    newer = tables.files.alias()
+    newest = (
+        select(func.max(newer.c.version))
+        .where(newer.c.run_id == columns.run_id, newer.c.path == columns.path)
+        .scalar_subquery()
+    )
+    for batch in batches(ids):
+        _copy(
+            connection,
+            tables.files,
+            {
+                **{name: columns[name] for name in (*_CONTENT, "path", "run_id")},
+                "version": newest + 1,
+                "created_at": literal(now, tables.files.c.created_at.type),
+                # What lies in the work directory is something else: it must be read.
+                "signature": null(),
+                "first_snapshot": literal(snapshot),
+                "end_snapshot": null(),
+                "origin_id": _original(),
+            },
+            columns.id.in_(batch),
+        )
+
+
+def _copy(
+    connection: Connection,
+    table: Any,  # noqa: ANN401 - Table and its alias share no type
+    values: dict[str, Any],
+    *conditions: ColumnElement[bool],
+) -> None:
+    source = select(*values.values()).select_from(table).where(*conditions).order_by(table.c.id)
+    connection.execute(insert(table).from_select(list(values), source, include_defaults=False))
+
+
+def _original() -> ColumnElement[int]:
+    """Return the version that a copy of a row goes back to: itself, or what it is a copy of."""
+    return func.coalesce(tables.files.c.origin_id, tables.files.c.id)
+
+
+def _take_back_condemned(connection: Connection, run_id: int) -> None:
+    """Clear what garbage collection has marked of the blobs that a run refers to now."""
+    wanted = select(tables.files.c.digest).where(tables.files.c.run_id == run_id)
+    connection.execute(
+        update(tables.blobs)
+        .where(tables.blobs.c.condemned_at.is_not(None), tables.blobs.c.digest.in_(wanted))
+        .values(condemned_at=None)
+    )

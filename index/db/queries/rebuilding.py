@@ -1,0 +1,321 @@
+"""Rows of an index that is made anew from what storage holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, or_, select, update
+
+from index.db import tables
+from index.db.bulk import batches, bind_rows, insert_rows
+from index.db.column_types import decode_path
+from index.db.queries import transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.catalog import ChunkedBlob
+    from cas.digest import Digest
+    from cas.packs.pack import PackEntry
+
+__all__ = [
+    "counts",
+    "delete_run",
+    "find_current",
+    "find_version",
+    "has_blob",
+    "insert_absent",
+    "insert_large",
+    "insert_located",
+    "insert_pack",
+    "insert_run",
+    "insert_versions",
+    "list_absent_records",
+    "list_chained",
+    "list_elsewhere",
+    "list_lost",
+    "list_records",
+    "rename_run",
+    "set_run",
+    "touch_files",
+]
+
+
+def insert_pack(connection: Connection, name: Digest, size: int, now: datetime) -> int:
+    """Insert a live pack; return its id."""
+    made = connection.execute(
+        insert(tables.packs).values(name=name, size=size, state="live", created_at=now)
+    )
+    return int(made.inserted_primary_key[0])  # type: ignore[index] # a single row has one
+
+
+def insert_located(
+    connection: Connection, pack_id: int, entries: Sequence[PackEntry], now: datetime
+) -> int:
+    """Insert blobs that are in a pack, but for those that another pack has; return how many."""
+    rows = [
+        (e.digest, e.size, pack_id, e.offset, e.stored_size, int(e.codec))
+        for e in sorted(entries, key=lambda entry: entry.digest)
+    ]
+    columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
+    return insert_rows(
+        connection, tables.blobs, columns, rows, shared={"created_at": now}, ignore_conflicts=True
+    )
+
+
+def list_elsewhere(
+    connection: Connection, pack_id: int, digests: Collection[Digest]
+) -> list[Digest]:
+    """Return those of some blobs that another pack has."""
+    columns = tables.blobs.c
+    found: list[Digest] = []
+    for batch in batches(sorted(digests)):
+        elsewhere = (columns.digest.in_(batch), columns.pack_id != pack_id)
+        found += connection.scalars(select(columns.digest).where(*elsewhere))
+    return found
+
+
+def insert_absent(connection: Connection, sizes: Mapping[Digest, int], now: datetime) -> None:
+    """Insert blobs whose bytes are missing as damaged, but for those that are there."""
+    insert_rows(
+        connection,
+        tables.blobs,
+        ("digest", "size"),
+        sorted(sizes.items()),
+        shared={"created_at": now, "damaged_at": now},
+        ignore_conflicts=True,
+    )
+
+
+def insert_large(
+    connection: Connection, blob: ChunkedBlob, chunk_list: Digest, now: datetime
+) -> bool:
+    """Insert a large blob whose chunks have rows; false if it is there already."""
+    row = [(blob.digest, blob.size)]
+    made = insert_rows(
+        connection,
+        tables.blobs,
+        ("digest", "size"),
+        row,
+        shared={"created_at": now},
+        ignore_conflicts=True,
+    )
+    if not made:
+        return False
+    insert_rows(
+        connection,
+        tables.blob_chunks,
+        ("blob", "position", "chunk"),
+        [(blob.digest, position, chunk) for position, chunk in enumerate(blob.chunks)],
+    )
+    insert_rows(connection, tables.chunk_lists, ("blob", "list"), [(blob.digest, chunk_list)])
+    return True
+
+
+def insert_run(
+    connection: Connection,
+    session: str,
+    run: str,
+    created_at: datetime,
+    *,
+    session_created_at: datetime | None = None,
+    parent: str | None = None,
+    parent_snapshot: int | None = None,
+) -> int:
+    """Insert a run, with its session if that isn't there; return its id."""
+    session_id = transfer.lock_session(connection, session, session_created_at or created_at)
+    runs = tables.runs
+    parent_id = (
+        None
+        if parent is None
+        else connection.scalar(
+            select(runs.c.id).where(runs.c.session_id == session_id, runs.c.name == parent)
+        )
+    )
+    made = connection.execute(
+        insert(runs).values(
+            session_id=session_id,
+            name=run,
+            parent_run_id=parent_id,
+            parent_snapshot=parent_snapshot,
+            revision=0,
+            created_at=created_at,
+        )
+    )
+    return int(made.inserted_primary_key[0])  # type: ignore[index] # a single row has one
+
+
+def set_run(
+    connection: Connection, run_id: int, *, revision: int, newest_record: Digest | None
+) -> None:
+    """Set where a run's history stands."""
+    connection.execute(
+        update(tables.runs)
+        .where(tables.runs.c.id == run_id)
+        .values(revision=revision, newest_record=newest_record)
+    )
+
+
+def rename_run(connection: Connection, run_id: int, name: str) -> None:
+    """Give a run another name."""
+    connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(name=name))
+
+
+def delete_run(connection: Connection, run_id: int) -> None:
+    """Delete a run, and its session if that has no other."""
+    session_id = connection.scalar(
+        select(tables.runs.c.session_id).where(tables.runs.c.id == run_id)
+    )
+    connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
+    others = select(tables.runs.c.id).where(tables.runs.c.session_id == session_id)
+    connection.execute(
+        delete(tables.sessions).where(tables.sessions.c.id == session_id, ~others.exists())
+    )
+
+
+def find_current(connection: Connection, run_id: int, paths: Iterable[str]) -> dict[str, int]:
+    """Return the ids of the versions that paths hold now, without those that hold none."""
+    found: dict[str, int] = {}
+    columns = tables.files.c
+    for batch in batches(list(paths)):
+        rows = connection.execute(
+            select(columns.path, columns.id).where(
+                columns.run_id == run_id, columns.end_snapshot.is_(None), columns.path.in_(batch)
+            )
+        )
+        found.update((path, file_id) for path, file_id in rows)
+    return found
+
+
+def find_version(
+    connection: Connection, session: str, run: str, path: str, version: int
+) -> int | None:
+    """Return the id of a version, its path given as the column has it."""
+    columns = tables.files.c
+    found: int | None = connection.scalar(
+        select(columns.id)
+        .join(tables.runs, tables.runs.c.id == columns.run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .where(
+            tables.sessions.c.name == session,
+            tables.runs.c.name == run,
+            columns.path == decode_path(path),
+            columns.version == version,
+        )
+    )
+    return found
+
+
+def touch_files(connection: Connection, told: Iterable[tuple[int, int, int, bool]]) -> None:
+    """Set mode, mtime_ns and whether they were seen on disk, of versions by id."""
+    for file_id, mode, mtime_ns, seen in told:
+        connection.execute(
+            update(tables.files)
+            .where(tables.files.c.id == file_id)
+            .values(mode=mode, mtime_ns=mtime_ns, seen_on_disk=seen)
+        )
+
+
+def insert_versions(
+    connection: Connection,
+    run_id: int,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+) -> None:
+    """Insert versions with all of their columns; paths as the column has them."""
+    bound = bind_rows(connection, tables.files, columns, rows)
+    insert_rows(connection, tables.files, columns, bound, shared={"run_id": run_id})
+
+
+def has_blob(connection: Connection, digest: Digest) -> bool:
+    """Whether there is a row for a blob."""
+    found = connection.scalar(select(tables.blobs.c.digest).where(tables.blobs.c.digest == digest))
+    return found is not None
+
+
+def list_records(connection: Connection) -> frozenset[Digest]:
+    """Return the digests of all records that the index has."""
+    return frozenset(connection.scalars(select(tables.records.c.digest)))
+
+
+def list_absent_records(connection: Connection) -> list[Digest]:
+    """Return the digests of records that runs' chains have and storage has not."""
+    absent = (
+        select(tables.records.c.digest)
+        .join(tables.blobs, tables.blobs.c.digest == tables.records.c.digest)
+        .where(tables.blobs.c.pack_id.is_(None))
+    )
+    return sorted(set(connection.scalars(absent)))
+
+
+def list_chained(connection: Connection) -> list[tuple[Any, ...]]:
+    """Return all runs: session, name, newest record, revision, creation, id, how many records."""
+    runs, chain = tables.runs.c, tables.records.c
+    count = (
+        select(func.coalesce(func.max(chain.position), 0))
+        .where(chain.run_id == runs.id)
+        .scalar_subquery()
+    )
+    rows = connection.execute(
+        select(
+            tables.sessions.c.name,
+            runs.name,
+            runs.newest_record,
+            runs.revision,
+            runs.created_at,
+            runs.id,
+            count,
+        )
+        .join(tables.sessions, tables.sessions.c.id == runs.session_id)
+        .order_by(runs.id)
+    )
+    return [tuple(row) for row in rows]
+
+
+def list_lost(connection: Connection, most: int) -> list[tuple[Any, ...]]:
+    """Return session, run, path, version, agent and digest of versions whose bytes are damaged.
+
+    Those of large files too that lack any of their chunks.
+    """
+    columns = tables.files.c
+    incomplete = (
+        select(tables.blob_chunks.c.blob)
+        .join(tables.blobs, tables.blobs.c.digest == tables.blob_chunks.c.chunk)
+        .where(tables.blobs.c.damaged_at.is_not(None))
+    )
+    rows = connection.execute(
+        select(
+            tables.sessions.c.name,
+            tables.runs.c.name,
+            columns.path,
+            columns.version,
+            columns.generating_agent,
+            columns.digest,
+        )
+        .join(tables.runs, tables.runs.c.id == columns.run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .join(tables.blobs, tables.blobs.c.digest == columns.digest)
+        .where(or_(tables.blobs.c.damaged_at.is_not(None), columns.digest.in_(incomplete)))
+        .order_by(columns.id)
+        .limit(most)
+    )
+    return [tuple(row) for row in rows]
+
+
+def counts(connection: Connection) -> tuple[int, int, int, int, int, int]:
+    """Return how many packs, blobs, sessions, runs, snapshots and versions there are."""
+    counted = [
+        connection.scalar(select(func.count()).select_from(table)) or 0
+        for table in (
+            tables.packs,
+            tables.blobs,
+            tables.sessions,
+            tables.runs,
+            tables.snapshots,
+            tables.files,
+        )
+    ]
+    return (counted[0], counted[1], counted[2], counted[3], counted[4], counted[5])

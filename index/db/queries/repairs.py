@@ -1,0 +1,263 @@
+"""Leading rows to bytes that are right, and away from objects that are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import BigInteger, and_, bindparam, delete, func, or_, select, update
+
+from cas.packs.pack import EntryKind
+from index.db import tables
+from index.db.bulk import batches, insert_rows
+from index.db.queries.holders import is_needed
+from index.db.queries.verification import PackRow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.catalog import ChunkedBlob, Location
+    from cas.digest import Digest
+
+__all__ = [
+    "DamagedRow",
+    "bury_pack",
+    "count_needed",
+    "forget_lists",
+    "forget_unneeded",
+    "kinds_of",
+    "lead",
+    "list_damaged",
+    "list_doubtful_packs",
+    "list_unlisted",
+    "lists_of",
+    "positions_of",
+    "replace_chunks",
+    "replaceable_lists",
+]
+
+
+class DamagedRow(NamedTuple):
+    """A blob that is known to be damaged."""
+
+    digest: Digest
+    size: int
+    is_large: bool
+
+
+def list_damaged(connection: Connection) -> list[DamagedRow]:
+    """Return all blobs that are known to be damaged."""
+    blobs = tables.blobs.c
+    rows = connection.execute(
+        select(blobs.digest, blobs.size, blobs.pack_id.is_(None))
+        .where(blobs.damaged_at.is_not(None))
+        .order_by(blobs.digest)
+    )
+    return [DamagedRow(*row) for row in rows]
+
+
+def count_needed(connection: Connection) -> int:
+    """Return how many blobs are known to be damaged and needed by something."""
+    damaged = and_(tables.blobs.c.damaged_at.is_not(None), is_needed())
+    return connection.scalar(select(func.count()).select_from(tables.blobs).where(damaged)) or 0
+
+
+def kinds_of(connection: Connection, digests: Collection[Digest]) -> dict[Digest, EntryKind]:
+    """Return what kind of entry each of some blobs is, by what refers to it."""
+    kinds = dict.fromkeys(digests, EntryKind.BLOB)
+    sources = (
+        (tables.chunk_lists.c.list, EntryKind.CHUNK_LIST),
+        (tables.records.c.digest, EntryKind.RECORD),
+        (tables.backups.c.record, EntryKind.RECORD),
+    )
+    for batch in batches(sorted(digests)):
+        for column, kind in sources:
+            found = connection.scalars(select(column).where(column.in_(batch)))
+            kinds.update(dict.fromkeys(found, kind))
+    return kinds
+
+
+def list_doubtful_packs(connection: Connection) -> list[PackRow]:
+    """Return the packs in which something is known to be wrong, and some that are whole.
+
+    Those with a damaged blob; those that blobs lie in without their being live; those of whose
+    blobs some were verified while the pack as a whole was not, as `mark_blobs` leaves them; and
+    those not verified that no blob lies in.
+    """
+    blobs, packs = tables.blobs.c, tables.packs.c
+    within = blobs.pack_id == packs.id
+    damaged = select(blobs.digest).where(within, blobs.damaged_at.is_not(None)).exists()
+    verified = select(blobs.digest).where(within, blobs.verified_at.is_not(None)).exists()
+    used = select(blobs.digest).where(within).exists()
+    unverified = and_(packs.state == "live", packs.verified_at.is_(None))
+    statement = select(packs.id, packs.name, packs.size, packs.state, packs.verified_at).where(
+        or_(damaged, and_(packs.state != "live", used), and_(unverified, or_(verified, ~used)))
+    )
+    return [PackRow(*row) for row in connection.execute(statement.order_by(packs.id))]
+
+
+def lead(connection: Connection, places: Iterable[tuple[Digest, Location, Location | None]]) -> int:
+    """Lead rows of blobs to other places; return how many were.
+
+    A row that is elsewhere by now than its old place says, or whose blob is not damaged any more
+    if that is None, is left alone; and so is one whose new pack is not live.
+    """
+    blobs, packs = tables.blobs.c, tables.packs.c
+    # In order of digest, so that two writers lock rows in the same order.
+    ordered = sorted(places, key=lambda place: place[0])
+    names = {place.pack for _, *both in ordered for place in both if place is not None}
+    ids: dict[Digest, tuple[int, str]] = {}
+    for batch in batches(sorted(names)):
+        found = select(packs.name, packs.id, packs.state).where(packs.name.in_(batch))
+        ids.update((name, (pack_id, state)) for name, pack_id, state in connection.execute(found))
+    moved = [
+        {
+            "moved": digest,
+            "new_pack": ids[new.pack][0],
+            "new_offset": new.offset,
+            "new_stored": new.stored_size,
+            "new_size": new.size,
+            "new_codec": new.codec,
+            "old_pack": None if old is None else ids.get(old.pack, (None, ""))[0],
+            "old_offset": None if old is None else old.offset,
+        }
+        for digest, new, old in ordered
+        if ids.get(new.pack, (0, ""))[1] == "live"
+    ]
+    if not moved:
+        return 0
+    same = and_(
+        blobs.pack_id == bindparam("old_pack"), blobs.pack_offset == bindparam("old_offset")
+    )
+    anywhere = and_(
+        bindparam("old_pack", type_=BigInteger()).is_(None), blobs.damaged_at.is_not(None)
+    )
+    return connection.execute(
+        update(tables.blobs)
+        .where(blobs.digest == bindparam("moved"), or_(same, anywhere))
+        .values(
+            pack_id=bindparam("new_pack"),
+            pack_offset=bindparam("new_offset"),
+            stored_size=bindparam("new_stored"),
+            size=bindparam("new_size"),
+            codec=bindparam("new_codec"),
+            damaged_at=None,
+            verified_at=None,
+        ),
+        moved,
+    ).rowcount
+
+
+def lists_of(connection: Connection, large: Collection[Digest]) -> dict[Digest, Digest]:
+    """Return the chunk lists of large blobs, by blob."""
+    columns = tables.chunk_lists.c
+    return {
+        blob: digest
+        for batch in batches(sorted(large))
+        for blob, digest in connection.execute(
+            select(columns.blob, columns.list).where(columns.blob.in_(batch))
+        )
+    }
+
+
+def replace_chunks(connection: Connection, now: datetime, *, blob: ChunkedBlob) -> None:
+    """Give a large blob the chunks that make it up."""
+    connection.execute(delete(tables.blob_chunks).where(tables.blob_chunks.c.blob == blob.digest))
+    insert_rows(
+        connection,
+        tables.blob_chunks,
+        ("blob", "position", "chunk"),
+        [(blob.digest, position, chunk) for position, chunk in enumerate(blob.chunks)],
+    )
+    connection.execute(
+        update(tables.blobs)
+        .where(tables.blobs.c.digest == blob.digest, tables.blobs.c.pack_id.is_(None))
+        .values(size=blob.size, damaged_at=None, verified_at=now)
+    )
+
+
+def list_unlisted(connection: Connection) -> list[tuple[Digest, int, bool]]:
+    """Return the large blobs whose list of chunks is not in storage, or damaged there.
+
+    Each with its size and whether its chunks were verified to make it up. Damaged ones are not
+    among them.
+    """
+    large, lists, kept = tables.blobs.c, tables.chunk_lists.c, tables.blobs.alias()
+    rows = connection.execute(
+        select(large.digest, large.size, large.verified_at.is_not(None))
+        .outerjoin(tables.chunk_lists, lists.blob == large.digest)
+        .outerjoin(kept, kept.c.digest == lists.list)
+        .where(
+            large.pack_id.is_(None),
+            large.damaged_at.is_(None),
+            or_(kept.c.pack_id.is_(None), kept.c.damaged_at.is_not(None)),
+        )
+        .order_by(large.digest)
+    )
+    return [(digest, size, bool(verified)) for digest, size, verified in rows]
+
+
+def replaceable_lists(connection: Connection, wanted: Collection[Digest]) -> list[Digest]:
+    """Return those of some chunk lists whose large blob, and all of its chunks, aren't wanted."""
+    lists, chunks = tables.chunk_lists.c, tables.blob_chunks.c
+    found: list[Digest] = []
+    for batch in batches(sorted(wanted)):
+        rows = connection.execute(
+            select(lists.list, lists.blob, chunks.chunk)
+            .join(tables.blob_chunks, chunks.blob == lists.blob)
+            .where(lists.list.in_(batch))
+        ).all()
+        short = {digest for digest, *needed in rows if any(each in wanted for each in needed)}
+        found += sorted({digest for digest, *_ in rows} - short)
+    return found
+
+
+def forget_lists(connection: Connection, large: Collection[Digest]) -> None:
+    """Let go of the lists of large blobs; new ones are recorded in the same transaction."""
+    for batch in batches(sorted(large)):
+        connection.execute(delete(tables.chunk_lists).where(tables.chunk_lists.c.blob.in_(batch)))
+
+
+def positions_of(
+    connection: Connection, chunks: Collection[Digest]
+) -> dict[Digest, list[tuple[Digest, int]]]:
+    """Return in which large blobs chunks are, and at which position; ten of each."""
+    columns = tables.blob_chunks.c
+    found: dict[Digest, list[tuple[Digest, int]]] = {}
+    for batch in batches(sorted(chunks)):
+        place = func.row_number().over(partition_by=columns.chunk, order_by=columns.blob)
+        ranked = (
+            select(columns.chunk, columns.blob, columns.position, place.label("place"))
+            .where(columns.chunk.in_(batch))
+            .subquery()
+        )
+        for chunk, blob, position in connection.execute(
+            select(ranked.c.chunk, ranked.c.blob, ranked.c.position).where(ranked.c.place <= 10)
+        ):
+            found.setdefault(chunk, []).append((blob, position))
+    return found
+
+
+def forget_unneeded(connection: Connection) -> int:
+    """Delete the rows of damaged blobs that nothing refers to; return how many.
+
+    No writer counts on them: what is damaged is not known to it.
+    """
+    return connection.execute(
+        delete(tables.blobs).where(tables.blobs.c.damaged_at.is_not(None), ~is_needed())
+    ).rowcount
+
+
+def bury_pack(connection: Connection, pack_id: int) -> bool:
+    """Declare a live pack dead if no row leads into it; return whether it is dead now."""
+    used = select(tables.blobs.c.digest).where(tables.blobs.c.pack_id == pack_id).exists()
+    return (
+        connection.execute(
+            update(tables.packs)
+            .where(tables.packs.c.id == pack_id, tables.packs.c.state == "live", ~used)
+            .values(state="dead")
+        ).rowcount
+        == 1
+    )

@@ -1,0 +1,83 @@
+"""What a restore needs of a run's files, and where their bytes are, in one query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sqlalchemy import select
+
+from cas.catalog import Location
+from cas.digest import Digest
+from index.db import tables
+from index.db.bulk import driver_rows
+from index.db.column_types import decode_path
+from index.db.queries.blobs import locate_large
+from index.domain.snapshots import is_link
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from cas.catalog import Placement
+    from index.db.queries.files import Condition
+
+__all__ = ["RestorableFile", "list_restorable"]
+
+_COLUMNS: Final = (
+    tables.files.c.path,
+    tables.files.c.digest,
+    tables.files.c.size,
+    tables.files.c.mode,
+    tables.files.c.mtime_ns,
+    tables.packs.c.name,
+    tables.blobs.c.pack_offset,
+    tables.blobs.c.stored_size,
+    tables.blobs.c.size,
+    tables.blobs.c.codec,
+)
+
+
+class RestorableFile(NamedTuple):
+    """As much of a file version as writing it takes."""
+
+    path: str
+    digest: Digest | None
+    size: int
+    mode: int
+    mtime_ns: int
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link; its bytes are then the link's target."""
+        return is_link(self.mode)
+
+
+def list_restorable(
+    connection: Connection, run_id: int, *conditions: Condition
+) -> tuple[list[RestorableFile], dict[Digest, Placement]]:
+    """Return file versions of a run, and where their bytes are, without those that have no row."""
+    statement = (
+        select(*_COLUMNS)
+        .select_from(tables.files)
+        .outerjoin(tables.blobs, tables.blobs.c.digest == tables.files.c.digest)
+        .outerjoin(tables.packs, tables.packs.c.id == tables.blobs.c.pack_id)
+        .where(tables.files.c.run_id == run_id, *conditions)
+    )
+    found: list[RestorableFile] = []
+    places: dict[Digest, Placement] = {}
+    large: dict[Digest, int] = {}
+    packs: dict[bytes, Digest] = {}
+    new = bytes.__new__
+    for path, key, size, mode, mtime_ns, pack, *place in driver_rows(connection, statement):
+        digest = None if key is None else new(Digest, key)
+        found.append(RestorableFile(decode_path(path), digest, size, mode, mtime_ns))
+        if digest is None:
+            continue
+        if pack is not None:
+            name = packs.get(pack)
+            if name is None:
+                name = packs[pack] = new(Digest, pack)
+            places[digest] = Location(name, *place)
+        elif place[2] is not None:
+            large[digest] = place[2]
+    places.update(locate_large(connection, large))
+    return found, places

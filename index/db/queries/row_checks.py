@@ -1,0 +1,291 @@
+"""Rows that can't be so, found by one statement each over all of them.
+
+No writer of this library makes such rows: a disk, a restored backup or a hand did.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import and_, case, false, func, literal, null, or_, select
+
+from cas.packs.codec import Codec
+from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, TRAILER_SIZE
+from index.db import tables
+from index.domain.faults import FaultKind, Holder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import ColumnElement, FromClause, Select
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+
+__all__ = ["RowFault", "count_without_list", "find_unsound"]
+
+_MOST: Final = 1_000
+"""Rows that one check tells; a damaged table may have a million, and nobody reads them."""
+
+_CODECS: Final = tuple(codec.value for codec in Codec)
+
+
+class RowFault(NamedTuple):
+    """A row that can't be so."""
+
+    kind: FaultKind
+    subject: str
+    detail: str
+    digest: Digest | None = None
+    holder: Holder | None = None
+    pack_id: int | None = None
+    """The pack in which a blob can't be where it is said to be."""
+
+
+def find_unsound(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
+    """Yield what is wrong with the rows among themselves; at most a thousand of each kind."""
+    yield from _snapshots(connection)
+    yield from _versions(connection)
+    yield from _file_sizes(connection)
+    yield from _chunks(connection, chunk_size)
+    yield from _lists(connection)
+    yield from _locations(connection)
+    yield from _overlaps(connection)
+    yield from _records(connection)
+
+
+def count_without_list(connection: Connection) -> int:
+    """Return how many large blobs have chunks, and no list of them in storage."""
+    blobs, lists, chunks = tables.blobs.c, tables.chunk_lists.c, tables.blob_chunks.c
+    listed = select(lists.blob).where(lists.blob == blobs.digest).exists()
+    chunked = select(chunks.blob).where(chunks.blob == blobs.digest).exists()
+    return (
+        connection.scalar(
+            select(func.count())
+            .select_from(tables.blobs)
+            .where(blobs.pack_id.is_(None), chunked, ~listed)
+        )
+        or 0
+    )
+
+
+def _snapshots(connection: Connection) -> Iterator[RowFault]:
+    yield from _numbered(
+        connection, tables.snapshots.c.run_id, tables.snapshots.c.number,
+        FaultKind.BROKEN_SNAPSHOTS, "snapshots",
+    )  # fmt: skip
+
+
+def _records(connection: Connection) -> Iterator[RowFault]:
+    yield from _numbered(
+        connection, tables.records.c.run_id, tables.records.c.position,
+        FaultKind.BROKEN_RECORDS, "records",
+    )  # fmt: skip
+
+
+def _numbered(
+    connection: Connection,
+    run_id: ColumnElement[int],
+    number: ColumnElement[int],
+    kind: FaultKind,
+    noun: str,
+) -> Iterator[RowFault]:
+    """Find runs that have something not numbered from 1 without a gap."""
+    count, first, last = func.count(), func.min(number), func.max(number)
+    found = (
+        select(run_id.label("run_id"), count.label("n"), first.label("low"), last.label("high"))
+        .where(run_id.is_not(None))
+        .group_by(run_id)
+        .having(or_(first != 1, last != count))
+        .subquery()
+    )
+    for session, run, there, low, high in connection.execute(
+        _named(found, found.c.run_id, found.c.n, found.c.low, found.c.high).limit(_MOST)
+    ):
+        detail = f"its {there} {noun} have numbers from {low} to {high}"
+        holder = Holder(session, run, None, None, None)
+        yield RowFault(kind, f"run {session}/{run}", detail, holder=holder)
+
+
+def _named(
+    source: FromClause, run_id: ColumnElement[int], *columns: ColumnElement[Any]
+) -> Select[Any]:
+    """Select the names of session and run, and then columns of what belongs to the run."""
+    return (
+        select(tables.sessions.c.name, tables.runs.c.name, *columns)
+        .select_from(source)
+        .join(tables.runs, tables.runs.c.id == run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+    )
+
+
+def _versions(connection: Connection) -> Iterator[RowFault]:
+    files = tables.files.c
+    along: dict[str, Any] = {"partition_by": (files.run_id, files.path), "order_by": files.version}
+    chain = select(
+        files.run_id, files.path, files.version, files.generating_agent, files.digest,
+        files.first_snapshot, files.end_snapshot, files.appeared_in,
+        func.row_number().over(**along).label("place"),
+        func.lag(files.end_snapshot).over(**along).label("before"),
+    ).subquery()  # fmt: skip
+    newest = (
+        select(tables.snapshots.c.run_id, func.max(tables.snapshots.c.number).label("number"))
+        .group_by(tables.snapshots.c.run_id)
+        .subquery()
+    )
+    last = func.coalesce(newest.c.number, 0)
+    own = chain.c
+    reasons: dict[str, ColumnElement[bool]] = {
+        "a version before it is missing": own.version != own.place,
+        "it begins before the version before it has ended": and_(
+            own.place > 1, or_(own.before.is_(None), own.before > own.first_snapshot)
+        ),
+        "it ends at a snapshot that is not after its first": own.end_snapshot <= own.first_snapshot,
+        "it appeared after its first snapshot": or_(
+            own.appeared_in > own.first_snapshot, own.appeared_in < 1
+        ),
+        "it is of a snapshot that there is not": or_(
+            own.first_snapshot > last, own.end_snapshot > last
+        ),
+    }
+    reason = case(*((condition, literal(text)) for text, condition in reasons.items()))
+    statement = (
+        _named(chain, own.run_id, own.path, own.version, own.generating_agent, own.digest, reason)
+        .outerjoin(newest, newest.c.run_id == tables.runs.c.id)
+        .where(or_(false(), *reasons.values()))
+        .limit(_MOST)
+    )
+    for *who, digest, detail in connection.execute(statement):
+        holder = Holder(*who)
+        yield RowFault(FaultKind.BROKEN_VERSIONS, _subject(holder), detail, digest, holder)
+
+
+def _file_sizes(connection: Connection) -> Iterator[RowFault]:
+    files, blobs = tables.files.c, tables.blobs.c
+    statement = (
+        _named(
+            tables.files, files.run_id, files.path, files.version, files.generating_agent,
+            files.digest, files.size, blobs.size,
+        )
+        .outerjoin(tables.blobs, blobs.digest == files.digest)
+        .where(files.digest.is_not(None), or_(blobs.size.is_(None), blobs.size != files.size))
+        .limit(_MOST)
+    )  # fmt: skip
+    for *who, digest, told, size in connection.execute(statement):
+        holder = Holder(*who)
+        if size is None:
+            detail, kind = "its bytes have no row", FaultKind.MISSING_BLOB
+        else:
+            detail = f"it is recorded with {told} bytes and has {size}"
+            kind = FaultKind.WRONG_FILE_SIZE
+        yield RowFault(kind, _subject(holder), detail, digest, holder)
+
+
+def _chunks(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
+    """Find large blobs whose chunks are not numbered from 0, or not of the sizes they must have.
+
+    What is known to be damaged and has neither place nor chunks is none: it is lost, large or not.
+    """
+    large, chunks, pieces = tables.blobs.alias("large"), tables.blob_chunks.c, tables.blobs.c
+    starts = chunks.position * chunk_size
+    rest = large.c.size - starts
+    due = case((rest < chunk_size, rest), else_=chunk_size)
+    wrong = func.sum(case((pieces.size == due, 0), else_=1))
+    count = func.count(chunks.position)
+    whole = func.coalesce(func.sum(pieces.size), 0)
+    statement = (
+        select(large.c.digest, large.c.size, count, whole)
+        .select_from(large)
+        .outerjoin(tables.blob_chunks, chunks.blob == large.c.digest)
+        .outerjoin(tables.blobs, and_(pieces.digest == chunks.chunk, pieces.pack_id.is_not(None)))
+        .where(
+            large.c.pack_id.is_(None),
+            or_(large.c.damaged_at.is_(None), chunks.blob.is_not(None)),
+        )
+        .group_by(large.c.digest, large.c.size)
+        .having(
+            or_(
+                count == 0,
+                func.min(chunks.position) != 0,
+                func.max(chunks.position) != count - 1,
+                wrong != 0,
+                whole != large.c.size,
+            )
+        )
+        .limit(_MOST)
+    )
+    for digest, size, there, together in connection.execute(statement):
+        detail = f"it has {size} bytes, and its {there} chunks together {together}, or not in order"
+        yield RowFault(FaultKind.BROKEN_CHUNKS, f"large blob {digest}", detail, digest)
+
+
+def _lists(connection: Connection) -> Iterator[RowFault]:
+    """Find what refers to a blob of one entry that there is not."""
+    blobs = tables.blobs.c
+    sources = (
+        ("the chunk list of blob", tables.chunk_lists, tables.chunk_lists.c.list),
+        ("a record", tables.records, tables.records.c.digest),
+        ("a backup", tables.backups, tables.backups.c.digest),
+        ("a backup", tables.backups, tables.backups.c.record),
+    )
+    for noun, table, column in sources:
+        statement = (
+            select(table.c.blob if table is tables.chunk_lists else null(), column)
+            .outerjoin(tables.blobs, blobs.digest == column)
+            .where(blobs.digest.is_(None))
+            .limit(_MOST)
+        )
+        for blob, digest in connection.execute(statement):
+            subject = noun if blob is None else f"{noun} {blob}"
+            yield RowFault(FaultKind.MISSING_BLOB, subject, "its bytes have no row", digest)
+
+
+def _locations(connection: Connection) -> Iterator[RowFault]:
+    blobs, packs = tables.blobs.c, tables.packs.c
+    ends = blobs.pack_offset + blobs.stored_size
+    reasons: dict[str, ColumnElement[bool]] = {
+        "its pack has no row": packs.id.is_(None),
+        "its pack is not live": packs.state != "live",
+        "it is outside its pack": or_(
+            blobs.pack_offset < HEADER_SIZE, blobs.stored_size < 0, ends > packs.size - TRAILER_SIZE
+        ),
+        "it can't be decoded": or_(
+            blobs.codec.not_in(_CODECS),
+            blobs.size > MAX_ENTRY_SIZE,
+            and_(blobs.codec == Codec.RAW.value, blobs.size != blobs.stored_size),
+        ),
+    }
+    reason = case(*((condition, literal(text)) for text, condition in reasons.items()))
+    statement = (
+        select(blobs.digest, blobs.pack_id, reason)
+        .outerjoin(tables.packs, packs.id == blobs.pack_id)
+        .where(blobs.pack_id.is_not(None), or_(false(), *reasons.values()))
+        .limit(_MOST)
+    )
+    for digest, pack_id, detail in connection.execute(statement):
+        yield _misplaced(digest, pack_id, detail)
+
+
+def _overlaps(connection: Connection) -> Iterator[RowFault]:
+    blobs = tables.blobs.c
+    ends = blobs.pack_offset + blobs.stored_size
+    before = func.lag(ends).over(partition_by=blobs.pack_id, order_by=(blobs.pack_offset, ends))
+    placed = (
+        select(blobs.digest, blobs.pack_id, blobs.pack_offset, before.label("before"))
+        .where(blobs.pack_id.is_not(None))
+        .subquery()
+    )
+    statement = select(placed.c.digest, placed.c.pack_id).where(
+        placed.c.before > placed.c.pack_offset
+    )
+    for digest, pack_id in connection.execute(statement.limit(_MOST)):
+        yield _misplaced(digest, pack_id, "it overlaps another blob")
+
+
+def _misplaced(digest: Digest, pack_id: int, detail: str) -> RowFault:
+    subject = f"blob {digest}"
+    return RowFault(FaultKind.BAD_LOCATION, subject, detail, digest, pack_id=pack_id)
+
+
+def _subject(holder: Holder) -> str:
+    return f"{holder.session}/{holder.run}: {holder.path} (version {holder.version})"

@@ -1,0 +1,272 @@
+"""Sessions, runs and snapshots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import func, insert, select, update
+
+from index.db import tables
+from index.db.bulk import dialect_insert
+from index.domain.provenance import Provenance
+from index.domain.snapshots import RunSummary, Skipped, SnapshotHead
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from typing import Any
+
+    from sqlalchemy import Table
+    from sqlalchemy.engine import Connection, Row
+
+    from cas.digest import Digest
+
+__all__ = [
+    "FoundRun",
+    "advance_revision",
+    "ensure_run",
+    "find_run",
+    "get_store_id",
+    "has_snapshot",
+    "insert_fork",
+    "insert_snapshot",
+    "insert_store_id",
+    "lead_chain",
+    "list_runs",
+    "list_snapshots",
+    "session_exists",
+]
+
+
+class FoundRun(NamedTuple):
+    """A run's row and where its history stands."""
+
+    id: int
+    revision: int
+    newest_snapshot: int
+    newest_record: Digest | None
+    """The end of its chain of records in storage; None if that lacks something of the run."""
+    records: int
+
+
+def get_store_id(connection: Connection) -> str | None:
+    """Return which storage the index belongs to; None as long as it belongs to none."""
+    return connection.scalar(select(tables.store.c.store_id))
+
+
+def insert_store_id(connection: Connection, store_id: str, now: datetime) -> None:
+    """Bind the index to storage, unless it is bound already."""
+    values = {"id": 1, "store_id": store_id, "created_at": now}
+    _insert_if_absent(connection, tables.store, values)
+
+
+def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
+    """Return a run by its caller's ids."""
+    newest = (
+        select(func.coalesce(func.max(tables.snapshots.c.number), 0))
+        .where(tables.snapshots.c.run_id == tables.runs.c.id)
+        .scalar_subquery()
+    )
+    chain = tables.records.c
+    count = (
+        select(func.coalesce(func.max(chain.position), 0))
+        .where(chain.run_id == tables.runs.c.id)
+        .scalar_subquery()
+    )
+    found = connection.execute(
+        select(tables.runs.c.id, tables.runs.c.revision, newest, tables.runs.c.newest_record, count)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .where(tables.sessions.c.name == session, tables.runs.c.name == run)
+    ).first()
+    return None if found is None else FoundRun(*found)
+
+
+def ensure_run(connection: Connection, session: str, run: str, now: datetime) -> int:
+    """Return the id of a run, made with its session if it wasn't there."""
+    _insert_if_absent(connection, tables.sessions, {"name": session, "created_at": now})
+    session_id = connection.scalar(
+        select(tables.sessions.c.id).where(tables.sessions.c.name == session)
+    )
+    _insert_if_absent(
+        connection,
+        tables.runs,
+        {"session_id": session_id, "name": run, "revision": 0, "created_at": now},
+    )
+    found = connection.scalars(
+        select(tables.runs.c.id).where(
+            tables.runs.c.session_id == session_id, tables.runs.c.name == run
+        )
+    )
+    return int(found.one())
+
+
+def insert_fork(
+    connection: Connection,
+    session: str,
+    run: str,
+    parent_id: int,
+    snapshot: int,
+    now: datetime,
+    newest_record: Digest,
+) -> int | None:
+    """Make a run that stems from another; return its id, or None if its name is taken."""
+    session_id = connection.scalar(
+        select(tables.sessions.c.id).where(tables.sessions.c.name == session)
+    )
+    values = {
+        "session_id": session_id,
+        "name": run,
+        "parent_run_id": parent_id,
+        "parent_snapshot": snapshot,
+        "revision": 0,
+        "newest_record": newest_record,
+        "created_at": now,
+    }
+    made = _insert_if_absent(connection, tables.runs, values)
+    if not made:
+        return None
+    return connection.scalar(
+        select(tables.runs.c.id).where(
+            tables.runs.c.session_id == session_id, tables.runs.c.name == run
+        )
+    )
+
+
+def advance_revision(
+    connection: Connection,
+    run_id: int,
+    revision: int,
+    *,
+    newest_record: Digest | None,
+    next_record: Digest | None,
+) -> bool:
+    """Claim the next revision; false if another commit was first. Locks the run's row.
+
+    Parameters
+    ----------
+    newest_record
+        The end of the run's chain that the revision was read with.
+    next_record
+        Its end from now on; None if what this commit does is in no record.
+    """
+    claimed = connection.execute(
+        update(tables.runs)
+        .where(
+            tables.runs.c.id == run_id,
+            tables.runs.c.revision == revision,
+            tables.runs.c.newest_record == newest_record,
+        )
+        .values(revision=revision + 1, newest_record=next_record)
+    )
+    return claimed.rowcount == 1
+
+
+def lead_chain(connection: Connection, found: FoundRun, newest_record: Digest) -> bool:
+    """Begin a run's chain anew; false if it isn't any more as it was found. Locks its row."""
+    claimed = connection.execute(
+        update(tables.runs)
+        .where(
+            tables.runs.c.id == found.id,
+            tables.runs.c.revision == found.revision,
+            tables.runs.c.newest_record == found.newest_record,
+        )
+        .values(newest_record=newest_record)
+    )
+    return claimed.rowcount == 1
+
+
+def insert_snapshot(
+    connection: Connection, run_id: int, head: SnapshotHead, scope: Sequence[str] | None
+) -> int:
+    """Record one scan; return the row's id, which a sequence gives only once on a server."""
+    provenance = head.provenance
+    made = connection.execute(
+        insert(tables.snapshots).values(
+            run_id=run_id,
+            number=head.number,
+            **{c: getattr(provenance, name) for name, c in tables.PROVENANCE_COLUMNS.items()},
+            scope=None if scope is None else list(scope),
+            unchanged=head.unchanged,
+            skipped=[list(skipped) for skipped in head.skipped] or None,
+            bytes_read=head.bytes_read,
+            bytes_stored=head.bytes_stored,
+            created_at=head.created_at,
+        )
+    )
+    return int(made.inserted_primary_key[0])  # type: ignore[index] # a single row has one
+
+
+def has_snapshot(connection: Connection, snapshot_id: int) -> bool:
+    """Whether a snapshot was committed, by its row's id."""
+    found = connection.scalar(
+        select(tables.snapshots.c.id).where(tables.snapshots.c.id == snapshot_id)
+    )
+    return found is not None
+
+
+def list_snapshots(connection: Connection, run_id: int) -> list[SnapshotHead]:
+    """Return a run's snapshots, oldest first."""
+    rows = connection.execute(
+        select(tables.snapshots)
+        .where(tables.snapshots.c.run_id == run_id)
+        .order_by(tables.snapshots.c.number)
+    )
+    return [_head(row) for row in rows]
+
+
+def list_runs(connection: Connection, session: str | None = None) -> list[RunSummary]:
+    """Return the runs of a session, or of all, oldest first."""
+    parent = tables.runs.alias()
+    statement = (
+        select(
+            tables.sessions.c.name,
+            tables.runs.c.name,
+            func.coalesce(func.max(tables.snapshots.c.number), 0),
+            tables.runs.c.created_at,
+            parent.c.name,
+            tables.runs.c.parent_snapshot,
+        )
+        .select_from(tables.runs)
+        .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .outerjoin(tables.snapshots, tables.snapshots.c.run_id == tables.runs.c.id)
+        .group_by(
+            tables.sessions.c.name,
+            tables.runs.c.name,
+            tables.runs.c.created_at,
+            tables.runs.c.id,
+            parent.c.name,
+            tables.runs.c.parent_snapshot,
+        )
+        .order_by(tables.runs.c.id)
+    )
+    if session is not None:
+        statement = statement.where(tables.sessions.c.name == session)
+    return [RunSummary(*row) for row in connection.execute(statement)]
+
+
+def session_exists(connection: Connection, session: str) -> bool:
+    """Whether anything was ever written in a session."""
+    found = connection.scalar(select(tables.sessions.c.id).where(tables.sessions.c.name == session))
+    return found is not None
+
+
+def _head(row: Row[Any]) -> SnapshotHead:
+    return SnapshotHead(
+        row.number,
+        Provenance(
+            **{name: getattr(row, column) for name, column in tables.PROVENANCE_COLUMNS.items()}
+        ),
+        row.created_at,
+        row.unchanged,
+        tuple(Skipped(*skipped) for skipped in row.skipped or ()),
+        row.bytes_read,
+        row.bytes_stored,
+    )
+
+
+def _insert_if_absent(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
+    """Insert a row unless its key is taken; return whether this did."""
+    statement = dialect_insert(connection, table).values(values).on_conflict_do_nothing()
+    result = connection.execute(statement, execution_options={"preserve_rowcount": True})
+    return result.rowcount == 1

@@ -1,0 +1,131 @@
+"""Counts and sums."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, or_, select
+
+from cas.packs.pack import pack_size
+from index.db import tables
+from index.domain.reports import RunStats, StoreStats
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sqlalchemy import Column, ColumnElement, Table
+    from sqlalchemy.engine import Connection
+
+    from cas.cache.cache import PackCache
+
+__all__ = ["run_stats", "store_stats"]
+
+
+def run_stats(connection: Connection, run_id: int, session: str, run: str) -> RunStats:
+    """Return a run in numbers."""
+    current = tables.files.c.end_snapshot.is_(None)
+    versions, version_bytes, files, size = connection.execute(
+        select(
+            func.count(),
+            func.coalesce(func.sum(tables.files.c.size), 0),
+            func.count().filter(current),
+            func.coalesce(func.sum(tables.files.c.size).filter(current), 0),
+        ).where(tables.files.c.run_id == run_id)
+    ).one()
+    distinct = (
+        select(tables.files.c.digest, tables.files.c.size)
+        .where(tables.files.c.run_id == run_id)
+        .distinct()
+        .subquery()
+    )
+
+    def count_by(column: Column[Any]) -> dict[Any, int]:
+        rows = connection.execute(
+            select(column, func.count())
+            .where(tables.files.c.run_id == run_id, current)
+            .group_by(column)
+            .order_by(func.count().desc(), column)
+        )
+        return {value: count for value, count in rows}  # noqa: C416 - rows are not pairs to mypy
+
+    return RunStats(
+        session=session,
+        run=run,
+        snapshots=connection.scalar(select(func.count()).where(tables.snapshots.c.run_id == run_id))
+        or 0,
+        files=files,
+        bytes=int(size),
+        versions=versions,
+        version_bytes=int(version_bytes),
+        distinct_bytes=int(
+            connection.scalar(select(func.coalesce(func.sum(distinct.c.size), 0))) or 0
+        ),
+        files_by_type=count_by(tables.files.c.file_type),
+        files_by_agent=count_by(tables.files.c.generating_agent),
+        files_by_phase=count_by(tables.files.c.workflow_phase),
+        files_by_step=count_by(tables.files.c.step_id),
+        files_by_node=count_by(tables.files.c.node_id),
+        files_by_priority=count_by(tables.files.c.priority),
+        final_outputs=count_by(tables.files.c.is_final_output).get(True, 0),
+    )
+
+
+def store_stats(
+    connection: Connection,
+    *,
+    store_id: str,
+    index_url: str,
+    blobs_url: str,
+    cache: PackCache | None,
+) -> StoreStats:
+    """Return a store in numbers."""
+
+    def count(table: Table) -> int:
+        return connection.scalar(select(func.count()).select_from(table)) or 0
+
+    def total(column: Column[Any], *conditions: ColumnElement[bool]) -> int:
+        statement = select(func.coalesce(func.sum(column), 0)).where(*conditions)
+        return int(connection.scalar(statement) or 0)
+
+    live = tables.packs.c.state == "live"
+    # What is kept so that the index can be made anew is nobody's content, until it is collected.
+    content = ~or_(
+        select(tables.records.c.id)
+        .where(tables.records.c.digest == tables.blobs.c.digest)
+        .exists(),
+        select(tables.chunk_lists.c.blob)
+        .where(tables.chunk_lists.c.list == tables.blobs.c.digest)
+        .exists(),
+        select(tables.released.c.digest)
+        .where(tables.released.c.digest == tables.blobs.c.digest, tables.released.c.path.is_(None))
+        .exists(),
+    )
+    condemned = tables.blobs.c.condemned_at.is_not(None)
+    packs, pack_bytes = connection.execute(
+        select(func.count(), func.coalesce(func.sum(tables.packs.c.size), 0)).where(live)
+    ).one()
+    in_packs = tables.blobs.c.pack_id.is_not(None)
+    entries, entry_bytes = connection.execute(
+        select(func.count(), func.coalesce(func.sum(tables.blobs.c.stored_size), 0)).where(in_packs)
+    ).one()
+    needed = packs * pack_size(0, 0) + pack_size(entries, int(entry_bytes)) - pack_size(0, 0)
+    return StoreStats(
+        store_id=store_id,
+        index=index_url,
+        blobs_at=blobs_url,
+        sessions=count(tables.sessions),
+        runs=count(tables.runs),
+        versions=count(tables.files),
+        version_bytes=total(tables.files.c.size),
+        blobs=connection.scalar(select(func.count()).select_from(tables.blobs).where(content)) or 0,
+        # A large blob's bytes are counted where they are, at its chunks.
+        distinct_bytes=total(tables.blobs.c.size, in_packs, content),
+        packs=packs,
+        stored_bytes=int(pack_bytes),
+        condemned=connection.scalar(select(func.count()).where(condemned)) or 0,
+        condemned_bytes=total(tables.blobs.c.stored_size, condemned),
+        dead_bytes=max(int(pack_bytes) - needed, 0),
+        cache_at=None if cache is None else str(cache.root),
+        cache_bytes=None if cache is None else cache.used,
+        cache_limit_bytes=None if cache is None else cache.limit,
+    )

@@ -1,0 +1,251 @@
+"""Whole runs, row by row, for another index."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import Text, bindparam, or_, select, tuple_, type_coerce, update
+
+from index.db import tables
+from index.db.bulk import bind_rows, dialect_insert, insert_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+
+__all__ = [
+    "COPIED",
+    "SNAPSHOT_COLUMNS",
+    "RunRow",
+    "VersionRow",
+    "claim_run",
+    "find_row",
+    "insert_run",
+    "insert_snapshots",
+    "insert_versions",
+    "iter_versions",
+    "link_parent",
+    "list_snapshots",
+    "lock_session",
+    "update_versions",
+]
+
+_PAGE: Final = 5_000
+"""Versions that are read at once: about 5 MB of them."""
+
+
+class RunRow(NamedTuple):
+    """A run as another index would need it."""
+
+    id: int
+    revision: int
+    created_at: datetime
+    session_created_at: datetime
+    parent: str | None
+    """The name of the run that it stems from, if that is still there."""
+    parent_id: int | None
+    parent_snapshot: int | None
+
+
+class VersionRow(NamedTuple):
+    """A file version with everything that is true of it wherever it is recorded, and its ids."""
+
+    path: str
+    """As the column has it: see `index.db.column_types.encode_path`."""
+    version: int
+    digest: Digest | None
+    size: int
+    first_snapshot: int
+    appeared_in: int
+    created_at: datetime
+    end_snapshot: int | None
+    seen_on_disk: bool
+    workflow_phase: str | None
+    generating_agent: str | None
+    generating_code_hash: str | None
+    node_id: str | None
+    step_id: str | None
+    event_id: str | None
+    mode: int
+    mtime_ns: int
+    file_type: str
+    priority: str
+    is_final_output: bool
+    meta: Any
+    id: int
+    origin_id: int | None
+
+
+COPIED: Final = VersionRow._fields[: VersionRow._fields.index("id")]
+"""Columns that are the same in every index. The signature is not: it tells of one host's files."""
+
+SNAPSHOT_COLUMNS: Final = tuple(
+    column.name for column in tables.snapshots.c if column.name not in ("id", "run_id")
+)
+"""Columns of a snapshot that are the same in every index."""
+
+
+def find_row(connection: Connection, session: str, run: str) -> RunRow | None:
+    """Return a run by its caller's ids."""
+    parent = tables.runs.alias()
+    found = connection.execute(
+        select(
+            tables.runs.c.id,
+            tables.runs.c.revision,
+            tables.runs.c.created_at,
+            tables.sessions.c.created_at,
+            parent.c.name,
+            parent.c.id,
+            tables.runs.c.parent_snapshot,
+        )
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
+        .where(tables.sessions.c.name == session, tables.runs.c.name == run)
+    ).first()
+    return None if found is None else RunRow(*found)
+
+
+def list_snapshots(
+    connection: Connection, run_id: int, *, until: int | None = None
+) -> list[tuple[Any, ...]]:
+    """Return a run's snapshots with all that they record, oldest first; the number comes first."""
+    columns = tables.snapshots.c
+    statement = (
+        select(*(columns[name] for name in SNAPSHOT_COLUMNS))
+        .where(columns.run_id == run_id)
+        .order_by(columns.number)
+    )
+    if until is not None:
+        statement = statement.where(columns.number <= until)
+    return [tuple(row) for row in connection.execute(statement)]
+
+
+def find_other_size(connection: Connection, run_id: int) -> tuple[str, int, int | None] | None:
+    """Return a path of a run whose size is not that of its blob: path, its size, the blob's.
+
+    None if there is none. The blob's size is None if it has no row.
+    """
+    versions, kept = tables.files.c, tables.blobs.c
+    found = connection.execute(
+        select(versions.path, versions.size, kept.size)
+        .outerjoin(tables.blobs, kept.digest == versions.digest)
+        .where(
+            versions.run_id == run_id,
+            versions.digest.is_not(None),
+            or_(kept.size.is_(None), kept.size != versions.size),
+        )
+        .order_by(versions.id)
+        .limit(1)
+    ).first()
+    return None if found is None else (found[0], found[1], found[2])
+
+
+def iter_versions(connection: Connection, run_id: int) -> Iterator[VersionRow]:
+    """Yield a run's versions by path, in byte order, and number; a page of them in memory."""
+    columns = tables.files.c
+    path = type_coerce(columns.path, Text())
+    others = [columns[name] for name in VersionRow._fields[1:]]
+    last: tuple[str, int] | None = ("", 0)
+    while last is not None:
+        rows = connection.execute(
+            select(path, *others)
+            .where(columns.run_id == run_id, tuple_(path, columns.version) > tuple_(*last))
+            .order_by(columns.path, columns.version)
+            .limit(_PAGE)
+        ).all()
+        yield from map(VersionRow._make, rows)
+        last = (rows[-1][0], rows[-1][1]) if len(rows) == _PAGE else None
+
+
+def lock_session(connection: Connection, session: str, created_at: datetime) -> int:
+    """Return a session's id, made if it wasn't there; on a server others that lock it wait."""
+    made = dialect_insert(connection, tables.sessions).values(name=session, created_at=created_at)
+    connection.execute(made.on_conflict_do_nothing())
+    locked = select(tables.sessions.c.id).where(tables.sessions.c.name == session)
+    return int(connection.scalars(locked.with_for_update(key_share=True)).one())
+
+
+def insert_run(connection: Connection, session_id: int, name: str, row: RunRow) -> int | None:
+    """Make a run without history, of the same age, revision and parent snapshot as another's.
+
+    None if the name is taken.
+    """
+    made = (
+        dialect_insert(connection, tables.runs)
+        .values(
+            session_id=session_id,
+            name=name,
+            parent_snapshot=row.parent_snapshot,
+            revision=row.revision,
+            created_at=row.created_at,
+        )
+        .on_conflict_do_nothing()
+        .returning(tables.runs.c.id)
+    )
+    made_id: int | None = connection.scalar(made)
+    return made_id
+
+
+def claim_run(connection: Connection, run_id: int, revision: int, new_revision: int) -> bool:
+    """Go on from one revision to a higher one; false if another commit was first.
+
+    The run's chain of records then lacks what follows, until it begins anew.
+    """
+    claimed = connection.execute(
+        update(tables.runs)
+        .where(tables.runs.c.id == run_id, tables.runs.c.revision == revision)
+        .values(revision=new_revision, newest_record=None)
+    )
+    return claimed.rowcount == 1
+
+
+def link_parent(connection: Connection, run_id: int, parent_id: int, snapshot: int | None) -> None:
+    """Note which run another stems from."""
+    connection.execute(
+        update(tables.runs)
+        .where(tables.runs.c.id == run_id)
+        .values(parent_run_id=parent_id, parent_snapshot=snapshot)
+    )
+
+
+def insert_snapshots(connection: Connection, run_id: int, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert what `list_snapshots` returned of another run."""
+    bound = bind_rows(connection, tables.snapshots, SNAPSHOT_COLUMNS, rows)
+    insert_rows(connection, tables.snapshots, SNAPSHOT_COLUMNS, bound, shared={"run_id": run_id})
+
+
+def insert_versions(
+    connection: Connection,
+    run_id: int,
+    rows: Sequence[VersionRow],
+    ids: Sequence[tuple[int, int | None]],
+) -> None:
+    """Insert versions of another index, each under the id and with the origin given for it."""
+    names = (*COPIED, "id", "origin_id")
+    placed = [(*row[: len(COPIED)], *own) for row, own in zip(rows, ids, strict=True)]
+    bound = bind_rows(connection, tables.files, names, placed)
+    insert_rows(connection, tables.files, names, bound, shared={"run_id": run_id})
+
+
+def update_versions(
+    connection: Connection, changes: Sequence[tuple[int, Mapping[str, Any]]]
+) -> None:
+    """Change columns of versions, by id."""
+    alike: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for file_id, values in changes:
+        alike[tuple(sorted(values))].append(
+            {"changed_id": file_id, **{f"new_{name}": value for name, value in values.items()}}
+        )
+    for names, parameters in alike.items():
+        connection.execute(
+            update(tables.files)
+            .where(tables.files.c.id == bindparam("changed_id"))
+            .values({name: bindparam(f"new_{name}") for name in names}),
+            sorted(parameters, key=itemgetter("changed_id")),
+        )

@@ -1,0 +1,115 @@
+"""The schema's revision: what the database has, what this release needs, and the way there.
+
+The only module that knows Alembic, and only where a migration runs or an error is explained:
+opening an index that is up to date costs one SELECT.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import inspect, text
+
+from index.errors import SchemaOutOfDateError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy.engine import Connection
+
+    from index.db.database import Database
+
+__all__ = ["HEAD", "check", "check_connection", "current", "upgrade"]
+
+HEAD: Final = "0003"
+"""The revision that this release works with; a test holds it against the migrations."""
+
+VERSION_TABLE: Final = "cas_alembic_version"
+
+_MIGRATION_LOCK: Final = 0x72756E636173
+"""Key of PostgreSQL's advisory lock around a migration: 'runcas' in ASCII."""
+
+
+def current(database: Database) -> str | None:
+    """Return the revision that the database has; None if it has none of our tables."""
+    with database.reading() as connection:
+        return _current(connection)
+
+
+def check(database: Database) -> None:
+    """Return if the schema is the one this release works with, else raise what mends it.
+
+    Raises
+    ------
+    SchemaOutOfDateError
+        When it is older, newer or not there, with the command to run.
+    """
+    with database.reading() as connection:
+        check_connection(connection, database.url)
+
+
+def check_connection(connection: Connection, url: str) -> None:
+    """Do as `check` does with a connection that is open; `url` names the database in errors."""
+    found = _current(connection)
+    if found != HEAD:
+        newer = found is not None and found not in _known_revisions()
+        raise SchemaOutOfDateError(url, found, HEAD, newer=newer)
+
+
+def upgrade(database: Database, revision: str = HEAD) -> None:
+    """Bring the schema to `revision`, in one transaction; idempotent, and safe in many processes.
+
+    Raises
+    ------
+    SchemaOutOfDateError
+        When a newer release made it.
+    """
+    with database.writing() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        found = _current(connection)
+        if found == revision:
+            return
+        if found is not None and found not in _known_revisions():
+            raise SchemaOutOfDateError(database.url, found, HEAD, newer=True)
+        _migrate(connection, revision)
+
+
+def _current(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
+    return None if found is None else str(found)
+
+
+def _known_revisions() -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory(_environment()).walk_revisions()}
+
+
+def _migrate(connection: Connection, revision: str) -> None:
+    from alembic import command
+
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", _environment().replace("%", "%%"))
+    return config
+
+
+def _environment() -> str:
+    """Return where the migrations are: in an installed wheel, or beside a checkout's packages."""
+    package = Path(__file__).parents[1]
+    for place in (package / "migrations", package.parent / "migrations"):
+        if (place / "env.py").is_file():
+            return str(place)
+    raise FileNotFoundError(
+        f"the migrations that belong to {package} are missing; reinstall runcas"
+    )

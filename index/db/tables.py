@@ -1,0 +1,352 @@
+"""The tables, and nothing but the tables.
+
+All names begin with ``cas_``, so that they can live in an application's own database. Ids that the
+caller gives (session, run, node, step, event) are opaque strings, never foreign keys into tables
+that are not ours.
+
+They are Core tables, since the library itself needs no more: importing SQLAlchemy's ORM takes
+longer than rescanning ten thousand files. `index.models` maps classes onto them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+from index.db.column_types import BigId, DigestColumn, PathColumn, UtcDateTime
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
+
+__all__ = [
+    "PROVENANCE_COLUMNS",
+    "backups",
+    "blob_chunks",
+    "blobs",
+    "chunk_lists",
+    "files",
+    "metadata",
+    "packs",
+    "records",
+    "released",
+    "runs",
+    "sessions",
+    "snapshots",
+    "store",
+]
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+OPAQUE_ID: Final = String(255)
+
+PROVENANCE_COLUMNS: Final = {
+    "phase": "workflow_phase",
+    "agent": "generating_agent",
+    "code_hash": "generating_code_hash",
+    "node_id": "node_id",
+    "step_id": "step_id",
+    "event_id": "event_id",
+}
+"""Columns by attribute of `Provenance`; the names are the specification's."""
+
+
+def _id() -> Column[int]:
+    return Column("id", BigId, primary_key=True, autoincrement=True)
+
+
+def _required(
+    name: str,
+    type_: TypeEngine[Any] | type[TypeEngine[Any]],
+    *keys: ForeignKey,
+    comment: str | None = None,
+) -> Column[Any]:
+    return Column(name, type_, *keys, nullable=False, comment=comment)
+
+
+def _provenance() -> list[Column[Any]]:
+    """Return the columns of who made it, as told by the caller."""
+    return [Column(name, OPAQUE_ID) for name in PROVENANCE_COLUMNS.values()]
+
+
+def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """Return an index of the rows that fulfil a condition.
+
+    PostgreSQL's condition is in the migration alone, which is what makes the tables there: to name
+    it here imports that dialect into every command, a fifteenth of the time that one takes.
+    """
+    return Index(name, *columns, unique=unique, sqlite_where=text(where))
+
+
+# One row: which storage this index belongs to.
+store: Final = Table(
+    "cas_store",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    _required("store_id", String(36)),
+    _required("created_at", UtcDateTime),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+sessions: Final = Table(
+    "cas_sessions",
+    metadata,
+    _id(),
+    _required("name", OPAQUE_ID),
+    _required("created_at", UtcDateTime),
+    UniqueConstraint("name"),
+)
+
+runs: Final = Table(
+    "cas_runs",
+    metadata,
+    _id(),
+    _required("session_id", BigId, ForeignKey("cas_sessions.id", ondelete="CASCADE")),
+    _required("name", OPAQUE_ID),
+    Column("parent_run_id", BigId, ForeignKey("cas_runs.id", ondelete="SET NULL")),
+    Column("parent_snapshot", Integer),
+    _required(
+        "revision",
+        Integer,
+        comment="Goes up by one with every commit that changes the run; scans compare and swap it.",
+    ),
+    Column(
+        "newest_record",
+        DigestColumn,
+        comment="The end of its chain in cas_records; null if that lacks something of the run.",
+    ),
+    _required("created_at", UtcDateTime),
+    UniqueConstraint("session_id", "name"),
+    Index(None, "parent_run_id"),
+    CheckConstraint("revision >= 0", name="revision"),
+    # Ids are never used again: a state that someone remembers belongs to a run that is gone then.
+    sqlite_autoincrement=True,
+)
+
+snapshots: Final = Table(
+    "cas_snapshots",
+    metadata,
+    _id(),
+    _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
+    _required("number", Integer),
+    Column("scope", JSON(none_as_null=True)),
+    _required("unchanged", Integer),
+    Column(
+        "skipped",
+        JSON(none_as_null=True),
+        comment="List of [path, reason]; null if nothing was skipped.",
+    ),
+    _required("bytes_read", BigInteger),
+    _required("bytes_stored", BigInteger),
+    _required("created_at", UtcDateTime),
+    *_provenance(),
+    UniqueConstraint("run_id", "number"),
+    CheckConstraint("number >= 1", name="number"),
+)
+
+packs: Final = Table(
+    "cas_packs",
+    metadata,
+    _id(),
+    _required("name", DigestColumn),
+    _required("size", BigInteger),
+    _required("state", String(8)),
+    _required("created_at", UtcDateTime),
+    Column(
+        "verified_at",
+        UtcDateTime,
+        comment="When every byte of the object was last found to be right.",
+    ),
+    UniqueConstraint("name"),
+    CheckConstraint("state IN ('pending', 'live', 'dead')", name="state"),
+    CheckConstraint("length(name) = 32", name="name"),
+    _partial_index("ix_cas_packs_not_live", "state", where="state != 'live'"),
+)
+
+# Bytes that the store holds: small blobs, chunks, large blobs made of chunks, chunk lists, records.
+blobs: Final = Table(
+    "cas_blobs",
+    metadata,
+    _required("digest", DigestColumn),
+    _required("size", BigInteger),
+    Column(
+        "pack_id",
+        BigId,
+        ForeignKey("cas_packs.id"),
+        comment="Null for a large blob: its chunks have packs.",
+    ),
+    Column("pack_offset", BigInteger),
+    Column("stored_size", BigInteger),
+    Column("codec", Integer),
+    _required("created_at", UtcDateTime),
+    Column("touched_at", UtcDateTime, comment="Last reuse by a later write."),
+    Column("condemned_at", UtcDateTime),
+    Column("verified_at", UtcDateTime),
+    Column(
+        "damaged_at",
+        UtcDateTime,
+        comment="When its bytes were found to be missing or wrong; null if they were not.",
+    ),
+    PrimaryKeyConstraint("digest"),
+    CheckConstraint("length(digest) = 32", name="digest"),
+    CheckConstraint("size >= 0", name="size"),
+    CheckConstraint(
+        "(pack_id IS NULL) = (pack_offset IS NULL)"
+        " AND (pack_id IS NULL) = (stored_size IS NULL)"
+        " AND (pack_id IS NULL) = (codec IS NULL)",
+        name="location",
+    ),
+    Index(None, "pack_id"),
+    _partial_index("ix_cas_blobs_condemned", "condemned_at", where="condemned_at IS NOT NULL"),
+    _partial_index("ix_cas_blobs_damaged", "damaged_at", where="damaged_at IS NOT NULL"),
+    sqlite_with_rowid=False,
+)
+
+# One piece of a large blob.
+blob_chunks: Final = Table(
+    "cas_blob_chunks",
+    metadata,
+    _required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
+    Column("position", Integer, autoincrement=False, nullable=False),
+    _required("chunk", DigestColumn, ForeignKey("cas_blobs.digest")),
+    PrimaryKeyConstraint("blob", "position"),
+    CheckConstraint("position >= 0", name="position"),
+    Index(None, "chunk"),
+    sqlite_with_rowid=False,
+)
+
+# Where a large blob's list of chunks is kept as bytes, so that it outlives the index.
+chunk_lists: Final = Table(
+    "cas_chunk_lists",
+    metadata,
+    _required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
+    _required("list", DigestColumn, ForeignKey("cas_blobs.digest")),
+    PrimaryKeyConstraint("blob"),
+    Index(None, "list"),
+    sqlite_with_rowid=False,
+)
+
+# What a commit left of itself in storage, so that the index can be made anew.
+records: Final = Table(
+    "cas_records",
+    metadata,
+    _id(),
+    Column(
+        "run_id",
+        BigId,
+        ForeignKey("cas_runs.id", ondelete="CASCADE"),
+        comment="Null for what outlives the runs that it tells of: deletions.",
+    ),
+    _required("position", Integer),
+    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
+    UniqueConstraint("run_id", "position"),
+    Index(None, "digest"),
+    CheckConstraint("position >= 1", name="position"),
+)
+
+# Who had a blob to which nothing refers since runs were deleted. Only the owner of the store is
+# told, when it is collected; the row goes with the blob. A record of a run's commit has no path.
+released: Final = Table(
+    "cas_released",
+    metadata,
+    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
+    _required("session", OPAQUE_ID),
+    _required("run", OPAQUE_ID),
+    Column("path", PathColumn),
+    Column("agent", OPAQUE_ID),
+    PrimaryKeyConstraint("digest"),
+    sqlite_with_rowid=False,
+)
+
+# Copies of the index that lie in storage.
+backups: Final = Table(
+    "cas_backups",
+    metadata,
+    _id(),
+    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
+    _required("record", DigestColumn, ForeignKey("cas_blobs.digest")),
+    _required("created_at", UtcDateTime),
+    Index(None, "digest"),
+    Index(None, "record"),
+)
+
+# A file version: this path held this digest from snapshot a until snapshot b.
+files: Final = Table(
+    "cas_files",
+    metadata,
+    _id(),
+    _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
+    _required("path", PathColumn),
+    _required("version", Integer),
+    Column(
+        "digest",
+        DigestColumn,
+        ForeignKey("cas_blobs.digest"),
+        comment="Null for a record of bytes that were gone before this index was there.",
+    ),
+    _required("size", BigInteger),
+    _required("mode", Integer, comment="st_mode: type and permission bits."),
+    _required("mtime_ns", BigInteger),
+    _required("file_type", String(32)),
+    _required("priority", String(16)),
+    _required("is_final_output", Boolean),
+    _required("created_at", UtcDateTime),
+    _required("first_snapshot", Integer),
+    Column("end_snapshot", Integer, comment="Null while current."),
+    _required("appeared_in", Integer, comment="Snapshot of the path's first version."),
+    Column("meta", JSON(none_as_null=True)),
+    Column(
+        "signature",
+        LargeBinary(40),
+        comment="Packed stat signature; null if the content must be hashed again.",
+    ),
+    _required(
+        "seen_on_disk",
+        Boolean,
+        comment="A scan has seen it in a work directory; only then does absence mean removal.",
+    ),
+    Column(
+        "origin_id",
+        BigId,
+        comment="The version that was produced, of which this is a copy by fork or rewind, be it"
+        " deleted by now; null for one that was produced.",
+    ),
+    *_provenance(),
+    UniqueConstraint("run_id", "path", "version"),
+    _partial_index(
+        "uq_cas_files_current", "run_id", "path", where="end_snapshot IS NULL", unique=True
+    ),
+    _partial_index("ix_cas_files_origin_id", "origin_id", where="origin_id IS NOT NULL"),
+    Index(None, "digest"),
+    CheckConstraint("version >= 1", name="version"),
+    CheckConstraint("digest IS NOT NULL OR end_snapshot IS NOT NULL", name="current_has_bytes"),
+    CheckConstraint("size >= 0", name="size"),
+    CheckConstraint("end_snapshot > first_snapshot", name="snapshots"),
+    CheckConstraint("origin_id < id", name="origin"),
+    CheckConstraint("priority IN ('primary', 'secondary', 'internal')", name="priority"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,98 @@
+"""Two states of a run, or of two runs, side by side. Plain comparison, no I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from index.domain.snapshots import FileVersion
+
+__all__ = ["Diff", "FileChange", "compare"]
+
+Grouping: TypeAlias = Literal["phase", "agent", "node_id", "step_id", "event_id", "file_type"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A path that holds other content after than before."""
+
+    before: FileVersion
+    after: FileVersion
+
+    @property
+    def path(self) -> str:
+        """The path of both."""
+        return self.after.path
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What differs between two states, each part by path. Content is compared by digest."""
+
+    added: tuple[FileVersion, ...]
+    """Only in the second."""
+    removed: tuple[FileVersion, ...]
+    """Only in the first."""
+    changed: tuple[FileChange, ...]
+    identical: tuple[FileVersion, ...]
+    """In both with the same content; as the second has them."""
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.added or self.removed or self.changed)
+
+    def by(self, attribute: Grouping) -> dict[str | None, Diff]:
+        """Return the diff in parts by who made the files.
+
+        Sorted, None last. What changed belongs to whoever made the second version, what was removed
+        to whoever had made it. ValueError for anything else than `Grouping` names.
+        """
+        if attribute not in get_args(Grouping):
+            raise ValueError(f"a diff is grouped by {', '.join(get_args(Grouping))}")
+        added, removed, changed, identical = (defaultdict(list) for _ in range(4))
+        for version in self.added:
+            added[getattr(version, attribute)].append(version)
+        for version in self.removed:
+            removed[getattr(version, attribute)].append(version)
+        for change in self.changed:
+            changed[getattr(change.after, attribute)].append(change)
+        for version in self.identical:
+            identical[getattr(version, attribute)].append(version)
+        groups = {*added, *removed, *changed, *identical}
+        return {
+            group: Diff(
+                tuple(added[group]),
+                tuple(removed[group]),
+                tuple(changed[group]),
+                tuple(identical[group]),
+            )
+            for group in sorted(groups, key=lambda group: (group is None, group))
+        }
+
+
+def compare(before: Iterable[FileVersion], after: Iterable[FileVersion]) -> Diff:
+    """Compare the files of two states."""
+    old = {version.path: version for version in before}
+    new = {version.path: version for version in after}
+    both = sorted(old.keys() & new.keys())
+    same = {path for path in both if _is_same(old[path], new[path])}
+    return Diff(
+        added=tuple(new[path] for path in sorted(new.keys() - old.keys())),
+        removed=tuple(old[path] for path in sorted(old.keys() - new.keys())),
+        changed=tuple(FileChange(old[path], new[path]) for path in both if path not in same),
+        identical=tuple(new[path] for path in both if path in same),
+    )
+
+
+def _is_same(before: FileVersion, after: FileVersion) -> bool:
+    if before.id == after.id:
+        return True
+    return (
+        before.digest is not None
+        and before.digest == after.digest
+        and before.is_link == after.is_link
+    )

@@ -1,0 +1,62 @@
+"""A run's files in the forms that people and other programs are shown."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from index.domain.classification import KINDS
+from index.domain.snapshots import snapshot_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from index.domain.names import RunKey
+    from index.domain.snapshots import FileVersion, Snapshot
+
+__all__ = ["group_for_display", "manifest_of", "plain"]
+
+
+def plain(version: FileVersion) -> dict[str, Any]:
+    """Return a file version in types that JSON has."""
+    values = asdict(version)
+    values["digest"] = None if version.digest is None else str(version.digest)
+    values["mode"] = f"{version.mode:o}"
+    values["created_at"] = version.created_at.isoformat()
+    return values
+
+
+def group_for_display(versions: Iterable[FileVersion]) -> dict[str, tuple[FileVersion, ...]]:
+    """Return versions by file type: known types in their usual order, then others by name."""
+    groups: defaultdict[str, list[FileVersion]] = defaultdict(list)
+    for version in versions:
+        groups[version.file_type].append(version)
+    rank = {kind: number for number, kind in enumerate(KINDS)}
+    ordered = sorted(groups, key=lambda kind: (rank.get(kind, len(rank)), kind))
+    return {kind: tuple(groups[kind]) for kind in ordered}
+
+
+def manifest_of(
+    key: RunKey,
+    versions: Sequence[FileVersion],
+    snapshots: Sequence[Snapshot],
+    at: int | Snapshot | None,
+) -> dict[str, Any]:
+    """Return a run's files with all that is known of them, in types that JSON has."""
+    newest = snapshots[-1].number if snapshots else 0
+    number = snapshot_number(at)
+    return {
+        "session": key.session,
+        "run": key.run,
+        "snapshot": newest if number is None else number,
+        "files": [plain(version) for version in versions],
+        "total_files": len(versions),
+        "total_bytes": sum(version.size for version in versions),
+        "final_outputs": {
+            kind: [version.path for version in group]
+            for kind, group in group_for_display(
+                version for version in versions if version.is_final_output
+            ).items()
+        },
+    }

@@ -1,0 +1,227 @@
+"""The known state of a run and the stat signatures of its files: what a scan compares with."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from cas.digest import Digest
+from index.domain.snapshots import is_link
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from cas.digest import Digest
+
+__all__ = [
+    "Directories",
+    "KnownFile",
+    "Observed",
+    "RunState",
+    "Signature",
+    "StateCache",
+    "is_storable",
+    "signature_of",
+    "storable_time",
+]
+
+
+class KnownFile(NamedTuple):
+    """The current version of a path. A tuple, since a run has tens of thousands."""
+
+    signature: Signature | None
+    """None if the content must be hashed to know whether it changed."""
+    id: int
+    path: str
+    version: int
+    digest: bytes
+    mode: int
+    mtime_ns: int
+    appeared_in: int
+    seen_on_disk: bool
+    node_id: str | None
+    phase: str | None
+    agent: str | None
+    step_id: str | None
+    event_id: str | None
+    code_hash: str | None
+
+
+class Observed(NamedTuple):
+    """What a scan or a put found at a path."""
+
+    path: str
+    digest: Digest
+    size: int
+    mode: int
+    mtime_ns: int
+    signature: Signature | None
+    """None for what did not come from the work directory."""
+    trusted: bool
+    """Whether an equal signature will mean equal content."""
+    seen_on_disk: bool
+
+    def same_content(self, known: KnownFile) -> bool:
+        """Whether the path holds what is recorded: same bytes, and file or link alike."""
+        return self.digest == known.digest and is_link(self.mode) == is_link(known.mode)
+
+
+class StateCache:
+    """The states of the runs that were tracked last. Safe for use by several threads.
+
+    A state is a value that is checked by its revision before use, so a stale one costs a reload.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._states: OrderedDict[tuple[str, str], RunState] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, session: str, run: str) -> RunState | None:
+        """Return the state kept for a run."""
+        with self._lock:
+            return self._states.get((session, run))
+
+    def keep(self, session: str, run: str, state: RunState) -> None:
+        """Keep a run's state, unless a newer one is kept."""
+        with self._lock:
+            kept = self._states.pop((session, run), None)
+            if kept and kept.run_id == state.run_id and kept.revision > state.revision:
+                state = kept
+            self._states[session, run] = state
+            if len(self._states) > self._capacity:
+                self._states.popitem(last=False)
+
+
+Directories: TypeAlias = "Mapping[str, Mapping[str, KnownFile]]"
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """The current files of a run at one revision. Never changed: a commit makes the next one."""
+
+    run_id: int | None = None
+    """None as long as the run was never written to."""
+    revision: int = 0
+    newest_snapshot: int = 0
+    directories: Directories = field(default_factory=dict)
+    """Known files by directory, then by name; the work directory itself is ``""``."""
+    newest_record: Digest | None = None
+    """The end of its chain of records in storage; None if that lacks something of the run."""
+    records: int = 0
+    """How many there are in that chain."""
+
+    @property
+    def has_chain(self) -> bool:
+        """Whether all that was recorded of the run is in its chain of records."""
+        return self.run_id is None or self.newest_record is not None
+
+    @classmethod
+    def of(
+        cls,
+        run_id: int,
+        revision: int,
+        newest_snapshot: int,
+        files: Iterable[KnownFile],
+        *,
+        newest_record: Digest | None = None,
+        records: int = 0,
+    ) -> RunState:
+        """Index files by directory and name."""
+        directories: dict[str, dict[str, KnownFile]] = {}
+        for known in files:
+            directory, _, name = known.path.rpartition("/")
+            try:
+                directories[directory][name] = known
+            except KeyError:
+                directories[directory] = {name: known}
+        return cls(run_id, revision, newest_snapshot, directories, newest_record, records)
+
+    def find(self, path: str) -> KnownFile | None:
+        """Return what is known of a path."""
+        directory, _, name = path.rpartition("/")
+        return self.directories.get(directory, {}).get(name)
+
+    def __iter__(self) -> Iterator[KnownFile]:
+        for files in self.directories.values():
+            yield from files.values()
+
+    def after(
+        self,
+        run_id: int,
+        newest_snapshot: int,
+        replaced: Iterable[KnownFile],
+        removed: Iterable[KnownFile],
+        added: Collection[Digest] = (),
+    ) -> RunState:
+        """Return the state that the next revision has.
+
+        Parameters
+        ----------
+        added
+            Records, the newest one last.
+        """
+        directories = dict(self.directories)
+        copied: set[str] = set()
+
+        def own(path: str) -> tuple[dict[str, KnownFile], str]:
+            directory, _, name = path.rpartition("/")
+            if directory not in copied:
+                directories[directory] = dict(directories.get(directory, {}))
+                copied.add(directory)
+            files = directories[directory]
+            assert isinstance(files, dict)  # noqa: S101 - it is our copy
+            return files, name
+
+        for known in removed:
+            files, name = own(known.path)
+            files.pop(name, None)
+        for known in replaced:
+            files, name = own(known.path)
+            files[name] = known
+        return RunState(
+            run_id,
+            self.revision + 1,
+            newest_snapshot,
+            directories,
+            next(reversed(tuple(added)), self.newest_record),
+            self.records + len(added),
+        )
+
+
+Signature: TypeAlias = bytes
+"""What `stat` tells of a file's content. A scan holds one of each file, and five integers would be
+three times as large."""
+
+_SIGNATURE: Final = struct.Struct("<qqqQQ")
+"""Size, mtime_ns, ctime_ns, inode, device. The last two are unsigned: overlay filesystems use all
+64 bits."""
+
+_pack: Final = _SIGNATURE.pack
+
+
+def signature_of(status: os.stat_result) -> Signature:
+    """Return what identifies a file's content without reading it."""
+    times = status.st_mtime_ns, status.st_ctime_ns
+    try:
+        return _pack(status.st_size, *times, status.st_ino, status.st_dev)
+    except struct.error:  # a time that some filesystems can hold, and the columns can't
+        parts = "not packed", status.st_size, *times, status.st_ino, status.st_dev
+        return repr(parts).encode()
+
+
+def is_storable(signature: Signature) -> bool:
+    """Whether it can be recorded: times are within some 292 years of 1970."""
+    return len(signature) == _SIGNATURE.size
+
+
+_MIN, _MAX = -(1 << 63), (1 << 63) - 1
+
+
+def storable_time(time_ns: int) -> int:
+    """Return a time that a column can hold: file systems know years beyond 2262, 64 bits don't."""
+    return min(max(time_ns, _MIN), _MAX)

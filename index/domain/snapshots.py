@@ -1,0 +1,253 @@
+"""File versions and snapshots as the API returns them: frozen, detached from the database."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from stat import S_IFLNK
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from index.domain.provenance import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from typing import Any
+
+    from cas.digest import Digest
+
+__all__ = [
+    "FileVersion",
+    "Progress",
+    "RunSummary",
+    "Skipped",
+    "Snapshot",
+    "SnapshotHead",
+    "assemble",
+    "is_link",
+    "snapshot_number",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """A path of a run that held a digest from one snapshot until another."""
+
+    id: int
+    session: str
+    run: str
+    path: str
+    """POSIX path relative to the work directory; bytes that aren't UTF-8 as `os.fsdecode` does."""
+    version: int
+    """1, 2, … within run and path."""
+    digest: Digest | None
+    """None for an adopted record whose bytes were gone; it is never current."""
+    size: int
+    """Bytes."""
+    mode: int
+    """`stat` mode, type and permission bits, as last seen."""
+    mtime_ns: int
+    """Modification time as last seen, in nanoseconds since the epoch."""
+    file_type: str
+    priority: str
+    is_final_output: bool
+    phase: str | None
+    agent: str | None
+    code_hash: str | None
+    node_id: str | None
+    step_id: str | None
+    event_id: str | None
+    created_at: datetime
+    """When the version was recorded, UTC."""
+    first_snapshot: int
+    end_snapshot: int | None
+    """The snapshot that replaced or removed it; None while it is current."""
+    meta: Any
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link; its bytes are then the link's target."""
+        return is_link(self.mode)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Who made these bytes at this path."""
+        return Provenance(
+            self.phase, self.agent, self.node_id, self.step_id, self.event_id, self.code_hash
+        )
+
+
+class Skipped(NamedTuple):
+    """Something that a scan did not record, and why."""
+
+    path: str
+    reason: str
+
+
+class LazyVersions:
+    """File versions that are made when someone looks: a scan adds thousands that nobody reads."""
+
+    __slots__ = ("_count", "_make", "_versions")
+
+    def __init__(self, make: Callable[[], Iterator[FileVersion]], count: int) -> None:
+        self._make = make
+        self._count = count
+        self._versions: tuple[FileVersion, ...] | None = None
+
+    @classmethod
+    def ready(cls, versions: Iterable[FileVersion]) -> LazyVersions:
+        """Hold versions that are made already."""
+        made = tuple(versions)
+        return cls(lambda: iter(made), len(made))
+
+    def get(self) -> tuple[FileVersion, ...]:
+        """Return them; the same tuple every time."""
+        if self._versions is None:
+            self._versions = tuple(self._make())
+        return self._versions
+
+    def __len__(self) -> int:
+        """Return how many there are, without making any."""
+        return self._count
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return LazyVersions.ready, (self.get(),)
+
+
+_NONE = LazyVersions.ready(())
+
+
+class SnapshotHead(NamedTuple):
+    """A snapshot's own row, without the file versions."""
+
+    number: int
+    provenance: Provenance
+    created_at: datetime
+    unchanged: int
+    skipped: tuple[Skipped, ...]
+    bytes_read: int
+    bytes_stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a run after a scan, and what that scan changed.
+
+    A scan that finds nothing new records nothing: its result has the number of the newest snapshot,
+    which describes the work directory as it is, and no changes.
+    """
+
+    number: int
+    """1, 2, … within the run; 0 is the state before anything was recorded."""
+    provenance: Provenance
+    created_at: datetime
+    unchanged: int
+    """Files that the scan found as they were."""
+    skipped: tuple[Skipped, ...]
+    bytes_read: int
+    bytes_stored: int
+    """Bytes of the packs that were written for it."""
+    recorded: bool
+    """Whether the scan made this snapshot; false if nothing had changed."""
+    filled: int = 0
+    """File versions whose missing provenance the scan supplied."""
+    lazy_added: LazyVersions = field(default=_NONE, repr=False, compare=False)
+    lazy_changed: LazyVersions = field(default=_NONE, repr=False, compare=False)
+    lazy_removed: LazyVersions = field(default=_NONE, repr=False, compare=False)
+
+    @property
+    def added(self) -> tuple[FileVersion, ...]:
+        """First or returning versions of paths that were not there before, by path."""
+        return self.lazy_added.get()
+
+    @property
+    def changed(self) -> tuple[FileVersion, ...]:
+        """New versions of paths that were there before with other content, by path."""
+        return self.lazy_changed.get()
+
+    @property
+    def removed(self) -> tuple[FileVersion, ...]:
+        """Versions that ended without a successor, by path."""
+        return self.lazy_removed.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long operation is."""
+
+    files: int
+    bytes: int
+    files_total: int | None = None
+    bytes_total: int | None = None
+
+
+def snapshot_number(at: int | Snapshot | None) -> int | None:
+    """Return the number of a snapshot that is given by itself or by its number."""
+    number = at.number if isinstance(at, Snapshot) else at
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise TypeError(f"a snapshot is given by itself or by its number, not as {at!r}")
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run in a listing."""
+
+    session: str
+    run: str
+    snapshots: int
+    created_at: datetime
+    parent: str | None = None
+    """The run that it was forked from, if that is still there."""
+    parent_snapshot: int | None = None
+    """The snapshot that it was forked at, whether the parent is still there or not."""
+
+
+def assemble(
+    heads: Iterable[SnapshotHead], versions: Iterable[FileVersion]
+) -> tuple[Snapshot, ...]:
+    """Return snapshots with what each added, changed and removed.
+
+    Parameters
+    ----------
+    heads
+        The snapshots' own rows, oldest first.
+    versions
+        Every file version of the run.
+    """
+    begun: defaultdict[int, list[FileVersion]] = defaultdict(list)
+    ended: defaultdict[int, dict[str, FileVersion]] = defaultdict(dict)
+    for version in sorted(versions, key=lambda version: version.path):
+        begun[version.first_snapshot].append(version)
+        if version.end_snapshot is not None:
+            ended[version.end_snapshot][version.path] = version
+    return tuple(_with_changes(head, begun[head.number], ended[head.number]) for head in heads)
+
+
+def _with_changes(
+    head: SnapshotHead, begun: Sequence[FileVersion], ended: Mapping[str, FileVersion]
+) -> Snapshot:
+    paths = {version.path for version in begun}
+    added = [version for version in begun if version.path not in ended]
+    changed = [version for version in begun if version.path in ended]
+    removed = [version for path, version in ended.items() if path not in paths]
+    return Snapshot(
+        *head,
+        recorded=True,
+        lazy_added=LazyVersions.ready(added),
+        lazy_changed=LazyVersions.ready(changed),
+        lazy_removed=LazyVersions.ready(removed),
+    )
+
+
+_TYPE: Final = 0o170000
+"""The bits that hold the type of a file. (POSIX leaves the values open; Linux, the BSDs and macOS
+agree on them.)"""
+
+
+def is_link(mode: int) -> bool:
+    """Return whether a mode is a symbolic link's.
+
+    A damaged row may have any integer here: of those that are no mode `stat` raises OverflowError.
+    """
+    return mode & _TYPE == S_IFLNK

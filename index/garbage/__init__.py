@@ -1,6 +1,0 @@
-"""Garbage collection, the only way that bytes leave a store; decision 31 says why it is safe.
-
-`index.garbage.planning` begins it.
-"""
-
-__all__ = ()

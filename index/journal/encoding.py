@@ -1,0 +1,128 @@
+"""Journal records as bytes, and back."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from base64 import b64decode, b64encode
+from dataclasses import fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from cas.digest import DIGEST_SIZE, Digest
+from index.errors import DamagedRecordError
+from index.journal.entries import (
+    RECORD_VERSION,
+    BackupEntry,
+    CommitEntry,
+    DeletionEntry,
+    Entry,
+    ForkEntry,
+    HistoryEntry,
+    NewFiles,
+    PartEntry,
+    RewindEntry,
+    VersionsEntry,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cas.digest import Buffer
+
+__all__ = ["decode", "encode"]
+
+_Kind: TypeAlias = type[Entry]
+
+_KINDS: Final[Mapping[str, _Kind]] = {
+    kind.op: kind
+    for kind in (
+        CommitEntry,
+        PartEntry,
+        RewindEntry,
+        ForkEntry,
+        HistoryEntry,
+        VersionsEntry,
+        DeletionEntry,
+        BackupEntry,
+    )
+}
+
+
+def decode(data: Buffer) -> Entry:
+    """Return what `index.journal.entries.encode` was given.
+
+    Raises
+    ------
+    DamagedRecordError
+        When these bytes are no record that this release knows.
+    """
+    try:
+        told = json.loads(bytes(data))
+        version, op = told["version"], told["op"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedRecordError(f"it is not an object with an operation: {error}") from error
+    kind = _KINDS.get(op) if version == RECORD_VERSION else None
+    if kind is None:
+        raise DamagedRecordError(f"this release doesn't know its operation {op!r}, {version!r}")
+    try:
+        return kind(**{each.name: _value(each.name, told[each.name]) for each in fields(kind)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRecordError(f"a field of it is missing or wrong: {error}") from error
+
+
+def _value(name: str, told: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    if name in _DIGESTS:
+        return None if told is None else Digest.parse(told)
+    if name in _DIGEST_LISTS:
+        return tuple(Digest.parse(text) for text in told)
+    if name in _TIMES:
+        return datetime.fromisoformat(told)
+    if name == "files":
+        return _files(told)
+    return told
+
+
+_DIGESTS: Final = frozenset(("previous", "digest"))
+_DIGEST_LISTS: Final = frozenset(("parts", "replaces"))
+_TIMES: Final = frozenset(("created_at", "session_created_at", "run_created_at"))
+
+
+def _files(told: Mapping[str, Any]) -> NewFiles:
+    joined = b64decode(told["digests"], validate=True)
+    digests = [
+        bytes.__new__(Digest, joined[at : at + DIGEST_SIZE])
+        for at in range(0, len(joined), DIGEST_SIZE)
+    ]
+    files = NewFiles(**{**told, "digests": digests})
+    columns = (
+        files.digests, files.sizes, files.modes, files.mtimes_ns, files.kind_of,
+    )  # fmt: skip
+    if any(len(column) != len(files) for column in columns) or len(joined) % DIGEST_SIZE:
+        raise ValueError("its columns are of different lengths")
+    return files
+
+
+def encode(entry: Entry) -> bytes:
+    """Return the bytes of a record: others at each call, so that no file has ever the same."""
+    told: dict[str, Any] = {
+        "version": RECORD_VERSION,
+        "op": entry.op,
+        "nonce": uuid.uuid4().hex,
+    }
+    for each in fields(entry):
+        told[each.name] = _plain(getattr(entry, each.name))
+    return json.dumps(told, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a field holds
+    if isinstance(value, Digest):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, NewFiles):
+        told = {each.name: getattr(value, each.name) for each in fields(value)}
+        return told | {"digests": b64encode(b"".join(value.digests)).decode()}
+    if isinstance(value, tuple | list) and value and isinstance(value[0], Digest):
+        return [str(digest) for digest in value]
+    return value

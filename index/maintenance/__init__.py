@@ -1,0 +1,3 @@
+"""Collection, verification, repair, recovery and backup of a whole store."""
+
+__all__ = ()

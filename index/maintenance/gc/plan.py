@@ -1,0 +1,149 @@
+"""What a collection would do, looked up and not done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from index.db.queries import packs
+from index.decorators import awaitable
+from index.maintenance.gc.collect import Collection
+from index.maintenance.gc.compact import choose, described, saved_by_merging
+from index.maintenance.gc.orphans import find_orphans
+from index.maintenance.gc.report import DoomedPack, Fate, GarbageBlob, Tally
+from index.maintenance.gc.survey import iter_candidates
+from index.maintenance.gc.transactions import Transactions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from index.context import StoreContext
+    from index.db.queries.liveness import Candidate
+    from index.db.queries.packs import PackUsage
+    from index.domain.snapshots import Progress
+    from index.maintenance.gc.report import CompactedPack, GcReport, Orphan
+    from index.maintenance.gc.settings import GcOptions
+
+__all__ = ["GcPlan", "plan_gc"]
+
+
+@dataclass(frozen=True, slots=True)
+class GcPlan:
+    """What a collection would do now. `execute` does it, on what is garbage by then."""
+
+    options: GcOptions
+    swept: Tally
+    """Blobs that go now."""
+    condemned: Tally
+    """Blobs that are noted as garbage now, and go once the grace period is over."""
+    waiting: Tally
+    """Blobs whose grace period is not over."""
+    pardoned: Tally
+    """Condemned blobs that something refers to again."""
+    packs: tuple[DoomedPack, ...]
+    compacted: tuple[CompactedPack, ...]
+    orphans: tuple[Orphan, ...]
+    """Objects that no row knows."""
+    _context: StoreContext = field(repr=False)
+
+    @property
+    def bytes_freed(self) -> int:
+        """What storage would hold less: packs, dead parts of rewritten ones, orphans if removed."""
+        removed = sum(o.size for o in self.orphans) if self.options.remove_orphans else 0
+        dead = sum(c.dead for c in self.compacted) + saved_by_merging(self.compacted)
+        return sum(p.size for p in self.packs) + dead + removed
+
+    def iter_blobs(self) -> Iterator[GarbageBlob]:
+        """Yield the blobs that are garbage, or were, by digest: looked up anew, range by range."""
+        settings, now = self.options.settings, self._context.clock()
+        since = self.options.cutoff(now)
+        transactions = Transactions(self._context.database, settings.rest)
+        for found in iter_candidates(transactions, settings, since):
+            for blob in found:
+                yield GarbageBlob(
+                    _fate(blob, since), blob.digest, blob.size, blob.stored_size,
+                    blob.session, blob.run, blob.path, blob.agent,
+                )  # fmt: skip
+
+    def execute(self, *, progress: Callable[[Progress], None] | None = None) -> GcReport:
+        """Collect garbage; return what was done.
+
+        Writers, readers and other collections may go on meanwhile. It can be interrupted at any
+        point: what was done is done, and the next collection goes on from there.
+
+        Parameters
+        ----------
+        progress
+            Called now and then with the blobs swept and the bytes deleted so far.
+
+        Raises
+        ------
+        BackendError, IndexUnavailableError
+            When storage or database can't be used.
+        """
+        return Collection(self._context, self.options, progress, self.swept).run()
+
+    execute_async = awaitable(execute)
+
+
+def plan_gc(context: StoreContext, options: GcOptions) -> GcPlan:
+    """Look up what a collection would do now; write nothing."""
+    transactions = Transactions(context.database, options.settings.rest)
+    now = context.clock()
+    since = options.cutoff(now)
+    tallies = {fate: [0, 0] for fate in Fate}
+    swept_entries: Counter[int] = Counter()
+    swept_bytes: Counter[int] = Counter()
+    for found in iter_candidates(transactions, options.settings, since):
+        for blob in found:
+            fate = _fate(blob, since)
+            tallies[fate][0] += 1
+            tallies[fate][1] += blob.stored_size
+            if fate is Fate.SWEPT and blob.pack_id is not None:
+                swept_entries[blob.pack_id] += 1
+                swept_bytes[blob.pack_id] += blob.stored_size
+    left = [
+        usage._replace(
+            entries=usage.entries - swept_entries[usage.id],
+            stored_size=usage.stored_size - swept_bytes[usage.id],
+        )
+        for usage in transactions.read(packs.list_usage)
+    ]
+    chosen = choose(left, options.settings, options.max_bytes) if options.compact else ()
+    return GcPlan(
+        options=options,
+        swept=Tally(*tallies[Fate.SWEPT]),
+        condemned=Tally(*tallies[Fate.CONDEMNED]),
+        waiting=Tally(*tallies[Fate.WAITING]),
+        pardoned=Tally(*tallies[Fate.PARDONED]),
+        packs=(*_unfinished(transactions, since), *_empty(left)),
+        compacted=described(chosen),
+        orphans=tuple(find_orphans(transactions, context.blobs.backend)),
+        _context=context,
+    )
+
+
+def _fate(blob: Candidate, since: datetime | None) -> Fate:
+    if blob.condemned_at is not None and blob.is_needed:
+        return Fate.PARDONED
+    if since is None:
+        return Fate.SWEPT
+    if blob.condemned_at is None:
+        return Fate.CONDEMNED
+    return Fate.SWEPT if blob.condemned_at <= since else Fate.WAITING
+
+
+def _unfinished(transactions: Transactions, since: datetime | None) -> Iterator[DoomedPack]:
+    for state, reason in (("dead", "dead"), ("pending", "never recorded")):
+        for pack in transactions.read(partial(packs.list_of_state, state=state)):
+            if state == "dead" or since is None or pack.created_at <= since:
+                yield DoomedPack(pack.name, pack.size, reason)
+
+
+def _empty(usages: Iterable[PackUsage]) -> Iterator[DoomedPack]:
+    for usage in usages:
+        if not usage.entries:
+            yield DoomedPack(usage.name, usage.size, "nothing needs it")

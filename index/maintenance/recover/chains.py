@@ -1,0 +1,337 @@
+"""Which of the records in storage tell of commits that arrived, and in which order they did.
+
+A record is durable before its commit, so it may tell of one that never arrived. Storage alone tells
+them apart by the chain: whoever commits names the newest record that he found in the index, so a
+record that is named has arrived, and of several that name the same one at most one has. That one
+is the one that is itself named, or that was not given up for another attempt, or, where storage has
+no more to say, the newest. The last record of a run is named by none yet; it is taken over, since a
+commit whose answer was lost is indistinguishable from one that was never sent, and what it tells
+was really seen.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cas.digest import Digest
+from index.journal.entries import ForkEntry, HistoryEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from index.journal.entries import DeletionEntry, RunEntry
+
+__all__ = ["Base", "Chains", "Key", "Step", "arrange"]
+
+_AFTER_BASE: Final = -1
+"""The place in the path of a run that is known already at which what stems from it is done."""
+
+Key: TypeAlias = tuple[str, str]
+"""Session and run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A run that is known already, from a copy of the index."""
+
+    newest: Digest | None
+    """Its newest record then; None if it had no chain."""
+    revision: int
+    created_at: str
+    """As in the record of a deletion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A record to be applied, after all that it rests on."""
+
+    digest: Digest
+    entry: RunEntry
+    chain: Digest | Key
+    """What it goes on with: the start of its chain, or a run that is known already."""
+    parent: Digest | Key | None = None
+    """Of a fork, the chain that it stems from, as far as that has come by then."""
+    is_named: bool = False
+    """Whether something in storage tells that it arrived."""
+    has_gap: bool = False
+    """Whether the record before it is missing."""
+
+
+@dataclass(slots=True)
+class Chains:
+    """All that the records tell."""
+
+    steps: list[Step] = field(default_factory=list)
+    never_arrived: list[Digest] = field(default_factory=list)
+    discarded: list[Digest | Key] = field(default_factory=list)
+    """Chains that no run has any more; only those that others stem from have steps."""
+    gone: list[Key] = field(default_factory=list)
+    """Runs that were deleted and have no successor of their name."""
+
+
+def arrange(
+    entries: Mapping[Digest, RunEntry],
+    deletions: Iterable[DeletionEntry],
+    known: Mapping[Key, Base] | None = None,
+    applied: Collection[Digest] = (),
+) -> Chains:
+    """Return the records in the order in which they are to be applied.
+
+    Parameters
+    ----------
+    entries
+        Records of runs by digest; only those whose parts are all there.
+    known
+        Runs that a copy of the index has.
+    applied
+        Records that this copy has.
+    """
+    return _Arrangement(entries, deletions, known or {}, frozenset(applied)).arrange()
+
+
+@dataclass(slots=True)
+class _Chain:
+    """Records from a start on, one after the other."""
+
+    start: Digest | Key
+    key: Key
+    path: list[tuple[Digest, bool]]
+    """Records and whether there is a gap before them."""
+    revision: int
+    is_deleted: bool = False
+
+
+class _Arrangement:
+    def __init__(
+        self,
+        entries: Mapping[Digest, RunEntry],
+        deletions: Iterable[DeletionEntry],
+        known: Mapping[Key, Base],
+        applied: frozenset[Digest],
+    ) -> None:
+        self._given_up = {lost for entry in entries.values() for lost in entry.replaces}
+        self._entries = {
+            digest: entry
+            for digest, entry in entries.items()
+            if digest not in self._given_up and digest not in applied
+        }
+        self._applied = applied
+        self._known = known
+        self._deletions: dict[Digest, list[DeletionEntry]] = defaultdict(list)
+        self._beheaded: dict[tuple[Key, datetime], datetime] = {}
+        """By run and when it was made, when it was deleted: where no record is left by which that
+        tells which run it was. Forks, or a copy of the index, may have the records before it."""
+        for deletion in deletions:
+            for name, head, created_at in deletion.runs:
+                last = None if head is None else Digest.parse(head)
+                if last is not None and (last in self._entries or last in applied):
+                    self._deletions[last].append(deletion)
+                    continue
+                run = (deletion.session, str(name)), datetime.fromisoformat(str(created_at))
+                at = self._beheaded.get(run, deletion.created_at)
+                self._beheaded[run] = max(at, deletion.created_at)
+        self._named = {e.previous for e in self._entries.values() if e.previous}
+        self._named |= applied | self._deletions.keys()
+        self._next: dict[Digest, list[Digest]] = defaultdict(list)
+        self._forks: dict[Digest, list[Digest]] = defaultdict(list)
+        self._roots: list[Digest] = []
+        self._orphans: dict[Key, list[Digest]] = defaultdict(list)
+        self._sort()
+
+    def arrange(self) -> Chains:
+        chains = [self._follow_known(key, base) for key, base in self._known.items()]
+        chains += [self._follow(start) for start in self._roots]
+        self._adopt_orphans(chains)
+        chosen = self._choose(chains)
+        live = [chain for chain in chosen if not chain.is_deleted]
+        needed = self._needed(live, chains)
+        living = {chain.start for chain in live}
+        steps = list(self._steps([chain for chain in chains if chain.start in needed]))
+        placed = {step.digest for step in steps} | self._outlived(chains, chosen)
+        return Chains(
+            steps,
+            sorted(self._given_up | (self._entries.keys() - placed)),
+            [chain.start for chain in chains if chain.start not in living],
+            sorted({c.key for c in chains if c.is_deleted} - {c.key for c in live}),
+        )
+
+    def _outlived(self, chains: Sequence[_Chain], chosen: Sequence[_Chain]) -> set[Digest]:
+        """Return records of what was deleted, or whose run began its chain anew since."""
+        anew = {
+            chain.key
+            for chain in chosen
+            if isinstance(chain.start, bytes)
+            and isinstance(self._entries[chain.start], HistoryEntry)
+        }
+        return {
+            digest
+            for chain in chains
+            if chain.is_deleted or chain.key in anew
+            for digest, _ in chain.path
+        }
+
+    def _sort(self) -> None:
+        for digest, entry in self._entries.items():
+            before = entry.previous
+            if isinstance(entry, ForkEntry):
+                self._roots.append(digest)
+                if before is not None:
+                    self._forks[before].append(digest)
+            elif before is None or isinstance(entry, HistoryEntry):
+                self._roots.append(digest)
+            elif before in self._entries or before in self._applied:
+                self._next[before].append(digest)
+            else:
+                self._orphans[entry.session, entry.run].append(digest)
+
+    def _follow_known(self, key: Key, base: Base) -> _Chain:
+        chain = _Chain(key, key, [], base.revision)
+        if base.newest is not None:
+            self._go_on(chain, base.newest)
+        chain.is_deleted |= self._is_beheaded(chain, datetime.fromisoformat(base.created_at))
+        return chain
+
+    def _follow(self, start: Digest) -> _Chain:
+        entry = self._entries[start]
+        chain = _Chain(start, (entry.session, entry.run), [(start, False)], entry.revision)
+        self._go_on(chain, start)
+        chain.is_deleted |= self._is_beheaded(chain, self._made_at(start))
+        return chain
+
+    def _is_beheaded(self, chain: _Chain, made_at: datetime) -> bool:
+        """Return whether a run was deleted whose last records are gone since."""
+        deleted_at = self._beheaded.get((chain.key, made_at))
+        if deleted_at is None:
+            return False
+        return not chain.path or self._entries[chain.path[-1][0]].created_at <= deleted_at
+
+    def _made_at(self, start: Digest) -> datetime:
+        entry = self._entries[start]
+        return entry.run_created_at if isinstance(entry, HistoryEntry) else entry.created_at
+
+    def _go_on(self, chain: _Chain, newest: Digest) -> None:
+        while True:
+            following = [d for d in self._next[newest] if self._key(d) == chain.key]
+            deletions = self._deletions.get(newest, ())
+            if following:
+                best = max(following, key=self._rank)
+                told = max((deletion.created_at for deletion in deletions), default=None)
+                if best in self._named or told is None or self._entries[best].created_at > told:
+                    chain.path.append((best, False))
+                    chain.revision = self._entries[best].revision
+                    newest = best
+                    continue
+            chain.is_deleted = bool(deletions)
+            return
+
+    def _adopt_orphans(self, chains: list[_Chain]) -> None:
+        """Let records whose predecessor is missing follow on the last one that is there."""
+        for key, orphans in self._orphans.items():
+            for digest in sorted(orphans, key=self._rank):
+                entry = self._entries[digest]
+                mine = [c for c in chains if c.key == key and not c.is_deleted]
+                mine = [chain for chain in mine if chain.revision < entry.revision]
+                if mine:
+                    chain = max(mine, key=lambda chain: chain.revision)
+                    chain.path.append((digest, True))
+                else:
+                    chain = _Chain(digest, key, [(digest, True)], entry.revision)
+                    chains.append(chain)
+                chain.revision = entry.revision
+                self._go_on(chain, digest)
+
+    def _choose(self, chains: Sequence[_Chain]) -> list[_Chain]:
+        """Return for each name the chain that has it now, and all that were deleted."""
+        chosen: dict[Key, _Chain] = {}
+        for chain in chains:
+            if chain.is_deleted:
+                continue
+            other = chosen.get(chain.key)
+            if other is None or self._chain_rank(other) < self._chain_rank(chain):
+                chosen[chain.key] = chain
+        return list(chosen.values())
+
+    def _chain_rank(self, chain: _Chain) -> tuple[int, tuple[bool, int, str, bytes]]:
+        last = chain.path[-1][0] if chain.path else None
+        if last is None:
+            return chain.revision, (True, chain.revision, "", b"")
+        return chain.revision, self._rank(last)
+
+    def _rank(self, digest: Digest) -> tuple[bool, int, str, bytes]:
+        entry = self._entries[digest]
+        return (digest in self._named, entry.revision, entry.created_at.isoformat(), digest)
+
+    def _age(self, start: Digest | Key) -> tuple[str, bytes]:
+        if isinstance(start, tuple):
+            return "", b""
+        return self._made_at(start).isoformat(), start
+
+    def _key(self, digest: Digest) -> Key:
+        entry = self._entries[digest]
+        return entry.session, entry.run
+
+    def _needed(self, live: Sequence[_Chain], chains: Sequence[_Chain]) -> set[Digest | Key]:
+        """Return the starts of living chains and of those that they stem from."""
+        home = {digest: chain for chain in chains for digest, _ in chain.path}
+        home |= {
+            base.newest: chain
+            for chain in chains
+            if isinstance(chain.start, tuple)
+            and (base := self._known[chain.start]).newest is not None
+        }
+        needed: set[Digest | Key] = set()
+        waiting = list(live)
+        while waiting:
+            chain = waiting.pop()
+            if chain.start in needed:
+                continue
+            needed.add(chain.start)
+            entry = self._entries.get(chain.start) if isinstance(chain.start, bytes) else None
+            if isinstance(entry, ForkEntry) and entry.previous in home:
+                waiting.append(home[entry.previous])
+        return needed
+
+    def _steps(self, chains: Sequence[_Chain]) -> Iterator[Step]:
+        """Yield the records of chains, each after the record that it rests on."""
+        starts = {chain.start: chain for chain in chains}
+        home: dict[Digest, Digest | Key] = {}
+        for chain in chains:
+            home.update(dict.fromkeys((digest for digest, _ in chain.path), chain.start))
+            if isinstance(chain.start, tuple) and (newest := self._known[chain.start].newest):
+                home[newest] = chain.start
+        independent = [
+            chain
+            for chain in chains
+            if not (
+                isinstance(chain.start, bytes)
+                and isinstance(entry := self._entries[chain.start], ForkEntry)
+                and entry.previous in home
+            )
+        ]
+        # What stems from a run is younger than it.
+        independent.sort(key=lambda chain: self._age(chain.start))
+        # Forks of a record come before what follows it: they begin with what it left.
+        waiting: list[tuple[_Chain, int]] = [(chain, 0) for chain in reversed(independent)]
+        while waiting:
+            chain, place = waiting.pop()
+            if place == 0 and isinstance(chain.start, tuple):
+                base = self._known[chain.start].newest
+                forks = self._forks.get(base, ()) if base else ()
+                waiting.append((chain, _AFTER_BASE))
+                waiting += [(starts[fork], 0) for fork in forks if fork in starts]
+                continue
+            place = max(place, 0)
+            if place >= len(chain.path):
+                continue
+            digest, has_gap = chain.path[place]
+            entry = self._entries[digest]
+            parent = None
+            if isinstance(entry, ForkEntry) and entry.previous is not None:
+                parent = home.get(entry.previous)
+                has_gap |= parent is None
+            yield Step(digest, entry, chain.start, parent, digest in self._named, has_gap)
+            waiting.append((chain, place + 1))
+            waiting += [(starts[fork], 0) for fork in self._forks.get(digest, ()) if fork in starts]

@@ -1,0 +1,110 @@
+"""The records that lie in storage, sorted by what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from index.errors import DamagedRecordError
+from index.journal.encoding import decode
+from index.journal.entries import (
+    BackupEntry,
+    CommitEntry,
+    DeletionEntry,
+    HistoryEntry,
+    NewFiles,
+    PartEntry,
+    RunEntry,
+    VersionsEntry,
+)
+from index.maintenance.recover.report import RecordedStep
+
+if TYPE_CHECKING:
+    from cas.catalog import Location
+    from cas.digest import Buffer, Digest
+    from cas.reader import BlobReader
+    from index.journal.entries import Entry
+
+__all__ = ["FoundRecords"]
+
+_HELD: Final = 16 << 10
+"""Bytes up to which a record is kept in memory between sorting and applying it."""
+
+
+class FoundRecords:
+    """Records by digest. What makes one large is read again when it is needed."""
+
+    def __init__(self, reader: BlobReader, damaged: list[str]) -> None:
+        """Begin with none.
+
+        Parameters
+        ----------
+        damaged
+            Gets what is wrong with those that can't be used.
+        """
+        self._reader = reader
+        self._damaged = damaged
+        self._held: dict[Digest, Entry] = {}
+        self._parts: set[Digest] = set()
+        self.places: dict[Digest, Location] = {}
+        """Where they are; filled before any of them is added."""
+        self.entries: dict[Digest, RunEntry] = {}
+        """Links of runs' chains, without the files that they tell of."""
+        self.deletions: dict[Digest, DeletionEntry] = {}
+        self.copies: dict[Digest, BackupEntry] = {}
+
+    def add(self, digest: Digest, data: Buffer | None) -> None:
+        """Add a record; None if its bytes are damaged."""
+        if data is None:
+            self._damaged.append(f"record {digest} is damaged")
+            return
+        try:
+            entry = decode(data)
+        except DamagedRecordError as error:
+            self._damaged.append(f"record {digest}: {error.reason}")
+            return
+        if len(data) <= _HELD:
+            self._held[digest] = entry
+        if isinstance(entry, RunEntry):
+            self.entries[digest] = _without_files(entry)
+        elif isinstance(entry, DeletionEntry):
+            self.deletions[digest] = entry
+        elif isinstance(entry, BackupEntry):
+            self.copies[digest] = entry
+        elif isinstance(entry, PartEntry | VersionsEntry):
+            self._parts.add(digest)
+
+    def leave_out_incomplete(self) -> None:
+        """Forget records of whose parts some are missing, once all were added."""
+        for digest, entry in list(self.entries.items()):
+            needed = entry.parts if isinstance(entry, CommitEntry | HistoryEntry) else ()
+            if not self._parts.issuperset(needed):
+                self._damaged.append(f"record {digest} lacks some of its parts")
+                del self.entries[digest]
+
+    def read(self, digest: Digest) -> Entry:
+        """Return a record whole."""
+        held = self._held.get(digest)
+        return decode(self._reader.fetch(digest, self.places[digest])) if held is None else held
+
+    def describe(self, digest: Digest) -> RecordedStep:
+        """Return what a report says of a link of a chain."""
+        entry, files = self.entries[digest], 0
+        snapshot = agent = None
+        if isinstance(entry, CommitEntry):
+            snapshot, agent = entry.snapshot, entry.provenance.get("agent")
+            whole = self.read(digest)
+            assert isinstance(whole, CommitEntry)  # noqa: S101 - it is that record
+            files = len(whole.files)
+        return RecordedStep(
+            entry.session, entry.run, entry.op, snapshot, agent, entry.created_at, files, digest
+        )
+
+
+def _without_files(entry: RunEntry) -> RunEntry:
+    """Return a record without what makes it large."""
+    if isinstance(entry, CommitEntry):
+        return replace(entry, files=NewFiles(), notes={}, touched=(), filled=(), removed=())
+    if isinstance(entry, HistoryEntry):
+        return replace(entry, snapshots=())
+    return entry

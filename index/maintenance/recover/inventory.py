@@ -1,0 +1,87 @@
+"""What lies in storage, read from the footers of all packs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cas.catalog import Location, MemoryCatalog
+from cas.digest import Digest
+from cas.errors import (
+    BlobNotFoundError,
+    CorruptPackError,
+    DigestMismatchError,
+    InvalidDigestError,
+    ObjectNotFoundError,
+)
+from cas.packs.pack import PACK_VERSION, pack_object_name, read_structure
+from cas.reader import BlobReader
+from index.maintenance.recover.report import DamagedPack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cas.backend import Backend
+    from cas.digest import Buffer
+    from cas.packs.pack import PackEntry
+
+__all__ = ["FoundPack", "Inventory"]
+
+
+class FoundPack(NamedTuple):
+    """A pack whose footer is sound."""
+
+    name: Digest
+    size: int
+    entries: Sequence[PackEntry]
+
+
+class Inventory:
+    """Packs as they lie in storage. Reads nothing but footers, and the entries asked for."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._reader = BlobReader(backend, MemoryCatalog())
+        self.damaged: list[DamagedPack] = []
+        """What could not be read as a pack, or is not what it is named; filled by `iter_packs`."""
+
+    def iter_packs(self) -> Iterator[FoundPack]:
+        """Yield every pack whose footer can be read, by name."""
+        found = sorted(self._backend.iter_objects("packs/"), key=lambda each: each.name)
+        for each in found:
+            try:
+                name = Digest.parse(each.name.rpartition("/")[2].removesuffix(".pack"))
+                if each.name != pack_object_name(name):
+                    continue
+            except InvalidDigestError:
+                continue  # a reader ignores objects whose names it doesn't know
+            try:
+                yield FoundPack(name, each.size, self._footer(name, each.name, each.size))
+            except CorruptPackError as error:
+                self.damaged.append(DamagedPack(each.name, error.reason))
+            except ObjectNotFoundError:
+                self.damaged.append(DamagedPack(each.name, "it vanished while it was read"))
+
+    def _footer(self, pack: Digest, name: str, size: int) -> Sequence[PackEntry]:
+        """Return what a pack lists. UnsupportedFormatError when a newer release wrote it."""
+        structure = read_structure(
+            name, size, lambda start, count: self._backend.read(name, start, count)
+        )
+        if structure.names_itself and structure.name != pack:
+            told = f"by what is in it, its name is {structure.name}; what is right of it is used"
+            self.damaged.append(DamagedPack(name, told))
+            # The version may be what is damaged. Every entry is verified before it is believed.
+            structure = structure._replace(version=PACK_VERSION)
+        return structure.parse(name)
+
+    def read(self, places: Mapping[Digest, Location]) -> Iterator[tuple[Digest, Buffer | None]]:
+        """Yield entries, verified, neighbours in one request; None for what is damaged."""
+        left = dict(places)
+        while left:
+            try:
+                for digest, data in self._reader.read_located(list(left.items())):
+                    del left[digest]
+                    yield digest, data
+            except (DigestMismatchError, BlobNotFoundError) as error:
+                damaged = error.expected if isinstance(error, DigestMismatchError) else error.digest
+                del left[damaged]
+                yield damaged, None

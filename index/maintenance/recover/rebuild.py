@@ -1,0 +1,296 @@
+"""Making the index of a store anew, from what lies in its storage alone.
+
+Packs and blobs come from the footers of the packs, the chunks of large blobs from the lists beside
+them, and everything else from the newest copy of the index, if there is one, and from the records
+of the commits that came after it. It is all written in one transaction; an index of SQLite gets its
+name when it is whole.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from cas.catalog import ChunkedBlob, Location
+from cas.errors import BackendError, CasError, ObjectNotFoundError
+from cas.packs.chunk_list import decode_chunk_list
+from cas.packs.pack import EntryKind
+from cas.reader import BlobReader
+from index.db import schema
+from index.db.bulk import batches
+from index.db.catalog import TransactionCatalog
+from index.db.database import Database, sqlite_url
+from index.db.queries import journal, rebuilding, repairs, runs
+from index.db.queries.blobs import locate
+from index.errors import ArtifactIndexError, IndexUnavailableError, SchemaOutOfDateError
+from index.maintenance.recover import copy_tables
+from index.maintenance.recover.chains import Base, arrange
+from index.maintenance.recover.found_records import FoundRecords
+from index.maintenance.recover.inventory import Inventory
+from index.maintenance.recover.replay import Replay
+from index.maintenance.recover.report import LostFile, RecoveryReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.backend import Backend
+    from cas.digest import Digest
+    from index.domain.snapshots import Progress
+    from index.journal.entries import BackupEntry
+    from index.maintenance.recover.chains import Chains, Key, Step
+
+__all__ = ["rebuild"]
+
+_LOST: Final = 10_000
+"""Lost file versions that a report names."""
+
+
+def rebuild(
+    backend: Backend,
+    database: Database,
+    store_id: str,
+    chunk_size: int,
+    clock: Callable[[], datetime],
+    progress: Callable[[Progress], None] | None = None,
+) -> RecoveryReport:
+    """Fill an index, which has its tables and nothing in them, from storage.
+
+    In one transaction: on raise it is as empty as before. Storage is only read.
+
+    Raises
+    ------
+    BackendError
+        When storage fails.
+    UnsupportedFormatError
+        When a newer release wrote it.
+    """
+    with database.writing() as connection:
+        rebuilding_ = _Rebuilding(backend, connection, clock(), chunk_size)
+        report = rebuilding_.run(progress)
+        runs.insert_store_id(connection, store_id, clock())
+    return report
+
+
+class _Rebuilding:
+    """One index that is being filled."""
+
+    def __init__(
+        self, backend: Backend, connection: Connection, now: datetime, chunk_size: int
+    ) -> None:
+        self._connection = connection
+        self._now = now
+        self._chunk_size = chunk_size
+        self._inventory = Inventory(backend)
+        self._reader = BlobReader(backend, TransactionCatalog(connection))
+        self._lists: dict[Digest, Location] = {}
+        """Where lists of chunks are."""
+        self._copies: defaultdict[Digest, list[Location]] = defaultdict(list)
+        """Where else blobs are: two writers stored them at once, or damage was mended."""
+        self._damaged: list[str] = []
+        self._records = FoundRecords(self._reader, self._damaged)
+
+    def run(self, progress: Callable[[Progress], None] | None) -> RecoveryReport:
+        """Fill the index."""
+        self._insert_packs(progress)
+        self._choose_copies()
+        self._insert_large()
+        self._read_records()
+        found = self._records
+        since = self._begin_with_copy()
+        known = self._known_runs(since)
+        applied = rebuilding.list_records(self._connection) if since else frozenset()
+        chains = arrange(
+            found.entries,
+            found.deletions.values(),
+            {key: base for key, (base, *_) in known.items()},
+            applied,
+        )
+        replay = Replay(
+            self._connection,
+            found.read,
+            self._now,
+            {key: (run_id, records) for key, (_, run_id, records) in known.items()},
+            chains.discarded,
+        )
+        for step in chains.steps:
+            replay.apply(step)
+        for chain in chains.discarded:
+            replay.discard(chain)
+        for digest in sorted(found.deletions.keys() - applied):
+            journal.insert_loose(self._connection, digest)
+        for digest, entry in found.copies.items():
+            if rebuilding.has_blob(self._connection, entry.digest):
+                journal.insert_absent(self._connection, entry.digest, digest, entry.created_at)
+        # A copy of the index knows what was collected after it: older copies, deleted runs' bytes.
+        journal.forget_lost(self._connection)
+        repairs.forget_unneeded(self._connection)
+        for digest in rebuilding.list_absent_records(self._connection):
+            told = "only a copy of the index knows of it; `cas repair` begins its run's chain anew"
+            self._damaged.append(f"record {digest} is missing: {told}")
+        return self._report(chains, since)
+
+    def _insert_packs(self, progress: Callable[[Progress], None] | None) -> None:
+        from index.domain.snapshots import Progress
+
+        kept = self._kept()
+        size = 0
+        for number, pack in enumerate(self._inventory.iter_packs(), 1):
+            pack_id = rebuilding.insert_pack(self._connection, pack.name, pack.size, self._now)
+            places = {
+                entry.digest: Location(
+                    pack.name, entry.offset, entry.stored_size, entry.size, entry.codec
+                )
+                for entry in pack.entries
+            }
+            inserted = rebuilding.insert_located(self._connection, pack_id, pack.entries, self._now)
+            if inserted < len(places):
+                for digest in rebuilding.list_elsewhere(self._connection, pack_id, places):
+                    self._copies[digest].append(places[digest])
+            for entry in pack.entries:
+                if entry.kind in kept:
+                    kept[entry.kind][entry.digest] = places[entry.digest]
+            size += pack.size
+            if progress is not None:
+                progress(Progress(number, size))
+
+    def _kept(self) -> dict[EntryKind, dict[Digest, Location]]:
+        """Return what is noted of entries of the kinds that are read."""
+        return {EntryKind.RECORD: self._records.places, EntryKind.CHUNK_LIST: self._lists}
+
+    def _choose_copies(self) -> None:
+        """Of what lies in several packs take what is right: one of them may be damaged."""
+        for batch in batches(sorted(self._copies)):
+            found = locate(self._connection, batch)
+            chosen = {d: place for d, place in found.items() if isinstance(place, Location)}
+            wrong = [d for d, data in self._inventory.read(chosen) if data is None]
+            for digest in sorted(wrong):
+                for place in self._copies[digest]:
+                    ((_, data),) = self._inventory.read({digest: place})
+                    if data is not None:
+                        repairs.lead(self._connection, [(digest, place, chosen[digest])])
+                        chosen[digest] = place
+                        break
+            for places in self._kept().values():
+                places.update((d, place) for d, place in chosen.items() if d in places)
+
+    def _insert_large(self) -> None:
+        for digest, data in self._inventory.read(self._lists):
+            if data is None:
+                self._damaged.append(f"the list of chunks {digest} is damaged")
+                continue
+            try:
+                blob = decode_chunk_list(data)
+            except ValueError as error:
+                self._damaged.append(f"the list of chunks {digest} can't be used: {error}")
+                continue
+            rebuilding.insert_absent(self._connection, self._sizes_of_chunks(blob), self._now)
+            rebuilding.insert_large(self._connection, blob, digest, self._now)
+
+    def _sizes_of_chunks(self, blob: ChunkedBlob) -> dict[Digest, int]:
+        """Return what chunks have that may be lost: all but the last one have one size."""
+        each = self._chunk_size
+        if -(-blob.size // each) != len(blob.chunks):  # the settings were lost and made anew
+            each = -(-blob.size // len(blob.chunks))
+        rest = blob.size - each * (len(blob.chunks) - 1)
+        return {blob.chunks[-1]: rest} | dict.fromkeys(blob.chunks[:-1], each)
+
+    def _read_records(self) -> None:
+        for digest, data in self._inventory.read(self._records.places):
+            self._records.add(digest, data)
+        self._records.leave_out_incomplete()
+
+    def _begin_with_copy(self) -> datetime | None:
+        """Take over the newest copy of the index that is whole; return when it was made."""
+        copies = self._records.copies.values()
+        for entry in sorted(copies, key=lambda each: each.created_at, reverse=True):
+            try:
+                with tempfile.TemporaryDirectory(prefix="runcas-recover-") as folder:
+                    self._take_over(entry, Path(folder, "index.db"))
+            except (CasError, ArtifactIndexError, IntegrityError) as error:
+                if _may_pass(error):
+                    raise
+                self._damaged.append(f"the copy of the index {entry.digest}: {error}")
+            else:
+                return entry.created_at
+        return None
+
+    def _take_over(self, entry: BackupEntry, file: Path) -> None:
+        with file.open("wb") as opened:
+            for piece in self._reader.iter_pieces(entry.digest):
+                opened.write(piece)
+        # What can't be copied whole leaves nothing.
+        with _opened_copy(file) as copy, self._connection.begin_nested():
+            copy_tables.copy_blobs(copy, self._connection, self._now)
+            copy_tables.copy_meaning(copy, self._connection)
+            copy_tables.settle_ids(self._connection)
+
+    def _known_runs(self, since: datetime | None) -> dict[Key, tuple[Base, int, int]]:
+        if since is None:
+            return {}
+        return {
+            (session, run): (Base(newest, revision, created_at.isoformat()), run_id, records)
+            for session, run, newest, revision, created_at, run_id, records in (
+                rebuilding.list_chained(self._connection)
+            )
+        }
+
+    def _report(self, chains: Chains, since: datetime | None) -> RecoveryReport:
+        packs, blobs, sessions, runs_, snapshots, versions = rebuilding.counts(self._connection)
+        last: dict[object, Step] = {step.chain: step for step in chains.steps}
+        discarded = set(chains.discarded)
+        return RecoveryReport(
+            packs=packs,
+            blobs=blobs,
+            sessions=sessions,
+            runs=runs_,
+            snapshots=snapshots,
+            versions=versions,
+            from_backup=since,
+            unconfirmed=tuple(
+                self._records.describe(step.digest)
+                for chain, step in last.items()
+                if not step.is_named and chain not in discarded
+            ),
+            never_arrived=tuple(
+                self._records.describe(digest)
+                for digest in chains.never_arrived
+                if digest in self._records.entries
+            ),
+            gaps=tuple(
+                self._records.describe(step.digest) for step in chains.steps if step.has_gap
+            ),
+            deleted=tuple(chains.gone),
+            damaged_packs=tuple(self._inventory.damaged),
+            damaged_records=tuple(self._damaged),
+            lost=tuple(LostFile(*row) for row in rebuilding.list_lost(self._connection, _LOST)),
+        )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether storage or a disk failed, and the copy is none the worse."""
+    if isinstance(error, BackendError):
+        return not isinstance(error, ObjectNotFoundError)
+    return isinstance(error, IndexUnavailableError) and isinstance(
+        error.__cause__, OperationalError
+    )
+
+
+@contextmanager
+def _opened_copy(file: Path) -> Iterator[Connection]:
+    copy = Database(sqlite_url(file))
+    try:
+        with suppress(SchemaOutOfDateError):  # said by the check
+            schema.upgrade(copy)
+        schema.check(copy)
+        with copy.reading() as connection:
+            yield connection
+    finally:
+        copy.close()

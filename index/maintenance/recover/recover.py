@@ -1,0 +1,186 @@
+"""Recovering a store whose index is lost, as people ask for it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cas.errors import ObjectNotFoundError
+from cas.store import CHUNK_SIZE, open_settings
+from cas.urls import open_backend
+from index.context import INDEX_NAME
+from index.db import schema
+from index.db.database import Database, sqlite_url
+from index.db.queries import runs
+from index.errors import IndexPresentError, IndexUnavailableError, StoreNotFoundError
+from index.maintenance.recover.rebuild import rebuild
+from index.reading.staging import Staging, remove_abandoned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sqlalchemy import URL
+
+    from cas.backend import Backend
+    from index.domain.snapshots import Progress
+    from index.maintenance.recover.report import RecoveryReport
+
+__all__ = ["recover"]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def recover(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    index: str | URL | None = None,
+    blobs: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, object] | None = None,
+    dry_run: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    clock: Callable[[], datetime] = _utc_now,
+) -> RecoveryReport:
+    """Make the index of a store anew from its storage alone, names and provenance included.
+
+    On return the store can be opened. On raise there is no index, as before. Storage is only read,
+    but for ``cas.json``, which is made again if it is missing.
+    The store must not be written to meanwhile: packs that are published during recovery may be
+    missing from the new index, and are then orphans.
+
+    What can't come back is listed in the report: file versions whose bytes are missing, and what
+    records told that are missing. File ids are new ones. A stat signature tells of one host, so the
+    next scan of each run reads its files once. Where a run was adopted or synced its copies may
+    have lost what they are copies of. ``bytes_stored`` of snapshots is 0.
+
+    Parameters
+    ----------
+    root, index, blobs, storage_options
+        As of `ArtifactStore.open`.
+    dry_run
+        Make it in a temporary place, and return the report alone.
+    progress
+        Called after each pack with packs and their bytes so far.
+
+    Raises
+    ------
+    IndexPresentError
+        When there is an index: nothing is ever put over one.
+    StoreNotFoundError
+        When there is no storage to recover from.
+    UnsupportedFormatError
+        When a newer release wrote the storage.
+    BackendError, IndexUnavailableError
+        When storage or the database can't be used.
+    """
+    if root is not None:
+        if index is not None or blobs is not None:
+            raise ValueError("give either root, or index and blobs")
+        path = Path(root)
+        index, blobs = sqlite_url(path.absolute() / INDEX_NAME), path
+    if index is None or blobs is None:
+        raise ValueError("give either root, or both index and blobs")
+    place = blobs if isinstance(blobs, str) else Path(blobs)
+    backend = open_backend(place, storage_options=storage_options)
+    database = Database(index)
+    try:
+        store_id, chunk_size = _identity(backend, create=not dry_run)
+
+        def fill(empty: Database) -> RecoveryReport:
+            schema.upgrade(empty)
+            return rebuild(backend, empty, store_id, chunk_size, clock, progress)
+
+        if dry_run:
+            with tempfile.TemporaryDirectory(prefix="runcas-recover-") as folder:
+                return _recover_file(Path(folder, INDEX_NAME), fill)
+        if database.file is None:
+            return _recover_server(database, fill)
+        return _recover_file(Path(database.file), fill)
+    except OSError as error:  # of the file, or of the directory that a copy of it is read into
+        raise IndexUnavailableError(database.url, error.strerror or str(error)) from error
+    finally:
+        database.close()
+        backend.close()
+
+
+def _identity(backend: Backend, *, create: bool) -> tuple[str, int]:
+    """Return id and chunk size of the store; settings that are missing are made if it has packs.
+
+    StoreNotFoundError if there is nothing.
+    """
+    try:
+        settings = open_settings(backend, create=False)
+    except ObjectNotFoundError:
+        if next(iter(backend.iter_objects("packs/")), None) is None:
+            raise StoreNotFoundError(backend.url) from None
+        if not create:
+            return str(uuid.uuid4()), CHUNK_SIZE
+        settings = open_settings(backend, create=True)
+    return settings.store_id, settings.chunk_size
+
+
+def _recover_server(
+    database: Database, fill: Callable[[Database], RecoveryReport]
+) -> RecoveryReport:
+    if schema.current(database) is not None:
+        schema.check(database)
+        with database.reading() as connection:
+            if runs.get_store_id(connection) is not None:
+                raise IndexPresentError(database.url)
+    return fill(database)
+
+
+def _recover_file(file: Path, fill: Callable[[Database], RecoveryReport]) -> RecoveryReport:
+    """Fill a file in a directory aside, and give it its name once it is whole and synced."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _directory(file.parent) as parent:
+        remove_abandoned(parent)  # what a recovery left that was killed
+        if file.exists():
+            raise IndexPresentError(str(sqlite_url(file)))
+        staging = Staging(parent)
+        try:
+            staged = file.with_name(staging.name) / file.name
+            report = _filled(staged, fill)
+            _publish(staged, file, parent)
+        finally:
+            staging.discard()
+    return report
+
+
+def _filled(staged: Path, fill: Callable[[Database], RecoveryReport]) -> RecoveryReport:
+    database = Database(sqlite_url(staged))
+    try:
+        report = fill(database)
+        database.leave_one_file()
+    finally:
+        database.close()
+    return report
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _publish(staged: Path, file: Path, folder: int) -> None:
+    # A log that the lost file left behind must not be taken for the new one's.
+    for suffix in ("-wal", "-shm", "-journal"):
+        with suppress(FileNotFoundError):
+            Path(f"{file}{suffix}").rename(f"{file}{suffix}.lost-{uuid.uuid4().hex}")
+    with staged.open("rb+") as opened:
+        os.fsync(opened.fileno())
+    try:
+        os.link(staged, file)  # unlike a rename it refuses a name that is taken
+    except FileExistsError:
+        raise IndexPresentError(str(sqlite_url(file))) from None
+    os.fsync(folder)

@@ -1,0 +1,290 @@
+"""Applying records to an index, one commit after the other."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cas.digest import Digest
+from index.commit.branch import apply_rewind
+from index.db import tables
+from index.db.bulk import allocate_ids
+from index.db.queries import files, journal, lineage, rebuilding, runs, transfer
+from index.domain.names import RunKey
+from index.domain.provenance import Provenance
+from index.domain.run_state import Observed
+from index.domain.snapshots import Skipped, SnapshotHead
+from index.journal.entries import (
+    CommitEntry,
+    ForkEntry,
+    HistoryEntry,
+    PartEntry,
+    RewindEntry,
+    VersionsEntry,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from index.journal.entries import Entry, NewFiles, RunEntry
+    from index.maintenance.recover.chains import Key, Step
+
+__all__ = ["Replay"]
+
+
+class _Place(NamedTuple):
+    """A run that is being made."""
+
+    id: int
+    name: str
+    records: int
+
+
+class Replay:
+    """Applies steps in the order in which `index.maintenance.recover.chains.arrange` gives them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        read: Callable[[Digest], Entry],
+        now: datetime,
+        known: Mapping[Key, tuple[int, int]],
+        discarded: Collection[Digest | Key],
+    ) -> None:
+        """Bind it to an index.
+
+        Parameters
+        ----------
+        read
+            Returns a record whole.
+        now
+            When bytes that are missing were found to be.
+        known
+            Runs that are there already: id and number of records.
+        discarded
+            Chains that are made only because others stem from them. They give their names free.
+        """
+        self._connection = connection
+        self._read = read
+        self._now = now
+        self._discarded = frozenset(discarded)
+        self._places: dict[Digest | Key, _Place] = {}
+        for key, (run_id, records) in known.items():
+            name = key[1]
+            if key in self._discarded:
+                name = uuid.uuid4().hex
+                rebuilding.rename_run(connection, run_id, name)
+            self._places[key] = _Place(run_id, name, records)
+
+    def apply(self, step: Step) -> None:
+        """Apply one record."""
+        entry = self._read(step.digest)
+        place = self._places.get(step.chain)
+        digests = [*getattr(entry, "parts", ()), step.digest]
+        if isinstance(entry, ForkEntry):
+            place = self._fork(entry, step)
+            digests = [step.digest]
+        elif isinstance(entry, HistoryEntry):
+            place = self._begin(entry, step, entry.run_created_at)
+            self._write_history(place.id, entry)
+        else:
+            assert isinstance(entry, CommitEntry | RewindEntry)  # noqa: S101 - all there are
+            place = place or self._begin(entry, step, entry.created_at)
+            if isinstance(entry, CommitEntry):
+                self._commit(place.id, entry)
+            else:
+                self._rewind(place, entry)
+        journal.append(self._connection, place.id, place.records, digests)
+        self._places[step.chain] = place._replace(records=place.records + len(digests))
+        rebuilding.set_run(
+            self._connection, place.id, revision=entry.revision, newest_record=step.digest
+        )
+
+    def discard(self, chain: Digest | Key) -> None:
+        """Delete a run that only others stem from, if it was made."""
+        place = self._places.pop(chain, None)
+        if place is not None:
+            rebuilding.delete_run(self._connection, place.id)
+
+    def _begin(self, entry: RunEntry, step: Step, created_at: datetime) -> _Place:
+        name = uuid.uuid4().hex if step.chain in self._discarded else entry.run
+        told: dict[str, Any] = {}
+        if isinstance(entry, HistoryEntry):
+            told = {
+                "session_created_at": entry.session_created_at,
+                "parent": entry.parent,
+                "parent_snapshot": entry.parent_snapshot,
+            }
+        made = rebuilding.insert_run(self._connection, entry.session, name, created_at, **told)
+        return _Place(made, name, 0)
+
+    def _fork(self, entry: ForkEntry, step: Step) -> _Place:
+        place = self._begin(entry, step, entry.created_at)
+        parent = None if step.parent is None else self._places.get(step.parent)
+        if parent is None:
+            return place
+        connection = self._connection
+        transfer.link_parent(connection, place.id, parent.id, entry.at)
+        journal.copy(connection, parent.id, place.id)
+        lineage.copy_history(connection, parent.id, place.id, entry.at)
+        return place._replace(records=parent.records)
+
+    def _rewind(self, place: _Place, entry: RewindEntry) -> None:
+        key = RunKey(entry.session, place.name)
+        found = runs.find_run(self._connection, key.session, key.run)
+        if found is None or entry.at > found.newest_snapshot:
+            return  # behind a gap
+        apply_rewind(self._connection, key, found, entry.at, _provenance(entry), entry.created_at)
+
+    def _commit(self, run_id: int, entry: CommitEntry) -> None:
+        connection, provenance = self._connection, _provenance(entry)
+        groups = [entry.files, *self._parts(entry)]
+        for group in groups:
+            sizes = dict(zip(group.digests, group.sizes, strict=True))
+            rebuilding.insert_absent(connection, _as_digests(sizes), self._now)
+        touched = {path: told for path, *told in entry.touched}
+        again = [*entry.filled, *entry.notes, *touched]
+        current = rebuilding.find_current(connection, run_id, again)
+        rebuilding.touch_files(
+            connection, ((current[p], *told) for p, told in touched.items() if p in current)
+        )
+        files.fill_provenance(
+            connection, [current[path] for path in entry.filled if path in current], provenance
+        )
+        for path, values in entry.notes.items():
+            if path in current:
+                files.annotate(connection, current[path], values)
+        if entry.snapshot is None:
+            return
+        runs.insert_snapshot(connection, run_id, _head(entry, provenance), entry.scope)
+        ended = [*entry.removed, *(path for group in groups for path in group.paths)]
+        current = rebuilding.find_current(connection, run_id, ended)
+        files.end_versions(connection, list(current.values()), entry.snapshot)
+        for group in groups:
+            self._insert(run_id, entry, entry.snapshot, group, provenance)
+
+    def _insert(
+        self,
+        run_id: int,
+        entry: CommitEntry,
+        snapshot: int,
+        group: NewFiles,
+        provenance: Provenance,
+    ) -> None:
+        histories = files.load_histories(self._connection, run_id, group.paths)
+        rows = []
+        for path, digest, size, mode, mtime_ns, kind in zip(
+            group.paths,
+            group.digests,
+            group.sizes,
+            group.modes,
+            group.mtimes_ns,
+            group.kind_of,
+            strict=True,
+        ):
+            newest, appeared = histories.get(path, (0, snapshot))
+            file_type, priority = group.kinds[kind]
+            seen = Observed(
+                path=path,
+                digest=Digest(digest),
+                size=size,
+                mode=mode,
+                mtime_ns=mtime_ns,
+                signature=None,
+                trusted=False,
+                seen_on_disk=entry.seen_on_disk,
+            )
+            rows.append((path, newest + 1, seen, file_type, priority, appeared))
+        files.insert_versions(
+            self._connection,
+            rows,
+            count=len(rows),
+            run_id=run_id,
+            snapshot=snapshot,
+            provenance=provenance,
+            now=entry.created_at,
+            is_final_output=entry.is_final_output,
+            meta=entry.meta,
+        )
+
+    def _parts(self, entry: CommitEntry) -> Iterator[NewFiles]:
+        for digest in entry.parts:
+            part = self._read(digest)
+            assert isinstance(part, PartEntry)  # noqa: S101 - checked when records were sorted
+            yield part.files
+
+    def _write_history(self, run_id: int, entry: HistoryEntry) -> None:
+        connection = self._connection
+        snapshots = [_typed(told) for told in entry.snapshots]
+        rows = [tuple(told[name] for name in transfer.SNAPSHOT_COLUMNS) for told in snapshots]
+        transfer.insert_snapshots(connection, run_id, rows)
+        for digest in entry.parts:
+            part = self._read(digest)
+            assert isinstance(part, VersionsEntry)  # noqa: S101 - checked when records were sorted
+            versions = [dict(zip(part.columns, row, strict=True)) for row in part.rows]
+            sizes = {Digest.parse(v["digest"]): v["size"] for v in versions if v["digest"]}
+            rebuilding.insert_absent(connection, sizes, self._now)
+            self._insert_past(run_id, entry, versions)
+
+    def _insert_past(
+        self, run_id: int, entry: HistoryEntry, rows: Sequence[dict[str, Any]]
+    ) -> None:
+        """Insert versions of a history; each copy finds its original among those that are there."""
+        connection = self._connection
+        ids = allocate_ids(connection, tables.files, len(rows))
+        mine = {(row["path"], row["version"]): n for n, row in zip(ids, rows, strict=True)}
+        made = []
+        for file_id, row in zip(ids, rows, strict=True):
+            origin, origin_id = row.pop("origin"), None
+            if origin is not None:
+                run, path, version = origin
+                if run == entry.run:
+                    origin_id = mine.get((path, version))
+                if origin_id is None:
+                    origin_id = rebuilding.find_version(
+                        connection, entry.session, run, path, version
+                    )
+            if origin_id is not None and origin_id >= file_id:
+                origin_id = None
+            made.append({**_typed(row), "id": file_id, "origin_id": origin_id})
+        if made:
+            columns = list(made[0])
+            rebuilding.insert_versions(
+                connection, run_id, columns, [[row[name] for name in columns] for row in made]
+            )
+
+
+def _as_digests(sizes: Mapping[bytes, int]) -> dict[Digest, int]:
+    return {Digest(digest): size for digest, size in sizes.items()}
+
+
+def _typed(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns as they were before JSON had them."""
+    typed = dict(told)
+    if typed.get("digest") is not None:
+        typed["digest"] = Digest.parse(typed["digest"])
+    if typed.get("created_at") is not None:
+        typed["created_at"] = datetime.fromisoformat(typed["created_at"])
+    return typed
+
+
+def _provenance(entry: CommitEntry | RewindEntry) -> Provenance:
+    told = {each.name: entry.provenance.get(each.name) for each in fields(Provenance)}
+    return Provenance(**told)
+
+
+def _head(entry: CommitEntry, provenance: Provenance) -> SnapshotHead:
+    assert entry.snapshot is not None  # noqa: S101 - the caller has looked
+    return SnapshotHead(
+        entry.snapshot,
+        provenance,
+        entry.created_at,
+        entry.unchanged,
+        tuple(Skipped(*each) for each in entry.skipped),
+        entry.bytes_read,
+        bytes_stored=0,  # is not in the record, which was written with those bytes
+    )

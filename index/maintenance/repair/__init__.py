@@ -1,0 +1,3 @@
+"""Repair: restore damaged blobs, by digest, from any remaining copy."""
+
+__all__ = ()

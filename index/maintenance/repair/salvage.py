@@ -1,0 +1,198 @@
+"""Bytes that the store itself still has: in damaged packs, in other packs, and in the cache."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cas.catalog import ChunkedBlob, Location
+from cas.errors import (
+    BlobNotFoundError,
+    DigestMismatchError,
+    ObjectNotFoundError,
+    UnreadableObjectError,
+)
+from cas.packs.chunk_list import decode_chunk_list
+from cas.packs.inspector import PackInspector, verified
+from cas.packs.pack import EntryKind, pack_object_name
+from cas.packs.rewriter import PackRewriter
+from cas.packs.salvage import read_around
+from cas.spans import SPAN_SIZE
+from index.db.catalog import SqlCatalog
+from index.db.queries import blobs as blob_rows
+from index.db.queries import repairs, verification
+from index.maintenance.verify.packs import noting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+    from cas.packs.pack import SealedPack
+    from cas.packs.rewriter import MovedEntry
+    from index.context import StoreContext
+    from index.db.queries.verification import PackRow
+    from index.maintenance.repair.mender import Mender
+
+__all__ = ["carry_out", "chunks_from_list", "find_elsewhere", "set_aside", "take_cached"]
+
+_ASIDE: Final = "damaged/"
+
+
+def carry_out(context: StoreContext, pack: PackRow) -> int:
+    """Copy what is right in a damaged pack into new ones, and lead the rows there; return how much.
+
+    Stored bytes are copied as they are, each blob verified, whether the footer can be read or not.
+    """
+    with context.database.reading() as connection:
+        located = verification.locate_in_packs(connection, [pack])[pack.id]
+        kinds = repairs.kinds_of(connection, located.keys())
+        damaged = {row.digest for row in repairs.list_damaged(connection)}
+    right = [(digest, place) for digest, place in located.items() if digest not in damaged]
+    return _copy(context, pack, right, kinds, is_located=True)
+
+
+def _copy(
+    context: StoreContext,
+    pack: PackRow,
+    entries: Sequence[tuple[Digest, Location]],
+    kinds: Mapping[Digest, EntryKind] | None,
+    *,
+    is_located: bool,
+) -> int:
+    """Copy entries of a pack into new ones, and lead rows there; return how many were led.
+
+    Parameters
+    ----------
+    is_located
+        Whether it is there that the rows have them; else they lead to something damaged.
+    """
+    if not entries:
+        return 0
+    led = 0
+
+    def record(sealed: SealedPack, copied: Sequence[MovedEntry]) -> None:
+        nonlocal led
+        places = [
+            (each.digest, each.target, each.source if is_located else None) for each in copied
+        ]
+        led += noting(context, partial(_lead, places=places, sealed=sealed))
+
+    catalog = SqlCatalog(context.database, context.clock)
+    with PackRewriter(
+        context.blobs.backend, register=catalog.register_pack, on_published=record
+    ) as rewriter:
+        rewriter.copy(pack.name, pack.size, entries, kinds=kinds)
+        rewriter.finish()
+    return led
+
+
+def _lead(
+    connection: Connection,
+    _now: datetime,
+    *,
+    places: Sequence[tuple[Digest, Location, Location | None]],
+    sealed: SealedPack,
+) -> int:
+    # If it is not pending any more, an earlier attempt of this transaction did arrive.
+    blob_rows.make_packs_live(connection, [sealed])
+    return repairs.lead(connection, places)
+
+
+def find_elsewhere(context: StoreContext, mender: Mender, *, dry_run: bool) -> None:
+    """Look into the footers of all packs for what is wanted, and copy what is right there.
+
+    A row may lead to the wrong place, bytes may have been stored twice, or an object be under
+    another's name. They are copied, since garbage collection counts on it that no row comes to
+    lead into a pack that was live before.
+    """
+    if not mender.wanted:
+        return
+    with context.database.reading() as connection:
+        packs = verification.list_packs(connection)
+    with PackInspector(context.blobs.backend) as inspector:
+        for pack in packs:
+            if pack.state != "live" or not mender.wanted:
+                continue
+            found = []
+            for entry in inspector.look(pack.name, {}).entries:
+                if mender.wanted.get(entry.digest) == entry.size:
+                    at = entry.offset, entry.stored_size, entry.size, entry.codec
+                    place = Location(pack.name, *at)
+                    if _is_right(context, entry.digest, place):
+                        found.append((entry.digest, place))
+            if not dry_run:
+                _copy(context, pack, found, None, is_located=False)
+            for digest, _ in found:
+                mender.settle(digest)
+
+
+def _is_right(context: StoreContext, digest: Digest, place: Location) -> bool:
+    try:
+        stored = context.blobs.backend.read(
+            pack_object_name(place.pack), place.offset, place.stored_size
+        )
+    except (ObjectNotFoundError, UnreadableObjectError):
+        return False
+    return verified(digest, place, stored) is not None
+
+
+def take_cached(context: StoreContext, mender: Mender) -> None:
+    """Take what the cache of remote packs has."""
+    if context.blobs.cache is None:
+        return
+    with context.database.reading() as connection:
+        located = blob_rows.locate(connection, list(mender.wanted))
+    for digest, place in located.items():
+        if isinstance(place, Location):
+            try:
+                data = context.blobs.fetch(digest, place)
+            except (BlobNotFoundError, DigestMismatchError):
+                continue
+            mender.take(digest, data)
+
+
+def chunks_from_list(context: StoreContext, large: Sequence[Digest]) -> Iterator[ChunkedBlob]:
+    """Yield damaged large blobs with the chunks that their lists in storage name.
+
+    Only if the list can be read, is that blob's, and names chunks that the index knows.
+    """
+    with context.database.reading() as connection:
+        lists = repairs.lists_of(connection, large)
+    for blob, digest in lists.items():
+        try:
+            listed = decode_chunk_list(context.blobs.read(digest))
+        except (BlobNotFoundError, DigestMismatchError, ValueError):
+            continue
+        with context.database.reading() as connection:
+            known = blob_rows.find_known(connection, set(listed.chunks))
+        if listed.digest == blob and known == set(listed.chunks):
+            yield listed
+
+
+def set_aside(context: StoreContext, pack: PackRow) -> bool:
+    """Copy a damaged object below ``damaged/``, and declare its pack dead.
+
+    What the medium refuses of it is zeros in the copy. Only if no row leads into it any more; then
+    the object itself goes as that of any dead pack does. Return whether it is so now.
+    """
+    with context.database.reading() as connection:
+        if verification.locate_in_packs(connection, [pack])[pack.id]:
+            return False
+    _copy_aside(context, pack)
+    return noting(context, lambda connection, _now: repairs.bury_pack(connection, pack.id))
+
+
+def _copy_aside(context: StoreContext, pack: PackRow) -> None:
+    backend, name = context.blobs.backend, pack_object_name(pack.name)
+    try:
+        size = backend.size(name)
+    except ObjectNotFoundError:
+        return
+    with backend.stage() as staged:
+        for start in range(0, size, SPAN_SIZE):
+            length = min(SPAN_SIZE, size - start)
+            staged.write(read_around(backend, name, start, length).data)
+        staged.publish(f"{_ASIDE}{pack.name}.pack")

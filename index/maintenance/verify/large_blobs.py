@@ -1,0 +1,110 @@
+"""Verifying large blobs: whether what is known as their chunks makes them up."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import closing
+from functools import partial
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+from cas.errors import BlobNotFoundError, DigestMismatchError
+from cas.shared_chunks import hash_together, locate_in_order, noting_repeats
+from cas.spans import describe_chunks
+from index.db.catalog import SqlCatalog
+from index.db.queries import blobs as blob_rows
+from index.db.queries import verification
+from index.domain.faults import Fault, FaultKind
+from index.maintenance.verify.packs import noting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping
+
+    from cas.catalog import ChunkedBlob
+    from cas.digest import Buffer, Digest
+    from index.context import StoreContext
+    from index.maintenance.verify.findings import Findings
+
+__all__ = ["put_together", "verify_large"]
+
+
+def verify_large(
+    context: StoreContext,
+    findings: Findings,
+    sizes: Mapping[Digest, int],
+    report: Callable[[], None],
+) -> set[Digest]:
+    """Put large blobs together, and note which of them are whole and which can't be.
+
+    Those with a chunk that is damaged, or gone, are passed over.
+
+    Returns
+    -------
+    Chunks that could not be read: the packs that they are in need a look.
+    """
+
+    def count(size: int) -> None:
+        findings.bytes_read += size
+        report()
+
+    whole, wrong, unreadable = put_together(context, _load(context, sizes), count)
+    findings.blobs_read += len(whole) + len(wrong)
+    if whole:
+        findings.recovered += noting(
+            context, lambda connection, now: verification.clear_large(connection, whole, now)
+        )
+    for digest in sorted(wrong):  # by itself, with rows that are read anew
+        again = _load(context, {digest: sizes[digest]})
+        if digest in put_together(context, again, count)[1]:
+            noting(context, partial(verification.mark_large, digests=[digest]))
+            detail = f"{describe_chunks(again[digest])} does not make it up"
+            findings.add(Fault(FaultKind.BROKEN_CHUNKS, f"large blob {digest}", detail, digest))
+    return unreadable
+
+
+def put_together(
+    context: StoreContext, blobs: Mapping[Digest, ChunkedBlob], count: Callable[[int], None]
+) -> tuple[set[Digest], set[Digest], set[Digest]]:
+    """Return the large blobs that their chunks make up, those that they don't, and lost chunks.
+
+    Blobs with a chunk that can't be read are in neither set.
+
+    Parameters
+    ----------
+    count
+        Is told of bytes that were read.
+    """
+    whole: set[Digest] = set()
+    wrong: set[Digest] = set()
+    unreadable: set[Digest] = set()
+    left = dict(blobs)
+    catalog = SqlCatalog(context.database, context.clock)
+
+    def read(order: Iterable[Digest]) -> Generator[Buffer]:
+        times: deque[int] = deque()
+        # A hole of a sparse file is one chunk a thousand times over: it is read once.
+        once = locate_in_order(catalog, noting_repeats(order, times))
+        for _, data in context.blobs.read_ahead(once):
+            count(len(data))
+            yield from repeat(data, times.popleft())
+
+    while left:
+        try:
+            with closing(hash_together(list(left.values()), read)) as hashed:
+                for blob, digest, size in hashed:
+                    del left[blob.digest]
+                    is_whole = (digest, size) == (blob.digest, blob.size)
+                    (whole if is_whole else wrong).add(blob.digest)
+        except (BlobNotFoundError, DigestMismatchError) as error:
+            chunk = error.digest if isinstance(error, BlobNotFoundError) else error.expected
+            unreadable.add(chunk)
+            left = {digest: blob for digest, blob in left.items() if chunk not in blob.chunks}
+    return whole, wrong, unreadable
+
+
+def _load(context: StoreContext, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:
+    """Return those large blobs whose chunks are all there, as the rows have them now."""
+    with context.database.reading() as connection:
+        still = [large.digest for large in verification.list_large(connection, list(sizes))]
+        readable = verification.without_damage(connection, still)
+        return blob_rows.locate_large(connection, {digest: sizes[digest] for digest in readable})

@@ -1,0 +1,65 @@
+"""Rows of packs against the objects that storage lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cas.packs.pack import pack_object_name
+from cas.store import open_settings
+from index.db.queries import verification
+from index.errors import StoreMismatchError
+
+if TYPE_CHECKING:
+    from index.context import StoreContext
+    from index.db.queries.verification import PackRow
+
+__all__ = ["Listing", "compare_objects"]
+
+_PACKS: Final = "packs/"
+_MOST_ORPHANS: Final = 1_000
+"""Orphans that are named."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """The packs of the index and what storage has of them."""
+
+    live: list[PackRow]
+    suspects: list[PackRow] = field(default_factory=list)
+    """Live packs whose object is missing or of another size, as far as a listing can tell."""
+    pending: int = 0
+    dead: int = 0
+    orphans: list[str] = field(default_factory=list)
+    orphan_count: int = 0
+    orphan_bytes: int = 0
+
+
+def compare_objects(context: StoreContext) -> Listing:
+    """List storage once, and hold it against the rows.
+
+    Storage first: what is published meanwhile is then no orphan, since its row is there before it.
+
+    Raises
+    ------
+    ObjectNotFoundError, StoreMismatchError
+        When ``cas.json`` is gone or another one: storage that was replaced, or is not mounted any
+        more, is not damage.
+    """
+    backend = context.blobs.backend
+    if open_settings(backend, create=False) != context.blobs.settings:
+        raise StoreMismatchError(context.database.url, backend.url)
+    sizes = {found.name: found.size for found in backend.iter_objects(_PACKS)}
+    with context.database.reading() as connection:
+        packs = verification.list_packs(connection)
+    listing = Listing([pack for pack in packs if pack.state == "live"])
+    listing.pending = sum(pack.state == "pending" for pack in packs)
+    listing.dead = sum(pack.state == "dead" and pack.size > 0 for pack in packs)
+    for pack in packs:
+        size = sizes.pop(pack_object_name(pack.name), None)
+        if pack.state == "live" and size != pack.size:
+            listing.suspects.append(pack)
+    listing.orphan_count = len(sizes)
+    listing.orphan_bytes = sum(sizes.values())
+    listing.orphans = sorted(sizes)[:_MOST_ORPHANS]
+    return listing

@@ -1,0 +1,3 @@
+"""From rows back to streams and files."""
+
+__all__ = ()

@@ -1,0 +1,45 @@
+"""Who made these bytes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cas.digest import Digest
+from cas.errors import InvalidDigestError
+from index.db.queries import files
+from index.domain.names import check_path
+
+if TYPE_CHECKING:
+    from index.db.database import Database
+    from index.domain.snapshots import FileVersion
+
+__all__ = ["find_digests", "find_producers"]
+
+
+def find_producers(
+    database: Database, session: str | None, of: Digest | str | os.PathLike[str]
+) -> tuple[FileVersion, ...]:
+    """Return the versions that were produced with a digest, or at a path, in order of recording.
+
+    Parameters
+    ----------
+    session
+        Where to look; None is everywhere.
+    """
+    condition = files.has_digest(of) if isinstance(of, Digest) else _condition(os.fspath(of))
+    with database.reading() as connection:
+        return tuple(files.list_in_sessions(connection, session, condition, files.was_produced()))
+
+
+def find_digests(database: Database, session: str | None, prefix: str) -> list[Digest]:
+    """Return at most two digests of files that begin so, in hexadecimal: enough to tell apart."""
+    with database.reading() as connection:
+        return files.list_digests(connection, session, prefix, at_most=2)
+
+
+def _condition(text: str) -> files.Condition:
+    try:
+        return files.has_digest(Digest.parse(text))
+    except InvalidDigestError:
+        return files.has_path(check_path(text))

@@ -1,0 +1,90 @@
+"""Opening the bytes of a file version that was found."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cas.errors import BlobNotFoundError, DigestMismatchError
+from index.errors import BytesNotKeptError, DamagedFileError, DanglingFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from cas.digest import Buffer, Digest
+    from cas.store import BlobStore
+    from index.domain.snapshots import FileVersion
+
+__all__ = ["explaining", "open_version", "read_version"]
+
+
+def open_version(blobs: BlobStore, version: FileVersion) -> BinaryIO:
+    """Return a seekable stream of a version's bytes, each verified before it is returned.
+
+    Raises
+    ------
+    BytesNotKeptError
+        When the version was adopted after its bytes were gone.
+    DanglingFileError
+        When they are missing from storage.
+    DamagedFileError
+        When they are damaged, here or on a read.
+    """
+    with _digest_of(version) as digest:
+        stream = blobs.open(digest)
+    if not isinstance(stream, io.BufferedReader):
+        return stream  # in memory, and verified
+    return io.BufferedReader(_Explaining(stream, version), buffer_size=64 << 10)
+
+
+def read_version(blobs: BlobStore, version: FileVersion) -> bytes:
+    """Return a version's bytes whole and verified; raises as `open_version` does."""
+    with _digest_of(version) as digest:
+        return blobs.read(digest)
+
+
+@contextmanager
+def explaining(path: str, digest: Digest) -> Iterator[None]:
+    """Raise what is wrong with bytes as errors that name the file which needs them."""
+    try:
+        yield
+    except BlobNotFoundError as error:
+        raise DanglingFileError(path, digest) from error
+    except DigestMismatchError as error:
+        if isinstance(error, DamagedFileError):
+            raise
+        raise DamagedFileError(path, error.expected, error.actual, error.where) from error
+
+
+@contextmanager
+def _digest_of(version: FileVersion) -> Iterator[Digest]:
+    if version.digest is None:
+        raise BytesNotKeptError(version.path, version.version)
+    with explaining(version.path, version.digest):
+        yield version.digest
+
+
+class _Explaining(io.RawIOBase):
+    """A large file's stream, whose errors name the file."""
+
+    def __init__(self, stream: io.BufferedReader, version: FileVersion) -> None:
+        self._raw = stream.detach()
+        self._version = version
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def readinto(self, buffer: Buffer) -> int | None:  # type: ignore[override]  # a narrower type
+        with _digest_of(self._version):
+            return self._raw.readinto(buffer)

@@ -1,3 +1,0 @@
-"""Copying runs between two stores; `index.sync.syncing` begins it."""
-
-__all__ = ()

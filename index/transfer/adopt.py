@@ -1,0 +1,327 @@
+"""Moving over: what the old trackers knew becomes the history of runs.
+
+Files that are still there are stored. Of the others a record stays without bytes: a version that
+ended at once, since the file is gone. A path that a run knows already is left alone, so that to
+adopt twice, or late, changes nothing; but for a record without bytes whose file is back, which
+becomes a version with bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.exc import IntegrityError
+
+from index.commit.chain import write_history
+from index.commit.write import CommitConflict, record_blobs
+from index.db.database import is_impossible
+from index.db.queries import adopted, runs
+from index.db.tables import PROVENANCE_COLUMNS
+from index.domain.classification import PRIORITIES
+from index.domain.names import MAX_TYPE_LENGTH, RunKey, check_id
+from index.domain.provenance import Provenance
+from index.domain.run_state import storable_time
+from index.domain.snapshots import Progress, Skipped, SnapshotHead
+from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
+from index.scan.coverage import Coverage
+from index.scan.ingest import observe
+from index.scan.scanner import Scan
+from index.transfer.legacy_paths import RowsByPath, as_label, common_directory, root_of
+from index.transfer.legacy_table import read_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import URL
+
+    from cas.catalog import WrittenBatch
+    from index.context import StoreContext
+    from index.domain.run_state import Observed
+    from index.transfer.legacy_table import LegacyRow
+
+__all__ = ["AdoptionReport", "adopt"]
+
+_ATTEMPTS: Final = 5
+"""How often a run is adopted again because a scan of it, or garbage collection, came in between."""
+
+_GONE: Final = "the file was gone when it was adopted"
+
+_SHA256: Final = re.compile("[0-9a-fA-F]{64}")
+"""The old hash of a file under 50 MiB (stage 4, task 4.2); other trackers wrote other things."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionReport:
+    """What of an old table was adopted, and what was not."""
+
+    runs: int
+    """Runs in which anything was adopted."""
+    adopted: int
+    """Files whose bytes are stored now."""
+    without_bytes: int
+    """Files that were gone; what was known of them is kept."""
+    already_known: int
+    """Paths that their run had a history of; left alone."""
+    duplicates: int
+    """Rows beyond the first of a path."""
+    changed_since: int
+    """Stored files whose SHA-256 is not the one that the old table has."""
+    bytes_read: int
+    skipped: tuple[Skipped, ...]
+    """Rows that can't be adopted, and why."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The report in the making."""
+
+    runs: int = 0
+    adopted: int = 0
+    without_bytes: int = 0
+    already_known: int = 0
+    duplicates: int = 0
+    changed_since: int = 0
+    bytes_read: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def report(self) -> AdoptionReport:
+        return AdoptionReport(
+            self.runs,
+            self.adopted,
+            self.without_bytes,
+            self.already_known,
+            self.duplicates,
+            self.changed_since,
+            self.bytes_read,
+            tuple(self.skipped),
+        )
+
+
+def adopt(
+    context: StoreContext,
+    url: str | URL,
+    *,
+    session: str,
+    root: str | None,
+    progress: Callable[[Progress], None] | None = None,
+) -> AdoptionReport:
+    """Adopt every run of an old `files` table, each in one transaction; return what became of it.
+
+    Parameters
+    ----------
+    session
+        Whose the rows are that name no session.
+    root
+        The work directory that paths are relative to; ``{session}`` and ``{run}`` stand for the
+        ids. None for the one that the run was adopted with before, or else the deepest directory
+        that all its paths share.
+
+    LegacyTableError if there is nothing to read; runs adopted until then stay.
+    """
+    tally = _Tally()
+    with closing(read_runs(url)) as found:
+        for (session_id, run_id), rows in found:
+            try:
+                key = (
+                    check_id("session", session if session_id is None else session_id),
+                    check_id("run", run_id),
+                )
+            except InvalidNameError as error:
+                tally.skipped += [Skipped(str(row.file_path), str(error)) for row in rows]
+                continue
+            folder = root and root.replace("{session}", key[0]).replace("{run}", key[1])
+            _Run(context, *key, tally).adopt(rows, folder)
+            if progress is not None:
+                progress(Progress(tally.adopted + tally.without_bytes, tally.bytes_read))
+    return tally.report()
+
+
+class _Run:
+    """One run being adopted."""
+
+    def __init__(self, context: StoreContext, session: str, run: str, tally: _Tally) -> None:
+        self._context = context
+        self._session = session
+        self._run = run
+        self._tally = tally
+
+    def adopt(self, rows: Sequence[LegacyRow], root: str | None) -> None:
+        root = os.path.realpath(root or self._root_of_before() or common_directory(rows))
+        wanted = RowsByPath.of(rows, root)
+        self._tally.duplicates += wanted.duplicates
+        self._tally.skipped += wanted.skipped
+        for _ in range(_ATTEMPTS):
+            with self._context.database.reading() as connection:
+                found = runs.find_run(connection, self._session, self._run)
+                known = adopted.list_paths(connection, found.id) if found else {}
+            todo = {
+                path: row
+                for path, row in wanted.rows.items()
+                if path not in known
+                or (known[path].is_lost and os.path.lexists(os.path.join(root, path)))
+            }
+            if not todo:
+                break
+            try:
+                seen = self._commit(todo, root, found, known)
+            except CommitConflict:
+                continue
+            except IntegrityError as error:
+                if is_impossible(error):
+                    raise
+                continue  # garbage collection took what was relied on
+            if seen is not None:
+                self._count(todo, seen)
+                break
+        else:
+            raise UnsettledScanError(self._run)
+        self._tally.already_known += len(wanted.rows) - len(todo)
+
+    def _root_of_before(self) -> str | None:
+        with self._context.database.reading() as connection:
+            found = runs.find_run(connection, self._session, self._run)
+            told = adopted.list_origins(connection, found.id) if found else ()
+        roots = (root_of(file_path, path) for path, file_path in told)
+        return next((root for root in roots if root is not None), None)
+
+    def _commit(
+        self,
+        todo: Mapping[str, LegacyRow],
+        root: str,
+        found: runs.FoundRun | None,
+        known: Mapping[str, adopted.KnownPath],
+    ) -> dict[str, Observed] | None:
+        """Store and record; return what was there, or None if another commit was first."""
+        context = self._context
+        seen, reasons, written = self._store(todo, root)
+        now = context.clock()
+        with context.database.writing() as connection:
+            run_id = (
+                found.id if found else runs.ensure_run(connection, self._session, self._run, now)
+            )
+            if not runs.advance_revision(
+                connection,
+                run_id,
+                found.revision if found else 0,
+                newest_record=found.newest_record if found else None,
+                next_record=None,
+            ):
+                return None
+            record_blobs(connection, written, {o.digest for o in seen.values()}, now)
+            number = (found.newest_snapshot if found else 0) + 1
+            # A record that has no bytes is not made twice.
+            recorded = [path for path in sorted(todo) if path in seen or path not in known]
+            gone = any(path not in seen for path in recorded)
+            for at in (number, number + 1) if gone else (number,):
+                head = SnapshotHead(
+                    at, Provenance(), now, 0, (), sum(o.size for o in seen.values()),
+                    written.bytes_stored,
+                )  # fmt: skip
+                runs.insert_snapshot(connection, run_id, head, None)
+            adopted.insert_past(
+                connection,
+                run_id,
+                number,
+                [
+                    self._row(path, todo[path], seen.get(path), reasons.get(path, _GONE), now)
+                    | adopted.next_version(known.get(path), number)
+                    | {"end_snapshot": None if path in seen else number + 1}
+                    for path in recorded
+                ],
+            )
+        key = RunKey(self._session, self._run)
+        write_history(context, key)
+        return seen
+
+    def _store(
+        self, todo: Mapping[str, LegacyRow], root: str
+    ) -> tuple[dict[str, Observed], dict[str, str], WrittenBatch]:
+        """Store the files that are there; return them, and why others can't be read."""
+        reasons: dict[str, str] = {}
+        there = []
+        for path in todo:
+            try:
+                is_directory = stat.S_ISDIR(os.lstat(os.path.join(root, path)).st_mode)
+            except OSError:
+                continue
+            if is_directory:
+                reasons[path] = "a directory is in its place"
+            else:
+                there.append(path)
+        seen: dict[str, Observed] = {}
+        with self._context.blobs.batch() as batch:
+            if there:
+                coverage = Coverage.of(root, scope=there, ignore=(), own=())
+                scan = Scan(root, {}, coverage)
+                try:
+                    found = observe(scan, batch, started_ns=time.time_ns())
+                    seen = {o.path: o for o in found.files if o.path in todo}
+                except WorkDirectoryError as error:
+                    reasons.update(dict.fromkeys(there, error.reason))
+                reasons.update(scan.skipped)
+            written = batch.finish()
+        return seen, reasons, written
+
+    def _row(
+        self,
+        path: str,
+        row: LegacyRow,
+        seen: Observed | None,
+        reason: str,
+        now: datetime,
+    ) -> dict[str, Any]:
+        classifier = self._context.classifier
+        file_type = row.file_type
+        if not file_type or len(file_type) > MAX_TYPE_LENGTH:
+            file_type = classifier.classify(path)
+        final = bool(row.is_final_output)
+        created = row.created_at or now
+        told = {
+            "id": str(row.id),
+            "file_path": str(row.file_path),
+            "content_hash": row.content_hash,
+            "size_bytes": row.size_bytes,
+            **row.others,
+        }
+        return {
+            "path": path,
+            "digest": seen.digest if seen else None,
+            "size": seen.size if seen else max(row.size_bytes or 0, 0),
+            "mode": seen.mode if seen else stat.S_IFREG | 0o644,
+            "mtime_ns": (
+                seen.mtime_ns if seen else storable_time(int(created.timestamp()) * 10**9)
+            ),
+            "file_type": file_type,
+            "priority": (
+                row.priority
+                if row.priority in PRIORITIES
+                else classifier.prioritise(file_type, is_final_output=final)
+            ),
+            "is_final_output": final,
+            "created_at": created,
+            "meta": {"adopted": told if seen else {**told, "reason": reason}},
+            "signature": seen.signature if seen and seen.trusted else None,
+            **{column: as_label(getattr(row, column)) for column in PROVENANCE_COLUMNS.values()},
+        }
+
+    def _count(self, todo: Mapping[str, LegacyRow], seen: Mapping[str, Observed]) -> None:
+        tally = self._tally
+        tally.runs += 1
+        tally.adopted += len(seen)
+        tally.without_bytes += len(todo) - len(seen)
+        for path, observed in seen.items():
+            tally.bytes_read += observed.size
+            old = todo[path].content_hash
+            if old and _SHA256.fullmatch(old) and not stat.S_ISLNK(observed.mode):
+                sha256 = hashlib.sha256()
+                for piece in self._context.blobs.iter_pieces(observed.digest):
+                    sha256.update(piece)
+                tally.changed_since += sha256.hexdigest() != old.lower()

@@ -1,0 +1,263 @@
+"""Bringing the blobs that a store lacks from another one, and no byte that it has.
+
+What was brought is recorded batch by batch, before anything refers to it: when the transfer is
+interrupted, the next one finds it there. Garbage collection leaves it alone for its grace period.
+
+Every blob is hashed on the way. A large one, too: chunks that the destination has already need not
+cross the network for that, they are read from whichever of the two stores is on this machine, and
+large blobs that begin alike, as the states of a growing log do, are hashed once as far as they do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import groupby, repeat
+from typing import TYPE_CHECKING, Final, Self
+
+from cas.catalog import ChunkedBlob, Location
+from cas.errors import BlobNotFoundError, DigestMismatchError
+from cas.shared_chunks import group_by_chunks, hash_together, locate_in_order, noting_repeats, recut
+from cas.spans import describe_chunks
+from index.commit.write import CommitConflict, record_blobs
+from index.db.catalog import SqlCatalog
+from index.errors import IndexInterruptedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from cas.catalog import WrittenBatch
+    from cas.digest import Buffer, Digest
+    from cas.writer import BatchWriter
+    from index.context import StoreContext
+
+__all__ = ["BlobTally", "BlobTransfer", "count_missing"]
+
+_BATCH_SIZE: Final = 256 << 20
+"""Bytes after which a batch is recorded: what an interruption loses at most, and four packs."""
+
+
+@dataclass(slots=True)
+class BlobTally:
+    """What was transferred."""
+
+    blobs: int = 0
+    """Blobs and chunks that were stored."""
+    bytes_read: int = 0
+    """Read from the source, before compression."""
+    bytes_stored: int = 0
+
+
+def count_missing(
+    source: StoreContext, destination: StoreContext, sizes: Mapping[Digest, int]
+) -> tuple[int, int]:
+    """Return how many blobs and chunks the destination lacks of contents, and their bytes."""
+    ours, theirs = _catalogs(source, destination)
+    longest = source.blobs.chunk_size
+    missing = sizes.keys() - theirs.find_known(sizes)
+    lacking = {digest: sizes[digest] for digest in missing if sizes[digest] <= longest}
+    large = [digest for digest in missing if digest not in lacking]
+    for group in group_by_chunks(large, sizes, longest):
+        chunks: dict[Digest, int] = {}
+        for blob in ours.locate(group).values():
+            for position, chunk in enumerate(blob.chunks if isinstance(blob, ChunkedBlob) else ()):
+                chunks[chunk] = min(longest, blob.size - position * longest)
+        for known in theirs.find_known(chunks):
+            del chunks[known]
+        lacking.update(chunks)
+    return len(lacking), sum(lacking.values())
+
+
+class BlobTransfer:
+    """One transfer: `bring` as often as it takes, then `finish`. A context manager.
+
+    Leaving the block without `finish` discards what was not recorded yet.
+    """
+
+    def __init__(
+        self,
+        source: StoreContext,
+        destination: StoreContext,
+        tally: BlobTally,
+        report: Callable[[], None],
+    ) -> None:
+        """Bind the transfer to its stores.
+
+        Parameters
+        ----------
+        tally
+            Is counted up as bytes are read and stored.
+        report
+            Is called now and then.
+        """
+        self._source = source
+        self._destination = destination
+        self._ours, self._theirs = _catalogs(source, destination)
+        self._is_near = "://" not in destination.blobs.url
+        self._tally = tally
+        self._report = report
+        self._stack = ExitStack()
+        self._batch: BatchWriter | None = None
+        self._batch_bytes = 0
+        self._in_batch: set[Digest] = set()
+
+    def bring(self, sizes: Mapping[Digest, int]) -> None:
+        """Store those of some contents, given with their sizes, that the destination lacks.
+
+        Raises
+        ------
+        BlobNotFoundError, DigestMismatchError
+            When bytes are missing or damaged at the source.
+        CommitConflict
+            When the transfer must be done again: what it relied on was removed.
+        """
+        wanted = sizes.keys() - self._in_batch
+        missing = wanted - self._theirs.find_known(wanted)
+        one_entry = self._source.blobs.chunk_size
+        self._bring_small([digest for digest in missing if sizes[digest] <= one_entry])
+        large = [digest for digest in missing if sizes[digest] > one_entry]
+        if self._destination.blobs.chunk_size != one_entry:
+            for digest in sorted(large):
+                self._bring_recut(digest)
+            return
+        for group in group_by_chunks(large, sizes, one_entry):
+            located = self._ours.locate(group)
+            blobs = [place for place in located.values() if isinstance(place, ChunkedBlob)]
+            if lost := set(group) - {blob.digest for blob in blobs}:
+                raise BlobNotFoundError(min(lost))
+            self._bring_large(blobs)
+
+    def finish(self) -> None:
+        """Record what is left; on return everything that was brought is durable and known."""
+        if self._batch is None:
+            return
+        written = self._batch.finish()
+        self._stack.close()
+        self._batch, self._batch_bytes = None, 0
+        self._in_batch.clear()
+        self._tally.blobs += len(written.blobs) - len(written.chunk_lists)
+        self._tally.bytes_stored += written.bytes_stored
+        if written.packs or written.chunked:
+            self._record(written)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _record(self, written: WrittenBatch) -> None:
+        database, now = self._destination.database, self._destination.clock()
+
+        def record() -> None:
+            with database.writing() as connection:
+                record_blobs(connection, written, (), now)
+
+        try:
+            database.insist(record)
+        except IndexInterruptedError as error:
+            if error.may_have_committed:  # a look at what is known tells
+                raise CommitConflict from error
+            raise
+
+    def _bring_small(self, digests: Sequence[Digest]) -> None:
+        located = self._ours.locate(digests)
+        places = [(digest, place) for digest, place in located.items() if type(place) is Location]
+        if lost := set(digests) - {digest for digest, _ in places}:
+            raise BlobNotFoundError(min(lost))
+        if self._destination.blobs.chunk_size < self._source.blobs.chunk_size:
+            longest = self._destination.blobs.chunk_size
+            for digest, place in places:
+                if place.size > longest:
+                    self._bring_recut(digest)
+            places = [(digest, place) for digest, place in places if place.size <= longest]
+        for digest, data in self._source.blobs.read_located(places):
+            self._add(data)
+            self._in_batch.add(digest)
+            self._note_read(len(data))
+
+    def _bring_recut(self, digest: Digest) -> None:
+        """Store a blob in chunks of the destination's size."""
+        pieces = map(self._counted, self._source.blobs.iter_pieces(digest))
+        self._writer().add_pieces(recut(pieces, self._destination.blobs.chunk_size))
+        self._in_batch.add(digest)
+        self._finish_if_full()
+
+    def _bring_large(self, blobs: Sequence[ChunkedBlob]) -> None:
+        """Store large blobs chunk by chunk, each hashed whole before it is recorded."""
+        chunks = {chunk for blob in blobs for chunk in blob.chunks}
+        with closing(hash_together(blobs, lambda order: self._read(order, chunks))) as hashed:
+            for blob, digest, size in hashed:
+                if (digest, size) != (blob.digest, blob.size):
+                    raise DigestMismatchError(blob.digest, digest, describe_chunks(blob))
+                self._writer().add_chunked(blob)
+                self._in_batch.add(blob.digest)
+
+    def _read(self, order: Iterable[Digest], chunks: set[Digest]) -> Generator[Buffer]:
+        """Yield chunks in some order, storing those that the destination may lack."""
+        times: deque[int] = deque()
+        # A hole of a sparse file is one chunk a thousand times over: it is read once.
+        once = noting_repeats(order, times)
+        known = self._theirs.find_known(chunks) if self._is_near else set()
+        for is_known, group in groupby(once, known.__contains__):
+            read = self._read_known if is_known else self._read_lacking
+            for data in read(group):
+                yield from repeat(data, times.popleft())
+
+    def _read_lacking(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
+        """Yield chunks from the source, and store them."""
+        for _, data in self._source.blobs.read_ahead(locate_in_order(self._ours, chunks)):
+            self._add(data)
+            self._note_read(len(data))
+            yield data
+
+    def _read_known(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
+        """Yield chunks from the destination itself."""
+        blobs = self._destination.blobs
+        try:
+            for _, data in blobs.read_ahead(locate_in_order(self._theirs, chunks)):
+                yield data
+        except BlobNotFoundError as error:
+            if self._theirs.find_known([error.digest]):
+                raise DigestMismatchError(error.digest, None, blobs.url) from error
+            raise CommitConflict from error  # garbage collection took it
+        except DigestMismatchError as error:
+            where = f"{error.where} of {blobs.url}"
+            raise DigestMismatchError(error.expected, error.actual, where) from error
+
+    def _writer(self) -> BatchWriter:
+        if self._batch is None:
+            self._batch = self._stack.enter_context(self._destination.blobs.batch())
+        return self._batch
+
+    def _add(self, data: Buffer) -> None:
+        self._writer().add(data)
+        self._batch_bytes += len(data)
+        self._finish_if_full()
+
+    def _finish_if_full(self) -> None:
+        if self._batch_bytes >= _BATCH_SIZE:
+            self.finish()
+
+    def _counted(self, data: Buffer) -> Buffer:
+        self._batch_bytes += len(data)
+        self._note_read(len(data))
+        return data
+
+    def _note_read(self, size: int) -> None:
+        self._tally.bytes_read += size
+        self._report()
+
+
+def _catalogs(source: StoreContext, destination: StoreContext) -> tuple[SqlCatalog, SqlCatalog]:
+    return (
+        SqlCatalog(source.database, source.clock),
+        SqlCatalog(destination.database, destination.clock),
+    )

@@ -1,0 +1,108 @@
+"""What the rows of one old run say, path by path. Plain values, no I/O but resolving links."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from index.domain.names import check_label, check_path
+from index.domain.snapshots import Skipped
+from index.errors import InvalidNameError, UnsafePathError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from index.transfer.legacy_table import LegacyRow
+
+__all__ = ["RowsByPath", "as_label", "common_directory", "root_of"]
+
+_LABELS: Final = (
+    "workflow_phase",
+    "generating_agent",
+    "generating_code_hash",
+    "node_id",
+    "step_id",
+    "event_id",
+)
+
+
+@dataclass(slots=True)
+class RowsByPath:
+    """One row for each path of a run, and what became of the others."""
+
+    root: str
+    """The work directory, its links resolved; paths are relative to it."""
+    rows: dict[str, LegacyRow] = field(default_factory=dict)
+    duplicates: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: Iterable[LegacyRow], root: str) -> RowsByPath:
+        """Sort rows, oldest first, by path.
+
+        Of several rows of a path the last that tells of another content counts, for who made a
+        content is whoever it was first recorded with (ADR 0005).
+        """
+        found = cls(root)
+        for row in rows:
+            try:
+                path = _relative(row.file_path, root)
+                _check_labels(row)
+            except (UnsafePathError, InvalidNameError, TypeError, ValueError) as error:
+                found.skipped.append(Skipped(str(row.file_path), str(error)))
+                continue
+            earlier = found.rows.get(path)
+            found.duplicates += earlier is not None
+            found.rows[path] = row if earlier is None else _of_two(earlier, row)
+        return found
+
+
+def common_directory(rows: Sequence[LegacyRow]) -> str:
+    """Return the deepest directory that all absolute paths share, or this one."""
+    folders = {os.path.dirname(row.file_path) for row in rows if isinstance(row.file_path, str)}
+    absolute = [folder for folder in folders if os.path.isabs(folder) and "\0" not in folder]
+    return os.path.commonpath(absolute) if absolute else os.curdir
+
+
+def root_of(file_path: str, path: str) -> str | None:
+    """Return the directory that `file_path` was relative to when it became `path`."""
+    root = file_path.removesuffix(f"/{path}")
+    return root or "/" if root != file_path else None
+
+
+def as_label(value: object) -> str | None:
+    """Return an id as text: the old tables have numbers and UUIDs too."""
+    return None if value in (None, "") else str(value)
+
+
+def _relative(file_path: object, root: str) -> str:
+    if not isinstance(file_path, str):
+        raise TypeError("its path is not text")
+    if not os.path.isabs(file_path) or "\0" in file_path:
+        return check_path(file_path)
+    folder, name = os.path.split(file_path)
+    text = os.path.join(os.path.realpath(folder), name)
+    prefix = root if root.endswith("/") else f"{root}/"
+    if not text.startswith(prefix):
+        raise UnsafePathError(file_path, f"it is outside the work directory {root!r}")
+    return check_path(text[len(prefix) :])
+
+
+def _check_labels(row: LegacyRow) -> None:
+    """Raise `InvalidNameError` for what can't be recorded of who made a file."""
+    for name in _LABELS:
+        if (value := as_label(getattr(row, name))) is not None:
+            check_label(name, value)
+
+
+def _of_two(earlier: LegacyRow, later: LegacyRow) -> LegacyRow:
+    told = earlier.content_hash, later.content_hash
+    if all(told) and told[0] != told[1]:
+        return later  # rewritten in between
+    if earlier.node_id is None or earlier.node_id != later.node_id:
+        return earlier
+    missing = {
+        name: getattr(later, name) for name in _LABELS if as_label(getattr(earlier, name)) is None
+    }
+    return earlier._replace(**missing)

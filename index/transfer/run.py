@@ -1,0 +1,310 @@
+"""One run from store to store: what it lacks there is looked up, kept aside, and then recorded.
+
+Everything is read of the source in one transaction, and kept in a temporary file: so the run is of
+one state however long its bytes take, no transaction waits for bytes, and a run of a million
+versions is not held in memory. What was looked up of the destination is checked again when the rows
+are recorded, by the run's revision.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final, Self
+
+from index.commit.write import TOUCH_FRESHNESS, CommitConflict
+from index.db.queries import blobs, transfer
+from index.transfer.compare import DivergedError, compare_snapshots, compare_versions
+from index.transfer.lineage import Lineage
+from index.transfer.report import SyncOutcome
+from index.transfer.soundness import UnsoundError, check_run, sound_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+    from index.context import StoreContext
+    from index.db.queries.transfer import RunRow, VersionRow
+    from index.domain.names import RunKey
+
+__all__ = ["Delta", "Examined", "examine", "record"]
+
+_BATCH: Final = 5_000
+"""Versions in one batch of a delta."""
+
+_IN_MEMORY: Final = 4
+"""Batches that are kept in memory, 20 MB of them; the rest is in a file."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some of what the destination lacks of a run."""
+
+    inserts: list[VersionRow] = field(default_factory=list)
+    updates: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.inserts) + len(self.updates)
+
+    def contents(self) -> dict[Digest, int]:
+        """Return the digests that the new versions refer to, with their sizes."""
+        return {row.digest: row.size for row in self.inserts if row.digest is not None}
+
+
+class Delta:
+    """What the destination lacks of a run, in batches; written once, read any number of times."""
+
+    def __init__(self) -> None:
+        self._kept: list[Batch] = []
+        self._file: IO[bytes] | None = None
+        self._pending = Batch()
+        self.versions = 0
+        """How many versions are new."""
+        self.changes = 0
+        """How many versions are changed in place."""
+        self.has_copies = False
+        """Whether some of the new versions are copies, by fork or rewind."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        if self._file is not None:
+            self._file.close()
+        self._kept, self._file, self._pending = [], None, Batch()
+        self.versions = self.changes = 0
+        self.has_copies = False
+
+    def insert(self, row: VersionRow) -> None:
+        """Add a version that the destination lacks."""
+        self.versions += 1
+        self.has_copies |= row.origin_id is not None
+        self._pending.inserts.append(row)
+        self._write_if_full()
+
+    def change(self, file_id: int, values: dict[str, Any]) -> None:
+        """Add columns to change of a version that it has."""
+        self.changes += 1
+        self._pending.updates.append((file_id, values))
+        self._write_if_full()
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield everything, in the order in which it was added."""
+        if len(self._pending):
+            self._write()
+        yield from self._kept
+        if self._file is None:
+            return
+        self._file.seek(0)
+        while True:
+            try:
+                batch = pickle.load(self._file)  # noqa: S301 - written by this very process
+            except EOFError:
+                return
+            yield batch
+
+    def _write_if_full(self) -> None:
+        if len(self._pending) >= _BATCH:
+            self._write()
+
+    def _write(self) -> None:
+        batch, self._pending = self._pending, Batch()
+        if len(self._kept) < _IN_MEMORY:
+            self._kept.append(batch)
+            return
+        if self._file is None:
+            # Closed by clear(); a with statement here would close it too early.
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._file.seek(0, os.SEEK_END)
+        pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """How a run stands in two stores; the versions that one lacks are in a `Delta`."""
+
+    key: RunKey
+    outcome: SyncOutcome
+    mine: RunRow | None = None
+    theirs: RunRow | None = None
+    snapshots: tuple[tuple[Any, ...], ...] = ()
+    """Rows that the destination lacks."""
+    parent_id: int | None = None
+    """The run there that it stems from, if that is to be noted."""
+    reason: str | None = None
+
+
+def examine(source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta) -> Examined:
+    """Compare a run, and put what the destination lacks of it into `delta`, which is empty."""
+    try:
+        return _examine(source, destination, key, delta)
+    except UnsoundError as error:
+        reason = str(error)
+    except (ValueError, TypeError) as error:  # of a value that no column type made
+        reason = f"a row of it can't be read: {error}"
+    return Examined(key, SyncOutcome.DAMAGED, reason=f"the source's index is damaged: {reason}")
+
+
+def _examine(
+    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta
+) -> Examined:
+    with source.database.reading() as ours:
+        mine = transfer.find_row(ours, key.session, key.run)
+        if mine is None:
+            reason = "it was deleted from the source meanwhile"
+            return Examined(key, SyncOutcome.FAILED, reason=reason)
+        snapshots = transfer.list_snapshots(ours, mine.id)
+        parents = (
+            transfer.list_snapshots(ours, mine.parent_id, until=mine.parent_snapshot)
+            if mine.parent_id is not None
+            else []
+        )
+        versions = source.database.shielded(transfer.iter_versions(ours, mine.id))
+        check_run(ours, key, mine.id, snapshots)
+        with destination.database.reading() as others:
+            theirs = transfer.find_row(others, key.session, key.run)
+            try:
+                new = _compare(
+                    mine, snapshots, sound_versions(versions, len(snapshots)), others, theirs, delta
+                )
+                parent_id = _parent(mine, parents, others, theirs, key.session)
+            except DivergedError as diverged:
+                reason = (
+                    f"both stores have recorded into it: {diverged}; fork it under another id and "
+                    "sync the fork, or delete the run that you don't need"
+                )
+                return Examined(key, SyncOutcome.CONFLICT, mine, theirs, reason=reason)
+    if theirs is None:
+        outcome = SyncOutcome.COPIED
+    elif new is None:
+        outcome = SyncOutcome.AHEAD
+    elif new or delta.versions or delta.changes or parent_id is not None:
+        outcome = SyncOutcome.UPDATED
+    else:
+        outcome = SyncOutcome.UNCHANGED
+    return Examined(key, outcome, mine, theirs, tuple(new or ()), parent_id)
+
+
+def _compare(
+    mine: RunRow,
+    snapshots: Sequence[tuple[Any, ...]],
+    versions: Iterable[VersionRow],
+    others: Connection,
+    theirs: RunRow | None,
+    delta: Delta,
+) -> Sequence[tuple[Any, ...]] | None:
+    """Return the snapshots that the destination lacks, None if it is ahead; fill `delta`."""
+    known = transfer.list_snapshots(others, theirs.id) if theirs else []
+    compare_snapshots(snapshots, known)
+    found = compare_versions(
+        versions,
+        transfer.iter_versions(others, theirs.id) if theirs else (),
+        newest=(len(snapshots), len(known)),
+        is_newer=theirs is None or mine.revision > theirs.revision,
+    )
+    for row, there, changes in found:
+        if there is None:
+            delta.insert(row)
+        else:
+            delta.change(there.id, changes)
+    return snapshots[len(known) :] if len(known) <= len(snapshots) else None
+
+
+def _parent(
+    mine: RunRow,
+    snapshots: Sequence[tuple[Any, ...]],
+    others: Connection,
+    theirs: RunRow | None,
+    session: str,
+) -> int | None:
+    """Return the destination's id of the run that this one stems from, unless it is noted there.
+
+    DivergedError if it stems from another one there.
+
+    Parameters
+    ----------
+    snapshots
+        Of the parent, as far as this run has them.
+    """
+    if theirs is not None:
+        if theirs.parent_snapshot is not None and mine.parent_snapshot != theirs.parent_snapshot:
+            raise DivergedError("it was forked at another snapshot there")
+        if theirs.parent is not None:
+            if mine.parent not in (None, theirs.parent):
+                raise DivergedError(f"it was forked from {theirs.parent!r} there")
+            return None
+    parent = None if mine.parent is None else transfer.find_row(others, session, mine.parent)
+    if parent is None:
+        return None
+    try:
+        known = transfer.list_snapshots(others, parent.id, until=mine.parent_snapshot)
+        compare_snapshots(snapshots, known)
+    except DivergedError:
+        return None  # another run of that id
+    return parent.id
+
+
+def record(
+    source: StoreContext,
+    destination: StoreContext,
+    found: Examined,
+    delta: Delta,
+    *,
+    has_copies: bool,
+) -> None:
+    """Record what the destination lacks of a run, in one transaction. Its bytes are there.
+
+    Parameters
+    ----------
+    has_copies
+        Whether the session has copies in either store, by fork or rewind.
+
+    Raises
+    ------
+    CommitConflict, IntegrityError
+        When the run or its bytes changed since they were looked up.
+    """
+    mine = found.mine
+    assert mine is not None  # noqa: S101 - it was found, or there is nothing to record
+    with destination.database.writing() as connection:
+        session_id = transfer.lock_session(connection, found.key.session, mine.session_created_at)
+        run_id = _claimed(connection, session_id, found, mine)
+        if found.parent_id is not None:
+            transfer.link_parent(connection, run_id, found.parent_id, mine.parent_snapshot)
+        transfer.insert_snapshots(connection, run_id, found.snapshots)
+        lineage = Lineage(source.database, mine.id, connection, session_id, has_copies=has_copies)
+        for batch in delta.batches():
+            blobs.touch(connection, batch.contents(), destination.clock(), TOUCH_FRESHNESS)
+            # Ends come first: at most one version of a path is current.
+            transfer.update_versions(connection, batch.updates)
+            ids = lineage.place(batch.inserts)
+            transfer.insert_versions(connection, run_id, batch.inserts, ids)
+
+
+def _claimed(connection: Connection, session_id: int, found: Examined, mine: RunRow) -> int:
+    """Return the run's id there, once nobody else can have changed it since it was looked up."""
+    theirs = found.theirs
+    if theirs is None:
+        run_id = transfer.insert_run(connection, session_id, found.key.run, mine)
+        if run_id is None:
+            raise CommitConflict
+        return run_id
+    # Always higher than before: someone there may remember the state that a revision had.
+    higher = max(theirs.revision + 1, mine.revision)
+    if not transfer.claim_run(connection, theirs.id, theirs.revision, higher):
+        raise CommitConflict
+    return theirs.id

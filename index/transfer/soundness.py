@@ -1,0 +1,80 @@
+"""Rows of a source that no store would have recorded: they are refused rather than passed on.
+
+Whoever owns the source may have changed its database by hand, or a disk may have. What can't be so
+would make the run unreadable at the destination: a path that leads out of it, an id that no command
+takes, a size that its bytes don't have, snapshots that there are not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from index.db.column_types import decode_path
+from index.db.queries import transfer
+from index.domain.names import check_id, check_path
+from index.errors import InvalidNameError, UnsafePathError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from sqlalchemy.engine import Connection
+
+    from index.db.queries.transfer import VersionRow
+    from index.domain.names import RunKey
+
+__all__ = ["UnsoundError", "check_run", "sound_versions"]
+
+
+class UnsoundError(Exception):
+    """A row that can't be; the message says which, and why."""
+
+
+def check_run(
+    connection: Connection, key: RunKey, run_id: int, snapshots: Sequence[tuple[Any, ...]]
+) -> None:
+    """Make sure that a run is one that could have been recorded.
+
+    Raises
+    ------
+    UnsoundError
+        When its ids can't be ids, a snapshot is missing, or a size is not that of the bytes.
+    """
+    try:
+        check_id("session", key.session)
+        check_id("run", key.run)
+    except InvalidNameError as error:
+        raise UnsoundError(str(error)) from error
+    for number, snapshot in enumerate(snapshots, 1):
+        if snapshot[0] != number:
+            raise UnsoundError(f"its snapshot {number} is missing from the index")
+    found = transfer.find_other_size(connection, run_id)
+    if found is not None:
+        path, told, actual = found
+        has = "has no row of its blob" if actual is None else f"has {actual} bytes"
+        raise UnsoundError(f"{path!r} is recorded with {told} bytes, and {has}")
+
+
+def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[VersionRow]:
+    """Yield versions as they are.
+
+    Raises
+    ------
+    UnsoundError
+        At one whose path can't be one, whose mode is none, or whose snapshots, of which there are
+        `newest`, don't follow each other.
+    """
+    for row in versions:
+        path = decode_path(row.path)
+        try:
+            plain = check_path(path)
+        except UnsafePathError as error:
+            raise UnsoundError(str(error)) from error
+        if plain != path:
+            raise UnsoundError(f"{path!r} is not in its plain spelling")
+        end = newest + 1 if row.end_snapshot is None else row.end_snapshot
+        if not (1 <= row.appeared_in <= row.first_snapshot < end <= newest + 1):
+            raise UnsoundError(f"the snapshots of {path!r}, version {row.version}, can't be so")
+        if row.mode < 0:
+            raise UnsoundError(f"{path!r} has no mode that can be")
+        yield row

@@ -1,0 +1,332 @@
+"""Copying runs between two stores: their rows, and those bytes that the other store lacks.
+
+A run is recorded at the destination in one transaction, after its bytes are durable and known
+there. So whatever interrupts a sync leaves each run as it was or as it will be, and the next sync
+goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy.exc import IntegrityError
+
+from cas.errors import BlobNotFoundError, DigestMismatchError
+from index.commit.chain import write_history
+from index.commit.write import CommitConflict
+from index.db.column_types import decode_path
+from index.db.database import is_impossible
+from index.db.queries import runs
+from index.domain.names import RunKey
+from index.domain.snapshots import Progress
+from index.errors import (
+    IndexInterruptedError,
+    SameStoreError,
+    UnknownRunError,
+    UnknownRunNameError,
+    UnknownSessionError,
+)
+from index.transfer.blobs import BlobTally, BlobTransfer, count_missing
+from index.transfer.lineage import has_copies
+from index.transfer.report import SyncedRun, SyncOutcome, SyncReport
+from index.transfer.run import Delta, Examined, examine, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from cas.digest import Digest
+    from index.context import StoreContext
+    from index.domain.snapshots import RunSummary
+
+__all__ = ["SyncPlan", "plan_sync", "select_runs", "sync_runs"]
+
+_ATTEMPTS: Final = 20
+"""How often a run is looked at anew because somebody recorded into it at the destination."""
+
+_REMEMBERED: Final = 1_000_000
+"""Contents that a plan counts once though several runs have them: 80 MB of memory."""
+
+_TO_DO: Final = (SyncOutcome.COPIED, SyncOutcome.UPDATED)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What a sync would do, as things stood when it was planned; nothing is written yet."""
+
+    report: SyncReport
+    """Blobs and bytes are upper bounds if the runs have more than a million contents."""
+    parents: tuple[str | None, ...]
+    """For each run the one that it stems from."""
+    source: StoreContext = field(repr=False)
+    destination: StoreContext = field(repr=False)
+
+    def execute(self, *, progress: Callable[[Progress], None] | None = None) -> SyncReport:
+        """Do it, with what came since; return what was done. Can be interrupted and run again.
+
+        A run that can't be synced is left as it is, with the reason in the report, and the others
+        go on.
+
+        Parameters
+        ----------
+        progress
+            Called now and then with file versions and bytes so far.
+
+        Raises
+        ------
+        BackendError, IndexUnavailableError
+            When storage or a database fails; what was synced until then stays.
+        """
+        totals = (self.report.versions, self.report.bytes_read)
+        execution = _Execution(self.source, self.destination, totals, progress)
+        done: list[SyncedRun] = []
+        touched: set[tuple[str, str | None]] = set()
+        for planned, parent in zip(self.report.runs, self.parents, strict=True):
+            # A fork whose parent arrives just now has a link to be noted.
+            is_due = planned.outcome in _TO_DO or (planned.session, parent) in touched
+            made = execution.sync(RunKey(planned.session, planned.run)) if is_due else planned
+            if made.outcome in _TO_DO:
+                touched.add((made.session, made.run))
+            done.append(made)
+        return execution.report(done)
+
+
+def select_runs(
+    source: StoreContext, *, sessions: Collection[str] | None, names: Collection[str] | None
+) -> list[RunSummary]:
+    """Return the runs of some sessions and some ids, None for all; a run before its forks.
+
+    Raises
+    ------
+    UnknownSessionError, UnknownRunError, UnknownRunNameError
+        When one of them is not there.
+    """
+    with source.database.reading() as connection:
+        found = runs.list_runs(connection)
+        for session in sessions or ():
+            if not runs.session_exists(connection, session):
+                raise UnknownSessionError(session)
+    chosen = [
+        summary
+        for summary in found
+        if (sessions is None or summary.session in sessions)
+        and (names is None or summary.run in names)
+    ]
+    for name in sorted(set(names or ()) - {summary.run for summary in chosen}):
+        if sessions is not None and len(set(sessions)) == 1:
+            raise UnknownRunError(next(iter(sessions)), name)
+        raise UnknownRunNameError(name)
+    return _parents_first(chosen)
+
+
+def plan_sync(
+    source: StoreContext,
+    destination: StoreContext,
+    *,
+    sessions: Collection[str] | None = None,
+    names: Collection[str] | None = None,
+) -> SyncPlan:
+    """Compare two stores and tell what a sync would do; write nothing.
+
+    Raises
+    ------
+    SameStoreError
+        When the two have one index.
+    UnknownSessionError, UnknownRunError, UnknownRunNameError
+        When a session or run is not there.
+    """
+    chosen = _check(source, destination, sessions, names)
+    planned = []
+    arriving: set[tuple[str, str | None]] = set()
+    seen: set[bytes] = set()
+    blobs = size = 0
+    for summary in chosen:
+        with Delta() as delta:
+            found = _examine(source, destination, RunKey(summary.session, summary.run), delta)
+            if _lacks_parent(found) and (summary.session, summary.parent) in arriving:
+                found = replace(found, outcome=SyncOutcome.UPDATED)
+            if found.outcome in _TO_DO:
+                arriving.add((summary.session, summary.run))
+            planned.append(_told(found, delta))
+            for batch in delta.batches() if found.outcome in _TO_DO else ():
+                fresh = {d: size for d, size in batch.contents().items() if d[:8] not in seen}
+                if len(seen) < _REMEMBERED:
+                    seen.update(digest[:8] for digest in fresh)
+                more = count_missing(source, destination, fresh)
+                blobs, size = blobs + more[0], size + more[1]
+    return SyncPlan(
+        SyncReport(tuple(planned), blobs, size, bytes_stored=0),
+        tuple(summary.parent for summary in chosen),
+        source,
+        destination,
+    )
+
+
+def sync_runs(
+    source: StoreContext,
+    destination: StoreContext,
+    *,
+    sessions: Collection[str] | None = None,
+    names: Collection[str] | None = None,
+) -> SyncReport:
+    """Sync without a plan, which looks at everything twice; raise as `plan_sync` does."""
+    chosen = _check(source, destination, sessions, names)
+    execution = _Execution(source, destination, (0, 0), None)
+    return execution.report([execution.sync(RunKey(each.session, each.run)) for each in chosen])
+
+
+def _check(
+    source: StoreContext,
+    destination: StoreContext,
+    sessions: Collection[str] | None,
+    names: Collection[str] | None,
+) -> list[RunSummary]:
+    if source.database.is_same(destination.database):
+        raise SameStoreError(source.database.url)
+    return select_runs(source, sessions=sessions, names=names)
+
+
+class _Execution:
+    """One sync under way."""
+
+    def __init__(
+        self,
+        source: StoreContext,
+        destination: StoreContext,
+        totals: tuple[int, int],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._progress = progress
+        self._versions = 0
+        self._totals = totals
+        self._has_copies: dict[str, bool] = {}
+        self._tally = BlobTally()
+
+    def report(self, done: Sequence[SyncedRun]) -> SyncReport:
+        """Return what was done of the runs, and how much was sent for them."""
+        tally = self._tally
+        return SyncReport(tuple(done), tally.blobs, tally.bytes_read, tally.bytes_stored)
+
+    def sync(self, key: RunKey) -> SyncedRun:
+        """Sync one run, whatever others do to it meanwhile; return what became of it."""
+        uncertain: SyncedRun | None = None
+        for _ in range(_ATTEMPTS):
+            with Delta() as delta:
+                found = _examine(self._source, self._destination, key, delta)
+                told = _told(found, delta)
+                if told.outcome not in _TO_DO:
+                    # The commit whose answer was lost has arrived.
+                    return uncertain if uncertain and told.reason is None else told
+                try:
+                    self._bring_bytes(delta)
+                    self._record(found, delta)
+                    theirs = self._destination
+                    write_history(theirs, key)
+                except CommitConflict:
+                    continue
+                except IntegrityError as error:
+                    if is_impossible(error):
+                        reason = f"the source's index is damaged: {error.orig}"
+                        return SyncedRun(key.session, key.run, SyncOutcome.DAMAGED, reason=reason)
+                    continue
+                except IndexInterruptedError as error:
+                    if not error.may_have_committed:
+                        raise
+                    uncertain = told
+                    continue
+                except (BlobNotFoundError, DigestMismatchError) as error:
+                    reason = _explained(error, delta)
+                    return SyncedRun(key.session, key.run, SyncOutcome.DAMAGED, reason=reason)
+            self._versions += told.versions
+            self._report()
+            return told
+        reason = "others kept recording into it at the destination; sync again when that is over"
+        return SyncedRun(key.session, key.run, SyncOutcome.FAILED, reason=reason)
+
+    def _record(self, found: Examined, delta: Delta) -> None:
+        session, ours, theirs = found.key.session, self._source, self._destination
+        if delta.has_copies:
+            self._has_copies[session] = True
+        elif session not in self._has_copies:
+            self._has_copies[session] = theirs.database.insist(
+                lambda: has_copies(ours.database, theirs.database, session)
+            )
+        theirs.database.insist(
+            lambda: record(ours, theirs, found, delta, has_copies=self._has_copies[session])
+        )
+
+    def _bring_bytes(self, delta: Delta) -> None:
+        with BlobTransfer(self._source, self._destination, self._tally, self._report) as bytes_:
+            for batch in delta.batches():
+                bytes_.bring(batch.contents())
+            bytes_.finish()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            versions, size = self._totals
+            self._progress(
+                Progress(
+                    self._versions,
+                    self._tally.bytes_read,
+                    max(versions, self._versions),
+                    max(size, self._tally.bytes_read),
+                )
+            )
+
+
+def _examine(
+    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta
+) -> Examined:
+    def look() -> Examined:
+        delta.clear()
+        return examine(source, destination, key, delta)
+
+    return source.database.insist(look)
+
+
+def _lacks_parent(found: Examined) -> bool:
+    """Whether all of a fork is there but the run that it stems from."""
+    unchanged = found.outcome is SyncOutcome.UNCHANGED
+    return unchanged and found.theirs is not None and found.theirs.parent is None
+
+
+def _told(found: Examined, delta: Delta) -> SyncedRun:
+    is_due = found.outcome in _TO_DO
+    return SyncedRun(
+        found.key.session,
+        found.key.run,
+        found.outcome,
+        len(found.snapshots) if is_due else 0,
+        delta.versions if is_due else 0,
+        found.reason,
+    )
+
+
+def _explained(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> str:
+    """Return what is wrong with which file."""
+    digest: Digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
+    rows = (row for batch in delta.batches() for row in batch.inserts)
+    path = next((decode_path(row.path) for row in rows if row.digest == digest), None)
+    told = str(error)
+    if isinstance(error, BlobNotFoundError):
+        told = (
+            f"blob {digest} is missing from storage; mend the source with `cas repair --from DIR`"
+        )
+    return told if path is None else f"{path!r}: {told}"
+
+
+def _parents_first(found: list[RunSummary]) -> list[RunSummary]:
+    """Return runs with each after the one that it was forked from, else in the order given."""
+    by_name = {(summary.session, summary.run): summary for summary in found}
+    ordered: dict[tuple[str, str], RunSummary] = {}
+    for summary in found:
+        line: list[RunSummary] = []
+        each: RunSummary | None = summary
+        # A damaged index may have runs that stem from each other.
+        while each is not None and (each.session, each.run) not in ordered and each not in line:
+            line.append(each)
+            each = by_name.get((each.session, each.parent)) if each.parent else None
+        ordered.update(((each.session, each.run), each) for each in reversed(line))
+    return list(ordered.values())
