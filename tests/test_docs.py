@@ -49,10 +49,24 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch):
 
 
 def test_every_link_in_the_documents_leads_somewhere():
-    for document in (ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")):
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_tests_that_the_architecture_names_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for row in page.splitlines():
+        folder = ROOT
+        for name, test in re.findall(r"`((?:tests/[\w/]+/)?test_\w+\.py)?(?:::(\w+))?`", row):
+            if name:
+                folder = (ROOT / name).parent if "/" in name else folder
+                path = folder / Path(name).name
+                assert path.exists(), row
+            if test:
+                text = path.read_text()
+                assert f"def {test}(" in text or f"class {test}" in text, row
 
 
 def test_every_decision_is_listed():
@@ -174,6 +188,6 @@ def test_no_document_or_module_names_a_place_of_this_machine():
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.split()
     for name in tracked:
-        if name.endswith((".py", ".md", ".toml", ".json", ".txt")) or name == ".ci/run":
+        if name.endswith((".py", ".md", ".toml", ".json", ".txt", ".yml", ".yaml", "ci/run")):
             text = (ROOT / name).read_text()
             assert str(ROOT) + "/" not in text or str(ROOT) == "/", name

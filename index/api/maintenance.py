@@ -127,7 +127,10 @@ class StoreMaintenance:
         keep
             How many copies to keep, this one included; 7 if not given.
 
-        BackendError or IndexUnavailableError when storage or the database fails.
+        Raises
+        ------
+        BackendError, IndexUnavailableError
+            When storage or the database fails.
         """
         from index.maintenance.backup import KEPT_BACKUPS, back_up
 

@@ -117,7 +117,10 @@ class Run(RunReader):
         meta
             Anything that JSON can hold.
 
-        UnsafePathError if `path` is absolute or leaves the run.
+        Raises
+        ------
+        UnsafePathError
+            When `path` is absolute or leaves the run.
         """
         told = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         clean = check_path(path)

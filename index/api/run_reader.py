@@ -241,7 +241,10 @@ class RunReader:
         at
             With another run: the snapshot of this one.
 
-        UnknownRunError for a run of another session, as for one that does not exist.
+        Raises
+        ------
+        UnknownRunError
+            For a run of another session, as for one that does not exist.
         """
         if isinstance(first, RunReader):
             other, before, after = first, at, second

@@ -209,7 +209,10 @@ class ArtifactStore(StoreMaintenance):
             The work directory of the runs, with ``{session}`` and ``{run}`` for their ids; None for
             the deepest directory that all paths of a run share.
 
-        LegacyTableError if the database can't be read or has no such table.
+        Raises
+        ------
+        LegacyTableError
+            When the database can't be read or has no such table.
         """
         from index.transfer.adopt import adopt
 
