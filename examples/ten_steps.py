@@ -1,8 +1,8 @@
-"""A workflow of ten steps as an engine plays it, from the first plan to the deletion of its session.
+"""Run a workflow of ten steps as an engine does, from the first plan to deleting its session.
 
     python examples/ten_steps.py [DIRECTORY]
 
-It prints what happened and checks it on the way; an AssertionError means that the library is wrong.
+It prints what happens and checks it. An AssertionError means that the library has a fault.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write(root: Path, path: str, content: str) -> None:
     target.write_text(content)
 
 
-def say(update: FilesUpdated) -> None:
+def print_update(update: FilesUpdated) -> None:
     print(
         f"  event: node {update.node_id}, snapshot {update.snapshot}:"
         f" +{len(update.added)} ~{len(update.changed)} -{len(update.removed)}"
@@ -46,13 +46,13 @@ def files_of(root: Path) -> dict[str, bytes]:
 def write_step(work: Path, step: int, agent: str) -> None:
     write(work, f"chats/step_{step}.json", f'{{"step": {step}, "agent": "{agent}"}}\n')
     write(work, f"cost/step_{step}.json", f'{{"usd": 0.{step:02}}}\n')
-    write(work, "codebase/model.py", f"VERSION = {step // 3}\n")  # rewritten now and then
+    write(work, "codebase/model.py", f"VERSION = {step // 3}\n")  # rewritten every third step
     write(work, "data/table.csv", "".join(f"{n},{n * n}\n" for n in range(step * 100)))
     if agent == "plotter":
         write(work, f"plots/figure_{step}.svg", f"<svg><!-- {step} --></svg>\n")
 
 
-async def play(tracker: DAGTracker, work: Path) -> None:
+async def run_steps(tracker: DAGTracker, work: Path) -> None:
     write(work, "planning/plan.md", "# Ten steps\n")
     await tracker.track_files_in_work_dir_async(work, "planning", None, "planner", "planning")
     for step in range(1, 11):
@@ -67,8 +67,8 @@ async def play(tracker: DAGTracker, work: Path) -> None:
             print("  chats/step_1.json renamed to chats/first.json")
         if step == 8:
             write(work, "reports/late.md", "written after step 7 was done\n")
-            print("  reports/late.md: late, from step 7")
-        # First from the status update, not knowing the agent; then from a worker, knowing it.
+            print("  reports/late.md written late, by step 7")
+        # First from the status update, which does not know the agent; then from a worker that does.
         await tracker.track_files_in_work_dir_async(work, node)
         await asyncio.to_thread(
             tracker.track_files_in_work_dir, work, node, f"id-{step}", agent, "control"
@@ -89,7 +89,7 @@ def track_twice_at_once(tracker: DAGTracker, work: Path) -> None:
     parts = tracker.run.files(prefix="data/part_")
     assert len(parts) == 40
     assert {version.version for version in parts} == {1}
-    print("two threads at once: 40 new files, one version each")
+    print("two threads tracked at once: 40 new files, one version each")
 
 
 def main(base: Path) -> None:
@@ -98,11 +98,16 @@ def main(base: Path) -> None:
     with ArtifactStore.open(base / "store") as store:
         session = store.session("task-1")
         tracker = DAGTracker(
-            store, "task-1", "run-1", scope=TOP_DIRECTORIES, files_updated=say, raise_errors=True
+            store,
+            "task-1",
+            "run-1",
+            scope=TOP_DIRECTORIES,
+            files_updated=print_update,
+            raise_errors=True,
         )
         with provenance(agent="user"):
-            tracker.run.put("upload.txt", b"brought by the user, outside the scope\n")
-        asyncio.run(play(tracker, work))
+            tracker.run.put("upload.txt", b"uploaded by the user, outside the scope\n")
+        asyncio.run(run_steps(tracker, work))
         track_twice_at_once(tracker, work)
         run = tracker.run
         print(f"files by type: {run.stats().files_by_type}")
@@ -121,11 +126,11 @@ def main(base: Path) -> None:
             branch.put("codebase/model.py", b"VERSION = 'another way'\n")
         diff = run.diff(branch)
         print(
-            f"branch from step 3 (snapshot {last_of_step_3}): against the run now"
+            f"branch from step 3 (snapshot {last_of_step_3}), compared with the run:"
             f" +{len(diff.added)} -{len(diff.removed)} ~{len(diff.changed)} ={len(diff.identical)}"
         )
         for agent, part in run.diff(last_of_step_3).by("agent").items():
-            print(f"  since then by {agent}: +{len(part.added)} ~{len(part.changed)}")
+            print(f"  changed since then by {agent}: +{len(part.added)} ~{len(part.changed)}")
 
         second = store.session("task-2").run("run-1")
         second.put("planning/plan.md", b"another task's plan\n", agent="other")
@@ -139,12 +144,12 @@ def main(base: Path) -> None:
         print("the work directory is lost")
         result = run.restore(work)
         assert files_of(work) == {**kept, "upload.txt": run.read_bytes("upload.txt")}
-        print(f"restored {result.written} files, {result.bytes_written} bytes, equal byte by byte")
+        print(f"restored {result.written} files, {result.bytes_written} bytes, identical")
         outcome = tracker.track_files_in_work_dir(work, "final")
         assert outcome.update is None
-        print("a scan after it finds nothing new")
+        print("a scan after the restore finds nothing new")
         run.restore(base / "at_step_3", at=last_of_step_3)
-        print(f"as it was after step 3: {len(files_of(base / 'at_step_3'))} files")
+        print(f"restored the state after step 3: {len(files_of(base / 'at_step_3'))} files")
 
         receipt = session.delete()
         print(
