@@ -24,7 +24,7 @@ from cas.spans import (
     Span,
     check_location,
     check_whole,
-    cut,
+    cut_spans,
     describe_chunks,
     describe_location,
     find_cached,
@@ -164,7 +164,7 @@ class BlobReader:
         self, blobs: Iterable[tuple[Digest, Location]]
     ) -> Iterator[tuple[Digest, Buffer]]:
         """Yield blobs as `read_located` does, but in the order given and without a thread."""
-        for span in cut(find_cached(blobs, self._cache)):
+        for span in cut_spans(find_cached(blobs, self._cache)):
             yield from self._verified(self._load(span))
 
     def read_ahead(
@@ -178,7 +178,7 @@ class BlobReader:
         # So the thread makes few large calls, and everything else is done here.
         with ThreadPoolExecutor(1, "cas-read") as ahead:
             loading: Future[_Loaded] | None = None
-            for span in chain(cut(blobs), (None,)):
+            for span in chain(cut_spans(blobs), (None,)):
                 following = ahead.submit(self._load, span) if span else None
                 if loading is not None:
                     yield from self._verified(loading.result())
@@ -232,7 +232,7 @@ class BlobReader:
             if place == gone:
                 raise BlobNotFoundError(digest)
             blobs.append((digest, place))
-        for again in cut(find_cached(blobs, self._cache)):
+        for again in cut_spans(find_cached(blobs, self._cache)):
             yield from self._verified(self._load(again))
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
@@ -257,7 +257,7 @@ class BlobReader:
         if self._cache is not None:
             (sought,) = find_cached([(digest, location)], self._cache)
             if sought.extent is not None:
-                ((_, data),) = self._verified(self._load(next(cut([sought]))))
+                ((_, data),) = self._verified(self._load(next(cut_spans([sought]))))
                 return data
         location, stored = self._read_moved(digest, location)
         data = _decoded(digest, location, stored)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cas.digest import Buffer, Hasher
 
-__all__ = ["HashedStretch", "Stretch", "StretchHasher", "stretches_of_file", "stretches_of_pieces"]
+__all__ = ["HashedStretch", "Segment", "StretchHasher", "stretches_of_file", "stretches_of_pieces"]
 
 _CHUNKS: Final = 2
 """Chunks of one stretch: what is handed from thread to thread costs little beside 2 MiB."""
@@ -39,7 +39,7 @@ _AHEAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Segment:
     """Some chunks of a blob that follow each other."""
 
     size: int
@@ -64,14 +64,14 @@ class _Gate:
         self._reading = 0
         self._closed = False
 
-    def read(self, stretch: Stretch) -> list[Buffer]:
+    def read(self, segment: Segment) -> list[Buffer]:
         """Read a stretch; CancelledError once it is closed."""
         with self._changed:
             if self._closed:
                 raise CancelledError
             self._reading += 1
         try:
-            return stretch.read()
+            return segment.read()
         finally:
             with self._changed:
                 self._reading -= 1
@@ -90,7 +90,7 @@ class StretchHasher:
         self._threads = ThreadPoolExecutor(_THREADS, "cas-hash")
 
     def hash(
-        self, stretches: Iterable[Stretch], whole: Hasher, *, chunked: bool = True
+        self, segments: Iterable[Segment], whole: Hasher, *, chunked: bool = True
     ) -> Generator[HashedStretch]:
         """Yield stretches in order with their chunks' digests, as far as the blob goes.
 
@@ -102,11 +102,11 @@ class StretchHasher:
         gate = _Gate()
         begun: deque[Future[HashedStretch]] = deque()
         before: Future[HashedStretch] | None = None
-        ahead = iter(stretches)
+        ahead = iter(segments)
         try:
             while True:
-                for stretch in islice(ahead, _AHEAD + 1 - len(begun)):
-                    before = self._threads.submit(_hash, stretch, gate, whole, before, chunked)
+                for segment in islice(ahead, _AHEAD + 1 - len(begun)):
+                    before = self._threads.submit(_hash, segment, gate, whole, before, chunked)
                     begun.append(before)
                 if not begun:
                     return
@@ -125,13 +125,13 @@ class StretchHasher:
 
 
 def _hash(
-    stretch: Stretch,
+    segment: Segment,
     gate: _Gate,
     whole: Hasher,
     before: Future[HashedStretch] | None,
     chunked: bool,  # noqa: FBT001 - as it is handed over
 ) -> HashedStretch:
-    pieces = gate.read(stretch)
+    pieces = gate.read(segment)
     chunks = [(Digest.of(piece), piece) for piece in pieces] if chunked else []
     # Tasks begin in the order in which they were handed over, so what this waits for is running.
     if before is not None and before.result().is_last:
@@ -140,22 +140,22 @@ def _hash(
     for piece in pieces:
         whole.update(piece)
         size += len(piece)
-    return HashedStretch(chunks, is_last=size < stretch.size)
+    return HashedStretch(chunks, is_last=size < segment.size)
 
 
-def stretches_of_file(fd: int, size: int, chunk_size: int) -> Iterator[Stretch]:
+def stretches_of_file(fd: int, size: int, chunk_size: int) -> Iterator[Segment]:
     """Yield the stretches of the first `size` bytes of an open file, whatever its position."""
     step = _CHUNKS * chunk_size
     for start in range(0, size, step):
         end = min(start + step, size)
-        yield Stretch(end - start, partial(_read_chunks, fd, start, end, chunk_size))
+        yield Segment(end - start, partial(_read_chunks, fd, start, end, chunk_size))
 
 
-def stretches_of_pieces(pieces: Iterable[Buffer]) -> Iterator[Stretch]:
+def stretches_of_pieces(pieces: Iterable[Buffer]) -> Iterator[Segment]:
     """Yield the stretches of a blob that the caller reads, in pieces that are its chunks."""
     rest = iter(pieces)
     while chunks := list(islice(rest, _CHUNKS)):
-        yield Stretch(sum(map(len, chunks)), partial(list, chunks))
+        yield Segment(sum(map(len, chunks)), partial(list, chunks))
 
 
 def _read_chunks(fd: int, start: int, end: int, chunk_size: int) -> list[Buffer]:

@@ -21,7 +21,7 @@ __all__ = [
     "Span",
     "check_location",
     "check_whole",
-    "cut",
+    "cut_spans",
     "describe_chunks",
     "describe_location",
     "find_cached",
@@ -106,7 +106,7 @@ def find_cached(
         yield Sought(digest, location, extents.find(location.offset, location.stored_size))
 
 
-def cut(blobs: Iterable[Sought]) -> Iterator[Span]:
+def cut_spans(blobs: Iterable[Sought]) -> Iterator[Span]:
     """Group blobs, in the order given, so that each group is one request.
 
     A blob may come again, or one that lies before the last: what was read for others serves it.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cas.catalog import Catalog, Location
     from cas.packs.pack import SealedPack
     from cas.packs.packer import Encoded
-    from cas.segments import Stretch
+    from cas.segments import Segment
 
 __all__ = ["BatchWriter"]
 
@@ -155,8 +155,8 @@ class BatchWriter:
         if len(self._catalog.find_known(ends)) < len(ends):
             return None
         whole = Hasher()
-        stretches = stretches_of_file(fd, size, self._chunk_size)
-        with closing(self._hashing.hash(stretches, whole, chunked=False)) as hashed:
+        segments = stretches_of_file(fd, size, self._chunk_size)
+        with closing(self._hashing.hash(segments, whole, chunked=False)) as hashed:
             for _ in hashed:
                 pass
         digest = whole.digest()
@@ -172,14 +172,14 @@ class BatchWriter:
         chunks = set(blob.chunks)
         return len(self._catalog.find_known(chunks)) == len(chunks)
 
-    def _add_stretches(self, stretches: Iterable[Stretch]) -> tuple[Digest, int]:
+    def _add_stretches(self, segments: Iterable[Segment]) -> tuple[Digest, int]:
         bytes(_KEPT_BY_MALLOC)  # never touched, so it costs no memory
         whole = Hasher()
         chunks: list[Digest] = []
         last: Buffer | None = None
-        with closing(self._hashing.hash(stretches, whole)) as hashed:
-            for stretch in hashed:
-                for digest, chunk in stretch.chunks:
+        with closing(self._hashing.hash(segments, whole)) as hashed:
+            for segment in hashed:
+                for digest, chunk in segment.chunks:
                     if last is not None and len(last) != self._chunk_size:
                         raise ValueError("a piece before the last is not of the chunk size")
                     last = chunk

@@ -17,7 +17,7 @@ from cas.packs.codec import Codec, decode, decode_all
 from cas.packs.pack import PackWriter, pack_object_name, read_footer
 from cas.packs.packer import PACK_SIZE
 from cas.packs.salvage import read_around
-from cas.spans import SPAN_SIZE, cut, find_cached
+from cas.spans import SPAN_SIZE, cut_spans, find_cached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,7 +138,7 @@ class PackRewriter:
                 faults.append(EntryFault(digest, location, told, is_damage=False))
             elif digest not in self._copied:
                 known.append((digest, location))
-        for span in cut(find_cached(known, None)):
+        for span in cut_spans(find_cached(known, None)):
             faults += self._copy_span(source, span, found)
         return sorted(faults, key=lambda fault: fault.source.offset)
 

@@ -29,12 +29,12 @@ from index.commit.caller_transaction import (
     within,
 )
 from index.commit.plan import CommitRequest
-from index.commit.prepare import prepare, with_records
+from index.commit.prepare import plan_commit, with_records
 from index.commit.write import CommitConflict, load_state, record
 from index.db.catalog import TransactionCatalog
 from index.db.queries import blobs, files, runs
 from index.domain.annotations import Annotations
-from index.domain.changes import compare, rebase
+from index.domain.changes import compare_scan, rebase
 from index.domain.names import MAX_TYPE_LENGTH, RunKey, check_id, check_label
 from index.domain.provenance import Provenance, current_provenance
 from index.errors import UnsettledScanError
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from cas.catalog import Catalog, WrittenBatch
     from index.api.store import ArtifactStore
     from index.commit.caller_transaction import Look
-    from index.commit.plan import Prepared
+    from index.commit.plan import CommitPlan
     from index.domain.run_state import RunState
     from index.domain.snapshots import FileVersion
 
@@ -294,14 +294,14 @@ class FileRepository:
         paths: Sequence[str],
         told: Provenance,
         said: Annotations,
-    ) -> tuple[Prepared, WrittenBatch]:
+    ) -> tuple[CommitPlan, WrittenBatch]:
         """Store what the files hold, as far as it isn't; return what is to be recorded."""
         started_ns = time.time_ns()
         scan = Selection(root, known.state.directories, paths)
         with self._context.blobs.batch(catalog) as batch:
             found = observe(scan, batch, started_ns=started_ns)
-            scan.insist({observed.path for observed in found.files})
-            findings = compare(found.files, (), scan.unchanged, known.state)
+            scan.require({observed.path for observed in found.files})
+            findings = compare_scan(found.files, (), scan.unchanged, known.state)
             classifier = self._context.classifier
             if said.given and not findings.changes:
                 recorded = known.versions(look, [file.path for file in findings.unchanged])
@@ -318,12 +318,12 @@ class FileRepository:
                 classifier=classifier,
             )
             now = self._context.clock()
-            prepared = prepare(request, findings, known.state, look=look, now=now)
-            prepared = prepared.hand_over(batch)
+            prepared = plan_commit(request, findings, known.state, look=look, now=now)
+            prepared = prepared.write_records(batch)
             return prepared, batch.finish()
 
     def _record(
-        self, connection: Connection, prepared: Prepared, written: WrittenBatch
+        self, connection: Connection, prepared: CommitPlan, written: WrittenBatch
     ) -> tuple[RunState, RunState]:
         """Record all of it or, on raise, nothing; return the run's state before and then."""
         request = prepared.request
@@ -349,7 +349,7 @@ class FileRepository:
             settled.update(file.path for file in findings.unchanged)
             if not settled.issuperset(request.scope or ()):
                 raise CommitConflict  # of what was unchanged others have recorded something else
-            prepared = prepare(
+            prepared = plan_commit(
                 request,
                 findings,
                 state,

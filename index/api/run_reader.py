@@ -255,10 +255,10 @@ class RunReader:
         # A run of another session or store is to this one as if it were not there.
         if other.key.session != self.key.session or other._context is not self._context:
             raise UnknownRunError(self.key.session, other.id)
-        from index.domain.diff import compare
+        from index.domain.diff import diff_versions
 
         with self._context.database.reading() as connection:
-            return compare(
+            return diff_versions(
                 self._visible(connection, self._find(connection), before),
                 other._visible(connection, other._find(connection), after),
             )

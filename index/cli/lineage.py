@@ -20,7 +20,7 @@ from index.cli.output import (
     printable,
     snapshot_json,
 )
-from index.domain.manifest import plain
+from index.domain.manifest import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +136,7 @@ def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json
         where = "any session" if all_sessions else f"session {session_id!r}"
         raise _NotFoundError(f"nothing in {where} was ever recorded as {printable(str(wanted))!r}")
     if as_json:
-        print_json([plain(version) for version in found])
+        print_json([to_json(version) for version in found])
         return
     columns([_producer(version, show_session=all_sessions) for version in found])
 
@@ -337,13 +337,13 @@ def _print_diff(found: Diff, indent: str = "") -> None:
 
 def _diff_json(found: Diff) -> dict[str, Any]:
     return {
-        "added": [plain(version) for version in found.added],
-        "removed": [plain(version) for version in found.removed],
+        "added": [to_json(version) for version in found.added],
+        "removed": [to_json(version) for version in found.removed],
         "changed": [
             {
                 "path": change.path,
-                "before": plain(change.before),
-                "after": plain(change.after),
+                "before": to_json(change.before),
+                "after": to_json(change.after),
             }
             for change in found.changed
         ],

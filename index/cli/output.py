@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from index.domain.manifest import plain
+from index.domain.manifest import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -81,9 +81,9 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "recorded": snapshot.recorded,
         "created_at": snapshot.created_at,
         **asdict(snapshot.provenance),
-        "added": [plain(version) for version in snapshot.added],
-        "changed": [plain(version) for version in snapshot.changed],
-        "removed": [plain(version) for version in snapshot.removed],
+        "added": [to_json(version) for version in snapshot.added],
+        "changed": [to_json(version) for version in snapshot.changed],
+        "removed": [to_json(version) for version in snapshot.removed],
         "unchanged": snapshot.unchanged,
         "filled": snapshot.filled,
         "skipped": [skipped._asdict() for skipped in snapshot.skipped],

@@ -27,7 +27,7 @@ from index.cli.output import (
     progress_bar,
     snapshot_json,
 )
-from index.domain.manifest import plain
+from index.domain.manifest import to_json
 from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def ls(
     with place.open(create=False) as store:
         versions = only_run(store, session_id, run_id).files(**selection)
     if as_json:
-        print_json([plain(version) for version in versions])
+        print_json([to_json(version) for version in versions])
         return
     columns(
         [
@@ -93,7 +93,7 @@ def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json
     with place.open(create=False) as store:
         versions = only_run(store, session_id, run_id).history(path)
     if as_json:
-        print_json([plain(version) for version in versions])
+        print_json([to_json(version) for version in versions])
         return
     columns(
         [

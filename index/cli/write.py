@@ -20,7 +20,7 @@ from index.cli.output import (
     snapshot_json,
 )
 from index.cli.units import parse_size
-from index.domain.manifest import plain
+from index.domain.manifest import to_json
 from index.domain.names import check_id
 from index.errors import InvalidNameError
 from index.scan.scanner import check_directory
@@ -171,7 +171,7 @@ def put(
         run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
         version = run.put(name, content, **told)
     if as_json:
-        print_json(plain(version))
+        print_json(to_json(version))
     else:
         click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from index.commit.chain import find_chained, store_entry
 from index.commit.write import CommitConflict, record_blobs
 from index.db.queries import files, journal, lineage, runs
-from index.domain.diff import compare
+from index.domain.diff import diff_versions
 from index.domain.snapshots import Skipped, Snapshot, SnapshotHead, assemble
 from index.errors import RunExistsError, UnknownRunError, UnknownSnapshotError, UnsettledScanError
 from index.journal.entries import ForkEntry, RewindEntry
@@ -43,7 +43,7 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
     UnsettledScanError
         When scans of the source kept coming in between.
     """
-    given_up: list[Digest] = []
+    superseded_records: list[Digest] = []
     for _ in range(_ATTEMPTS):
         found = find_chained(context, source)
         number = _check_snapshot(source, found, at)
@@ -57,12 +57,12 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
             run=target.run,
             previous=found.newest_record,
             revision=0,
-            replaces=tuple(given_up),
+            replaces=tuple(superseded_records),
             parent=source.run,
             at=number,
         )
         written, record = store_entry(context.blobs, entry)
-        given_up.append(record)
+        superseded_records.append(record)
         try:
             with context.database.writing() as connection:
                 if runs.find_run(connection, source.session, source.run) != found:
@@ -95,7 +95,7 @@ def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) 
     UnsettledScanError
         When scans of the run kept coming in between.
     """
-    given_up: list[Digest] = []
+    superseded_records: list[Digest] = []
     for _ in range(_ATTEMPTS):
         found = find_chained(context, key)
         _check_snapshot(key, found, at)
@@ -110,12 +110,12 @@ def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) 
             run=key.run,
             previous=found.newest_record,
             revision=found.revision + 1,
-            replaces=tuple(given_up),
+            replaces=tuple(superseded_records),
             provenance=asdict(provenance),
             at=at,
         )
         written, record = store_entry(context.blobs, entry)
-        given_up.append(record)
+        superseded_records.append(record)
         try:
             with context.database.writing() as connection:
                 if not runs.advance_revision(
@@ -178,7 +178,7 @@ def _plan_rewind(
             connection, found.id, key.session, key.run, files.visible_at(number)
         )
 
-    diff = compare(listed(None), listed(at))
+    diff = diff_versions(listed(None), listed(at))
     wanted = [*diff.added, *(change.after for change in diff.changed)]
     ended = [*diff.removed, *(change.before for change in diff.changed if change.after.digest)]
     lost = [version for version in wanted if version.digest is None]

@@ -106,7 +106,7 @@ def _write(context: StoreContext, key: RunKey) -> bool:
         return True
 
     try:
-        return database.insist(commit)
+        return database.with_retries(commit)
     except (IndexInterruptedError, CommitConflict):
         return False  # it may have arrived; a look at the run tells
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
-from index.commit.prepare import prepare, with_records
+from index.commit.prepare import plan_commit, with_records
 from index.commit.write import CommitConflict, UncertainCommitError, load_state, record
 from index.db.queries import files, runs
 from index.domain.changes import rebase
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from cas.catalog import WrittenBatch
     from cas.digest import Digest
-    from index.commit.plan import CommitRequest, Prepared
+    from index.commit.plan import CommitPlan, CommitRequest
     from index.context import StoreContext
-    from index.domain.changes import Findings
+    from index.domain.changes import ScanChanges
     from index.domain.names import RunKey
     from index.domain.run_state import RunState
     from index.domain.snapshots import FileVersion, Snapshot
@@ -39,7 +39,7 @@ class Committer:
 
     def get_version(self, key: RunKey, file_id: int) -> FileVersion:
         """Return a file version of the run by its id, as it is now."""
-        return self._database.insist(lambda: self._get_version(key, file_id))
+        return self._database.with_retries(lambda: self._get_version(key, file_id))
 
     def _get_version(self, key: RunKey, file_id: int) -> FileVersion:
         with self._database.reading() as connection:
@@ -53,23 +53,23 @@ class Committer:
             with self._database.reading() as connection:
                 return load_state(connection, key, cached)
 
-        return self._database.insist(load)
+        return self._database.with_retries(load)
 
-    def prepare(
-        self, request: CommitRequest, state: RunState, given_up: Sequence[Digest] = ()
-    ) -> Prepared:
+    def plan_commit(
+        self, request: CommitRequest, state: RunState, superseded_records: Sequence[Digest] = ()
+    ) -> CommitPlan:
         """Work out what a request changes of a run in that state.
 
-        Its records belong into the batch that it stores, see `Prepared.hand_over`.
+        Its records belong into the batch that it stores, see `CommitPlan.write_records`.
 
         Parameters
         ----------
-        given_up
+        superseded_records
             Records of earlier attempts: `CommitConflict.records`.
         """
-        return self._prepare(request, request.findings, state, given_up)
+        return self._prepare(request, request.findings, state, superseded_records)
 
-    def commit(self, prepared: Prepared, written: WrittenBatch) -> tuple[Snapshot, RunState]:
+    def commit(self, plan: CommitPlan, written: WrittenBatch) -> tuple[Snapshot, RunState]:
         """Record what was prepared; return the snapshot and the state after it.
 
         Nothing is written if there is nothing to record, except for the first time that a run is
@@ -83,65 +83,63 @@ class Committer:
             When the scan has to be done again.
         """
         while True:
-            given_up = (*prepared.replaces, *prepared.records)
+            superseded_records = (*plan.replaces, *plan.records)
             try:
-                done = self._record(prepared, written) if _is_chained(prepared) else None
+                done = self._record(plan, written) if _is_chained(plan) else None
                 if done is not None:
                     return done
-                prepared, written = self._again(prepared, written, given_up)
+                plan, written = self._again(plan, written, superseded_records)
             except (IntegrityError, CommitConflict) as error:
                 conflict = CommitConflict()
-                conflict.records = given_up
+                conflict.records = superseded_records
                 raise conflict from error
 
     def _again(
-        self, prepared: Prepared, written: WrittenBatch, given_up: Sequence[Digest]
-    ) -> tuple[Prepared, WrittenBatch]:
+        self, plan: CommitPlan, written: WrittenBatch, superseded_records: Sequence[Digest]
+    ) -> tuple[CommitPlan, WrittenBatch]:
         """Prepare the same relative to what others have made of the run, and store its records."""
-        request, before = prepared.request, prepared.state
+        request, before = plan.request, plan.state
         if not before.has_chain:
             self._begin_chain(request.key)
         newer = self.load_state(request.key)
         if newer.run_id is None or before.run_id not in (None, newer.run_id):
             raise CommitConflict
-        found = rebase(prepared.findings, newer, request.still_holds)
-        again = self._prepare(request, found, newer, given_up)
+        found = rebase(plan.findings, newer, request.still_holds)
+        again = self._prepare(request, found, newer, superseded_records)
         with self._context.blobs.batch() as batch:
             return again, with_records(batch, written, again)
 
     def _prepare(
         self,
         request: CommitRequest,
-        findings: Findings,
+        findings: ScanChanges,
         state: RunState,
-        given_up: Sequence[Digest],
-    ) -> Prepared:
-        def work() -> Prepared:
-            return prepare(
+        superseded_records: Sequence[Digest],
+    ) -> CommitPlan:
+        def work() -> CommitPlan:
+            return plan_commit(
                 request,
                 findings,
                 state,
                 look=self._database.reading,
                 now=self._context.clock(),
-                replaces=given_up,
+                replaces=superseded_records,
             )
 
-        return self._database.insist(work)
+        return self._database.with_retries(work)
 
     def _begin_chain(self, key: RunKey) -> None:
         from index.commit.chain import write_history
 
         write_history(self._context, key)
 
-    def _record(
-        self, prepared: Prepared, written: WrittenBatch
-    ) -> tuple[Snapshot, RunState] | None:
+    def _record(self, plan: CommitPlan, written: WrittenBatch) -> tuple[Snapshot, RunState] | None:
         def attempt() -> tuple[Snapshot, RunState] | None:
-            return record(self._database.writing, prepared, written)
+            return record(self._database.writing, plan, written)
 
         while True:
             try:
-                return self._database.insist(attempt)
+                return self._database.with_retries(attempt)
             except UncertainCommitError as uncertain:
                 if self._arrived(uncertain.snapshot_id):
                     return uncertain.done
@@ -154,9 +152,9 @@ class Committer:
             with self._database.reading() as connection:
                 return runs.has_snapshot(connection, snapshot_id)
 
-        return self._database.insist(look)
+        return self._database.with_retries(look)
 
 
-def _is_chained(prepared: Prepared) -> bool:
+def _is_chained(plan: CommitPlan) -> bool:
     """Whether it can be recorded: what changes a run needs a chain to leave its record in."""
-    return prepared.state.has_chain or not prepared.changes_anything
+    return plan.state.has_chain or not plan.changes_anything

@@ -12,7 +12,7 @@ from index.journal.entries import CommitEntry, NewFiles, PartEntry
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from index.commit.plan import Kind, Prepared
+    from index.commit.plan import CommitPlan, FileKind
     from index.domain.changes import Change
 
 __all__ = ["describe"]
@@ -24,55 +24,53 @@ _FILE_SIZE: Final = 160
 """Bytes of JSON that a file takes at the most besides its path."""
 
 
-def describe(prepared: Prepared) -> Prepared:
+def describe(plan: CommitPlan) -> CommitPlan:
     """Return the same with its records, none if it changes nothing that is kept of a run.
 
     A stat signature is not: it tells of one host's files, and is learnt again by the next scan.
     """
-    request, state, found = prepared.request, prepared.state, prepared.findings
+    request, state, found = plan.request, plan.state, plan.findings
     touched = [
         (known.path, seen.mode, seen.mtime_ns, True)
         for known, seen in found.refreshed
         if (seen.mode, seen.mtime_ns, True) != (known.mode, known.mtime_ns, known.seen_on_disk)
     ]
-    if not (prepared.makes_snapshot or prepared.fills or prepared.notes or touched):
-        return prepared
-    groups = list(_groups(prepared))
-    parts = [
-        encode(PartEntry(created_at=prepared.now, files=_columns(*group))) for group in groups[1:]
-    ]
+    if not (plan.makes_snapshot or plan.provenance_backfills or plan.notes or touched):
+        return plan
+    groups = list(_groups(plan))
+    parts = [encode(PartEntry(created_at=plan.now, files=_columns(*group))) for group in groups[1:]]
     named = [Digest.of(data) for data in parts]
     said = request.annotations
     entry = CommitEntry(
-        created_at=prepared.now,
+        created_at=plan.now,
         session=request.key.session,
         run=request.key.run,
         previous=state.newest_record,
         revision=state.revision + 1,
         provenance=asdict(request.provenance),
-        snapshot=prepared.number if prepared.makes_snapshot else None,
+        snapshot=plan.number if plan.makes_snapshot else None,
         scope=request.scope,
         unchanged=len(found.unchanged),
         skipped=request.skipped,
         bytes_read=request.bytes_read,
         files=_columns(*groups[0]),
         parts=named,
-        seen_on_disk=all(c.observed is not None and c.observed.seen_on_disk for c in prepared.new),
+        seen_on_disk=all(c.observed is not None and c.observed.seen_on_disk for c in plan.new),
         is_final_output=bool(said.is_final_output),
         meta=said.meta,
         removed=[change.path for change in found.changes if change.observed is None],
-        filled=[known.path for known in prepared.fills],
-        notes={known.path: values for known, values in prepared.notes.items()},
+        filled=[known.path for known in plan.provenance_backfills],
+        notes={known.path: values for known, values in plan.notes.items()},
         touched=touched,
-        replaces=prepared.replaces,
+        replaces=plan.replaces,
     )
     data = encode(entry)
-    return replace(prepared, records=(*named, Digest.of(data)), record_data=(*parts, data))
+    return replace(plan, records=(*named, Digest.of(data)), record_data=(*parts, data))
 
 
-def _groups(prepared: Prepared) -> Iterator[tuple[Sequence[Change], Sequence[Kind]]]:
+def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Change], Sequence[FileKind]]]:
     """Cut new versions into groups that fit one record each; yield at least one."""
-    new, kinds = prepared.new, prepared.kinds
+    new, kinds = plan.new, plan.kinds
     start = size = 0
     for number, change in enumerate(new, 1):
         size += 6 * len(change.path) + _FILE_SIZE  # six for a character that JSON escapes
@@ -83,10 +81,10 @@ def _groups(prepared: Prepared) -> Iterator[tuple[Sequence[Change], Sequence[Kin
         yield new[start:], kinds[start:]
 
 
-def _columns(new: Sequence[Change], kinds: Sequence[Kind]) -> NewFiles:
+def _columns(new: Sequence[Change], kinds: Sequence[FileKind]) -> NewFiles:
     if not new:
         return NewFiles()
-    numbers: dict[Kind, int] = {}
+    numbers: dict[FileKind, int] = {}
     kind_of = [numbers.setdefault(kind, len(numbers)) for kind in kinds]
     # Column by column at once: to ask each named tuple for five fields takes four times as long.
     seen = (change.observed for change in new if change.observed is not None)

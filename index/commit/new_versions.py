@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from index.commit.plan import CommitRequest, Kind
+    from index.commit.plan import CommitRequest, FileKind
     from index.db.queries.files import NewRow
     from index.domain.changes import Change
 
@@ -20,7 +20,7 @@ __all__ = ["NewVersions", "new_rows"]
 
 
 def new_rows(
-    new: Sequence[Change], kinds: Sequence[Kind], befores: Sequence[tuple[int, int]]
+    new: Sequence[Change], kinds: Sequence[FileKind], befores: Sequence[tuple[int, int]]
 ) -> Iterator[NewRow]:
     """Yield what is inserted for changes that begin a version.
 
@@ -46,7 +46,7 @@ class NewVersions:
     request: CommitRequest
     ids: Sequence[int]
     new: Sequence[Change]
-    kinds: Sequence[Kind]
+    kinds: Sequence[FileKind]
     befores: Sequence[tuple[int, int]]
     number: int
     now: datetime

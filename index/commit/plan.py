@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
-    from index.domain.changes import Change, Findings
+    from index.domain.changes import Change, ScanChanges
     from index.domain.classification import Classifier
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
     from index.domain.run_state import KnownFile, RunState
     from index.domain.snapshots import Skipped
 
-__all__ = ["CommitRequest", "Kind", "Prepared"]
+__all__ = ["CommitPlan", "CommitRequest", "FileKind"]
 
-Kind: TypeAlias = tuple[str, str]
+FileKind: TypeAlias = tuple[str, str]
 """File type and priority."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class CommitPlan:
     """A commit that is ready to be recorded, relative to `state`."""
 
     request: CommitRequest
     state: RunState
-    findings: Findings
-    fills: Sequence[KnownFile]
+    findings: ScanChanges
+    provenance_backfills: Sequence[KnownFile]
     """Versions whose missing provenance is supplied."""
     notes: Mapping[KnownFile, Mapping[str, Any]]
     """Columns that annotations change of versions whose content is recorded."""
     new: Sequence[Change]
     """Those of the changes that begin a version."""
-    kinds: Sequence[Kind]
+    kinds: Sequence[FileKind]
     """Of each of `new`; equal ones are one object."""
     now: datetime
     replaces: Sequence[Digest]
@@ -61,7 +61,7 @@ class Prepared:
             self.state.run_id is None
             or found.changes
             or found.refreshed
-            or self.fills
+            or self.provenance_backfills
             or self.notes
         )
 
@@ -80,7 +80,7 @@ class Prepared:
         """The end of the run's chain of records once this is recorded."""
         return self.records[-1] if self.records else self.state.newest_record
 
-    def hand_over(self, batch: BatchWriter) -> Self:
+    def write_records(self, batch: BatchWriter) -> Self:
         """Have a batch write what this leaves in storage; return the same without those bytes."""
         for data in self.record_data:
             batch.add_record(data)
@@ -92,7 +92,7 @@ class CommitRequest:
     """What is to be recorded, and on whose account."""
 
     key: RunKey
-    findings: Findings
+    findings: ScanChanges
     provenance: Provenance
     still_holds: Callable[[Change], bool]
     """Whether a change is what the path holds at this moment; see `index.domain.changes.rebase`."""

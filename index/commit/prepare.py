@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from index.commit.plan import Prepared
+from index.commit.plan import CommitPlan
 from index.db.queries import files
 from index.domain.changes import to_fill, with_displaced
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from cas.catalog import WrittenBatch
     from cas.digest import Digest
     from cas.writer import BatchWriter
-    from index.commit.plan import CommitRequest, Kind
-    from index.domain.changes import Findings
+    from index.commit.plan import CommitRequest, FileKind
+    from index.domain.changes import ScanChanges
     from index.domain.run_state import KnownFile, RunState
 
-__all__ = ["prepare", "with_records"]
+__all__ = ["plan_commit", "with_records"]
 
 
-def prepare(
+def plan_commit(
     request: CommitRequest,
-    findings: Findings,
+    findings: ScanChanges,
     state: RunState,
     *,
     look: Callable[[], AbstractContextManager[Any]],
     now: datetime,
     replaces: Sequence[Digest] = (),
-) -> Prepared:
+) -> CommitPlan:
     """Work out what findings relative to `state` change.
 
     Parameters
@@ -47,17 +47,17 @@ def prepare(
     final = bool(said.is_final_output)
     new = [change for change in findings.changes if change.observed is not None]
     kinds = []
-    shared: dict[Kind, Kind] = {}
+    shared: dict[FileKind, FileKind] = {}
     for change in new:
         file_type = said.file_type or request.classifier.classify(change.path)
         priority = request.classifier.prioritise(file_type, is_final_output=final)
         kind = file_type, priority
         kinds.append(shared.setdefault(kind, kind))
-    prepared = Prepared(
+    plan = CommitPlan(
         request=request,
         state=state,
         findings=findings,
-        fills=to_fill(findings.unchanged, request.provenance),
+        provenance_backfills=to_fill(findings.unchanged, request.provenance),
         notes=_notes(look, request, findings),
         new=new,
         kinds=kinds,
@@ -67,25 +67,25 @@ def prepare(
         record_data=(),
     )
     # A run that was recorded by an older release begins its chain with all of its history.
-    if not prepared.changes_anything or not state.has_chain:
-        return prepared
+    if not plan.changes_anything or not state.has_chain:
+        return plan
     from index.commit.describe import describe  # not imported by a scan that finds nothing
 
-    return describe(prepared)
+    return describe(plan)
 
 
-def with_records(batch: BatchWriter, written: WrittenBatch, prepared: Prepared) -> WrittenBatch:
+def with_records(batch: BatchWriter, written: WrittenBatch, plan: CommitPlan) -> WrittenBatch:
     """Store the records of another attempt in a batch of their own, and forget earlier ones.
 
     Returns what was stored in all; the batch is finished.
     """
-    prepared.hand_over(batch)
+    plan.write_records(batch)
     more = batch.finish()
     return replace(
         written,
         packs=written.packs + more.packs,
         blobs={
-            **{d: at for d, at in written.blobs.items() if d not in prepared.replaces},
+            **{d: at for d, at in written.blobs.items() if d not in plan.replaces},
             **more.blobs,
         },
         bytes_stored=written.bytes_stored + more.bytes_stored,
@@ -93,7 +93,7 @@ def with_records(batch: BatchWriter, written: WrittenBatch, prepared: Prepared) 
 
 
 def _notes(
-    look: Callable[[], AbstractContextManager[Any]], request: CommitRequest, findings: Findings
+    look: Callable[[], AbstractContextManager[Any]], request: CommitRequest, findings: ScanChanges
 ) -> dict[KnownFile, dict[str, Any]]:
     if not request.annotations.given or not findings.unchanged:
         return {}

@@ -16,7 +16,7 @@ from index.commit.plan import CommitRequest
 from index.commit.write import CommitConflict
 from index.decorators import relaxed_gc
 from index.domain.annotations import Annotations
-from index.domain.changes import compare
+from index.domain.changes import compare_scan
 from index.domain.run_state import Observed, signature_of
 from index.errors import UnsettledScanError, WorkDirectoryError
 from index.scan.content import opened
@@ -93,12 +93,12 @@ class Tracker:
         """
         if self._context.owns(request.root):
             raise WorkDirectoryError(request.root, "it is the store itself")
-        given_up: Sequence[Digest] = ()
+        superseded_records: Sequence[Digest] = ()
         for _ in range(_ATTEMPTS):
             try:
-                return self._track_once(request, cached, given_up)
+                return self._track_once(request, cached, superseded_records)
             except CommitConflict as conflict:
-                given_up = conflict.records
+                superseded_records = conflict.records
                 cached = None
         raise UnsettledScanError(request.key.run)
 
@@ -116,12 +116,12 @@ class Tracker:
             When the content is a path that can't be read.
         """
         with opened(request.content) as source:
-            given_up: Sequence[Digest] = ()
+            superseded_records: Sequence[Digest] = ()
             for _ in range(_ATTEMPTS):
                 try:
-                    return self._put_once(request, source, cached, given_up)
+                    return self._put_once(request, source, cached, superseded_records)
                 except CommitConflict as conflict:
-                    given_up = conflict.records
+                    superseded_records = conflict.records
                     source.rewind()
                     cached = None
         raise UnsettledScanError(request.key.run)
@@ -131,7 +131,7 @@ class Tracker:
         request: PutRequest,
         source: Source,
         cached: RunState | None,
-        given_up: Sequence[Digest],
+        superseded_records: Sequence[Digest],
     ) -> tuple[FileVersion, RunState]:
         state = self._committer.load_state(request.key, cached)
         with self._context.blobs.batch() as batch:
@@ -146,10 +146,10 @@ class Tracker:
                 trusted=False,
                 seen_on_disk=False,
             )
-            prepared = self._committer.prepare(
+            plan = self._committer.plan_commit(
                 CommitRequest(
                     key=request.key,
-                    findings=compare([seen], (), (), state),
+                    findings=compare_scan([seen], (), (), state),
                     provenance=request.provenance,
                     still_holds=lambda _change: True,  # an explicit put is the last word
                     bytes_read=size,
@@ -159,18 +159,18 @@ class Tracker:
                     classifier=self._context.classifier,
                 ),
                 state,
-                given_up,
+                superseded_records,
             )
-            prepared = prepared.hand_over(batch)
+            plan = plan.write_records(batch)
             written = batch.finish()
-        _, after = self._committer.commit(prepared, written)
+        _, after = self._committer.commit(plan, written)
         known = after.find(request.path)
         if known is None:
             raise CommitConflict
         return self._committer.get_version(request.key, known.id), after
 
     def _track_once(
-        self, request: TrackRequest, cached: RunState | None, given_up: Sequence[Digest]
+        self, request: TrackRequest, cached: RunState | None, superseded_records: Sequence[Digest]
     ) -> tuple[Snapshot, RunState]:
         # Before anything is looked at: a file changed later than this is not trusted unread.
         started_ns = time.time_ns()
@@ -187,10 +187,10 @@ class Tracker:
                 progress=request.progress,
             )
             # While the last blobs are compressed and written.
-            prepared = self._committer.prepare(
+            plan = self._committer.plan_commit(
                 CommitRequest(
                     request.key,
-                    compare(found.files, scan.missing, scan.unchanged, state),
+                    compare_scan(found.files, scan.missing, scan.unchanged, state),
                     request.provenance,
                     still_holds=_Looker(request.root).still_holds,
                     scope=request.scope,
@@ -199,11 +199,11 @@ class Tracker:
                     classifier=self._context.classifier,
                 ),
                 state,
-                given_up,
+                superseded_records,
             )
-            prepared = prepared.hand_over(batch)
+            plan = plan.write_records(batch)
             written = batch.finish()
-        return self._committer.commit(prepared, written)
+        return self._committer.commit(plan, written)
 
 
 class _Looker:

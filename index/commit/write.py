@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cas.catalog import WrittenBatch
     from cas.digest import Digest
-    from index.commit.plan import Prepared
+    from index.commit.plan import CommitPlan
     from index.domain.names import RunKey
     from index.domain.run_state import KnownFile
 
@@ -103,7 +103,7 @@ def record_blobs(
 
 def record(
     begin: Callable[[], AbstractContextManager[Connection]],
-    prepared: Prepared,
+    plan: CommitPlan,
     written: WrittenBatch,
 ) -> tuple[Snapshot, RunState] | None:
     """Record what was prepared; return None if another commit was first.
@@ -124,13 +124,13 @@ def record(
     UncertainCommitError
         When the database went away with the commit.
     """
-    if not prepared.changes_anything:
-        return _snapshot(prepared, written, recorded=False), prepared.state
+    if not plan.changes_anything:
+        return _snapshot(plan, written, recorded=False), plan.state
     attempt: _Attempt | None = None
     done = None
     try:
         with begin() as connection:
-            attempt = _Attempt(connection, prepared, written)
+            attempt = _Attempt(connection, plan, written)
             done = attempt.run()
     except IndexInterruptedError as error:
         if attempt is None or done is None or not error.may_have_committed:
@@ -139,62 +139,62 @@ def record(
     return done
 
 
-def _snapshot(prepared: Prepared, written: WrittenBatch, *, recorded: bool) -> Snapshot:
-    request = prepared.request
+def _snapshot(plan: CommitPlan, written: WrittenBatch, *, recorded: bool) -> Snapshot:
+    request = plan.request
     return Snapshot(
-        number=prepared.number,
+        number=plan.number,
         provenance=request.provenance,
-        created_at=prepared.now,
-        unchanged=len(prepared.findings.unchanged),
+        created_at=plan.now,
+        unchanged=len(plan.findings.unchanged),
         skipped=request.skipped,
         bytes_read=request.bytes_read,
         bytes_stored=written.bytes_stored,
         recorded=recorded,
-        filled=len(prepared.fills),
+        filled=len(plan.provenance_backfills),
     )
 
 
 class _Attempt:
     """One transaction that tries to record what was prepared."""
 
-    def __init__(self, connection: Connection, prepared: Prepared, written: WrittenBatch) -> None:
+    def __init__(self, connection: Connection, plan: CommitPlan, written: WrittenBatch) -> None:
         self._connection = connection
-        self._prepared = prepared
+        self._prepared = plan
         self._written = written
         self.snapshot_id: int | None = None
 
     def run(self) -> tuple[Snapshot, RunState] | None:
         """Return what was recorded, or None if another commit was first."""
-        connection, prepared = self._connection, self._prepared
-        request, findings, state = prepared.request, prepared.findings, prepared.state
+        connection, plan = self._connection, self._prepared
+        request, findings, state = plan.request, plan.findings, plan.state
         run_id = state.run_id
         if run_id is None:
-            run_id = runs.ensure_run(connection, request.key.session, request.key.run, prepared.now)
+            run_id = runs.ensure_run(connection, request.key.session, request.key.run, plan.now)
         if not runs.advance_revision(
             connection,
             run_id,
             state.revision,
             newest_record=state.newest_record,
-            next_record=prepared.newest_record,
+            next_record=plan.newest_record,
         ):
             return None
         referenced = (c.observed.digest for c in findings.changes if c.observed)
-        record_blobs(connection, self._written, referenced, prepared.now)
-        journal.append(connection, run_id, state.records, prepared.records)
+        record_blobs(connection, self._written, referenced, plan.now)
+        journal.append(connection, run_id, state.records, plan.records)
         files.refresh(connection, findings.refreshed)
         files.fill_provenance(
-            connection, [known.id for known in prepared.fills], request.provenance
+            connection, [known.id for known in plan.provenance_backfills], request.provenance
         )
-        for known, values in prepared.notes.items():
+        for known, values in plan.notes.items():
             files.annotate(connection, known.id, values)
-        snapshot = _snapshot(prepared, self._written, recorded=prepared.makes_snapshot)
+        snapshot = _snapshot(plan, self._written, recorded=plan.makes_snapshot)
         if snapshot.recorded:
             self.snapshot_id = runs.insert_snapshot(
                 connection, run_id, _head(snapshot), request.scope
             )
         new, removed = self._record_versions(run_id)
         after = state.after(
-            run_id, snapshot.number, [*self._renewed(), *new.known], removed, prepared.records
+            run_id, snapshot.number, [*self._renewed(), *new.known], removed, plan.records
         )
         if not findings.changes:
             return snapshot, after
@@ -213,34 +213,34 @@ class _Attempt:
         ), after
 
     def _record_versions(self, run_id: int) -> tuple[NewVersions, list[KnownFile]]:
-        prepared = self._prepared
-        changes, number, request = prepared.findings.changes, prepared.number, prepared.request
+        plan = self._prepared
+        changes, number, request = plan.findings.changes, plan.number, plan.request
         ended = [change.base for change in changes if change.base]
         files.end_versions(self._connection, [known.id for known in ended], number)
         fresh = [c.path for c in changes if c.base is None]
         histories = (
             files.load_histories(self._connection, run_id, fresh)
-            if fresh and prepared.state.newest_snapshot
+            if fresh and plan.state.newest_snapshot
             else {}
         )
         never = 0, number
         befores = [
             histories.get(path, never) if base is None else (base.version, base.appeared_in)
-            for path, base, _ in prepared.new
+            for path, base, _ in plan.new
         ]
         ids = files.insert_versions(
             self._connection,
-            new_rows(prepared.new, prepared.kinds, befores),
+            new_rows(plan.new, plan.kinds, befores),
             count=len(befores),
             run_id=run_id,
             snapshot=number,
             provenance=request.provenance,
-            now=prepared.now,
+            now=plan.now,
             is_final_output=bool(request.annotations.is_final_output),
             meta=request.annotations.meta,
         )
         removed = [c.base for c in changes if c.observed is None and c.base]
-        new = NewVersions(request, ids, prepared.new, prepared.kinds, befores, number, prepared.now)
+        new = NewVersions(request, ids, plan.new, plan.kinds, befores, number, plan.now)
         return new, removed
 
     def _removed_versions(self, removed: Sequence[KnownFile]) -> LazyVersions:
@@ -252,7 +252,7 @@ class _Attempt:
 
     def _renewed(self) -> Iterator[KnownFile]:
         """Yield the versions that stay, as refreshing and filling left them."""
-        prepared = self._prepared
+        plan = self._prepared
         renewed = {
             known.id: known._replace(
                 signature=seen.signature if seen.trusted else None,
@@ -260,10 +260,10 @@ class _Attempt:
                 mtime_ns=seen.mtime_ns,
                 seen_on_disk=True,
             )
-            for known, seen in prepared.findings.refreshed
+            for known, seen in plan.findings.refreshed
         }
-        told = prepared.request.provenance
-        for known in prepared.fills:
+        told = plan.request.provenance
+        for known in plan.provenance_backfills:
             version = renewed.get(known.id, known)
             renewed[known.id] = version._replace(
                 phase=version.phase or told.phase,

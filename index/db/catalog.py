@@ -33,14 +33,14 @@ class SqlCatalog:
             with self._database.reading() as connection:
                 return blobs.find_known(connection, digests)
 
-        return self._database.insist(look)
+        return self._database.with_retries(look)
 
     def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
         def look() -> Mapping[Digest, Placement]:
             with self._database.reading() as connection:
                 return blobs.locate(connection, digests)
 
-        return self._database.insist(look)
+        return self._database.with_retries(look)
 
     def register_pack(self, pack: SealedPack) -> None:
         def note() -> None:
@@ -51,7 +51,7 @@ class SqlCatalog:
                 # To note it twice is to note it once, so a commit that may have arrived is no harm.
                 raise IndexInterruptedError(error.url, error.reason) from error
 
-        self._database.insist(note)
+        self._database.with_retries(note)
 
 
 class TransactionCatalog:

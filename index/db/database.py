@@ -150,7 +150,7 @@ class Database:
         with self._translated():
             yield from rows
 
-    def insist(self, work: Callable[[], T]) -> T:
+    def with_retries(self, work: Callable[[], T]) -> T:
         """Do some work in transactions, again and again while the database is away or in conflict.
 
         For a minute; then, and where a commit may have arrived, `IndexInterruptedError` is raised.

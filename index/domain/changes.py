@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from index.domain.provenance import Provenance
     from index.domain.run_state import KnownFile, Observed, RunState
 
-__all__ = ["Change", "Findings", "compare", "rebase", "to_fill", "with_displaced"]
+__all__ = ["Change", "ScanChanges", "compare_scan", "rebase", "to_fill", "with_displaced"]
 
 
 class Change(NamedTuple):
@@ -27,7 +27,7 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ScanChanges:
     """Everything that a scan or a put says about a run, relative to one state of it."""
 
     changes: Sequence[Change]
@@ -38,12 +38,12 @@ class Findings:
     """All versions found as recorded, the refreshed ones included."""
 
 
-def compare(
+def compare_scan(
     observed: Iterable[Observed],
     missing: Iterable[KnownFile],
     unchanged: Iterable[KnownFile],
     state: RunState,
-) -> Findings:
+) -> ScanChanges:
     """Compare what was read, missed and recognised with the state that the scan began with."""
     changes = [Change(known.path, known, None) for known in missing]
     refreshed = []
@@ -57,10 +57,12 @@ def compare(
         if _tells_more(known, seen):
             refreshed.append((known, seen))
     changes.sort(key=lambda change: change.path)
-    return Findings(changes, refreshed, same)
+    return ScanChanges(changes, refreshed, same)
 
 
-def rebase(findings: Findings, state: RunState, still_holds: Callable[[Change], bool]) -> Findings:
+def rebase(
+    findings: ScanChanges, state: RunState, still_holds: Callable[[Change], bool]
+) -> ScanChanges:
     """Return the findings relative to a newer `state`, which other commits have made.
 
     What this scan found unchanged, the others' word stands for. What it found changed counts as
@@ -78,14 +80,14 @@ def rebase(findings: Findings, state: RunState, still_holds: Callable[[Change], 
             continue  # gone already, or put there since: what no scan saw can't be missed
         elif (now.id if now else None) == base_id or still_holds(change):
             changes.append(Change(change.path, now, change.observed))
-    return Findings(
+    return ScanChanges(
         changes,
         [(known, seen) for known, seen in findings.refreshed if _is_current(known, state)],
         same + [known for known in findings.unchanged if _is_current(known, state)],
     )
 
 
-def with_displaced(findings: Findings, state: RunState) -> Findings:
+def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
     """Return the findings with the removal of what their new paths leave no place for.
 
     A path can't be a file and a directory at once. Where a new file is, or lies below, what was put
@@ -111,7 +113,7 @@ def with_displaced(findings: Findings, state: RunState) -> Findings:
     changes.sort(key=lambda change: change.path)
     unchanged = [known for known in findings.unchanged if known.path not in displaced]
     refreshed = [(known, seen) for known, seen in findings.refreshed if known.path not in displaced]
-    return Findings(changes, refreshed, unchanged)
+    return ScanChanges(changes, refreshed, unchanged)
 
 
 def to_fill(unchanged: Iterable[KnownFile], provenance: Provenance) -> list[KnownFile]:

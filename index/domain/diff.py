@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from index.domain.snapshots import FileVersion
 
-__all__ = ["Diff", "FileChange", "compare"]
+__all__ = ["Diff", "FileChange", "diff_versions"]
 
 Grouping: TypeAlias = Literal["phase", "agent", "node_id", "step_id", "event_id", "file_type"]
 
@@ -74,7 +74,7 @@ class Diff:
         }
 
 
-def compare(before: Iterable[FileVersion], after: Iterable[FileVersion]) -> Diff:
+def diff_versions(before: Iterable[FileVersion], after: Iterable[FileVersion]) -> Diff:
     """Compare the files of two states."""
     old = {version.path: version for version in before}
     new = {version.path: version for version in after}

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from index.domain.names import RunKey
     from index.domain.snapshots import FileVersion, Snapshot
 
-__all__ = ["group_for_display", "manifest_of", "plain"]
+__all__ = ["group_for_display", "manifest_of", "to_json"]
 
 
-def plain(version: FileVersion) -> dict[str, Any]:
+def to_json(version: FileVersion) -> dict[str, Any]:
     """Return a file version in types that JSON has."""
     values = asdict(version)
     values["digest"] = None if version.digest is None else str(version.digest)
@@ -50,7 +50,7 @@ def manifest_of(
         "session": key.session,
         "run": key.run,
         "snapshot": newest if number is None else number,
-        "files": [plain(version) for version in versions],
+        "files": [to_json(version) for version in versions],
         "total_files": len(versions),
         "total_bytes": sum(version.size for version in versions),
         "final_outputs": {

@@ -26,7 +26,7 @@ class Selection(Scan):
         scopes = tuple(dict.fromkeys(paths))
         super().__init__(root, known, Coverage(scopes, own_paths=frozenset(), ignored=None))
 
-    def insist(self, read: Collection[str]) -> None:
+    def require(self, read: Collection[str]) -> None:
         """Raise if one of the files is neither unchanged nor among those that were read.
 
         WorkDirectoryError with the reason.

@@ -161,7 +161,7 @@ class BlobTransfer:
                 record_blobs(connection, written, (), now)
 
         try:
-            database.insist(record)
+            database.with_retries(record)
         except IndexInterruptedError as error:
             if error.may_have_committed:  # a look at what is known tells
                 raise CommitConflict from error

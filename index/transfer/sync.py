@@ -250,10 +250,10 @@ class _Execution:
         if delta.has_copies:
             self._has_copies[session] = True
         elif session not in self._has_copies:
-            self._has_copies[session] = theirs.database.insist(
+            self._has_copies[session] = theirs.database.with_retries(
                 lambda: has_copies(ours.database, theirs.database, session)
             )
-        theirs.database.insist(
+        theirs.database.with_retries(
             lambda: record(ours, theirs, found, delta, has_copies=self._has_copies[session])
         )
 
@@ -283,7 +283,7 @@ def _examine(
         delta.clear()
         return examine(source, destination, key, delta)
 
-    return source.database.insist(look)
+    return source.database.with_retries(look)
 
 
 def _lacks_parent(found: Examined) -> bool:

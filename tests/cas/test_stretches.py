@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
 from cas.digest import Digest, Hasher
-from cas.segments import Stretch, StretchHasher, stretches_of_file, stretches_of_pieces
+from cas.segments import Segment, StretchHasher, stretches_of_file, stretches_of_pieces
 from cas.store import BlobStore, StoreSettings
 
 CHUNK = 4
@@ -27,12 +27,12 @@ def cut(data):
     return [data[n : n + CHUNK] for n in range(0, len(data), CHUNK)]
 
 
-def hash_all(stretches):
+def hash_all(segments):
     """Return digests and chunks in order, and the hash of the whole."""
     hasher, whole = StretchHasher(), Hasher()
     try:
-        with closing(hasher.hash(stretches, whole)) as hashed:
-            return [chunk for stretch in hashed for chunk in stretch.chunks], whole
+        with closing(hasher.hash(segments, whole)) as hashed:
+            return [chunk for segment in hashed for chunk in segment.chunks], whole
     finally:
         hasher.close()
 
@@ -100,7 +100,7 @@ def test_what_grows_back_after_the_end_was_met_is_not_taken():
 
         return get
 
-    chunks, whole = hash_all(Stretch(CHUNK, reading(number)) for number in range(len(parts)))
+    chunks, whole = hash_all(Segment(CHUNK, reading(number)) for number in range(len(parts)))
     assert [chunk for _, chunk in chunks] == [b"aaaa", b"bb"]
     assert whole.digest() == Digest.of(b"aaaabb")
 
@@ -116,7 +116,7 @@ def test_a_slow_stretch_is_hashed_before_those_that_follow():
         late.set()
         return [b"2222"]
 
-    chunks, whole = hash_all([Stretch(CHUNK, slow), Stretch(CHUNK, quick)])
+    chunks, whole = hash_all([Segment(CHUNK, slow), Segment(CHUNK, quick)])
     assert [chunk for _, chunk in chunks] == [b"1111", b"2222"]
     assert whole.digest() == Digest.of(b"11112222")
 
@@ -135,9 +135,9 @@ def test_an_error_of_reading_is_raised_where_its_stretch_would_come(failing):
         return get
 
     came = []
-    stretches = [Stretch(CHUNK, reading(number)) for number in range(STRETCHES)]
+    segments = [Segment(CHUNK, reading(number)) for number in range(STRETCHES)]
     with pytest.raises(OSError, match="Input/output") as caught:
-        came.extend(stretch.chunks[0][1] for stretch in hasher.hash(stretches, whole))
+        came.extend(segment.chunks[0][1] for segment in hasher.hash(segments, whole))
     hasher.close()
     assert caught.value is error
     assert came == [b"%04d" % number for number in range(failing)]
@@ -157,8 +157,8 @@ def test_once_it_is_closed_nothing_reads_any_more():
         raise AssertionError("read after the caller gave up")
 
     hasher = StretchHasher()
-    stretches = [Stretch(CHUNK, lambda: [b"1111"]), Stretch(CHUNK, slow), Stretch(CHUNK, slow)]
-    hashed = hasher.hash([*stretches, Stretch(CHUNK, late)], Hasher())
+    segments = [Segment(CHUNK, lambda: [b"1111"]), Segment(CHUNK, slow), Segment(CHUNK, slow)]
+    hashed = hasher.hash([*segments, Segment(CHUNK, late)], Hasher())
     assert next(hashed).chunks[0][1] == b"1111"
     assert began.wait(SECONDS)
     timer = threading.Timer(0.2, going_on.set)
@@ -195,7 +195,7 @@ def test_nor_where_it_was_interrupted_while_a_stretch_was_handed_over(monkeypatc
     monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
     hasher = StretchHasher()
     with pytest.raises(KeyboardInterrupt):
-        list(hasher.hash((Stretch(CHUNK, slow) for _ in range(9)), Hasher()))
+        list(hasher.hash((Segment(CHUNK, slow) for _ in range(9)), Hasher()))
     closed.append(True)
     hasher.close()
     wait(handed)
@@ -213,7 +213,7 @@ def test_few_stretches_are_read_ahead_of_the_caller():
         return get
 
     hasher = StretchHasher()
-    with closing(hasher.hash((Stretch(CHUNK, reading(n)) for n in range(100)), Hasher())) as all_:
+    with closing(hasher.hash((Segment(CHUNK, reading(n)) for n in range(100)), Hasher())) as all_:
         for number in range(50):
             next(all_)
             assert len(read) <= number + 4
@@ -277,9 +277,9 @@ def passes(monkeypatch):
     noted = []
     original = StretchHasher.hash
 
-    def watched(self, stretches, whole, *, chunked=True):
+    def watched(self, segments, whole, *, chunked=True):
         noted.append(chunked)
-        return original(self, stretches, whole, chunked=chunked)
+        return original(self, segments, whole, chunked=chunked)
 
     monkeypatch.setattr(StretchHasher, "hash", watched)
     return noted

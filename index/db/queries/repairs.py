@@ -10,7 +10,7 @@ from cas.packs.pack import EntryKind
 from index.db import tables
 from index.db.bulk import batches, insert_rows
 from index.db.queries.holders import is_needed
-from index.db.queries.verification import PackRow
+from index.db.queries.verification import VerifiablePack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -79,7 +79,7 @@ def kinds_of(connection: Connection, digests: Collection[Digest]) -> dict[Digest
     return kinds
 
 
-def list_doubtful_packs(connection: Connection) -> list[PackRow]:
+def list_doubtful_packs(connection: Connection) -> list[VerifiablePack]:
     """Return the packs in which something is known to be wrong, and some that are whole.
 
     Those with a damaged blob; those that blobs lie in without their being live; those of whose
@@ -95,7 +95,7 @@ def list_doubtful_packs(connection: Connection) -> list[PackRow]:
     statement = select(packs.id, packs.name, packs.size, packs.state, packs.verified_at).where(
         or_(damaged, and_(packs.state != "live", used), and_(unverified, or_(verified, ~used)))
     )
-    return [PackRow(*row) for row in connection.execute(statement.order_by(packs.id))]
+    return [VerifiablePack(*row) for row in connection.execute(statement.order_by(packs.id))]
 
 
 def lead(connection: Connection, places: Iterable[tuple[Digest, Location, Location | None]]) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LargeRow",
-    "PackRow",
+    "VerifiablePack",
     "clear_large",
     "count_damaged",
     "find_damaged",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-class PackRow(NamedTuple):
+class VerifiablePack(NamedTuple):
     """A pack as the index has it."""
 
     id: int
@@ -57,14 +57,14 @@ class LargeRow(NamedTuple):
     verified_at: datetime | None
 
 
-def list_packs(connection: Connection, ids: Sequence[int] | None = None) -> list[PackRow]:
+def list_packs(connection: Connection, ids: Sequence[int] | None = None) -> list[VerifiablePack]:
     """Return all packs, or those of `ids`."""
     packs = tables.packs.c
     statement = select(packs.id, packs.name, packs.size, packs.state, packs.verified_at)
     if ids is None:
-        return [PackRow(*row) for row in connection.execute(statement)]
+        return [VerifiablePack(*row) for row in connection.execute(statement)]
     return [
-        PackRow(*row)
+        VerifiablePack(*row)
         for batch in batches(ids)
         for row in connection.execute(statement.where(packs.id.in_(batch)))
     ]
@@ -84,7 +84,7 @@ def list_large(connection: Connection, digests: Sequence[Digest] | None = None) 
 
 
 def locate_in_packs(
-    connection: Connection, packs: Sequence[PackRow]
+    connection: Connection, packs: Sequence[VerifiablePack]
 ) -> dict[int, dict[Digest, Location]]:
     """Return what the rows have in each of some packs, by pack id."""
     blobs = tables.blobs.c
@@ -102,7 +102,7 @@ def locate_in_packs(
     return found
 
 
-def packs_of(connection: Connection, digests: Sequence[Digest]) -> list[PackRow]:
+def packs_of(connection: Connection, digests: Sequence[Digest]) -> list[VerifiablePack]:
     """Return the packs that some blobs are in."""
     blobs = tables.blobs.c
     ids = {
@@ -115,7 +115,9 @@ def packs_of(connection: Connection, digests: Sequence[Digest]) -> list[PackRow]
     return list_packs(connection, sorted(ids))
 
 
-def list_chunk_lists(connection: Connection, packs: Sequence[PackRow]) -> dict[Digest, Digest]:
+def list_chunk_lists(
+    connection: Connection, packs: Sequence[VerifiablePack]
+) -> dict[Digest, Digest]:
     """Return the chunk lists that are in some packs, each with the large blob that it is of."""
     lists = tables.chunk_lists.c
     return {
@@ -146,7 +148,7 @@ def note_verified(connection: Connection, ids: Sequence[int], now: datetime) -> 
 
 def mark_blobs(
     connection: Connection,
-    pack: PackRow,
+    pack: VerifiablePack,
     located: Mapping[Digest, Location],
     damaged: Collection[Digest],
     now: datetime,

@@ -41,7 +41,7 @@ class Transactions:
             with self._database.reading() as connection:
                 return work(connection)
 
-        return self._database.insist(attempt)
+        return self._database.with_retries(attempt)
 
     def write(self, work: Callable[[Connection], T]) -> T | None:
         """Do some work in a transaction; return what it returns.
@@ -59,7 +59,7 @@ class Transactions:
         started = time.monotonic()
         for _ in range(_ATTEMPTS):
             try:
-                return self._database.insist(attempt)
+                return self._database.with_retries(attempt)
             except IntegrityError:
                 continue
             finally:

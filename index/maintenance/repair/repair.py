@@ -24,9 +24,9 @@ from index.domain.snapshots import Progress
 from index.maintenance.repair.directories import search_directory
 from index.maintenance.repair.mender import Mender
 from index.maintenance.repair.salvage import (
-    carry_out,
     chunks_from_list,
     find_elsewhere,
+    salvage_pack,
     set_aside,
     take_cached,
 )
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from index.context import StoreContext
     from index.db.queries.repairs import DamagedRow
-    from index.db.queries.verification import PackRow
+    from index.db.queries.verification import VerifiablePack
 
 __all__ = ["Renewed", "RepairReport", "renew_chains", "repair"]
 
@@ -81,7 +81,7 @@ class _Repair:
         unneeded = 0
         if not self._dry_run:
             for pack in faulty:
-                self._rescued += carry_out(self._context, pack)
+                self._rescued += salvage_pack(self._context, pack)
             unneeded = self._write(repairs.forget_unneeded)
         wanted = {row.digest: row.size for row in damaged}
         with Mender(self._context, wanted, dry_run=self._dry_run) as mender:
@@ -97,7 +97,7 @@ class _Repair:
             aside = [pack for pack in faulty if set_aside(self._context, pack)]
         return self._told(damaged, mender, renewed, unneeded, aside)
 
-    def _inspect(self) -> list[PackRow]:
+    def _inspect(self) -> list[VerifiablePack]:
         """Read the packs in which something may be wrong once more; return those where it is."""
         with self._context.database.reading() as connection:
             packs = repairs.list_doubtful_packs(connection)
@@ -175,7 +175,7 @@ class _Repair:
         mender: Mender,
         renewed: Renewed,
         unneeded: int,
-        aside: Sequence[PackRow],
+        aside: Sequence[VerifiablePack],
     ) -> RepairReport:
         with self._context.database.reading() as connection:
             left = dict(verification.find_damaged(connection, MOST_FAULTS))

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from cas.packs.pack import SealedPack
     from cas.packs.rewriter import MovedEntry
     from index.context import StoreContext
-    from index.db.queries.verification import PackRow
+    from index.db.queries.verification import VerifiablePack
     from index.maintenance.repair.mender import Mender
 
-__all__ = ["carry_out", "chunks_from_list", "find_elsewhere", "set_aside", "take_cached"]
+__all__ = ["chunks_from_list", "find_elsewhere", "salvage_pack", "set_aside", "take_cached"]
 
 _ASIDE: Final = "damaged/"
 
 
-def carry_out(context: StoreContext, pack: PackRow) -> int:
+def salvage_pack(context: StoreContext, pack: VerifiablePack) -> int:
     """Copy what is right in a damaged pack into new ones, and lead the rows there; return how much.
 
     Stored bytes are copied as they are, each blob verified, whether the footer can be read or not.
@@ -56,7 +56,7 @@ def carry_out(context: StoreContext, pack: PackRow) -> int:
 
 def _copy(
     context: StoreContext,
-    pack: PackRow,
+    pack: VerifiablePack,
     entries: Sequence[tuple[Digest, Location]],
     kinds: Mapping[Digest, EntryKind] | None,
     *,
@@ -172,7 +172,7 @@ def chunks_from_list(context: StoreContext, large: Sequence[Digest]) -> Iterator
             yield listed
 
 
-def set_aside(context: StoreContext, pack: PackRow) -> bool:
+def set_aside(context: StoreContext, pack: VerifiablePack) -> bool:
     """Copy a damaged object below ``damaged/``, and declare its pack dead.
 
     What the medium refuses of it is zeros in the copy. Only if no row leads into it any more; then
@@ -185,7 +185,7 @@ def set_aside(context: StoreContext, pack: PackRow) -> bool:
     return noting(context, lambda connection, _now: repairs.bury_pack(connection, pack.id))
 
 
-def _copy_aside(context: StoreContext, pack: PackRow) -> None:
+def _copy_aside(context: StoreContext, pack: VerifiablePack) -> None:
     backend, name = context.blobs.backend, pack_object_name(pack.name)
     try:
         size = backend.size(name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from cas.packs.inspector import PackVerdict
     from index.db.queries.row_checks import RowFault
-    from index.db.queries.verification import PackRow
+    from index.db.queries.verification import VerifiablePack
 
 __all__ = ["MOST_FAULTS", "Findings"]
 
@@ -51,7 +51,7 @@ class Findings:
             Fault(found.kind, found.subject, found.detail, found.digest, touches, len(touches))
         )
 
-    def add_pack(self, pack: PackRow, verdict: PackVerdict) -> None:
+    def add_pack(self, pack: VerifiablePack, verdict: PackVerdict) -> None:
         """Count what is wrong with a pack and with each blob in it."""
         name = pack_object_name(pack.name)
         if verdict.size is None:

@@ -12,7 +12,7 @@ from index.errors import StoreMismatchError
 
 if TYPE_CHECKING:
     from index.context import StoreContext
-    from index.db.queries.verification import PackRow
+    from index.db.queries.verification import VerifiablePack
 
 __all__ = ["Listing", "compare_objects"]
 
@@ -25,8 +25,8 @@ _MOST_ORPHANS: Final = 1_000
 class Listing:
     """The packs of the index and what storage has of them."""
 
-    live: list[PackRow]
-    suspects: list[PackRow] = field(default_factory=list)
+    live: list[VerifiablePack]
+    suspects: list[VerifiablePack] = field(default_factory=list)
     """Live packs whose object is missing or of another size, as far as a listing can tell."""
     pending: int = 0
     dead: int = 0

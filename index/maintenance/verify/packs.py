@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from cas.packs.inspector import PackVerdict
     from index.context import StoreContext
-    from index.db.queries.verification import PackRow
+    from index.db.queries.verification import VerifiablePack
     from index.maintenance.verify.findings import Findings
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ _GROUP_PACKS: Final = 100
 class _Located(NamedTuple):
     """A pack and what the index has in it."""
 
-    pack: PackRow
+    pack: VerifiablePack
     entries: Mapping[Digest, Location]
 
 
@@ -59,7 +59,7 @@ class PackVerifier:
         )
         self.doubtful: set[Digest] = set()
         """Large blobs whose chunks are not those of the list that is kept in storage."""
-        self.faulty: list[PackRow] = []
+        self.faulty: list[VerifiablePack] = []
         """Packs in which something is wrong."""
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class PackVerifier:
     ) -> None:
         self.close()
 
-    def look(self, packs: Sequence[PackRow], report: Callable[[], None]) -> None:
+    def look(self, packs: Sequence[VerifiablePack], report: Callable[[], None]) -> None:
         """Read footers; a pack in which something looks wrong is read whole."""
         for group in groups(packs):
             located = self._locate(group)
@@ -96,7 +96,7 @@ class PackVerifier:
             for pack in wrong:
                 self._look_again(pack)
 
-    def read(self, packs: Sequence[PackRow], report: Callable[[], None]) -> None:
+    def read(self, packs: Sequence[VerifiablePack], report: Callable[[], None]) -> None:
         """Read every byte of some packs, and note those that are whole as verified."""
         located = self._locate(packs)
         with self._context.database.reading() as connection:
@@ -126,7 +126,7 @@ class PackVerifier:
             self._look_again(pack)
             report()
 
-    def _look_again(self, pack: PackRow) -> None:
+    def _look_again(self, pack: VerifiablePack) -> None:
         """Read a pack whole once more; what is wrong now is wrong."""
         with self._context.database.reading() as connection:
             fresh = verification.list_packs(connection, [pack.id])
@@ -174,7 +174,7 @@ class PackVerifier:
         subject = f"the chunk list of blob {blob}"
         self._findings.add(Fault(FaultKind.BROKEN_LIST, subject, detail, digest))
 
-    def _locate(self, packs: Sequence[PackRow]) -> list[_Located]:
+    def _locate(self, packs: Sequence[VerifiablePack]) -> list[_Located]:
         with self._context.database.reading() as connection:
             entries = verification.locate_in_packs(connection, packs)
         return [_Located(pack, entries[pack.id]) for pack in packs]
@@ -198,7 +198,7 @@ def noting(context: StoreContext, note: Callable[[Connection, datetime], T]) -> 
         except IndexInterruptedError as error:
             raise IndexInterruptedError(error.url, error.reason) from error
 
-    return context.database.insist(attempt)
+    return context.database.with_retries(attempt)
 
 
 def _condemn(
@@ -220,9 +220,9 @@ def _condemn(
     )
 
 
-def groups(packs: Sequence[PackRow]) -> Iterator[list[PackRow]]:
+def groups(packs: Sequence[VerifiablePack]) -> Iterator[list[VerifiablePack]]:
     """Cut packs so that what one interruption loses is bounded."""
-    group: list[PackRow] = []
+    group: list[VerifiablePack] = []
     size = 0
     for pack in packs:
         if group and (size + pack.size > _GROUP_BYTES or len(group) == _GROUP_PACKS):
@@ -234,6 +234,6 @@ def groups(packs: Sequence[PackRow]) -> Iterator[list[PackRow]]:
         yield group
 
 
-def _is_needed(pack: PackRow, entries: Mapping[Digest, Location]) -> bool:
+def _is_needed(pack: VerifiablePack, entries: Mapping[Digest, Location]) -> bool:
     """Whether the store needs a pack: others may be gone, or not be there yet."""
     return pack.state == "live" or bool(entries)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from index.db.queries import row_checks, verification
-from index.db.queries.verification import PackRow
+from index.db.queries.verification import VerifiablePack
 from index.domain.faults import Depth, Fault, FaultKind, VerifyReport
 from index.domain.snapshots import Progress
 from index.maintenance.verify.findings import MOST_FAULTS, Findings
@@ -61,7 +61,7 @@ class _Verification:
         self._progress = progress
         self._findings = Findings()
         self._total = 0
-        self._left: list[PackRow | LargeRow] = []
+        self._left: list[VerifiablePack | LargeRow] = []
         self._settled: set[Digest] = set()
         """Large blobs of which it is known already whether they are whole."""
 
@@ -78,7 +78,7 @@ class _Verification:
                 self._read_all(packs, rest)
         return self._told(listing, without_list)
 
-    def _check_rows(self, suspects: dict[int, PackRow]) -> int:
+    def _check_rows(self, suspects: dict[int, VerifiablePack]) -> int:
         """Check the rows among themselves, and add the packs that these make doubtful."""
         broken = self._settled
         doubtful: list[int] = []
@@ -99,23 +99,23 @@ class _Verification:
             )
         return without_list
 
-    def _read_suspects(self, packs: PackVerifier, suspects: Iterable[PackRow]) -> None:
+    def _read_suspects(self, packs: PackVerifier, suspects: Iterable[VerifiablePack]) -> None:
         for group in groups(list(suspects)):
             packs.read(group, self._report)
 
-    def _read_all(self, packs: PackVerifier, rest: Sequence[PackRow]) -> None:
+    def _read_all(self, packs: PackVerifier, rest: Sequence[VerifiablePack]) -> None:
         """Read packs and put large blobs together, what was not verified for the longest first."""
         with self._context.database.reading() as connection:
             large = verification.list_large(connection)
-        due: list[PackRow | LargeRow] = []
+        due: list[VerifiablePack | LargeRow] = []
         due += rest
         due += large
-        due.sort(key=lambda row: (row.verified_at or _NEVER, not isinstance(row, PackRow)))
+        due.sort(key=lambda row: (row.verified_at or _NEVER, not isinstance(row, VerifiablePack)))
         self._total = sum(row.size for row in due)
         while due and not self._is_spent():
             kind = type(due[0])
             size = 0
-            alike: list[PackRow | LargeRow] = []
+            alike: list[VerifiablePack | LargeRow] = []
             for row in due:
                 if type(row) is not kind or (alike and size + row.size > self._room()):
                     break
@@ -125,11 +125,11 @@ class _Verification:
             self._read_alike(packs, alike)
         self._left = due
 
-    def _read_alike(self, packs: PackVerifier, alike: Sequence[PackRow | LargeRow]) -> None:
-        packs_due = [row for row in alike if isinstance(row, PackRow)]
+    def _read_alike(self, packs: PackVerifier, alike: Sequence[VerifiablePack | LargeRow]) -> None:
+        packs_due = [row for row in alike if isinstance(row, VerifiablePack)]
         for group in groups(packs_due):
             packs.read(group, self._report)
-        sizes = {row.digest: row.size for row in alike if not isinstance(row, PackRow)}
+        sizes = {row.digest: row.size for row in alike if not isinstance(row, VerifiablePack)}
         sizes.update(self._sizes(packs.doubtful))
         packs.doubtful.clear()
         sizes = {digest: sizes[digest] for digest in sizes.keys() - self._settled}
@@ -152,7 +152,7 @@ class _Verification:
             rows = verification.list_large(connection, list(large))
         return {row.digest: row.size for row in rows}
 
-    def _packs_of(self, chunks: Iterable[Digest]) -> list[PackRow]:
+    def _packs_of(self, chunks: Iterable[Digest]) -> list[VerifiablePack]:
         with self._context.database.reading() as connection:
             return verification.packs_of(connection, list(chunks))
 
@@ -186,7 +186,7 @@ class _Verification:
                 orphan_bytes=listing.orphan_bytes,
                 unused_bytes=findings.unused_bytes,
                 without_list=without_list,
-                packs_left=sum(isinstance(row, PackRow) for row in self._left),
+                packs_left=sum(isinstance(row, VerifiablePack) for row in self._left),
                 bytes_left=sum(row.size for row in self._left),
                 oldest_verified=verification.oldest_verified(connection),
                 marked=verification.count_damaged(connection),
