@@ -69,6 +69,12 @@ def test_the_tests_that_the_architecture_names_exist():
                 assert f"def {test}(" in text or f"class {test}" in text, row
 
 
+def test_the_modules_that_pages_name_exist():
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
+        for name in re.findall(r"(?<![\w/.])(?:cas|index)/(?!test_)[\w/]+\.py\b", page.read_text()):
+            assert (ROOT / name).is_file() or name == "index/migrations/env.py", f"{page}: {name}"
+
+
 def test_every_decision_is_listed():
     listed = (ROOT / "docs" / "adr" / "README.md").read_text()
     for decision in (ROOT / "docs" / "adr").glob("0*.md"):

@@ -44,7 +44,7 @@ def write(path, data):
 with ArtifactStore.open(**json.loads(place)) as store:
     print("ready", flush=True)
     sys.stdin.readline()
-    event.listen(store.services.database.engine, "before_cursor_execute", count)
+    event.listen(store.context.database.engine, "before_cursor_execute", count)
     for turn in range(int(turns)):
         for name in range(4):
             mine = f"{number}/{name}"

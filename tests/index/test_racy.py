@@ -68,7 +68,7 @@ def test_a_same_size_write_within_one_tick_is_found(run, work, monkeypatch):
     frozen = (work / "f").stat()
     for module in ("scanner", "ingest"):
         monkeypatch.setattr(
-            f"index.{module}.signature_of",
+            f"index.scan.{module}.signature_of",
             lambda _status: signature_of(frozen),
         )
     run.track(work)
