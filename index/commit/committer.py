@@ -39,7 +39,7 @@ class Committer:
         self._database = context.database
 
     def get_version(self, key: RunKey, file_id: int) -> FileVersion:
-        """Return the present state of a file version, by its id."""
+        """Return a file version of the run by its id, as it is now."""
         return self._database.with_retries(lambda: self._get_version(key, file_id))
 
     def _get_version(self, key: RunKey, file_id: int) -> FileVersion:
@@ -48,7 +48,7 @@ class Committer:
         return version
 
     def load_state(self, key: RunKey, cached: RunState | None = None) -> RunState:
-        """Return the state of the run; `cached` itself if it is still the newest."""
+        """Return the run's state; `cached` itself if it is still the newest."""
 
         def load() -> RunState:
             with self._database.reading() as connection:
