@@ -1,7 +1,7 @@
-"""Which run holds which bytes, version by version, and who made them.
+"""The index: which run holds which bytes, version by version, and who made them.
 
-What stands on SQLAlchemy is imported when it is first asked for: two thirds of the time that the
-`cas` command takes to start go into that import, and its help needs none of it.
+Names that need SQLAlchemy are imported on first use. That import takes two thirds of the start-up
+time of the `cas` command, and `cas --help` does not need it.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ _IMPORTED_LATER: Final = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module holds
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any attribute
     if name not in _IMPORTED_LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_IMPORTED_LATER[name]), name)

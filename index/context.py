@@ -1,4 +1,4 @@
-"""What the handles of one open store share."""
+"""The context that all handles of one open store share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ INDEX_NAME: Final = "index.db"
 
 @dataclass(frozen=True, slots=True)
 class StoreContext:
-    """Sessions and runs are ids and one of these."""
+    """The database, blob store and settings of one open store.
+
+    Handles of sessions and runs hold their ids and one of these.
+    """
 
     database: Database
     blobs: BlobStore
@@ -31,10 +34,10 @@ class StoreContext:
     clock: Callable[[], datetime]
     classifier: Classifier
     own_paths: Sequence[str] = ()
-    """Local paths that belong to the store; they are never tracked."""
+    """Local paths that belong to the store. Scans never track them."""
 
     def owns(self, path: str) -> bool:
-        """Whether a path is the store's, or lies inside it."""
+        """Whether a path belongs to the store or lies inside it."""
         real = os.path.realpath(path)
         stores = [os.path.realpath(own) for own in self.own_paths]
         return any(real == store or real.startswith(f"{store}/") for store in stores)

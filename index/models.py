@@ -1,4 +1,4 @@
-"""Typed classes over the tables, for applications that query them through SQLAlchemy's ORM."""
+"""ORM classes for the tables, for applications that query them with SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = [
 
 
 class Base(DeclarativeBase):
-    """Every class here is mapped to a table of `index.db.tables`."""
+    """The base of all classes here; each is mapped to a table of `index.db.tables`."""
 
     metadata = tables.metadata
 
 
 class StoreRow(Base):
-    """One row: which storage this index belongs to."""
+    """The storage that this index belongs to; the table has one row."""
 
     __table__ = tables.store
 
@@ -77,7 +77,7 @@ class RunRow(Base):
 
 
 class ProvenanceColumns:
-    """Who made it, as told by the caller."""
+    """The provenance that the caller gave."""
 
     if TYPE_CHECKING:
         workflow_phase: Mapped[str | None]
@@ -120,7 +120,7 @@ class PackRow(Base):
 
 
 class BlobRow(Base):
-    """Bytes that the store holds: blobs, chunks, large blobs, chunk lists and records."""
+    """Bytes that the store holds: blobs, chunks, large blobs, chunk lists and journal records."""
 
     __table__ = tables.blobs
 
@@ -150,7 +150,7 @@ class BlobChunkRow(Base):
 
 
 class ChunkListRow(Base):
-    """Where a large blob's list of chunks is kept as bytes."""
+    """The blob that holds the chunk list of a large blob."""
 
     __table__ = tables.chunk_lists
 
@@ -160,7 +160,7 @@ class ChunkListRow(Base):
 
 
 class RecordRow(Base):
-    """What a commit left of itself in storage."""
+    """A journal record: what a commit left in storage."""
 
     __table__ = tables.records
 
@@ -172,7 +172,7 @@ class RecordRow(Base):
 
 
 class ReleasedRow(Base):
-    """Who had a blob to which nothing refers any more."""
+    """The last owner of a blob that nothing refers to any more."""
 
     __table__ = tables.released
 
@@ -185,7 +185,7 @@ class ReleasedRow(Base):
 
 
 class BackupRow(Base):
-    """A copy of the index that lies in storage."""
+    """A backup of the index in storage."""
 
     __table__ = tables.backups
 

@@ -1,3 +1,3 @@
-"""From what was observed to rows and journal records; fork, rewind and deletion."""
+"""Commits: from observations to rows and journal records. Also fork, rewind and deletion."""
 
 __all__ = ()

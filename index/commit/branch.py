@@ -1,4 +1,4 @@
-"""Runs as a tree: a run that stems from another, and a run that goes back."""
+"""Fork and rewind of runs."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 __all__ = ["apply_rewind", "fork", "rewind"]
 
 _ATTEMPTS = 20
-"""How often it begins anew because a scan of the run committed while its record was stored."""
+"""Attempts, if scans of the run keep committing while the journal record is stored."""
 
 
 def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) -> None:
-    """Make the run `target` with the history that `source` has up to a snapshot; None is now.
+    """Make the run `target` with the history of `source` up to a snapshot; None means now.
 
     Raises
     ------
     UnknownRunError, UnknownSnapshotError, RunExistsError
-        When the source isn't there, or the target is.
+        When the source or the snapshot does not exist, or the target does.
     UnsettledScanError
-        When scans of the source kept coming in between.
+        When scans of the source kept committing in between.
     """
     superseded_records: list[Digest] = []
     for _ in range(_ATTEMPTS):
@@ -78,7 +78,7 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
                 lineage.copy_history(connection, found.id, made, number)
                 return
         except IntegrityError as error:
-            # The source was deleted, and its bytes collected, while it was copied.
+            # The source was deleted and its bytes collected during the copy.
             raise UnknownRunError(source.session, source.run) from error
         except CommitConflict:
             continue
@@ -86,14 +86,14 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
 
 
 def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) -> Snapshot:
-    """Make a run hold what it held at a snapshot; return the new snapshot.
+    """Restore the files that a run held at a snapshot as current; return the new snapshot.
 
     Raises
     ------
     UnknownRunError, UnknownSnapshotError
-        When there is no such run or snapshot.
+        When the run or snapshot does not exist.
     UnsettledScanError
-        When scans of the run kept coming in between.
+        When scans of the run kept committing in between.
     """
     superseded_records: list[Digest] = []
     for _ in range(_ATTEMPTS):
@@ -142,7 +142,7 @@ def apply_rewind(
     provenance: Provenance,
     now: datetime,
 ) -> Snapshot:
-    """Record that a run, whose next revision is claimed, goes back; return the new snapshot."""
+    """Write a rewind of a run whose next revision is claimed; return the new snapshot."""
     step = _plan_rewind(connection, key, found, at, provenance, now)
     runs.insert_snapshot(connection, found.id, step.head, None)
     files.end_versions(connection, step.ended, step.head.number)
@@ -155,13 +155,13 @@ def apply_rewind(
 
 
 class _Rewind(NamedTuple):
-    """What going back to a snapshot changes."""
+    """The changes of a rewind."""
 
     head: SnapshotHead
     ended: list[int]
-    """Versions that are current no longer."""
+    """Ids of the versions that end."""
     wanted: list[int]
-    """Past versions that are current again."""
+    """Ids of the past versions that become current again."""
     changes_anything: bool
 
 

@@ -1,4 +1,4 @@
-"""The application's transaction that files are registered in: locks, and what is known."""
+"""Registration of files in the application's own transaction: its locks and its cache."""
 
 from __future__ import annotations
 
@@ -49,24 +49,25 @@ __all__ = [
 
 _LOOKED_UP_ALONE: Final = 4
 _LOOKED_UP_SHARE: Final = 100
-"""Files are looked up one by one until it were this many, and one of so many that the run has; then
-the run's listing is read at once, which takes as long as one look for each 40 of its files."""
+"""Files are looked up one by one, until there are this many of them and they are more than this
+share of the run. Then the listing of the run is read at once, which takes as long as one lookup for
+each 40 of its files."""
 
 Look: TypeAlias = "Callable[[], AbstractContextManager[Connection]]"
-"""Opens what is read from."""
+"""Opens the connection to read from."""
 
 _BUSY: Final = 5
 """SQLITE_BUSY: the low byte of the codes for "database is locked"."""
 
 _BEGIN_WRITING: Final = "UPDATE cas_store SET id = id WHERE id = 0"
-"""Changes nothing, but takes SQLite's lock for writers. Its driver begins a transaction with the
-first such statement only."""
+"""Changes nothing, but takes SQLite's write lock. The driver begins a transaction only with the
+first such statement."""
 
 
 class _CommittedCatalog(SqlCatalog):
-    """Knows what is committed; packs are recorded by whoever records the batch.
+    """A catalog of committed blobs. The code that commits the batch inserts the rows of packs.
 
-    They are published while the caller's transaction may hold SQLite's only lock for writers.
+    Packs are published while the caller's transaction may hold SQLite's only write lock.
     """
 
     def register_pack(self, pack: SealedPack) -> None:
@@ -74,7 +75,7 @@ class _CommittedCatalog(SqlCatalog):
 
 
 class Known:
-    """What one transaction knows of a run."""
+    """The cached state and versions of a run in one transaction."""
 
     __slots__ = ("_has_listed", "_looked_up", "_versions", "key", "state")
 
@@ -86,16 +87,16 @@ class Known:
         self._has_listed = False
 
     def advance(self, state: RunState, paths: Sequence[str]) -> None:
-        """Go on to the next revision, which this transaction made and which touched `paths`."""
+        """Move to the next revision, which this transaction made and which changed `paths`."""
         for known in (self.state.find(path) for path in paths):
             if known is not None:
-                self._versions.pop(known.id, None)  # it may have been filled or annotated
+                self._versions.pop(known.id, None)  # its provenance or annotations may have changed
         self.state = state
 
     def versions(self, look: Look, paths: Sequence[str]) -> list[FileVersion]:
-        """Return what paths hold, in the order given; read no more than once.
+        """Return the current versions of paths in the order given, each read at most once.
 
-        CommitConflict if others have deleted it.
+        Raises CommitConflict if another transaction has deleted one.
         """
         found = [self.state.find(path) for path in paths]
         current = [known.id for known in found if known is not None]
@@ -120,25 +121,25 @@ class Known:
                 self._versions.update((version.id, version) for version in listed)
                 self._has_listed = True
                 ids = [file_id for file_id in ids if file_id not in self._versions]
-        # Whether they are current or not: others may have gone on since the state was read.
+        # By id, current or not: others may have committed since the state was read.
         alone = files.list_by_id(connection, key.session, key.run, ids)
         self._versions.update((version.id, version) for version in alone)
 
 
 class Memory:
-    """What one transaction knows of runs, whichever repository asks."""
+    """The cached runs of one transaction, shared by all repositories that use it."""
 
     __slots__ = ("has_written", "recorded", "runs")
 
     def __init__(self) -> None:
         self.runs: dict[RunKey, Known] = {}
         self.recorded: dict[RunKey, RunState] = {}
-        """What this transaction made of runs: so for everybody once it is committed."""
+        """States of runs that this transaction made. They are valid for all once it commits."""
         self.has_written = False
-        """Whether it recorded anything, which nobody else sees."""
+        """Whether it has written rows, which no other transaction sees yet."""
 
     def forget(self) -> None:
-        """Forget the runs, but not that something was written."""
+        """Forget the cached runs, but keep `has_written`."""
         self.runs.clear()
         self.recorded.clear()
 
@@ -146,11 +147,11 @@ class Memory:
 _memories: Final[WeakKeyDictionary[RootTransaction, Memory]] = WeakKeyDictionary()
 
 _unprotected: Final[WeakKeyDictionary[RootTransaction, bool]] = WeakKeyDictionary()
-"""Whether the outermost savepoint, the last one that there was, is SQLite's whole transaction."""
+"""Whether the last outermost savepoint is the whole transaction for SQLite."""
 
 
 def memory_of(connection: Connection) -> Memory:
-    """Return what is known in a connection's transaction; it ends with that."""
+    """Return the cache of a connection's transaction. It ends with the transaction."""
     transaction = _transaction_of(connection)
     memory = _memories.get(transaction)
     if memory is None:
@@ -159,36 +160,36 @@ def memory_of(connection: Connection) -> Memory:
 
 
 def look_of(connection: Connection, context: StoreContext) -> Look:
-    """Return where to read: in the transaction only once it holds what nobody else sees.
+    """Return how to read: inside the transaction only after it has written rows.
 
-    One of SQLite that reads before it writes fails, rather than waits, if others write.
+    On SQLite a transaction that reads before it writes fails, instead of waiting, if others write.
     """
     return within(connection) if memory_of(connection).has_written else context.database.reading
 
 
 def catalog_of(connection: Connection, context: StoreContext) -> Catalog:
-    """Return what knows the blobs that `look_of` sees, and records no packs."""
+    """Return a catalog of the blobs that `look_of` sees. It inserts no rows of packs."""
     if memory_of(connection).has_written:
         return TransactionCatalog(connection)
     return _CommittedCatalog(context.database, context.clock)
 
 
 def guard_savepoint(connection: Connection) -> None:
-    """Begin SQLite's transaction where its driver hasn't: the next statement may be a savepoint.
+    """Begin the SQLite transaction if the driver has not: the next statement may be a savepoint.
 
-    A savepoint with nothing before it is the transaction, and its release is the commit.
+    A savepoint without a transaction before it is the transaction; releasing it commits.
     """
     if not _is_begun(connection) and connection.get_nested_transaction() is None:
         connection.exec_driver_sql("BEGIN")
 
 
 def begin_writing(connection: Connection) -> None:
-    """Keep other writers out of SQLite until the transaction ends; wait for them to finish.
+    """Take SQLite's write lock until the transaction ends; wait for other writers to finish.
 
     Raises
     ------
     IndexUnavailableError
-        When that can't be waited for, or a rollback could not undo what is written.
+        When it can't wait for them, or a rollback could not undo the writes.
     """
     if connection.dialect.name != "sqlite":
         return
@@ -211,9 +212,9 @@ def begin_writing(connection: Connection) -> None:
 
 
 def check_references(connection: Connection, request: CommitRequest, written: WrittenBatch) -> None:
-    """Make sure that blobs that need no writing are there: the caller's foreign keys may be off.
+    """Check that blobs that need no writing exist: the caller's foreign keys may be off.
 
-    CommitConflict if one is gone.
+    Raises CommitConflict if one is gone.
     """
     wanted = {c.observed.digest for c in request.findings.changes if c.observed}
     for large in written.chunked:
@@ -224,15 +225,15 @@ def check_references(connection: Connection, request: CommitRequest, written: Wr
 
 
 def check_index(connection: Connection, context: StoreContext) -> None:
-    """Make sure that a connection is to a store's index, of the schema that this release has.
+    """Check that a connection leads to the index of the store, with this release's schema.
 
     Raises
     ------
     SchemaOutOfDateError, StoreMismatchError
-        When it isn't.
+        When it does not.
     """
     if _is_on_file(connection, context.database.file):
-        return  # checked when the store was opened; a look at tables would begin to read
+        return  # checked when the store was opened; reading tables would begin a read transaction
     url = _url_of(connection)
     schema.check_connection(connection, url)
     if runs.get_store_id(connection) != context.blobs.settings.store_id:
@@ -240,7 +241,7 @@ def check_index(connection: Connection, context: StoreContext) -> None:
 
 
 def within(connection: Connection) -> Look:
-    """Return what opens a connection that is open and stays so."""
+    """Return a `Look` that yields an open connection and leaves it open."""
     return lambda: nullcontext(connection)
 
 
@@ -286,7 +287,7 @@ def _note_rollback(connection: Connection, _name: str, _context: None) -> None:
 
 
 class _Awaited(NamedTuple):
-    """What a transaction made of runs, for the store's memory of them."""
+    """The states that a transaction made, for the store's cache."""
 
     transaction: RootTransaction
     memory: Memory
@@ -299,9 +300,9 @@ _awaited: Final[WeakKeyDictionary[Session, _Awaited]] = WeakKeyDictionary()
 def keep_when_committed(
     db_session: Session, connection: Connection, memory: Memory, context: StoreContext
 ) -> None:
-    """Have the store remember what a transaction makes of runs, once it is committed."""
+    """Add the states that a transaction makes to the store's cache once it commits."""
     transaction = connection.get_transaction()
-    # A session that was given a connection may leave the commit to somebody else.
+    # A session that is bound to a connection may leave the commit to its owner.
     if transaction is None or not isinstance(db_session.get_bind(), Engine):
         return
     _awaited[db_session] = _Awaited(transaction, memory, context)

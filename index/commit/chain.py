@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["find_chained", "store_entry", "write_history"]
 
 _ATTEMPTS: Final = 3
-"""How often a chain is begun for a run that others keep committing to: they go on with it."""
+"""Attempts to begin a chain for a run that others keep committing to. They continue it."""
 
 
 def find_chained(context: StoreContext, key: RunKey) -> FoundRun:
-    """Return a run as it is now, with a chain that has all of it.
+    """Return a run as it is now, with a complete chain of records.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def find_chained(context: StoreContext, key: RunKey) -> FoundRun:
 
 
 def store_entry(blobs: BlobStore, entry: Entry) -> tuple[WrittenBatch, Digest]:
-    """Make a record durable in a small pack of its own; return what is to be recorded of it."""
+    """Make a record durable in its own small pack; return its batch and digest."""
     with blobs.batch() as batch:
         digest = batch.add_record(encode(entry))
         return batch.finish(), digest
@@ -66,17 +66,17 @@ _VERSIONS: Final = 20_000
 """File versions in one record: some 10 MB of JSON."""
 
 _READ_ATTEMPTS: Final = 20
-"""How often the run is read anew because others commit to it meanwhile."""
+"""Attempts to read the run if others commit to it meanwhile."""
 
 COLUMNS: Final = (*transfer.COPIED, "origin")
-"""Of each version. Its origin is another version: run, path as the column has it, number."""
+"""Columns of each version. The origin is a version: its run, its path as stored, its number."""
 
 
 def write_history(context: StoreContext, key: RunKey) -> None:
-    """Begin a run's chain of records anew, with all that the index has of it.
+    """Begin a new chain of records for a run, with its whole history from the index.
 
-    On return it is durable and recorded. It does nothing if there is no such run, or if others keep
-    committing to it; they leave records of their own.
+    On return the chain is durable and committed. It does nothing if the run does not exist, or if
+    others keep committing to it; they leave their own records.
     """
     for _ in range(_READ_ATTEMPTS):
         if _write(context, key):

@@ -1,7 +1,8 @@
-"""Recording what a scan or a put found, in one transaction, against whatever others record.
+"""Commit the findings of a scan or a put in one transaction, while others commit too.
 
-The bytes are durable before this begins. If another commit was first, the transaction is abandoned,
-the findings are rebased on the new state, and it is tried again, without reading a file again.
+The bytes are durable before the commit begins. If another commit was first, the transaction is
+rolled back, the findings are rebased on the new state, and the commit is retried without reading
+files again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["Committer"]
 
 
 class Committer:
-    """Records scans of any run in one index. Safe for use by several threads."""
+    """Commits scans of any run to one index. Safe for use by several threads."""
 
     def __init__(self, context: StoreContext) -> None:
         self._context = context
@@ -58,9 +59,9 @@ class Committer:
     def plan_commit(
         self, request: CommitRequest, state: RunState, superseded_records: Sequence[Digest] = ()
     ) -> CommitPlan:
-        """Work out what a request changes of a run in that state.
+        """Return the plan of a request for a run in the given state.
 
-        Its records belong into the batch that it stores, see `CommitPlan.write_records`.
+        Write its journal records to the batch of the same commit: see `CommitPlan.write_records`.
 
         Parameters
         ----------
@@ -70,17 +71,17 @@ class Committer:
         return self._prepare(request, request.findings, state, superseded_records)
 
     def commit(self, plan: CommitPlan, written: WrittenBatch) -> tuple[Snapshot, RunState]:
-        """Record what was prepared; return the snapshot and the state after it.
+        """Execute a plan; return the snapshot and the state after it.
 
-        Nothing is written if there is nothing to record, except for the first time that a run is
-        seen. On raise nothing of it is visible, but for `IndexInterruptedError` that says so. If
-        the database goes away it is tried again for a minute; a commit whose answer was lost is
-        looked for.
+        Without changes nothing is written, except at the first scan of a run. On raise nothing is
+        visible, unless an `IndexInterruptedError` says that it may be. While the database is
+        unavailable the commit is retried for a minute. After a lost answer it first checks whether
+        the commit succeeded.
 
         Raises
         ------
         CommitConflict
-            When the scan has to be done again.
+            When the scan must be repeated.
         """
         while True:
             superseded_records = (*plan.replaces, *plan.records)
@@ -97,7 +98,7 @@ class Committer:
     def _again(
         self, plan: CommitPlan, written: WrittenBatch, superseded_records: Sequence[Digest]
     ) -> tuple[CommitPlan, WrittenBatch]:
-        """Prepare the same relative to what others have made of the run, and store its records."""
+        """Return the plan rebased on the commits of others, with its new records stored."""
         request, before = plan.request, plan.state
         if not before.has_chain:
             self._begin_chain(request.key)
@@ -156,5 +157,5 @@ class Committer:
 
 
 def _is_chained(plan: CommitPlan) -> bool:
-    """Whether it can be recorded: what changes a run needs a chain to leave its record in."""
+    """Whether the commit can proceed: a change needs a complete chain for its record."""
     return plan.state.has_chain or not plan.changes_anything

@@ -1,7 +1,7 @@
-"""Deleting runs and sessions, with a receipt. Bytes are left to garbage collection.
+"""Deletion of runs and sessions, with a receipt. Garbage collection deletes the bytes later.
 
-What was deleted is noted in storage first, in a record that outlives it: an index that is made anew
-does not bring it back.
+Before a deletion, a journal record of it is stored. It outlives the runs, so that a rebuilt index
+does not bring them back.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
     from index.context import StoreContext
-    from index.db.queries.deletion import Doomed
+    from index.db.queries.deletion import DeadRun
     from index.domain.names import RunKey
 
 __all__ = ["delete_run", "delete_session"]
 
 _ATTEMPTS: Final = 20
-"""How often it begins anew because somebody committed while its record was stored."""
+"""Attempts, if others keep committing while the journal record is stored."""
 
 
 def delete_run(context: StoreContext, key: RunKey) -> DeletionReceipt:
-    """Delete a run; its forks stay. UnknownRunError if there is none."""
+    """Delete a run; its forks stay. Raises UnknownRunError if it does not exist."""
 
-    def delete(connection: Connection, doomed: Sequence[Doomed]) -> DeletionReceipt:
-        if not doomed:
+    def delete(connection: Connection, dead: Sequence[DeadRun]) -> DeletionReceipt:
+        if not dead:
             raise UnknownRunError(key.session, key.run)
-        ((run_id, session_id, *_),) = doomed
+        ((run_id, session_id, *_),) = dead
         files, versions = deletion.count_versions(connection, [run_id])
         released = deletion.list_released(connection, session_id, [run_id])
         kept = deletion.list_kept(connection, session_id, [run_id])
@@ -50,13 +50,13 @@ def delete_run(context: StoreContext, key: RunKey) -> DeletionReceipt:
 
 
 def delete_session(context: StoreContext, session: str) -> DeletionReceipt:
-    """Delete a session with its runs, forks included. UnknownSessionError if there is none."""
+    """Delete a session with all its runs. Raises UnknownSessionError if it does not exist."""
 
-    def delete(connection: Connection, doomed: Sequence[Doomed]) -> DeletionReceipt:
+    def delete(connection: Connection, dead: Sequence[DeadRun]) -> DeletionReceipt:
         session_id = deletion.find_session(connection, session)
         if session_id is None:
             raise UnknownSessionError(session)
-        names = tuple(run.name for run in doomed)
+        names = tuple(run.name for run in dead)
         files, versions = deletion.count_versions(connection, deletion.ids_of(session_id))
         released = deletion.list_contents(connection, session_id)
         note_released(connection, deletion.ids_of(session_id))
@@ -70,30 +70,28 @@ def _delete(
     context: StoreContext,
     session: str,
     run: str | None,
-    delete: Callable[[Connection, Sequence[Doomed]], DeletionReceipt],
+    delete: Callable[[Connection, Sequence[DeadRun]], DeletionReceipt],
 ) -> DeletionReceipt:
-    """Note what will be deleted of a session, one run or None for all, and delete just that."""
+    """Store a record of the runs to delete (None for all), then delete exactly these."""
     for _ in range(_ATTEMPTS):
         with context.database.reading() as connection:
-            doomed = deletion.list_doomed(connection, session, run)
-        if not doomed:  # nothing was ever recorded in it, if it is there at all
+            dead = deletion.list_dead(connection, session, run)
+        if not dead:  # nothing was ever recorded in it, if it is there at all
             with context.database.writing() as connection:
-                return delete(connection, doomed)
+                return delete(connection, dead)
         entry = DeletionEntry(
             created_at=context.clock(),
             session=session,
-            runs=[
-                (run.name, _text(run.newest_record), run.created_at.isoformat()) for run in doomed
-            ],
+            runs=[(run.name, _text(run.newest_record), run.created_at.isoformat()) for run in dead],
         )
         written, record = store_entry(context.blobs, entry)
         try:
             with context.database.writing() as connection:
-                if deletion.list_doomed(connection, session, run, lock=True) != doomed:
+                if deletion.list_dead(connection, session, run, lock=True) != dead:
                     continue
                 record_blobs(connection, written, (), entry.created_at)
                 journal.insert_loose(connection, record)
-                return delete(connection, doomed)
+                return delete(connection, dead)
         except CommitConflict:
             continue
     raise UnsettledScanError(run or session)

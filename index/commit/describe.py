@@ -1,4 +1,4 @@
-"""The record of a commit that is about to be made."""
+"""The journal records of a planned commit."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["describe"]
 
 _PART_SIZE: Final = 16 << 20
-"""Bytes of JSON in one record, about: far below what an entry may hold."""
+"""Approximate bytes of JSON in one record, far below the limit of an entry."""
 
 _FILE_SIZE: Final = 160
-"""Bytes of JSON that a file takes at the most besides its path."""
+"""Maximum bytes of JSON for a file, besides its path."""
 
 
 def describe(plan: CommitPlan) -> CommitPlan:
-    """Return the same with its records, none if it changes nothing that is kept of a run.
+    """Return the plan with its journal records; none if it changes nothing that records hold.
 
-    A stat signature is not: it tells of one host's files, and is learnt again by the next scan.
+    Records hold no stat signatures: these belong to one host, and the next scan makes new ones.
     """
     request, state, found = plan.request, plan.state, plan.findings
     touched = [
@@ -69,11 +69,11 @@ def describe(plan: CommitPlan) -> CommitPlan:
 
 
 def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Change], Sequence[FileKind]]]:
-    """Cut new versions into groups that fit one record each; yield at least one."""
+    """Yield groups of new versions that fit one record each; at least one group."""
     new, kinds = plan.new, plan.kinds
     start = size = 0
     for number, change in enumerate(new, 1):
-        size += 6 * len(change.path) + _FILE_SIZE  # six for a character that JSON escapes
+        size += 6 * len(change.path) + _FILE_SIZE  # JSON escapes take up to six bytes a character
         if size > _PART_SIZE:
             yield new[start:number], kinds[start:number]
             start, size = number, 0
@@ -86,7 +86,7 @@ def _columns(new: Sequence[Change], kinds: Sequence[FileKind]) -> NewFiles:
         return NewFiles()
     numbers: dict[FileKind, int] = {}
     kind_of = [numbers.setdefault(kind, len(numbers)) for kind in kinds]
-    # Column by column at once: to ask each named tuple for five fields takes four times as long.
+    # Unpack into columns: reading five fields of each named tuple takes four times as long.
     seen = (change.observed for change in new if change.observed is not None)
     paths, digests, sizes, modes, mtimes_ns, *_ = zip(*seen, strict=True)
     return NewFiles(

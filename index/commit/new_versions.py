@@ -1,4 +1,4 @@
-"""Versions that a commit inserted, as the next scan and the API see them, without reading them."""
+"""New versions of a commit, for the next scan and for the API, without reading them back."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["NewVersions", "new_rows"]
 def new_rows(
     new: Sequence[Change], kinds: Sequence[FileKind], befores: Sequence[tuple[int, int]]
 ) -> Iterator[NewRow]:
-    """Yield what is inserted for changes that begin a version.
+    """Yield the rows of new versions.
 
-    One by one, since a run has tens of thousands.
+    A generator, because a run has tens of thousands.
 
     Parameters
     ----------
     befores
-        For each path its newest version number so far, 0 for none, and the snapshot that it
-        appeared in.
+        For each path its newest version number so far (0 for none) and the snapshot in which it
+        first appeared.
     """
     for (path, _, seen), (file_type, priority), (newest, appeared) in zip(
         new, kinds, befores, strict=True
@@ -41,7 +41,7 @@ def new_rows(
 
 @dataclass(frozen=True, slots=True)
 class NewVersions:
-    """Versions that a commit inserted, in the form it had them in."""
+    """The versions that a commit inserted, from its own data."""
 
     request: CommitRequest
     ids: Sequence[int]
@@ -53,13 +53,13 @@ class NewVersions:
 
     @property
     def rows(self) -> Iterator[NewRow]:
-        """What was inserted, in the order of `ids`."""
+        """Yield the inserted rows, in the order of `ids`."""
         return new_rows(self.new, self.kinds, self.befores)
 
     @property
     def known(self) -> Iterator[KnownFile]:
-        """The versions as the next scan compares with them."""
-        told = self.request.provenance
+        """Yield the versions as the next scan compares with them."""
+        provenance = self.request.provenance
         for file_id, (path, version, seen, _type, _priority, appeared) in zip(
             self.ids, self.rows, strict=True
         ):
@@ -73,17 +73,17 @@ class NewVersions:
                 seen.mtime_ns,
                 appeared,
                 seen.seen_on_disk,
-                told.node_id,
-                told.phase,
-                told.agent,
-                told.step_id,
-                told.event_id,
-                told.code_hash,
+                provenance.node_id,
+                provenance.phase,
+                provenance.agent,
+                provenance.step_id,
+                provenance.event_id,
+                provenance.code_hash,
             )
 
     def versions(self, wanted: Callable[[str], bool]) -> Iterator[FileVersion]:
-        """Yield what the API returns, for the paths that are wanted."""
-        request, told = self.request, self.request.provenance
+        """Yield the versions as the API returns them, for the wanted paths."""
+        request, provenance = self.request, self.request.provenance
         for file_id, (path, version, seen, file_type, priority, _appeared) in zip(
             self.ids, self.rows, strict=True
         ):
@@ -101,12 +101,12 @@ class NewVersions:
                     file_type=file_type,
                     priority=priority,
                     is_final_output=bool(request.annotations.is_final_output),
-                    phase=told.phase,
-                    agent=told.agent,
-                    code_hash=told.code_hash,
-                    node_id=told.node_id,
-                    step_id=told.step_id,
-                    event_id=told.event_id,
+                    phase=provenance.phase,
+                    agent=provenance.agent,
+                    code_hash=provenance.code_hash,
+                    node_id=provenance.node_id,
+                    step_id=provenance.step_id,
+                    event_id=provenance.event_id,
                     created_at=self.now,
                     first_snapshot=self.number,
                     end_snapshot=None,

@@ -1,6 +1,6 @@
-"""What a commit will do to a run, worked out against one state of it before bytes are finished.
+"""Plan of a commit, relative to one state of the run, made before the last bytes are stored.
 
-So the record of the commit is known in time to ride in the pack that the commit's bytes go into.
+So the journal record of the commit is ready in time to go into the same pack as its bytes.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ FileKind: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class CommitPlan:
-    """A commit that is ready to be recorded, relative to `state`."""
+    """The changes that a commit makes, relative to `state`."""
 
     request: CommitRequest
     state: RunState
     findings: ScanChanges
     provenance_backfills: Sequence[KnownFile]
-    """Versions whose missing provenance is supplied."""
+    """Versions whose missing provenance the commit fills in."""
     notes: Mapping[KnownFile, Mapping[str, Any]]
-    """Columns that annotations change of versions whose content is recorded."""
+    """Columns that annotations change, by version with unchanged content."""
     new: Sequence[Change]
-    """Those of the changes that begin a version."""
+    """The changes that begin a new version."""
     kinds: Sequence[FileKind]
-    """Of each of `new`; equal ones are one object."""
+    """The kind of each of `new`. Equal kinds are one object."""
     now: datetime
     replaces: Sequence[Digest]
-    """Records of earlier attempts, which never arrived."""
+    """Records of earlier attempts that failed."""
     records: Sequence[Digest]
-    """What it leaves in storage, in the order in which it is chained; the newest one comes last."""
+    """The journal records of the commit, in the order of the chain, the newest one last."""
     record_data: Sequence[bytes]
-    """The bytes of `records`, until a batch has them."""
+    """The bytes of `records`, until they are written to a batch."""
 
     @property
     def changes_anything(self) -> bool:
-        """Whether a transaction is needed: the first scan of a run is always recorded."""
+        """Whether a transaction is needed. The first scan of a run always needs one."""
         found = self.findings
         return bool(
             self.state.run_id is None
@@ -67,21 +67,21 @@ class CommitPlan:
 
     @property
     def makes_snapshot(self) -> bool:
-        """Whether it is a snapshot: an empty directory that is scanned first is a known state."""
+        """Whether the commit makes a snapshot. The first scan does, even of an empty directory."""
         return bool(self.findings.changes) or self.state.run_id is None
 
     @property
     def number(self) -> int:
-        """The newest snapshot once it is recorded."""
+        """The number of the newest snapshot after the commit."""
         return self.state.newest_snapshot + self.makes_snapshot
 
     @property
     def newest_record(self) -> Digest | None:
-        """The end of the run's chain of records once this is recorded."""
+        """The end of the run's chain of records after the commit."""
         return self.records[-1] if self.records else self.state.newest_record
 
     def write_records(self, batch: BatchWriter) -> Self:
-        """Have a batch write what this leaves in storage; return the same without those bytes."""
+        """Write the journal records to a batch; return the plan without their bytes."""
         for data in self.record_data:
             batch.add_record(data)
         return replace(self, record_data=())
@@ -89,13 +89,13 @@ class CommitPlan:
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    """What is to be recorded, and on whose account."""
+    """The findings to commit, with their provenance and annotations."""
 
     key: RunKey
     findings: ScanChanges
     provenance: Provenance
     still_holds: Callable[[Change], bool]
-    """Whether a change is what the path holds at this moment; see `index.domain.changes.rebase`."""
+    """Whether a change still matches the path now; see `index.domain.changes.rebase`."""
     scope: Sequence[str] | None = None
     skipped: tuple[Skipped, ...] = ()
     bytes_read: int = 0

@@ -1,4 +1,4 @@
-"""Working out what a commit will do, before the bytes that it rests on are finished."""
+"""Planning of a commit, before the last of its bytes are stored."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def plan_commit(
     now: datetime,
     replaces: Sequence[Digest] = (),
 ) -> CommitPlan:
-    """Work out what findings relative to `state` change.
+    """Return the plan for findings that are relative to `state`.
 
     Parameters
     ----------
     look
-        Opens a transaction to read in.
+        Opens a read transaction.
     replaces
-        Records of attempts that never arrived.
+        Records of earlier attempts that failed.
     """
     findings = with_displaced(findings, state)
     said = request.annotations
@@ -75,9 +75,9 @@ def plan_commit(
 
 
 def with_records(batch: BatchWriter, written: WrittenBatch, plan: CommitPlan) -> WrittenBatch:
-    """Store the records of another attempt in a batch of their own, and forget earlier ones.
+    """Store the records of a new attempt in their own batch, and drop earlier ones.
 
-    Returns what was stored in all; the batch is finished.
+    Return everything that was stored. The batch is finished on return.
     """
     plan.write_records(batch)
     more = batch.finish()

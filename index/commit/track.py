@@ -1,7 +1,7 @@
-"""Tracking a work directory, or recording a single file: read, store, then record.
+"""Tracking of a work directory, or of a single file: read, store, then commit.
 
-Bytes are durable before any row refers to them; everything that one call found is recorded in one
-transaction. A crash in between leaves packs that nothing refers to, never a row without its bytes.
+Bytes are durable before any row refers to them. One transaction commits everything that a call
+found. A crash in between leaves packs that nothing refers to, never a row without its bytes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 __all__ = ["PutRequest", "TrackRequest", "Tracker"]
 
 _ATTEMPTS: Final = 5
-"""How often a scan is done again because something it rested on was collected meanwhile; each time
-takes a garbage collection that finishes during the scan."""
+"""Attempts at a scan if garbage collection deletes blobs that it relies on. Each failure takes a
+collection that finishes during the scan."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackRequest:
-    """One scan, as the caller asked for it."""
+    """The arguments of a scan."""
 
     key: RunKey
     root: str
@@ -57,7 +57,7 @@ class TrackRequest:
 
 @dataclass(frozen=True, slots=True)
 class PutRequest:
-    """One file to record, as the caller asked for it."""
+    """The arguments of a put."""
 
     key: RunKey
     path: str
@@ -69,7 +69,7 @@ class PutRequest:
 
 
 class Tracker:
-    """Records work directories and single files. Safe for use by several threads."""
+    """Tracks work directories and single files. Safe for use by several threads."""
 
     def __init__(self, context: StoreContext) -> None:
         self._context = context
@@ -77,7 +77,7 @@ class Tracker:
 
     @relaxed_gc()
     def track(self, request: TrackRequest, cached: RunState | None) -> tuple[Snapshot, RunState]:
-        """Scan a work directory and record what changed.
+        """Scan a work directory and commit the changes.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Tracker:
         WorkDirectoryError
             When the directory can't be listed, or is the store's own.
         UnsettledScanError
-            When garbage collection took what the scan relied on, each of several times.
+            When garbage collection deleted blobs that the scan relied on, at every attempt.
         """
         if self._context.owns(request.root):
             raise WorkDirectoryError(request.root, "it is the store itself")
@@ -103,7 +103,7 @@ class Tracker:
         raise UnsettledScanError(request.key.run)
 
     def put(self, request: PutRequest, cached: RunState | None) -> tuple[FileVersion, RunState]:
-        """Record one file, whatever lies in the work directory; return the version it has then.
+        """Commit one file, independent of the work directory; return its version.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class Tracker:
                     key=request.key,
                     findings=compare_scan([seen], (), (), state),
                     provenance=request.provenance,
-                    still_holds=lambda _change: True,  # an explicit put is the last word
+                    still_holds=lambda _change: True,  # an explicit put always wins
                     bytes_read=size,
                     annotations=Annotations(
                         request.file_type, request.is_final_output, request.meta
@@ -172,7 +172,7 @@ class Tracker:
     def _track_once(
         self, request: TrackRequest, cached: RunState | None, superseded_records: Sequence[Digest]
     ) -> tuple[Snapshot, RunState]:
-        # Before anything is looked at: a file changed later than this is not trusted unread.
+        # Taken before the scan: a file changed after this time is always read again.
         started_ns = time.time_ns()
         state = self._committer.load_state(request.key, cached)
         coverage = Coverage.of(
@@ -186,7 +186,7 @@ class Tracker:
                 started_ns=started_ns,
                 progress=request.progress,
             )
-            # While the last blobs are compressed and written.
+            # Plan while the last blobs are compressed and written.
             plan = self._committer.plan_commit(
                 CommitRequest(
                     request.key,
@@ -207,13 +207,13 @@ class Tracker:
 
 
 class _Looker:
-    """Looks at a path again, for a change that another scan's commit contradicts."""
+    """Reads a path again when another commit contradicts a change."""
 
     def __init__(self, root: str) -> None:
         self._root = root
 
     def still_holds(self, change: Change) -> bool:
-        """Whether the path is now as this scan found it."""
+        """Whether the path still is as this scan found it."""
         try:
             status = os.lstat(os.path.join(self._root, change.path))
         except (FileNotFoundError, NotADirectoryError):

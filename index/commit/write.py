@@ -1,7 +1,7 @@
-"""Writing what a scan or a put found into one transaction that somebody else begins and ends.
+"""Writing a commit plan in one transaction that the caller opens.
 
-The transaction claims the run's next revision with the one its findings are relative to. Where
-another commit was first nothing is written, and the caller rebases the findings and tries again.
+The transaction claims the next revision of the run, by the revision that the plan is relative to.
+If another commit was first, it writes nothing; the caller rebases the plan and retries.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ __all__ = [
 ]
 
 TOUCH_FRESHNESS: Final = timedelta(hours=1)
-"""How old a blob's last touch may be before reuse writes a new one. Far below any grace period of
-garbage collection, so that reuse protects, and far above a run's pace, so that it costs nothing."""
+"""Reuse writes a new touch time only if a blob's last one is older. This is far below any grace
+period of garbage collection, so reuse protects, and far above a run's pace, so it costs nothing."""
 
 
 class CommitConflict(Exception):  # noqa: N818 - a signal to plan again, seen by no caller
-    """What the findings rest on is gone: a blob was swept, a pack declared dead, a run deleted.
+    """Something that the plan relies on is gone: a blob is swept, a pack dead, a run deleted.
 
-    The scan must be done again; what it stores then is stored anew.
+    The scan must be repeated. It stores the lost bytes again.
     """
 
     records: Sequence[Digest] = ()
-    """Those of the attempts that are given up, for the next one to name."""
+    """Records of the failed attempts, for the next attempt to name."""
 
 
 class UncertainCommitError(Exception):
-    """The database went away with the commit; only a look at it tells whether it arrived."""
+    """The connection broke during the commit. Only a query can show whether it succeeded."""
 
     def __init__(self, done: tuple[Snapshot, RunState], snapshot_id: int | None) -> None:
         super().__init__(done, snapshot_id)
         self.done = done
-        """What is so if it arrived."""
+        """The result if the commit succeeded."""
         self.snapshot_id = snapshot_id
-        """The row that is there if it arrived; None if it made none, and can be done again."""
+        """The snapshot row that exists if it succeeded; None if a retry is safe without one."""
 
 
 def load_state(connection: Connection, key: RunKey, cached: RunState | None = None) -> RunState:
-    """Return the run's state; `cached` itself if it is still the newest."""
+    """Return the state of the run; `cached` itself if it is still the newest."""
     found = runs.find_run(connection, key.session, key.run)
     if found is None:
         return RunState()
@@ -85,9 +85,9 @@ def load_state(connection: Connection, key: RunKey, cached: RunState | None = No
 def record_blobs(
     connection: Connection, written: WrittenBatch, referenced: Iterable[bytes], now: datetime
 ) -> None:
-    """Record what a batch wrote, and that what is `referenced` is in use.
+    """Insert the blobs of a batch, and note that `referenced` blobs are in use.
 
-    CommitConflict if one of its packs was declared dead.
+    Raises CommitConflict if one of the batch's packs was declared dead.
     """
     pack_ids = blobs.make_packs_live(connection, written.packs)
     if pack_ids is None:
@@ -95,7 +95,7 @@ def record_blobs(
     raced = blobs.insert_blobs(connection, written, pack_ids, now)
     chunks = chain.from_iterable(large.chunks for large in written.chunked)
     used: Iterable[bytes] = chain(referenced, chunks)
-    if not raced:  # what is new is in use anyway
+    if not raced:  # new blobs need no touch
         whole = {large.digest for large in written.chunked}
         used = (d for d in used if d not in written.blobs and d not in whole)
     blobs.touch(connection, set(used), now, TOUCH_FRESHNESS)
@@ -106,23 +106,23 @@ def record(
     plan: CommitPlan,
     written: WrittenBatch,
 ) -> tuple[Snapshot, RunState] | None:
-    """Record what was prepared; return None if another commit was first.
+    """Execute a plan; return None if another commit was first.
 
-    Without anything to record no transaction is begun.
+    Without changes no transaction is opened.
 
     Parameters
     ----------
     begin
-        Opens a transaction to write in.
+        Opens a write transaction.
     written
-        All that was stored for it, its records included.
+        Everything stored for the plan, its journal records included.
 
     Raises
     ------
     CommitConflict
-        When a pack that it rests on was declared dead.
+        When a pack that it relies on was declared dead.
     UncertainCommitError
-        When the database went away with the commit.
+        When the connection broke during the commit.
     """
     if not plan.changes_anything:
         return _snapshot(plan, written, recorded=False), plan.state
@@ -155,7 +155,7 @@ def _snapshot(plan: CommitPlan, written: WrittenBatch, *, recorded: bool) -> Sna
 
 
 class _Attempt:
-    """One transaction that tries to record what was prepared."""
+    """One transaction that tries to execute a plan."""
 
     def __init__(self, connection: Connection, plan: CommitPlan, written: WrittenBatch) -> None:
         self._connection = connection
@@ -164,7 +164,7 @@ class _Attempt:
         self.snapshot_id: int | None = None
 
     def run(self) -> tuple[Snapshot, RunState] | None:
-        """Return what was recorded, or None if another commit was first."""
+        """Return the snapshot and new state, or None if another commit was first."""
         connection, plan = self._connection, self._prepared
         request, findings, state = plan.request, plan.findings, plan.state
         run_id = state.run_id
@@ -251,7 +251,7 @@ class _Attempt:
         return LazyVersions.ready(versions)
 
     def _renewed(self) -> Iterator[KnownFile]:
-        """Yield the versions that stay, as refreshing and filling left them."""
+        """Yield the versions that stay, with refreshed stat values and filled provenance."""
         plan = self._prepared
         renewed = {
             known.id: known._replace(
@@ -262,15 +262,15 @@ class _Attempt:
             )
             for known, seen in plan.findings.refreshed
         }
-        told = plan.request.provenance
+        provenance = plan.request.provenance
         for known in plan.provenance_backfills:
             version = renewed.get(known.id, known)
             renewed[known.id] = version._replace(
-                phase=version.phase or told.phase,
-                agent=version.agent or told.agent,
-                step_id=version.step_id or told.step_id,
-                event_id=version.event_id or told.event_id,
-                code_hash=version.code_hash or told.code_hash,
+                phase=version.phase or provenance.phase,
+                agent=version.agent or provenance.agent,
+                step_id=version.step_id or provenance.step_id,
+                event_id=version.event_id or provenance.event_id,
+                code_hash=version.code_hash or provenance.code_hash,
             )
         yield from renewed.values()
 

@@ -1,13 +1,14 @@
 """Reading and inserting many rows at the speed of the driver.
 
-On SQLite, SQLAlchemy's Core inserts 90,000 to 120,000 rows a second from a list of dicts, the
-driver's own ``executemany`` 150,000 to 300,000 from tuples, and twice as many again where one
-statement takes fifty rows and names no column that is null in all of them: 20,000 files and their
-blobs took 0.30 s one by one and 0.15 s so. Values are in the form that the driver takes;
-SQLAlchemy's bind processors convert the few that are not.
+On SQLite, SQLAlchemy's Core inserts 90,000 to 120,000 rows a second from a list of dicts. The
+driver's own ``executemany`` inserts 150,000 to 300,000 from tuples. Statements that take fifty rows
+and leave out columns that are null in all of them double that: 20,000 files and their blobs took
+0.30 s one by one, and 0.15 s this way. Values have the driver's own types; SQLAlchemy's bind
+processors convert the few that don't.
 
-On PostgreSQL one statement takes each column as an array: to track 20,000 files takes 2.8 s so,
-3.8 s with psycopg's ``executemany``. COPY would take a temporary table for rows that may be there.
+On PostgreSQL one statement takes each column as an array. Tracking 20,000 files takes 2.8 s this
+way, and 3.8 s with psycopg's ``executemany``. COPY would need a temporary table for rows that may
+exist already.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ _VALUES_AT_ONCE = 1_000
 """Values in one INSERT on SQLite: some fifty rows. More gain nothing."""
 
 _ROWS_AT_ONCE = 10_000
-"""Rows that are made ready at once, some megabytes; on PostgreSQL those of one statement."""
+"""Rows prepared at once, some megabytes. On PostgreSQL these are the rows of one statement."""
 
 
 def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Cut `values` into pieces that fit one IN list."""
+    """Yield `values` in parts that fit one IN list."""
     for start in range(0, len(values), BATCH_SIZE):
         yield values[start : start + BATCH_SIZE]
 
 
 def dialect_insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an INSERT that knows the dialect's ON CONFLICT; the other dialect isn't imported."""
+    """Return an INSERT with the dialect's ON CONFLICT, without importing the other dialect."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
@@ -65,10 +66,10 @@ def dialect_insert(connection: Connection, table: Table) -> sqlite.Insert | post
 
 
 def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequence[Any]]:
-    """Return the rows of a SELECT as the driver gives them: no type converts its values.
+    """Return the rows of a SELECT with the driver's values, without type conversion.
 
-    For tens of thousands of rows, whose conversion and whose `Row` objects would take longer than
-    the query. Values of the statement itself must be such as the driver takes.
+    Use it for tens of thousands of rows, for which conversion and `Row` objects take longer than
+    the query. The statement's own parameters must have the driver's types.
     """
     compiled = statement.compile(
         dialect=connection.dialect, compile_kwargs={"render_postcompile": True}
@@ -86,35 +87,36 @@ def run_over(
     column: Column[Any],
     values: Sequence[Any],
     *,
-    told: Mapping[str, object] | None = None,
+    extra: Mapping[str, object] | None = None,
 ) -> CursorResult[Any]:
     """Run a statement over at most `BATCH_SIZE` values of a column.
 
-    SQLAlchemy takes longer to compile an IN list than the database to go through it, and so does
-    SQLite to parse one, unless its driver has seen that very text before. So the text depends on
-    the number of values alone, and on SQLite there are but eleven such numbers.
+    SQLAlchemy takes longer to compile an IN list than the database takes to search it. SQLite also
+    takes longer to parse one, unless its driver has that exact text in its cache. So the text
+    depends only on the number of values, and on SQLite there are only eleven such numbers.
 
     Parameters
     ----------
     statement
-        A constant, with ``{wanted}`` for "is one of the values" and names of `told` in braces.
+        A constant, with ``{wanted}`` for "is one of the values" and names of `extra` in braces.
     values
-        At least one, in the form that the driver takes.
-    told
-        Further values, in that form too.
+        At least one, with the driver's types.
+    extra
+        More values by name, with the driver's types.
     """
-    told = told or {}
+    extra = extra or {}
     if connection.dialect.name == "postgresql":
         wanted = f"= ANY(%(wanted)s::{_type_name(connection, column)}[])"
-        marks = {name: f"%({name})s" for name in told}
-        parameters: Any = {"wanted": list(values), **told}
+        marks = {name: f"%({name})s" for name in extra}
+        parameters: Any = {"wanted": list(values), **extra}
         return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
     count = min(1 << (len(values) - 1).bit_length(), BATCH_SIZE)
     filled = (*values, *repeat(values[-1], count - len(values)))
     wanted = f"IN ({', '.join(repeat('?', count))})"
-    marks = dict.fromkeys(told, "?")
+    marks = dict.fromkeys(extra, "?")
     fields = [name for _, name, _, _ in Formatter().parse(statement) if name]
-    parameters = tuple(chain.from_iterable(filled if f == "wanted" else (told[f],) for f in fields))
+    parts = (filled if name == "wanted" else (extra[name],) for name in fields)
+    parameters = tuple(chain.from_iterable(parts))
     return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
 
 
@@ -127,16 +129,18 @@ def insert_rows(
     shared: Mapping[str, Any] | None = None,
     ignore_conflicts: bool = False,
 ) -> int:
-    """Insert `rows` by few statements, not all of them in memory; return how many were inserted.
+    """Insert `rows` with few statements; return the number inserted.
+
+    The rows are read in parts, so they need not all fit in memory.
 
     Parameters
     ----------
     columns
-        What the values of each row are, in order; paths already encoded.
+        The columns of the values in each row, in order. Paths are already encoded.
     shared
-        Columns that have one value for all rows; where it is None, their default must be NULL.
+        Columns with one value for all rows. Where it is None, the column's default must be NULL.
     ignore_conflicts
-        Leave rows out whose key exists.
+        Skip rows whose key exists.
     """
     insert = _insert_arrays if connection.dialect.name == "postgresql" else _insert_tuples
     begun = iter(rows)
@@ -154,11 +158,11 @@ def _insert_tuples(
     shared: Mapping[str, Any],
     ignore_conflicts: bool,  # noqa: FBT001 - as its caller has it
 ) -> int:
-    """Insert rows by statements that take some fifty of them at once."""
-    told = {name: value for name, value in shared.items() if value is not None}
-    tail = tuple(bound(connection, table, told).values())
+    """Insert rows with statements that take about fifty of them at once."""
+    constants = {name: value for name, value in shared.items() if value is not None}
+    tail = tuple(bound(connection, table, constants).values())
     preparer = connection.dialect.identifier_preparer
-    names = ", ".join(preparer.quote(name) for name in (*columns, *told))
+    names = ", ".join(preparer.quote(name) for name in (*columns, *constants))
     one = f"({', '.join('?' * (len(columns) + len(tail)))})"
 
     def statement(count: int) -> str:
@@ -185,7 +189,7 @@ def _insert_tuples(
 def bind_rows(
     connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> list[tuple[Any, ...]]:
-    """Return rows in the form that `insert_rows` takes; paths, which are encoded, as they are."""
+    """Return rows in the form that `insert_rows` takes. Paths are already encoded."""
     dialect = connection.dialect
     processors = [
         None if name == "path" else table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
@@ -208,7 +212,7 @@ def _insert_arrays(
     shared: Mapping[str, Any],
     ignore_conflicts: bool,  # noqa: FBT001 - as its caller has it
 ) -> int:
-    """Insert rows by one statement that takes each column as an array, and constants once."""
+    """Insert rows with one statement that takes each column as an array, and constants once."""
     preparer = connection.dialect.identifier_preparer
     names = [preparer.quote(name) for name in columns]
     arrays = ", ".join(f"%({name})s::{_type_name(connection, table.c[name])}[]" for name in columns)
@@ -227,7 +231,7 @@ def _insert_arrays(
 
 
 def bound(connection: Connection, table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values in the form that the driver takes."""
+    """Return values with the driver's types."""
     dialect = connection.dialect
     converted = {}
     for name, value in values.items():
@@ -241,9 +245,9 @@ def _type_name(connection: Connection, column: Column[Any]) -> str:
 
 
 def allocate_ids(connection: Connection, table: Table, count: int) -> Sequence[int]:
-    """Return `count` ascending ids of `table` that no row ever had or will be given.
+    """Return `count` new ascending ids of `table`, which no other row had or will get.
 
-    The caller is in a write transaction and inserts rows with them.
+    The caller is in a write transaction, and inserts rows with these ids.
     """
     if count == 0:
         return ()
@@ -252,7 +256,7 @@ def allocate_ids(connection: Connection, table: Table, count: int) -> Sequence[i
             "SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :count)"
         )
         return list(connection.scalars(sequence, {"name": table.name, "count": count}))
-    # AUTOINCREMENT remembers the highest id ever used; BEGIN IMMEDIATE keeps other writers out.
+    # AUTOINCREMENT stores the highest id ever used; BEGIN IMMEDIATE keeps other writers out.
     used = connection.scalar(
         text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": table.name}
     )

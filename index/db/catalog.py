@@ -1,4 +1,4 @@
-"""The index as the byte layer's catalog: which blobs exist and where they are."""
+"""The index as the catalog of the byte layer: which blobs exist, and where they are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["SqlCatalog", "TransactionCatalog"]
 
 
 class SqlCatalog:
-    """A `cas.catalog.Catalog` over the index; each call is a transaction of its own."""
+    """A `cas.catalog.Catalog` over the index. Each call runs in its own transaction."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -55,10 +55,10 @@ class SqlCatalog:
 
 
 class TransactionCatalog:
-    """A `cas.catalog.Catalog` over a transaction that somebody else begins and ends.
+    """A `cas.catalog.Catalog` over a transaction that its owner begins and ends.
 
-    Packs are noted here, not in the index: they are published from another thread, which must not
-    use the transaction's connection. Whoever owns the transaction records them in it.
+    New packs are noted in this object, not in the index, because another thread publishes them and
+    must not use the transaction's connection. The owner of the transaction writes their rows.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Column types: what the index keeps in a form that SQLAlchemy has no type for."""
+"""Column types that SQLAlchemy does not have: paths, digests and UTC times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BigId", "DigestColumn", "PathColumn", "UtcDateTime", "decode_path", "encode_path"]
 
 BigId: Final = BigInteger().with_variant(Integer, "sqlite")
-"""A 64-bit key; only INTEGER aliases SQLite's rowid."""
+"""A 64-bit key. In SQLite only INTEGER is an alias of the rowid."""
 
 _NEEDS_ESCAPE: Final = re.compile("[\\\\\udc80-\udcff]")
 
@@ -28,11 +28,11 @@ _ESCAPED: Final = re.compile(r"\\(\\|x[0-9a-f]{2})")
 
 
 def encode_path(path: str) -> str:
-    r"""Return the text that the index keeps for a path.
+    r"""Return the text that the index stores for a path.
 
-    A path is what `os.fsdecode` gives: bytes that are not UTF-8 are lone surrogates, which no
-    database takes as text. Such a byte is kept as ``\xff``, and a backslash as two; any other path
-    is kept as it is, and reads well in any SQL console.
+    In a path from `os.fsdecode`, bytes that are not UTF-8 are lone surrogates, which databases
+    refuse as text. Such a byte is stored as ``\xff``, and a backslash as two. All other paths are
+    stored unchanged, and are readable in any SQL console.
     """
     if "\\" not in path and path.isascii():
         return path
@@ -42,14 +42,14 @@ def encode_path(path: str) -> str:
 
 
 def decode_path(text: str) -> str:
-    """Return the path that `encode_path` made `text` of."""
+    """Return the path from which `encode_path` made `text`."""
     if "\\" not in text:
         return text
     return _ESCAPED.sub(lambda m: "\\" if m[1] == "\\" else chr(0xDC00 + int(m[1][1:], 16)), text)
 
 
 class PathColumn(TypeDecorator[str]):
-    """A POSIX path relative to a work directory, in byte order."""
+    """A POSIX path relative to a work directory. Sorts in byte order."""
 
     impl = Text().with_variant(Text(collation="C"), "postgresql")
     cache_ok = True
@@ -62,7 +62,7 @@ class PathColumn(TypeDecorator[str]):
 
 
 class DigestColumn(TypeDecorator[Digest]):
-    """A digest as its 32 bytes."""
+    """A digest, stored as its 32 bytes."""
 
     impl = LargeBinary(DIGEST_SIZE)
     cache_ok = True
@@ -75,7 +75,7 @@ class DigestColumn(TypeDecorator[Digest]):
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC; a naive one is refused rather than guessed at."""
+    """An aware datetime in UTC. A naive one raises ValueError."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -99,13 +99,13 @@ def _path_or_none(value: str | None) -> str | None:
 
 
 def _digest_or_none(value: bytes | None) -> Digest | None:
-    # The table's CHECK has seen to the length.
+    # The table's CHECK ensures the length.
     return None if value is None else bytes.__new__(Digest, value)
 
 
 @lru_cache(maxsize=256)
 def _utc_or_none(value: str | datetime | None) -> datetime | None:
-    """Read a time as SQLite's text or a driver's datetime; cached, as rows of a scan share one."""
+    """Return a time from SQLite's text or a driver's datetime. Cached: rows of a scan share it."""
     if value is None:
         return None
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value

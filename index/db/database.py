@@ -1,9 +1,9 @@
-"""The index's database: engine, connections and transactions, on SQLite or PostgreSQL.
+"""The database of the index: engine, connections and transactions, on SQLite or PostgreSQL.
 
-SQLite is set up for one writer and many readers at once, in threads and processes: write-ahead
-log, full sync at commit, foreign keys on, and writers that take the write lock when they begin
-(``BEGIN IMMEDIATE``), since a transaction that reads first and asks for the lock later fails
-instead of waiting. (Source: SQLite documentation, "Write-Ahead Logging", section on SQLITE_BUSY.)
+SQLite is set up for one writer and many readers at once, in threads and processes. It uses a
+write-ahead log, full sync at commit, and foreign keys. Writers take the write lock when they begin
+(``BEGIN IMMEDIATE``): a transaction that reads first and asks for the lock later fails instead of
+waiting. (Source: SQLite documentation, "Write-Ahead Logging", section on SQLITE_BUSY.)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Database", "is_impossible", "sqlite_url"]
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 60
-"""How long a writer waits for the others; a commit of 100,000 files takes about a second."""
+"""Seconds a writer waits for other writers. A commit of 100,000 files takes about one second."""
 
 _PRAGMAS: Final = (
     "journal_mode=WAL",
@@ -75,7 +75,7 @@ def sqlite_url(path: Path) -> URL:
 
 
 class Database:
-    """Connections to one index. Safe for use by several threads; not across a fork."""
+    """Connections to one index. Safe for use by several threads, but not after a fork."""
 
     def __init__(self, url: str | URL) -> None:
         self._process = os.getpid()
@@ -96,16 +96,16 @@ class Database:
 
     @property
     def is_server(self) -> bool:
-        """Whether the index is on a server, which may go away and come back."""
+        """Whether the index is on a server, whose connection may break and come back."""
         return self.file is None
 
     @property
     def file(self) -> str | None:
-        """The database file of SQLite, if it is one."""
+        """The path of the SQLite database file; None on a server."""
         return self._url.database if self._url.get_backend_name() == "sqlite" else None
 
     def is_same(self, other: Database) -> bool:
-        """Whether another one has the same file, or a server's database under the same name."""
+        """Whether `other` is the same SQLite file, or the same database on the same server."""
         if self.file is not None and other.file is not None:
             return os.path.realpath(self.file) == os.path.realpath(other.file)
         mine, theirs = self._url, other._url
@@ -124,10 +124,10 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open a transaction that commits, durably, when the block ends without raising.
+        """Open a transaction that commits durably when the block ends without raising.
 
-        IndexInterruptedError if the database went away; its `may_have_committed` tells whether
-        that was while the commit was on its way.
+        Raises IndexInterruptedError if the connection breaks. Its `may_have_committed` says whether
+        the commit had been sent.
         """
         with self._translated(), self.engine.connect() as connection:
             immediate = connection.execution_options(**{_IMMEDIATE: True})
@@ -142,19 +142,19 @@ class Database:
                 raise
 
     def shielded(self, rows: Iterable[T]) -> Iterator[T]:
-        """Yield what a transaction of this database reads, within a transaction of another one.
+        """Yield rows that this database reads, inside a transaction of another database.
 
-        What goes wrong with it is told of this database; the other's block would take it for its
-        own.
+        Errors name this database. Without this, the other database's block would report them as
+        its own.
         """
         with self._translated():
             yield from rows
 
     def with_retries(self, work: Callable[[], T]) -> T:
-        """Do some work in transactions, again and again while the database is away or in conflict.
+        """Do work in transactions; retry while the database is unavailable or in conflict.
 
-        For a minute; then, and where a commit may have arrived, `IndexInterruptedError` is raised.
-        Whoever calls this must be content with doing the work anew.
+        Retries stop after a minute. Then, or if a commit may have succeeded, this raises
+        `IndexInterruptedError`. The work must be safe to repeat.
         """
         deadline = time.monotonic() + _INSIST_S
         for attempt in count():
@@ -169,13 +169,13 @@ class Database:
         raise AssertionError("unreachable")
 
     def leave_one_file(self) -> None:
-        """Have SQLite's log written into its file, so that this alone is the index."""
+        """Write SQLite's log into its database file, so that this file alone is the index."""
         with self._translated(), self.engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
-        """Close every pooled connection, and serve no more; idempotent."""
+        """Close all pooled connections and refuse new ones. Idempotent."""
         self._is_closed = True
         self.engine.dispose()
 
@@ -203,7 +203,7 @@ class Database:
 
 
 def _is_passing(error: DBAPIError, state: str | None) -> bool:
-    """Whether the same may succeed in a moment: nothing of it was committed."""
+    """Whether a retry may succeed: nothing was committed."""
     if state is None:  # no server answered
         return isinstance(error, OperationalError)
     return state in _PASSING_STATES or state.startswith("08")
@@ -243,10 +243,10 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _roll_back_sqlite(connection: sqlite3.Connection, *_: object) -> None:
-    """Give the write lock back when Ctrl-C strikes in mid-statement.
+    """Release the write lock when Ctrl-C interrupts a statement.
 
-    SQLAlchemy then closes the connection as it is. SQLite keeps a closed connection's transaction
-    for as long as a cursor of it lives, and the traceback that a notebook shows keeps one.
+    SQLAlchemy then closes the connection without a rollback. SQLite keeps the transaction of a
+    closed connection as long as one of its cursors lives, and a notebook's traceback keeps one.
     """
     connection.rollback()
 
@@ -257,7 +257,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def is_impossible(error: IntegrityError) -> bool:
-    """Whether a row violates what holds of each row by itself, so that no retry will help.
+    """Whether a row violates a CHECK or NOT NULL constraint, so that no retry can help.
 
     Source: SQLite's message for CHECK and NOT NULL; PostgreSQL 18, appendix A, class 23.
     """

@@ -1,7 +1,7 @@
-"""The schema's revision: what the database has, what this release needs, and the way there.
+"""The revision of the schema: find it, check it, and upgrade it.
 
-The only module that knows Alembic, and only where a migration runs or an error is explained:
-opening an index that is up to date costs one SELECT.
+This is the only module that uses Alembic. It imports Alembic only to run a migration or to explain
+an error: opening an index that is up to date costs one SELECT.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
 __all__ = ["HEAD", "check", "check_connection", "current", "upgrade"]
 
 HEAD: Final = "0003"
-"""The revision that this release works with; a test holds it against the migrations."""
+"""The revision that this release needs; a test compares it with the migrations."""
 
 VERSION_TABLE: Final = "cas_alembic_version"
 
 _MIGRATION_LOCK: Final = 0x72756E636173
-"""Key of PostgreSQL's advisory lock around a migration: 'runcas' in ASCII."""
+"""Key of the PostgreSQL advisory lock around a migration: 'runcas' in ASCII."""
 
 
 def current(database: Database) -> str | None:
-    """Return the revision that the database has; None if it has none of our tables."""
+    """Return the revision of the database; None if it has none of our tables."""
     with database.reading() as connection:
         return _current(connection)
 
 
 def check(database: Database) -> None:
-    """Return if the schema is the one this release works with, else raise what mends it.
+    """Check that the schema is the one that this release needs.
 
     Raises
     ------
     SchemaOutOfDateError
-        When it is older, newer or not there, with the command to run.
+        When the schema is older, newer or missing. The message names the command to run.
     """
     with database.reading() as connection:
         check_connection(connection, database.url)
 
 
 def check_connection(connection: Connection, url: str) -> None:
-    """Do as `check` does with a connection that is open; `url` names the database in errors."""
+    """Check the schema as `check` does, on an open connection; errors name `url`."""
     found = _current(connection)
     if found != HEAD:
         newer = found is not None and found not in _known_revisions()
@@ -57,12 +57,12 @@ def check_connection(connection: Connection, url: str) -> None:
 
 
 def upgrade(database: Database, revision: str = HEAD) -> None:
-    """Bring the schema to `revision`, in one transaction; idempotent, and safe in many processes.
+    """Upgrade the schema to `revision` in one transaction. Idempotent; safe in many processes.
 
     Raises
     ------
     SchemaOutOfDateError
-        When a newer release made it.
+        When a newer release made the schema.
     """
     with database.writing() as connection:
         if connection.dialect.name == "postgresql":
@@ -105,7 +105,7 @@ def _config() -> Config:
 
 
 def _environment() -> str:
-    """Return where the migrations are: in an installed wheel, or beside a checkout's packages."""
+    """Return the directory of the migrations: in the wheel, or beside the packages."""
     package = Path(__file__).parents[1]
     for place in (package / "migrations", package.parent / "migrations"):
         if (place / "env.py").is_file():

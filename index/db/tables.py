@@ -1,11 +1,10 @@
-"""The tables, and nothing but the tables.
+"""The tables of the index.
 
-All names begin with ``cas_``, so that they can live in an application's own database. Ids that the
-caller gives (session, run, node, step, event) are opaque strings, never foreign keys into tables
-that are not ours.
+All names begin with ``cas_``, so the tables can live in an application's own database. Ids from the
+caller (session, run, node, step, event) are opaque strings, never foreign keys into other tables.
 
-They are Core tables, since the library itself needs no more: importing SQLAlchemy's ORM takes
-longer than rescanning ten thousand files. `index.models` maps classes onto them.
+They are SQLAlchemy Core tables: importing its ORM takes longer than rescanning ten thousand files,
+and the library does not need it. `index.models` maps classes onto the tables.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ PROVENANCE_COLUMNS: Final = {
     "step_id": "step_id",
     "event_id": "event_id",
 }
-"""Columns by attribute of `Provenance`; the names are the specification's."""
+"""Columns by attribute of `Provenance`. The column names follow the specification."""
 
 
 def _id() -> Column[int]:
@@ -89,20 +88,20 @@ def _required(
 
 
 def _provenance() -> list[Column[Any]]:
-    """Return the columns of who made it, as told by the caller."""
+    """Return the provenance columns."""
     return [Column(name, OPAQUE_ID) for name in PROVENANCE_COLUMNS.values()]
 
 
 def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     """Return an index of the rows that fulfil a condition.
 
-    PostgreSQL's condition is in the migration alone, which is what makes the tables there: to name
-    it here imports that dialect into every command, a fifteenth of the time that one takes.
+    The condition for PostgreSQL stands only in the migration, which makes the tables there. Naming
+    it here would import that dialect into every command, a fifteenth of a command's run time.
     """
     return Index(name, *columns, unique=unique, sqlite_where=text(where))
 
 
-# One row: which storage this index belongs to.
+# The storage that this index belongs to; one row.
 store: Final = Table(
     "cas_store",
     metadata,
@@ -143,7 +142,7 @@ runs: Final = Table(
     UniqueConstraint("session_id", "name"),
     Index(None, "parent_run_id"),
     CheckConstraint("revision >= 0", name="revision"),
-    # Ids are never used again: a state that someone remembers belongs to a run that is gone then.
+    # Ids are never reused, so a cached state of a deleted run can't match another run.
     sqlite_autoincrement=True,
 )
 
@@ -187,7 +186,7 @@ packs: Final = Table(
     _partial_index("ix_cas_packs_not_live", "state", where="state != 'live'"),
 )
 
-# Bytes that the store holds: small blobs, chunks, large blobs made of chunks, chunk lists, records.
+# Bytes in the store: small blobs, chunks, large blobs of chunks, chunk lists, journal records.
 blobs: Final = Table(
     "cas_blobs",
     metadata,
@@ -239,7 +238,7 @@ blob_chunks: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# Where a large blob's list of chunks is kept as bytes, so that it outlives the index.
+# The blob that holds the chunk list of a large blob, so that the list outlives the index.
 chunk_lists: Final = Table(
     "cas_chunk_lists",
     metadata,
@@ -250,7 +249,7 @@ chunk_lists: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# What a commit left of itself in storage, so that the index can be made anew.
+# Journal records: what commits left in storage, so that the index can be rebuilt.
 records: Final = Table(
     "cas_records",
     metadata,
@@ -268,8 +267,9 @@ records: Final = Table(
     CheckConstraint("position >= 1", name="position"),
 )
 
-# Who had a blob to which nothing refers since runs were deleted. Only the owner of the store is
-# told, when it is collected; the row goes with the blob. A record of a run's commit has no path.
+# The last owner of a blob that nothing refers to since runs were deleted. Only reports of garbage
+# collection show it, to the owner of the store; the row is deleted with the blob. A journal record
+# of a run has no path.
 released: Final = Table(
     "cas_released",
     metadata,
@@ -282,7 +282,7 @@ released: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# Copies of the index that lie in storage.
+# Backups of the index in storage.
 backups: Final = Table(
     "cas_backups",
     metadata,

@@ -1,4 +1,4 @@
-"""What a caller says of a file besides its content and provenance."""
+"""Annotations that a caller gives a file, besides content and provenance."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Annotations"]
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """File type, final flag and free notes; None says nothing."""
+    """File type, final output flag and free notes. None leaves a value as it is."""
 
     file_type: str | None = None
     is_final_output: bool | None = None
     meta: object = None
-    """Anything that JSON has; kept as JSON gives it back, which turns tuples into lists."""
+    """Any JSON value. It is kept after a round trip through JSON, so tuples become lists."""
 
     def __post_init__(self) -> None:
         if self.is_final_output not in (None, True, False):
@@ -37,17 +37,17 @@ class Annotations:
 
     @property
     def given(self) -> bool:
-        """Whether anything is said."""
+        """Whether any annotation is given."""
         return not (self.file_type is None and self.is_final_output is None and self.meta is None)
 
     def over(self, version: FileVersion, classifier: Classifier) -> dict[str, Any]:
-        """Return the columns of a recorded version that this changes."""
+        """Return the columns of a version whose values these annotations change."""
         file_type = self.file_type or version.file_type
         final = version.is_final_output if self.is_final_output is None else self.is_final_output
-        said = {
+        values = {
             "file_type": file_type,
             "is_final_output": final,
             "priority": classifier.prioritise(file_type, is_final_output=final),
             "meta": version.meta if self.meta is None else self.meta,
         }
-        return {name: value for name, value in said.items() if value != getattr(version, name)}
+        return {name: value for name, value in values.items() if value != getattr(version, name)}

@@ -1,4 +1,4 @@
-"""From what a scan found to what it changes: plain comparison, no I/O."""
+"""Comparison of a scan with the known state of a run. No I/O."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["Change", "ScanChanges", "compare_scan", "rebase", "to_fill", "with_d
 
 
 class Change(NamedTuple):
-    """A path whose content is not what was recorded."""
+    """A path whose content differs from its current version."""
 
     path: str
     base: KnownFile | None
-    """The version it was compared with; None if the path wasn't there."""
+    """The version that the scan compared with; None if the path is new."""
     observed: Observed | None
-    """What is there now; None if the path is gone."""
+    """The content found now; None if the path is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanChanges:
-    """Everything that a scan or a put says about a run, relative to one state of it."""
+    """All results of a scan or a put, relative to one state of the run."""
 
     changes: Sequence[Change]
-    """By path."""
+    """Sorted by path."""
     refreshed: Sequence[tuple[KnownFile, Observed]]
-    """Same content, but `stat` tells something new."""
+    """Files with the same content but new `stat` values."""
     unchanged: Sequence[KnownFile]
-    """All versions found as recorded, the refreshed ones included."""
+    """All versions whose content is unchanged, the refreshed ones included."""
 
 
 def compare_scan(
@@ -44,7 +44,7 @@ def compare_scan(
     unchanged: Iterable[KnownFile],
     state: RunState,
 ) -> ScanChanges:
-    """Compare what was read, missed and recognised with the state that the scan began with."""
+    """Return the changes between the files of a scan and the state it began with."""
     changes = [Change(known.path, known, None) for known in missing]
     refreshed = []
     same = list(unchanged)
@@ -54,7 +54,7 @@ def compare_scan(
             changes.append(Change(seen.path, known, seen))
             continue
         same.append(known)
-        if _tells_more(known, seen):
+        if _has_new_stat(known, seen):
             refreshed.append((known, seen))
     changes.sort(key=lambda change: change.path)
     return ScanChanges(changes, refreshed, same)
@@ -65,9 +65,9 @@ def rebase(
 ) -> ScanChanges:
     """Return the findings relative to a newer `state`, which other commits have made.
 
-    What this scan found unchanged, the others' word stands for. What it found changed counts as
-    far as the others have not recorded the same; where they recorded something else for the same
-    path, whoever looked last is right, which `still_holds` finds out from the path as it is now.
+    Where this scan found a path unchanged, the other commits win. Where it found a change, the
+    change stays unless another commit made the same one. If another commit made a different
+    change to the path, `still_holds` reads the path again and decides.
     """
     changes = []
     same = []
@@ -77,7 +77,7 @@ def rebase(
         if now is not None and change.observed is not None and change.observed.same_content(now):
             same.append(now)
         elif change.observed is None and (now is None or not now.seen_on_disk):
-            continue  # gone already, or put there since: what no scan saw can't be missed
+            continue  # gone already, or put there since: no scan saw it on disk
         elif (now.id if now else None) == base_id or still_holds(change):
             changes.append(Change(change.path, now, change.observed))
     return ScanChanges(
@@ -88,10 +88,10 @@ def rebase(
 
 
 def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
-    """Return the findings with the removal of what their new paths leave no place for.
+    """Return the findings, plus the removal of files that their new paths displace.
 
-    A path can't be a file and a directory at once. Where a new file is, or lies below, what was put
-    there as something else, the new one stands.
+    A path can't be a file and a directory at once. If a new file lies below a known file, or has
+    the name of a known directory, the new file replaces the known files.
     """
     handled = {change.path for change in findings.changes}
     new = [c.path for c in findings.changes if c.base is None and c.observed is not None]
@@ -117,19 +117,19 @@ def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
 
 
 def to_fill(unchanged: Iterable[KnownFile], provenance: Provenance) -> list[KnownFile]:
-    """Return the versions whose missing provenance this scan supplies: those of its own node."""
+    """Return the versions of this node whose missing provenance this scan supplies."""
     node_id = provenance.node_id
-    told = [
+    given = [
         field.name
         for field in fields(provenance)
         if field.name != "node_id" and getattr(provenance, field.name) is not None
     ]
-    if node_id is None or not told:
+    if node_id is None or not given:
         return []
     return [
         known
         for known in unchanged
-        if known.node_id == node_id and any(getattr(known, name) is None for name in told)
+        if known.node_id == node_id and any(getattr(known, name) is None for name in given)
     ]
 
 
@@ -138,7 +138,7 @@ def _is_current(known: KnownFile, state: RunState) -> bool:
     return now is not None and now.id == known.id
 
 
-def _tells_more(known: KnownFile, seen: Observed) -> bool:
+def _has_new_stat(known: KnownFile, seen: Observed) -> bool:
     signature = seen.signature if seen.trusted else None
     return seen.seen_on_disk and (
         not known.seen_on_disk

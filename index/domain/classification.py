@@ -1,7 +1,8 @@
-"""What kind of file a path is, judged by its directory, name and extension.
+"""Classification of files by directory, name and extension.
 
-Only the kind: who made a file is never guessed from its path. The kinds and priorities are those
-of the specification that the library came from (stage 4, "File Tracking Overhaul", task 4.2).
+It gives the kind of a file only. Nothing guesses from a path who made the file. The kinds and
+priorities follow the specification that this library implements (stage 4, "File Tracking
+Overhaul", task 4.2).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ PRIORITIES: Final = ("primary", "secondary", "internal")
 KINDS: Final = (
     "report", "plot", "data", "code", "plan", "chat", "cost", "context", "log", "other",
 )  # fmt: skip
-"""The file types of the default rules, in the order in which people want to see them."""
+"""The file types of the default rules, in display order."""
 
 
 class Classifier(Protocol):
-    """Says what kind of file a path is, and how much it matters."""
+    """Gives the file type of a path and the priority of that type."""
 
     def classify(self, path: str) -> str:
         """Return the file type of a path relative to the work directory, at most 32 characters."""
@@ -35,28 +36,29 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RuleClassifier:
-    """Classifies by tables; the default ones are the specification's.
+    """Classifies paths by lookup tables. The default tables are those of the specification.
 
-    `dataclasses.replace` makes one with other tables. Keys are lower case.
+    To change a table, use `dataclasses.replace`. Keys are lower case.
     """
 
     by_directory: Mapping[str, str]
-    """File type by the name of a directory."""
+    """File type by directory name."""
     by_extension: Mapping[str, str]
     """File type by extension, without the dot."""
     by_name: Mapping[str, str]
-    """File type by a whole word of the name, asked for documents only."""
+    """File type by a whole word of the file name. Only documents are looked up here."""
     decisive: frozenset[str]
-    """File types that an extension settles, whatever the directory."""
+    """File types for which the extension takes precedence over the directory."""
     priorities: Mapping[str, str]
-    """Priority by file type; a type that isn't here is internal, a final output primary."""
+    """Priority by file type. Types that are not listed are internal; final outputs are primary."""
     otherwise: str = "other"
 
     def classify(self, path: str) -> str:
         """Return the file type of a path relative to the work directory.
 
-        Code, plots and logs are told by extension wherever they are; what an extension leaves open
-        is told by the innermost directory that means something, then by a whole word of the name.
+        The extension decides for the `decisive` types: by default code, plots and logs. For
+        other files the innermost directory listed in `by_directory` decides. If there is none,
+        a whole word of the name decides for documents, and the extension for the rest.
         """
         directory, _, name = path.rpartition("/")
         stem, _, extension = name.lower().rpartition(".")

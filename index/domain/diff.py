@@ -1,4 +1,4 @@
-"""Two states of a run, or of two runs, side by side. Plain comparison, no I/O."""
+"""Comparison of two states of a run, or of two runs. No I/O."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ Grouping: TypeAlias = Literal["phase", "agent", "node_id", "step_id", "event_id"
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A path that holds other content after than before."""
+    """A path whose content differs between the two states."""
 
     before: FileVersion
     after: FileVersion
 
     @property
     def path(self) -> str:
-        """The path of both."""
+        """The path, the same in both states."""
         return self.after.path
 
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What differs between two states, each part by path. Content is compared by digest."""
+    """The differences between two states, each part sorted by path. Digests decide."""
 
     added: tuple[FileVersion, ...]
-    """Only in the second."""
+    """Only in the second state."""
     removed: tuple[FileVersion, ...]
-    """Only in the first."""
+    """Only in the first state."""
     changed: tuple[FileChange, ...]
     identical: tuple[FileVersion, ...]
-    """In both with the same content; as the second has them."""
+    """In both states with the same content; the versions of the second state."""
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
         return bool(self.added or self.removed or self.changed)
 
     def by(self, attribute: Grouping) -> dict[str | None, Diff]:
-        """Return the diff in parts by who made the files.
+        """Return the diff split by an attribute of the files.
 
-        Sorted, None last. What changed belongs to whoever made the second version, what was removed
-        to whoever had made it. ValueError for anything else than `Grouping` names.
+        The keys are sorted, None last. A changed path counts for the attribute of its second
+        version, a removed path for that of the removed version. Raises ValueError if `attribute`
+        is not one of `Grouping`.
         """
         if attribute not in get_args(Grouping):
             raise ValueError(f"a diff is grouped by {', '.join(get_args(Grouping))}")
@@ -75,7 +76,7 @@ class Diff:
 
 
 def diff_versions(before: Iterable[FileVersion], after: Iterable[FileVersion]) -> Diff:
-    """Compare the files of two states."""
+    """Return the differences between the files of two states."""
     old = {version.path: version for version in before}
     new = {version.path: version for version in after}
     both = sorted(old.keys() & new.keys())

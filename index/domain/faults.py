@@ -1,4 +1,4 @@
-"""What a verification tells."""
+"""Faults that verification finds, and its report."""
 
 from __future__ import annotations
 
@@ -16,122 +16,122 @@ __all__ = ["Depth", "Fault", "FaultKind", "Holder", "VerifyReport"]
 
 
 class Depth(StrEnum):
-    """How closely a store is looked at; each depth does what the ones before it do."""
+    """How much of a store verification checks. Each depth includes the ones before it."""
 
     INDEX = "index"
-    """Rows among themselves, and against the list of objects."""
+    """Check the rows against each other and against the list of objects."""
     PACKS = "packs"
-    """Size, header and footer of every pack."""
+    """Also check the size, header and footer of every pack."""
     BYTES = "bytes"
-    """Every byte."""
+    """Also check every byte."""
 
 
 class FaultKind(StrEnum):
-    """What can be wrong. The values are part of the interface."""
+    """The kinds of faults. Their values are part of the interface."""
 
     MISSING_OBJECT = "missing-object"
-    """A pack that blobs are in is not in storage."""
+    """A pack that holds blobs is not in storage."""
     WRONG_SIZE = "wrong-size"
-    """An object is longer or shorter than the index has it."""
+    """The size of an object differs from its size in the index."""
     BROKEN_PACK = "broken-pack"
-    """Header, footer or trailer can't be trusted, or entries that nothing refers to are damaged."""
+    """The header, footer or trailer is invalid, or unreferenced entries are damaged."""
     MISNAMED_PACK = "misnamed-pack"
-    """What is in a pack gives it another name than its own."""
+    """The name of a pack does not match its contents."""
     UNREADABLE_OBJECT = "unreadable-object"
-    """The medium refuses some bytes of an object."""
+    """The storage medium can't read some bytes of an object."""
     MISPLACED_ENTRY = "misplaced-entry"
-    """The footer has a blob elsewhere, otherwise or not at all; its bytes are right."""
+    """The footer's entry of a blob is wrong or missing, but the bytes of the blob are right."""
     MISSING_BYTES = "missing-bytes"
     """The bytes of a blob are not in storage."""
     DAMAGED_BYTES = "damaged-bytes"
-    """The bytes of a blob can't be read or decoded, or hash to something else."""
+    """The bytes of a blob can't be read or decoded, or have another digest."""
     NOT_MENDED = "not-mended"
-    """A blob that an earlier verification found damaged."""
+    """An earlier verification found this blob damaged, and it is not repaired yet."""
     BAD_LOCATION = "bad-location"
-    """A blob lies outside its pack, over another blob, or in a pack that is not live."""
+    """A blob lies outside its pack, overlaps another blob, or is in a pack that is not live."""
     MISSING_BLOB = "missing-blob"
-    """A file, chunk, list or record refers to a blob that has no row."""
+    """A file, chunk, chunk list or journal record refers to a blob without a row."""
     BROKEN_CHUNKS = "broken-chunks"
-    """The chunks of a large blob are not those that make it up."""
+    """The chunks of a large blob do not add up to the blob."""
     BROKEN_LIST = "broken-list"
-    """What is kept in storage as a large blob's list of chunks is another one's, or none."""
+    """The stored chunk list of a large blob is the list of another blob, or no chunk list."""
     WRONG_FILE_SIZE = "wrong-file-size"
-    """A file version has another size than its bytes."""
+    """The size of a file version differs from the size of its bytes."""
     BROKEN_VERSIONS = "broken-versions"
-    """The versions of a path can't follow each other so."""
+    """The versions of a path overlap or are out of order."""
     BROKEN_SNAPSHOTS = "broken-snapshots"
     """The snapshots of a run are not numbered from 1 without a gap."""
     BROKEN_RECORDS = "broken-records"
-    """The records of a run are not numbered from 1 without a gap."""
+    """The journal records of a run are not numbered from 1 without a gap."""
 
 
 class Holder(NamedTuple):
-    """A file version that a fault touches."""
+    """A file version that a fault affects."""
 
     session: str
     run: str
     path: str | None
-    """None where a fault touches the run as a whole."""
+    """None if the fault affects the run as a whole."""
     version: int | None
     agent: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is wrong for certain."""
+    """Something that is certainly wrong."""
 
     kind: FaultKind
     subject: str
-    """The object or row that it was found in."""
+    """The object or row with the fault."""
     detail: str
     digest: Digest | None = None
-    """The blob, if it is one."""
+    """The blob, if the fault is in one."""
     touches: tuple[Holder, ...] = ()
     """The first ten file versions that need it."""
     touched: int = 0
-    """How many file versions need it."""
+    """The number of file versions that need it."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a verification found."""
+    """The results of a verification."""
 
     depth: Depth
     faults: tuple[Fault, ...]
-    """The first thousand."""
+    """The first thousand faults."""
     counts: Mapping[FaultKind, int]
-    """How many of each kind; of each kind of row at most a thousand are counted."""
+    """The number of faults of each kind. Checks of rows stop at a thousand each."""
     packs: int
-    """Packs that are live."""
+    """The number of live packs."""
     packs_read: int
-    """Of which so many were read: their footers, or all of them at depth `Depth.BYTES`."""
+    """The number of packs read: their footers, or every byte at depth `Depth.BYTES`."""
     blobs_read: int
-    """Blobs and chunks in these, and large blobs that were put together."""
+    """Blobs and chunks in these packs, and large blobs assembled from chunks."""
     bytes_read: int
     recovered: int
-    """Blobs that were known to be damaged, and are right again."""
+    """Blobs that were marked as damaged and are intact now."""
     pending: int
-    """Packs that a writer is about to record, or left behind when it died."""
+    """Packs that a writer is about to commit, or left behind when it died."""
     dead: int
     """Packs that garbage collection is about to delete."""
     orphans: tuple[str, ...]
-    """The first thousand objects below ``packs/`` that the index knows nothing of; no fault."""
+    """The first thousand objects below ``packs/`` without a row. They are not faults."""
     orphan_count: int
     orphan_bytes: int
     unused_bytes: int
-    """Of entries in the packs that were read which no row leads to."""
+    """Bytes of unreferenced entries in the packs that were read."""
     without_list: int
-    """Large blobs whose chunks only the index has in order: recoverable by a backup alone."""
+    """Large blobs without a chunk list in storage. Only a backup of the index can recover them."""
     packs_left: int
-    """Packs whose bytes were to be read and were not, for `max_bytes`."""
+    """Packs that were not read because `max_bytes` was reached."""
     bytes_left: int
-    """Of these packs, and of large blobs that were not put together."""
+    """Bytes of these packs, and of large blobs that were not assembled."""
     oldest_verified: datetime | None
-    """When the pack that was not verified for the longest was; None if one never was."""
+    """The oldest verification time among the packs; None if one was never verified."""
     marked: int = 0
-    """Blobs that are known to be damaged now."""
+    """Blobs that are marked as damaged now."""
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong, as far as was looked."""
+        """Whether the verification found no faults at its depth."""
         return not self.counts

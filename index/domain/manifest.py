@@ -1,4 +1,4 @@
-"""A run's files in the forms that people and other programs are shown."""
+"""Manifests: the files of a run, for display and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["group_for_display", "manifest_of", "to_json"]
 
 
 def to_json(version: FileVersion) -> dict[str, Any]:
-    """Return a file version in types that JSON has."""
+    """Return a file version as JSON types."""
     values = asdict(version)
     values["digest"] = None if version.digest is None else str(version.digest)
     values["mode"] = f"{version.mode:o}"
@@ -28,7 +28,7 @@ def to_json(version: FileVersion) -> dict[str, Any]:
 
 
 def group_for_display(versions: Iterable[FileVersion]) -> dict[str, tuple[FileVersion, ...]]:
-    """Return versions by file type: known types in their usual order, then others by name."""
+    """Return versions by file type: known types in display order, then others by name."""
     groups: defaultdict[str, list[FileVersion]] = defaultdict(list)
     for version in versions:
         groups[version.file_type].append(version)
@@ -43,7 +43,7 @@ def manifest_of(
     snapshots: Sequence[Snapshot],
     at: int | Snapshot | None,
 ) -> dict[str, Any]:
-    """Return a run's files with all that is known of them, in types that JSON has."""
+    """Return the manifest of a run, with all fields of its files, as JSON types."""
     newest = snapshots[-1].number if snapshots else 0
     number = snapshot_number(at)
     return {

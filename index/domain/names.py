@@ -1,4 +1,4 @@
-"""What the caller's ids and paths may be, checked once where they come in."""
+"""Rules for the caller's ids and paths, checked once where they enter the library."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_ID_LENGTH: Final = 255
-"""Characters; what the columns hold."""
+"""In characters, as the columns hold."""
 
 MAX_TYPE_LENGTH: Final = 32
-"""Characters of a file type."""
+"""In characters, for file types."""
 
 MAX_ROW_ID: Final = (1 << 63) - 1
-"""What the databases' integers hold."""
+"""The largest integer that the databases hold."""
 
 MAX_PATH_BYTES: Final = 4096
-"""PATH_MAX of Linux: a longer one could not be restored by its full name."""
+"""PATH_MAX of Linux. A longer path can't be restored by its full name."""
 
 
 def check_id(kind: str, value: str) -> str:
     """Return a session or run id, or raise `InvalidNameError`.
 
-    Beyond what `check_label` refuses, a slash or ``..``: ids are segments of URLs.
+    It refuses what `check_label` refuses, and also a slash or ``..``, because ids become
+    segments of URLs.
     """
     check_label(kind, value)
     if "/" in value:
@@ -52,9 +53,9 @@ def check_id(kind: str, value: str) -> str:
 
 
 def check_label(kind: str, value: str, *, longest: int = MAX_ID_LENGTH) -> str:
-    """Return an opaque id of the caller's, or raise `InvalidNameError`.
+    """Return an opaque id of the caller, or raise `InvalidNameError`.
 
-    Refused are the empty string, more than `longest` characters, control characters and text that
+    It refuses the empty string, more than `longest` characters, control characters and text that
     is not valid Unicode.
     """
     if not isinstance(value, str):
@@ -71,13 +72,13 @@ def check_label(kind: str, value: str, *, longest: int = MAX_ID_LENGTH) -> str:
 
 
 def check_path(path: str | os.PathLike[str]) -> str:
-    """Return a path relative to a run's directory in its one spelling, or raise `UnsafePathError`.
+    """Return the normal form of a path in a work directory, or raise `UnsafePathError`.
 
-    ``./a//b`` is ``a/b``. Absolute paths, ``..``, NUL, the empty path and paths that no system
-    could hold are refused.
+    ``./a//b`` becomes ``a/b``. It refuses absolute paths, ``..``, NUL, the empty path and paths
+    that no file system can hold.
     """
     text = os.fspath(path)
-    if type(text) is str and _is_plain(text):  # not an enumeration, which prints otherwise
+    if type(text) is str and _is_plain(text):  # not a StrEnum, which prints differently
         return text
     if text.startswith("/"):
         raise UnsafePathError(text, "it is absolute; give it relative to the work directory")
@@ -99,7 +100,7 @@ def check_path(path: str | os.PathLike[str]) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether `text` is in its one spelling, as far as a quick look tells: as most paths are."""
+    """Whether a quick check shows that `text` is normal, as most paths are."""
     return (
         text[:1] not in ("", "/", ".")
         and "/." not in text
@@ -112,7 +113,7 @@ def _is_plain(text: str) -> bool:
 
 
 def check_prefix(prefix: str | os.PathLike[str]) -> str:
-    """Return what paths are to begin with, or raise `UnsafePathError` if none can."""
+    """Return a prefix of paths, or raise `UnsafePathError` if no path can have it."""
     text = os.fspath(prefix)
     try:
         os.fsencode(text)
@@ -122,21 +123,21 @@ def check_prefix(prefix: str | os.PathLike[str]) -> str:
 
 
 def as_paths(name: str, values: Iterable[T]) -> tuple[T, ...]:
-    """Return the values of an argument that takes several; one string alone is a mistake."""
+    """Return the values as a tuple. Raises TypeError for a single string."""
     if isinstance(values, str):
         raise TypeError(f"{name} takes a sequence of strings, not one string")
     return tuple(values)
 
 
 def ancestors(path: str) -> Iterator[str]:
-    """Yield the directories that a relative path lies in, the nearest first; not the root."""
+    """Yield the parent directories of a relative path, nearest first, without the root."""
     while path := path.rpartition("/")[0]:
         yield path
 
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """A run by its caller's ids."""
+    """The caller's ids of a run."""
 
     session: str
     run: str

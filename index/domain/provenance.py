@@ -1,8 +1,8 @@
-"""Who makes files: given by the caller, once for a stretch of code or at each call.
+"""Provenance of files: who made them. The caller gives it for a block of code or for each call.
 
-The scope is a context variable: `asyncio` tasks and `asyncio.to_thread` inherit the one they were
-started in, and concurrent agents don't see each other's. A new thread, or one of an executor,
-starts without one; `carried` takes it there.
+The scope is a context variable. `asyncio` tasks and `asyncio.to_thread` inherit the scope in which
+they start, and concurrent agents don't see each other's scopes. A new thread, or a thread of an
+executor, starts without a scope; `carried` passes the current one to it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Phase, agent, DAG node, step, event and code; None is what the caller didn't tell."""
+    """Phase, agent, DAG node, step, event and code hash; None if the caller did not give it."""
 
     phase: str | None = None
     agent: str | None = None
@@ -46,9 +46,9 @@ class Provenance:
                 check_label(field.name, value)
 
     def over(self, outer: Provenance) -> Provenance:
-        """Return this with what it leaves out taken from `outer`."""
-        told = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
-        return replace(outer, **told) if told else outer
+        """Return this provenance, with missing fields filled from `outer`."""
+        given = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return replace(outer, **given) if given else outer
 
 
 _scope: Final[ContextVar[Provenance]] = ContextVar(
@@ -58,39 +58,39 @@ _scope: Final[ContextVar[Provenance]] = ContextVar(
 
 
 def current_provenance() -> Provenance:
-    """Return what the enclosing `provenance` scopes tell."""
+    """Return the combined provenance of the enclosing `provenance` scopes."""
     return _scope.get()
 
 
 def carried(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that runs in the `provenance` scope of this moment, on whatever thread.
+    """Return a function that runs in the current `provenance` scope, on any thread.
 
-    For ``executor.submit(carried(work), …)`` and ``Thread(target=carried(work))``. What a coroutine
-    function does when it is awaited is in the scope as well; generators are refused with TypeError,
-    for between two of their items whoever asks for them has scopes of its own.
+    Use it as ``executor.submit(carried(work), …)`` or ``Thread(target=carried(work))``. A coroutine
+    function runs in the scope when it is awaited, too. Raises TypeError for a generator function,
+    because between two items the consumer may have other scopes.
     """
-    told = _scope.get()
-    return _within(lambda: told, function)
+    scope = _scope.get()
+    return _within(lambda: scope, function)
 
 
 class ProvenanceScope(AbstractContextManager[Provenance]):
-    """What `provenance` returns: a context manager, and a decorator of functions and coroutines."""
+    """The scope that `provenance` returns: a context manager, and a decorator of functions."""
 
-    def __init__(self, told: Provenance) -> None:
-        self._told = told
+    def __init__(self, provenance: Provenance) -> None:
+        self._provenance = provenance
         self._tokens: list[Token[Provenance]] = []
 
     def __enter__(self) -> Provenance:
-        told = self._told.over(_scope.get())
-        self._tokens.append(_scope.set(told))
-        return told
+        scope = self._provenance.over(_scope.get())
+        self._tokens.append(_scope.set(scope))
+        return scope
 
     def __exit__(self, *_error: object) -> None:
         _scope.reset(self._tokens.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return the function so that each of its calls is in the scope, added to the caller's."""
-        return _within(lambda: self._told.over(_scope.get()), function)
+        """Return the function so that each call runs in this scope, inside the caller's scope."""
+        return _within(lambda: self._provenance.over(_scope.get()), function)
 
 
 def provenance(
@@ -102,7 +102,9 @@ def provenance(
     event_id: str | None = None,
     code_hash: str | None = None,
 ) -> ProvenanceScope:
-    """Attribute what is tracked or put inside the block; inner scopes add to outer ones.
+    """Set the provenance of files tracked or put inside the block.
+
+    Fields of an inner scope take precedence over those of the outer scopes.
 
     Raises
     ------
@@ -112,8 +114,8 @@ def provenance(
     return ProvenanceScope(Provenance(phase, agent, node_id, step_id, event_id, code_hash))
 
 
-def _within(told: Callable[[], Provenance], function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function whose calls, and coroutines, are in the scope that `told` returns then."""
+def _within(scope_now: Callable[[], Provenance], function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function whose calls and coroutines run in the scope that `scope_now` returns."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
             f"{function.__qualname__} is a generator: give it a `with provenance(…)` of its own"
@@ -121,7 +123,7 @@ def _within(told: Callable[[], Provenance], function: Callable[P, R]) -> Callabl
 
     @functools.wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        scope = told()
+        scope = scope_now()
         token = _scope.set(scope)
         try:
             result = function(*args, **kwargs)

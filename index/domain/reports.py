@@ -21,13 +21,13 @@ class RunStats:
     files: int
     """Current files."""
     bytes: int
-    """Of the current files."""
+    """Total size of the current files."""
     versions: int
     """File versions, current and past."""
     version_bytes: int
-    """Of all versions, as if each were stored by itself."""
+    """Total size of all versions, before deduplication."""
     distinct_bytes: int
-    """Of the distinct contents among all versions, before compression."""
+    """Total size after deduplication, before compression."""
     files_by_type: dict[str, int]
     files_by_agent: dict[str | None, int]
     files_by_phase: dict[str | None, int]
@@ -48,61 +48,61 @@ class StoreStats:
     runs: int
     versions: int
     version_bytes: int
-    """Of all file versions, as if each were stored by itself."""
+    """Total size of all file versions, before deduplication."""
     blobs: int
     """Distinct blobs, chunks included."""
     distinct_bytes: int
-    """Of the distinct blobs, before compression."""
+    """Total size of the distinct blobs, before compression."""
     packs: int
     stored_bytes: int
-    """Of the packs that are live."""
+    """Total size of the live packs."""
     condemned: int
-    """Blobs that nothing refers to, and that garbage collection takes after its grace period."""
+    """Unreferenced blobs that garbage collection deletes after its grace period."""
     condemned_bytes: int
-    """Stored bytes of these."""
+    """Stored bytes of the condemned blobs."""
     dead_bytes: int
-    """Of live packs, what no blob needs: garbage collection frees it by rewriting them."""
+    """Bytes in live packs that no blob needs. Garbage collection frees them by rewriting packs."""
     cache_at: str | None = None
     """Directory of the local cache of remote blobs; None if there is none."""
     cache_bytes: int | None = None
-    """What the cache takes on disk, as far as is known without counting."""
+    """Size of the cache on disk, as far as it is known without counting."""
     cache_limit_bytes: int | None = None
 
 
 class ReleasedBlob(NamedTuple):
-    """Content that nothing in the session refers to any more."""
+    """Content that nothing in the session refers to after the deletion."""
 
     digest: Digest
     size: int
 
 
 class KeptBlob(NamedTuple):
-    """Content of something deleted that stays, since another run of the session holds it."""
+    """Deleted content that stays because another run of the session holds it."""
 
     digest: Digest
     size: int
     run: str
-    """One of the runs that hold it."""
+    """One of the runs that hold the content."""
     path: str
-    """Where that run first held it."""
+    """The path where that run first held it."""
     runs: int
-    """How many runs hold it."""
+    """The number of runs that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeletionReceipt:
-    """What a deletion deleted, and what becomes of the bytes.
+    """The files that a deletion removed, and the contents that it released or kept.
 
-    It speaks of one session, as everything does: garbage collection removes what is released unless
-    another session holds the same bytes, which is not this one's to know.
+    A receipt covers one session. Garbage collection deletes released content unless another
+    session holds the same bytes. A session can't see whether that is so.
     """
 
     session: str
     runs: tuple[str, ...]
     files: int
-    """Current files that were deleted."""
+    """Number of current files deleted."""
     versions: int
-    """File versions that were deleted, the current ones included."""
+    """Number of file versions deleted, the current ones included."""
     released: tuple[ReleasedBlob, ...]
     kept: tuple[KeptBlob, ...]
 

@@ -1,4 +1,4 @@
-"""The known state of a run and the stat signatures of its files: what a scan compares with."""
+"""The known state of a run and the stat signatures of its files, for a scan to compare with."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = [
 
 
 class KnownFile(NamedTuple):
-    """The current version of a path. A tuple, since a run has tens of thousands."""
+    """The current version of a path. A tuple, because a run has tens of thousands."""
 
     signature: Signature | None
-    """None if the content must be hashed to know whether it changed."""
+    """None if only hashing the content can show whether it changed."""
     id: int
     path: str
     version: int
@@ -60,20 +60,20 @@ class Observed(NamedTuple):
     mode: int
     mtime_ns: int
     signature: Signature | None
-    """None for what did not come from the work directory."""
+    """None if the content did not come from the work directory."""
     trusted: bool
-    """Whether an equal signature will mean equal content."""
+    """Whether an equal signature in a later scan means equal content."""
     seen_on_disk: bool
 
     def same_content(self, known: KnownFile) -> bool:
-        """Whether the path holds what is recorded: same bytes, and file or link alike."""
+        """Whether the known version has the same bytes, and both are links or neither is."""
         return self.digest == known.digest and is_link(self.mode) == is_link(known.mode)
 
 
 class StateCache:
-    """The states of the runs that were tracked last. Safe for use by several threads.
+    """The states of the most recently tracked runs. Safe for use by several threads.
 
-    A state is a value that is checked by its revision before use, so a stale one costs a reload.
+    Callers check the revision of a state before they use it. A stale state costs one reload.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -82,12 +82,12 @@ class StateCache:
         self._lock = threading.Lock()
 
     def get(self, session: str, run: str) -> RunState | None:
-        """Return the state kept for a run."""
+        """Return the cached state of a run; None if there is none."""
         with self._lock:
             return self._states.get((session, run))
 
     def keep(self, session: str, run: str, state: RunState) -> None:
-        """Keep a run's state, unless a newer one is kept."""
+        """Cache the state of a run, unless the cache has a newer one."""
         with self._lock:
             kept = self._states.pop((session, run), None)
             if kept and kept.run_id == state.run_id and kept.revision > state.revision:
@@ -102,22 +102,22 @@ Directories: TypeAlias = "Mapping[str, Mapping[str, KnownFile]]"
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """The current files of a run at one revision. Never changed: a commit makes the next one."""
+    """The current files of a run at one revision. Immutable: each commit makes a new state."""
 
     run_id: int | None = None
-    """None as long as the run was never written to."""
+    """None until something is first written to the run."""
     revision: int = 0
     newest_snapshot: int = 0
     directories: Directories = field(default_factory=dict)
     """Known files by directory, then by name; the work directory itself is ``""``."""
     newest_record: Digest | None = None
-    """The end of its chain of records in storage; None if that lacks something of the run."""
+    """The end of the run's chain of journal records; None if the chain is incomplete."""
     records: int = 0
-    """How many there are in that chain."""
+    """The number of records in that chain."""
 
     @property
     def has_chain(self) -> bool:
-        """Whether all that was recorded of the run is in its chain of records."""
+        """Whether the chain of journal records describes the whole run."""
         return self.run_id is None or self.newest_record is not None
 
     @classmethod
@@ -131,7 +131,7 @@ class RunState:
         newest_record: Digest | None = None,
         records: int = 0,
     ) -> RunState:
-        """Index files by directory and name."""
+        """Return a state with the files indexed by directory and name."""
         directories: dict[str, dict[str, KnownFile]] = {}
         for known in files:
             directory, _, name = known.path.rpartition("/")
@@ -142,7 +142,7 @@ class RunState:
         return cls(run_id, revision, newest_snapshot, directories, newest_record, records)
 
     def find(self, path: str) -> KnownFile | None:
-        """Return what is known of a path."""
+        """Return the current version of a path; None if the run does not hold it."""
         directory, _, name = path.rpartition("/")
         return self.directories.get(directory, {}).get(name)
 
@@ -158,12 +158,12 @@ class RunState:
         removed: Iterable[KnownFile],
         added: Collection[Digest] = (),
     ) -> RunState:
-        """Return the state that the next revision has.
+        """Return the state of the next revision.
 
         Parameters
         ----------
         added
-            Records, the newest one last.
+            The journal records of the commit, the newest one last.
         """
         directories = dict(self.directories)
         copied: set[str] = set()
@@ -194,28 +194,28 @@ class RunState:
 
 
 Signature: TypeAlias = bytes
-"""What `stat` tells of a file's content. A scan holds one of each file, and five integers would be
-three times as large."""
+"""The fields of `stat` that change with a file's content, packed. A scan holds one for each file,
+and five integers would be three times as large."""
 
 _SIGNATURE: Final = struct.Struct("<qqqQQ")
-"""Size, mtime_ns, ctime_ns, inode, device. The last two are unsigned: overlay filesystems use all
-64 bits."""
+"""Size, mtime_ns, ctime_ns, inode, device. The last two are unsigned, because overlay filesystems
+use all 64 bits."""
 
 _pack: Final = _SIGNATURE.pack
 
 
 def signature_of(status: os.stat_result) -> Signature:
-    """Return what identifies a file's content without reading it."""
+    """Return the signature that identifies a file's content without reading it."""
     times = status.st_mtime_ns, status.st_ctime_ns
     try:
         return _pack(status.st_size, *times, status.st_ino, status.st_dev)
-    except struct.error:  # a time that some filesystems can hold, and the columns can't
+    except struct.error:  # some filesystems hold times that the columns can't
         parts = "not packed", status.st_size, *times, status.st_ino, status.st_dev
         return repr(parts).encode()
 
 
 def is_storable(signature: Signature) -> bool:
-    """Whether it can be recorded: times are within some 292 years of 1970."""
+    """Whether the index can store a signature: its times are within 292 years of 1970."""
     return len(signature) == _SIGNATURE.size
 
 
@@ -223,5 +223,5 @@ _MIN, _MAX = -(1 << 63), (1 << 63) - 1
 
 
 def storable_time(time_ns: int) -> int:
-    """Return a time that a column can hold: file systems know years beyond 2262, 64 bits don't."""
+    """Return the nearest time that 64 bits can hold; file systems know years beyond 2262."""
     return min(max(time_ns, _MIN), _MAX)

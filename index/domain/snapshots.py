@@ -1,4 +1,4 @@
-"""File versions and snapshots as the API returns them: frozen, detached from the database."""
+"""File versions and snapshots as the API returns them: frozen and detached from the database."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class FileVersion:
     session: str
     run: str
     path: str
-    """POSIX path relative to the work directory; bytes that aren't UTF-8 as `os.fsdecode` does."""
+    """POSIX path relative to the work directory, decoded as `os.fsdecode` does."""
     version: int
-    """1, 2, … within run and path."""
+    """1, 2, … for each path of a run."""
     digest: Digest | None
-    """None for an adopted record whose bytes were gone; it is never current."""
+    """None for an adopted version whose bytes were gone. Such a version is never current."""
     size: int
     """Bytes."""
     mode: int
-    """`stat` mode, type and permission bits, as last seen."""
+    """`stat` mode as last seen: type and permission bits."""
     mtime_ns: int
     """Modification time as last seen, in nanoseconds since the epoch."""
     file_type: str
@@ -78,14 +78,14 @@ class FileVersion:
 
 
 class Skipped(NamedTuple):
-    """Something that a scan did not record, and why."""
+    """A path that a scan skipped, and the reason."""
 
     path: str
     reason: str
 
 
 class LazyVersions:
-    """File versions that are made when someone looks: a scan adds thousands that nobody reads."""
+    """File versions that are built on first access. Most of a scan's versions are never read."""
 
     __slots__ = ("_count", "_make", "_versions")
 
@@ -96,18 +96,18 @@ class LazyVersions:
 
     @classmethod
     def ready(cls, versions: Iterable[FileVersion]) -> LazyVersions:
-        """Hold versions that are made already."""
+        """Wrap versions that exist already."""
         made = tuple(versions)
         return cls(lambda: iter(made), len(made))
 
     def get(self) -> tuple[FileVersion, ...]:
-        """Return them; the same tuple every time."""
+        """Return the versions; the same tuple at each call."""
         if self._versions is None:
             self._versions = tuple(self._make())
         return self._versions
 
     def __len__(self) -> int:
-        """Return how many there are, without making any."""
+        """Return the number of versions without building them."""
         return self._count
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -131,49 +131,49 @@ class SnapshotHead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a run after a scan, and what that scan changed.
+    """The state of a run after a scan, and the changes that the scan found.
 
-    A scan that finds nothing new records nothing: its result has the number of the newest snapshot,
+    A scan without changes makes no snapshot. Its result then has the number of the newest snapshot,
     which describes the work directory as it is, and no changes.
     """
 
     number: int
-    """1, 2, … within the run; 0 is the state before anything was recorded."""
+    """1, 2, … within the run; 0 is the empty state before the first snapshot."""
     provenance: Provenance
     created_at: datetime
     unchanged: int
-    """Files that the scan found as they were."""
+    """Number of files that the scan found unchanged."""
     skipped: tuple[Skipped, ...]
     bytes_read: int
     bytes_stored: int
-    """Bytes of the packs that were written for it."""
+    """Bytes of the packs written for this snapshot."""
     recorded: bool
-    """Whether the scan made this snapshot; false if nothing had changed."""
+    """Whether the scan made this snapshot; False if nothing had changed."""
     filled: int = 0
-    """File versions whose missing provenance the scan supplied."""
+    """Number of file versions whose missing provenance the scan supplied."""
     lazy_added: LazyVersions = field(default=_NONE, repr=False, compare=False)
     lazy_changed: LazyVersions = field(default=_NONE, repr=False, compare=False)
     lazy_removed: LazyVersions = field(default=_NONE, repr=False, compare=False)
 
     @property
     def added(self) -> tuple[FileVersion, ...]:
-        """First or returning versions of paths that were not there before, by path."""
+        """Versions of new or returning paths, sorted by path."""
         return self.lazy_added.get()
 
     @property
     def changed(self) -> tuple[FileVersion, ...]:
-        """New versions of paths that were there before with other content, by path."""
+        """New versions of paths that had other content before, sorted by path."""
         return self.lazy_changed.get()
 
     @property
     def removed(self) -> tuple[FileVersion, ...]:
-        """Versions that ended without a successor, by path."""
+        """Versions that ended without a successor, sorted by path."""
         return self.lazy_removed.get()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long operation is."""
+    """The progress of a long operation."""
 
     files: int
     bytes: int
@@ -182,7 +182,7 @@ class Progress:
 
 
 def snapshot_number(at: int | Snapshot | None) -> int | None:
-    """Return the number of a snapshot that is given by itself or by its number."""
+    """Return the number of a snapshot, given as a `Snapshot` or as its number."""
     number = at.number if isinstance(at, Snapshot) else at
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise TypeError(f"a snapshot is given by itself or by its number, not as {at!r}")
@@ -198,15 +198,15 @@ class RunSummary:
     snapshots: int
     created_at: datetime
     parent: str | None = None
-    """The run that it was forked from, if that is still there."""
+    """The run that this run was forked from; None if that is deleted."""
     parent_snapshot: int | None = None
-    """The snapshot that it was forked at, whether the parent is still there or not."""
+    """The snapshot that it was forked at. It stays when the parent is deleted."""
 
 
 def assemble(
     heads: Iterable[SnapshotHead], versions: Iterable[FileVersion]
 ) -> tuple[Snapshot, ...]:
-    """Return snapshots with what each added, changed and removed.
+    """Return snapshots with the versions that each added, changed and removed.
 
     Parameters
     ----------
@@ -241,13 +241,13 @@ def _with_changes(
 
 
 _TYPE: Final = 0o170000
-"""The bits that hold the type of a file. (POSIX leaves the values open; Linux, the BSDs and macOS
-agree on them.)"""
+"""The bits for the type of a file. POSIX leaves the values open; Linux, the BSDs and macOS agree on
+them."""
 
 
 def is_link(mode: int) -> bool:
-    """Return whether a mode is a symbolic link's.
+    """Whether a mode is that of a symbolic link.
 
-    A damaged row may have any integer here: of those that are no mode `stat` raises OverflowError.
+    A damaged row may hold any integer, for which the functions of `stat` may raise OverflowError.
     """
     return mode & _TYPE == S_IFLNK

@@ -1,3 +1,3 @@
-"""What each commit leaves of itself in storage, so that a lost index can be made anew."""
+"""Journal records: what each commit leaves in storage, so that a lost index can be rebuilt."""
 
 __all__ = ()

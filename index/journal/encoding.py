@@ -1,4 +1,4 @@
-"""Journal records as bytes, and back."""
+"""Encoding and decoding of journal records."""
 
 from __future__ import annotations
 
@@ -50,37 +50,37 @@ _KINDS: Final[Mapping[str, _Kind]] = {
 
 
 def decode(data: Buffer) -> Entry:
-    """Return what `index.journal.entries.encode` was given.
+    """Return the record that `encode` made these bytes from.
 
     Raises
     ------
     DamagedRecordError
-        When these bytes are no record that this release knows.
+        When the bytes are not a record that this release knows.
     """
     try:
-        told = json.loads(bytes(data))
-        version, op = told["version"], told["op"]
+        values = json.loads(bytes(data))
+        version, op = values["version"], values["op"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedRecordError(f"it is not an object with an operation: {error}") from error
     kind = _KINDS.get(op) if version == RECORD_VERSION else None
     if kind is None:
         raise DamagedRecordError(f"this release doesn't know its operation {op!r}, {version!r}")
     try:
-        return kind(**{each.name: _value(each.name, told[each.name]) for each in fields(kind)})
+        return kind(**{each.name: _value(each.name, values[each.name]) for each in fields(kind)})
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedRecordError(f"a field of it is missing or wrong: {error}") from error
 
 
-def _value(name: str, told: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _value(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if name in _DIGESTS:
-        return None if told is None else Digest.parse(told)
+        return None if value is None else Digest.parse(value)
     if name in _DIGEST_LISTS:
-        return tuple(Digest.parse(text) for text in told)
+        return tuple(Digest.parse(text) for text in value)
     if name in _TIMES:
-        return datetime.fromisoformat(told)
+        return datetime.fromisoformat(value)
     if name == "files":
-        return _files(told)
-    return told
+        return _files(value)
+    return value
 
 
 _DIGESTS: Final = frozenset(("previous", "digest"))
@@ -88,13 +88,13 @@ _DIGEST_LISTS: Final = frozenset(("parts", "replaces"))
 _TIMES: Final = frozenset(("created_at", "session_created_at", "run_created_at"))
 
 
-def _files(told: Mapping[str, Any]) -> NewFiles:
-    joined = b64decode(told["digests"], validate=True)
+def _files(columns_by_name: Mapping[str, Any]) -> NewFiles:
+    joined = b64decode(columns_by_name["digests"], validate=True)
     digests = [
         bytes.__new__(Digest, joined[at : at + DIGEST_SIZE])
         for at in range(0, len(joined), DIGEST_SIZE)
     ]
-    files = NewFiles(**{**told, "digests": digests})
+    files = NewFiles(**{**columns_by_name, "digests": digests})
     columns = (
         files.digests, files.sizes, files.modes, files.mtimes_ns, files.kind_of,
     )  # fmt: skip
@@ -104,25 +104,25 @@ def _files(told: Mapping[str, Any]) -> NewFiles:
 
 
 def encode(entry: Entry) -> bytes:
-    """Return the bytes of a record: others at each call, so that no file has ever the same."""
-    told: dict[str, Any] = {
+    """Return the bytes of a record. A nonce makes them unique, so no file can equal them."""
+    values: dict[str, Any] = {
         "version": RECORD_VERSION,
         "op": entry.op,
         "nonce": uuid.uuid4().hex,
     }
     for each in fields(entry):
-        told[each.name] = _plain(getattr(entry, each.name))
-    return json.dumps(told, separators=(",", ":")).encode()
+        values[each.name] = _plain(getattr(entry, each.name))
+    return json.dumps(values, separators=(",", ":")).encode()
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a field holds
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any field
     if isinstance(value, Digest):
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, NewFiles):
-        told = {each.name: getattr(value, each.name) for each in fields(value)}
-        return told | {"digests": b64encode(b"".join(value.digests)).decode()}
+        columns = {each.name: getattr(value, each.name) for each in fields(value)}
+        return columns | {"digests": b64encode(b"".join(value.digests)).decode()}
     if isinstance(value, tuple | list) and value and isinstance(value[0], Digest):
         return [str(digest) for digest in value]
     return value

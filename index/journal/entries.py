@@ -1,12 +1,12 @@
-"""The records that commits leave in storage, as values and as bytes.
+"""The journal records that commits leave in storage, as values.
 
-A record is JSON in UTF-8: an object whose ``op`` says which class it is, of those below or of
-`index.journal.entries`; `index.journal.encoding` reads them. Its bytes are an entry of a pack,
-of kind `cas.packs.pack.EntryKind.RECORD`, named and verified by their digest.
-Those of one run are a chain: each names the one before it. `docs/format.md` is normative.
+A record is a JSON object in UTF-8; its ``op`` names its class below. `index.journal.encoding`
+writes and reads the bytes. The bytes are an entry of a pack, of kind
+`cas.packs.pack.EntryKind.RECORD`, named and verified by their digest. The records of a run form a
+chain: each names the record before it. `docs/format.md` is normative.
 
-A record is durable before the transaction that it tells of begins, as all bytes are. So there may
-be records of commits that never arrived; `index.maintenance.recover.chains` tells which.
+A record is durable before the transaction that it describes begins, as all bytes are. So storage
+may hold records of commits that never took place; `index.maintenance.recover.chains` finds them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RECORD_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class NewFiles:
-    """Versions that begin with a commit, column by column, in the order of their ids."""
+    """New versions of a commit, column by column, in the order of their ids."""
 
     paths: Sequence[str] = ()
     digests: Sequence[bytes] = ()
@@ -51,7 +51,7 @@ class NewFiles:
     kinds: Sequence[Sequence[str]] = ()
     """Pairs of file type and priority."""
     kind_of: Sequence[int] = ()
-    """For each path which of `kinds` it is."""
+    """For each path, the position of its pair in `kinds`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -59,7 +59,7 @@ class NewFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What every record has."""
+    """The fields of every record."""
 
     op: ClassVar[str]
     created_at: datetime
@@ -72,16 +72,16 @@ class RunEntry(Entry):
     session: str
     run: str
     previous: Digest | None
-    """The record before it; of a fork, the newest one of the run that it stems from."""
+    """The record before this one; for a fork, the newest record of the parent run."""
     revision: int
-    """The run's, once the commit has arrived: never the same for two commits that have."""
+    """The revision of the run after the commit. Two successful commits never share one."""
     replaces: Sequence[Digest] = ()
-    """Records of attempts of the same which never arrived."""
+    """Records of earlier attempts at the same commit that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitEntry(RunEntry):
-    """A scan, a put or a registration; provenance that was filled in, notes that were changed."""
+    """A scan, put or registration, or a change of provenance or annotations."""
 
     op: ClassVar[str] = "commit"
 
@@ -95,22 +95,22 @@ class CommitEntry(RunEntry):
     bytes_read: int = 0
     files: NewFiles = field(default_factory=NewFiles)
     parts: Sequence[Digest] = ()
-    """Records that hold more of `files`, where one would be too large."""
+    """`PartEntry` records with more of `files`, where one record would be too large."""
     seen_on_disk: bool = True
     is_final_output: bool = False
     meta: Any = None
     removed: Sequence[str] = ()
     filled: Sequence[str] = ()
-    """Paths whose missing provenance is that of this commit."""
+    """Paths whose missing provenance this commit filled in."""
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Columns by path."""
+    """Changed columns, by path."""
     touched: Sequence[Sequence[Any]] = ()
-    """Path, mode, mtime_ns and seen_on_disk of files whose content is the same."""
+    """Path, mode, mtime_ns and seen_on_disk of files with unchanged content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartEntry(Entry):
-    """More of the files of a commit."""
+    """More files of a commit."""
 
     op: ClassVar[str] = "part"
 
@@ -119,7 +119,7 @@ class PartEntry(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewindEntry(RunEntry):
-    """A run that went back to what it held at a snapshot."""
+    """A rewind of a run to an earlier snapshot."""
 
     op: ClassVar[str] = "rewind"
 
@@ -129,7 +129,7 @@ class RewindEntry(RunEntry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForkEntry(RunEntry):
-    """A run that begins with what another one held at a snapshot."""
+    """A fork: a run that begins with the files of another run at a snapshot."""
 
     op: ClassVar[str] = "fork"
 
@@ -139,7 +139,7 @@ class ForkEntry(RunEntry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry(RunEntry):
-    """All of a run as it is, where its chain is not known: it begins a new one."""
+    """The complete state of a run. It begins a new chain where the old one is not known."""
 
     op: ClassVar[str] = "history"
 
@@ -149,13 +149,13 @@ class HistoryEntry(RunEntry):
     parent_snapshot: int | None
     snapshots: Sequence[Mapping[str, Any]]
     versions: int
-    """How many there are in `parts`."""
+    """The number of versions in `parts`."""
     parts: Sequence[Digest] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionsEntry(Entry):
-    """Some versions of a history, each with its columns in the order of `columns`."""
+    """Some versions of a history; each row has its values in the order of `columns`."""
 
     op: ClassVar[str] = "versions"
 
@@ -165,18 +165,18 @@ class VersionsEntry(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionEntry(Entry):
-    """Runs that were deleted."""
+    """A deletion of runs."""
 
     op: ClassVar[str] = "delete"
 
     session: str
     runs: Sequence[Sequence[str | None]]
-    """For each its name, the digest of its newest record as text, and when it was made."""
+    """For each run: its name, the digest of its newest record as text, its creation time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupEntry(Entry):
-    """A copy of the index, an SQLite database, kept as a blob."""
+    """A backup of the index: an SQLite database, stored as a blob."""
 
     op: ClassVar[str] = "backup"
 

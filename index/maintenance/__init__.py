@@ -1,3 +1,3 @@
-"""Collection, verification, repair, recovery and backup of a whole store."""
+"""Maintenance of a whole store: garbage collection, verify, repair, recovery and backup."""
 
 __all__ = ()

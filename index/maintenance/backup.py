@@ -1,8 +1,8 @@
-"""Copies of the index, kept as blobs beside the bytes that it tells of.
+"""Backups of the index, stored as blobs in the store itself.
 
-A copy is an SQLite database, whatever the index is on. It is of one state while writers go on, and
-of two copies only the pieces are stored that differ. `cas recover` begins with the newest one and
-goes on with the records of commits that came after it.
+A backup is an SQLite database, whatever database holds the index. It shows one state of the index
+while writers continue. Backups are deduplicated: a new one stores only the chunks that differ.
+`cas recover` starts from the newest backup and applies the later journal records.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ if TYPE_CHECKING:
 __all__ = ["KEPT_BACKUPS", "BackupReport", "back_up"]
 
 KEPT_BACKUPS: Final = 7
-"""Copies that are kept unless told otherwise: a week of daily ones."""
+"""Number of backups kept by default: a week of daily ones."""
 
 _ATTEMPTS: Final = 5
-"""How often it is stored anew because garbage collection took what it was to share."""
+"""Attempts if garbage collection deletes chunks that the backup shares."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """A copy of the index that was made."""
+    """The report of a backup."""
 
     created_at: datetime
     digest: Digest
     """The SQLite database, as a blob of the store."""
     size: int
     bytes_stored: int
-    """What of it was not stored already."""
+    """Bytes of the backup that were not stored already."""
     kept: int
-    """Copies that there are now."""
+    """Number of backups now."""
 
 
 def back_up(context: StoreContext, *, keep: int = KEPT_BACKUPS) -> BackupReport:
-    """Store a copy of the index; on return it is durable, and older ones than `keep` are let go.
+    """Store a backup of the index. On return it is durable, and only the newest `keep` remain.
 
     Raises
     ------
     ValueError
-        When none would be kept.
+        When `keep` is less than 1.
     BackendError, IndexUnavailableError
-        When storage or the database fails; nothing is let go then.
+        When storage or the database fails. No old backup is dropped then.
     """
     if keep < 1:
         raise ValueError(f"at least one copy of the index must be kept, not {keep}")
@@ -83,7 +83,7 @@ def back_up(context: StoreContext, *, keep: int = KEPT_BACKUPS) -> BackupReport:
 
 @contextmanager
 def _explained(database: Database) -> Iterator[None]:
-    """Raise what goes wrong with the copy before it is stored as an error of ours."""
+    """Turn errors of the local copy into errors of this library."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -122,7 +122,7 @@ def _copy_index(database: Database, file: Path, now: datetime) -> None:
 
 
 def _copy_sqlite(source: str, file: Path) -> None:
-    """Copy all pages in one step: of one state, and others may write meanwhile."""
+    """Copy all pages in one step, so the copy shows one state; others may write meanwhile."""
     original = sqlite3.connect(source)
     try:
         copy = sqlite3.connect(file)

@@ -1,3 +1,3 @@
-"""From rows back to streams and files."""
+"""Reading: from rows to streams and restored files."""
 
 __all__ = ()

@@ -1,7 +1,7 @@
-"""The directory that a restore writes below: reached without following a link.
+"""The directory that a restore writes to, entered without following links.
 
-Directories are opened one below the other by descriptor, so that neither a hostile path nor a link
-planted in the destination leads out of it.
+Directories are opened by descriptor, each relative to its parent. So neither a hostile path nor a
+link planted in the destination leads out of it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["OPEN_EXISTING", "Destination", "Walker", "failed", "failing", "split
 
 OPEN_EXISTING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORIES: Final = 64
-"""Directories that a walker holds open: storage yields files nearly in the order of directories."""
+"""Directories that a walker holds open. Storage yields files nearly in directory order."""
 
 _READ_SIZE: Final = 1 << 20
 
 
 class Destination:
-    """A directory to write below, made if it is missing. Its walkers serve several threads."""
+    """A directory to write to, made if it is missing. Its walkers serve several threads."""
 
     def __init__(self, path: str, *, threads: int) -> None:
         self._path = path
@@ -42,9 +42,9 @@ class Destination:
         self._walkers: SimpleQueue[Walker] = SimpleQueue()
         self._root = -1
         self.is_empty = False
-        """Whether nothing was in it when it was opened."""
+        """Whether the directory was empty when it was opened."""
         self.is_staged = False
-        """Whether walkers lead into a directory where nobody looks for files."""
+        """Whether walkers write into the hidden staging directory."""
 
     def __enter__(self) -> Self:
         with failing(self._path):
@@ -64,10 +64,10 @@ class Destination:
 
     @contextmanager
     def staged(self, *, overwrite: bool) -> Iterator[None]:
-        """Have walkers lead into a `Staging` as long as the block runs; no one of them is lent yet.
+        """Make walkers write into a `Staging` while the block runs. Call it before lending any.
 
-        However the block ends, what was written takes its place then. Afterwards walkers lead to
-        the destination again.
+        When the block ends, also by an error, the files written are moved to their final places.
+        After that walkers write to the destination again.
         """
         with failing(self._path):
             staging = Staging(self._root)
@@ -78,7 +78,7 @@ class Destination:
             try:
                 yield
             except BaseException:
-                with suppress(Exception):  # what went wrong first is what the caller must know
+                with suppress(Exception):  # the caller must see the first error
                     staging.publish(overwrite=overwrite)
                 raise
             with failing(self._path):
@@ -109,14 +109,14 @@ class Destination:
 
 
 class _Made:
-    """Directories that this restore made itself."""
+    """The directories that this restore made itself."""
 
     def __init__(self) -> None:
         self._paths: set[str] = set()
         self._lock = threading.Lock()
 
     def make(self, name: str, path: str, parent: int) -> None:
-        """Make a directory unless it is there."""
+        """Make a directory unless it exists."""
         with self._lock:
             if path not in self._paths:
                 with suppress(FileExistsError):
@@ -128,23 +128,23 @@ class _Made:
 
 
 class Walker:
-    """Enters directories of a destination, the last used ones held open. For one thread."""
+    """Opens directories of a destination, and holds recent ones open. For one thread."""
 
     def __init__(self, root: int, made: _Made) -> None:
         self._root = root
         self._made = made
         self._open: OrderedDict[str, int] = OrderedDict()
         self._last: tuple[str, int] = ("", root)
-        """What was entered last: mostly what is asked for next, and never what is closed first."""
+        """The directory entered last. It is mostly the next one too, and is never closed first."""
 
     def close(self) -> None:
-        """Close the directories that are open."""
+        """Close all open directories."""
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()
 
     def find(self, version: RestorableFile) -> bool | None:
-        """Whether the version's place holds its content; None if nothing is there."""
+        """Whether the version's path holds its content; None if nothing is there."""
         directory, name = split(version.path)
         with failing(version.path):
             try:
@@ -161,9 +161,9 @@ class Walker:
             return _hash_file(name, fd) == version.digest
 
     def enter(self, directory: str, *, make: bool = False) -> int:
-        """Return a descriptor of a directory, good until the next call.
+        """Return a descriptor of a directory, valid until the next call.
 
-        FileNotFoundError if it isn't there and `make` is false.
+        Raises FileNotFoundError if the directory is missing and `make` is False.
         """
         if directory == self._last[0]:
             return self._last[1]
@@ -171,7 +171,7 @@ class Walker:
             self._open.move_to_end(directory)
             self._last = directory, fd
             return fd
-        self._last = "", self._root  # what it was may be closed below
+        self._last = "", self._root  # the old one may be closed below
         known = directory
         while known and known not in self._open:
             known = split(known)[0]
@@ -189,7 +189,7 @@ class Walker:
         return fd
 
     def is_ours(self, directory: str) -> bool:
-        """Whether this restore made the directory, so that nobody else's files are in it."""
+        """Whether this restore made the directory, so that it holds no other files."""
         return directory in self._made
 
     def _enter_one(self, parent: int, name: str, path: str, *, make: bool) -> int:
@@ -205,14 +205,14 @@ class Walker:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Return directory and name of a relative path."""
+    """Return the directory and name of a relative path."""
     directory, _, name = path.rpartition("/")
     return directory, name
 
 
 @contextmanager
 def failing(subject: str) -> Iterator[None]:
-    """Raise what the destination can't do as `RestoreFailedError`."""
+    """Turn errors of the destination into `RestoreFailedError`."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -222,7 +222,7 @@ def failing(subject: str) -> Iterator[None]:
 
 
 def failed(subject: str, error: Exception) -> RestoreFailedError:
-    """Return the error that names what could not be restored and why."""
+    """Return the error that names the path that could not be restored, and the reason."""
     return RestoreFailedError(subject, getattr(error, "strerror", None) or str(error))
 
 

@@ -1,4 +1,4 @@
-"""Who made these bytes."""
+"""Lookup of the versions that produced given bytes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["find_digests", "find_producers"]
 def find_producers(
     database: Database, session: str | None, of: Digest | str | os.PathLike[str]
 ) -> tuple[FileVersion, ...]:
-    """Return the versions that were produced with a digest, or at a path, in order of recording.
+    """Return the versions produced with a digest or at a path, in the order of their commits.
 
     Parameters
     ----------
     session
-        Where to look; None is everywhere.
+        The session to search; None for all sessions.
     """
     condition = files.has_digest(of) if isinstance(of, Digest) else _condition(os.fspath(of))
     with database.reading() as connection:
@@ -33,7 +33,7 @@ def find_producers(
 
 
 def find_digests(database: Database, session: str | None, prefix: str) -> list[Digest]:
-    """Return at most two digests of files that begin so, in hexadecimal: enough to tell apart."""
+    """Return at most two digests of files with a hexadecimal prefix; two show it is ambiguous."""
     with database.reading() as connection:
         return files.list_digests(connection, session, prefix, at_most=2)
 

@@ -1,8 +1,8 @@
-"""Writing a run's files back to disk, below one directory and nowhere else.
+"""Restore: write the files of a run to disk, below one directory and nowhere else.
 
-Each file is written under a temporary name, either beside its place or in a staging directory with
-all the others (`index.reading.staging`). It is verified on the way, gets its mode and time, and is
-then moved into place in one step: a reader sees the old content, the new, or none.
+Each file is written under a temporary name, either beside its final path or in a staging directory
+(`index.reading.staging`). Its bytes are verified while they are written. It then gets its mode and
+time, and moves into place in one step: a reader sees the old content, the new content, or none.
 """
 
 from __future__ import annotations
@@ -43,33 +43,32 @@ __all__ = ["RestoreResult", "restore", "select"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS: Final = 0o777
-"""Mode bits that are restored: a stored run must not plant set-user-id programs."""
+"""Mode bits that are restored. Others are not: a run must not plant set-user-id programs."""
 
 _THREADS: Final = 2
-"""One writes all small files, while the others write large ones. Small files take many short system
-calls, for which two threads wait longer for the interpreter than they gain: 20,000 files of
-benchmarks/bench_track.py took 1.5 s by two threads and 0.9 s by one."""
+"""One thread writes all small files, the others write large ones. Small files need many short
+system calls, and two threads lose more time waiting for the interpreter than they gain: 20,000
+files of benchmarks/bench_track.py took 1.5 s with two threads and 0.9 s with one."""
 
 _REPORT_S: Final = 0.1
 """Seconds between two reports of progress."""
 
 _STAGED_BYTES: Final = 1 << 30
-"""Bytes up to which a restore is staged as a whole, since a restore that is killed loses what is
-staged. To write more takes longer than to lose it matters, and a file's temporary name then costs
-little beside its bytes."""
+"""Restores up to this many bytes are staged as a whole. A killed restore loses all staged files,
+which matters more for larger restores. For these a temporary name costs little beside the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """What a restore did."""
+    """The result of a restore."""
 
     written: int
-    """Files and links created or replaced."""
+    """Number of files and links created or replaced."""
     unchanged: int
-    """Files that were there with the same content."""
+    """Number of files that already had the right content."""
     bytes_written: int
     without_bytes: tuple[str, ...] = ()
-    """Paths of adopted records that have no bytes to restore."""
+    """Paths of adopted versions without bytes to restore."""
 
 
 def restore(
@@ -83,20 +82,20 @@ def restore(
 ) -> RestoreResult:
     """Write file versions below `destination`, which is made if it is missing.
 
-    On return every file is whole and verified, but not yet synced to disk. On raise each file is
-    whole or not there. Files that hold the right content already are not written again.
+    On return every file is complete and verified, but not yet synced to disk. On raise each file is
+    complete or absent. Files that already have the right content are not written again.
 
     Raises
     ------
     UnsafePathError
-        When a path would leave the destination, also through a link that is there.
+        When a path leads out of the destination, also through an existing link.
     RestoreConflictError
-        When different content is in the way and `overwrite` is false. What was there at the start
-        is found before anything is written.
+        When different content is in the way and `overwrite` is False. Existing files are checked
+        before anything is written.
     RestoreFailedError
         When the destination can't be written.
     DamagedFileError
-        When stored bytes are damaged; the file they belong to is not written.
+        When stored bytes are damaged. The file is not written.
     """
     with Destination(destination, threads=_THREADS) as target:
         wanted, same = _compare(versions, target, overwrite=overwrite)
@@ -113,7 +112,7 @@ def restore(
 def select(
     versions: Iterable[RestorableFile], wanted: Sequence[str]
 ) -> tuple[list[RestorableFile], str | None]:
-    """Return the versions at or below the wanted paths, and one of the paths that has none."""
+    """Return the versions at or below the wanted paths, and one path without any."""
     below = tuple(f"{path}/" for path in wanted)
     exact = set(wanted)
     chosen = [v for v in versions if v.path in exact or v.path.startswith(below)]
@@ -126,7 +125,7 @@ def select(
 def _compare(
     versions: Iterable[RestorableFile], target: Destination, *, overwrite: bool
 ) -> tuple[list[RestorableFile], list[RestorableFile]]:
-    """Tell what must be written from what is there, before anything is written."""
+    """Return the versions to write and those that are there. Writes nothing."""
     wanted, same, conflicts = [], [], []
     with target.walker() as walker:
         for version in versions:
@@ -147,7 +146,7 @@ def _compare(
 
 
 class _Writer:
-    """Writes versions into a destination, several spans of storage at a time."""
+    """Writes versions to a destination, reading several spans of storage at a time."""
 
     def __init__(
         self,
@@ -171,7 +170,7 @@ class _Writer:
     def write_all(
         self, versions: Sequence[RestorableFile], places: Mapping[Digest, Placement]
     ) -> tuple[int, int]:
-        """Write all; return how many files and bytes were written."""
+        """Write all versions; return the numbers of files and bytes written."""
         self._total = Progress(0, 0, len(versions), sum(version.size for version in versions))
         wanted: dict[Digest, list[RestorableFile]] = {}
         for version in versions:
@@ -211,14 +210,14 @@ class _Writer:
                 self._progress(replace(self._total, files=self._files, bytes=self._bytes))
 
     def settle(self, version: RestorableFile) -> None:
-        """Give a file that has the right content already its mode and time."""
+        """Set mode and time of a file that already has the right content."""
         if version.is_link:
             return
         directory, name = split(version.path)
         with failing(version.path), self._target.walker() as walker:
             fd = os.open(name, OPEN_EXISTING, dir_fd=walker.enter(directory))
             try:
-                if os.fstat(fd).st_nlink == 1:  # another name of it may lie elsewhere
+                if os.fstat(fd).st_nlink == 1:  # else it has another hard link, perhaps elsewhere
                     _give_mode_and_time(fd, version)
             finally:
                 os.close(fd)
@@ -228,7 +227,7 @@ class _Writer:
         blobs: Sequence[tuple[Digest, Location]],
         wanted: Mapping[Digest, Sequence[RestorableFile]],
     ) -> None:
-        # Closed at once, also after an error, so that no thread that reads ahead stays behind.
+        # Closed at once, also after an error, so that no prefetching thread is left over.
         with (
             self._target.walker() as walker,
             closing(self._blobs.read_located(blobs)) as found,
@@ -286,7 +285,7 @@ class _Writer:
 
 
 def _create(name: str, fd: int, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
-    """Make a file or link that is whole, or none; FileExistsError if there is one."""
+    """Make a complete file or link, or none. Raises FileExistsError if the name is taken."""
     try:
         if version.is_link:
             _write_link(name, fd, version, b"".join(pieces))
@@ -294,7 +293,7 @@ def _create(name: str, fd: int, version: RestorableFile, pieces: Iterable[Buffer
             _write_file(name, fd, version, pieces)
     except FileExistsError:
         raise
-    except BaseException:  # Ctrl-C too leaves no half-written file behind
+    except BaseException:  # Ctrl-C leaves no half-written file either
         discard(name, fd)
         raise
 
@@ -323,7 +322,7 @@ def _give_mode_and_time(fd: int, version: RestorableFile) -> None:
 
 @contextmanager
 def _explaining(versions: Iterable[RestorableFile]) -> Iterator[None]:
-    """Name the file when its blob or its pack is gone or damaged."""
+    """Turn errors about missing or damaged blobs into errors that name the file."""
     try:
         yield
     except (BlobNotFoundError, DigestMismatchError) as error:

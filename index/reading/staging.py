@@ -1,12 +1,12 @@
 """A hidden directory inside an empty destination, where a restore gives files their final names.
 
-A temporary name and a rename for each file are a third of what writing a small file costs. Here
-nobody looks for files, so that they need neither, and what is whole takes its place by one rename
-for each entry of the topmost directory.
+A temporary name and a rename make up a third of the cost of a small file. In a staging directory
+no other program looks for files, so they need neither. At the end one rename for each top-level
+entry publishes all files.
 
-A restore that is killed leaves the directory behind. It is locked for as long as its restore runs;
-one that is not is removed by the next restore into the same destination. A recovery has one as
-well, beside the place of the index that it makes.
+A killed restore leaves the directory behind. A staging directory is locked while its restore runs;
+the next restore into the same destination removes those that are not locked. A recovery uses one
+too, beside the index that it makes.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOE
 _NAME: Final = re.compile(r"\.cas-[0-9a-f]{32}", re.ASCII)
 
 _NOT_AS_A_WHOLE: Final = {errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
-"""A directory came there meanwhile; or one can't be moved on this filesystem, as on some layered
-ones."""
+"""The target directory has appeared meanwhile, or the filesystem can't move directories, as some
+layered ones can't."""
 
 
 class Staging:
-    """One such directory. Used by one thread but for what is written into it."""
+    """A staging directory. One thread makes and publishes it; any thread may write into it."""
 
     def __init__(self, root: int) -> None:
-        """Make it in an open directory."""
+        """Make the staging directory in an open directory."""
         self._root = root
         self.name = ""
-        """Its name in that directory."""
+        """Its name in the parent directory."""
         self.fd = -1
         """Its descriptor."""
         while self.fd < 0:
             self.name = f".cas-{uuid.uuid4().hex}"
             os.mkdir(self.name, 0o700, dir_fd=root)
-            # Another restore that begins now may take it for abandoned until it is locked.
+            # Until it is locked, another restore may take it for abandoned and remove it.
             with suppress(FileNotFoundError, BlockingIOError):
                 self.fd = self._open_locked()
 
     def publish(self, *, overwrite: bool) -> None:
-        """Move what is in it to its places.
+        """Move the files to their final paths.
 
-        RestoreConflictError if some are taken, which nothing was when the restore began; what is
-        not taken is moved all the same.
+        Raises RestoreConflictError if some paths were taken since the restore began. The other
+        files are moved all the same.
         """
         taken = sorted(_move_all(self.fd, self._root, "", overwrite=overwrite))
         if taken:
             raise RestoreConflictError(taken[0], len(taken))
 
     def discard(self) -> None:
-        """Remove it, with what was not published."""
+        """Remove the directory and everything that was not published."""
         shutil.rmtree(self.name, ignore_errors=True, dir_fd=self._root)
         os.close(self.fd)
 
@@ -80,13 +80,13 @@ class Staging:
 
 
 def remove_abandoned(root: int) -> bool:
-    """Remove what killed restores left in a directory; return whether nothing is in it then."""
+    """Remove the leftovers of killed restores; return whether the directory is then empty."""
     with os.scandir(root) as entries:
         names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     removed = 0
     for name, is_directory in names:
         if is_directory and _NAME.fullmatch(name):
-            # What can't be opened or locked may be in use.
+            # A directory that can't be opened or locked may be in use.
             with suppress(OSError), _opened(name, root) as fd:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(name, dir_fd=root)
@@ -100,11 +100,11 @@ def _lock(fd: int) -> None:
     except BlockingIOError:
         raise
     except OSError:
-        return  # a filesystem without locks: nobody else can lock it either, and it is left alone
+        return  # a filesystem without locks: no other restore can lock and remove it
 
 
 def _move_all(source: int, target: int, prefix: str, *, overwrite: bool) -> Iterator[str]:
-    """Move everything from one directory into another; yield the paths that are taken."""
+    """Move everything from one directory to another; yield the paths that are taken."""
     with os.scandir(source) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:
@@ -150,9 +150,9 @@ _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def move_unless_taken(old: str, new: str, source: int, target: int) -> bool:
-    """Give a finished file its name; return whether the old name is gone with it.
+    """Give a finished file its name; return whether the old name is gone.
 
-    FileExistsError if the name is taken.
+    Raises FileExistsError if the name is taken.
     """
     try:
         os.link(old, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
@@ -161,13 +161,13 @@ def move_unless_taken(old: str, new: str, source: int, target: int) -> bool:
             raise
     else:
         return False
-    _refuse_taken(new, target)  # a filesystem without hard links: look, then move
+    _refuse_taken(new, target)  # a filesystem without hard links: check, then move
     os.rename(old, new, src_dir_fd=source, dst_dir_fd=target)
     return True
 
 
 def discard(name: str, directory: int) -> None:
-    """Remove a file if it is there."""
+    """Remove a file if it exists."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
 

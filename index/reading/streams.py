@@ -1,4 +1,4 @@
-"""Opening the bytes of a file version that was found."""
+"""Streams of the bytes of file versions."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["explaining", "open_version", "read_version"]
 
 
 def open_version(blobs: BlobStore, version: FileVersion) -> BinaryIO:
-    """Return a seekable stream of a version's bytes, each verified before it is returned.
+    """Return a seekable stream of a version's bytes. Bytes are verified before they are returned.
 
     Raises
     ------
     BytesNotKeptError
         When the version was adopted after its bytes were gone.
     DanglingFileError
-        When they are missing from storage.
+        When the bytes are missing from storage.
     DamagedFileError
-        When they are damaged, here or on a read.
+        When the bytes are damaged; also on a later read.
     """
     with _digest_of(version) as digest:
         stream = blobs.open(digest)
@@ -40,14 +40,14 @@ def open_version(blobs: BlobStore, version: FileVersion) -> BinaryIO:
 
 
 def read_version(blobs: BlobStore, version: FileVersion) -> bytes:
-    """Return a version's bytes whole and verified; raises as `open_version` does."""
+    """Return all bytes of a version, verified. Raises as `open_version` does."""
     with _digest_of(version) as digest:
         return blobs.read(digest)
 
 
 @contextmanager
 def explaining(path: str, digest: Digest) -> Iterator[None]:
-    """Raise what is wrong with bytes as errors that name the file which needs them."""
+    """Turn errors about bytes into errors that name the file."""
     try:
         yield
     except BlobNotFoundError as error:
@@ -67,7 +67,7 @@ def _digest_of(version: FileVersion) -> Iterator[Digest]:
 
 
 class _Explaining(io.RawIOBase):
-    """A large file's stream, whose errors name the file."""
+    """The stream of a large file. Its errors name the file."""
 
     def __init__(self, stream: io.BufferedReader, version: FileVersion) -> None:
         self._raw = stream.detach()

@@ -1,3 +1,3 @@
-"""From a directory or one content to what was observed and put into a batch. No SQL."""
+"""Scanning: read a work directory or one file into a batch, and report what was found. No SQL."""
 
 __all__ = ()

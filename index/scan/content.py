@@ -1,4 +1,4 @@
-"""The content of a single file that a caller hands over: bytes, a file's path, or a stream."""
+"""The content of a single file from the caller: bytes, a path, or a stream."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["Content", "Source", "opened"]
 
 _SPOOL_SIZE: Final = 8 << 20
-"""Bytes of an unseekable stream that are kept in memory rather than in a temporary file."""
+"""Bytes of an unseekable stream held in memory; larger ones go to a temporary file."""
 
 Content: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
-"""Bytes, the path of a file, or a binary file object, which is read from where it stands."""
+"""Bytes, the path of a file, or a binary file object, read from its current position."""
 
 
 class Source:
-    """An open, seekable source of bytes, with the mode and time that its copy gets."""
+    """An open, seekable source of bytes, with the mode and time of its file version."""
 
     def __init__(
         self, stream: BinaryIO, mode: int, mtime_ns: int, *, limit: int | None = None
     ) -> None:
-        """Take a stream as it stands; `limit` is how many bytes of it count, None for all."""
+        """Start at the stream's current position; read at most `limit` bytes, None for all."""
         self._stream = stream
         self._limit = limit
         self._start = stream.tell()
@@ -50,11 +50,11 @@ class Source:
             left = None if left is None else left - wanted
 
     def rewind(self) -> None:
-        """Go back to where the source began."""
+        """Go back to the start of the source."""
         self._stream.seek(self._start)
 
     def _read(self, size: int) -> bytes:
-        """Read `size` bytes unless the stream ends: a raw stream may return fewer at a time."""
+        """Read `size` bytes, or fewer at the end. A raw stream may return fewer per call."""
         data = self._stream.read(size)
         while 0 < len(data) < size and (more := self._stream.read(size - len(data))):
             data += more
@@ -63,12 +63,12 @@ class Source:
 
 @contextmanager
 def opened(content: Content) -> Iterator[Source]:
-    """Open what a caller handed over; a stream of the caller's stays open.
+    """Open the content from a caller. The caller's own stream stays open.
 
     Raises
     ------
     WorkDirectoryError
-        When a path can't be read or is no regular file.
+        When a path can't be read or is not a regular file.
     """
     now = time.time_ns()
     plain = stat.S_IFREG | 0o644
@@ -88,7 +88,7 @@ def opened(content: Content) -> Iterator[Source]:
 
 def _opened_file(path: str) -> Iterator[Source]:
     try:
-        # Not to wait for a writer, should it be a FIFO.
+        # O_NONBLOCK: do not wait for a writer if it is a FIFO.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise WorkDirectoryError(path, error.strerror or str(error)) from error

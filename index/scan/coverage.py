@@ -1,4 +1,4 @@
-"""Which part of a work directory a scan covers: its scope, and what it passes over."""
+"""The part of a work directory that a scan covers: its scope, without ignored paths."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Coverage"]
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a scan looks at; absence there, and only there, means removal."""
+    """The paths that a scan covers. Only there does a missing file count as removed."""
 
     scopes: Sequence[str]
-    """Directories, relative to the root; ``""`` is all of it."""
+    """Directories relative to the root; ``""`` is the whole root."""
     own_paths: frozenset[str]
-    """The store's own directory and files where they lie inside the root."""
+    """The store's own paths inside the root."""
     ignored: GitIgnoreSpec | None
 
     @classmethod
@@ -36,23 +36,23 @@ class Coverage:
         ignore: Sequence[str],
         own: Iterable[str],
     ) -> Coverage:
-        """Work out the coverage of one scan.
+        """Return the coverage of one scan.
 
         Parameters
         ----------
         root
-            The work directory, to find out which of `own` lie inside it.
+            The work directory; it decides which paths of `own` matter.
         scope
             Directories relative to the root, or None for all of it.
         ignore
-            Patterns in gitignore's syntax.
+            Patterns in gitignore syntax.
         own
             Absolute paths that belong to the store.
 
         Raises
         ------
         UnsafePathError
-            When a scope would leave the root.
+            When a scope leads out of the root.
         """
         spec = None
         if ignore:
@@ -63,11 +63,11 @@ class Coverage:
 
     @property
     def selective(self) -> bool:
-        """Whether `excludes` could ever say yes."""
+        """Whether `excludes` can ever return True."""
         return self.ignored is not None or bool(self.own_paths)
 
     def excludes(self, path: str, *, is_directory: bool) -> bool:
-        """Whether the scan passes over this path, which is neither hidden nor a cache."""
+        """Whether the scan skips a path that is neither hidden nor a cache."""
         if path in self.own_paths:
             return True
         return self.ignored is not None and self.ignored.match_file(
@@ -75,7 +75,7 @@ class Coverage:
         )
 
     def covers(self, path: str) -> bool:
-        """Whether the scan would have found a file of this path, had there been one."""
+        """Whether the scan finds a file at this path if one exists."""
         below = self._below_scope(path)
         if below is None or any(part[0] == "." or part == "__pycache__" for part in below):
             return False
@@ -89,7 +89,7 @@ class Coverage:
         return not self.excludes(path, is_directory=False)
 
     def _below_scope(self, path: str) -> list[str] | None:
-        """Return the parts of `path` below the scope it is in; None if it is in none."""
+        """Return the parts of `path` below its scope; None if no scope contains it."""
         for scope in self.scopes:
             if scope == "":
                 return path.split("/")
@@ -101,7 +101,7 @@ class Coverage:
 
 
 def _outermost(scope: Sequence[str] | None) -> Sequence[str]:
-    """Return scopes in one spelling, without those inside others."""
+    """Return normalised scopes, without those inside other scopes."""
     if scope is None:
         return ("",)
     if any(PurePosixPath(entry) == PurePosixPath(".") and entry for entry in scope):

@@ -1,9 +1,9 @@
-"""Reading what a scan points at: every byte once, what is hashed is what is stored.
+"""Reading the files that a scan found. Each byte is read once, hashed and stored.
 
-A file is trusted by its signature alone at later scans only if nothing can have changed it without
-changing the signature: it was the same before and after reading, and its times lie so far before
-the scan that a later write must get another time. (The racy rule: git, "racy-git.txt"; borg,
-"Internals", files cache.)
+Later scans trust a signature only if no change to the file can leave it the same. So it must be
+equal before and after reading, and the file's times must lie so far before the scan that a later
+write gets another time. (This is the racy rule: git, "racy-git.txt"; borg, "Internals", files
+cache.)
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ RACY_WINDOW_NS: Final = 2_000_000_000
 Format", 2000, "Date and Time Formats"). Linux's own clock ticks every 1 to 10 ms."""
 
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Neither a link nor a FIFO that took the file's place is followed or waited for."""
+"""These flags neither follow a link nor wait for a FIFO that replaced the file."""
 
 _REPORT_EVERY: Final = 256
 """Files between two calls of `progress`."""
 
 
 class _NotRegularError(Exception):
-    """The name leads to something else than when it was listed."""
+    """The name is no longer a regular file."""
 
 
 @dataclass(slots=True)
 class Observations:
-    """What a scan found by reading."""
+    """The files that a scan has read."""
 
     files: list[Observed] = field(default_factory=list)
     bytes_read: int = 0
@@ -55,9 +55,9 @@ def observe(
     started_ns: int,
     progress: Callable[[Progress], None] | None = None,
 ) -> Observations:
-    """Run `scan`; read what it points at into `batch`; return what was found.
+    """Run `scan`, read its files into `batch`, and return the observations.
 
-    Files that can't be read end up in ``scan.skipped``, vanished ones in ``scan.missing``.
+    Files that can't be read are added to ``scan.skipped``, vanished ones to ``scan.missing``.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class _Reader:
         self._trusted_before = trusted_before
 
     def read(self, candidate: Candidate) -> Observed:
-        """Read a candidate into the batch, unless it holds what is known."""
+        """Read a candidate into the batch, unless its content is known."""
         if candidate.link is not None:
             return self._read_link(candidate, candidate.link)
         fd = os.open(candidate.name, _OPEN_FILE, dir_fd=candidate.directory)
@@ -101,7 +101,7 @@ class _Reader:
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
                 raise _NotRegularError
-            # At most that size, so that a log that keeps growing comes to an end.
+            # Read at most that size, so that a growing log ends.
             known = candidate.known.digest if candidate.known else None
             digest, size = self._batch.add_file(fd, before.st_size, unless=known)
             after = os.fstat(fd)
@@ -122,7 +122,7 @@ class _Reader:
         )
 
     def _read_link(self, candidate: Candidate, status: os.stat_result) -> Observed:
-        """Record where a link points, as its bytes; the link is never followed."""
+        """Store the target of a link as its bytes. The link is never followed."""
         target = os.fsencode(os.readlink(candidate.name, dir_fd=candidate.directory))
         signature = signature_of(status)
         known = candidate.known

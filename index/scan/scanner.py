@@ -1,10 +1,10 @@
-"""Walking a work directory: what is as it was, what must be read, what is gone.
+"""The walk over a work directory. It finds unchanged, new or changed, and missing files.
 
-Directories are opened one below the other by descriptor, and files relative to them, so that a
-directory swapped for a symbolic link in mid-scan leads nowhere. The generator hands out each file
-while its directory is still open.
+The scanner opens directories by descriptor, each relative to its parent, and files relative to
+their directory. So a directory that is replaced by a symbolic link during the scan leads nowhere.
+The generator yields each file while its directory is still open.
 
-Unchanged files cost one `stat`: its size, times, inode and device equal the recorded signature.
+An unchanged file costs one `stat`: its size, times, inode and device equal the stored signature.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Candidate", "Scan", "check_directory"]
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONG_PATH: Final = MAX_PATH_BYTES // 4
-"""Characters from which a path's bytes are counted: none has more than four."""
+"""Longer paths are measured in bytes: no character has more than four."""
 
 _VANISHED: Final = {errno.ENOENT, errno.ENOTDIR}
 
@@ -43,20 +43,20 @@ _SPECIAL: Final = {
 
 
 class Candidate(NamedTuple):
-    """A file or link whose content must be looked at, while its directory is open."""
+    """A file or link whose content must be read while its directory is open."""
 
     path: str
     name: str
     directory: int
-    """Descriptor that `name` is relative to; valid until the next candidate is asked for."""
+    """Descriptor that `name` is relative to. Valid until the next candidate is taken."""
     link: os.stat_result | None
-    """What `stat` says of a link; a file is asked once it is open."""
+    """The `stat` of a link; None for a file, which gets `fstat` once it is open."""
     known: KnownFile | None
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A directory being walked: its descriptor, its path with a slash, what is left to enter."""
+    """A directory in the walk: its descriptor, its path with a slash, the subdirectories left."""
 
     fd: int
     prefix: str
@@ -64,7 +64,7 @@ class _Frame:
 
 
 class Scan:
-    """One pass over a work directory. Iterate it once; afterwards the lists are complete."""
+    """One pass over a work directory. Iterate it once; after that the lists are complete."""
 
     def __init__(self, root: str, known: Directories, coverage: Coverage) -> None:
         self._root = root
@@ -73,13 +73,13 @@ class Scan:
         self._visited: set[str] = set()
         self._failed: list[str] = []
         self._found_alone: set[str] = set()
-        """Files that are a scope by themselves: nobody visits their directory."""
+        """Files that are themselves a scope. The walk does not visit their directory."""
         self.unchanged: list[KnownFile] = []
-        """Known files whose signature is as recorded."""
+        """Known files whose signature is unchanged."""
         self.missing: list[KnownFile] = []
         """Known files that the scan covered and did not find."""
         self.skipped: list[Skipped] = []
-        """What could not be looked at; what is known below it is not missing."""
+        """Paths that could not be read. Known files below them do not count as missing."""
 
     def __iter__(self) -> Iterator[Candidate]:
         root = _open_root(self._root)
@@ -95,7 +95,7 @@ class Scan:
         self.skipped.append(Skipped(path, reason))
 
     def lose(self, candidate: Candidate) -> None:
-        """Take a candidate that vanished before it was read as not found."""
+        """Count a candidate as not found, because it vanished before it was read."""
         if candidate.known is not None:
             self._miss(candidate.known)
 
@@ -117,7 +117,7 @@ class Scan:
     def _scope_is_no_directory(
         self, fd: int, scope: str, prefix: str, name: str, error: OSError
     ) -> Iterator[Candidate]:
-        """Record a scope that is a file or link; report one that can't be entered."""
+        """Handle a scope that is a file or link; report one that can't be opened."""
         try:
             if f"{prefix}{name}" == scope and error.errno in (errno.ENOTDIR, errno.ELOOP):
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -158,7 +158,7 @@ class Scan:
                 os.close(frame.fd)
 
     def _visit(self, frame: _Frame) -> Iterator[Candidate]:
-        """Go through the files of one directory."""
+        """Yield the files of one directory that must be read."""
         directory = frame.prefix[:-1]
         try:
             with os.scandir(frame.fd) as iterator:
@@ -198,9 +198,9 @@ class Scan:
             self._judge_missing(directory, known, found)
 
     def _visit_new(self, frame: _Frame, entries: list[os.DirEntry[str]]) -> Iterator[Candidate]:
-        """Go through the files of a directory where none is known: all of them are read.
+        """Yield all files of a directory without known files; all of them must be read.
 
-        What `stat` says of a regular file is asked once it is open, and not here as well.
+        Regular files get no `stat` here: they get one after they are opened.
         """
         for entry in self._covered_files(frame, entries):
             try:
@@ -220,7 +220,7 @@ class Scan:
     def _covered_files(
         self, frame: _Frame, entries: list[os.DirEntry[str]]
     ) -> list[os.DirEntry[str]]:
-        """Return what is to be looked at; note the subdirectories in the frame."""
+        """Return the files that the scan covers; store the subdirectories in the frame."""
         excludes = self._coverage.excludes if self._coverage.selective else None
         files = []
         for entry in entries:
@@ -239,7 +239,7 @@ class Scan:
     def _judge(
         self, frame: _Frame, name: str, status: os.stat_result, known: KnownFile | None
     ) -> Candidate | None:
-        """Return what must be read of a file or link; report what can't be recorded."""
+        """Return a candidate if a file or link must be read; report what can't be tracked."""
         kind = stat.S_IFMT(status.st_mode)
         if kind in (stat.S_IFREG, stat.S_IFLNK):
             return self._file(frame, name, known, link=status if kind == stat.S_IFLNK else None)
@@ -269,7 +269,7 @@ class Scan:
                 self._miss(version)
 
     def _find_missing(self) -> None:
-        """Go through known directories that the walk never entered."""
+        """Add the known files of directories that the walk never entered."""
         for directory, files in self._known.items():
             if directory in self._visited or self._is_below_failure(directory):
                 continue
@@ -281,7 +281,7 @@ class Scan:
                     self._miss(version)
 
     def _miss(self, version: KnownFile) -> None:
-        # Only what a scan has seen on disk can be missed: what was put there never was.
+        # Only files that a scan saw on disk can go missing, not those stored by a put.
         if version.seen_on_disk:
             self.missing.append(version)
 
@@ -294,7 +294,7 @@ class Scan:
 
 
 def check_directory(path: str) -> None:
-    """Raise `WorkDirectoryError` unless a path is a directory that can be listed."""
+    """Raise `WorkDirectoryError` unless the path is a readable directory."""
     os.close(_open_root(path))
 
 

@@ -1,4 +1,4 @@
-"""Looking at files that are named one by one, in place of walking a directory."""
+"""Scan of named files, without walking the directory."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["Selection", "locate"]
 
 
 class Selection(Scan):
-    """A scan of named files: it looks at nothing else, and finds nothing missing."""
+    """A scan of named files. It reads no other files and reports none as missing."""
 
     def __init__(self, root: str, known: Directories, paths: Sequence[str]) -> None:
         scopes = tuple(dict.fromkeys(paths))
         super().__init__(root, known, Coverage(scopes, own_paths=frozenset(), ignored=None))
 
     def require(self, read: Collection[str]) -> None:
-        """Raise if one of the files is neither unchanged nor among those that were read.
+        """Check that each file is unchanged or was read.
 
-        WorkDirectoryError with the reason.
+        Raises WorkDirectoryError with the reason if one is not.
         """
         unchanged = {known.path for known in self.unchanged}
         reasons = dict(self.skipped)
         for path in self._coverage.scopes:
             if path not in read and path not in unchanged:
-                told = (reasons[place] for place in (path, *ancestors(path)) if place in reasons)
-                raise self._refusal(path, next(told, "there is no such file"))
+                found = (reasons[place] for place in (path, *ancestors(path)) if place in reasons)
+                raise self._refusal(path, next(found, "there is no such file"))
 
     def _walk(self, fd: int, prefix: str) -> Iterator[Candidate]:
         os.close(fd)
@@ -55,21 +55,22 @@ def locate(
     owns: Callable[[str], bool],
     database: str | None,
 ) -> tuple[str, list[str]]:
-    """Return where a work directory really is, and the paths of files in it.
+    """Return the real path of a work directory, and the relative paths of files in it.
 
-    Directories on the way to a file may be links, as long as they don't lead out of it.
+    Directories on the way to a file may be links, as long as they stay inside.
 
     Parameters
     ----------
     owns
-        Whether a path is the store's own.
+        Whether a path belongs to the store.
     database
-        The file of the index, if it is one: its neighbours that begin like it may be its own.
+        The file of an SQLite index. Files beside it whose names begin with its name may belong
+        to it.
 
     Raises
     ------
     UnsafePathError, WorkDirectoryError
-        When a file lies outside, or belongs to the store.
+        When a file lies outside the directory, or belongs to the store.
     """
     if isinstance(file_paths, str | bytes | os.PathLike):
         raise TypeError(f"file_paths is a sequence of paths, not the one path {file_paths!r}")

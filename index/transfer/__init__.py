@@ -1,3 +1,6 @@
-"""Copying runs between two stores; `index.transfer.sync` begins it."""
+"""Transfer of runs between two stores, and adoption of older trackers' tables.
+
+`index.transfer.sync` and `index.transfer.adopt` are the entry points.
+"""
 
 __all__ = ()

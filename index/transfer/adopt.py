@@ -1,9 +1,8 @@
-"""Moving over: what the old trackers knew becomes the history of runs.
+"""Adoption: import the tables of older trackers as the history of runs.
 
-Files that are still there are stored. Of the others a record stays without bytes: a version that
-ended at once, since the file is gone. A path that a run knows already is left alone, so that to
-adopt twice, or late, changes nothing; but for a record without bytes whose file is back, which
-becomes a version with bytes.
+Files that still exist are stored. A file that is gone becomes a version without bytes that ended at
+once. Paths that a run knows already stay unchanged, so adopting twice or late changes nothing. The
+exception is a version without bytes whose file is back: the path gets a version with bytes.
 """
 
 from __future__ import annotations
@@ -50,38 +49,38 @@ if TYPE_CHECKING:
 __all__ = ["AdoptionReport", "adopt"]
 
 _ATTEMPTS: Final = 5
-"""How often a run is adopted again because a scan of it, or garbage collection, came in between."""
+"""Attempts to adopt a run if scans of it, or garbage collection, come in between."""
 
 _GONE: Final = "the file was gone when it was adopted"
 
 _SHA256: Final = re.compile("[0-9a-fA-F]{64}")
-"""The old hash of a file under 50 MiB (stage 4, task 4.2); other trackers wrote other things."""
+"""The old hash of a file under 50 MiB (stage 4, task 4.2). Other trackers wrote other values."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptionReport:
-    """What of an old table was adopted, and what was not."""
+    """The report of an adoption."""
 
     runs: int
-    """Runs in which anything was adopted."""
+    """Number of runs with adopted files."""
     adopted: int
-    """Files whose bytes are stored now."""
+    """Number of files whose bytes are stored now."""
     without_bytes: int
-    """Files that were gone; what was known of them is kept."""
+    """Number of files that were gone. Their table values are kept."""
     already_known: int
-    """Paths that their run had a history of; left alone."""
+    """Number of paths that had a history in their run. They stay unchanged."""
     duplicates: int
-    """Rows beyond the first of a path."""
+    """Number of rows beyond the first of a path."""
     changed_since: int
-    """Stored files whose SHA-256 is not the one that the old table has."""
+    """Number of stored files whose SHA-256 differs from the old table."""
     bytes_read: int
     skipped: tuple[Skipped, ...]
-    """Rows that can't be adopted, and why."""
+    """Rows that can't be adopted, with the reasons."""
 
 
 @dataclass(slots=True)
 class _Tally:
-    """The report in the making."""
+    """The counts of a report in progress."""
 
     runs: int = 0
     adopted: int = 0
@@ -113,18 +112,21 @@ def adopt(
     root: str | None,
     progress: Callable[[Progress], None] | None = None,
 ) -> AdoptionReport:
-    """Adopt every run of an old `files` table, each in one transaction; return what became of it.
+    """Adopt all runs of an old `files` table, each in one transaction; return the report.
 
     Parameters
     ----------
     session
-        Whose the rows are that name no session.
+        The session of rows that name none.
     root
         The work directory that paths are relative to; ``{session}`` and ``{run}`` stand for the
-        ids. None for the one that the run was adopted with before, or else the deepest directory
-        that all its paths share.
+        ids. None means the directory of an earlier adoption of the run, or else the deepest
+        directory that all its paths share.
 
-    LegacyTableError if there is nothing to read; runs adopted until then stay.
+    Raises
+    ------
+    LegacyTableError
+        When the table can't be read. Runs adopted until then stay.
     """
     tally = _Tally()
     with closing(read_runs(url)) as found:
@@ -145,7 +147,7 @@ def adopt(
 
 
 class _Run:
-    """One run being adopted."""
+    """The adoption of one run."""
 
     def __init__(self, context: StoreContext, session: str, run: str, tally: _Tally) -> None:
         self._context = context
@@ -177,7 +179,7 @@ class _Run:
             except IntegrityError as error:
                 if is_impossible(error):
                     raise
-                continue  # garbage collection took what was relied on
+                continue  # garbage collection deleted blobs that it relied on
             if seen is not None:
                 self._count(todo, seen)
                 break
@@ -188,8 +190,8 @@ class _Run:
     def _root_of_before(self) -> str | None:
         with self._context.database.reading() as connection:
             found = runs.find_run(connection, self._session, self._run)
-            told = adopted.list_origins(connection, found.id) if found else ()
-        roots = (root_of(file_path, path) for path, file_path in told)
+            origins = adopted.list_origins(connection, found.id) if found else ()
+        roots = (root_of(file_path, path) for path, file_path in origins)
         return next((root for root in roots if root is not None), None)
 
     def _commit(
@@ -199,7 +201,7 @@ class _Run:
         found: runs.FoundRun | None,
         known: Mapping[str, adopted.KnownPath],
     ) -> dict[str, Observed] | None:
-        """Store and record; return what was there, or None if another commit was first."""
+        """Store and commit; return the files found, or None if another commit was first."""
         context = self._context
         seen, reasons, written = self._store(todo, root)
         now = context.clock()
@@ -217,7 +219,7 @@ class _Run:
                 return None
             record_blobs(connection, written, {o.digest for o in seen.values()}, now)
             number = (found.newest_snapshot if found else 0) + 1
-            # A record that has no bytes is not made twice.
+            # A version without bytes is not inserted twice.
             recorded = [path for path in sorted(todo) if path in seen or path not in known]
             gone = any(path not in seen for path in recorded)
             for at in (number, number + 1) if gone else (number,):
@@ -244,7 +246,7 @@ class _Run:
     def _store(
         self, todo: Mapping[str, LegacyRow], root: str
     ) -> tuple[dict[str, Observed], dict[str, str], WrittenBatch]:
-        """Store the files that are there; return them, and why others can't be read."""
+        """Store the files that exist; return them, and the reasons why others can't be read."""
         reasons: dict[str, str] = {}
         there = []
         for path in todo:
@@ -284,7 +286,7 @@ class _Run:
             file_type = classifier.classify(path)
         final = bool(row.is_final_output)
         created = row.created_at or now
-        told = {
+        values = {
             "id": str(row.id),
             "file_path": str(row.file_path),
             "content_hash": row.content_hash,
@@ -307,7 +309,7 @@ class _Run:
             ),
             "is_final_output": final,
             "created_at": created,
-            "meta": {"adopted": told if seen else {**told, "reason": reason}},
+            "meta": {"adopted": values if seen else {**values, "reason": reason}},
             "signature": seen.signature if seen and seen.trusted else None,
             **{column: as_label(getattr(row, column)) for column in PROVENANCE_COLUMNS.values()},
         }

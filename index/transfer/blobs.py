@@ -1,11 +1,11 @@
-"""Bringing the blobs that a store lacks from another one, and no byte that it has.
+"""Transfer of the blobs that a store lacks from another store. Existing bytes are not sent again.
 
-What was brought is recorded batch by batch, before anything refers to it: when the transfer is
-interrupted, the next one finds it there. Garbage collection leaves it alone for its grace period.
+Blobs are committed batch by batch, before anything refers to them. After an interruption the next
+transfer finds them there. Garbage collection leaves them alone for its grace period.
 
-Every blob is hashed on the way. A large one, too: chunks that the destination has already need not
-cross the network for that, they are read from whichever of the two stores is on this machine, and
-large blobs that begin alike, as the states of a growing log do, are hashed once as far as they do.
+Every blob is hashed on the way, large ones too. Chunks that the destination has need not cross the
+network for that: they are read from the store that is on this machine. Large blobs that begin
+alike, as the states of a growing log do, are hashed only once for their common beginning.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 __all__ = ["BlobTally", "BlobTransfer", "count_missing"]
 
 _BATCH_SIZE: Final = 256 << 20
-"""Bytes after which a batch is recorded: what an interruption loses at most, and four packs."""
+"""Bytes after which a batch is committed: four packs. An interruption loses at most this much."""
 
 
 @dataclass(slots=True)
 class BlobTally:
-    """What was transferred."""
+    """Counts of a transfer."""
 
     blobs: int = 0
-    """Blobs and chunks that were stored."""
+    """Number of blobs and chunks stored."""
     bytes_read: int = 0
-    """Read from the source, before compression."""
+    """Bytes read from the source, before compression."""
     bytes_stored: int = 0
 
 
 def count_missing(
     source: StoreContext, destination: StoreContext, sizes: Mapping[Digest, int]
 ) -> tuple[int, int]:
-    """Return how many blobs and chunks the destination lacks of contents, and their bytes."""
+    """Return the number and bytes of the blobs and chunks that the destination lacks."""
     ours, theirs = _catalogs(source, destination)
     longest = source.blobs.chunk_size
     missing = sizes.keys() - theirs.find_known(sizes)
@@ -71,9 +71,9 @@ def count_missing(
 
 
 class BlobTransfer:
-    """One transfer: `bring` as often as it takes, then `finish`. A context manager.
+    """A transfer: call `bring` as often as needed, then `finish`. A context manager.
 
-    Leaving the block without `finish` discards what was not recorded yet.
+    Leaving the block without `finish` discards blobs that are not committed yet.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class BlobTransfer:
         Parameters
         ----------
         tally
-            Is counted up as bytes are read and stored.
+            Updated as bytes are read and stored.
         report
-            Is called now and then.
+            Called from time to time.
         """
         self._source = source
         self._destination = destination
@@ -104,14 +104,14 @@ class BlobTransfer:
         self._in_batch: set[Digest] = set()
 
     def bring(self, sizes: Mapping[Digest, int]) -> None:
-        """Store those of some contents, given with their sizes, that the destination lacks.
+        """Store the contents, given with their sizes, that the destination lacks.
 
         Raises
         ------
         BlobNotFoundError, DigestMismatchError
             When bytes are missing or damaged at the source.
         CommitConflict
-            When the transfer must be done again: what it relied on was removed.
+            When the transfer must be repeated, because a blob that it relied on was removed.
         """
         wanted = sizes.keys() - self._in_batch
         missing = wanted - self._theirs.find_known(wanted)
@@ -130,7 +130,7 @@ class BlobTransfer:
             self._bring_large(blobs)
 
     def finish(self) -> None:
-        """Record what is left; on return everything that was brought is durable and known."""
+        """Commit the rest; on return all blobs brought are durable and in the index."""
         if self._batch is None:
             return
         written = self._batch.finish()
@@ -201,7 +201,7 @@ class BlobTransfer:
                 self._in_batch.add(blob.digest)
 
     def _read(self, order: Iterable[Digest], chunks: set[Digest]) -> Generator[Buffer]:
-        """Yield chunks in some order, storing those that the destination may lack."""
+        """Yield chunks in the given order, storing those that the destination may lack."""
         times: deque[int] = deque()
         # A hole of a sparse file is one chunk a thousand times over: it is read once.
         once = noting_repeats(order, times)

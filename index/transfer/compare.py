@@ -1,8 +1,8 @@
-"""Comparing a run with the run of the same name in another store, row by row.
+"""Comparison of a run with the run of the same name in another store, row by row.
 
-One of the two histories has to begin with the other, or they are of different runs. What is written
-in place is no history: provenance that was filled in is filled in on the other side as well, and of
-mode, time and annotations those count that belong to the higher revision.
+One history must begin with the other, or they belong to different runs. Columns that are updated in
+place are not history: provenance filled in on one side is filled in on the other, and for mode,
+time and annotations the side with the higher revision takes precedence.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["DivergedError", "compare_snapshots", "compare_versions"]
 
 _FACTS: Final = ("digest", "size", "first_snapshot", "appeared_in", "created_at")
-"""What never changes of a version."""
+"""Columns of a version that never change."""
 
 _PROVENANCE: Final = tuple(PROVENANCE_COLUMNS.values())
 
 _SAME: Final = VersionRow._fields.index("id")
-"""Columns before this one are the same in both stores, unless something happened."""
+"""Columns before this one are the same in both stores, unless one side changed them."""
 
 _IN_PLACE: Final = ("mode", "mtime_ns", "file_type", "priority", "is_final_output", "meta")
 
@@ -35,7 +35,7 @@ class DivergedError(Exception):
 
 
 def compare_snapshots(mine: Sequence[tuple[Any, ...]], theirs: Sequence[tuple[Any, ...]]) -> None:
-    """Make sure that one list begins with the other; DivergedError if not."""
+    """Check that one list begins with the other. Raises DivergedError if not."""
     for one, other in zip(mine, theirs, strict=False):
         if one != other:
             raise DivergedError(f"snapshot {other[0]} is another one there")
@@ -48,9 +48,9 @@ def compare_versions(
     newest: tuple[int, int],
     is_newer: bool,
 ) -> Iterator[tuple[VersionRow, VersionRow | None, dict[str, Any]]]:
-    """Yield the versions that the destination lacks, and those that it has otherwise.
+    """Yield the versions that the destination lacks, and those that differ there.
 
-    Each is what the source has, what the destination has, and the columns to change of that.
+    Each item is the source's row, the destination's row, and the columns to change in that one.
     Nothing is yielded if the destination is ahead.
 
     Parameters
@@ -60,12 +60,12 @@ def compare_versions(
     newest
         The numbers of their newest snapshots.
     is_newer
-        Whether the source's in-place columns go before the destination's.
+        Whether the source's in-place columns take precedence over the destination's.
 
     Raises
     ------
     DivergedError
-        At the first row that shows it.
+        At the first row that differs.
     """
     common = min(newest)
     is_ahead = newest[1] > newest[0]
@@ -87,7 +87,7 @@ def compare_versions(
 def _paired(
     source: Iterable[VersionRow], destination: Iterable[VersionRow]
 ) -> Iterator[tuple[VersionRow | None, VersionRow | None]]:
-    """Yield rows of both by path and version, None where one has no such row."""
+    """Yield the rows of both by path and version; None where one has no such row."""
     ours, others = iter(source), iter(destination)
     mine, theirs = next(ours, None), next(others, None)
     while mine is not None or theirs is not None:
@@ -105,7 +105,7 @@ def _paired(
 def _changes(
     mine: VersionRow, theirs: VersionRow, common: int, *, is_newer: bool
 ) -> dict[str, Any]:
-    """Return the columns to change; DivergedError if it is another version."""
+    """Return the columns to change. Raises DivergedError for a different version."""
     name = f"version {theirs.version} of {decode_path(theirs.path)!r}"
     differ = any(getattr(mine, fact) != getattr(theirs, fact) for fact in _FACTS)
     if differ or is_link(mine.mode) != is_link(theirs.mode):
@@ -127,15 +127,15 @@ def _changes(
     return changes
 
 
-def _is_filled_in(told: str | None, known: str | None, what: str) -> bool:
-    """Whether only the source knows; DivergedError if both do, and not the same."""
-    if told is None or told == known:
+def _is_filled_in(here: str | None, there: str | None, what: str) -> bool:
+    """Whether only the source has a value. Raises DivergedError if both have different ones."""
+    if here is None or here == there:
         return False
-    if known is not None:
-        raise DivergedError(f"{what} is {known!r} there, and {told!r} here")
+    if there is not None:
+        raise DivergedError(f"{what} is {there!r} there, and {here!r} here")
     return True
 
 
 def _end(row: VersionRow, snapshot: int) -> int | None:
-    """Return where a version ends, as known at a snapshot."""
+    """Return the end of a version, as known at a snapshot."""
     return row.end_snapshot if row.end_snapshot and row.end_snapshot <= snapshot else None

@@ -1,4 +1,4 @@
-"""What the rows of one old run say, path by path. Plain values, no I/O but resolving links."""
+"""The rows of one old run, sorted by path. The only I/O is resolving links."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _LABELS: Final = (
 
 @dataclass(slots=True)
 class RowsByPath:
-    """One row for each path of a run, and what became of the others."""
+    """One row for each path of a run, and the outcome of the others."""
 
     root: str
-    """The work directory, its links resolved; paths are relative to it."""
+    """The work directory with its links resolved. Paths are relative to it."""
     rows: dict[str, LegacyRow] = field(default_factory=dict)
     duplicates: int = 0
     skipped: list[Skipped] = field(default_factory=list)
 
     @classmethod
     def of(cls, rows: Iterable[LegacyRow], root: str) -> RowsByPath:
-        """Sort rows, oldest first, by path.
+        """Group rows, given oldest first, by path.
 
-        Of several rows of a path the last that tells of another content counts, for who made a
-        content is whoever it was first recorded with (ADR 0005).
+        Of several rows of a path, the last one that brings different content counts. The producer
+        of a content is the one it was first stored with (ADR 0005).
         """
         found = cls(root)
         for row in rows:
@@ -59,7 +59,7 @@ class RowsByPath:
 
 
 def common_directory(rows: Sequence[LegacyRow]) -> str:
-    """Return the deepest directory that all absolute paths share, or this one."""
+    """Return the deepest common directory of all absolute paths, or the current directory."""
     folders = {os.path.dirname(row.file_path) for row in rows if isinstance(row.file_path, str)}
     absolute = [folder for folder in folders if os.path.isabs(folder) and "\0" not in folder]
     return os.path.commonpath(absolute) if absolute else os.curdir
@@ -72,7 +72,7 @@ def root_of(file_path: str, path: str) -> str | None:
 
 
 def as_label(value: object) -> str | None:
-    """Return an id as text: the old tables have numbers and UUIDs too."""
+    """Return an id as text. Old tables also have numbers and UUIDs."""
     return None if value in (None, "") else str(value)
 
 
@@ -90,15 +90,15 @@ def _relative(file_path: object, root: str) -> str:
 
 
 def _check_labels(row: LegacyRow) -> None:
-    """Raise `InvalidNameError` for what can't be recorded of who made a file."""
+    """Raise `InvalidNameError` if the provenance of a row can't be stored."""
     for name in _LABELS:
         if (value := as_label(getattr(row, name))) is not None:
             check_label(name, value)
 
 
 def _of_two(earlier: LegacyRow, later: LegacyRow) -> LegacyRow:
-    told = earlier.content_hash, later.content_hash
-    if all(told) and told[0] != told[1]:
+    hashes = earlier.content_hash, later.content_hash
+    if all(hashes) and hashes[0] != hashes[1]:
         return later  # rewritten in between
     if earlier.node_id is None or earlier.node_id != later.node_id:
         return earlier

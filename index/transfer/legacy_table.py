@@ -1,7 +1,7 @@
-"""Reading the `files` table of the trackers that this library replaces. Nothing is written to it.
+"""Reading the `files` table of the trackers that this library replaces. The table is only read.
 
-Columns are those of the specification's model (stage 4, "File Tracking Overhaul", task 4.1); all
-but ``id``, ``run_id`` and ``file_path`` may be missing.
+The columns are those of the specification's model (stage 4, "File Tracking Overhaul", task 4.1).
+All but ``id``, ``run_id`` and ``file_path`` may be missing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BATCH: Final = 2_000
 
 
 class LegacyRow(NamedTuple):
-    """A row of the old table; None is what it doesn't tell."""
+    """A row of the old table; None for missing values."""
 
     id: Any
     run_id: Any
@@ -53,13 +53,13 @@ class LegacyRow(NamedTuple):
     event_id: Any
     created_at: datetime | None
     others: Mapping[str, Any]
-    """Whatever else the table tells, as far as JSON can hold it."""
+    """All other columns, as far as JSON can hold them."""
 
 
 def read_runs(url: str | URL) -> Generator[tuple[tuple[Any, Any], list[LegacyRow]]]:
-    """Yield ``((session id, run id), rows)`` of each run, rows oldest first, one run in memory.
+    """Yield ``((session id, run id), rows)`` for each run, rows oldest first.
 
-    Reading ends when the generator is closed.
+    One run is in memory at a time. Closing the generator ends the reading.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def read_runs(url: str | URL) -> Generator[tuple[tuple[Any, Any], list[LegacyRow
     """
     with _reading(url) as (connection, name):
         try:
-            # Tables that it refers to may be missing, and are of no interest.
+            # The tables it refers to may be missing, and are not needed.
             table = Table(_TABLE, MetaData(), autoload_with=connection, resolve_fks=False)
         except NoSuchTableError:
             raise LegacyTableError(name, "it has no table 'files'") from None
@@ -76,7 +76,7 @@ def read_runs(url: str | URL) -> Generator[tuple[tuple[Any, Any], list[LegacyRow
         if missing:
             raise LegacyTableError(name, f"its table 'files' has no column {missing[0]!r}")
         order = ("session_id", "run_id", "created_at", "id")
-        # Values as the driver has them: what a type can't convert would end the reading.
+        # Driver values: a value that a type can't convert would end the reading.
         raw = (type_coerce(column, NullType()).label(column.name) for column in table.c)
         statement = select(*raw).order_by(
             *(table.c[column] for column in order if column in table.c)
@@ -88,14 +88,14 @@ def read_runs(url: str | URL) -> Generator[tuple[tuple[Any, Any], list[LegacyRow
 
 
 def _row(values: dict[str, Any]) -> LegacyRow:
-    told = {name: values.pop(name, None) for name in LegacyRow._fields}
-    told["created_at"] = _moment(told["created_at"])
-    told["others"] = {
+    fields = {name: values.pop(name, None) for name in LegacyRow._fields}
+    fields["created_at"] = _moment(fields["created_at"])
+    fields["others"] = {
         name: value if isinstance(value, (str, int, list, dict)) else str(value)
         for name, value in values.items()
         if value is not None and not isinstance(value, (bytes, memoryview))
     }
-    return LegacyRow(**told)
+    return LegacyRow(**fields)
 
 
 @contextmanager
@@ -104,12 +104,12 @@ def _reading(url: str | URL) -> Iterator[tuple[Connection, str]]:
         parsed = make_url(url)
         engine = create_engine(parsed)
     except (ArgumentError, ImportError) as error:
-        # Whatever could not be parsed may hold a password.
+        # The part that could not be parsed may hold a password.
         raise LegacyTableError("URL", str(error).splitlines()[0]) from None
     name = parsed.render_as_string(hide_password=True)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and file != ":memory:" and not file.startswith("file:") and not Path(file).exists():
-        raise LegacyTableError(name, "there is no such file")  # SQLite would make one
+        raise LegacyTableError(name, "there is no such file")  # SQLite would create it
     event.listen(engine, "connect", _refuse_writes(engine))
     try:
         with engine.connect() as connection:
@@ -121,7 +121,7 @@ def _reading(url: str | URL) -> Iterator[tuple[Connection, str]]:
 
 
 def _refuse_writes(engine: Engine) -> Any:  # noqa: ANN401 - SQLAlchemy's listener
-    """Return a listener that makes each connection one that can only read."""
+    """Return a listener that makes each connection read-only."""
     setting = {
         "sqlite": "PRAGMA query_only=ON",
         "postgresql": "SET default_transaction_read_only = on",
@@ -137,7 +137,7 @@ def _refuse_writes(engine: Engine) -> Any:  # noqa: ANN401 - SQLAlchemy's listen
 
 
 def _moment(value: datetime | str | None) -> datetime | None:
-    """Return a time with its zone; one without is UTC, which is what the old model stored."""
+    """Return a time with its zone. One without a zone is UTC, which the old model stored."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:

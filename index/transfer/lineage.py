@@ -1,13 +1,12 @@
-"""Keeping copies and originals together when versions move to another index.
+"""Lineage across indexes: keep copies and their originals together when versions are synced.
 
-A copy knows the id of the version that was produced, and ids are each index's own. So whatever has
-one original, the original included, is a family, and a family has one id in an index: its
-original's. Where the original is not there (its run was deleted, or is not synced yet) the id is
-one that no row has; if the original comes later, it gets just that id.
+A copy stores the id of its original, but each index has its own ids. So an original and all its
+copies form a family, and a family has one id in each index: that of the original. If the original
+is missing (its run is deleted, or not synced yet), no row has that id. If the original comes later,
+it gets exactly that id.
 
 A family is recognised in another index by its original's path, version, digest and time, which
-copies by fork have too. So it is found there whichever of its members came first, and whichever is
-gone by now.
+copies by fork share. So it is found there no matter which member came first, or which is deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ __all__ = ["Lineage", "has_copies"]
 
 
 def has_copies(source: Database, destination: Database, session: str) -> bool:
-    """Whether a session has copies in one of two indexes, which is when ids must be looked for."""
+    """Whether a session has copies in either index. Only then must ids be looked up."""
     for database in (source, destination):
         with database.reading() as connection:
             if lineage.has_copies(connection, session):
@@ -41,9 +40,9 @@ def has_copies(source: Database, destination: Database, session: str) -> bool:
 
 
 class Lineage:
-    """Gives versions of one run their ids in another index, within one transaction of it.
+    """Gives versions of a run their ids in another index, within one transaction there.
 
-    The transaction has locked the session, so that no other one makes a family twice.
+    The transaction has locked the session, so that no other transaction makes the same family.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Lineage:
         *,
         has_copies: bool,
     ) -> None:
-        """Bind it to the source's run and the destination's session."""
+        """Bind to the run of the source and the session of the destination."""
         self._source = source
         self._run_id = run_id
         self._destination = destination
@@ -63,13 +62,13 @@ class Lineage:
         self._has_copies = has_copies
 
     def place(self, rows: Sequence[VersionRow]) -> list[tuple[int, int | None]]:
-        """Return the id of each row and of its original; the rows are inserted with them."""
+        """Return the id of each row and of its original, to insert the rows with."""
         own = {row.id for row in rows}
         origins = {row.origin_id for row in rows if row.origin_id is not None} - own
         families = dict(self._settled(rows, origins)) if self._has_copies or origins else {}
         absent = sorted(origins - families.keys())
         fresh = sum(row.origin_id is not None or row.id not in families for row in rows)
-        # In one go: SQLite remembers an id as used once a row has it or a higher one.
+        # At once: SQLite counts an id as used only when a row has it or a higher one.
         ids = iter(allocate_ids(self._destination, tables.files, len(absent) + fresh))
         families.update(zip(absent, ids, strict=False))
         placed: list[tuple[int, int | None]] = []
@@ -83,15 +82,15 @@ class Lineage:
         return placed
 
     def _settled(self, rows: Sequence[VersionRow], origins: set[int]) -> Iterator[tuple[int, int]]:
-        """Yield the families of rows that the destination has, each with its id there.
+        """Yield the families that the destination has, each with its id there.
 
         Parameters
         ----------
         origins
             Originals that are not among the rows.
         """
-        # A transaction of its own, in which nothing of the destination can go wrong. What it reads
-        # never changes.
+        # A separate transaction, so errors of the destination don't affect it. The rows that it
+        # reads never change.
         with self._source.reading() as connection:
             known = lineage.find_origins(connection, origins)
             gone = lineage.find_first_copies(connection, self._run_id, origins - known.keys())
@@ -108,7 +107,7 @@ class Lineage:
             there = kin.get(key, [])
             if family not in mine:
                 found = _family_of(there, known[family][0] if family in known else None)
-            else:  # not there itself, but perhaps awaited by its copies
+            else:  # missing itself, but its copies may have its id
                 awaiting = (each.origin_id for each in there if each.origin_id not in present)
                 found = next((origin for origin in awaiting if origin is not None), None)
             if found is not None:
@@ -116,9 +115,10 @@ class Lineage:
 
 
 def _family_of(there: Sequence[Kin], run: str | None) -> int | None:
-    """Return the id of the family that versions with one key belong to.
+    """Return the id of the family of versions with the same key.
 
-    Of several originals the one of `run` is meant: two runs may have been adopted with equal times.
+    If there are several originals, the one of `run` counts: two runs may have been adopted with
+    equal times.
     """
     if not there:
         return None

@@ -1,4 +1,4 @@
-"""What a sync tells of what it would do, and of what it did."""
+"""Reports of sync plans and of syncs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ __all__ = ["SyncOutcome", "SyncReport", "SyncedRun"]
 
 
 class SyncOutcome(StrEnum):
-    """What became of a run, or would become of it."""
+    """The outcome of a run, done or planned."""
 
     COPIED = "copied"
-    """The destination had no run of that id."""
+    """The destination had no run with this id."""
     UPDATED = "updated"
-    """It had what the source had earlier; what came since was added."""
+    """The destination had an earlier state; newer versions were added."""
     UNCHANGED = "unchanged"
-    """It has all that the source has."""
+    """The destination has everything that the source has."""
     AHEAD = "ahead"
-    """It has all that the source has, and later snapshots of its own."""
+    """The destination has everything that the source has, and later snapshots of its own."""
     CONFLICT = "conflict"
-    """It has a run of that id with another history, which was left alone."""
+    """The destination has a run with this id and another history. It stays unchanged."""
     DAMAGED = "damaged"
-    """Bytes are missing or damaged, or rows can't be so; nothing of the run was recorded."""
+    """Bytes are missing or damaged, or rows are inconsistent. Nothing of the run was copied."""
     FAILED = "failed"
-    """Others kept changing it meanwhile; a later sync will do."""
+    """Others kept changing the run. Sync again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +35,36 @@ class SyncedRun:
     run: str
     outcome: SyncOutcome
     snapshots: int = 0
-    """Snapshots that are new at the destination."""
+    """Number of snapshots that are new at the destination."""
     versions: int = 0
-    """File versions that are new there."""
+    """Number of file versions that are new at the destination."""
     reason: str | None = None
-    """Why it was not synced, and what to do."""
+    """The reason why it was not synced, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What a sync did, or by the plan would do."""
+    """The results of a sync, or of its plan."""
 
     runs: tuple[SyncedRun, ...]
-    """In the order of syncing: a run before its forks."""
+    """The runs in the order of syncing, each before its forks."""
     blobs: int
-    """Blobs and chunks that the destination lacked."""
+    """Number of blobs and chunks that the destination lacked."""
     bytes_read: int
-    """Read at the source, before compression."""
+    """Bytes read at the source, before compression."""
     bytes_stored: int
-    """Of the packs that were written; 0 in a plan."""
+    """Bytes of the packs written; 0 in a plan."""
 
     def of(self, outcome: SyncOutcome) -> tuple[SyncedRun, ...]:
-        """Return the runs that this became of."""
+        """Return the runs with this outcome."""
         return tuple(run for run in self.runs if run.outcome is outcome)
 
     @property
     def unsynced(self) -> tuple[SyncedRun, ...]:
-        """The runs that are not at the destination as they are here, each with a reason."""
+        """The runs that were not synced, each with a reason."""
         return tuple(run for run in self.runs if run.reason is not None)
 
     @property
     def versions(self) -> int:
-        """File versions that are new at the destination."""
+        """Total number of file versions that are new at the destination."""
         return sum(run.versions for run in self.runs)

@@ -1,9 +1,9 @@
-"""One run from store to store: what it lacks there is looked up, kept aside, and then recorded.
+"""Transfer of one run: find the rows that the destination lacks, keep them, then commit them.
 
-Everything is read of the source in one transaction, and kept in a temporary file: so the run is of
-one state however long its bytes take, no transaction waits for bytes, and a run of a million
-versions is not held in memory. What was looked up of the destination is checked again when the rows
-are recorded, by the run's revision.
+The source is read in one transaction, and the rows are kept in a temporary file. So the run is
+copied in one state however long its bytes take, no transaction waits for bytes, and a run of a
+million versions is not held in memory. At the commit, the run's revision shows whether the
+destination has changed since.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _BATCH: Final = 5_000
 """Versions in one batch of a delta."""
 
 _IN_MEMORY: Final = 4
-"""Batches that are kept in memory, 20 MB of them; the rest is in a file."""
+"""Batches held in memory, about 20 MB. The rest goes to a file."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Some of what the destination lacks of a run."""
+    """A part of the rows that the destination lacks."""
 
     inserts: list[VersionRow] = field(default_factory=list)
     updates: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
@@ -52,23 +52,23 @@ class Batch:
         return len(self.inserts) + len(self.updates)
 
     def contents(self) -> dict[Digest, int]:
-        """Return the digests that the new versions refer to, with their sizes."""
+        """Return the digests of the new versions, with their sizes."""
         return {row.digest: row.size for row in self.inserts if row.digest is not None}
 
 
 class Delta:
-    """What the destination lacks of a run, in batches; written once, read any number of times."""
+    """The rows that the destination lacks, in batches. Written once, read many times."""
 
     def __init__(self) -> None:
         self._kept: list[Batch] = []
         self._file: IO[bytes] | None = None
         self._pending = Batch()
         self.versions = 0
-        """How many versions are new."""
+        """Number of new versions."""
         self.changes = 0
-        """How many versions are changed in place."""
+        """Number of versions changed in place."""
         self.has_copies = False
-        """Whether some of the new versions are copies, by fork or rewind."""
+        """Whether some new versions are copies by fork or rewind."""
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +82,7 @@ class Delta:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all rows."""
         if self._file is not None:
             self._file.close()
         self._kept, self._file, self._pending = [], None, Batch()
@@ -97,13 +97,13 @@ class Delta:
         self._write_if_full()
 
     def change(self, file_id: int, values: dict[str, Any]) -> None:
-        """Add columns to change of a version that it has."""
+        """Add column changes of a version that the destination has."""
         self.changes += 1
         self._pending.updates.append((file_id, values))
         self._write_if_full()
 
     def batches(self) -> Iterator[Batch]:
-        """Yield everything, in the order in which it was added."""
+        """Yield all rows in the order in which they were added."""
         if len(self._pending):
             self._write()
         yield from self._kept
@@ -135,26 +135,26 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """How a run stands in two stores; the versions that one lacks are in a `Delta`."""
+    """The comparison of a run in two stores. The missing versions are in a `Delta`."""
 
     key: RunKey
     outcome: SyncOutcome
     mine: RunRow | None = None
     theirs: RunRow | None = None
     snapshots: tuple[tuple[Any, ...], ...] = ()
-    """Rows that the destination lacks."""
+    """Snapshot rows that the destination lacks."""
     parent_id: int | None = None
-    """The run there that it stems from, if that is to be noted."""
+    """The destination's id of the parent run, if the link is missing there."""
     reason: str | None = None
 
 
 def examine(source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta) -> Examined:
-    """Compare a run, and put what the destination lacks of it into `delta`, which is empty."""
+    """Compare a run, and put the rows that the destination lacks into the empty `delta`."""
     try:
         return _examine(source, destination, key, delta)
     except UnsoundError as error:
         reason = str(error)
-    except (ValueError, TypeError) as error:  # of a value that no column type made
+    except (ValueError, TypeError) as error:  # a value that no column type can hold
         reason = f"a row of it can't be read: {error}"
     return Examined(key, SyncOutcome.DAMAGED, reason=f"the source's index is damaged: {reason}")
 
@@ -207,7 +207,7 @@ def _compare(
     theirs: RunRow | None,
     delta: Delta,
 ) -> Sequence[tuple[Any, ...]] | None:
-    """Return the snapshots that the destination lacks, None if it is ahead; fill `delta`."""
+    """Return the snapshots that the destination lacks (None if it is ahead); fill `delta`."""
     known = transfer.list_snapshots(others, theirs.id) if theirs else []
     compare_snapshots(snapshots, known)
     found = compare_versions(
@@ -231,14 +231,14 @@ def _parent(
     theirs: RunRow | None,
     session: str,
 ) -> int | None:
-    """Return the destination's id of the run that this one stems from, unless it is noted there.
+    """Return the destination's id of the parent run; None if the link exists or there is no parent.
 
-    DivergedError if it stems from another one there.
+    Raises DivergedError if the run has another parent there.
 
     Parameters
     ----------
     snapshots
-        Of the parent, as far as this run has them.
+        The snapshots that the run shares with its parent.
     """
     if theirs is not None:
         if theirs.parent_snapshot is not None and mine.parent_snapshot != theirs.parent_snapshot:
@@ -254,7 +254,7 @@ def _parent(
         known = transfer.list_snapshots(others, parent.id, until=mine.parent_snapshot)
         compare_snapshots(snapshots, known)
     except DivergedError:
-        return None  # another run of that id
+        return None  # another run with that id
     return parent.id
 
 
@@ -266,17 +266,17 @@ def record(
     *,
     has_copies: bool,
 ) -> None:
-    """Record what the destination lacks of a run, in one transaction. Its bytes are there.
+    """Commit the rows that the destination lacks in one transaction. Their bytes are there.
 
     Parameters
     ----------
     has_copies
-        Whether the session has copies in either store, by fork or rewind.
+        Whether the session has copies by fork or rewind in either store.
 
     Raises
     ------
     CommitConflict, IntegrityError
-        When the run or its bytes changed since they were looked up.
+        When the run or its bytes have changed since the comparison.
     """
     mine = found.mine
     assert mine is not None  # noqa: S101 - it was found, or there is nothing to record
@@ -289,21 +289,21 @@ def record(
         lineage = Lineage(source.database, mine.id, connection, session_id, has_copies=has_copies)
         for batch in delta.batches():
             blobs.touch(connection, batch.contents(), destination.clock(), TOUCH_FRESHNESS)
-            # Ends come first: at most one version of a path is current.
+            # Ends come first, because at most one version of a path is current.
             transfer.update_versions(connection, batch.updates)
             ids = lineage.place(batch.inserts)
             transfer.insert_versions(connection, run_id, batch.inserts, ids)
 
 
 def _claimed(connection: Connection, session_id: int, found: Examined, mine: RunRow) -> int:
-    """Return the run's id there, once nobody else can have changed it since it was looked up."""
+    """Claim the run at the destination, unchanged since the comparison; return its id."""
     theirs = found.theirs
     if theirs is None:
         run_id = transfer.insert_run(connection, session_id, found.key.run, mine)
         if run_id is None:
             raise CommitConflict
         return run_id
-    # Always higher than before: someone there may remember the state that a revision had.
+    # Always a higher revision: a cached state may belong to the old one.
     higher = max(theirs.revision + 1, mine.revision)
     if not transfer.claim_run(connection, theirs.id, theirs.revision, higher):
         raise CommitConflict

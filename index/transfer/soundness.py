@@ -1,8 +1,8 @@
-"""Rows of a source that no store would have recorded: they are refused rather than passed on.
+"""Checks of a source's rows before a transfer. Inconsistent rows are refused, not copied.
 
-Whoever owns the source may have changed its database by hand, or a disk may have. What can't be so
-would make the run unreadable at the destination: a path that leads out of it, an id that no command
-takes, a size that its bytes don't have, snapshots that there are not.
+The owner may have edited the source's database by hand, or a disk may have damaged it. Such rows
+would make the run unreadable at the destination: a path that leads out of the work directory, an id
+that no command takes, a size that differs from the bytes, snapshots that don't exist.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["UnsoundError", "check_run", "sound_versions"]
 
 
 class UnsoundError(Exception):
-    """A row that can't be; the message says which, and why."""
+    """An inconsistent row. The message names it and the reason."""
 
 
 def check_run(
     connection: Connection, key: RunKey, run_id: int, snapshots: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Make sure that a run is one that could have been recorded.
+    """Check that the rows of a run are consistent.
 
     Raises
     ------
     UnsoundError
-        When its ids can't be ids, a snapshot is missing, or a size is not that of the bytes.
+        When its ids are invalid, a snapshot is missing, or a size differs from the bytes.
     """
     try:
         check_id("session", key.session)
@@ -50,19 +50,19 @@ def check_run(
             raise UnsoundError(f"its snapshot {number} is missing from the index")
     found = transfer.find_other_size(connection, run_id)
     if found is not None:
-        path, told, actual = found
+        path, recorded, actual = found
         has = "has no row of its blob" if actual is None else f"has {actual} bytes"
-        raise UnsoundError(f"{path!r} is recorded with {told} bytes, and {has}")
+        raise UnsoundError(f"{path!r} is recorded with {recorded} bytes, and {has}")
 
 
 def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[VersionRow]:
-    """Yield versions as they are.
+    """Yield versions unchanged, after checking each.
 
     Raises
     ------
     UnsoundError
-        At one whose path can't be one, whose mode is none, or whose snapshots, of which there are
-        `newest`, don't follow each other.
+        At a version with an invalid path or mode, or with snapshots that are out of order or
+        beyond `newest`.
     """
     for row in versions:
         path = decode_path(row.path)

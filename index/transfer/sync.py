@@ -1,8 +1,8 @@
-"""Copying runs between two stores: their rows, and those bytes that the other store lacks.
+"""Sync: copy runs to another store, with their rows and the bytes that it lacks.
 
-A run is recorded at the destination in one transaction, after its bytes are durable and known
-there. So whatever interrupts a sync leaves each run as it was or as it will be, and the next sync
-goes on with what is missing.
+A run is committed at the destination in one transaction, after its bytes are durable and in the
+index there. So an interrupted sync leaves each run as it was or complete, and the next sync
+continues.
 """
 
 from __future__ import annotations
@@ -42,47 +42,47 @@ if TYPE_CHECKING:
 __all__ = ["SyncPlan", "plan_sync", "select_runs", "sync_runs"]
 
 _ATTEMPTS: Final = 20
-"""How often a run is looked at anew because somebody recorded into it at the destination."""
+"""Attempts at a run if others commit to it at the destination."""
 
 _REMEMBERED: Final = 1_000_000
-"""Contents that a plan counts once though several runs have them: 80 MB of memory."""
+"""Contents that a plan counts once if several runs share them; they take 80 MB of memory."""
 
 _TO_DO: Final = (SyncOutcome.COPIED, SyncOutcome.UPDATED)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What a sync would do, as things stood when it was planned; nothing is written yet."""
+    """The plan of a sync, as of its creation. Nothing is written yet."""
 
     report: SyncReport
     """Blobs and bytes are upper bounds if the runs have more than a million contents."""
     parents: tuple[str | None, ...]
-    """For each run the one that it stems from."""
+    """The parent of each run."""
     source: StoreContext = field(repr=False)
     destination: StoreContext = field(repr=False)
 
     def execute(self, *, progress: Callable[[Progress], None] | None = None) -> SyncReport:
-        """Do it, with what came since; return what was done. Can be interrupted and run again.
+        """Sync the runs, with changes since the plan; return the report. It is safe to repeat.
 
-        A run that can't be synced is left as it is, with the reason in the report, and the others
-        go on.
+        A run that can't be synced stays unchanged, with the reason in the report. The others
+        continue.
 
         Parameters
         ----------
         progress
-            Called now and then with file versions and bytes so far.
+            Called from time to time with the file versions and bytes so far.
 
         Raises
         ------
         BackendError, IndexUnavailableError
-            When storage or a database fails; what was synced until then stays.
+            When storage or a database fails. Runs synced until then stay.
         """
         totals = (self.report.versions, self.report.bytes_read)
         execution = _Execution(self.source, self.destination, totals, progress)
         done: list[SyncedRun] = []
         touched: set[tuple[str, str | None]] = set()
         for planned, parent in zip(self.report.runs, self.parents, strict=True):
-            # A fork whose parent arrives just now has a link to be noted.
+            # A fork whose parent is copied now still needs its link.
             is_due = planned.outcome in _TO_DO or (planned.session, parent) in touched
             made = execution.sync(RunKey(planned.session, planned.run)) if is_due else planned
             if made.outcome in _TO_DO:
@@ -94,12 +94,12 @@ class SyncPlan:
 def select_runs(
     source: StoreContext, *, sessions: Collection[str] | None, names: Collection[str] | None
 ) -> list[RunSummary]:
-    """Return the runs of some sessions and some ids, None for all; a run before its forks.
+    """Return the runs with the given sessions and ids (None for all), each before its forks.
 
     Raises
     ------
     UnknownSessionError, UnknownRunError, UnknownRunNameError
-        When one of them is not there.
+        When one of them does not exist.
     """
     with source.database.reading() as connection:
         found = runs.list_runs(connection)
@@ -126,14 +126,14 @@ def plan_sync(
     sessions: Collection[str] | None = None,
     names: Collection[str] | None = None,
 ) -> SyncPlan:
-    """Compare two stores and tell what a sync would do; write nothing.
+    """Compare two stores and return the plan of a sync; write nothing.
 
     Raises
     ------
     SameStoreError
-        When the two have one index.
+        When both stores have the same index.
     UnknownSessionError, UnknownRunError, UnknownRunNameError
-        When a session or run is not there.
+        When a session or run does not exist.
     """
     chosen = _check(source, destination, sessions, names)
     planned = []
@@ -169,7 +169,7 @@ def sync_runs(
     sessions: Collection[str] | None = None,
     names: Collection[str] | None = None,
 ) -> SyncReport:
-    """Sync without a plan, which looks at everything twice; raise as `plan_sync` does."""
+    """Sync without a plan, which would compare everything twice. Raises as `plan_sync` does."""
     chosen = _check(source, destination, sessions, names)
     execution = _Execution(source, destination, (0, 0), None)
     return execution.report([execution.sync(RunKey(each.session, each.run)) for each in chosen])
@@ -187,7 +187,7 @@ def _check(
 
 
 class _Execution:
-    """One sync under way."""
+    """A sync in progress."""
 
     def __init__(
         self,
@@ -205,12 +205,12 @@ class _Execution:
         self._tally = BlobTally()
 
     def report(self, done: Sequence[SyncedRun]) -> SyncReport:
-        """Return what was done of the runs, and how much was sent for them."""
+        """Return the report of the runs, with the blobs and bytes sent."""
         tally = self._tally
         return SyncReport(tuple(done), tally.blobs, tally.bytes_read, tally.bytes_stored)
 
     def sync(self, key: RunKey) -> SyncedRun:
-        """Sync one run, whatever others do to it meanwhile; return what became of it."""
+        """Sync one run, also while others change it; return its outcome."""
         uncertain: SyncedRun | None = None
         for _ in range(_ATTEMPTS):
             with Delta() as delta:
@@ -287,7 +287,7 @@ def _examine(
 
 
 def _lacks_parent(found: Examined) -> bool:
-    """Whether all of a fork is there but the run that it stems from."""
+    """Whether a fork lacks only the link to its parent."""
     unchanged = found.outcome is SyncOutcome.UNCHANGED
     return unchanged and found.theirs is not None and found.theirs.parent is None
 
@@ -305,7 +305,7 @@ def _told(found: Examined, delta: Delta) -> SyncedRun:
 
 
 def _explained(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> str:
-    """Return what is wrong with which file."""
+    """Return the reason, with the file that it affects."""
     digest: Digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
     rows = (row for batch in delta.batches() for row in batch.inserts)
     path = next((decode_path(row.path) for row in rows if row.digest == digest), None)
@@ -318,13 +318,13 @@ def _explained(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> 
 
 
 def _parents_first(found: list[RunSummary]) -> list[RunSummary]:
-    """Return runs with each after the one that it was forked from, else in the order given."""
+    """Return the runs with each after its parent, otherwise in the given order."""
     by_name = {(summary.session, summary.run): summary for summary in found}
     ordered: dict[tuple[str, str], RunSummary] = {}
     for summary in found:
         line: list[RunSummary] = []
         each: RunSummary | None = summary
-        # A damaged index may have runs that stem from each other.
+        # In a damaged index, runs may be each other's parents.
         while each is not None and (each.session, each.run) not in ordered and each not in line:
             line.append(each)
             each = by_name.get((each.session, each.parent)) if each.parent else None

@@ -1,4 +1,4 @@
-"""Versions that are recorded with a past of their own."""
+"""Queries on adopted versions, whose times and ends come from an older tracker."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["KnownPath", "insert_past", "list_origins", "list_paths", "next_version"]
 
 _ORIGINS: Final = 100
-"""Records looked at for the work directory: one that was reached through a link tells nothing."""
+"""Paths to check for the work directory. One that was reached through a link does not show it."""
 
 
 class KnownPath(NamedTuple):
-    """A path that a run holds or ever held."""
+    """A path that a run holds, or held once."""
 
     newest_version: int
     appeared_in: int
@@ -29,7 +29,7 @@ class KnownPath(NamedTuple):
 
 
 def list_paths(connection: Connection, run_id: int) -> dict[str, KnownPath]:
-    """Return every path that a run holds or ever held."""
+    """Return all paths that a run holds, or held once."""
     rows = connection.execute(
         select(
             tables.files.c.path,
@@ -44,7 +44,7 @@ def list_paths(connection: Connection, run_id: int) -> dict[str, KnownPath]:
 
 
 def list_origins(connection: Connection, run_id: int) -> list[tuple[str, str]]:
-    """Return some adopted paths of a run, each with what the old table called it."""
+    """Return some adopted paths of a run, each with its path in the old table."""
     file_path = tables.files.c.meta["adopted"]["file_path"].as_string()
     rows = connection.execute(
         select(tables.files.c.path, file_path)
@@ -56,7 +56,7 @@ def list_origins(connection: Connection, run_id: int) -> list[tuple[str, str]]:
 
 
 def next_version(known: KnownPath | None, snapshot: int) -> dict[str, int]:
-    """Return the columns that number a path's next version, beginning at a snapshot."""
+    """Return the numbering columns of a path's next version, beginning at a snapshot."""
     version, appeared_in = (known.newest_version, known.appeared_in) if known else (0, snapshot)
     return {"version": version + 1, "appeared_in": appeared_in}
 
@@ -64,6 +64,6 @@ def next_version(known: KnownPath | None, snapshot: int) -> dict[str, int]:
 def insert_past(
     connection: Connection, run_id: int, snapshot: int, rows: Sequence[dict[str, Any]]
 ) -> None:
-    """Insert versions, each with columns of its own, beginning at a snapshot."""
+    """Insert versions that begin at a snapshot, each with its own columns."""
     shared = {"run_id": run_id, "first_snapshot": snapshot, "seen_on_disk": True}
     connection.execute(insert(tables.files), [{**row, **shared} for row in rows])

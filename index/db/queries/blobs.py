@@ -1,4 +1,4 @@
-"""Blobs, their chunks, and the packs that they are in."""
+"""Queries on blobs, their chunks and their packs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WHERE digest {wanted} AND (
 
 
 def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest]:
-    """Return those of `digests` that have a row and are not known to be damaged."""
+    """Return those of `digests` that have a row and are not marked as damaged."""
     known: set[Digest] = set()
     for batch in batches(list(digests)):
         rows = run_over(connection, _FIND_KNOWN, tables.blobs.c.digest, batch).all()
@@ -56,9 +56,9 @@ def find_known(connection: Connection, digests: Collection[bytes]) -> set[Digest
 
 
 def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, Placement]:
-    """Return where blobs are, without those that have no row.
+    """Return the places of blobs; blobs without a row are left out.
 
-    A large blob whose list is known to be damaged has no chunks here: they would be others.
+    A large blob that is marked as damaged has no chunks here, because its chunks may be wrong.
     """
     found: dict[Digest, Placement] = {}
     large: dict[Digest, int] = {}
@@ -88,7 +88,7 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
 
 
 def locate_large(connection: Connection, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:
-    """Return large blobs, whose sizes are known, with their chunks."""
+    """Return large blobs of known sizes, with their chunks."""
     chunks: defaultdict[Digest, list[Digest]] = defaultdict(list)
     for batch in batches(list(sizes)):
         rows = connection.execute(
@@ -120,7 +120,7 @@ def find_unlisted(connection: Connection, run_id: int) -> dict[Digest, int]:
 
 
 def insert_pending_pack(connection: Connection, pack: SealedPack, now: datetime) -> None:
-    """Note a pack that is about to be published; once, however often it is asked for."""
+    """Insert a pack that is about to be published. Idempotent."""
     connection.execute(
         dialect_insert(connection, tables.packs)
         .values(name=pack.name, size=pack.size, state="pending", created_at=now)
@@ -131,7 +131,7 @@ def insert_pending_pack(connection: Connection, pack: SealedPack, now: datetime)
 def make_packs_live(
     connection: Connection, packs: Sequence[SealedPack]
 ) -> dict[Digest, int] | None:
-    """Turn pending packs live; return their ids, or None if any of them is no longer pending."""
+    """Make pending packs live; return their ids, or None if one of them is no longer pending."""
     ids: dict[Digest, int] = {}
     for batch in batches([pack.name for pack in packs]):
         changed = connection.execute(
@@ -151,10 +151,10 @@ def make_packs_live(
 def insert_blobs(
     connection: Connection, written: WrittenBatch, pack_ids: dict[Digest, int], now: datetime
 ) -> bool:
-    """Record what a batch wrote; return whether some of it was recorded by another meanwhile.
+    """Insert the blobs of a batch; return whether another writer inserted some of them first.
 
-    In order of digest, so that two writers lock rows in the same order. What was damaged is whole
-    again: its row leads to what was written now.
+    Rows are locked in order of digest, so two writers lock them in the same order. Damaged blobs
+    are repaired: their rows now point to the bytes of this batch.
     """
     columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
     inserted = insert_rows(
@@ -201,15 +201,15 @@ def _blob_rows(
 
 
 def _mend(connection: Connection, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Lead the rows of blobs that were damaged to the bytes that are there now."""
+    """Point the rows of damaged blobs to their new bytes."""
     by_digest = {row[0]: row for row in rows}
     for batch in batches(list(by_digest)):
         blobs = tables.blobs.c
         wanted = (blobs.digest.in_(batch), blobs.damaged_at.is_not(None))
-        # Locked before their chunks are, as a sweep does it.
+        # Locked before their chunks, in the order that a sweep uses.
         damaged = select(blobs.digest).where(*wanted).order_by(blobs.digest).with_for_update()
         for digest in connection.scalars(damaged).all():
-            # The list of a large blob may be what was damaged: it is written anew.
+            # The chunk list of a large blob may be the damaged part, so it is written again.
             for table in (tables.blob_chunks, tables.chunk_lists):
                 connection.execute(delete(table).where(table.c.blob == digest))
             values = dict(zip(columns[1:], by_digest[digest][1:], strict=True))
@@ -223,11 +223,11 @@ def _mend(connection: Connection, columns: Sequence[str], rows: Iterable[tuple[A
 def touch(
     connection: Connection, digests: Iterable[bytes], now: datetime, freshness: timedelta
 ) -> None:
-    """Take blobs back from the condemned, and note that they are in use.
+    """Clear the condemned mark of blobs, and note that they are in use.
 
-    A row touched within `freshness` is left as it is, so that reuse costs no writes.
+    Rows touched within `freshness` stay unchanged, so that reuse costs no writes.
     """
     times = bound(connection, tables.blobs, {"touched_at": now, "created_at": now - freshness})
-    told = {"now": times["touched_at"], "stale": times["created_at"]}
+    moments = {"now": times["touched_at"], "stale": times["created_at"]}
     for batch in batches(sorted(digests)):
-        run_over(connection, _TOUCH, tables.blobs.c.digest, batch, told=told)
+        run_over(connection, _TOUCH, tables.blobs.c.digest, batch, extra=moments)

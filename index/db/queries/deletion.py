@@ -1,4 +1,4 @@
-"""Deleting runs, and what that leaves behind. Only rows: bytes are garbage collection's."""
+"""Queries that delete runs and note the blobs released. Garbage collection deletes the bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
-    "Doomed",
+    "DeadRun",
     "count_versions",
     "delete_runs",
     "delete_session",
@@ -28,7 +28,7 @@ __all__ = [
     "forget",
     "ids_of",
     "list_contents",
-    "list_doomed",
+    "list_dead",
     "list_kept",
     "list_referenced",
     "list_released",
@@ -42,12 +42,12 @@ def find_session(connection: Connection, session: str) -> int | None:
 
 
 def ids_of(session_id: int) -> Select[Any]:
-    """Return the query of a session's runs, to use within others: there may be many."""
+    """Return a subquery for the run ids of a session; there may be too many to list."""
     return select(tables.runs.c.id).where(tables.runs.c.session_id == session_id)
 
 
-class Doomed(NamedTuple):
-    """A run that is to be deleted, as it was found."""
+class DeadRun(NamedTuple):
+    """A run that is about to be deleted, as the index has it."""
 
     id: int
     session_id: int
@@ -57,19 +57,19 @@ class Doomed(NamedTuple):
     created_at: datetime
 
 
-def list_doomed(
+def list_dead(
     connection: Connection, session: str, run: str | None, *, lock: bool = False
-) -> list[Doomed]:
-    """Return a run of a session, or None for all of them, oldest first.
+) -> list[DeadRun]:
+    """Return the runs of a session that match `run` (None for all), oldest first.
 
     Parameters
     ----------
     lock
-        Whether nobody else may change them until the transaction ends.
+        Lock the runs against changes by others until the transaction ends.
     """
     columns = tables.runs.c
     statement = (
-        select(*(columns[name] for name in Doomed._fields))
+        select(*(columns[name] for name in DeadRun._fields))
         .join(tables.sessions, tables.sessions.c.id == columns.session_id)
         .where(tables.sessions.c.name == session)
         .order_by(columns.id)
@@ -78,28 +78,26 @@ def list_doomed(
         statement = statement.where(columns.name == run)
     if lock:
         statement = statement.with_for_update(of=tables.runs)
-    return [Doomed(*row) for row in connection.execute(statement)]
+    return [DeadRun(*row) for row in connection.execute(statement)]
 
 
-def count_versions(
-    connection: Connection, doomed: Collection[int] | Select[Any]
-) -> tuple[int, int]:
-    """Return how many current files and how many file versions runs have."""
+def count_versions(connection: Connection, dead: Collection[int] | Select[Any]) -> tuple[int, int]:
+    """Return the numbers of current files and of file versions in runs."""
     current, versions = connection.execute(
         select(func.count().filter(tables.files.c.end_snapshot.is_(None)), func.count()).where(
-            tables.files.c.run_id.in_(doomed)
+            tables.files.c.run_id.in_(dead)
         )
     ).one()
     return current, versions
 
 
 def list_released(
-    connection: Connection, session_id: int, doomed: Collection[int]
+    connection: Connection, session_id: int, dead: Collection[int]
 ) -> tuple[ReleasedBlob, ...]:
-    """Return the contents that only the doomed runs of a session refer to, by digest."""
-    mine = _contents_of(doomed).subquery()
+    """Return the contents that only the dead runs of a session refer to, by digest."""
+    mine = _contents_of(dead).subquery()
     elsewhere = tables.files.alias()
-    # Asked once for each content, not for each version: runs repeat contents by the thousand.
+    # Check each content once, not each version: runs repeat contents thousands of times.
     rows = connection.execute(
         select(mine.c.digest, mine.c.size)
         .where(
@@ -108,7 +106,7 @@ def list_released(
             .where(
                 elsewhere.c.digest == mine.c.digest,
                 tables.runs.c.session_id == session_id,
-                elsewhere.c.run_id.not_in(doomed),
+                elsewhere.c.run_id.not_in(dead),
             )
             .exists()
         )
@@ -118,7 +116,7 @@ def list_released(
 
 
 def list_contents(connection: Connection, session_id: int) -> tuple[ReleasedBlob, ...]:
-    """Return every content that a session refers to, by digest."""
+    """Return all contents that a session refers to, by digest."""
     statement = _contents_of(ids_of(session_id)).order_by(tables.files.c.digest)
     return tuple(ReleasedBlob(*row) for row in connection.execute(statement))
 
@@ -132,11 +130,11 @@ def _contents_of(run_ids: Collection[int] | Select[Any]) -> Select[Any]:
 
 
 def list_kept(
-    connection: Connection, session_id: int, doomed: Collection[int]
+    connection: Connection, session_id: int, dead: Collection[int]
 ) -> tuple[KeptBlob, ...]:
-    """Return the contents of the doomed runs that others of the session hold, with one of those."""
+    """Return the contents of the dead runs that other runs hold, each with one of those runs."""
     holder = tables.files.alias()
-    mine = select(tables.files.c.digest).where(tables.files.c.run_id.in_(doomed))
+    mine = select(tables.files.c.digest).where(tables.files.c.run_id.in_(dead))
     first = (
         select(
             holder.c.digest,
@@ -146,7 +144,7 @@ def list_kept(
         .join(tables.runs, tables.runs.c.id == holder.c.run_id)
         .where(
             tables.runs.c.session_id == session_id,
-            holder.c.run_id.not_in(doomed),
+            holder.c.run_id.not_in(dead),
             holder.c.digest.in_(mine),
         )
         .group_by(holder.c.digest)
@@ -167,27 +165,26 @@ def list_kept(
     return tuple(KeptBlob(*row) for row in rows)
 
 
-def delete_runs(connection: Connection, doomed: Collection[int]) -> None:
-    """Delete runs with all their rows; copies of their versions elsewhere stay."""
-    connection.execute(delete(tables.runs).where(tables.runs.c.id.in_(doomed)))
+def delete_runs(connection: Connection, dead: Collection[int]) -> None:
+    """Delete runs with all their rows. Copies of their versions in other runs stay."""
+    connection.execute(delete(tables.runs).where(tables.runs.c.id.in_(dead)))
 
 
 def delete_session(connection: Connection, session_id: int) -> None:
-    """Delete a session with all its rows. Copies never lie in another session."""
+    """Delete a session with all its rows. No other session has copies of its versions."""
     connection.execute(delete(tables.sessions).where(tables.sessions.c.id == session_id))
 
 
 _NAMES = ("session", "run", "path", "agent")
 
 
-def note_released(connection: Connection, doomed: Collection[int] | Select[Any]) -> None:
-    """Note who had what runs, which are about to be deleted, leave to nobody.
+def note_released(connection: Connection, dead: Collection[int] | Select[Any]) -> None:
+    """Note the last owners of blobs that only these runs hold; call it before deleting the runs.
 
-    Of each content the first version, and of each record of a commit the first run that has it.
-    Before the runs are deleted: as long as they refer to a blob, nobody can take it away from under
-    its note.
+    It notes the first version of each content, and the first run of each journal record. While the
+    runs still refer to a blob, garbage collection can't delete it before the note is written.
     """
-    for found in (_contents(doomed), _records(doomed)):
+    for found in (_contents(dead), _records(dead)):
         names = found.selected_columns.keys()
         insert = dialect_insert(connection, tables.released).from_select(names, found)
         connection.execute(
@@ -197,17 +194,17 @@ def note_released(connection: Connection, doomed: Collection[int] | Select[Any])
         )
 
 
-def _contents(doomed: Collection[int] | Select[Any]) -> Select[Any]:
+def _contents(dead: Collection[int] | Select[Any]) -> Select[Any]:
     version = tables.files.alias()
     other = tables.files.alias()
     mine = (
         select(tables.files.c.digest, func.min(tables.files.c.id).label("first"))
-        .where(tables.files.c.run_id.in_(doomed), tables.files.c.digest.is_not(None))
+        .where(tables.files.c.run_id.in_(dead), tables.files.c.digest.is_not(None))
         .group_by(tables.files.c.digest)
         .subquery()
     )
-    # Asked once for each content, not for each version: runs repeat contents by the thousand.
-    is_shared = exists().where(other.c.digest == mine.c.digest, other.c.run_id.not_in(doomed))
+    # Check each content once, not each version: runs repeat contents thousands of times.
+    is_shared = exists().where(other.c.digest == mine.c.digest, other.c.run_id.not_in(dead))
     return (
         select(
             mine.c.digest,
@@ -220,19 +217,19 @@ def _contents(doomed: Collection[int] | Select[Any]) -> Select[Any]:
         .join(tables.runs, tables.runs.c.id == version.c.run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(~is_shared)
-        .order_by(mine.c.digest)  # rows come in the order of the key they are kept by
+        .order_by(mine.c.digest)  # insert in the order of the primary key
     )
 
 
-def _records(doomed: Collection[int] | Select[Any]) -> Select[Any]:
+def _records(dead: Collection[int] | Select[Any]) -> Select[Any]:
     other = tables.records.alias()
     mine = (
         select(tables.records.c.digest, func.min(tables.records.c.run_id).label("run_id"))
-        .where(tables.records.c.run_id.in_(doomed))
+        .where(tables.records.c.run_id.in_(dead))
         .group_by(tables.records.c.digest)
         .subquery()
     )
-    is_shared = exists().where(other.c.digest == mine.c.digest, other.c.run_id.not_in(doomed))
+    is_shared = exists().where(other.c.digest == mine.c.digest, other.c.run_id.not_in(dead))
     return (
         select(
             mine.c.digest,
@@ -249,7 +246,7 @@ def _records(doomed: Collection[int] | Select[Any]) -> Select[Any]:
 
 
 def list_referenced(connection: Connection, limit: int) -> list[Digest]:
-    """Return noted blobs that file versions or runs refer to again, at most so many."""
+    """Return at most `limit` noted blobs that file versions or runs refer to again."""
     noted = tables.released.c.digest
     is_needed = or_(
         exists().where(tables.files.c.digest == noted),
@@ -259,7 +256,7 @@ def list_referenced(connection: Connection, limit: int) -> list[Digest]:
 
 
 def forget(connection: Connection, digests: Sequence[Digest]) -> int:
-    """Forget who had blobs before; what a deletion notes right now is left. Return how many."""
+    """Delete notes of last owners, except those that a deletion is writing; return the number."""
     noted = tables.released.c.digest
     chosen = select(noted).where(noted.in_(digests)).with_for_update(skip_locked=True)
     gone = connection.scalars(chosen).all()

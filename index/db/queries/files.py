@@ -1,4 +1,4 @@
-"""File versions."""
+"""Queries on file versions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 Condition: TypeAlias = ColumnElement[bool]
-"""What a listing can be asked to fulfil."""
+"""A condition on the file versions of a listing."""
 
 _VERSION_COLUMNS: Final = tuple(
     tables.files.c[name]
@@ -112,7 +112,7 @@ def load_current(connection: Connection, run_id: int) -> list[KnownFile]:
 def load_histories(
     connection: Connection, run_id: int, paths: Sequence[str]
 ) -> dict[str, tuple[int, int]]:
-    """Return the newest version number and the first snapshot of paths that have a past."""
+    """Return the newest version number and the first snapshot of paths with versions."""
     histories: dict[str, tuple[int, int]] = {}
     for batch in batches(paths):
         rows = connection.execute(
@@ -153,9 +153,9 @@ def insert_versions(
     Parameters
     ----------
     rows
-        Path, version number, what was observed, file type, priority, first snapshot of the path.
+        Path, version number, observation, file type, priority, first snapshot of the path.
     count
-        How many rows there are.
+        The number of rows.
     """
     ids = allocate_ids(connection, tables.files, count)
     values = (
@@ -173,7 +173,7 @@ def insert_versions(
             signature if trusted else None,
             seen_on_disk,
         )
-        # Taken apart at once: to ask a named tuple for each of its fields takes half as long again.
+        # Unpacking is faster: reading each field of a named tuple takes half as long again.
         for file_id, (
             path,
             version,
@@ -204,7 +204,7 @@ def insert_versions(
 
 
 def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]]) -> None:
-    """Update what `stat` tells of versions whose content is unchanged, if they are current."""
+    """Update the `stat` columns of current versions whose content is unchanged."""
     if not found:
         return
     connection.execute(
@@ -230,25 +230,25 @@ def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]])
 
 
 def fill_provenance(connection: Connection, ids: Sequence[int], provenance: Provenance) -> None:
-    """Supply what is missing of the provenance of versions; change nothing that is there."""
-    told = {
+    """Fill in missing provenance of versions; provenance that is there stays."""
+    values = {
         column: func.coalesce(tables.files.c[column], getattr(provenance, name))
         for name, column in tables.PROVENANCE_COLUMNS.items()
         if getattr(provenance, name) is not None
     }
     for batch in batches(ids):
-        connection.execute(update(tables.files).where(tables.files.c.id.in_(batch)).values(told))
+        connection.execute(update(tables.files).where(tables.files.c.id.in_(batch)).values(values))
 
 
 def annotate(connection: Connection, file_id: int, values: Mapping[str, Any]) -> None:
-    """Set what the caller says of a version besides its content and provenance."""
+    """Set annotation columns of a version."""
     connection.execute(
         update(tables.files).where(tables.files.c.id == file_id).values(dict(values))
     )
 
 
 def has_path(path: str) -> Condition:
-    """Return the condition that a version is of this path."""
+    """Return the condition that a version belongs to this path."""
     return tables.files.c.path == path
 
 
@@ -258,7 +258,7 @@ def has_version(number: int) -> Condition:
 
 
 def visible_at(snapshot: int | None) -> Condition:
-    """Return the condition that a version is what its path held at a snapshot; None is now."""
+    """Return the condition that a version was current at a snapshot; None means now."""
     if snapshot is None:
         return tables.files.c.end_snapshot.is_(None)
     return and_(
@@ -274,7 +274,7 @@ def list_versions(
     run: str,
     *conditions: Condition,
 ) -> list[FileVersion]:
-    """Return file versions of a run, paths by first appearance, then versions in order."""
+    """Return file versions of a run, ordered by the path's first appearance, then by version."""
     rows = connection.execute(
         select(tables.files.c.id, *_VERSION_COLUMNS)
         .where(tables.files.c.run_id == run_id, *conditions)
@@ -286,7 +286,7 @@ def list_versions(
 def list_by_id(
     connection: Connection, session: str, run: str, ids: Sequence[int]
 ) -> list[FileVersion]:
-    """Return file versions by their ids, by path."""
+    """Return file versions by their ids, ordered by path."""
     found: list[FileVersion] = []
     for batch in batches(ids):
         rows = connection.execute(
@@ -302,7 +302,7 @@ def list_in_sessions(
     *conditions: Condition,
     at_most: int | None = None,
 ) -> list[FileVersion]:
-    """Return file versions of any run of a session, or of every session, as they were recorded."""
+    """Return file versions of a session, or of all sessions, in the order they were committed."""
     statement = (
         select(tables.files.c.id, tables.sessions.c.name, tables.runs.c.name, *_VERSION_COLUMNS)
         .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
@@ -319,7 +319,7 @@ def list_in_sessions(
 def list_digests(
     connection: Connection, session: str | None, prefix: str, *, at_most: int
 ) -> list[Digest]:
-    """Return digests that begin with a hexadecimal prefix, of a session or of every session."""
+    """Return digests with a hexadecimal prefix, of a session or of all sessions."""
     digest = tables.files.c.digest
     lowest, highest = (bytes.fromhex(prefix.ljust(2 * DIGEST_SIZE, digit)) for digit in "0f")
     statement = select(digest).where(digest.between(lowest, highest)).distinct().limit(at_most)
@@ -343,9 +343,9 @@ def has_digest(digest: bytes) -> Condition:
 
 
 def was_produced() -> Condition:
-    """Return the condition that a version is no copy that a fork or a rewind made.
+    """Return the condition that a version was produced, not copied by a fork or a rewind.
 
-    Of copies whose original is deleted the oldest one stands for it.
+    If the original is deleted, its oldest copy takes its place.
     """
     origin, older = tables.files.alias(), tables.files.alias()
     mine = tables.files.c
@@ -361,7 +361,7 @@ def was_produced() -> Condition:
 
 
 def touches_snapshot(number: int) -> Condition:
-    """Return the condition that a version began or ended with a snapshot."""
+    """Return the condition that a version began or ended at a snapshot."""
     return or_(tables.files.c.first_snapshot == number, tables.files.c.end_snapshot == number)
 
 
@@ -373,7 +373,7 @@ def conditions_for(
     is_final_output: bool | None = None,
     prefix: str | None = None,
 ) -> Iterator[Condition]:
-    """Yield the conditions of a listing; what is None does not select."""
+    """Yield the conditions of a listing. An argument that is None adds no condition."""
     for name, column in tables.PROVENANCE_COLUMNS.items():
         if (value := getattr(provenance, name)) is not None:
             yield tables.files.c[column] == value
@@ -384,10 +384,10 @@ def conditions_for(
     if is_final_output is not None:
         yield tables.files.c.is_final_output.is_(is_final_output)
     if prefix:
-        # Compared by length rather than LIKE, for which % and _ are wildcards and case is nothing.
+        # Not LIKE: it treats % and _ as wildcards and ignores case.
         stored = encode_path(prefix)
         yield func.substr(tables.files.c.path, 1, len(stored), type_=String) == stored
 
 
 NewRow: TypeAlias = "tuple[str, int, Observed, str, str, int]"
-"""Path, version number, what was observed, file type, priority, first snapshot of the path."""
+"""Path, version number, observation, file type, priority, first snapshot of the path."""

@@ -1,4 +1,4 @@
-"""Whom damaged blobs touch: the file versions that need them, of all sessions."""
+"""Queries for the file versions, of all sessions, that need damaged blobs."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 __all__ = ["find_holders", "is_needed"]
 
 _SHOWN: Final = 10
-"""File versions that are named for one blob: the empty file is in every run."""
+"""File versions named for one blob. There may be many: the empty file is in every run."""
 
 _AT_ONCE: Final = 300
-"""Blobs of one statement, which names each of them three times."""
+"""Blobs in one statement. It names each of them three times."""
 
 
 def find_holders(
     connection: Connection, digests: Collection[Digest]
 ) -> dict[Digest, tuple[int, tuple[Holder, ...]]]:
-    """Return of blobs how many file versions need them, and the first ten of these.
+    """Return for each blob the number of file versions that need it, and the first ten of them.
 
-    A chunk and a chunk list are needed by the versions of the large blob, a record by its run.
+    A chunk or a chunk list is needed by the versions of its large blob, a journal record by its
+    run.
     """
     found: dict[Digest, tuple[int, tuple[Holder, ...]]] = {}
     ordered = sorted(digests)
@@ -47,7 +48,7 @@ def find_holders(
 
 
 def is_needed() -> ColumnElement[bool]:
-    """Return the condition that some row refers to a blob."""
+    """Return the condition that some row refers to the blob."""
     blob = tables.blobs.c.digest
     return or_(
         *(

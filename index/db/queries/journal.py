@@ -1,4 +1,4 @@
-"""Rows of the journal: the chains of records that runs have in storage, and copies of the index."""
+"""Queries on the journal: the chains of records of runs, and backups of the index."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ __all__ = [
 
 
 def append(connection: Connection, run_id: int, after: int, digests: Iterable[bytes]) -> None:
-    """Add records to a run's chain, behind the position of its newest one (0 for none)."""
+    """Append records to a run's chain, after the position of its newest one (0 for none)."""
     rows = [(run_id, position, d) for position, d in enumerate(digests, after + 1)]
     insert_rows(connection, tables.records, ("run_id", "position", "digest"), rows)
 
 
 def copy(connection: Connection, source: int, target: int) -> None:
-    """Give a run the chain of another, so that it outlives that."""
+    """Copy the chain of a run to another run, so that it outlives the first."""
     columns = tables.records.c
     rows = (
         select(literal(target), columns.position, columns.digest)
@@ -52,12 +52,12 @@ def copy(connection: Connection, source: int, target: int) -> None:
 
 
 def remove(connection: Connection, run_id: int) -> None:
-    """Forget a run's chain, for a new one to begin."""
+    """Delete a run's chain, so that a new one can begin."""
     connection.execute(delete(tables.records).where(tables.records.c.run_id == run_id))
 
 
 def insert_loose(connection: Connection, digest: bytes) -> None:
-    """Add a record that outlives the runs that it tells of."""
+    """Insert a record that outlives the runs that it describes."""
     newest = select(func.coalesce(func.max(tables.records.c.position), 0) + 1).where(
         tables.records.c.run_id.is_(None)
     )
@@ -67,7 +67,7 @@ def insert_loose(connection: Connection, digest: bytes) -> None:
 
 
 def list_damaged_chains(connection: Connection) -> list[tuple[str, str]]:
-    """Return session and run of the runs that have a damaged record in their chain."""
+    """Return the session and name of runs with a damaged record in their chain."""
     rows = connection.execute(
         select(tables.sessions.c.name, tables.runs.c.name)
         .join(tables.runs, tables.runs.c.session_id == tables.sessions.c.id)
@@ -78,7 +78,7 @@ def list_damaged_chains(connection: Connection) -> list[tuple[str, str]]:
 
 
 def list_damaged_digests(connection: Connection) -> list[Digest]:
-    """Return the digests of damaged records, and of all that useless copies of the index need."""
+    """Return the digests of damaged records, and of all blobs that unusable backups need."""
     backups = tables.backups.c
     useless = select(backups.id).where(_is_useless())
     digests = set(connection.scalars(select(tables.records.c.digest).where(_is_damaged())))
@@ -94,7 +94,7 @@ def list_damaged_digests(connection: Connection) -> list[Digest]:
 
 
 def count_useless(connection: Connection) -> int:
-    """Return how many notes of deletions and copies of the index can't be read any more."""
+    """Return the number of deletion records and backups that can't be read any more."""
     records = tables.records.c
     loose = select(func.count()).where(records.run_id.is_(None), _is_damaged())
     copies = select(func.count()).select_from(tables.backups).where(_is_useless())
@@ -102,7 +102,7 @@ def count_useless(connection: Connection) -> int:
 
 
 def forget_useless(connection: Connection) -> int:
-    """Forget notes of deletions and copies of the index that can't be read; return how many."""
+    """Delete the rows of deletion records and backups that can't be read; return the number."""
     records = tables.records.c
     loose = delete(tables.records).where(records.run_id.is_(None), _is_damaged())
     copies = delete(tables.backups).where(_is_useless())
@@ -115,7 +115,7 @@ def _is_damaged() -> ColumnElement[bool]:
 
 
 def _is_useless() -> ColumnElement[bool]:
-    """Return the condition that a copy of the index, or what tells of it, is damaged."""
+    """Return the condition that a backup of the index, or its record, is damaged."""
     copies = tables.backups.c
     in_pieces = select(tables.blob_chunks.c.blob).where(
         tables.blob_chunks.c.blob == copies.digest, tables.blob_chunks.c.chunk.in_(_damaged())
@@ -130,7 +130,7 @@ def _damaged() -> Select[tuple[Digest]]:
 def insert_backup(
     connection: Connection, digest: Digest, record: Digest, now: datetime, *, keep: int
 ) -> int:
-    """Note a copy, and let go of the oldest ones; return how many there are."""
+    """Insert a backup, and drop the oldest ones beyond `keep`; return how many there are."""
     columns = tables.backups.c
     connection.execute(insert(tables.backups).values(digest=digest, record=record, created_at=now))
     newest = select(columns.id).order_by(columns.created_at.desc(), columns.id.desc()).limit(keep)
@@ -141,7 +141,7 @@ def insert_backup(
 def insert_absent(
     connection: Connection, digest: Digest, record: Digest, created_at: datetime
 ) -> None:
-    """Note a copy that was found in storage, unless it is noted."""
+    """Insert a backup found in storage, unless the index has it."""
     known = connection.scalar(select(tables.backups.c.id).where(tables.backups.c.record == record))
     if known is None:
         connection.execute(
@@ -150,7 +150,7 @@ def insert_absent(
 
 
 def forget_lost(connection: Connection) -> int:
-    """Forget copies whose bytes, or whose records, are missing; return how many."""
+    """Delete backups whose bytes or records are missing; return the number."""
     columns, blobs = tables.backups.c, tables.blobs.c
     damaged = select(blobs.digest).where(blobs.damaged_at.is_not(None))
     lost = or_(columns.digest.in_(damaged), columns.record.in_(damaged))

@@ -1,4 +1,4 @@
-"""Where versions come from: forks, copies and their originals."""
+"""Queries on lineage: forks, copies and their originals."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ __all__ = [
 
 
 class VersionKey(NamedTuple):
-    """What a version and its copies by fork have in common, in every index."""
+    """The columns that a version and its copies by fork share, in every index."""
 
     path: str
-    """As the column has it."""
+    """As stored in the column."""
     version: int
     digest: Digest | None
     created_at: datetime
 
 
 class Kin(NamedTuple):
-    """A version with some key: whose it is, and its ids."""
+    """A version with a given key: its run and its ids."""
 
     run: str
     id: int
@@ -84,7 +84,7 @@ def has_copies(connection: Connection, session: str) -> bool:
 
 
 def find_origins(connection: Connection, ids: Collection[int]) -> dict[int, tuple[str, VersionKey]]:
-    """Return run and key of versions by id, without those that are gone."""
+    """Return the run and key of versions by id; deleted versions are left out."""
     found: dict[int, tuple[str, VersionKey]] = {}
     for batch in batches(sorted(ids)):
         rows = connection.execute(
@@ -99,9 +99,9 @@ def find_origins(connection: Connection, ids: Collection[int]) -> dict[int, tupl
 def find_first_copies(
     connection: Connection, run_id: int, origins: Collection[int]
 ) -> dict[int, VersionKey]:
-    """Return, by origin, the key of the first copy that a run has of it.
+    """Return, by origin, the key of the first copy in a run.
 
-    A run has copies of what it was forked with: the first is of the original itself, with its key.
+    The first copy in a fork comes from the original itself, and has its key.
     """
     found: dict[int, VersionKey] = {}
     columns = tables.files.c
@@ -118,7 +118,7 @@ def find_first_copies(
 def find_kin(
     connection: Connection, session_id: int, keys: Iterable[VersionKey]
 ) -> dict[VersionKey, list[Kin]]:
-    """Return the versions of a session that have some keys, oldest first."""
+    """Return the versions of a session with the given keys, oldest first."""
     wanted = set(keys)
     found: defaultdict[VersionKey, list[Kin]] = defaultdict(list)
     digests = sorted({key.digest for key in wanted if key.digest is not None})
@@ -140,8 +140,8 @@ def _kin(
 ) -> Iterable[tuple[VersionKey, Kin]]:
     columns = tables.files.c
     matching = select(*_KEY, columns.id, columns.origin_id, columns.run_id).where(condition).cte()
-    # By digest first: for a session of which it has no statistics yet, PostgreSQL would compare
-    # each version of each run with each digest.
+    # By digest first: without statistics of a new session, PostgreSQL would compare each version
+    # of each run with each digest.
     matching = matching.prefix_with("MATERIALIZED", dialect="postgresql")
     rows = connection.execute(
         select(
@@ -158,7 +158,7 @@ def _kin(
 
 
 def find_present(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Return those of some ids that a version has."""
+    """Return those of `ids` that exist."""
     present: set[int] = set()
     for batch in batches(sorted(ids)):
         statement = select(tables.files.c.id).where(tables.files.c.id.in_(batch))
@@ -179,11 +179,11 @@ _CONTENT: Final = (
     "seen_on_disk",
     *tables.PROVENANCE_COLUMNS.values(),
 )
-"""Columns that a copy has from its original, whatever it is made for."""
+"""Columns that every copy takes from its original."""
 
 
 def copy_history(connection: Connection, source: int, target: int, snapshot: int) -> None:
-    """Give a new run the snapshots and file versions that another had at a snapshot."""
+    """Copy the snapshots and file versions of a run, up to a snapshot, to a new run."""
     rows = tables.snapshots.c
     _copy(
         connection,
@@ -207,14 +207,14 @@ def copy_history(connection: Connection, source: int, target: int, snapshot: int
         },
         columns.run_id == source,
         columns.first_snapshot <= snapshot,
-        # A record without bytes ended at once; cut off before that end it would be current.
+        # A version without bytes ended at once. Cut off before its end, it would be current.
         or_(columns.digest.is_not(None), and_(columns.end_snapshot <= snapshot)),
     )
     _take_back_condemned(connection, target)
 
 
 def bring_back(connection: Connection, ids: Sequence[int], snapshot: int, now: datetime) -> None:
-    """Make past versions of a run current again, each as a new version of its path."""
+    """Make past versions of a run current again, as new versions of their paths."""
     columns = tables.files.c
     newer = tables.files.alias()
     newest = (
@@ -230,7 +230,7 @@ def bring_back(connection: Connection, ids: Sequence[int], snapshot: int, now: d
                 **{name: columns[name] for name in (*_CONTENT, "path", "run_id")},
                 "version": newest + 1,
                 "created_at": literal(now, tables.files.c.created_at.type),
-                # What lies in the work directory is something else: it must be read.
+                # The work directory may hold other content: the next scan must read it.
                 "signature": null(),
                 "first_snapshot": literal(snapshot),
                 "end_snapshot": null(),
@@ -251,12 +251,12 @@ def _copy(
 
 
 def _original() -> ColumnElement[int]:
-    """Return the version that a copy of a row goes back to: itself, or what it is a copy of."""
+    """Return the original of a row: the version itself, or the one it was copied from."""
     return func.coalesce(tables.files.c.origin_id, tables.files.c.id)
 
 
 def _take_back_condemned(connection: Connection, run_id: int) -> None:
-    """Clear what garbage collection has marked of the blobs that a run refers to now."""
+    """Clear the condemned mark of the blobs that a run refers to now."""
     wanted = select(tables.files.c.digest).where(tables.files.c.run_id == run_id)
     connection.execute(
         update(tables.blobs)

@@ -1,8 +1,8 @@
-"""Which blobs anything refers to, and taking away those that nothing does.
+"""Queries that find, condemn and delete unreferenced blobs.
 
-What keeps a blob: a file version, a record, a backup; and a large blob that is itself kept, for its
-chunks and for its list of them. Every statement here looks at a bounded range of digests, or a
-bounded number of them. No row is waited for: a writer that has one locked needs it.
+A file version, a journal record or a backup keeps a blob. A large blob that is kept also keeps its
+chunks and its chunk list. Each statement reads a bounded range or number of digests. It skips
+locked rows instead of waiting for them: the writer that holds the lock needs the blob.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 FIRST: Final = b""
 LAST: Final = b"\xff" * 33
-"""Before and after every digest."""
+"""Bounds before and after every digest."""
 
 _blobs: Final = tables.blobs.c
 _DIRECT: Final = (
@@ -45,34 +45,34 @@ _DIRECT: Final = (
     tables.backups.c.digest,
     tables.backups.c.record,
 )
-"""What refers to a blob for its own sake."""
+"""Columns that refer to a blob directly."""
 
 _PARTS: Final = (
     (tables.blob_chunks.c.chunk, tables.blob_chunks.c.blob),
     (tables.chunk_lists.c.list, tables.chunk_lists.c.blob),
 )
-"""What refers to a blob for the sake of a large one, and to which."""
+"""Columns that refer to a part of a large blob, each with the column of that blob."""
 
 
 class Candidate(NamedTuple):
-    """A blob that is condemned, or would be."""
+    """A blob that is condemned, or can be."""
 
     digest: Digest
     size: int
     pack_id: int | None
-    """None for a large blob, whose bytes are its chunks'."""
+    """None for a large blob, whose bytes are in its chunks."""
     stored_size: int
     condemned_at: datetime | None
     is_needed: bool
     session: str | None
-    """Who had it, as far as that is known: session, run, path and agent."""
+    """The last owner, if it is known: session, run, path and agent."""
     run: str | None
     path: str | None
     agent: str | None
 
 
 class Swept(NamedTuple):
-    """What one batch came to."""
+    """The results of one batch."""
 
     blobs: int = 0
     stored_size: int = 0
@@ -82,7 +82,7 @@ class Swept(NamedTuple):
 def find_bound(
     connection: Connection, after: bytes, size: int, *, only_large: bool = False
 ) -> bytes | None:
-    """Return the last digest of a range of `size` blobs after one; None if that is all of them."""
+    """Return the last digest of the next `size` blobs; None if no blobs are left after them."""
     statement = select(_blobs.digest).where(_blobs.digest > after).order_by(_blobs.digest)
     if only_large:
         statement = statement.where(_blobs.pack_id.is_(None))
@@ -97,12 +97,12 @@ def list_candidates(
     untouched_since: datetime | None,
     only_large: bool = False,
 ) -> list[Candidate]:
-    """Return the blobs of a range that are condemned, or that can be, in order of digest.
+    """Return the blobs of a range that are condemned or can be, in order of digest.
 
     Parameters
     ----------
     untouched_since
-        Only what nobody has used since can be condemned; None for anything.
+        Only blobs that nobody has used since then can be condemned; None for all.
     """
     needed = ~_unneeded(_blobs.digest, untouched_since, after, until)
     names = tables.released.c
@@ -130,8 +130,8 @@ def list_candidates(
         *_old(tables.blobs, untouched_since),
         _unneeded(_blobs.digest, untouched_since, after, until),
     )
-    # Two statements: for both at once a database asks for the references of every row twice.
-    # The expression keeps SQLite from sorting all that is condemned for each range.
+    # Two statements: in one, a database looks up the references of every row twice.
+    # The expression keeps SQLite from sorting all condemned blobs for each range.
     condemned = func.coalesce(_blobs.condemned_at, None).is_not(None)
     found = [
         Candidate(*row)
@@ -147,7 +147,7 @@ def condemn(
     now: datetime,
     untouched_since: datetime | None,
 ) -> set[Digest]:
-    """Condemn those that are not, and that are still as unneeded as they were; return them."""
+    """Condemn those of the blobs that are still unneeded and not condemned; return them."""
     chosen = (
         select(_blobs.digest)
         .where(
@@ -167,20 +167,20 @@ def condemn(
 
 
 def sweep(connection: Connection, digests: Sequence[bytes], condemned_by: datetime | None) -> Swept:
-    """Delete those that were condemned and are still unneeded; pardon what is needed again.
+    """Delete condemned blobs that are still unneeded; unmark those that are needed again.
 
-    A large blob takes the rows of its chunks with it, but not the chunks.
+    Deleting a large blob deletes the rows of its chunk positions, but not the chunks.
 
     Parameters
     ----------
     condemned_by
-        Only what was condemned by then is swept; None for all, condemned or not.
+        Sweep only blobs condemned by then; None for all, condemned or not.
     """
     due: list[ColumnElement[bool]] = [_blobs.digest.in_(digests)]
     if condemned_by is not None:
         due.append(_blobs.condemned_at <= condemned_by)
-    # Whoever adds a reference holds a lock on the row until it commits; what is locked here gets no
-    # new one. The look for references is another statement, which sees all that was committed.
+    # A writer that adds a reference locks the row until it commits, so a row that is locked here
+    # gets no new reference. A separate statement looks for references; it sees all commits.
     locked = connection.scalars(
         select(_blobs.digest).where(*due).with_for_update(skip_locked=True)
     ).all()
@@ -202,7 +202,7 @@ def sweep(connection: Connection, digests: Sequence[bytes], condemned_by: dateti
 
 
 def pardon(connection: Connection, digests: Sequence[bytes]) -> int:
-    """Take back from the condemned what is needed again; return how many."""
+    """Unmark condemned blobs that are needed again; return the number."""
     chosen = (
         select(_blobs.digest)
         .where(
@@ -231,9 +231,9 @@ def _unneeded(
 ) -> ColumnElement[bool]:
     """Return the condition that nothing keeps a blob.
 
-    A large one keeps its parts if it is referred to for its own sake, or is too young to be
-    condemned. The range of digests, if given, is repeated where they are looked for: a database
-    that compares two sorted lists then reads a part of the other one only.
+    A large blob keeps its parts if something refers to it directly, or if it is too young to be
+    condemned. The range of digests, if given, also limits the tables of references: a database that
+    merges two sorted lists then reads only a part of the second.
     """
 
     def is_kept(holder: FromClause) -> ColumnElement[bool]:
@@ -253,7 +253,7 @@ def _unneeded(
 def _parts_of(
     digest: ColumnElement[Digest], is_kept: Callable[[FromClause], ColumnElement[bool]]
 ) -> Iterator[ColumnElement[bool]]:
-    """Yield the conditions that a blob is a part of a large one that is kept."""
+    """Yield the conditions that a blob is a part of a large blob that is kept."""
     for part, whole in _PARTS:
         holder = tables.blobs.alias()
         yield exists().where(part == digest, holder.c.digest == whole, is_kept(holder))

@@ -1,4 +1,4 @@
-"""Packs as garbage collection sees them: how full they are, which are dead, what moves where."""
+"""Queries on packs for garbage collection: their usage, dead packs, moved entries."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _COLUMNS: Final = (_packs.id, _packs.name, _packs.size, _packs.created_at)
 
 
 class PackUsage(NamedTuple):
-    """A live pack, and what of it rows point to."""
+    """A live pack, and how much of it rows point to."""
 
     id: int
     name: Digest
@@ -62,13 +62,13 @@ class PackUsage(NamedTuple):
     entries: int
     stored_size: int
     damaged: int
-    """How many of the entries are known to be damaged."""
+    """The number of entries marked as damaged."""
 
 
 def declare_pending_dead(
     connection: Connection, created_by: datetime | None, limit: int
 ) -> list[PackRow]:
-    """Declare dead what was about to be published by a moment, None for ever; return it."""
+    """Declare dead the pending packs created by a moment (None for all); return them."""
     conditions = [_packs.state == "pending"]
     if created_by is not None:
         conditions.append(_packs.created_at <= created_by)
@@ -76,9 +76,9 @@ def declare_pending_dead(
 
 
 def declare_empty_dead(connection: Connection, after: int, limit: int) -> list[PackRow]:
-    """Declare dead live packs, of higher ids, into which no row points; return them.
+    """Declare dead the live packs with higher ids that no row points to; return them.
 
-    Nobody points a row into a pack that was live before: a pack becomes live with its rows.
+    No row is pointed to a pack that is live already: a pack becomes live together with its rows.
     """
     empty = ~exists().where(_blobs.pack_id == _packs.id)
     return _declare_dead(connection, [_packs.state == "live", _packs.id > after, empty], limit)
@@ -87,7 +87,7 @@ def declare_empty_dead(connection: Connection, after: int, limit: int) -> list[P
 def _declare_dead(
     connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int
 ) -> list[PackRow]:
-    # A pack that is locked is being made live, or declared dead by another collector.
+    # Another transaction is making a locked pack live, or declaring it dead.
     chosen = select(*_COLUMNS).where(*conditions).order_by(_packs.id).limit(limit)
     rows = connection.execute(chosen.with_for_update(skip_locked=True, of=tables.packs)).all()
     found = [PackRow(*row) for row in rows]
@@ -100,7 +100,7 @@ def _declare_dead(
 def list_of_state(
     connection: Connection, state: str, after: int = 0, limit: int | None = None
 ) -> list[PackRow]:
-    """Return packs of a state that have bytes, by id: all with higher ids, or at most so many."""
+    """Return packs of a state that have bytes, by id: at most `limit`, with ids after `after`."""
     statement = (
         select(*_COLUMNS)
         .where(_packs.state == state, _packs.id > after, _packs.size > 0)
@@ -111,14 +111,15 @@ def list_of_state(
 
 
 def drop_dead(connection: Connection, ids: Collection[int]) -> None:
-    """Forget dead packs whose objects are gone."""
+    """Delete the rows of dead packs whose objects are gone."""
     connection.execute(delete(tables.packs).where(_packs.id.in_(list(ids)), _packs.state == "dead"))
 
 
 def bury(connection: Connection, name: Digest, now: datetime) -> bool:
-    """Keep the name of an object that nobody recorded from ever being recorded.
+    """Bury the name of an orphan, so that no transaction can ever make its pack live.
 
-    Its row is a dead pack of no bytes, and stays. False if somebody else has recorded it.
+    The row that stays is a dead pack of no bytes. Return False if another transaction has made a
+    row for the name.
     """
     buried = select(_packs.id).where(_packs.name == name, _packs.state == "dead", _packs.size == 0)
     made = (
@@ -126,13 +127,13 @@ def bury(connection: Connection, name: Digest, now: datetime) -> bool:
         .values(name=name, size=0, state="dead", created_at=now)
         .on_conflict_do_nothing()
     )
-    # Without the option the count of an INSERT on PostgreSQL is -1, whatever it did.
+    # Without this option PostgreSQL always reports -1 for an INSERT.
     inserted = connection.execute(made, execution_options={"preserve_rowcount": True})
     return inserted.rowcount == 1 or connection.scalar(buried) is not None
 
 
 def find_recorded(connection: Connection, names: Sequence[Digest]) -> set[Digest]:
-    """Return those of some names that packs have, without those that are buried."""
+    """Return those of `names` that packs have, without buried ones."""
     found: set[Digest] = set()
     for batch in batches(names):
         found.update(
@@ -142,7 +143,7 @@ def find_recorded(connection: Connection, names: Sequence[Digest]) -> set[Digest
 
 
 def list_usage(connection: Connection) -> list[PackUsage]:
-    """Return what of each live pack is in use, by id."""
+    """Return the usage of each live pack, by id."""
     used = (
         select(
             _blobs.pack_id,
@@ -174,7 +175,7 @@ def list_usage(connection: Connection) -> list[PackUsage]:
 
 
 def list_entries(connection: Connection, pack: PackUsage) -> list[tuple[Digest, Location]]:
-    """Return the blobs whose bytes are in a pack, without those known to be damaged."""
+    """Return the blobs whose bytes are in a pack, without those marked as damaged."""
     rows = connection.execute(
         select(_blobs.digest, _blobs.pack_offset, _blobs.stored_size, _blobs.size, _blobs.codec)
         .where(_blobs.pack_id == pack.id, _blobs.damaged_at.is_(None))
@@ -185,9 +186,9 @@ def list_entries(connection: Connection, pack: PackUsage) -> list[tuple[Digest, 
 def move_entries(
     connection: Connection, sealed: SealedPack, moved: Sequence[MovedEntry]
 ) -> int | None:
-    """Make a rewritten pack live, and have rows point to it that point to the old places still.
+    """Make a rewritten pack live, and point rows to it that still point to the old places.
 
-    Return how many; None if the pack was declared dead meanwhile.
+    Return the number of rows, or None if the pack was declared dead meanwhile.
     """
     made = make_packs_live(connection, [sealed])
     if made is None:
@@ -198,7 +199,7 @@ def move_entries(
     targets = {m.digest: m for m in moved}
     count = 0
     for batch in batches(sorted(targets)):
-        # Whoever has a row locked has its old place, too: the next collection moves it.
+        # A writer that has locked a row has its old place too; the next collection moves it.
         rows = connection.execute(
             select(_blobs.digest, _blobs.pack_id, _blobs.pack_offset)
             .where(_blobs.digest.in_(batch))
@@ -224,9 +225,9 @@ _MOVE: Final = (
 
 
 def mark_damaged(connection: Connection, faults: Sequence[EntryFault], now: datetime) -> list[Any]:
-    """Note that blobs are damaged, of those whose rows lead to where that was found; return them.
+    """Mark blobs as damaged whose rows still point to the damaged place; return them.
 
-    Somebody may have moved or mended the others since.
+    Other blobs may have been moved or repaired since.
     """
     marked = []
     for fault in sorted(faults, key=lambda fault: fault.digest):

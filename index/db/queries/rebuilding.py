@@ -1,4 +1,4 @@
-"""Rows of an index that is made anew from what storage holds."""
+"""Queries that rebuild an index from storage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def insert_pack(connection: Connection, name: Digest, size: int, now: datetime) 
 def insert_located(
     connection: Connection, pack_id: int, entries: Sequence[PackEntry], now: datetime
 ) -> int:
-    """Insert blobs that are in a pack, but for those that another pack has; return how many."""
+    """Insert the blobs of a pack that no other pack has; return the number."""
     rows = [
         (e.digest, e.size, pack_id, e.offset, e.stored_size, int(e.codec))
         for e in sorted(entries, key=lambda entry: entry.digest)
@@ -69,7 +69,7 @@ def insert_located(
 def list_elsewhere(
     connection: Connection, pack_id: int, digests: Collection[Digest]
 ) -> list[Digest]:
-    """Return those of some blobs that another pack has."""
+    """Return those of `digests` that another pack has."""
     columns = tables.blobs.c
     found: list[Digest] = []
     for batch in batches(sorted(digests)):
@@ -79,7 +79,7 @@ def list_elsewhere(
 
 
 def insert_absent(connection: Connection, sizes: Mapping[Digest, int], now: datetime) -> None:
-    """Insert blobs whose bytes are missing as damaged, but for those that are there."""
+    """Insert blobs whose bytes are missing, as damaged; existing blobs stay."""
     insert_rows(
         connection,
         tables.blobs,
@@ -93,7 +93,7 @@ def insert_absent(connection: Connection, sizes: Mapping[Digest, int], now: date
 def insert_large(
     connection: Connection, blob: ChunkedBlob, chunk_list: Digest, now: datetime
 ) -> bool:
-    """Insert a large blob whose chunks have rows; false if it is there already."""
+    """Insert a large blob whose chunks have rows; return False if it exists already."""
     row = [(blob.digest, blob.size)]
     made = insert_rows(
         connection,
@@ -125,7 +125,7 @@ def insert_run(
     parent: str | None = None,
     parent_snapshot: int | None = None,
 ) -> int:
-    """Insert a run, with its session if that isn't there; return its id."""
+    """Insert a run, and its session if that is missing; return the id of the run."""
     session_id = transfer.lock_session(connection, session, session_created_at or created_at)
     runs = tables.runs
     parent_id = (
@@ -151,7 +151,7 @@ def insert_run(
 def set_run(
     connection: Connection, run_id: int, *, revision: int, newest_record: Digest | None
 ) -> None:
-    """Set where a run's history stands."""
+    """Set the revision and newest record of a run."""
     connection.execute(
         update(tables.runs)
         .where(tables.runs.c.id == run_id)
@@ -160,12 +160,12 @@ def set_run(
 
 
 def rename_run(connection: Connection, run_id: int, name: str) -> None:
-    """Give a run another name."""
+    """Rename a run."""
     connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(name=name))
 
 
 def delete_run(connection: Connection, run_id: int) -> None:
-    """Delete a run, and its session if that has no other."""
+    """Delete a run, and its session if it has no other run."""
     session_id = connection.scalar(
         select(tables.runs.c.session_id).where(tables.runs.c.id == run_id)
     )
@@ -177,7 +177,7 @@ def delete_run(connection: Connection, run_id: int) -> None:
 
 
 def find_current(connection: Connection, run_id: int, paths: Iterable[str]) -> dict[str, int]:
-    """Return the ids of the versions that paths hold now, without those that hold none."""
+    """Return the ids of the current versions of paths; paths without one are left out."""
     found: dict[str, int] = {}
     columns = tables.files.c
     for batch in batches(list(paths)):
@@ -193,7 +193,7 @@ def find_current(connection: Connection, run_id: int, paths: Iterable[str]) -> d
 def find_version(
     connection: Connection, session: str, run: str, path: str, version: int
 ) -> int | None:
-    """Return the id of a version, its path given as the column has it."""
+    """Return the id of a version; `path` is given as stored in the column."""
     columns = tables.files.c
     found: int | None = connection.scalar(
         select(columns.id)
@@ -209,9 +209,9 @@ def find_version(
     return found
 
 
-def touch_files(connection: Connection, told: Iterable[tuple[int, int, int, bool]]) -> None:
-    """Set mode, mtime_ns and whether they were seen on disk, of versions by id."""
-    for file_id, mode, mtime_ns, seen in told:
+def touch_files(connection: Connection, values: Iterable[tuple[int, int, int, bool]]) -> None:
+    """Set mode, mtime_ns and seen_on_disk of versions by id."""
+    for file_id, mode, mtime_ns, seen in values:
         connection.execute(
             update(tables.files)
             .where(tables.files.c.id == file_id)
@@ -225,24 +225,24 @@ def insert_versions(
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
 ) -> None:
-    """Insert versions with all of their columns; paths as the column has them."""
+    """Insert versions with all their columns; paths are given as stored."""
     bound = bind_rows(connection, tables.files, columns, rows)
     insert_rows(connection, tables.files, columns, bound, shared={"run_id": run_id})
 
 
 def has_blob(connection: Connection, digest: Digest) -> bool:
-    """Whether there is a row for a blob."""
+    """Whether a blob has a row."""
     found = connection.scalar(select(tables.blobs.c.digest).where(tables.blobs.c.digest == digest))
     return found is not None
 
 
 def list_records(connection: Connection) -> frozenset[Digest]:
-    """Return the digests of all records that the index has."""
+    """Return the digests of all journal records in the index."""
     return frozenset(connection.scalars(select(tables.records.c.digest)))
 
 
 def list_absent_records(connection: Connection) -> list[Digest]:
-    """Return the digests of records that runs' chains have and storage has not."""
+    """Return the digests of records in chains whose bytes storage does not have."""
     absent = (
         select(tables.records.c.digest)
         .join(tables.blobs, tables.blobs.c.digest == tables.records.c.digest)
@@ -252,7 +252,7 @@ def list_absent_records(connection: Connection) -> list[Digest]:
 
 
 def list_chained(connection: Connection) -> list[tuple[Any, ...]]:
-    """Return all runs: session, name, newest record, revision, creation, id, how many records."""
+    """Return all runs: session, name, newest record, revision, created_at, id, record count."""
     runs, chain = tables.runs.c, tables.records.c
     count = (
         select(func.coalesce(func.max(chain.position), 0))
@@ -278,7 +278,7 @@ def list_chained(connection: Connection) -> list[tuple[Any, ...]]:
 def list_lost(connection: Connection, most: int) -> list[tuple[Any, ...]]:
     """Return session, run, path, version, agent and digest of versions whose bytes are damaged.
 
-    Those of large files too that lack any of their chunks.
+    Large files that lack any of their chunks are included.
     """
     columns = tables.files.c
     incomplete = (
@@ -306,7 +306,7 @@ def list_lost(connection: Connection, most: int) -> list[tuple[Any, ...]]:
 
 
 def counts(connection: Connection) -> tuple[int, int, int, int, int, int]:
-    """Return how many packs, blobs, sessions, runs, snapshots and versions there are."""
+    """Return the numbers of packs, blobs, sessions, runs, snapshots and versions."""
     counted = [
         connection.scalar(select(func.count()).select_from(table)) or 0
         for table in (

@@ -1,4 +1,4 @@
-"""Leading rows to bytes that are right, and away from objects that are not."""
+"""Queries that repair rows: point them to intact bytes, and away from damaged objects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class DamagedRow(NamedTuple):
-    """A blob that is known to be damaged."""
+    """A blob that is marked as damaged."""
 
     digest: Digest
     size: int
@@ -48,7 +48,7 @@ class DamagedRow(NamedTuple):
 
 
 def list_damaged(connection: Connection) -> list[DamagedRow]:
-    """Return all blobs that are known to be damaged."""
+    """Return all blobs that are marked as damaged."""
     blobs = tables.blobs.c
     rows = connection.execute(
         select(blobs.digest, blobs.size, blobs.pack_id.is_(None))
@@ -59,13 +59,13 @@ def list_damaged(connection: Connection) -> list[DamagedRow]:
 
 
 def count_needed(connection: Connection) -> int:
-    """Return how many blobs are known to be damaged and needed by something."""
+    """Return the number of damaged blobs that something needs."""
     damaged = and_(tables.blobs.c.damaged_at.is_not(None), is_needed())
     return connection.scalar(select(func.count()).select_from(tables.blobs).where(damaged)) or 0
 
 
 def kinds_of(connection: Connection, digests: Collection[Digest]) -> dict[Digest, EntryKind]:
-    """Return what kind of entry each of some blobs is, by what refers to it."""
+    """Return the kind of entry of each blob, judged by what refers to it."""
     kinds = dict.fromkeys(digests, EntryKind.BLOB)
     sources = (
         (tables.chunk_lists.c.list, EntryKind.CHUNK_LIST),
@@ -80,11 +80,11 @@ def kinds_of(connection: Connection, digests: Collection[Digest]) -> dict[Digest
 
 
 def list_doubtful_packs(connection: Connection) -> list[VerifiablePack]:
-    """Return the packs in which something is known to be wrong, and some that are whole.
+    """Return the packs that may be damaged; some of them may be intact.
 
-    Those with a damaged blob; those that blobs lie in without their being live; those of whose
-    blobs some were verified while the pack as a whole was not, as `mark_blobs` leaves them; and
-    those not verified that no blob lies in.
+    These are packs with a damaged blob; packs with blobs that are not live; packs with verified
+    blobs that are not verified as a whole, as `mark_blobs` leaves them; and unverified packs
+    without blobs.
     """
     blobs, packs = tables.blobs.c, tables.packs.c
     within = blobs.pack_id == packs.id
@@ -99,13 +99,14 @@ def list_doubtful_packs(connection: Connection) -> list[VerifiablePack]:
 
 
 def lead(connection: Connection, places: Iterable[tuple[Digest, Location, Location | None]]) -> int:
-    """Lead rows of blobs to other places; return how many were.
+    """Point the rows of blobs to other places; return the number changed.
 
-    A row that is elsewhere by now than its old place says, or whose blob is not damaged any more
-    if that is None, is left alone; and so is one whose new pack is not live.
+    Each item is the digest, the new place and the old place. A row stays unchanged if it no longer
+    has the old place, if the old place is None and the blob is no longer damaged, or if the new
+    pack is not live.
     """
     blobs, packs = tables.blobs.c, tables.packs.c
-    # In order of digest, so that two writers lock rows in the same order.
+    # In order of digest, so two writers lock rows in the same order.
     ordered = sorted(places, key=lambda place: place[0])
     names = {place.pack for _, *both in ordered for place in both if place is not None}
     ids: dict[Digest, tuple[int, str]] = {}
@@ -163,7 +164,7 @@ def lists_of(connection: Connection, large: Collection[Digest]) -> dict[Digest, 
 
 
 def replace_chunks(connection: Connection, now: datetime, *, blob: ChunkedBlob) -> None:
-    """Give a large blob the chunks that make it up."""
+    """Replace the chunks of a large blob with the right ones."""
     connection.execute(delete(tables.blob_chunks).where(tables.blob_chunks.c.blob == blob.digest))
     insert_rows(
         connection,
@@ -179,10 +180,10 @@ def replace_chunks(connection: Connection, now: datetime, *, blob: ChunkedBlob) 
 
 
 def list_unlisted(connection: Connection) -> list[tuple[Digest, int, bool]]:
-    """Return the large blobs whose list of chunks is not in storage, or damaged there.
+    """Return the large blobs whose chunk list is missing from storage or damaged.
 
-    Each with its size and whether its chunks were verified to make it up. Damaged ones are not
-    among them.
+    Each comes with its size and whether its chunks were verified to add up to it. Large blobs that
+    are marked as damaged are left out.
     """
     large, lists, kept = tables.blobs.c, tables.chunk_lists.c, tables.blobs.alias()
     rows = connection.execute(
@@ -200,7 +201,10 @@ def list_unlisted(connection: Connection) -> list[tuple[Digest, int, bool]]:
 
 
 def replaceable_lists(connection: Connection, wanted: Collection[Digest]) -> list[Digest]:
-    """Return those of some chunk lists whose large blob, and all of its chunks, aren't wanted."""
+    """Return those of `wanted` that are chunk lists of a large blob which is not in `wanted`.
+
+    None of its chunks is in `wanted` either.
+    """
     lists, chunks = tables.chunk_lists.c, tables.blob_chunks.c
     found: list[Digest] = []
     for batch in batches(sorted(wanted)):
@@ -215,7 +219,7 @@ def replaceable_lists(connection: Connection, wanted: Collection[Digest]) -> lis
 
 
 def forget_lists(connection: Connection, large: Collection[Digest]) -> None:
-    """Let go of the lists of large blobs; new ones are recorded in the same transaction."""
+    """Delete the chunk lists of large blobs; the same transaction inserts new ones."""
     for batch in batches(sorted(large)):
         connection.execute(delete(tables.chunk_lists).where(tables.chunk_lists.c.blob.in_(batch)))
 
@@ -223,7 +227,7 @@ def forget_lists(connection: Connection, large: Collection[Digest]) -> None:
 def positions_of(
     connection: Connection, chunks: Collection[Digest]
 ) -> dict[Digest, list[tuple[Digest, int]]]:
-    """Return in which large blobs chunks are, and at which position; ten of each."""
+    """Return for each chunk at most ten of its large blobs, with the position in each."""
     columns = tables.blob_chunks.c
     found: dict[Digest, list[tuple[Digest, int]]] = {}
     for batch in batches(sorted(chunks)):
@@ -241,9 +245,9 @@ def positions_of(
 
 
 def forget_unneeded(connection: Connection) -> int:
-    """Delete the rows of damaged blobs that nothing refers to; return how many.
+    """Delete the rows of damaged blobs that nothing refers to; return the number.
 
-    No writer counts on them: what is damaged is not known to it.
+    No writer relies on them: writers treat damaged blobs as missing.
     """
     return connection.execute(
         delete(tables.blobs).where(tables.blobs.c.damaged_at.is_not(None), ~is_needed())
@@ -251,7 +255,7 @@ def forget_unneeded(connection: Connection) -> int:
 
 
 def bury_pack(connection: Connection, pack_id: int) -> bool:
-    """Declare a live pack dead if no row leads into it; return whether it is dead now."""
+    """Declare a live pack dead if no row points to it; return whether it is dead now."""
     used = select(tables.blobs.c.digest).where(tables.blobs.c.pack_id == pack_id).exists()
     return (
         connection.execute(

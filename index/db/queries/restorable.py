@@ -1,4 +1,4 @@
-"""What a restore needs of a run's files, and where their bytes are, in one query."""
+"""Query for the files of a run and the places of their bytes, as a restore needs them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _COLUMNS: Final = (
 
 
 class RestorableFile(NamedTuple):
-    """As much of a file version as writing it takes."""
+    """The fields of a file version that a restore needs."""
 
     path: str
     digest: Digest | None
@@ -54,7 +54,7 @@ class RestorableFile(NamedTuple):
 def list_restorable(
     connection: Connection, run_id: int, *conditions: Condition
 ) -> tuple[list[RestorableFile], dict[Digest, Placement]]:
-    """Return file versions of a run, and where their bytes are, without those that have no row."""
+    """Return file versions of a run, and the places of their blobs that have a row."""
     statement = (
         select(*_COLUMNS)
         .select_from(tables.files)

@@ -1,6 +1,6 @@
-"""Rows that can't be so, found by one statement each over all of them.
+"""Queries that find inconsistent rows, each with one statement over a whole table.
 
-No writer of this library makes such rows: a disk, a restored backup or a hand did.
+This library does not write such rows. They come from disk faults, restored backups or manual edits.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["RowFault", "count_without_list", "find_unsound"]
 
 _MOST: Final = 1_000
-"""Rows that one check tells; a damaged table may have a million, and nobody reads them."""
+"""Rows that one check reports. A damaged table may have a million, which nobody reads."""
 
 _CODECS: Final = tuple(codec.value for codec in Codec)
 
 
 class RowFault(NamedTuple):
-    """A row that can't be so."""
+    """An inconsistent row."""
 
     kind: FaultKind
     subject: str
@@ -39,11 +39,11 @@ class RowFault(NamedTuple):
     digest: Digest | None = None
     holder: Holder | None = None
     pack_id: int | None = None
-    """The pack in which a blob can't be where it is said to be."""
+    """The pack in which the location of a blob is impossible."""
 
 
 def find_unsound(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
-    """Yield what is wrong with the rows among themselves; at most a thousand of each kind."""
+    """Yield inconsistent rows, at most a thousand of each kind."""
     yield from _snapshots(connection)
     yield from _versions(connection)
     yield from _file_sizes(connection)
@@ -55,7 +55,7 @@ def find_unsound(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
 
 
 def count_without_list(connection: Connection) -> int:
-    """Return how many large blobs have chunks, and no list of them in storage."""
+    """Return the number of large blobs with chunks but without a chunk list in storage."""
     blobs, lists, chunks = tables.blobs.c, tables.chunk_lists.c, tables.blob_chunks.c
     listed = select(lists.blob).where(lists.blob == blobs.digest).exists()
     chunked = select(chunks.blob).where(chunks.blob == blobs.digest).exists()
@@ -90,7 +90,7 @@ def _numbered(
     kind: FaultKind,
     noun: str,
 ) -> Iterator[RowFault]:
-    """Find runs that have something not numbered from 1 without a gap."""
+    """Yield runs whose snapshots or records are not numbered from 1 without a gap."""
     count, first, last = func.count(), func.min(number), func.max(number)
     found = (
         select(run_id.label("run_id"), count.label("n"), first.label("low"), last.label("high"))
@@ -110,7 +110,7 @@ def _numbered(
 def _named(
     source: FromClause, run_id: ColumnElement[int], *columns: ColumnElement[Any]
 ) -> Select[Any]:
-    """Select the names of session and run, and then columns of what belongs to the run."""
+    """Return a query of the session's and run's names, followed by columns of the source."""
     return (
         select(tables.sessions.c.name, tables.runs.c.name, *columns)
         .select_from(source)
@@ -171,20 +171,20 @@ def _file_sizes(connection: Connection) -> Iterator[RowFault]:
         .where(files.digest.is_not(None), or_(blobs.size.is_(None), blobs.size != files.size))
         .limit(_MOST)
     )  # fmt: skip
-    for *who, digest, told, size in connection.execute(statement):
+    for *who, digest, recorded, size in connection.execute(statement):
         holder = Holder(*who)
         if size is None:
             detail, kind = "its bytes have no row", FaultKind.MISSING_BLOB
         else:
-            detail = f"it is recorded with {told} bytes and has {size}"
+            detail = f"it is recorded with {recorded} bytes and has {size}"
             kind = FaultKind.WRONG_FILE_SIZE
         yield RowFault(kind, _subject(holder), detail, digest, holder)
 
 
 def _chunks(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
-    """Find large blobs whose chunks are not numbered from 0, or not of the sizes they must have.
+    """Yield large blobs whose chunks are not numbered from 0, or have wrong sizes.
 
-    What is known to be damaged and has neither place nor chunks is none: it is lost, large or not.
+    A damaged blob with neither a place nor chunks is not a fault here: it is lost, large or not.
     """
     large, chunks, pieces = tables.blobs.alias("large"), tables.blob_chunks.c, tables.blobs.c
     starts = chunks.position * chunk_size
@@ -220,7 +220,7 @@ def _chunks(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
 
 
 def _lists(connection: Connection) -> Iterator[RowFault]:
-    """Find what refers to a blob of one entry that there is not."""
+    """Yield references to a blob of one entry that does not exist."""
     blobs = tables.blobs.c
     sources = (
         ("the chunk list of blob", tables.chunk_lists, tables.chunk_lists.c.list),

@@ -1,4 +1,4 @@
-"""Sessions, runs and snapshots."""
+"""Queries on sessions, runs and snapshots."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ __all__ = [
 
 
 class FoundRun(NamedTuple):
-    """A run's row and where its history stands."""
+    """The row of a run, with its revision and newest record."""
 
     id: int
     revision: int
     newest_snapshot: int
     newest_record: Digest | None
-    """The end of its chain of records in storage; None if that lacks something of the run."""
+    """The end of the run's chain of journal records; None if the chain is incomplete."""
     records: int
 
 
 def get_store_id(connection: Connection) -> str | None:
-    """Return which storage the index belongs to; None as long as it belongs to none."""
+    """Return the id of the storage that the index belongs to; None if it is not bound yet."""
     return connection.scalar(select(tables.store.c.store_id))
 
 
 def insert_store_id(connection: Connection, store_id: str, now: datetime) -> None:
-    """Bind the index to storage, unless it is bound already."""
+    """Bind the index to a storage, unless it is bound already."""
     values = {"id": 1, "store_id": store_id, "created_at": now}
     _insert_if_absent(connection, tables.store, values)
 
 
 def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
-    """Return a run by its caller's ids."""
+    """Return a run by the caller's ids; None if there is none."""
     newest = (
         select(func.coalesce(func.max(tables.snapshots.c.number), 0))
         .where(tables.snapshots.c.run_id == tables.runs.c.id)
@@ -82,7 +82,7 @@ def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
 
 
 def ensure_run(connection: Connection, session: str, run: str, now: datetime) -> int:
-    """Return the id of a run, made with its session if it wasn't there."""
+    """Return the id of a run; insert it and its session if they are missing."""
     _insert_if_absent(connection, tables.sessions, {"name": session, "created_at": now})
     session_id = connection.scalar(
         select(tables.sessions.c.id).where(tables.sessions.c.name == session)
@@ -109,7 +109,7 @@ def insert_fork(
     now: datetime,
     newest_record: Digest,
 ) -> int | None:
-    """Make a run that stems from another; return its id, or None if its name is taken."""
+    """Insert a fork of a run; return its id, or None if its name is taken."""
     session_id = connection.scalar(
         select(tables.sessions.c.id).where(tables.sessions.c.name == session)
     )
@@ -140,14 +140,14 @@ def advance_revision(
     newest_record: Digest | None,
     next_record: Digest | None,
 ) -> bool:
-    """Claim the next revision; false if another commit was first. Locks the run's row.
+    """Claim the next revision and lock the run's row; return False if another commit was first.
 
     Parameters
     ----------
     newest_record
-        The end of the run's chain that the revision was read with.
+        The end of the run's chain as read with the revision.
     next_record
-        Its end from now on; None if what this commit does is in no record.
+        The new end of the chain; None if no record describes this commit.
     """
     claimed = connection.execute(
         update(tables.runs)
@@ -162,7 +162,7 @@ def advance_revision(
 
 
 def lead_chain(connection: Connection, found: FoundRun, newest_record: Digest) -> bool:
-    """Begin a run's chain anew; false if it isn't any more as it was found. Locks its row."""
+    """Start a new chain for a run and lock its row; return False if the run has changed."""
     claimed = connection.execute(
         update(tables.runs)
         .where(
@@ -178,7 +178,7 @@ def lead_chain(connection: Connection, found: FoundRun, newest_record: Digest) -
 def insert_snapshot(
     connection: Connection, run_id: int, head: SnapshotHead, scope: Sequence[str] | None
 ) -> int:
-    """Record one scan; return the row's id, which a sequence gives only once on a server."""
+    """Insert a snapshot; return the id of its row, which on a server is never used twice."""
     provenance = head.provenance
     made = connection.execute(
         insert(tables.snapshots).values(
@@ -197,7 +197,7 @@ def insert_snapshot(
 
 
 def has_snapshot(connection: Connection, snapshot_id: int) -> bool:
-    """Whether a snapshot was committed, by its row's id."""
+    """Whether a snapshot was committed, by the id of its row."""
     found = connection.scalar(
         select(tables.snapshots.c.id).where(tables.snapshots.c.id == snapshot_id)
     )
@@ -215,7 +215,7 @@ def list_snapshots(connection: Connection, run_id: int) -> list[SnapshotHead]:
 
 
 def list_runs(connection: Connection, session: str | None = None) -> list[RunSummary]:
-    """Return the runs of a session, or of all, oldest first."""
+    """Return the runs of a session, or of all sessions, oldest first."""
     parent = tables.runs.alias()
     statement = (
         select(
@@ -246,7 +246,7 @@ def list_runs(connection: Connection, session: str | None = None) -> list[RunSum
 
 
 def session_exists(connection: Connection, session: str) -> bool:
-    """Whether anything was ever written in a session."""
+    """Whether a session exists: something was once written to it."""
     found = connection.scalar(select(tables.sessions.c.id).where(tables.sessions.c.name == session))
     return found is not None
 
@@ -266,7 +266,7 @@ def _head(row: Row[Any]) -> SnapshotHead:
 
 
 def _insert_if_absent(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
-    """Insert a row unless its key is taken; return whether this did."""
+    """Insert a row unless its key exists; return whether it was inserted."""
     statement = dialect_insert(connection, table).values(values).on_conflict_do_nothing()
     result = connection.execute(statement, execution_options={"preserve_rowcount": True})
     return result.rowcount == 1

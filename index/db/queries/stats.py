@@ -1,4 +1,4 @@
-"""Counts and sums."""
+"""Queries for statistics of runs and stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["run_stats", "store_stats"]
 
 
 def run_stats(connection: Connection, run_id: int, session: str, run: str) -> RunStats:
-    """Return a run in numbers."""
+    """Return the statistics of a run."""
     current = tables.files.c.end_snapshot.is_(None)
     versions, version_bytes, files, size = connection.execute(
         select(
@@ -78,7 +78,7 @@ def store_stats(
     blobs_url: str,
     cache: PackCache | None,
 ) -> StoreStats:
-    """Return a store in numbers."""
+    """Return the statistics of a store."""
 
     def count(table: Table) -> int:
         return connection.scalar(select(func.count()).select_from(table)) or 0
@@ -88,7 +88,7 @@ def store_stats(
         return int(connection.scalar(statement) or 0)
 
     live = tables.packs.c.state == "live"
-    # What is kept so that the index can be made anew is nobody's content, until it is collected.
+    # Blobs that exist only to rebuild the index are not content, until they are collected.
     content = ~or_(
         select(tables.records.c.id)
         .where(tables.records.c.digest == tables.blobs.c.digest)
@@ -118,7 +118,7 @@ def store_stats(
         versions=count(tables.files),
         version_bytes=total(tables.files.c.size),
         blobs=connection.scalar(select(func.count()).select_from(tables.blobs).where(content)) or 0,
-        # A large blob's bytes are counted where they are, at its chunks.
+        # The bytes of a large blob are counted at its chunks.
         distinct_bytes=total(tables.blobs.c.size, in_packs, content),
         packs=packs,
         stored_bytes=int(pack_bytes),

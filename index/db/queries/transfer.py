@@ -1,4 +1,4 @@
-"""Whole runs, row by row, for another index."""
+"""Queries that read and write whole runs for a transfer to another index."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ __all__ = [
 ]
 
 _PAGE: Final = 5_000
-"""Versions that are read at once: about 5 MB of them."""
+"""Versions read at once, about 5 MB."""
 
 
 class RunRow(NamedTuple):
-    """A run as another index would need it."""
+    """A run with the columns that another index needs."""
 
     id: int
     revision: int
     created_at: datetime
     session_created_at: datetime
     parent: str | None
-    """The name of the run that it stems from, if that is still there."""
+    """The name of the run it was forked from; None if that is deleted."""
     parent_id: int | None
     parent_snapshot: int | None
 
 
 class VersionRow(NamedTuple):
-    """A file version with everything that is true of it wherever it is recorded, and its ids."""
+    """A file version: the columns that are the same in every index, then its ids."""
 
     path: str
-    """As the column has it: see `index.db.column_types.encode_path`."""
+    """As stored in the column: see `index.db.column_types.encode_path`."""
     version: int
     digest: Digest | None
     size: int
@@ -83,7 +83,7 @@ class VersionRow(NamedTuple):
 
 
 COPIED: Final = VersionRow._fields[: VersionRow._fields.index("id")]
-"""Columns that are the same in every index. The signature is not: it tells of one host's files."""
+"""Columns that are the same in every index. The signature is not: it belongs to one host."""
 
 SNAPSHOT_COLUMNS: Final = tuple(
     column.name for column in tables.snapshots.c if column.name not in ("id", "run_id")
@@ -92,7 +92,7 @@ SNAPSHOT_COLUMNS: Final = tuple(
 
 
 def find_row(connection: Connection, session: str, run: str) -> RunRow | None:
-    """Return a run by its caller's ids."""
+    """Return a run by the caller's ids; None if there is none."""
     parent = tables.runs.alias()
     found = connection.execute(
         select(
@@ -114,7 +114,7 @@ def find_row(connection: Connection, session: str, run: str) -> RunRow | None:
 def list_snapshots(
     connection: Connection, run_id: int, *, until: int | None = None
 ) -> list[tuple[Any, ...]]:
-    """Return a run's snapshots with all that they record, oldest first; the number comes first."""
+    """Return all columns of a run's snapshots, oldest first. The number is the first column."""
     columns = tables.snapshots.c
     statement = (
         select(*(columns[name] for name in SNAPSHOT_COLUMNS))
@@ -127,9 +127,9 @@ def list_snapshots(
 
 
 def find_other_size(connection: Connection, run_id: int) -> tuple[str, int, int | None] | None:
-    """Return a path of a run whose size is not that of its blob: path, its size, the blob's.
+    """Return a path of a run whose size differs from its blob's: path, its size, blob's size.
 
-    None if there is none. The blob's size is None if it has no row.
+    Return None if there is no such path. The blob's size is None if the blob has no row.
     """
     versions, kept = tables.files.c, tables.blobs.c
     found = connection.execute(
@@ -147,7 +147,7 @@ def find_other_size(connection: Connection, run_id: int) -> tuple[str, int, int 
 
 
 def iter_versions(connection: Connection, run_id: int) -> Iterator[VersionRow]:
-    """Yield a run's versions by path, in byte order, and number; a page of them in memory."""
+    """Yield a run's versions by path (in byte order) and number, reading one page at a time."""
     columns = tables.files.c
     path = type_coerce(columns.path, Text())
     others = [columns[name] for name in VersionRow._fields[1:]]
@@ -164,7 +164,7 @@ def iter_versions(connection: Connection, run_id: int) -> Iterator[VersionRow]:
 
 
 def lock_session(connection: Connection, session: str, created_at: datetime) -> int:
-    """Return a session's id, made if it wasn't there; on a server others that lock it wait."""
+    """Return the id of a session, inserted if it is missing. Locks the session on a server."""
     made = dialect_insert(connection, tables.sessions).values(name=session, created_at=created_at)
     connection.execute(made.on_conflict_do_nothing())
     locked = select(tables.sessions.c.id).where(tables.sessions.c.name == session)
@@ -172,9 +172,9 @@ def lock_session(connection: Connection, session: str, created_at: datetime) -> 
 
 
 def insert_run(connection: Connection, session_id: int, name: str, row: RunRow) -> int | None:
-    """Make a run without history, of the same age, revision and parent snapshot as another's.
+    """Insert a run without history; age, revision and parent snapshot come from `row`.
 
-    None if the name is taken.
+    Return its id, or None if the name is taken.
     """
     made = (
         dialect_insert(connection, tables.runs)
@@ -193,9 +193,9 @@ def insert_run(connection: Connection, session_id: int, name: str, row: RunRow) 
 
 
 def claim_run(connection: Connection, run_id: int, revision: int, new_revision: int) -> bool:
-    """Go on from one revision to a higher one; false if another commit was first.
+    """Claim a higher revision; return False if another commit was first.
 
-    The run's chain of records then lacks what follows, until it begins anew.
+    The run's chain of records is then incomplete, until a new chain starts.
     """
     claimed = connection.execute(
         update(tables.runs)
@@ -206,7 +206,7 @@ def claim_run(connection: Connection, run_id: int, revision: int, new_revision: 
 
 
 def link_parent(connection: Connection, run_id: int, parent_id: int, snapshot: int | None) -> None:
-    """Note which run another stems from."""
+    """Set the parent of a run."""
     connection.execute(
         update(tables.runs)
         .where(tables.runs.c.id == run_id)
@@ -215,7 +215,7 @@ def link_parent(connection: Connection, run_id: int, parent_id: int, snapshot: i
 
 
 def insert_snapshots(connection: Connection, run_id: int, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert what `list_snapshots` returned of another run."""
+    """Insert the snapshots that `list_snapshots` returned for another run."""
     bound = bind_rows(connection, tables.snapshots, SNAPSHOT_COLUMNS, rows)
     insert_rows(connection, tables.snapshots, SNAPSHOT_COLUMNS, bound, shared={"run_id": run_id})
 
@@ -226,7 +226,7 @@ def insert_versions(
     rows: Sequence[VersionRow],
     ids: Sequence[tuple[int, int | None]],
 ) -> None:
-    """Insert versions of another index, each under the id and with the origin given for it."""
+    """Insert versions from another index, each with the given id and origin."""
     names = (*COPIED, "id", "origin_id")
     placed = [(*row[: len(COPIED)], *own) for row, own in zip(rows, ids, strict=True)]
     bound = bind_rows(connection, tables.files, names, placed)
@@ -236,7 +236,7 @@ def insert_versions(
 def update_versions(
     connection: Connection, changes: Sequence[tuple[int, Mapping[str, Any]]]
 ) -> None:
-    """Change columns of versions, by id."""
+    """Update columns of versions, by id."""
     alike: defaultdict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for file_id, values in changes:
         alike[tuple(sorted(values))].append(

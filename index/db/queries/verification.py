@@ -1,4 +1,4 @@
-"""Packs and large blobs that are to be verified, and what was found of them."""
+"""Queries on packs and large blobs for verification, and for its results."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def list_large(connection: Connection, digests: Sequence[Digest] | None = None) 
 def locate_in_packs(
     connection: Connection, packs: Sequence[VerifiablePack]
 ) -> dict[int, dict[Digest, Location]]:
-    """Return what the rows have in each of some packs, by pack id."""
+    """Return the blobs and locations that rows have in each pack, by pack id."""
     blobs = tables.blobs.c
     found: dict[int, dict[Digest, Location]] = {pack.id: {} for pack in packs}
     names = {pack.id: pack.name for pack in packs}
@@ -103,7 +103,7 @@ def locate_in_packs(
 
 
 def packs_of(connection: Connection, digests: Sequence[Digest]) -> list[VerifiablePack]:
-    """Return the packs that some blobs are in."""
+    """Return the packs that hold the given blobs."""
     blobs = tables.blobs.c
     ids = {
         pack_id
@@ -118,7 +118,7 @@ def packs_of(connection: Connection, digests: Sequence[Digest]) -> list[Verifiab
 def list_chunk_lists(
     connection: Connection, packs: Sequence[VerifiablePack]
 ) -> dict[Digest, Digest]:
-    """Return the chunk lists that are in some packs, each with the large blob that it is of."""
+    """Return the chunk lists in the given packs, each with its large blob."""
     lists = tables.chunk_lists.c
     return {
         digest: blob
@@ -132,7 +132,7 @@ def list_chunk_lists(
 
 
 def note_verified(connection: Connection, ids: Sequence[int], now: datetime) -> int:
-    """Note packs as whole, and with them every blob in them; return how many were damaged."""
+    """Mark packs and all their blobs as verified; return how many blobs were damaged before."""
     recovered = 0
     for batch in batches(sorted(ids)):
         recovered += connection.execute(
@@ -153,10 +153,10 @@ def mark_blobs(
     damaged: Collection[Digest],
     now: datetime,
 ) -> int:
-    """Note which blobs of a faulty pack are damaged; return how many of the others had been.
+    """Mark the damaged blobs of a faulty pack; return how many other blobs had been damaged.
 
-    Of the others it is noted that they are right, although their pack is not: `repair` carries
-    them elsewhere. A row that leads elsewhere by now is left alone.
+    The other blobs are marked as verified although their pack is faulty: `repair` copies them to
+    another pack. Rows that point elsewhere by now stay unchanged.
     """
     blobs = tables.blobs.c
     for batch in batches(sorted(damaged)):
@@ -184,7 +184,7 @@ def mark_blobs(
 
 
 def mark_large(connection: Connection, now: datetime, *, digests: Collection[Digest]) -> None:
-    """Note that the chunks of large blobs are not what makes them up."""
+    """Mark large blobs as damaged because their chunks don't add up to them."""
     blobs = tables.blobs.c
     for batch in batches(sorted(digests)):
         connection.execute(
@@ -195,13 +195,13 @@ def mark_large(connection: Connection, now: datetime, *, digests: Collection[Dig
 
 
 def forget_list(connection: Connection, _now: datetime, *, blob: Digest, digest: Digest) -> None:
-    """Let go of what is known as a large blob's list of chunks and is not that."""
+    """Delete the row of a wrong chunk list of a large blob."""
     lists = tables.chunk_lists.c
     connection.execute(delete(tables.chunk_lists).where(lists.blob == blob, lists.list == digest))
 
 
 def clear_large(connection: Connection, digests: Collection[Digest], now: datetime) -> int:
-    """Note large blobs as whole; return how many were damaged."""
+    """Mark large blobs as verified; return how many were damaged before."""
     blobs = tables.blobs.c
     recovered = 0
     for batch in batches(sorted(digests)):
@@ -214,7 +214,7 @@ def clear_large(connection: Connection, digests: Collection[Digest], now: dateti
 
 
 def without_damage(connection: Connection, large: Sequence[Digest]) -> set[Digest]:
-    """Return those of some large blobs none of whose chunks is known to be damaged."""
+    """Return those of `large` without a damaged chunk."""
     chunks, blobs = tables.blob_chunks.c, tables.blobs.c
     broken: set[Digest] = set()
     for batch in batches(large):
@@ -229,7 +229,7 @@ def without_damage(connection: Connection, large: Sequence[Digest]) -> set[Diges
 
 
 def count_damaged(connection: Connection) -> int:
-    """Return how many blobs are known to be damaged."""
+    """Return the number of blobs marked as damaged."""
     return (
         connection.scalar(
             select(func.count())
@@ -241,7 +241,7 @@ def count_damaged(connection: Connection) -> int:
 
 
 def find_damaged(connection: Connection, limit: int) -> Iterator[tuple[Digest, datetime]]:
-    """Yield blobs that are known to be damaged and that something needs, and since when."""
+    """Yield damaged blobs that something needs, each with the time it was marked."""
     blobs = tables.blobs.c
     yield from (
         (digest, since)
@@ -255,7 +255,7 @@ def find_damaged(connection: Connection, limit: int) -> Iterator[tuple[Digest, d
 
 
 def oldest_verified(connection: Connection) -> datetime | None:
-    """Return when the live pack that was not verified for the longest was; None if never."""
+    """Return the oldest verification time among live packs; None if one was never verified."""
     packs = tables.packs.c
     unverified, oldest = connection.execute(
         select(func.count().filter(packs.verified_at.is_(None)), func.min(packs.verified_at)).where(
