@@ -1,4 +1,4 @@
-"""Bytes by digest: blobs in packs, over any backend. Knows no SQL and no sessions."""
+"""A content-addressed blob store: blobs in packs, on any backend, without SQL or sessions."""
 
 from cas.digest import Digest
 from cas.errors import CasError

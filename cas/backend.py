@@ -1,22 +1,22 @@
-"""Where named objects live: the contract that every backend keeps.
+"""The backend contract: storage of named immutable objects.
 
-A backend stores immutable objects under names and knows nothing of what is in them. It promises:
+A backend stores immutable objects under names and does not interpret their bytes. It promises:
 
-* **Atomicity.** An object is visible whole under its name or not at all. Nothing staged is ever
-  listed or read.
+* **Atomicity.** An object is visible completely under its name or not at all. Staged objects are
+  never listed or read.
 * **Durability.** When `StagedObject.publish` or `Backend.create` has returned, the object survives
-  a crash of the process, of the machine and a loss of power.
-* **Read after write.** An object that was published is found by the next call of any process.
-* **Publish if absent.** Of several calls of `Backend.create` for one name, by whichever processes,
-  exactly one returns True, and every later read sees that one's bytes.
-* **Immutability.** A name's bytes never change. Publishing the same name again leaves an object
-  with the bytes of one of the two.
-* **Errors.** Only errors of `cas.errors` leave a backend; the original is the ``__cause__``.
-  Trying again may help after `TransientBackendError` and after no other.
-* **Threads.** Every method may be called from any thread at once; one `StagedObject` belongs to
-  one thread at a time.
+  a crash of the process or the machine, and a power loss.
+* **Read after write.** The next call of any process finds a published object.
+* **Publish if absent.** If several processes call `Backend.create` for one name, exactly one call
+  returns True. Every later read returns the bytes of that call.
+* **Immutability.** The bytes of a name never change. If a name is published twice, the object has
+  the bytes of one of the two.
+* **Errors.** A backend raises only errors of `cas.errors`; the original error is the ``__cause__``.
+  A retry may help only after `TransientBackendError`.
+* **Threads.** Any thread may call every method at any time. One `StagedObject` belongs to one
+  thread at a time.
 
-A backend trusts its storage: digests are checked once, above it, in `cas.reader`.
+A backend trusts its storage. `cas.reader` verifies the digests.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _SEGMENT: Final = re.compile(r"[a-z0-9][a-z0-9._-]*", re.ASCII)
 def check_name(name: str) -> str:
     """Return `name`, or raise ValueError unless it is a safe object name.
 
-    Segments of lowercase letters, digits, ``.``, ``_`` and ``-``, parted by single slashes and
-    starting with a letter or digit: such a name means the same on every filesystem and in every
-    URL, and can't climb out of the root.
+    A name consists of segments separated by single slashes. A segment contains lowercase letters,
+    digits, ``.``, ``_`` and ``-``, and starts with a letter or digit. Such a name means the same on
+    every filesystem and in every URL, and can't leave the root.
     """
     if len(name) > 200 or not all(_SEGMENT.fullmatch(part) for part in name.split("/")):
         raise ValueError(f"{name!r} is not an object name")
@@ -48,35 +48,35 @@ def check_name(name: str) -> str:
 
 
 class ObjectInfo(NamedTuple):
-    """A name and what listing tells of it."""
+    """The name and the size of a listed object."""
 
     name: str
     size: int
-    """Bytes stored."""
+    """Size in bytes, as stored."""
 
 
 class StagedObject(Protocol):
-    """An object being written. Invisible until published, gone without trace if it is not."""
+    """An object being written. It is invisible until published; discarding leaves nothing."""
 
     def write(self, data: Buffer) -> None:
-        """Append `data` whole.
+        """Append all of `data`.
 
         Raises
         ------
         StorageFullError
             When no space is left.
         BackendError
-            When storage fails; the staged object can then only be discarded.
+            When storage fails. The only valid call is then `discard`.
         """
 
     def publish(self, name: str) -> None:
-        """Make everything written durable, then visible under `name`, in that order.
+        """Make the object durable, and then visible under `name`.
 
-        On raise nothing that was not there before is visible, or the whole object is.
+        On raise the object is either invisible or completely visible.
         """
 
     def discard(self) -> None:
-        """Forget what was written; idempotent, and harmless after `publish`. Never raises."""
+        """Discard the written bytes. Idempotent, without effect after `publish`. Never raises."""
 
     def __enter__(self) -> Self: ...
 
@@ -86,56 +86,56 @@ class StagedObject(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Discard what was not published."""
+        """Discard the object unless it was published."""
 
 
 class Backend(Protocol):
-    """Named immutable objects; the module's docstring lists what holds for all of them."""
+    """Storage of named immutable objects. The module docstring lists the promises."""
 
     @property
     def url(self) -> str:
-        """Where this is, for people: no credentials."""
+        """Location of the storage for display, without credentials."""
 
     @property
     def publishes_at_once(self) -> int:
-        """How many objects of one batch should be published at the same time.
+        """Number of objects of one batch to publish at the same time.
 
-        Each lies where it was staged until then, and one more while it is written.
+        Each stays in its staging area until it is published, beside the one being written.
         """
 
     @property
     def writes_at_once(self) -> int:
-        """How many objects of one batch should be written at the same time, if it has so many."""
+        """Largest number of objects of one batch to write at the same time."""
 
     def stage(self) -> StagedObject:
-        """Begin an object whose name is not known yet."""
+        """Begin to write an object whose name is not known yet."""
 
     def create(self, name: str, data: bytes) -> bool:
         """Publish `data` as `name` if there is no such object; return whether this call did."""
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        """Return at most `size` bytes from offset `start`; fewer only where the object ends.
+        """Return `size` bytes from offset `start`, or fewer if the object ends before.
 
         Raises
         ------
         ObjectNotFoundError
-            When there is no object of that name.
+            When there is no object with that name.
         UnreadableObjectError
-            When there is one, and the medium refuses some of these bytes.
+            When the medium can't read some of these bytes of the object.
         """
 
     def size(self, name: str) -> int:
-        """Return the size of an object in bytes; raise `ObjectNotFoundError` if there is none."""
+        """Return the size of an object in bytes; raise `ObjectNotFoundError` if it is missing."""
 
     def iter_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object whose name starts with `prefix`, in no particular order.
 
-        `prefix` is whole segments, as in ``"packs/"``. Objects published or deleted meanwhile may
-        or may not be among them.
+        `prefix` consists of whole segments, as in ``"packs/"``. The result may or may not contain
+        objects published or deleted meanwhile.
         """
 
     def delete(self, name: str) -> None:
-        """Remove an object durably; no error if there is none."""
+        """Delete an object durably. A missing object is no error."""
 
     def close(self) -> None:
-        """Release what is held open; idempotent."""
+        """Release open resources; idempotent."""

@@ -1,6 +1,6 @@
-"""What the byte layer asks of whoever knows which blobs exist and where they are.
+"""The catalog interface: lookup of blobs, and of their places in packs.
 
-The index answers from its tables. `MemoryCatalog` answers from a dict, for use of `cas` alone.
+The index implements it with its tables. `MemoryCatalog` is a dict, for use of `cas` alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Location(NamedTuple):
-    """Where the bytes of a blob of one entry are; a tuple, since batches make thousands."""
+    """Place of a blob of one entry. A tuple, because batches create thousands."""
 
     pack: Digest
     offset: int
@@ -35,7 +35,7 @@ class Location(NamedTuple):
 
 
 class ChunkedBlob(NamedTuple):
-    """A large blob: the chunks that make it up, in order."""
+    """A large blob: its chunks, in order."""
 
     digest: Digest
     size: int
@@ -47,34 +47,34 @@ Placement: TypeAlias = Location | ChunkedBlob
 
 @dataclass(frozen=True, slots=True)
 class WrittenBatch:
-    """What one batch made durable; nothing refers to it until a catalog records it."""
+    """The durable result of one batch. Nothing refers to it until a catalog records it."""
 
     packs: tuple[SealedPack, ...]
     blobs: Mapping[Digest, Location]
-    """Blobs of one entry and chunks that the catalog did not know, records and chunk lists."""
+    """New blobs of one entry, new chunks, journal records and chunk lists."""
     chunked: tuple[ChunkedBlob, ...]
-    """Large blobs that the catalog did not know, each once."""
+    """New large blobs, each once."""
     bytes_stored: int
-    """Bytes of all packs, their headers and footers included, but for what records take."""
+    """Bytes of all packs, with headers and footers but without journal records."""
     chunk_lists: Mapping[Digest, Digest] = field(default_factory=dict)
-    """For each of `chunked` the digest of its list, which is among `blobs`."""
+    """For each of `chunked`, the digest of its chunk list, which is in `blobs`."""
 
 
 class Catalog(Protocol):
-    """Knows which blobs exist and where; called from several threads at once."""
+    """Lookup of blobs by digest. Several threads may call it at once."""
 
     def find_known(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of `digests` that need not be written again."""
+        """Return the digests whose blobs need not be written again."""
 
     def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
-        """Return where blobs are, without those that are not known."""
+        """Return the places of blobs; unknown digests are left out."""
 
     def register_pack(self, pack: SealedPack) -> None:
-        """Note that a pack is about to be published; called before any of it is visible."""
+        """Register a pack before it is published, while no part of it is visible."""
 
 
 class MemoryCatalog:
-    """A `Catalog` in a dict."""
+    """A `Catalog` in memory."""
 
     def __init__(self) -> None:
         self.placements: dict[Digest, Placement] = {}
@@ -90,6 +90,6 @@ class MemoryCatalog:
         self.packs[pack.name] = pack
 
     def record(self, batch: WrittenBatch) -> None:
-        """Make what a batch wrote readable."""
+        """Record the result of a batch, so that its blobs can be read."""
         self.placements.update(batch.blobs)
         self.placements.update((blob.digest, blob) for blob in batch.chunked)

@@ -1,4 +1,4 @@
-"""A large blob as a seekable file."""
+"""A large blob as a seekable stream."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ __all__ = ["ChunkedStream"]
 
 
 class ChunkedStream(io.RawIOBase):
-    """Reads the chunk that a position lies in; the more is read in a row, the further ahead.
+    """A stream that reads the chunk at the position, and prefetches on sequential reads.
 
-    Whoever jumps to and fro fetches nothing that he doesn't read but the rest of a chunk, and
-    whoever reads on soon has requests of 8 MiB.
+    Random reads fetch single chunks. Sequential reads prefetch up to 8 MiB.
     """
 
     def __init__(
@@ -34,14 +33,14 @@ class ChunkedStream(io.RawIOBase):
             [Iterable[tuple[Digest, Location]]], Iterable[tuple[Digest, Buffer]]
         ],
     ) -> None:
-        """Open a large blob of which the place of each chunk is known.
+        """Open a large blob whose chunks have known locations.
 
         Parameters
         ----------
         locations
-            Where each of the blob's chunks is, in their order.
+            Locations of the blob's chunks, in order.
         read_in_order
-            Yields verified chunks, in the order of what it is given.
+            Yields verified chunks in the order of its argument.
         """
         self._blob = blob
         self._locations = locations
@@ -50,9 +49,9 @@ class ChunkedStream(io.RawIOBase):
         self._position = 0
         self._first = 0
         self._loaded: list[Buffer] = []
-        """Neighbouring chunks, from the one whose number is `_first`."""
+        """Neighbouring chunks from number `_first` on."""
         self._in_a_row = 0
-        """How often what was needed lay right behind what was loaded."""
+        """How often in a row the needed chunk followed the loaded ones."""
         self._whole = Hasher()
         self._hashed = 0
 
@@ -87,16 +86,16 @@ class ChunkedStream(io.RawIOBase):
         after = self._first + len(self._loaded)
         if not self._first <= number < after:
             self._in_a_row = self._in_a_row + 1 if self._loaded and number == after else 0
-            # A read may lie across the end of a chunk; who comes to a third one reads on.
+            # One read may cross the end of a chunk; a third chunk in a row means sequential reads.
             wanted = 2 * sum(map(len, self._loaded)) if self._in_a_row > 1 else 0
-            # Let go of these first, so that no more than 8 MiB are held.
+            # Release these first, so that at most 8 MiB are in memory.
             self._loaded = []
             self._loaded = self._load(number, self._last(number, min(wanted, SPAN_SIZE)))
             self._first = number
         return self._loaded[number - self._first]
 
     def _last(self, number: int, wanted: int) -> int:
-        """Return the chunk before which to stop, so that from `number` on it is `wanted` bytes."""
+        """Return the chunk to stop before, to read about `wanted` bytes from `number` on."""
         start = self._ends[number] - self._locations[number].size
         return max(number + 1, bisect_right(self._ends, start + wanted))
 

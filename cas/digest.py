@@ -1,7 +1,7 @@
-"""The name of a blob: BLAKE3-256 of its bytes.
+"""Digests, the names of blobs: BLAKE3-256 of their bytes.
 
-Source of the algorithm: the BLAKE3 specification (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020);
-default hash mode, 32 bytes of output, which is what ``b3sum`` prints.
+Source of the algorithm: the BLAKE3 specification (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020),
+in the default hash mode with 32 bytes of output. ``b3sum`` prints the same digests.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = [
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-"""Bytes in memory, in whichever of the three forms."""
+"""Bytes in memory, as any of the three types."""
 
 DIGEST_SIZE: Final = 32
-"""Bytes in a digest."""
+"""Size of a digest in bytes."""
 
 HASH_THREADS: Final = 1
-"""Threads that BLAKE3 may use within one update: never more than the caller's own.
+"""Threads that BLAKE3 may use in one update: only that of the caller.
 
-Its shared pool hangs in a process that was forked after its parent used it, and what threads gain
-on idle cores is not there while others read, compress and write. Source:
+BLAKE3's shared thread pool hangs in a process that was forked after its parent used the pool. More
+threads help only on idle cores, and other threads read, compress and write meanwhile. Source:
 benchmarks/results/bench_hash.md, "threads"; docs/adr/0019-no-hashing-threads.md.
 """
 
@@ -56,26 +56,26 @@ class InvalidDigestError(CasError, ValueError):
 class Digest(bytes):
     """A BLAKE3-256 digest: 32 bytes whose text form is 64 lowercase hexadecimal characters.
 
-    A value: immutable, hashable, ordered by its bytes. It is `bytes`, so that a database driver
-    binds it and a set of a million of them stays small; it prints as text, never as raw bytes.
+    A digest is immutable, hashable, and ordered by its bytes. It is a subclass of `bytes`, so that
+    database drivers can bind it and a set of a million digests stays small. It prints as text.
     """
 
     __slots__ = ()
 
     def __new__(cls, raw: bytes) -> Self:
-        """Take the 32 raw bytes of a digest; raise `InvalidDigestError` for anything else."""
+        """Create a digest from 32 raw bytes; raise `InvalidDigestError` for any other length."""
         if len(raw) != DIGEST_SIZE:
             raise InvalidDigestError(raw)
         return super().__new__(cls, raw)
 
     @classmethod
     def of(cls, data: Buffer) -> Self:
-        """Hash `data` whole, on the calling thread."""
+        """Return the digest of `data`, hashed on the calling thread."""
         return bytes.__new__(cls, blake3(data).digest())
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the text form; raise `InvalidDigestError` unless it is exactly that."""
+        """Parse the text form; raise `InvalidDigestError` for any other text."""
         if not _HEX.fullmatch(text):
             raise InvalidDigestError(text)
         return cls(bytes.fromhex(text))
@@ -105,12 +105,12 @@ class Hasher:
         self.size += memoryview(data).nbytes
 
     def copy(self) -> Hasher:
-        """Return a hash that goes on from here by itself."""
+        """Return an independent copy of the present state."""
         other = Hasher.__new__(Hasher)
         other._blake3 = self._blake3.copy()  # noqa: SLF001 - of its own class
         other.size = self.size
         return other
 
     def digest(self) -> Digest:
-        """Return the digest of everything appended so far; more may follow."""
+        """Return the digest of all bytes appended so far. You can append more afterwards."""
         return Digest(self._blake3.digest())

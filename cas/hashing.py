@@ -1,4 +1,4 @@
-"""Hashing beside other work: the bytes are hashed on another thread while the caller goes on."""
+"""Background hashing: another thread hashes the bytes while the caller goes on."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 __all__ = ["BackgroundHasher", "HashingThread"]
 
 _AHEAD: Final = 8
-"""Updates that may wait: with pieces of at most 1 MiB that is 8 MiB."""
+"""Largest number of queued updates: 8 MiB with pieces of at most 1 MiB."""
 
 
 class HashingThread:
-    """A thread that hashers share. It starts with their first update."""
+    """A thread that several hashers share. It starts with the first update."""
 
     def __init__(self, name: str) -> None:
-        # One worker, so that the updates of one hasher run in the order they came.
+        # One worker runs the updates of a hasher in their order.
         self.executor: Final = ThreadPoolExecutor(1, name)
 
     def hasher(self) -> BackgroundHasher:
-        """Return a new hasher of its own bytes."""
+        """Return a new hasher that uses this thread."""
         return BackgroundHasher(self.executor)
 
     def close(self) -> None:
-        """Let go of the thread; what waits is not hashed any more."""
+        """Stop the thread. Queued updates are not hashed."""
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 
 class BackgroundHasher:
-    """Like `Hasher`, but `update` returns before the bytes are hashed; they must not change."""
+    """A `Hasher` whose `update` returns before the bytes are hashed. They must not change."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         self._executor = executor
@@ -44,7 +44,7 @@ class BackgroundHasher:
         self._waiting: deque[Future[None]] = deque()
 
     def update(self, data: Buffer) -> None:
-        """Append `data`; wait if too much waits already."""
+        """Append `data`; wait while the queue is full."""
         if len(self._waiting) == _AHEAD:
             self._waiting.popleft().result()
         self._waiting.append(self._executor.submit(self._hasher.update, data))

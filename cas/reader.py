@@ -1,4 +1,4 @@
-"""Reading blobs back, every byte checked against a digest before anyone sees it."""
+"""Reading of blobs. Every byte is verified against a digest before it is returned."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ __all__ = ["BlobReader"]
 
 
 class _Loaded(NamedTuple):
-    """What one request brought."""
+    """The result of one request."""
 
     span: Span
-    """Read from the cache if its extent is given, otherwise from storage."""
+    """The requested span. With an extent it was read from the cache, else from storage."""
     data: bytes | None
-    """As stored; None if it is not there."""
+    """The stored bytes; None if the pack does not exist."""
     blobs: Sequence[Buffer | None]
-    """Decoded but unverified; None for what needs a second look."""
+    """Decoded but unverified blobs; None for those that must be read alone."""
 
 
 class BlobReader:
     """Reads blobs by digest. Safe for use by several threads.
 
-    Where there is a cache, what it has is taken from there and verified like everything else; what
-    turns out to be damaged is fetched from storage.
+    A reader takes cached bytes from the cache and verifies them like all others. If they are
+    damaged, it fetches them from storage.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog, cache: PackCache | None = None) -> None:
@@ -67,22 +67,22 @@ class BlobReader:
         self._cache = cache
 
     def read(self, digest: Digest) -> bytes:
-        """Return a blob whole; meant for small ones, `open` streams.
+        """Return all bytes of a blob. Use `open` for large blobs.
 
         Raises
         ------
         BlobNotFoundError
-            When the catalog doesn't know the digest, or the pack it should be in is gone.
+            When the catalog doesn't know the digest, or the pack of the blob is missing.
         DigestMismatchError
-            When the bytes are damaged; none of them are returned.
+            When the bytes are damaged. No bytes are returned then.
         """
         return b"".join(self.iter_pieces(digest))
 
     def iter_pieces(self, digest: Digest) -> Generator[Buffer]:
         """Yield a blob's bytes in order, each piece verified before it is yielded.
 
-        Of a large blob the last piece is withheld until the whole is verified too, and neighbouring
-        chunks are fetched together, as by `read_located`. Raises as `read` does.
+        For a large blob, the last piece comes after the digest of the whole is verified, and
+        neighbouring chunks are fetched together, as by `read_located`. Raises as `read` does.
         """
         placement = self._locate(digest)
         if isinstance(placement, Location):
@@ -98,7 +98,7 @@ class BlobReader:
             yield piece
 
     def read_range(self, digest: Digest, start: int, size: int) -> bytes:
-        """Return at most `size` bytes from `start`, fetching only the chunks they lie in.
+        """Return at most `size` bytes from `start`; fetch only the chunks that contain them.
 
         Raises as `read` does.
         """
@@ -119,12 +119,11 @@ class BlobReader:
         return data[start - skipped : start - skipped + size]
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Return a seekable stream that holds at most 8 MiB; the caller closes it.
+        """Return a seekable stream that holds at most 8 MiB in memory. The caller closes it.
 
-        A read after a seek fetches the chunk that it needs, and reads that go on from there fetch
-        more and more chunks together. Every read is verified chunk by chunk; one that goes from
-        start to end is verified against `digest` as well. Raises as `read` does, here and on every
-        read.
+        A read after a seek fetches a single chunk. Sequential reads prefetch more and more chunks.
+        Every chunk is verified. Reading from start to end also verifies `digest`. Raises as `read`
+        does, here and on every read.
         """
         placement = self._locate(digest)
         if isinstance(placement, Location):
@@ -135,7 +134,7 @@ class BlobReader:
     def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:
         """Yield each blob of one entry once, as `read_located` does.
 
-        Digests of large blobs are passed over: they are for `iter_pieces`. Raises as `read` does.
+        Digests of large blobs are skipped; use `iter_pieces` for them. Raises as `read` does.
         """
         located = self._catalog.locate(set(digests))
         if missing := next((digest for digest in digests if digest not in located), None):
@@ -147,16 +146,16 @@ class BlobReader:
     def read_located(
         self, blobs: Iterable[tuple[Digest, Location]]
     ) -> Generator[tuple[Digest, Buffer]]:
-        """Yield blobs of one entry whose locations are known, neighbours in one request.
+        """Yield blobs of one entry at known locations; fetch neighbours in one request.
 
-        First what is in the cache, then the rest in order of storage. While the caller is busy with
-        some, a thread fetches and decodes the next ones: at most twice 8 MiB are held, once more as
-        they are stored. Raises as `read` does.
+        Cached blobs come first, then the rest in order of storage. While the caller works on some
+        blobs, a thread prefetches and decodes the next ones. At most twice 8 MiB of decoded bytes
+        are in memory, and their stored bytes. Raises as `read` does.
         """
         ordered = sorted(blobs, key=itemgetter(1))  # by pack, then by offset
         sought: Iterable[Sought] = find_cached(ordered, self._cache)
         if self._cache is not None:
-            # Apart, so that what is cached here and there does not part what one request can bring.
+            # Cached blobs come first, so that they do not split the requests for the others.
             sought = sorted(sought, key=lambda blob: blob.extent is None)
         yield from self._ahead(sought)
 
@@ -170,12 +169,12 @@ class BlobReader:
     def read_ahead(
         self, blobs: Iterable[tuple[Digest, Location]]
     ) -> Iterator[tuple[Digest, Buffer]]:
-        """Yield blobs as `read_located` does, but in the order given; repeated ones each time."""
+        """Yield blobs as `read_located` does, but in the order given, with repetitions."""
         yield from self._ahead(find_cached(blobs, self._cache))
 
     def _ahead(self, blobs: Iterable[Sought]) -> Iterator[tuple[Digest, Buffer]]:
-        # Many small calls that release the interpreter are slower from two threads than from one.
-        # So the thread makes few large calls, and everything else is done here.
+        # Many small calls that release the interpreter are slower on two threads than on one.
+        # So the other thread makes few large calls, and this one does everything else.
         with ThreadPoolExecutor(1, "cas-read") as ahead:
             loading: Future[_Loaded] | None = None
             for span in chain(cut_spans(blobs), (None,)):
@@ -190,19 +189,19 @@ class BlobReader:
             if data is not None:
                 return _Loaded(span, data, _decoded_all(span, data))
             span = span.rest(0)  # it was evicted
-        if span.start == span.stop:  # of empty blobs everything is known
+        if span.start == span.stop:  # empty blobs need no request
             return _Loaded(span, b"", _decoded_all(span, b""))
         name = pack_object_name(span.pack)
         try:
             data = self._backend.read(name, span.start, span.stop - span.start)
         except ObjectNotFoundError:
             return _Loaded(span, None, [None] * len(span.blobs))
-        except UnreadableObjectError:  # read alone, all but the one that is hit may be had
+        except UnreadableObjectError:  # read each blob alone: only one may be damaged
             return _Loaded(span, b"", [None] * len(span.blobs))
         return _Loaded(span, data, _decoded_all(span, data))
 
     def _verified(self, loaded: _Loaded) -> Iterator[tuple[Digest, Buffer]]:
-        """Yield the blobs of a span, and have the cache keep it if all of it is right."""
+        """Yield the blobs of a span; put the span into the cache if all of it is intact."""
         span, stored, blobs = loaded
         if stored is None:
             yield from self._relocated(span)
@@ -217,14 +216,14 @@ class BlobReader:
                 yield from self._verified(self._load(span.rest(number)))
                 return
             else:
-                # To read it alone tells what is wrong with it.
+                # Reading it alone raises an error that says what is wrong.
                 right = False
                 yield digest, self.fetch(digest, blob.location)
         if right and span.extent is None and self._cache is not None:
             self._cache.keep(span.pack, span.start, stored)
 
     def _relocated(self, span: Span) -> Iterator[tuple[Digest, Buffer]]:
-        """Yield the blobs of a span whose pack is gone, together, from where they are now."""
+        """Yield the blobs of a span whose pack is gone, from their new locations."""
         located = self._catalog.locate({blob.digest for blob in span.blobs})
         blobs = []
         for digest, gone, _ in span.blobs:
@@ -236,9 +235,9 @@ class BlobReader:
             yield from self._verified(self._load(again))
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
-        """Return where the chunks of a large blob are, in order.
+        """Return the locations of the chunks of a large blob, in order.
 
-        DigestMismatchError if they don't add up to its size: the list itself is then damaged.
+        Raises DigestMismatchError if their sizes don't add up: the list itself is then damaged.
         """
         located = self._catalog.locate(set(blob.chunks))
         locations = [_single(chunk, located.get(chunk)) for chunk in blob.chunks]
@@ -253,7 +252,7 @@ class BlobReader:
             raise BlobNotFoundError(digest) from None
 
     def fetch(self, digest: Digest, location: Location) -> Buffer:
-        """Return a blob of one entry whose location is known already; raises as `read` does."""
+        """Return a blob of one entry at a known location. Raises as `read` does."""
         if self._cache is not None:
             (sought,) = find_cached([(digest, location)], self._cache)
             if sought.extent is not None:
@@ -272,7 +271,7 @@ class BlobReader:
         return read_around(self._backend, name, location.offset, location.stored_size)
 
     def _read_moved(self, digest: Digest, location: Location) -> tuple[Location, bytes]:
-        """Return what is stored of a blob, and where; compaction may have moved it since."""
+        """Return the location and the stored bytes of a blob, even if compaction has moved it."""
         while True:
             check_location(digest, location)
             try:

@@ -1,4 +1,4 @@
-"""Keeping credentials out of whatever people may see."""
+"""Redaction of credentials from URLs, errors and logs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _SECRET_KEY: Final = re.compile(
     r"key|secret|token|pass|pwd|credential|sas|signature|auth|connection_string|user|customer",
     re.IGNORECASE,
 )
-"""Names of options whose values are not for showing; rather one too many than one too few."""
+"""Names of options whose values are hidden. When in doubt, a value is hidden."""
 
 _HIDDEN: Final = "***"
 
 
 _PASSWORD: Final = re.compile(r"[^/@:]*:(?![0-9]*(?:/|$)).*@", re.DOTALL)
-"""User and password before a host. The password may have a slash in it, as those of S3 do; what
-has only digits up to the slash is a port."""
+"""User and password before a host. The password may contain a slash, as S3 secrets do. Only digits
+up to the slash are a port."""
 
 
 def shown_url(url: str) -> str:
-    """Return a URL as people may see it: without password, query and fragment.
+    """Return a URL for display: without password, query and fragment.
 
-    A user name without password stays, since for some services it names a place.
+    A user name without a password stays, because for some services it names a place.
     """
     scheme, separator, rest = url.partition("://")
     if found := _PASSWORD.match(rest):
@@ -35,9 +35,9 @@ def shown_url(url: str) -> str:
 
 
 class Secrets:
-    """The credentials that one backend was given, to be found in texts and taken out.
+    """The credentials passed to one backend. Finds and hides them in text.
 
-    Those that a service's client finds by itself are never seen by this library.
+    This library never sees the credentials that a service's client finds by itself.
     """
 
     def __init__(self, options: Mapping[str, object]) -> None:
@@ -52,7 +52,7 @@ class Secrets:
         return text
 
     def are_in(self, error: BaseException) -> bool:
-        """Tell whether an error, or one that led to it, would show a secret."""
+        """Return whether the text of an error, or of one of its causes, contains a secret."""
         seen: BaseException | None = error
         while seen is not None:
             text = f"{seen} {seen!r}"

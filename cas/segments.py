@@ -1,9 +1,9 @@
-"""Reading and hashing a large blob by stretches, on two threads.
+"""Reading and hashing of a large blob in segments, on two threads.
 
-Each byte is hashed twice, for the digest of its chunk and for that of the whole blob. The thread
-that reads a stretch does both while the bytes lie in its core's cache; the whole takes stretches in
-their order, so that one thread reads and hashes chunks while the other is at the whole. On two
-cores 4 GiB take 0.72 s so, and 0.95 s where one thread reads, one hashes chunks and one the whole.
+Each byte is hashed twice: for the digest of its chunk, and for that of the whole blob. The thread
+that reads a segment does both while the bytes are in its core's cache. The hash of the whole takes
+segments in order. So one thread reads and hashes chunks while the other hashes the whole. On two
+cores, 4 GiB take 0.72 s, and 0.95 s if one thread reads, one hashes chunks and one the whole.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ if TYPE_CHECKING:
 
     from cas.digest import Buffer, Hasher
 
-__all__ = ["HashedStretch", "Segment", "StretchHasher", "stretches_of_file", "stretches_of_pieces"]
+__all__ = ["HashedSegment", "Segment", "SegmentHasher", "segments_of_file", "segments_of_pieces"]
 
 _CHUNKS: Final = 2
-"""Chunks of one stretch: what is handed from thread to thread costs little beside 2 MiB."""
+"""Chunks of one segment. With 2 MiB, the handover between threads costs little."""
 
 _THREADS: Final = 2
-"""A third one finds nothing to do but wait for the whole: 0.95 s where two take 0.72."""
+"""A third thread only waits for the hash of the whole: 0.95 s where two threads take 0.72."""
 
 _AHEAD: Final = 2
-"""Stretches that may be read and hashed, or wait for it, before the caller takes one: 4 MiB."""
+"""Segments that are prefetched and hashed before the caller takes one: 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Some chunks of a blob that follow each other."""
+    """Consecutive chunks of a blob."""
 
     size: int
-    """Bytes that are expected."""
+    """Expected size in bytes."""
     read: Callable[[], list[Buffer]]
-    """Returns them cut into chunks, fewer bytes if the blob ends before; called on any thread."""
+    """Returns the chunks, fewer if the blob ends before. It is called on any thread."""
 
 
-class HashedStretch(NamedTuple):
-    """The chunks that a stretch had."""
+class HashedSegment(NamedTuple):
+    """The chunks of a segment, with digests."""
 
     chunks: list[tuple[Digest, Buffer]]
     is_last: bool
-    """Whether the blob ended within."""
+    """Whether the blob ended in this segment."""
 
 
 class _Gate:
-    """Lets threads read until it is closed, which waits for those that do."""
+    """Allows reads until it is closed. Closing waits for reads in progress."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -65,7 +65,7 @@ class _Gate:
         self._closed = False
 
     def read(self, segment: Segment) -> list[Buffer]:
-        """Read a stretch; CancelledError once it is closed."""
+        """Read a segment; raise CancelledError once the gate is closed."""
         with self._changed:
             if self._closed:
                 raise CancelledError
@@ -83,25 +83,25 @@ class _Gate:
             self._changed.wait_for(lambda: not self._reading)
 
 
-class StretchHasher:
-    """The threads, which start with the first stretch. One blob at a time."""
+class SegmentHasher:
+    """The threads that hash one blob at a time. They start with the first segment."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "cas-hash")
 
     def hash(
         self, segments: Iterable[Segment], whole: Hasher, *, chunked: bool = True
-    ) -> Generator[HashedStretch]:
-        """Yield stretches in order with their chunks' digests, as far as the blob goes.
+    ) -> Generator[HashedSegment]:
+        """Yield segments in order with the digests of their chunks, until the blob ends.
 
-        Unless `chunked` they come without chunks: nothing but the whole is hashed.
+        Without `chunked` the segments have no chunks, and only the whole is hashed.
 
-        When it is exhausted, `whole` has been given all of it; once it is closed nothing reads any
-        more. What reading raises is raised here, where its stretch would come.
+        When the generator is exhausted, `whole` has hashed the whole blob. Once it is closed, no
+        thread reads any more. An error of a read is raised in place of its segment.
         """
         gate = _Gate()
-        begun: deque[Future[HashedStretch]] = deque()
-        before: Future[HashedStretch] | None = None
+        begun: deque[Future[HashedSegment]] = deque()
+        before: Future[HashedSegment] | None = None
         ahead = iter(segments)
         try:
             while True:
@@ -116,11 +116,11 @@ class StretchHasher:
                 if hashed.is_last:
                     return
         finally:
-            # Not the futures are waited for: Ctrl-C may come before the last one is noted.
+            # Waits for the gate, not the futures: Ctrl-C may come before the last is appended.
             gate.close()
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Stop the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -128,31 +128,31 @@ def _hash(
     segment: Segment,
     gate: _Gate,
     whole: Hasher,
-    before: Future[HashedStretch] | None,
-    chunked: bool,  # noqa: FBT001 - as it is handed over
-) -> HashedStretch:
+    before: Future[HashedSegment] | None,
+    chunked: bool,  # noqa: FBT001 - passed through `submit`
+) -> HashedSegment:
     pieces = gate.read(segment)
     chunks = [(Digest.of(piece), piece) for piece in pieces] if chunked else []
-    # Tasks begin in the order in which they were handed over, so what this waits for is running.
+    # Tasks start in the order of submission, so the task that this waits for is running.
     if before is not None and before.result().is_last:
-        return HashedStretch([], is_last=True)
+        return HashedSegment([], is_last=True)
     size = 0
     for piece in pieces:
         whole.update(piece)
         size += len(piece)
-    return HashedStretch(chunks, is_last=size < segment.size)
+    return HashedSegment(chunks, is_last=size < segment.size)
 
 
-def stretches_of_file(fd: int, size: int, chunk_size: int) -> Iterator[Segment]:
-    """Yield the stretches of the first `size` bytes of an open file, whatever its position."""
+def segments_of_file(fd: int, size: int, chunk_size: int) -> Iterator[Segment]:
+    """Yield the segments of the first `size` bytes of an open file, whatever its position."""
     step = _CHUNKS * chunk_size
     for start in range(0, size, step):
         end = min(start + step, size)
         yield Segment(end - start, partial(_read_chunks, fd, start, end, chunk_size))
 
 
-def stretches_of_pieces(pieces: Iterable[Buffer]) -> Iterator[Segment]:
-    """Yield the stretches of a blob that the caller reads, in pieces that are its chunks."""
+def segments_of_pieces(pieces: Iterable[Buffer]) -> Iterator[Segment]:
+    """Yield the segments of a blob that the caller reads, in pieces that are its chunks."""
     rest = iter(pieces)
     while chunks := list(islice(rest, _CHUNKS)):
         yield Segment(sum(map(len, chunks)), partial(list, chunks))

@@ -1,4 +1,4 @@
-"""Large blobs, many at once: their chunks in order, hashed once as far as they begin alike."""
+"""Hashing of many large blobs at once: a common beginning of their chunks is hashed once."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 __all__ = ["group_by_chunks", "hash_together", "locate_in_order", "noting_repeats", "recut"]
 
 _CHUNKS_AT_ONCE: Final = 50_000
-"""Chunks of large blobs that are compared for common beginnings; a longer blob goes alone."""
+"""Chunks of large blobs that are compared at once. A longer blob forms a group alone."""
 
 
 _LOOKUP_SIZE: Final = 1_000
-"""Chunks whose places one lookup in the catalog asks for."""
+"""Number of chunks in one lookup in the catalog."""
 
 
 def hash_together(
     blobs: Sequence[ChunkedBlob], read: Callable[[Iterable[Digest]], Generator[Buffer]]
 ) -> Generator[tuple[ChunkedBlob, Digest, int]]:
-    """Yield large blobs, sorted, each with digest and size of what its chunks together are.
+    """Yield large blobs, sorted, each with the digest and the size of its joined chunks.
 
     Parameters
     ----------
     read
-        Yields the chunks that it is given, in their order; closed when this is.
+        Yields the bytes of the given chunks in order. It is closed with this generator.
     """
     blobs = sorted(blobs, key=lambda blob: blob.chunks)
     starts = [0, *map(_shared, blobs, blobs[1:])]
@@ -73,7 +73,7 @@ def group_by_chunks(
 def locate_in_order(
     catalog: Catalog, chunks: Iterable[Digest]
 ) -> Iterator[tuple[Digest, Location]]:
-    """Look chunks up as they are needed: a large blob may have a million."""
+    """Yield chunks with their locations. Lookups are lazy: a blob may have a million chunks."""
     rest = iter(chunks)
     while batch := list(islice(rest, _LOOKUP_SIZE)):
         places = catalog.locate(set(batch))
@@ -85,20 +85,20 @@ def locate_in_order(
 
 
 def noting_repeats(order: Iterable[Digest], times: deque[int]) -> Iterator[Digest]:
-    """Yield each of equal neighbours once, and append how many there were."""
+    """Yield each run of equal chunks once; append the lengths of the runs to `times`."""
     for chunk, same in groupby(order):
         times.append(sum(1 for _ in same))
         yield chunk
 
 
 def _shared(one: ChunkedBlob, other: ChunkedBlob) -> int:
-    """Return how many chunks two blobs begin with alike."""
+    """Return the number of leading chunks that two blobs share."""
     pairs = zip(one.chunks, other.chunks, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _branches(starts: Sequence[int]) -> list[frozenset[int]]:
-    """Return, for each of sorted blobs, at which depths later ones go on from it."""
+    """Return, for each of the sorted blobs, the depths at which later blobs continue from it."""
     needed: list[frozenset[int]] = [frozenset()]
     for start in reversed(starts[1:]):
         needed.append(frozenset({start, *(depth for depth in needed[-1] if depth < start)}))
@@ -106,7 +106,7 @@ def _branches(starts: Sequence[int]) -> list[frozenset[int]]:
 
 
 def recut(pieces: Iterable[Buffer], size: int) -> Iterator[Buffer]:
-    """Yield the same bytes in pieces of another size, the last one shorter."""
+    """Yield the same bytes in pieces of another size; the last may be shorter."""
     waiting = bytearray()
     for piece in pieces:
         waiting += piece

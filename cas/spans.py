@@ -1,4 +1,4 @@
-"""Which blobs one request brings: neighbours in a pack, all from the cache or all from storage."""
+"""Spans: neighbouring blobs of a pack that one request reads, from the cache or from storage."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ __all__ = [
 ]
 
 SPAN_SIZE: Final = 8 << 20
-"""Bytes that one request for neighbouring entries spans at most, and that they decode to."""
+"""Largest span of one request for neighbouring entries, stored and decoded, in bytes."""
 
 _SPAN_GAP: Final = 64 << 10
-"""Bytes between two entries that are cheaper to read along than to skip with another request."""
+"""Largest gap between two entries, in bytes. Reading it is cheaper than another request."""
 
 
 class Sought(NamedTuple):
-    """A blob of one entry that is wanted."""
+    """A requested blob of one entry."""
 
     digest: Digest
     location: Location
     extent: Extent | None
-    """What the cache has of the pack, if this blob is in it."""
+    """The cached part of the pack that contains this blob, if there is one."""
 
 
 class Span(NamedTuple):
@@ -48,28 +48,28 @@ class Span(NamedTuple):
 
     blobs: Sequence[Sought]
     start: int
-    """Where it begins and ends in the pack."""
+    """Start of the span in the pack; `stop` is its end."""
     stop: int
 
     @property
     def pack(self) -> Digest:
-        """The pack that the blobs are in."""
+        """The pack that contains the blobs."""
         return self.blobs[0].location.pack
 
     @property
     def extent(self) -> Extent | None:
-        """The part of that pack which the cache has, and the whole span with it."""
+        """The cached part of the pack that contains the whole span, if there is one."""
         return self.blobs[0].extent
 
     def rest(self, number: int) -> Span:
-        """Return the span of the blobs from the one of that number, to be read from storage."""
+        """Return a span of the blobs from `number` on, to be read from storage."""
         return Span([blob._replace(extent=None) for blob in self.blobs[number:]], *self[1:])
 
 
 def check_location(digest: Digest, location: Location) -> None:
-    """Make sure that no more is asked for or allocated than an entry can have.
+    """Check that a location from the index is within the limits of a pack entry.
 
-    DigestMismatchError if there can't be an entry there, whatever the index says.
+    Raises DigestMismatchError if not, so that no oversized read or allocation follows.
     """
     _, offset, stored_size, size, _ = location
     if not (
@@ -81,14 +81,14 @@ def check_location(digest: Digest, location: Location) -> None:
 
 
 def describe_location(location: Location) -> str:
-    """Return a location in words."""
+    """Return a location as text."""
     return f"{pack_object_name(location.pack)} at offset {location.offset}"
 
 
 def find_cached(
     blobs: Iterable[tuple[Digest, Location]], cache: PackCache | None
 ) -> Iterator[Sought]:
-    """Yield blobs in the order given, each with what the cache has of it when its turn comes.
+    """Yield blobs in the order given, each with its cached extent at that time.
 
     Raises as `check_location` does.
     """
@@ -109,7 +109,7 @@ def find_cached(
 def cut_spans(blobs: Iterable[Sought]) -> Iterator[Span]:
     """Group blobs, in the order given, so that each group is one request.
 
-    A blob may come again, or one that lies before the last: what was read for others serves it.
+    A blob may come again, or lie before the previous one: the same request serves it.
     """
     group: list[Sought] = []
     start = stop = decoded = 0
@@ -136,12 +136,12 @@ def cut_spans(blobs: Iterable[Sought]) -> Iterator[Span]:
 
 
 def describe_chunks(blob: ChunkedBlob) -> str:
-    """Say what is wrong when a large blob's chunks don't make it up."""
+    """Return what is damaged when a large blob's chunks don't add up to it."""
     return f"its list of {len(blob.chunks)} chunks"
 
 
 def check_whole(blob: ChunkedBlob, read: Hasher) -> None:
-    """Raise DigestMismatchError unless what was read of a large blob is all of it."""
+    """Raise DigestMismatchError unless the bytes read are the whole large blob."""
     actual = read.digest()
     if actual != blob.digest:
         raise DigestMismatchError(blob.digest, actual, describe_chunks(blob))

@@ -1,12 +1,11 @@
-"""The blob store: a backend, its settings, and a catalog that knows what is in it.
+"""The blob store: a backend, its settings, and a catalog of its blobs.
 
-    <root>/cas.json              written once, by whichever process is first
+    <root>/cas.json              written once, by the first process
     <root>/packs/ab/<name>.pack  see `cas.packs.pack`
 
-`BlobStore` writes batches and reads blobs. It has no way to remove one: only garbage collection
-removes bytes. It decides nothing about which digests exist; that is the `Catalog`'s part, and the
-order that keeps both in step is the caller's: `BatchWriter.finish` first, then one transaction that
-records what it returned.
+`BlobStore` writes batches and reads blobs. It can't delete blobs: only garbage collection does. The
+`Catalog` decides which digests exist. The caller keeps both consistent: it first calls
+`BatchWriter.finish`, and then records the result in one transaction.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ __all__ = ["CHUNK_SIZE", "FORMAT_VERSION", "BlobStore", "StoreSettings", "open_s
 FORMAT_VERSION: Final = 1
 
 CHUNK_SIZE: Final = 1 << 20
-"""Bytes of a chunk of a large blob, and the largest blob kept in one entry.
+"""Size of a chunk of a large blob, and of the largest blob in one entry, in bytes.
 
 On fifty steps that append 1 MiB to a file of 50 MiB, chunks of 1 MiB stored 114 MB, of 64 KiB
 107 MB (sixteen times the rows) and of 4 MiB 191 MB. Source: docs/adr/0017-fixed-chunks.md.
@@ -44,7 +43,7 @@ _NUMBERS: Final = {"format_version", "chunk_size"}
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """What is fixed for a store when it is created, as kept in ``cas.json``."""
+    """The settings of a store in ``cas.json``. They are fixed when the store is created."""
 
     format_version: int
     hash: str
@@ -52,20 +51,20 @@ class StoreSettings:
     chunk_size: int
     """Bytes."""
     store_id: str
-    """A UUID: tells an index that is paired with the wrong storage."""
+    """A UUID. It reveals an index that is used with the wrong storage."""
     created: str
     """ISO 8601, UTC."""
 
 
 def open_settings(backend: Backend, *, create: bool) -> StoreSettings:
-    """Read a store's settings, or create them; of several creators all get the first one's.
+    """Read a store's settings, or create them. Concurrent creators all get those of the first one.
 
     Raises
     ------
     ObjectNotFoundError
-        When there are none and `create` is false.
+        When there are no settings and `create` is false.
     UnsupportedFormatError
-        When a newer release wrote them, or they are not settings at all.
+        When a newer release wrote them, or they are not valid.
     """
     try:
         return _read(backend)
@@ -111,7 +110,7 @@ def _read(backend: Backend) -> StoreSettings:
 
 
 class BlobStore(BlobReader):
-    """Blobs by digest, over any backend. Safe for use by several threads."""
+    """A store of blobs by digest, on any backend. Safe for use by several threads."""
 
     def __init__(
         self,
@@ -125,22 +124,22 @@ class BlobStore(BlobReader):
 
     @property
     def chunk_size(self) -> int:
-        """Bytes of a chunk, and of the largest blob that `BatchWriter.add` takes."""
+        """Size of a chunk, and of the largest blob that `BatchWriter.add` takes, in bytes."""
         return self.settings.chunk_size
 
     @property
     def url(self) -> str:
-        """Where the bytes are, for people."""
+        """Location of the bytes, for display."""
         return self._backend.url
 
     @property
     def cache(self) -> PackCache | None:
-        """Where parts of remote packs are kept, if anywhere."""
+        """The cache of remote packs, if there is one."""
         return self._cache
 
     @property
     def backend(self) -> Backend:
-        """What the packs are kept in, for maintenance; everyone else has no way to delete."""
+        """The backend of the packs, for maintenance. Only maintenance may delete."""
         return self._backend
 
     def batch(self, catalog: Catalog | None = None) -> BatchWriter:
@@ -149,10 +148,10 @@ class BlobStore(BlobReader):
         Parameters
         ----------
         catalog
-            To ask in place of the store's own; it must know the same storage.
+            The catalog to use in place of the store's own. It must describe the same storage.
         """
         return BatchWriter(self._backend, catalog or self._catalog, chunk_size=self.chunk_size)
 
     def close(self) -> None:
-        """Release what the backend holds open; idempotent."""
+        """Release open resources of the backend; idempotent."""
         self._backend.close()

@@ -1,4 +1,4 @@
-"""From a URL or path to the backend it names; the one module that knows concrete backends."""
+"""Backends and caches by URL or path. Only this module knows the concrete backends."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ __all__ = ["open_backend", "open_cache"]
 def open_backend(
     url: str | Path, *, storage_options: Mapping[str, object] | None = None
 ) -> Backend:
-    """Return the backend that `url` names, without touching it.
+    """Return the backend that `url` names. This reads and writes nothing.
 
     Parameters
     ----------
     url
-        A path or ``file:`` URL of a local directory; ``memory:`` for one that is gone when it is
-        closed; or ``s3://bucket/prefix``, ``gs://``, ``az://``, ``sftp://``, ``memory://name`` and
-        whatever else fsspec speaks.
+        A path or ``file:`` URL of a local directory. ``memory:`` for a backend that loses its
+        objects when it is closed. Or the URL of any filesystem of fsspec, such as
+        ``s3://bucket/prefix``, ``gs://``, ``az://``, ``sftp://`` or ``memory://name``.
     storage_options
-        For fsspec's filesystem, as in ``{"endpoint_url": "https://…"}``. Credentials need not be
-        here: each service's client finds them in its usual places.
+        Options for fsspec's filesystem, as in ``{"endpoint_url": "https://…"}``. Credentials need
+        not be here: the client of each service finds them in its usual places.
 
     Raises
     ------
     ValueError
-        When no backend is known for it, a package is missing, or options are given to a directory.
+        When no backend is known for `url`, a package is missing, or a directory gets options.
     """
-    local, remote = _told_apart(url)
+    local, remote = _split(url)
     if remote is not None:
         from cas.backends.fsspec import ObjectStoreBackend
 
@@ -52,21 +52,21 @@ def open_backend(
 def open_cache(
     url: str | Path, root: str | os.PathLike[str], *, limit: int | None = None
 ) -> PackCache | None:
-    """Return a cache for what `url` names, or None if that is not remote: it is near enough.
+    """Return a cache for the backend that `url` names, or None if that is not remote.
 
     Parameters
     ----------
     root
-        Directory of the cache, which is made if it is missing.
+        Directory of the cache. It is created if it does not exist.
     limit
-        Bytes that it may take; None for `cas.cache.cache.DEFAULT_CACHE_SIZE`.
+        Largest size in bytes; None for `cas.cache.cache.DEFAULT_CACHE_SIZE`.
 
     Raises
     ------
     CacheUnavailableError
-        When the directory can't be written to or holds other files.
+        When the directory can't be written to, or contains other files.
     """
-    _, remote = _told_apart(url)
+    _, remote = _split(url)
     if remote is None:
         return None
     from cas.cache.cache import DEFAULT_CACHE_SIZE, PackCache
@@ -74,8 +74,8 @@ def open_cache(
     return PackCache(root, limit=DEFAULT_CACHE_SIZE if limit is None else limit)
 
 
-def _told_apart(url: str | Path) -> tuple[str | Path | None, str | None]:
-    """Return a local path or a remote URL; neither for what is in memory."""
+def _split(url: str | Path) -> tuple[str | Path | None, str | None]:
+    """Return a local path or None, and a remote URL or None. Both are None for ``memory:``."""
     protocol, separator, place = str(url).partition("://")
     protocol = protocol.lower()
     if isinstance(url, Path) or not separator:

@@ -1,8 +1,8 @@
-"""Writing a batch of blobs into as few packs as it takes.
+"""Writing of a batch of blobs into as few packs as possible.
 
-The calling thread hashes, and two others read and hash where blobs are large; what the catalog does
-not know is compressed by a small pool, and put into packs by threads of `cas.packs.packer`, so that
-reading, hashing, compressing and writing overlap. What waits between the stages is bounded in
+The calling thread hashes small blobs; two other threads read and hash large ones. A small thread
+pool compresses new blobs, and the threads of `cas.packs.packer` write them to packs. Reading,
+hashing, compressing and writing overlap. The queues between these stages hold a bounded number of
 bytes, whatever the size of the batch.
 """
 
@@ -21,7 +21,7 @@ from cas.packs.chunk_list import encode_chunk_list
 from cas.packs.codec import encode_all
 from cas.packs.pack import FOOTER_RECORD_SIZE, EntryKind
 from cas.packs.packer import Packer
-from cas.segments import StretchHasher, stretches_of_file, stretches_of_pieces
+from cas.segments import SegmentHasher, segments_of_file, segments_of_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,32 +37,33 @@ __all__ = ["BatchWriter"]
 
 _GROUP_BYTES: Final = 8 << 20
 _GROUP_BLOBS: Final = 1_000
-"""A group is looked up in one statement; it ends at either bound. Twice as many bytes cost more in
-the processor's cache than fewer statements bring."""
+"""Bounds of a group of blobs, which one statement looks up; it ends at either. With twice as many
+bytes, the misses of the processor's cache cost more than fewer statements save."""
 
 _TASK_BYTES: Final = 4 << 20
 """Bytes that one task compresses."""
 
 _COMPRESSORS: Final = 2
-"""Compressing threads; they leave the interpreter to the reading thread while zstd works."""
+"""Number of compressing threads. zstd releases the interpreter for the reading thread."""
 
 _RECOGNISED_FROM: Final = 16 << 20
-"""Bytes of a file from which on it is looked whether it is stored already: a sixteenth is hashed
-once more where it is not."""
+"""Files of at least this many bytes are first checked for an existing copy. If there is none, a
+sixteenth of the file is hashed once more."""
 
 _KEPT_BY_MALLOC: Final = 4 << 20
-"""Bytes of a block whose release tells glibc that each thread keep twice as many for the next one.
-(mallopt(3), M_MMAP_THRESHOLD: it adjusts both of its thresholds to the largest block that was
-freed, below 32 MiB.) As it begins, it gives most of what the chunks of a large file took back to
-the system, and the next chunk faults it in again page by page: a third of the system's time where
-all is known. With four times as much nothing is quicker, and five threads keep 60 MiB more."""
+"""Size of a block that is freed to raise the thresholds of glibc: each thread then keeps twice as
+many bytes for reuse. (mallopt(3), M_MMAP_THRESHOLD: glibc adjusts both of its thresholds to the
+largest freed block, below 32 MiB.) By default glibc returns most memory of a large file's chunks to
+the system, and the next chunk faults it in again page by page. That takes a third of the system
+time where all blobs are known. Four times as much is no faster, and five threads keep 60 MiB more.
+"""
 
 
 class BatchWriter:
     """One batch: add blobs, then `finish`. Used by one thread; not used again after `finish`.
 
-    Leaving the ``with`` block without `finish` discards what was staged; packs that were already
-    published stay behind as orphans, which is harmless.
+    Leaving the ``with`` block without `finish` discards staged packs. Packs that were already
+    published stay behind as harmless orphans.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog, *, chunk_size: int) -> None:
@@ -74,9 +75,9 @@ class BatchWriter:
         self._new_chunked: dict[Digest, ChunkedBlob] = {}
         self._unlisted: list[ChunkedBlob] = []
         self._records: dict[Digest, Buffer] = {}
-        # An executor starts its threads at the first task: a batch that finds nothing new has none.
+        # An executor starts threads at the first task: a batch without new blobs has none.
         self._compressors = ThreadPoolExecutor(_COMPRESSORS, "cas-compress")
-        self._hashing = StretchHasher()
+        self._hashing = SegmentHasher()
         self._packer = Packer(backend, catalog)
 
     def add(self, data: Buffer, *, unless: bytes | None = None) -> Digest:
@@ -85,9 +86,9 @@ class BatchWriter:
         Parameters
         ----------
         data
-            Kept until it is written; must not change.
+            The bytes. They are kept until they are written, and must not change.
         unless
-            A digest whose bytes are known to be stored: if `data` has it, nothing is added.
+            A digest that is known to be stored. If `data` has this digest, nothing is added.
         """
         digest = Digest.of(data)
         if digest != unless:
@@ -105,31 +106,31 @@ class BatchWriter:
     def add_pieces(self, pieces: Iterable[Buffer]) -> tuple[Digest, int]:
         """Add a blob of any size in pieces; return its digest and size.
 
-        A bounded number of pieces is held in memory. Without any piece the blob is empty.
+        A bounded number of pieces is in memory. Without any piece the blob is empty.
 
         Parameters
         ----------
         pieces
-            Each of exactly the chunk size but for the last, which may be shorter. Taken on the
-            calling thread.
+            Pieces of exactly the chunk size; the last may be shorter. The calling thread iterates
+            over them.
         """
         begun = iter(pieces)
         first = next(begun, b"")
         second = next(begun, None)
         if second is None:
             return self.add(first), len(first)
-        return self._add_stretches(stretches_of_pieces(chain((first, second), begun)))
+        return self._add_segments(segments_of_pieces(chain((first, second), begun)))
 
     def add_file(self, fd: int, size: int, *, unless: bytes | None = None) -> tuple[Digest, int]:
-        """Add the first `size` bytes of an open file, or what there is; return digest and size.
+        """Add up to `size` bytes from the start of an open file; return digest and size.
 
-        A bounded part of it is held in memory. What is large is read on other threads, none of
-        which does so any more on return or raise.
+        A bounded part of the file is in memory. Other threads read a large file; on return or raise
+        they have stopped reading it.
 
         Parameters
         ----------
         unless
-            As of `add`; it makes no difference for a large file.
+            As in `add`. Large files ignore it.
 
         Raises
         ------
@@ -137,16 +138,17 @@ class BatchWriter:
             When reading fails.
         """
         if size > self._chunk_size:
-            return self._recognise(fd, size) or self._add_stretches(
-                stretches_of_file(fd, size, self._chunk_size)
+            return self._recognise(fd, size) or self._add_segments(
+                segments_of_file(fd, size, self._chunk_size)
             )
         data = read_fully(os.pread, fd, size)
         return self.add(data, unless=unless), len(data)
 
     def _recognise(self, fd: int, size: int) -> tuple[Digest, int] | None:
-        """Return digest and size of a large file that is stored already: it is hashed once, then.
+        """Return digest and size of a large file if it is stored already; hash it once.
 
-        That is tried where both its ends are known; if it is in vain, the file is read once more.
+        The file is hashed only if its first and last chunks are known. If there is no existing copy
+        after all, the caller reads the file once more.
         """
         if size < _RECOGNISED_FROM:
             return None
@@ -155,7 +157,7 @@ class BatchWriter:
         if len(self._catalog.find_known(ends)) < len(ends):
             return None
         whole = Hasher()
-        segments = stretches_of_file(fd, size, self._chunk_size)
+        segments = segments_of_file(fd, size, self._chunk_size)
         with closing(self._hashing.hash(segments, whole, chunked=False)) as hashed:
             for _ in hashed:
                 pass
@@ -163,7 +165,7 @@ class BatchWriter:
         return (digest, whole.size) if self._is_whole(digest) else None
 
     def _is_whole(self, digest: Digest) -> bool:
-        """Whether a large blob is known, and all of its chunks are."""
+        """Return whether a large blob and all of its chunks are known."""
         if not self._catalog.find_known([digest]):
             return False
         blob = self._catalog.locate([digest]).get(digest)
@@ -172,7 +174,7 @@ class BatchWriter:
         chunks = set(blob.chunks)
         return len(self._catalog.find_known(chunks)) == len(chunks)
 
-    def _add_stretches(self, segments: Iterable[Segment]) -> tuple[Digest, int]:
+    def _add_segments(self, segments: Iterable[Segment]) -> tuple[Digest, int]:
         bytes(_KEPT_BY_MALLOC)  # never touched, so it costs no memory
         whole = Hasher()
         chunks: list[Digest] = []
@@ -192,44 +194,44 @@ class BatchWriter:
         return self.add(last or b""), whole.size
 
     def add_chunked(self, blob: ChunkedBlob) -> None:
-        """Add a large blob whose chunks are stored or in this batch; the caller has hashed it."""
+        """Add a large blob that the caller has hashed, with chunks stored or in this batch."""
         if blob.digest not in self._seen:
             self._seen.add(blob.digest)
             self._new_chunked[blob.digest] = blob
 
     def add_list(self, blob: ChunkedBlob) -> None:
-        """Add the list of chunks of a large blob that is stored, and has none."""
+        """Add the missing chunk list of a stored large blob."""
         self._unlisted.append(blob)
 
     def add_record(self, data: Buffer) -> Digest:
-        """Add what a commit says of itself, of at most 64 MiB; return its digest.
+        """Add a journal record of at most 64 MiB; return its digest.
 
-        It is written whatever the catalog knows: no two records are the same bytes.
+        It is written without a lookup in the catalog: no two records have the same bytes.
         """
         digest = Digest.of(data)
         self._records[digest] = data
         return digest
 
     def finish(self) -> WrittenBatch:
-        """Write what is left; on return all of it is durable and published.
+        """Write the rest of the batch. On return all packs are durable and published.
 
-        Records, and lists of chunks, are only once everything that they tell of is.
+        Journal records and chunk lists are published after all blobs that they refer to.
 
         Raises
         ------
         BackendError
-            When storage failed; nothing may then be recorded of this batch.
+            When storage failed. The caller must then record nothing of this batch.
         """
         self._submit_group()
         known = self._catalog.find_known(self._new_chunked) if self._new_chunked else set()
         chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
         lists = {blob.digest: encode_chunk_list(blob) for blob in (*chunked, *self._unlisted)}
         named = {blob: Digest.of(data) for blob, data in lists.items()}
-        told = (
+        entries = (
             (EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()}),
             (EntryKind.RECORD, self._records),
         )
-        last = [self._compressors.submit(_encode, *each) for each in told if each[1]]
+        last = [self._compressors.submit(_encode, *each) for each in entries if each[1]]
         packs, blobs = self._packer.finish(last)
         return WrittenBatch(
             packs=packs,

@@ -1,7 +1,7 @@
-"""What a workflow engine calls after every node: it tracks, tells what changed, and never throws.
+"""The tracker that a workflow engine calls after every node.
 
-A failure to track must not end a workflow, and must not be hidden either: it is in the outcome and
-in the log.
+It tracks the work directory, reports the changes, and never raises. A failed scan must not end a
+workflow, and must not stay hidden: it is in the outcome and in the log.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = ["DAGTracker", "FilesUpdated", "TrackingOutcome"]
 _logger: Final = logging.getLogger(__name__)
 
 _LOGGED_SKIPS: Final = 20
-"""Files that a scan could not record, named in the log one by one; the outcome has them all."""
+"""Number of skipped files that the log names one by one. The outcome lists all of them."""
 
 _SCANS_AT_ONCE: Final = 4
-"""Scans that one tracker runs for the event loop at a time; others wait for their turn."""
+"""Number of scans that one tracker runs for the event loop at once; further scans wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilesUpdated:
-    """What a scan changed: the event that an engine's page reloads its list on."""
+    """The event after a scan that changed files. A user interface can reload its list on it."""
 
     session_id: str
     run_id: str
     node_id: str | None
-    """The scan's, also from a `provenance` scope; so is the step."""
+    """Node of the scan, perhaps from a `provenance` scope. The same holds for `step_id`."""
     step_id: str | None
     snapshot: int
     added: tuple[FileVersion, ...]
@@ -57,23 +57,23 @@ class FilesUpdated:
 
 
 Listener: TypeAlias = "Callable[[FilesUpdated], object]"
-"""What it returns is awaited if it can be, else ignored."""
+"""A callback. An awaitable result is awaited; any other result is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackingOutcome:
-    """How a scan went. Nothing that was not tracked is missing from it."""
+    """The outcome of a scan, including everything that was not tracked."""
 
     snapshot: Snapshot | None
     """The run after the scan; None if the scan failed as a whole."""
     error: Exception | None = None
-    """Why the scan failed; nothing was recorded then."""
+    """The error of a failed scan. Such a scan recorded nothing."""
     callback_error: Exception | None = None
-    """What `files_updated` raised; the files are recorded all the same."""
+    """The error that `files_updated` raised. The files are recorded all the same."""
     skipped: tuple[Skipped, ...] = ()
-    """Files that could not be read, and why; all others are recorded."""
+    """Files that could not be read, with reasons. All other files are recorded."""
     update: FilesUpdated | None = None
-    """What changed; None if no file did, even where missing provenance was supplied."""
+    """The changes; None if no file changed, even if the scan filled in missing provenance."""
 
     @property
     def complete(self) -> bool:
@@ -106,32 +106,33 @@ class DAGTracker:
         Parameters
         ----------
         phase
-            Of files that are tracked without one of their own; `set_phase` changes it.
+            Default phase of tracked files; `set_phase` changes it.
         scope
-            The top directories that a scan looks at; None for the whole work directory.
+            The top directories to scan; None for the whole work directory.
         ignore
-            Patterns in gitignore's syntax.
+            Patterns in gitignore syntax.
         files_updated
-            Called after a scan that changed something, and only then. The awaitable twin calls it
-            on the event loop, and awaits what it returns.
+            Called after each scan that changed files. The async twin calls it on the event loop,
+            and awaits its result.
         raise_errors
-            Raise what goes wrong, for tests and scripts.
+            Raise errors instead of returning them; for tests and scripts.
         """
         self.run: Final = store.session(session_id).run(run_id)
         self._scope = None if scope is None else as_paths("scope", scope)
         self._ignore = as_paths("ignore", ignore)
         self._files_updated = files_updated
         self._raise_errors = raise_errors
-        # Threads of its own: an engine whose agents fill the loop's default executor, each waiting
-        # for its files to be tracked, would wait forever.
+        # The tracker has its own threads: if agents that wait for tracking filled the default
+        # executor of the event loop, they would wait forever.
         self._threads = ThreadPoolExecutor(_SCANS_AT_ONCE, "cas-track")
         self.current_phase: str | None = None
         self.set_phase(phase)
 
     def set_phase(self, phase: str | None) -> None:
-        """Set the phase of files that are tracked without one of their own.
+        """Set the default phase of tracked files.
 
-        Their own is `workflow_phase`, or that of the enclosing `provenance` scope.
+        `workflow_phase` takes precedence over the enclosing `provenance` scope, which takes
+        precedence over this default.
         """
         self.current_phase = None if phase is None else check_label("phase", phase)
 
@@ -146,9 +147,9 @@ class DAGTracker:
         event_id: str | None = None,
         generating_code_hash: str | None = None,
     ) -> TrackingOutcome:
-        """Track what the work directory holds now; return how it went.
+        """Track the present files of the work directory; return the outcome.
 
-        Raises nothing but what ends a process, unless the tracker was made with `raise_errors`.
+        Raises only what ends a process, such as KeyboardInterrupt, unless `raise_errors` is set.
         """
         outcome = self._track(
             work_dir,
@@ -164,7 +165,7 @@ class DAGTracker:
         try:
             _refuse_unstarted(self._files_updated(outcome.update))
         except Exception as error:  # noqa: BLE001 - a listener must not end the workflow
-            return self._told_badly(outcome, error)
+            return self._callback_failed(outcome, error)
         return outcome
 
     async def track_files_in_work_dir_async(
@@ -178,10 +179,10 @@ class DAGTracker:
         event_id: str | None = None,
         generating_code_hash: str | None = None,
     ) -> TrackingOutcome:
-        """Do as `track_files_in_work_dir` on a worker thread: the event loop stays free.
+        """Run `track_files_in_work_dir` on a worker thread, so that the event loop stays free.
 
-        `files_updated` is called on the event loop. Cancelling the await does not stop the scan: it
-        ends, and records, in its thread.
+        `files_updated` is called on the event loop. Cancelling the await does not stop the scan:
+        its thread completes and records it.
         """
         scan = partial(
             self._track,
@@ -202,7 +203,7 @@ class DAGTracker:
             if inspect.isawaitable(pending):
                 await pending
         except Exception as error:  # noqa: BLE001 - a listener must not end the workflow
-            return self._told_badly(outcome, error)
+            return self._callback_failed(outcome, error)
         return outcome
 
     def _track(
@@ -240,8 +241,8 @@ class DAGTracker:
             _logger.warning("run %s: %d more files were not tracked", self.run.id, more)
         return TrackingOutcome(snapshot, skipped=snapshot.skipped, update=self._update(snapshot))
 
-    def _phase(self, told: str | None) -> str | None:
-        return told or current_provenance().phase or self.current_phase
+    def _phase(self, given: str | None) -> str | None:
+        return given or current_provenance().phase or self.current_phase
 
     def _update(self, snapshot: Snapshot) -> FilesUpdated | None:
         if not (snapshot.added or snapshot.changed or snapshot.removed):
@@ -257,7 +258,7 @@ class DAGTracker:
             snapshot.removed,
         )
 
-    def _told_badly(self, outcome: TrackingOutcome, error: Exception) -> TrackingOutcome:
+    def _callback_failed(self, outcome: TrackingOutcome, error: Exception) -> TrackingOutcome:
         if self._raise_errors:
             raise error
         _logger.error("run %s: files_updated failed", self.run.id, exc_info=error)

@@ -1,8 +1,8 @@
-"""Registering files inside a transaction of the application's own.
+"""Registering files in the application's own transaction.
 
-The application's database holds our tables beside its own. What is registered becomes visible when
-the application commits, and is gone when it rolls back; bytes that were stored for it then are an
-orphan in storage, which harms nothing.
+The application's database contains the tables of the index beside its own. Registered files become
+visible when the application commits, and disappear when it rolls back. The bytes stored for them
+are then orphans in storage, which are harmless.
 """
 
 from __future__ import annotations
@@ -56,19 +56,20 @@ if TYPE_CHECKING:
 __all__ = ["FileRepository"]
 
 _ATTEMPTS: Final = 5
-"""How often files are read again because something that the first look rested on was taken. On
-SQLite the second time settles it: nobody else can write then."""
+"""How often files are read again because the state behind the first read has changed. On SQLite the
+second attempt succeeds, because no other process can write then."""
 
 
 class FileRepository:
-    """Files of one session, registered and listed in the transaction of a SQLAlchemy session.
+    """Registers and lists files of one session in the transaction of a SQLAlchemy session.
 
-    Commit and rollback are the caller's; errors of the database reach it as SQLAlchemy raises them,
-    but for a lock that can't be waited for. A call that raises leaves the transaction as it was.
-    What others commit is seen by the next transaction, or from when this one first changes the run.
-    Until then nothing is read in it, so that it can still wait for SQLite's other writers.
+    The caller commits and rolls back. Database errors reach the caller as SQLAlchemy raises them,
+    except for a lock that can't be waited for. A call that raises leaves the transaction as it was.
+    The commits of others become visible in the next transaction, or when this one first changes the
+    run. Until then this transaction reads nothing, so that it can still wait for other writers of
+    SQLite.
 
-    Used by one thread at a time, like the SQLAlchemy session that it was given.
+    Like its SQLAlchemy session, it may be used by one thread at a time.
     """
 
     def __init__(
@@ -84,13 +85,14 @@ class FileRepository:
         Parameters
         ----------
         db_session
-            Of the database that is the store's index.
+            A SQLAlchemy session of the database that is the store's index.
         session_id
-            The tenant scope; nothing of another one is seen or touched.
+            The tenant scope. Other sessions are neither read nor changed.
         store
-            Where the bytes go: ``ArtifactStore.open(index=the application's URL, blobs=…)``.
+            The store of the bytes: ``ArtifactStore.open(index=the application's URL, blobs=…)``.
         work_dir
-            What file paths are relative to, and what absolute ones must lie in.
+            The directory of the files. Relative paths start there, and absolute ones must lie in
+            it.
         """
         if not isinstance(db_session, Session | scoped_session):
             raise TypeError(
@@ -118,31 +120,31 @@ class FileRepository:
         generating_code_hash: str | None = None,
         meta: object = None,
     ) -> FileVersion:
-        """Store a file's bytes and record what it holds now; return its version.
+        """Store a file's bytes and record its present content; return its version.
 
-        Content that the path holds already makes no version, however often it is registered; what
-        is known of who made it stays, and is filled in only by the node that made it. On return the
-        bytes are durable; the record becomes so when the caller commits.
+        If the path has the same content already, there is no new version. Recorded provenance
+        stays; only the node that produced the content fills in missing fields. On return the bytes
+        are durable. The version becomes durable when the caller commits.
 
         Parameters
         ----------
         file_path
-            In the work directory: relative to it, or absolute. Directories on the way to it may be
-            symbolic links; a link itself is recorded as a link.
+            A path in the work directory, relative to it or absolute. Its parent directories may be
+            symbolic links. A file that is a symbolic link is recorded as a link.
         file_type
-            None to have it judged by the path.
+            The type; None derives it from the path.
 
         Raises
         ------
         WorkDirectoryError
-            When there is no file, or it can't be read.
+            When the file does not exist or can't be read.
         UnsafePathError
             When it lies outside the work directory.
         IndexUnavailableError
             On SQLite: when others write and this transaction has read before, so that it can't
-            wait for them; or when a rollback could not undo the record.
+            wait for them; or when a rollback could not undo the version.
         UnsettledScanError
-            When others took what this relied on, each of several times.
+            When other writers caused a conflict on every one of several attempts.
         """
         (version,) = self.register_files(
             run_id,
@@ -174,9 +176,9 @@ class FileRepository:
         generating_code_hash: str | None = None,
         meta: object = None,
     ) -> list[FileVersion]:
-        """Do as `register_file` for many files at once: one pack, one snapshot, few statements.
+        """Register many files at once as `register_file` does, in one snapshot and few statements.
 
-        Returns their versions in the order given.
+        Returns their versions in the order given. New bytes go into one pack.
         """
         key = RunKey(self.session_id, check_id("run", run_id))
         if self._work_dir is None:
@@ -185,10 +187,10 @@ class FileRepository:
         root, paths = locate(self._work_dir, file_paths, context.owns, context.database.file)
         if file_type is not None:
             check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
-        told = Provenance(
+        provenance = Provenance(
             workflow_phase, generating_agent, node_id, step_id, event_id, generating_code_hash
         ).over(current_provenance())
-        said = Annotations(file_type, is_final_output, meta)
+        annotations = Annotations(file_type, is_final_output, meta)
         if not paths:
             return []
         connection = self._connection()
@@ -196,7 +198,7 @@ class FileRepository:
         cause: Exception | None = None
         for _ in range(_ATTEMPTS):
             try:
-                return self._register(connection, memory, key, root, paths, told, said)
+                return self._register(connection, memory, key, root, paths, provenance, annotations)
             except (IntegrityError, CommitConflict) as error:
                 memory.runs.pop(key, None)
                 cause = error
@@ -214,10 +216,10 @@ class FileRepository:
         generating_agent: str | None = None,
         is_final_output: bool | None = None,
     ) -> list[FileVersion]:
-        """Return the files of a run that fit everything given, by first appearance, then path.
+        """Return the files of a run that match all arguments, by first appearance, then path.
 
-        What was registered in this transaction is among them. A run that this session doesn't have
-        has no files.
+        The result includes files registered in this transaction. It is empty for a run that this
+        session does not have.
         """
         check_id("run", run_id)
         connection = self._connection()
@@ -266,14 +268,14 @@ class FileRepository:
         key: RunKey,
         root: str,
         paths: Sequence[str],
-        told: Provenance,
-        said: Annotations,
+        provenance: Provenance,
+        annotations: Annotations,
     ) -> list[FileVersion]:
         look = look_of(connection, self._context)
         known = memory.runs.get(key) or self._load(look, memory, key)
         catalog = catalog_of(connection, self._context)
-        prepared, written = self._read(look, catalog, known, root, paths, told, said)
-        base, (based_on, state) = known.state, self._record(connection, prepared, written)
+        plan, written = self._read(look, catalog, known, root, paths, provenance, annotations)
+        base, (based_on, state) = known.state, self._record(connection, plan, written)
         if state is not base:
             if based_on is base:
                 known.advance(state, paths)
@@ -292,10 +294,10 @@ class FileRepository:
         known: Known,
         root: str,
         paths: Sequence[str],
-        told: Provenance,
-        said: Annotations,
+        provenance: Provenance,
+        annotations: Annotations,
     ) -> tuple[CommitPlan, WrittenBatch]:
-        """Store what the files hold, as far as it isn't; return what is to be recorded."""
+        """Store the new content of the files; return the plan of the commit."""
         started_ns = time.time_ns()
         scan = Selection(root, known.state.directories, paths)
         with self._context.blobs.batch(catalog) as batch:
@@ -303,30 +305,30 @@ class FileRepository:
             scan.require({observed.path for observed in found.files})
             findings = compare_scan(found.files, (), scan.unchanged, known.state)
             classifier = self._context.classifier
-            if said.given and not findings.changes:
+            if annotations.given and not findings.changes:
                 recorded = known.versions(look, [file.path for file in findings.unchanged])
-                if not any(said.over(version, classifier) for version in recorded):
-                    said = Annotations()  # or each call would look its files up again
+                if not any(annotations.over(version, classifier) for version in recorded):
+                    annotations = Annotations()  # else each call would look up its files again
             request = CommitRequest(
                 key=known.key,
                 findings=findings,
-                provenance=told,
+                provenance=provenance,
                 still_holds=lambda _change: True,  # an explicit registration is the last word
                 scope=paths,
                 bytes_read=found.bytes_read,
-                annotations=said,
+                annotations=annotations,
                 classifier=classifier,
             )
             now = self._context.clock()
-            prepared = plan_commit(request, findings, known.state, look=look, now=now)
-            prepared = prepared.write_records(batch)
-            return prepared, batch.finish()
+            plan = plan_commit(request, findings, known.state, look=look, now=now)
+            plan = plan.write_records(batch)
+            return plan, batch.finish()
 
     def _record(
-        self, connection: Connection, prepared: CommitPlan, written: WrittenBatch
+        self, connection: Connection, plan: CommitPlan, written: WrittenBatch
     ) -> tuple[RunState, RunState]:
-        """Record all of it or, on raise, nothing; return the run's state before and then."""
-        request = prepared.request
+        """Record the whole plan or, on raise, nothing; return the run's state before and after."""
+        request = plan.request
         unregistered = list(written.packs)
 
         @contextmanager
@@ -334,30 +336,30 @@ class FileRepository:
             begin_writing(connection)
             with connection.begin_nested():
                 while unregistered:
-                    blobs.insert_pending_pack(connection, unregistered.pop(), prepared.now)
+                    blobs.insert_pending_pack(connection, unregistered.pop(), plan.now)
                 check_references(connection, request, written)
                 yield connection
 
         while True:
-            done = record(begin, prepared, written)
+            done = record(begin, plan, written)
             if done is not None:
-                return prepared.state, done[1]
-            # From here on the run is ours until the transaction ends: this happens once.
+                return plan.state, done[1]
+            # This happens once: from here on the transaction holds the run.
             state = load_state(connection, request.key)
-            findings = rebase(prepared.findings, state, request.still_holds)
+            findings = rebase(plan.findings, state, request.still_holds)
             settled = {change.path for change in findings.changes}
             settled.update(file.path for file in findings.unchanged)
             if not settled.issuperset(request.scope or ()):
-                raise CommitConflict  # of what was unchanged others have recorded something else
-            prepared = plan_commit(
+                raise CommitConflict  # others have recorded new content for an unchanged file
+            plan = plan_commit(
                 request,
                 findings,
                 state,
                 look=within(connection),
                 now=self._context.clock(),
-                replaces=(*prepared.replaces, *prepared.records),
+                replaces=(*plan.replaces, *plan.records),
             )
             known = len(written.packs)
             with self._context.blobs.batch(TransactionCatalog(connection)) as batch:
-                written = with_records(batch, written, prepared)
+                written = with_records(batch, written, plan)
             unregistered.extend(written.packs[known:])

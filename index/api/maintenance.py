@@ -1,4 +1,4 @@
-"""What keeps a store sound: the part of `ArtifactStore` that looks at all of it."""
+"""Maintenance of a store: verification, repair, backups and garbage collection."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["StoreMaintenance"]
 
 
 class StoreMaintenance:
-    """Verification, repair, garbage and copies of the index. Safe for use by several threads."""
+    """Verification, repair, backups and garbage collection. Safe for use by several threads."""
 
     _context: StoreContext
 
     @property
     def context(self) -> StoreContext:
-        """What the handles of this store share; for the parts of this library."""
+        """The state that all handles of this store share; internal to this library."""
         return self._context
 
     def verify(
@@ -39,31 +39,31 @@ class StoreMaintenance:
         max_bytes: int | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> VerifyReport:
-        """Look for what is missing, damaged or impossible; return it, in bounded memory.
+        """Find missing or damaged bytes and inconsistent rows; return a report.
 
-        Others may go on with whatever they do. What is damaged for certain is noted: writers store
-        it anew, and `repair` begins with it. What is right is noted too, pack by pack, so that the
-        next call goes on where this one was interrupted or out of its budget. A fault is never
-        raised.
+        Other readers and writers can go on. The call uses bounded memory. It records certain damage
+        in the index: writers then store those blobs again, and `repair` restores them. It also
+        records each pack that it has verified, so that the next call continues where this one was
+        interrupted or used up its budget. Faults are reported, never raised.
 
         Parameters
         ----------
         depth
-            ``"index"``: rows among themselves and against the list of objects. ``"packs"``, the
-            default: size, header and footer of every pack as well. ``"bytes"``: every byte as well.
-            A pack in which something looks wrong is read whole at any depth.
+            ``"index"`` checks the rows against each other and against the list of objects.
+            ``"packs"``, the default, also checks size, header and footer of every pack. ``"bytes"``
+            also checks every byte. At any depth, a pack that looks wrong is read completely.
         max_bytes
-            About how many bytes to read: at depth ``"bytes"``, which is then the default. What was
-            not verified for the longest is read first.
+            About how many bytes to read. This needs depth ``"bytes"``, which is then the default.
+            Packs whose last verification is longest ago come first.
         progress
-            Called now and then with blobs and bytes so far.
+            Called now and then with the blobs and bytes verified so far.
 
         Raises
         ------
         BackendError, IndexUnavailableError
-            When storage or the database fails; nothing is called damaged for that.
+            When storage or the database fails. That is not reported as damage.
         ValueError
-            When a budget is given for another depth.
+            When `max_bytes` is given with another depth.
         """
         from index.domain.faults import Depth
         from index.maintenance.verify.verify import verify
@@ -81,29 +81,29 @@ class StoreMaintenance:
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> RepairReport:
-        """Have damaged blobs again, by digest, from wherever their bytes are.
+        """Restore damaged blobs from any remaining copy of their bytes.
 
-        What `verify` has found damaged is mended, nothing else is looked for. The store's own packs
-        and its cache are asked, too. Only bytes that hash to the digest are taken; they are
-        durable before the index leads to them, and whatever interrupts a repair, the next one goes
-        on. Nothing is deleted: of an object that is damaged and not needed any more a copy stays
-        under ``damaged/``.
+        A repair restores what `verify` has found damaged. It also searches the store's own packs
+        and its cache. It accepts only bytes that hash to the digest, and makes them durable before
+        the index refers to them. If a repair is interrupted, the next one continues. A repair
+        deletes no bytes: a damaged object that is no longer needed stays as a copy under
+        ``damaged/``.
 
         Parameters
         ----------
         sources
-            Directories, below which files are known by their content alone, and other stores.
+            Other stores, and directories. In a directory, files are found by content, not by name.
         dry_run
-            Write nothing, and return what could be mended.
+            Write nothing, and return what could be repaired.
         progress
-            Called now and then with blobs mended and bytes read.
+            Called now and then with the blobs repaired and bytes read so far.
 
         Raises
         ------
         BackendError, IndexUnavailableError
             When storage or a database fails.
         NotADirectoryError
-            When a source is no directory.
+            When a source is not a directory.
         """
         from index.maintenance.repair.repair import repair
 
@@ -117,15 +117,15 @@ class StoreMaintenance:
     repair_async = awaitable(repair)
 
     def back_up(self, *, keep: int | None = None) -> BackupReport:
-        """Store a copy of the index beside the bytes that it tells of.
+        """Store a copy of the index beside the blobs.
 
-        On return it is durable. It is of one state, and writers go on meanwhile. `recover` begins
-        with the newest one. Of what a copy has in common with the one before nothing is stored.
+        On return the copy is durable. It is consistent, and writers can go on meanwhile. Copies are
+        deduplicated. `recover` starts from the newest copy.
 
         Parameters
         ----------
         keep
-            How many copies to keep, this one included; 7 if not given.
+            Number of copies to keep, including this one; 7 by default.
 
         Raises
         ------
@@ -144,22 +144,22 @@ class StoreMaintenance:
         max_bytes: int | None = None,
         remove_orphans: bool = False,
     ) -> GcPlan:
-        """Look up what garbage collection would do, and write nothing.
+        """Return what a garbage collection would do; write nothing.
 
-        The plan's ``execute()`` does it, beside writers, readers and other collections. Whatever
-        the grace period is, nothing that is referred to loses its bytes.
+        Call ``execute()`` on the plan to collect. It can run beside writers, readers and other
+        collections. Whatever the grace period, a collection never removes referenced bytes.
 
         Parameters
         ----------
         grace
-            How long something is left alone after its last use, and again after it was found to be
-            garbage; 24 hours if not given. Zero frees everything that nothing refers to at once.
+            How long a blob is kept after its last use, and again after it was marked as garbage; 24
+            hours by default. Zero removes all garbage at once.
         compact
-            Whether packs that are mostly garbage are rewritten, and small ones merged.
+            Whether to rewrite packs that are mostly garbage, and to merge small ones.
         max_bytes
-            Stored bytes that may be copied for that; None for any.
+            How many stored bytes to copy at most for that; None for no limit.
         remove_orphans
-            Whether objects are removed that no row of the index knows.
+            Whether to remove objects that the index does not know.
         """
         from index.maintenance.gc.plan import plan_gc
         from index.maintenance.gc.settings import GcOptions, GcSettings

@@ -1,4 +1,4 @@
-"""A run: tracking its work directory, and changing what it holds."""
+"""A run: tracking of its work directory, forks, rewinds and deletion."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["Run"]
 
 @dataclass(frozen=True, slots=True)
 class Run(RunReader):
-    """A handle: cheap to make, valid as long as its store is open. Safe for several threads.
+    """A handle for one run. It is cheap to create, and valid as long as its store is open.
 
-    What can be asked of it is in `RunReader`. Reading a run that was never written to raises
-    `UnknownRunError`; the first write creates it.
+    Safe for use by several threads. `RunReader` has the methods that read. The first write creates
+    the run; reading a run before that raises `UnknownRunError`.
     """
 
     def track(
@@ -45,39 +45,40 @@ class Run(RunReader):
         ignore: Sequence[str] = (),
         progress: Callable[[Progress], None] | None = None,
     ) -> Snapshot:
-        """Record what a work directory holds now.
+        """Record the present files of a work directory.
 
-        On return all new bytes are durable and everything found is recorded, in one transaction;
-        on raise nothing is. Provenance that isn't given comes from the enclosing `provenance`
-        scope; it goes to content seen for the first time, and fills what is missing where the
-        same node's content is unchanged. Several threads and processes may track one run at once.
+        On return all new bytes are durable, and everything found is recorded in one transaction. On
+        raise nothing is recorded. Provenance that you don't pass comes from the enclosing
+        `provenance` scope. It is recorded for content that is new, and fills missing fields where
+        the content of the same node is unchanged. Several threads and processes may track one run
+        at once.
 
         Parameters
         ----------
         scope
-            Directories, relative to `work_dir`, to look at; only in them can a file be found
-            removed. None for all.
+            Directories to scan, relative to `work_dir`; None for all. The scan finds removed files
+            only in them.
         ignore
-            Patterns in gitignore's syntax, besides hidden entries and ``__pycache__``.
+            Patterns in gitignore syntax, in addition to hidden entries and ``__pycache__``.
         progress
-            Called now and then with files and bytes so far.
+            Called now and then with the files and bytes scanned so far.
 
         Raises
         ------
         WorkDirectoryError
             When the directory is missing or can't be listed.
         UnsafePathError, InvalidNameError
-            When a scope leaves the directory or an id can't be one.
+            When a scope leaves the directory, or an id is not valid.
         BackendError, IndexUnavailableError
             When storage or the database fails.
         """
-        told = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         if scope is not None:
             scope = [os.fspath(entry) for entry in as_paths("scope", scope)]
         request = TrackRequest(
             self.key,
             os.fspath(work_dir),
-            told.over(current_provenance()),
+            provenance.over(current_provenance()),
             scope,
             as_paths("ignore", ignore),
             progress,
@@ -104,25 +105,26 @@ class Run(RunReader):
         is_final_output: bool | None = None,
         meta: object = None,
     ) -> FileVersion:
-        """Record one file under `path`, wherever its content comes from; return its version.
+        """Record one file under `path`, from any source of content; return its version.
 
-        A scan doesn't remove it for not lying on disk, unless one has seen it there. It ends what
-        its place excludes (`a` against `a/b`). Content that the path holds already makes no
-        version: its `file_type`, `is_final_output` and `meta` are set.
+        A later scan does not remove the file because it is not on disk, unless a scan has seen it
+        there. The file ends versions whose paths conflict with it (`a` with `a/b`). If the path
+        has the same content already, there is no new version: the call sets `file_type`,
+        `is_final_output` and `meta` of the present one.
 
         Parameters
         ----------
         content
             Bytes, the path of a file, or a binary file object.
         meta
-            Anything that JSON can hold.
+            Any value that JSON can represent.
 
         Raises
         ------
         UnsafePathError
             When `path` is absolute or leaves the run.
         """
-        told = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         clean = check_path(path)
         if file_type is not None:
             check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
@@ -131,7 +133,7 @@ class Run(RunReader):
                 self.key,
                 clean,
                 content,
-                told.over(current_provenance()),
+                provenance.over(current_provenance()),
                 file_type,
                 is_final_output,
                 meta,
@@ -146,15 +148,15 @@ class Run(RunReader):
     restore_async = awaitable(RunReader.restore)
 
     def fork(self, run_id: str, *, at: int | Snapshot | None = None) -> Run:
-        """Make a new run of this session that begins as this one was at a snapshot.
+        """Create a new run of this session from a snapshot of this run.
 
-        No byte is copied. The new run has this one's history up to the snapshot, with who made
-        what, and stays whole when this one is deleted.
+        No bytes are copied. The new run has this run's history up to the snapshot, with its
+        provenance. It stays complete when this run is deleted.
 
         Raises
         ------
         RunExistsError
-            When there is a run of that id.
+            When a run with that id exists.
         UnknownSnapshotError
             When this run has no such snapshot.
         """
@@ -166,13 +168,13 @@ class Run(RunReader):
         return Run(target, self._context)
 
     def rewind(self, at: int | Snapshot) -> Snapshot:
-        """Make the run hold what it held at a snapshot, as a new snapshot; nothing is forgotten.
+        """Return the run to the state of a snapshot, as a new snapshot. The history is kept.
 
-        The new versions name those who made the bytes in the first place; the snapshot has the
-        provenance of the enclosing `provenance` scope. The work directory is not touched: restore
-        it with ``overwrite=True``, or its next scan brings back what lies there.
+        The new versions keep the provenance of the original ones. The snapshot has the provenance
+        of the enclosing `provenance` scope. The work directory does not change: restore it with
+        ``overwrite=True``, or its next scan records its present files again.
 
-        UnknownSnapshotError if the run has no such snapshot.
+        Raises UnknownSnapshotError if the run has no such snapshot.
         """
         from index.commit.branch import rewind
 
@@ -182,10 +184,11 @@ class Run(RunReader):
         return rewind(self._context, self.key, number, current_provenance())
 
     def delete(self) -> DeletionReceipt:
-        """Delete the run's rows; its forks stay whole. Bytes go with `ArtifactStore.plan_gc`.
+        """Delete the run; its forks stay complete. Garbage collection removes the bytes.
 
-        Returns what was deleted, which bytes nothing in the session refers to any more, and which
-        stay because of whom. UnknownRunError if there is no such run.
+        See `ArtifactStore.plan_gc`. The receipt lists what was deleted, the bytes that nothing in
+        the session refers to any more, and the bytes that other runs still need. Raises
+        UnknownRunError if there is no such run.
         """
         from index.commit.delete import delete_run
 

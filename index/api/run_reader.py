@@ -1,4 +1,4 @@
-"""Everything that can be asked about a run's files."""
+"""Reading of a run: files, history, snapshots, bytes, diffs and statistics."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ __all__ = ["RunReader"]
 class RunReader:
     """The reading half of `Run`. Safe for use by several threads.
 
-    Reading a run that was never written to raises `UnknownRunError`. Where a snapshot is asked
-    for, its number or the `Snapshot` itself will do; None is the present state.
+    Reading a run that was never written to raises `UnknownRunError`. Where a method takes a
+    snapshot, pass its number or the `Snapshot` itself. None means the present state.
     """
 
     key: RunKey
@@ -71,12 +71,12 @@ class RunReader:
         prefix: str | os.PathLike[str] | None = None,
         at: int | Snapshot | None = None,
     ) -> tuple[FileVersion, ...]:
-        """Return the files of the run that fit everything given, by first appearance, then path.
+        """Return the files of the run that match all arguments, by first appearance, then path.
 
         Parameters
         ----------
         prefix
-            What the path begins with, as plain text.
+            Plain text that the path begins with.
         at
             A snapshot: the files as they were then.
         """
@@ -97,12 +97,12 @@ class RunReader:
         version: int | None = None,
         at: int | Snapshot | None = None,
     ) -> FileVersion:
-        """Return what `path` holds now, or held as a version or at a snapshot.
+        """Return the file at `path`: the present version, another version, or that of a snapshot.
 
         Raises
         ------
         UnknownFileError
-            When it holds nothing then.
+            When there is no such file or version.
         """
         clean = check_path(path)
         if version is not None and at is not None:
@@ -120,9 +120,9 @@ class RunReader:
         return versions[0]
 
     def history(self, path: str | os.PathLike[str]) -> tuple[FileVersion, ...]:
-        """Return every version that `path` ever had, oldest first, removed ones included.
+        """Return every version that `path` ever had, including removed ones, oldest first.
 
-        UnknownFileError if it never had one.
+        Raises UnknownFileError if there never was one.
         """
         clean = check_path(path)
         with self._reading() as (connection, found):
@@ -132,7 +132,7 @@ class RunReader:
         return versions
 
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """Return the recorded scans of the run with what each changed, oldest first."""
+        """Return the snapshots of the run with the changes of each, oldest first."""
         with self._reading() as (connection, found):
             heads = runs.list_snapshots(connection, found.id)
             versions = self._versions(connection, found)
@@ -145,10 +145,10 @@ class RunReader:
         version: int | None = None,
         at: int | Snapshot | None = None,
     ) -> BinaryIO:
-        """Open a file's bytes for reading, seekable, in bounded memory; the caller closes it.
+        """Open a file's bytes as a seekable stream. The caller closes it.
 
-        Every byte is verified against its digest before it is returned; damage raises
-        `DamagedFileError`, here or on a read.
+        The stream uses bounded memory. It verifies every byte against the digest before it returns
+        it. Damage raises `DamagedFileError`, here or on a read.
         """
         return open_version(self._context.blobs, self.file(path, version=version, at=at))
 
@@ -159,7 +159,7 @@ class RunReader:
         version: int | None = None,
         at: int | Snapshot | None = None,
     ) -> bytes:
-        """Return a file's bytes whole, verified; `open` is for large ones."""
+        """Return all bytes of a file, verified. Use `open` for large files."""
         return read_version(self._context.blobs, self.file(path, version=version, at=at))
 
     @relaxed_gc()
@@ -172,29 +172,30 @@ class RunReader:
         overwrite: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> RestoreResult:
-        """Write the run's files below `destination`, with their modes and times.
+        """Write the run's files to `destination`, with their modes and times.
 
-        Every byte is verified, each file appears whole or not at all, and nothing is written
-        anywhere else. Set-user-id and the like are not restored. Nothing is synced: a loss of
-        power soon after may lose files that a second restore brings back. In an empty destination
-        up to 1 GiB appears at the end, from a hidden directory in it; one that a killed restore
-        left there is removed by the next.
+        Every byte is verified, and each file appears complete or not at all. Nothing is written
+        outside `destination`. Special mode bits such as set-user-id are not restored. Files are not
+        synced: a power loss soon after may lose some, and a second restore writes them again. In an
+        empty destination, up to 1 GiB is first written to a hidden directory in it and appears at
+        the end. If a restore is killed, the next one removes that directory.
 
         Parameters
         ----------
         paths
             Files and directories to restore; None for all.
         overwrite
-            Whether different content in the destination may be replaced.
+            Whether to replace different content in the destination.
 
         Raises
         ------
         UnknownFileError
-            When the run has nothing at one of `paths`.
+            When the run has no file at one of `paths`.
         RestoreConflictError
-            When different content is in the way; nothing was written, unless it came meanwhile.
+            When different content is in the way. Nothing was written, unless that content appeared
+            during the restore.
         RestoreFailedError, UnsafePathError
-            When the destination can't be written, or a link in it leads elsewhere.
+            When the destination can't be written, or a link in it leads outside.
         DanglingFileError, DamagedFileError
             When bytes are missing or damaged in storage.
         """
@@ -228,23 +229,23 @@ class RunReader:
         *,
         at: int | Snapshot | None = None,
     ) -> Diff:
-        """Compare two snapshots of this run, or this run with another one of the session.
+        """Compare two snapshots of this run, or this run with another run of the session.
 
-        ``run.diff(1, 2)`` tells what happened from 1 to 2, ``run.diff(1)`` from 1 until now,
-        ``run.diff(other)`` what `other` has that this run has not, and the other way round.
+        ``run.diff(1, 2)`` returns the changes from snapshot 1 to 2, and ``run.diff(1)`` those from
+        1 until now. ``run.diff(other)`` returns the changes from this run to `other`.
 
         Parameters
         ----------
         first, second
-            Two snapshots, the second now if it is left out; or the other run and one of its
+            Two snapshots; without the second, the present state. Or the other run and one of its
             snapshots.
         at
-            With another run: the snapshot of this one.
+            With another run: the snapshot of this run.
 
         Raises
         ------
         UnknownRunError
-            For a run of another session, as for one that does not exist.
+            When the other run does not exist or belongs to another session.
         """
         if isinstance(first, RunReader):
             other, before, after = first, at, second
@@ -252,7 +253,7 @@ class RunReader:
             raise ValueError("at goes with another run; give two snapshots of one run as they are")
         else:
             other, before, after = self, first, second
-        # A run of another session or store is to this one as if it were not there.
+        # A run of another session or store behaves as if it did not exist.
         if other.key.session != self.key.session or other._context is not self._context:
             raise UnknownRunError(self.key.session, other.id)
         from index.domain.diff import diff_versions
@@ -264,15 +265,15 @@ class RunReader:
             )
 
     def final_outputs(self) -> dict[str, tuple[FileVersion, ...]]:
-        """Return the final outputs by file type, in the order in which people want to see them."""
+        """Return the final outputs grouped by file type, in display order."""
         return group_for_display(self.files(is_final_output=True))
 
     def manifest(self, *, at: int | Snapshot | None = None) -> dict[str, Any]:
-        """Return the run's files with all that is known of them, in types that JSON has."""
+        """Return the run's files with all their metadata, as JSON types."""
         return manifest_of(self.key, self.files(at=at), self.snapshots(), at)
 
     def stats(self) -> RunStats:
-        """Return the run in numbers."""
+        """Return counts and sizes of the run."""
         from index.db.queries import stats
 
         with self._reading() as (connection, found):

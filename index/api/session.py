@@ -1,4 +1,4 @@
-"""A session: the tenant scope that every run and every read belongs to."""
+"""A session: the tenant scope of its runs and of all reads."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ __all__ = ["Session"]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A handle: cheap to make, valid as long as its store is open.
+    """A handle for one session. It is cheap to create, and valid as long as its store is open.
 
-    Nothing of another session can be reached through it: what belongs to one is answered for like
-    what does not exist.
+    It gives no access to other sessions: whatever belongs to another session behaves as if it did
+    not exist.
     """
 
     id: str
     _context: StoreContext = field(repr=False, compare=False)
 
     def run(self, run_id: str) -> Run:
-        """Return a run of this session; it is created by the first write to it.
+        """Return a run of this session. The first write to it creates it.
 
         Raises
         ------
         InvalidNameError
-            When the id can't be one.
+            When `run_id` is no valid id.
         """
         return Run(RunKey(self.id, check_id("run", run_id)), self._context)
 
@@ -50,7 +50,7 @@ class Session:
         Raises
         ------
         UnknownSessionError
-            When nothing was ever written in the session.
+            When nothing was ever written to the session.
         """
         with self._context.database.reading() as connection:
             found = runs.list_runs(connection, self.id)
@@ -64,7 +64,7 @@ class Session:
         Raises
         ------
         UnknownFileIdError
-            When no run of this session has it.
+            When no run of this session has that version.
         """
         if isinstance(file_id, bool) or not isinstance(file_id, int):
             raise TypeError(f"a file id is a number, not {file_id!r}")
@@ -77,11 +77,11 @@ class Session:
         return found[0]
 
     def open(self, file: int | Digest | str) -> BinaryIO:
-        """Open the bytes of a file version by its id, or of a digest that the session refers to.
+        """Open the bytes of a file version by its id, or the blob of a digest.
 
-        A digest may also be given as 64 hexadecimal characters.
-        Seekable, in bounded memory, every byte verified before it is returned; the caller closes
-        it. It works when the work directory is long gone.
+        The session must refer to the digest. A digest may also be 64 hexadecimal characters. The
+        stream is seekable, uses bounded memory, and verifies every byte before it returns it. The
+        caller closes it. The work directory need not exist any more.
 
         Raises
         ------
@@ -90,34 +90,35 @@ class Session:
         InvalidDigestError
             When the text is no digest.
         BytesNotKeptError, DanglingFileError
-            When there are no bytes to open.
+            When the bytes were never stored, or are missing.
         """
         return open_version(self._context.blobs, self._version(file))
 
     def read_bytes(self, file: int | Digest | str) -> bytes:
-        """Return what `open` opens, whole; raises as it does."""
+        """Return all bytes of what `open` opens. Raises as `open` does."""
         return read_version(self._context.blobs, self._version(file))
 
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
-        """Return every file version of this session that brought some bytes about, first one first.
+        """Return every file version of this session that produced some bytes, the first one first.
 
-        Each names its run, node, phase, agent, snapshot and time. Copies that a fork or a rewind
-        made are not productions, as long as what they are copies of is there.
+        Each version names its run, node, phase, agent, snapshot and time. Copies made by a fork or
+        a rewind do not count as long as their originals exist.
 
         Parameters
         ----------
         of
-            A digest, also as 64 hexadecimal characters; or a path relative to a work directory, for
-            everything that was ever produced at it in any run.
+            A digest, also as 64 hexadecimal characters. Or a path relative to a work directory, for
+            everything that any run ever produced there.
         """
         from index.reading.producers import find_producers
 
         return find_producers(self._context.database, self.id, of)
 
     def delete(self) -> DeletionReceipt:
-        """Delete the session's rows, forks included. Bytes go with `ArtifactStore.plan_gc`.
+        """Delete the rows of the session, including forks. Garbage collection removes the bytes.
 
-        UnknownSessionError if nothing was ever written in it.
+        See `ArtifactStore.plan_gc`. Raises UnknownSessionError if nothing was ever written to the
+        session.
         """
         from index.commit.delete import delete_session
 

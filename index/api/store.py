@@ -1,4 +1,4 @@
-"""The store as people open it: an index and the blobs that belong to it."""
+"""The artifact store: an index and the blobs that belong to it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["ArtifactStore"]
 
 _CACHED_STATES: Final = 8
-"""Runs whose state is kept in memory between scans: about 1 KB a file."""
+"""Number of runs whose state stays in memory between scans: about 1 KB per file."""
 
 
 def _utc_now() -> datetime:
@@ -52,9 +52,10 @@ def _utc_now() -> datetime:
 class ArtifactStore(StoreMaintenance):
     """Artifacts of workflow runs, by session and run. Safe for use by several threads.
 
-    A context manager: leaving it closes the connections. A process that is forked can't use the
-    store of its parent, and should be forked before the parent opens one, or be spawned: SQLite
-    (documentation, "How To Corrupt An SQLite Database File", section 2.6) bears no fork.
+    The store is a context manager: leaving it closes the connections. A forked process can't use
+    the store of its parent. Fork before the parent opens a store, or spawn the process: SQLite
+    connections do not survive a fork (SQLite documentation, "How To Corrupt An SQLite Database
+    File", section 2.6).
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class ArtifactStore(StoreMaintenance):
         classifier: Classifier = DEFAULT_CLASSIFIER,
         cache: PackCache | None = None,
     ) -> None:
-        """Bind an index and a backend to each other; `open` is the usual way."""
+        """Bind an index and a backend to each other. Most callers use `open`."""
         settings = open_settings(backend, create=create)
         if not create and database.file and not Path(database.file).exists():
-            # What is not there must not be made by looking into it.
+            # Reading a SQLite file that does not exist would create it.
             if _has_packs(backend):
                 raise IndexLostError(database.url, backend.url)
             raise StoreNotFoundError(database.url)
@@ -107,7 +108,7 @@ class ArtifactStore(StoreMaintenance):
     ) -> Self:
         """Open a store, or create it on first use.
 
-        Several processes may create the same store at once: one does, the others find it.
+        Several processes may create the same store at once: one creates it, the others open it.
 
         Parameters
         ----------
@@ -116,24 +117,25 @@ class ArtifactStore(StoreMaintenance):
         index, blobs
             In place of `root`: a SQLAlchemy URL, and a directory or URL of blobs.
         storage_options
-            For the fsspec filesystem of a `blobs` URL; not kept anywhere.
+            Options for the fsspec filesystem of a `blobs` URL. The store does not save them.
         cache
-            A local directory where what was read of remote blobs is kept, so that reading it again
-            asks nothing of the service. Processes and stores may share it, and it may be deleted at
-            any time. Not used for blobs in a local directory.
+            A local directory that caches remote blobs, so that reading them again sends no request.
+            Processes and stores may share it, and you may delete it at any time. Blobs in a local
+            directory are not cached.
         cache_size
-            Bytes that the cache may take; 10 GiB if not given. What was used least recently goes.
+            Largest size of the cache in bytes; 10 GiB by default. The cache evicts what was used
+            least recently.
         create
-            Whether a store that isn't there is made.
+            Whether to create a store that does not exist.
         clock
-            Returns the present time, aware; for tests.
+            Returns the present time, with time zone; for tests.
         classifier
-            Says what kind of file a path is, and its priority.
+            Returns the type and the priority of a file from its path.
 
         Raises
         ------
         StoreNotFoundError
-            When there is none and `create` is false.
+            When there is no store and `create` is false.
         SchemaOutOfDateError
             When the index needs ``cas db upgrade``, or a newer runcas.
         UnsupportedFormatError
@@ -168,12 +170,12 @@ class ArtifactStore(StoreMaintenance):
             raise
 
     def session(self, session_id: str) -> Session:
-        """Return a tenant scope; it is created by the first write in it.
+        """Return a session. The first write in it creates it.
 
         Raises
         ------
         InvalidNameError
-            When the id can't be one.
+            When `session_id` is no valid id.
         """
         return Session(check_id("session", session_id), self._context)
 
@@ -183,7 +185,7 @@ class ArtifactStore(StoreMaintenance):
             return runs.list_runs(connection)
 
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
-        """Return what `Session.producers` does, of all sessions: for the owner of the store."""
+        """Return what `Session.producers` does for all sessions. For the owner of the store."""
         from index.reading.producers import find_producers
 
         return find_producers(self._context.database, None, of)
@@ -196,17 +198,18 @@ class ArtifactStore(StoreMaintenance):
         root: str | os.PathLike[str] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> AdoptionReport:
-        """Take over the old `files` table of an application's database, which is only read.
+        """Import the `files` table of an old tracker from an application's database.
 
-        Files that are still there are stored; of the others a record without bytes is kept. It can
-        be run again: what a run knows already is left alone.
+        The database is only read. The bytes of files that still exist are stored. For missing files
+        the store keeps a version without bytes. You can call this again: it skips what a run has
+        already.
 
         Parameters
         ----------
         session
-            Whose the rows are that name no session.
+            Session of the rows that name none.
         root
-            The work directory of the runs, with ``{session}`` and ``{run}`` for their ids; None for
+            Work directory of the runs, with ``{session}`` and ``{run}`` for their ids. None means
             the deepest directory that all paths of a run share.
 
         Raises
@@ -222,7 +225,7 @@ class ArtifactStore(StoreMaintenance):
     def check_runs(
         self, *, sessions: Iterable[str] | None = None, runs: Iterable[str] | None = None
     ) -> None:
-        """Make sure that sessions and runs are here; raise as `sync_to` does if not."""
+        """Check that sessions and runs exist in this store; raise as `sync_to` does if not."""
         from index.transfer.sync import select_runs
 
         select_runs(self._context, **_chosen(sessions, runs))
@@ -234,9 +237,9 @@ class ArtifactStore(StoreMaintenance):
         sessions: Iterable[str] | None = None,
         runs: Iterable[str] | None = None,
     ) -> SyncPlan:
-        """Compare this store with another, and return what `sync_to` would do; write nothing.
+        """Compare this store with another and return what `sync_to` would copy; write nothing.
 
-        Parameters and errors are those of `sync_to`. The plan's ``execute()`` does it.
+        Parameters and errors are those of `sync_to`. Call ``execute()`` on the plan to copy.
         """
         from index.transfer.sync import plan_sync
 
@@ -250,30 +253,31 @@ class ArtifactStore(StoreMaintenance):
         runs: Iterable[str] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> SyncReport:
-        """Copy runs with their history to another store, and of their bytes what it lacks.
+        """Copy runs with their history to another store, and the bytes that it lacks.
 
-        On return each run is there as it was here at one moment, or the report says why not; on
-        raise each run is as it was before, or whole. It can be interrupted at any point: bytes that
-        have arrived are not sent again. Only what is new is added, and nothing is ever removed or
-        replaced there: a run that both stores have recorded into is a conflict, and left alone.
+        On return, each run in the destination is as it was here at one moment, or the report says
+        why not. On raise, each run is complete or unchanged. You can interrupt a sync at any point:
+        bytes that have arrived are not sent again. A sync only adds; it never removes or replaces
+        anything in the destination. If both stores have recorded into a run, that is a conflict:
+        the report names it, and the run does not change.
 
         Parameters
         ----------
         sessions, runs
-            Which ones, by id; None for all.
+            Ids of the sessions and runs to copy; None for all.
         progress
-            Called now and then with file versions and bytes so far.
+            Called now and then with the file versions and bytes copied so far.
 
         Raises
         ------
         UnknownSessionError, UnknownRunError, UnknownRunNameError
-            When one of them isn't here.
+            When one of them does not exist in this store.
         SameStoreError
             When the destination is this store.
         BackendError, IndexUnavailableError
             When storage or a database of either store fails.
         """
-        if progress is not None:  # which takes totals
+        if progress is not None:  # needs totals, and so a plan
             plan = self.plan_sync(destination, sessions=sessions, runs=runs)
             return plan.execute(progress=progress)
         from index.transfer.sync import sync_runs
@@ -283,7 +287,7 @@ class ArtifactStore(StoreMaintenance):
     sync_to_async = awaitable(sync_to)
 
     def stats(self) -> StoreStats:
-        """Return the store in numbers."""
+        """Return the size of the store and what deduplication saves."""
         from index.db.queries import stats
 
         with self._context.database.reading() as connection:
@@ -296,7 +300,7 @@ class ArtifactStore(StoreMaintenance):
             )
 
     def close(self) -> None:
-        """Close database and backend; idempotent."""
+        """Close the database and the backend; idempotent."""
         self._context.database.close()
         self._context.blobs.close()
 
@@ -312,8 +316,8 @@ class ArtifactStore(StoreMaintenance):
         self.close()
 
     def _refuse_lost_index(self, database: Database, backend: Backend) -> None:
-        """Refuse to put an empty index over storage that is full: its history would look gone."""
-        # Looked at in this order: another process may just have made both.
+        """Refuse an empty index for storage that has packs: its history would look lost."""
+        # In this order, because another process may be creating both right now.
         if _has_packs(backend) and schema.current(database) is None:
             raise IndexLostError(database.url, backend.url)
 
@@ -326,7 +330,7 @@ class ArtifactStore(StoreMaintenance):
         *,
         was_there: bool,
     ) -> None:
-        """Make sure that the index is this storage's; a new index becomes it."""
+        """Check that the index belongs to this storage; bind a new index to it."""
 
         def look() -> str | None:
             with database.reading() as connection:
@@ -334,7 +338,7 @@ class ArtifactStore(StoreMaintenance):
 
         bound = look()
         if bound is None:
-            # Whoever published a pack had bound the index before.
+            # A process binds the index before it publishes a pack.
             if was_there and _has_packs(backend) and look() is None:
                 raise IndexLostError(database.url, backend.url)
             with database.writing() as connection:
@@ -358,7 +362,7 @@ def _chosen(
 
 
 def _own_paths(database: Database, backend: Backend, cache: PackCache | None) -> list[str]:
-    """Return the local paths that a scan must not record: they are the store."""
+    """Return the local paths of the store itself, which a scan must not record."""
     paths = [backend.url] if Path(backend.url).is_dir() else []
     if database.file:
         paths += [f"{database.file}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]

@@ -1,4 +1,4 @@
-"""The command that moves over from an old tracker: adopt."""
+"""The command that imports the files of an old tracker: adopt."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ __all__ = ["adopt"]
 @click.command()
 @click.option("--from", "url", required=True, metavar="URL", help="The application's database.")
 @click.option("--session", default="default", show_default=True, metavar="ID",
-              help="Of rows that name none.")  # fmt: skip
-@click.option("--root", metavar="DIR", help="The runs' directory; may hold {session} and {run}.")
+              help="Session of rows that name none.")  # fmt: skip
+@click.option(
+    "--root", metavar="DIR", help="Directory of the runs; may contain {session} and {run}."
+)
 @json_option
 @click.pass_obj
 def adopt(place: Place, *, url: str, session: str, root: str | None, as_json: bool) -> None:
-    """Take over an old tracker's `files` table, which is only read. Can be run again.
+    """Import the `files` table of an old tracker. The old database is only read.
 
-    Files that are still there are stored; of the others what is known is kept, without bytes.
+    The command stores the bytes of files that still exist. Of missing files it keeps the metadata.
+    You can run it again: it skips what is imported already.
 
     \b
     cas adopt --from sqlite:///app.db

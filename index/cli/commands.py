@@ -1,4 +1,4 @@
-"""The command itself: its global options, and what it is made of."""
+"""The `cas` command: its global options and its list of subcommands."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _MODULES: Final = {
     "stats": "read",
     "db": "db",
 }
-"""Commands in the order of the help, and the modules of this package that define them."""
+"""Commands in the order of the help, each with the module of this package that defines it."""
 
 
 class _Commands(click.Group):
-    """Imports the module of a command when that command is asked for: a command starts sooner.
+    """A group that imports a command's module on first use, so that each command starts faster.
 
     Source: click's documentation, "Complex Applications", "Lazily Loading Subcommands".
     """
@@ -69,25 +69,27 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 integrity fault found, 4 not found,
     type=click.Path(path_type=Path),
     envvar="CAS_STORE",
     metavar="DIR",
-    help="Directory of the store. Default: the nearest .cas upward, else ./.cas.",
+    help="Directory of the store. Default: the nearest .cas here or above, else ./.cas.",
 )
 @click.option("--index", envvar="CAS_INDEX", metavar="URL", help="Database of the index.")
-@click.option("--blobs", envvar="CAS_BLOBS", metavar="URL", help="Where the blobs are.")
+@click.option("--blobs", envvar="CAS_BLOBS", metavar="URL", help="Location of the blobs.")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
     envvar="CAS_CACHE",
     metavar="DIR",
-    help="Keep what is read of remote blobs here. Default: no cache.",
+    help="Cache remote blobs in this directory. Default: no cache.",
 )
 @click.option(
     "--cache-size",
     callback=read_size,
     envvar="CAS_CACHE_SIZE",
     metavar="SIZE",
-    help="What the cache may take. Default: 10GiB.",
+    help="Largest size of the cache. Default: 10GiB.",
 )
-@click.option("--no-cache", is_flag=True, help="Use none, whatever cas.toml or CAS_CACHE says.")
+@click.option(
+    "--no-cache", is_flag=True, help="Use no cache. Overrides --cache, CAS_CACHE and cas.toml."
+)
 @click.version_option(package_name="runcas", prog_name="cas")
 @click.pass_context
 def cas(
@@ -104,9 +106,9 @@ def cas(
     """Keep every version of every file that a workflow run writes.
 
     \b
-    cas track work/              record what a directory holds now
-    cas ls                       list what is recorded
-    cas restore elsewhere/       get it back
+    cas track work/              record the files of a directory
+    cas ls                       list the recorded files
+    cas restore elsewhere/       write them to another directory
     """  # noqa: D301 - click's own mark-up
     if store is not None and (index is not None or blobs is not None):
         raise click.UsageError("give --store, or --index and --blobs, not both")

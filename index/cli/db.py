@@ -1,4 +1,4 @@
-"""The commands that look after the index's schema: db upgrade, current, check."""
+"""The commands for the schema of the index: db upgrade, current, check."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["db"]
 
 @click.group("db")
 def db() -> None:
-    """Look after the index's schema."""
+    """Show, check and upgrade the schema of the index."""
 
 
 @db.command("upgrade")
 @click.pass_obj
 def db_upgrade(place: Place) -> None:
-    """Bring the schema to what this release works with, in one transaction."""
+    """Upgrade the schema to the one of this release, in one transaction."""
     from index.db import schema
 
     database = place.open_database()
@@ -36,7 +36,7 @@ def db_upgrade(place: Place) -> None:
 @json_option
 @click.pass_obj
 def db_current(place: Place, *, as_json: bool) -> None:
-    """Show the schema that the index has, and the one that this release works with."""
+    """Show the schema of the index, and the one that this release needs."""
     from index.db import schema
 
     database = place.open_database()
@@ -51,7 +51,7 @@ def db_current(place: Place, *, as_json: bool) -> None:
 @db.command("check")
 @click.pass_obj
 def db_check(place: Place) -> None:
-    """Fail with exit code 6 and the command to run unless the schema is the right one."""
+    """Check the schema. If it is out of date, exit with code 6 and name the command to run."""
     from index.db import schema
 
     database = place.open_database()

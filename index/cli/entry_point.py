@@ -1,4 +1,4 @@
-"""Entry point: runs a command and turns what goes wrong into one sentence and an exit code."""
+"""Entry point: run a command, and turn an error into one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 
 _HELP: Final[type[Exception] | tuple[()]] = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""What click 8.2 raises in place of printing the help, which has many lines."""
+"""The exception that click 8.2 raises to print the help. Its message has many lines."""
 
 EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
     ((InvalidNameError, UnsafePathError, InvalidDigestError, SameStoreError), 2),
@@ -51,7 +51,8 @@ EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int
     ((BackendError, IndexUnavailableError), 5),
     (LookupError, 4),
 )
-"""Exit codes by error, the first that fits; any other error of ours is 1. In the README as well."""
+"""Exit codes by error class: the first match counts. Any other error of this library exits with 1.
+The README has the same table."""
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files
     try:
-        # None, or the code that a command left with: no error, but not all that was asked for.
+        # None, or the exit code of a command that ended without an error but incompletely.
         code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -69,23 +70,23 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo("interrupted; what was not recorded yet is as before", err=True)
         sys.exit(_INTERRUPTED)
     except (CasError, ArtifactIndexError) as error:
-        _tell(error)
+        _print_error(error)
         sys.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), _ERROR))
     except (ValueError, OverflowError) as error:  # an argument that the library refused
-        _tell(error)
+        _print_error(error)
         sys.exit(_USAGE)
-    except OSError as error:  # our own output could not be written
-        _tell(error)
-        os._exit(_ERROR)  # not to fail again, with a traceback, when what is buffered is flushed
+    except OSError as error:  # standard output can't be written
+        _print_error(error)
+        os._exit(_ERROR)  # sys.exit would flush the buffers and fail again, with a traceback
     sys.exit(code or _OK)
 
 
-def _tell(error: Exception) -> None:
+def _print_error(error: Exception) -> None:
     click.echo(f"error: {printable(str(error))}", err=True)
 
 
 def _show(error: click.ClickException) -> None:
-    """Print what is wrong with a call; its arguments may be names that a shell has completed."""
+    """Print a usage error. Arguments may be file names with control characters, so escape them."""
     message = error.format_message()
     if message.isprintable() or isinstance(error, _HELP):
         error.show()

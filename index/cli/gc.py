@@ -1,4 +1,4 @@
-"""The command that removes what nothing refers to: gc."""
+"""The command that removes unreferenced blobs: gc."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["gc"]
 
 _FAULT: Final = 3
-"""Exit code, as in the table of the README: something is damaged."""
+"""Exit code, as in the README: something is damaged."""
 
 _WITHOUT_PATH: Final = {
     Kind.RECORD: "records of commits of deleted runs",
@@ -31,16 +31,18 @@ _WITHOUT_PATH: Final = {
 }
 
 _SHOWN_AT_ONCE: Final = 1_000
-"""Lines whose columns are aligned together."""
+"""Number of lines that share one column alignment."""
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Say what would go, with paths, and remove nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be removed, with paths; remove nothing."
+)
 @click.option("--grace", callback=read_duration, metavar="SPAN",
-              help="How long garbage is kept: 24h (the default), 7d, 90m, or 0.")  # fmt: skip
+              help="Grace period, as 24h (the default), 7d, 90m or 0.")  # fmt: skip
 @click.option("--no-compact", is_flag=True, help="Rewrite no packs.")
 @click.option("--max-bytes", callback=read_size, metavar="SIZE",
-              help="Copy no more than this to rewrite packs.")  # fmt: skip
+              help="Copy at most this much to rewrite packs.")  # fmt: skip
 @click.option("--remove-orphans", is_flag=True,
               help="Remove packs in storage that the index does not know.")  # fmt: skip
 @json_option
@@ -56,17 +58,18 @@ def gc(
     remove_orphans: bool,
     as_json: bool,
 ) -> None:
-    """Remove the bytes that no run, record or backup refers to any more.
+    """Remove blobs that no run, journal record or backup refers to.
 
-    What was used within the grace period is left alone; older garbage is marked first, and goes
-    when the period has passed again. Packs that are mostly garbage are rewritten, small ones
-    merged. Others may track, read and collect meanwhile, and it can be interrupted at any point.
+    The command keeps every blob that was used within the grace period. It first marks older
+    garbage, and removes it once the grace period has passed again. It rewrites packs that are
+    mostly garbage, and merges small ones. Other commands can run meanwhile, and you can interrupt
+    it at any point.
 
     \b
     cas gc --dry-run
     cas gc
-    cas gc --grace 0             now, all that nothing refers to
-    cas gc --max-bytes 10GiB     at most so much rewriting
+    cas gc --grace 0             remove all garbage now
+    cas gc --max-bytes 10GiB     copy at most 10 GiB to rewrite packs
     """  # noqa: D301
     place: Place = context.obj
     with place.open(create=False) as store:
@@ -98,19 +101,21 @@ def _print_plan(plan: GcPlan, *, as_json: bool) -> None:
         click.echo(f"pack {old.name}  {what}  to be rewritten: {old.reason}")
     _print_orphans(plan.orphans)
     grace = show_duration(plan.options.settings.grace)
-    told = (
+    tallies = (
         (plan.swept, "to be swept"),
         (plan.condemned, f"to be condemned for {grace}"),
         (plan.waiting, f"condemned less than {grace} ago"),
         (plan.pardoned, "needed again"),
     )
-    parts = [f"{_tallied(tally)} {what}" for tally, what in told if tally.blobs] or ["no garbage"]
+    parts = [f"{_tallied(tally)} {what}" for tally, what in tallies if tally.blobs] or [
+        "no garbage"
+    ]
     packs = f"{counted(len(plan.packs), 'pack')} to delete, {len(plan.compacted)} to rewrite"
     click.echo(f"{'; '.join(parts)}; {packs}; {human_size(plan.bytes_freed)} to free")
 
 
 def _print_blobs(blobs: Iterable[GarbageBlob]) -> None:
-    """Print what has a path, and how much has none."""
+    """Print the blobs that have a path, and a tally of those that have none."""
     nameless = {(fate, kind): Tally() for fate in Fate for kind in _WITHOUT_PATH}
     waiting: list[Sequence[str]] = []
     for blob in blobs:

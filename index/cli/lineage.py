@@ -1,4 +1,4 @@
-"""The commands for runs as a tree: diff, who, fork, rewind, rm."""
+"""The commands for the lineage of runs: diff, who, fork, rewind, rm."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _GROUPS = {
 
 
 class _NotFoundError(click.ClickException):
-    """Something that a question was about, and that isn't there."""
+    """The thing that the user asked about does not exist."""
 
     exit_code = 4
 
@@ -55,7 +55,7 @@ class _NotFoundError(click.ClickException):
 @run_options
 @click.argument("first")
 @click.argument("second", required=False)
-@click.option("--by", type=click.Choice(sorted(_GROUPS)), help="In parts by who made the files.")
+@click.option("--by", type=click.Choice(sorted(_GROUPS)), help="Group the changes by provenance.")
 @json_option
 @click.pass_obj
 def diff(
@@ -70,8 +70,8 @@ def diff(
 ) -> None:
     """Compare two snapshots of a run, or two runs of a session.
 
-    Numbers are snapshots of --run, other words are runs; RUN@N is a run as it was at a snapshot.
-    Without SECOND, the run as it is now.
+    A number is a snapshot of --run. Any other word is a run, and RUN@N is a run at snapshot N.
+    Without SECOND, the command compares with the present state of the run.
 
     \b
     cas diff 1 2 --run run-7
@@ -111,10 +111,11 @@ def diff(
 @json_option
 @click.pass_obj
 def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json: bool) -> None:
-    """Tell who made these bytes: the first producer and every later one.
+    """Show who produced these bytes: the first producer and every later one.
 
-    WHAT is a digest, or at least its first seven digits; a file on disk, whose bytes are looked for
-    wherever they are; or a path as runs have it, with everything that was ever made there.
+    The argument is a digest or at least its first seven digits, a file on disk, or a path in a run.
+    For a file on disk the command looks up its bytes under any path. For a path in a run it shows
+    everything that was ever produced there.
 
     \b
     cas who plots/result.png
@@ -156,7 +157,7 @@ def fork(
     new_run: str,
     as_json: bool,
 ) -> None:
-    """Begin a new run with what another held at a snapshot. No bytes are copied.
+    """Create a new run from a snapshot of another run. No bytes are copied.
 
     \b
     cas fork run-8 --run run-7 --at 3
@@ -167,8 +168,8 @@ def fork(
         files = made.files()
         number = max((snapshot.number for snapshot in made.snapshots()), default=0)
     if as_json:
-        told = {"session": session_id, "run": made.id, "parent": source.id, "snapshot": number}
-        print_json({**told, "files": len(files)})
+        origin = {"session": session_id, "run": made.id, "parent": source.id, "snapshot": number}
+        print_json({**origin, "files": len(files)})
         return
     click.echo(
         f"run {printable(made.id)} begins at snapshot {number} of {printable(source.id)}"
@@ -184,9 +185,9 @@ def fork(
 def rewind(
     place: Place, *, session_id: str, run_id: str | None, snapshot: int, as_json: bool
 ) -> None:
-    """Make a run hold what it held at a snapshot, as a new snapshot; nothing is forgotten.
+    """Return a run to the state of a snapshot, as a new snapshot. The history is kept.
 
-    The work directory is not touched: `cas restore --overwrite` writes the files back.
+    The work directory does not change. Use `cas restore --overwrite` to write the files back.
 
     \b
     cas rewind 3 --run run-7
@@ -208,7 +209,7 @@ def rewind(
 @click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
 @click.option("--run", "run_id", metavar="ID", help="The run to delete.")
 @click.option("--whole-session", is_flag=True, help="Delete the session with all its runs.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @click.pass_obj
 def rm(
@@ -220,9 +221,9 @@ def rm(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Delete a run, or a session with all its runs, and say what becomes of the bytes.
+    """Delete a run, or a session with all its runs, and show which bytes become garbage.
 
-    Forks of a deleted run stay whole. Bytes go with cas gc.
+    Forks of a deleted run stay complete. `cas gc` removes the bytes.
 
     \b
     cas rm --run run-7
@@ -267,7 +268,7 @@ def rm(
 
 
 def _check_there(session: Session, run_id: str | None) -> None:
-    """Raise before anyone is asked about what isn't there."""
+    """Raise if the session or run does not exist, before the user is asked to confirm."""
     if run_id is None:
         session.runs()
     else:
@@ -284,7 +285,7 @@ def _confirm(question: str) -> None:
 
 
 def _state(text: str) -> tuple[str | None, int | None]:
-    """Read a number as a snapshot, and anything else as a run, perhaps at a snapshot."""
+    """Parse ``N`` as a snapshot, and ``RUN`` or ``RUN@N`` as a run."""
     if text.isascii() and text.isdigit():
         return None, int(text)
     run, at, number = text.rpartition("@")

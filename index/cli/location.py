@@ -1,8 +1,8 @@
-"""Where the store is: told by options and environment, or by what lies nearest upward.
+"""Location of the store: from options and environment, or from the nearest parent directory.
 
-A folder tells with ``.cas/``, an embedded store, or with ``cas.toml``, a text file with two lines,
-``index`` and ``blobs``, that may be committed: it never holds a password. Two more lines, ``cache``
-and ``cache_size``, may say where remote blobs are kept locally.
+A directory names a store with ``.cas/``, an embedded store, or with ``cas.toml``. That text file
+has two lines, ``index`` and ``blobs``. You can commit it, because it never contains a password. Two
+more lines, ``cache`` and ``cache_size``, may configure a local cache of remote blobs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONFIG_NAME: Final = "cas.toml"
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """What a cas.toml says, with local paths relative to where it lies."""
+    """The content of a cas.toml, with local paths resolved against its directory."""
 
     index: str | URL
     blobs: str | Path
@@ -47,7 +47,7 @@ class _Noted:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the store is, as told by options and environment."""
+    """Location of the store, from options and environment."""
 
     store: Path | None
     index: str | URL | None
@@ -56,13 +56,13 @@ class Place:
     cache_size: int | None = None
     """Bytes."""
     is_cached: bool = True
-    """Whether a cache that is told of anywhere may be used."""
+    """Whether a configured cache may be used."""
 
     def open(self, *, create: bool) -> ArtifactStore:
-        """Open the store; make it if `create` says so."""
-        from index.api.store import ArtifactStore  # not for --help: it brings SQLAlchemy
+        """Open the store; create it if `create` is true."""
+        from index.api.store import ArtifactStore  # imports SQLAlchemy, which --help must not
 
-        found = self._told()
+        found = self._resolve()
         if isinstance(found, Path):
             return ArtifactStore.open(found, create=create)
         cache = (self.cache or found.cache) if self.is_cached else None
@@ -77,16 +77,16 @@ class Place:
     def recover(
         self, *, dry_run: bool, progress: Callable[[Progress], None] | None
     ) -> RecoveryReport:
-        """Make the store's index anew, as `index.recover` does."""
+        """Rebuild the index of the store, as `index.recover` does."""
         from index.maintenance.recover.recover import recover
 
-        found = self._told()
+        found = self._resolve()
         if isinstance(found, Path):
             return recover(found, dry_run=dry_run, progress=progress)
         return recover(index=found.index, blobs=found.blobs, dry_run=dry_run, progress=progress)
 
-    def _told(self) -> Path | _Noted:
-        """Return the directory of an embedded store, or an index and where the blobs are."""
+    def _resolve(self) -> Path | _Noted:
+        """Return the directory of an embedded store, or the URLs of index and blobs."""
         if (self.index is None) != (self.blobs is None):
             raise click.UsageError("--index and --blobs go together; or give --store")
         if self.index is not None and self.blobs is not None:
@@ -94,7 +94,7 @@ class Place:
         return self._nearest()
 
     def open_database(self) -> Database:
-        """Open the index alone, whatever its schema."""
+        """Open only the index, without a check of its schema."""
         from index.context import INDEX_NAME
         from index.db.database import Database, sqlite_url
 
@@ -109,7 +109,7 @@ class Place:
         return Database(sqlite_url(file.absolute()))
 
     def _nearest(self) -> Path | _Noted:
-        """Return what lies nearest upward, unless a directory was given."""
+        """Return ``--store``, or the store that the nearest parent directory names."""
         if self.store is not None:
             return self.store
         here = Path.cwd()
@@ -122,10 +122,10 @@ class Place:
 
 
 def place_at(name: Path, nearest: Place) -> Place:
-    """Return the store that a directory or a cas.toml is or names; ``-`` is the `nearest` one.
+    """Return the store at a directory or in a cas.toml; ``-`` is the `nearest` store.
 
-    A directory that isn't there, or is empty, is where an embedded store would be made.
-    StoreNotFoundError for one that holds other things.
+    A missing or empty directory is a place for a new embedded store. Raises StoreNotFoundError for
+    a directory that contains other files.
     """
     if str(name) == "-":
         return nearest
@@ -155,9 +155,9 @@ def _noted_place(file: Path, nearest: Place) -> Place:
 
 
 def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> Path | None:
-    """Return where `write_config` would note index and blobs; None if nothing is to be noted.
+    """Return the file that `write_config` would write; None if there is nothing to write.
 
-    click.UsageError if another store or cache is noted, or the URL has a password in it.
+    Raises click.UsageError if the file names another store or cache, or the URL has a password.
     """
     if place.index is None or place.blobs is None:
         return None
@@ -185,9 +185,9 @@ def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> 
 
 
 def write_config(place: Place, file: Path, *, cache: str | None, cache_size: str | None) -> None:
-    """Note index and blobs for later commands, and the cache if there is to be one.
+    """Write index, blobs and the cache, if any, to cas.toml for later commands.
 
-    What is noted already is left alone.
+    An existing file stays as it is.
     """
     lines = {
         "index": str(place.index),
@@ -206,9 +206,9 @@ def _read_config(file: Path) -> _Noted:
     import tomllib  # an embedded store has no such file
 
     try:
-        told = tomllib.loads(file.read_text(encoding="utf-8"))
-        index, blobs = str(told["index"]), str(told["blobs"])
-        cache, cache_size = (_text_or_none(told.get(name)) for name in ("cache", "cache_size"))
+        config = tomllib.loads(file.read_text(encoding="utf-8"))
+        index, blobs = str(config["index"]), str(config["blobs"])
+        cache, cache_size = (_text_or_none(config.get(name)) for name in ("cache", "cache_size"))
         return _located(file, index, blobs, cache, cache_size)
     except (OSError, ValueError, KeyError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
@@ -218,14 +218,14 @@ def _read_config(file: Path) -> _Noted:
         ) from error
 
 
-def _text_or_none(told: object) -> str | None:
-    return None if told is None else str(told)
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _located(
     file: Path, index: str, blobs: str, cache: str | None, cache_size: str | None
 ) -> _Noted:
-    """Return all, with local paths relative to the file that names them."""
+    """Return the configuration, with local paths resolved against the directory of `file`."""
     from sqlalchemy import make_url
 
     url = make_url(index)
@@ -240,7 +240,7 @@ def _located(
 
 
 def _expanded(path: Path) -> Path:
-    """Return a path with ``~`` at its beginning replaced; no shell has done so in a file."""
+    """Return a path with a leading ``~`` expanded, as a shell would do."""
     try:
         return path.expanduser()
     except RuntimeError as error:

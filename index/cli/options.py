@@ -30,7 +30,7 @@ _SHOWN_RUNS: Final = 10
 
 
 def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:
-    """Return the run that was asked for, or the session's only one."""
+    """Return the run `run_id`, or the session's only run if `run_id` is None."""
     session = store.session(session_id)
     if run_id is not None:
         return session.run(run_id)
@@ -56,13 +56,13 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 
 def at_option(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--at``."""
-    return click.option("--at", type=int, metavar="SNAPSHOT", help="As it was at a snapshot.")(
+    return click.option("--at", type=int, metavar="SNAPSHOT", help="State at this snapshot.")(
         command
     )
 
 
 def provenance_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Add the options that say who made files."""
+    """Add the options for provenance: phase, agent, node, step, event and code hash."""
     return _all(
         click.option("--phase", metavar="NAME", help="Workflow phase."),
         click.option("--agent", metavar="NAME", help="Generating agent."),
@@ -79,9 +79,12 @@ def filter_options(command: Callable[P, R]) -> Callable[P, R]:
         click.option("--type", "file_type", metavar="TYPE", help="plot, data, code, plan, …"),
         click.option("--priority", type=click.Choice(["primary", "secondary", "internal"])),
         click.option(
-            "--final/--not-final", "is_final_output", default=None, help="Final outputs or not."
+            "--final/--not-final",
+            "is_final_output",
+            default=None,
+            help="Only final outputs, or only others.",
         ),
-        click.option("--prefix", metavar="TEXT", help="What the path begins with."),
+        click.option("--prefix", metavar="TEXT", help="Only paths that begin with this text."),
     )(command)
 
 

@@ -1,4 +1,4 @@
-"""How results look: lines for people, JSON for programs."""
+"""Output of results: lines for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def printable(text: str) -> str:
-    """Return text with everything escaped that could move a terminal's cursor or not be encoded."""
+    """Return text with all characters escaped that a terminal would interpret or can't encode."""
     if text.isprintable():
         return text
     return "".join(
@@ -52,7 +52,7 @@ def human_size(size: int) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print rows with their columns aligned; those in `right` to the right, the last not padded."""
+    """Print rows with aligned columns. Columns in `right` are right-aligned."""
     if not rows:
         return
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]) - 1)]
@@ -70,7 +70,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document; undecodable bytes in names as lone surrogates, which JSON allows."""
+    """Print one JSON document. Undecodable bytes in names become lone surrogates."""
     click.echo(json.dumps(value, default=_plain, indent=2))
 
 

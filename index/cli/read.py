@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["cat", "log", "ls", "restore", "snapshots", "stats"]
 
 _DIGEST_SHOWN = 12
-"""Characters of a digest in listings; ``--json`` and ``log`` have all."""
+"""Characters of a digest in listings. ``--json`` and ``log`` print all of them."""
 
 
 @click.command("ls")
@@ -85,7 +85,7 @@ def ls(
 @json_option
 @click.pass_obj
 def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json: bool) -> None:
-    """Show every version of a file: when, by whom, which bytes.
+    """Show every version of a file: time, provenance and digest.
 
     \b
     cas log data/result.csv --run run-7
@@ -151,7 +151,7 @@ def snapshots(place: Place, *, session_id: str, run_id: str | None, as_json: boo
 @at_option
 @click.pass_obj
 def cat(place: Place, path: str, *, session_id: str, run_id: str | None, at: int | None) -> None:
-    """Write a file's bytes to standard output, verified.
+    """Verify a file's bytes and write them to standard output.
 
     \b
     cas cat data/result.csv --run run-7
@@ -184,7 +184,7 @@ def restore(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write a run's files below DEST, with modes and times, every byte verified.
+    """Write a run's files to DEST, with modes and times. Every byte is verified.
 
     \b
     cas restore elsewhere/ --run run-7
@@ -211,7 +211,7 @@ def restore(
 @json_option
 @click.pass_obj
 def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: bool) -> None:
-    """Show where things are, how much there is and what deduplication saves.
+    """Show the locations and sizes of a store, and what deduplication saves.
 
     \b
     cas stats
@@ -243,7 +243,7 @@ def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: 
 
 
 def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None]:
-    """Tell ``PATH@VERSION`` from a path that has an ``@`` of its own."""
+    """Split ``PATH@VERSION``; a path may contain an ``@`` itself."""
     name, mark, number = path.rpartition("@")
     if not mark or not number.isdecimal() or at is not None:
         return path, None

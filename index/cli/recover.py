@@ -1,4 +1,4 @@
-"""The commands against a lost index: backup and recover."""
+"""The commands that protect against a lost index: backup and recover."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["backup", "recover"]
 
 _FAULT: Final = 3
-"""Exit code, as in the table of the README: something could not be recovered."""
+"""Exit code, as in the README: something could not be recovered."""
 
 
 @click.command()
 @click.option("--keep", type=click.IntRange(min=1), metavar="N",
-              help="Copies to keep, this one included. Default: 7.")  # fmt: skip
+              help="Number of copies to keep, including this one. Default: 7.")  # fmt: skip
 @json_option
 @click.pass_context
 def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> None:
-    """Store a copy of the index beside the bytes that it tells of.
+    """Store a copy of the index beside the blobs.
 
-    It is of one state, and others may go on writing meanwhile. Of what two copies have in common
-    only one is stored. `cas recover` begins with the newest one; it is needed for runs that a
-    release before 0.2 recorded, and makes recovering a large store faster.
+    The copy is consistent, and writers can go on meanwhile. Copies are deduplicated. `cas recover`
+    starts from the newest copy, which makes recovering a large store faster.
 
     \b
     cas backup
@@ -51,15 +50,15 @@ def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> Non
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Say what would come back, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be recovered; write nothing.")
 @json_option
 @click.pass_context
 def recover(context: click.Context, /, *, dry_run: bool, as_json: bool) -> None:
-    """Make a lost index anew from storage alone: runs, history, names and who made what.
+    """Rebuild a lost index from storage: runs, history, names and provenance.
 
-    It begins with the newest copy of the index that `cas backup` left, if there is one, and goes on
-    with the records that each commit leaves. It never writes over an index that is there. Nobody
-    may write to the store meanwhile.
+    The command starts from the newest copy of the index that `cas backup` stored, if there is one.
+    It then replays the journal records of later commits. It never overwrites an existing index.
+    Stop all writers to the store first.
 
     \b
     cas --store artifacts/ recover --dry-run
@@ -107,15 +106,15 @@ def _print_steps(steps: Sequence[RecordedStep], what: str) -> None:
     for step in steps:
         name = step.operation if step.snapshot is None else f"snapshot {step.snapshot}"
         who = f" by {step.agent}" if step.agent else ""
-        told = f"{step.session}/{step.run}: {name}{who} of {step.created_at:%Y-%m-%d %H:%M:%S} UTC"
-        click.echo(f"{printable(told)}: {what}")
+        line = f"{step.session}/{step.run}: {name}{who} of {step.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        click.echo(f"{printable(line)}: {what}")
 
 
 def _json(report: RecoveryReport, *, dry_run: bool) -> dict[str, Any]:
-    told = asdict(report)
+    found = asdict(report)
     for name in ("unconfirmed", "never_arrived", "gaps"):
-        for step in told[name]:
+        for step in found[name]:
             step["record"] = str(step["record"])
-    for lost in told["lost"]:
+    for lost in found["lost"]:
         lost["digest"] = str(lost["digest"])
-    return {"dry_run": dry_run, "is_whole": report.is_whole, **told}
+    return {"dry_run": dry_run, "is_whole": report.is_whole, **found}

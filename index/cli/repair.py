@@ -1,4 +1,4 @@
-"""The command that mends what is damaged: repair."""
+"""The command that restores damaged blobs: repair."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["repair"]
 @click.command()
 @click.option("--from", "sources", multiple=True, type=click.Path(path_type=Path),
               metavar="DIR|STORE|cas.toml",
-              help="Where the bytes may be: a directory or a store; may be repeated.")  # fmt: skip
+              help="Directory or store to search for the bytes; may be repeated.")  # fmt: skip
 @click.option("--verify", "depth", type=click.Choice(["index", "packs", "bytes"]),
-              help="Verify the store first, to this depth.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what could be mended, and write nothing.")
+              help="Verify the store to this depth first.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Show what could be repaired; write nothing.")
 @json_option
 @click.pass_context
 def repair(
@@ -39,12 +39,12 @@ def repair(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Have damaged blobs again, by digest, from wherever their bytes still are.
+    """Restore damaged blobs from any remaining copy of their bytes.
 
-    What `cas verify` has found damaged is mended, nothing else is looked for; --verify does that
-    first. The store's own packs and its cache are asked in any case. Of a directory only the
-    content counts, not the names: any copy of the work directory will do. Nothing is deleted: a
-    damaged object that is not needed any more is copied to damaged/ in the store.
+    The command repairs what `cas verify` has found damaged. Use --verify to verify first. It always
+    searches the store's own packs and its cache. In a directory it finds files by content, not by
+    name, so any copy of the work directory will do. It deletes nothing: it copies a damaged object
+    that is no longer needed to damaged/ in the store.
 
     \b
     cas repair --from work/
@@ -60,8 +60,8 @@ def repair(
         with progress_bar("repairing", "blobs") as progress:
             report = store.repair(*places, dry_run=dry_run, progress=progress)
     if as_json:
-        told = {"is_complete": report.is_complete, **asdict(report)}
-        print_json(told | {"lost": faults_json(report.lost)})
+        found = {"is_complete": report.is_complete, **asdict(report)}
+        print_json(found | {"lost": faults_json(report.lost)})
     else:
         _print(report, is_verified=depth is not None)
     if not report.is_complete:
@@ -69,7 +69,7 @@ def repair(
 
 
 def _source(stack: ExitStack, name: Path, context: click.Context) -> ArtifactStore | Path:
-    """Open a source that is a store; one that has a store in it is a directory like any other."""
+    """Open `name` if it is a store. A directory that contains a store is an ordinary directory."""
     if name.is_file() or (name / "cas.json").is_file():
         return stack.enter_context(place_at(name, context.obj).open(create=False))
     if not name.is_dir():

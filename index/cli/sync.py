@@ -1,4 +1,4 @@
-"""The command that copies runs from store to store: sync."""
+"""The command that copies runs between stores: sync."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["sync"]
 
 _UNSYNCED: Final = 1
 _FAULT: Final = 3
-"""Exit codes, as in the table of the README: some runs could not be synced, some are damaged."""
+"""Exit codes, as in the README: some runs could not be synced; some runs are damaged."""
 
 
 @click.command()
@@ -34,8 +34,8 @@ _FAULT: Final = 3
 @click.option("--session", "sessions", multiple=True, metavar="ID",
               help="Only these sessions; may be repeated.")  # fmt: skip
 @click.option("--run", "runs", multiple=True, metavar="ID",
-              help="Only runs of these ids; may be repeated.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+              help="Only runs with these ids; may be repeated.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Show what would be copied; write nothing.")
 @json_option
 @click.pass_context
 def sync(
@@ -49,12 +49,12 @@ def sync(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Copy runs from one store to another: their history, and only the bytes that DEST lacks.
+    """Copy runs from one store to another: their history, and the bytes that DEST lacks.
 
-    SOURCE and DEST are each the directory of a store, a cas.toml, a directory that has one or a
-    .cas, or - for the store that other commands use. DEST is made if it isn't there. Nothing is
-    removed or replaced in it: a run that both stores have recorded into is reported and left alone.
-    It can be interrupted, and goes on where it was when it is run again.
+    SOURCE and DEST are each the directory of a store, a cas.toml file, a directory that contains a
+    cas.toml or a .cas, or - for the store that other commands use. The command creates DEST if it
+    does not exist. It removes and replaces nothing in DEST: if both stores have recorded into a
+    run, it reports a conflict and skips the run. If you interrupt it, run it again to continue.
 
     \b
     cas sync .cas /backup/artifacts
@@ -67,7 +67,7 @@ def sync(
     chosen = {"sessions": sessions or None, "runs": runs or None}
     with ExitStack() as stack:
         ours = stack.enter_context(place_at(source, context.obj).open(create=False))
-        ours.check_runs(**chosen)  # before a store is made for a name that was mistyped
+        ours.check_runs(**chosen)  # a mistyped name must not create a store
         theirs = _destination(stack, place_at(dest, context.obj), dry_run=dry_run)
         if dry_run:
             report = ours.plan_sync(theirs, **chosen).report
@@ -82,7 +82,7 @@ def sync(
 
 
 def _destination(stack: ExitStack, place: Place, *, dry_run: bool) -> ArtifactStore:
-    """Open the destination; for a dry run of one that isn't there, an empty one in its stead."""
+    """Open the destination. For a dry run, stand in an empty store for one that does not exist."""
     if not dry_run:
         return stack.enter_context(place.open(create=True))
     try:
@@ -104,9 +104,9 @@ def _print(report: SyncReport, *, dry_run: bool, as_json: bool) -> None:
             what = f"{counted(run.snapshots, 'snapshot')}, {counted(run.versions, 'file version')}"
             click.echo(f"{name}: {'to be ' if dry_run else ''}{run.outcome}, {what}")
     counts = ((outcome, len(report.of(outcome))) for outcome in SyncOutcome)
-    told = [f"{count} {outcome}" for outcome, count in counts if count] or ["no runs"]
+    tally = [f"{count} {outcome}" for outcome, count in counts if count] or ["no runs"]
     lacking = f"{counted(report.blobs, 'blob')}, {human_size(report.bytes_read)}"
     end = f"{lacking} to send" if dry_run else (
         f"{lacking} sent, {human_size(report.bytes_stored)} stored"
     )  # fmt: skip
-    click.echo(f"{', '.join(told)}; {end}")
+    click.echo(f"{', '.join(tally)}; {end}")

@@ -21,9 +21,9 @@ _STEPS: Final = ("", "K", "M", "G", "T", "P")
 def parse_size(text: str) -> int:
     """Return the bytes that ``10GiB``, ``10G`` (the same), ``10GB`` (thousands) or ``4096`` mean.
 
-    ValueError for anything else, and for what is no byte at all.
+    Raises ValueError for any other text, and for a size below one byte.
     """
-    from fractions import Fraction  # a size is seldom given, and it brings decimal arithmetic
+    from fractions import Fraction  # slow to import, and seldom needed
 
     found = _SIZE.fullmatch(text.strip())
     if found is not None:
@@ -36,7 +36,7 @@ def parse_size(text: str) -> int:
 
 
 def read_size(_context: Context, _parameter: Parameter, value: str | None) -> int | None:
-    """Return the bytes that an option's value means; to be an option's callback."""
+    """Return the size in bytes that an option's value means; a callback for click options."""
     try:
         return None if value is None else parse_size(value)
     except ValueError as error:
@@ -49,9 +49,9 @@ _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return what ``24h``, ``7d``, ``90m``, ``30s``, ``2w`` or ``0`` mean.
+    """Return the duration that ``24h``, ``7d``, ``90m``, ``30s``, ``2w`` or ``0`` means.
 
-    ValueError for anything else, and for more than a century.
+    Raises ValueError for any other text, and for more than a century.
     """
     if text.strip() == "0":
         return timedelta(0)
@@ -64,11 +64,11 @@ def parse_duration(text: str) -> timedelta:
 
 
 _LONGEST: Final = timedelta(days=36_525)
-"""A moment so long ago can be told by every database."""
+"""A century: every database can represent a time that long ago."""
 
 
 def show_duration(span: timedelta) -> str:
-    """Return a span as `parse_duration` reads it, in the largest unit that fits it."""
+    """Return a duration as text for `parse_duration`, in the largest unit that divides it."""
     if not span:
         return "0"
     for unit, name in _UNITS.items():
@@ -79,7 +79,7 @@ def show_duration(span: timedelta) -> str:
 
 
 def read_duration(_context: Context, _parameter: Parameter, value: str | None) -> timedelta | None:
-    """Return the span that an option's value means; to be an option's callback."""
+    """Return the duration that an option's value means; a callback for click options."""
     try:
         return None if value is None else parse_duration(value)
     except ValueError as error:

@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 __all__ = ["FAULT", "faults_json", "holder_text", "report_json", "verify"]
 
 FAULT: Final = 3
-"""Exit code, as in the table of the README."""
+"""Exit code, as in the README."""
 
 
 @click.command()
 @click.option("--depth", type=click.Choice(["index", "packs", "bytes"]),
-              help="How closely to look. Default: packs, or bytes with --max-bytes.")  # fmt: skip
+              help="How much to check. Default: packs, or bytes with --max-bytes.")  # fmt: skip
 @click.option("--max-bytes", callback=read_size, metavar="SIZE",
-              help="Read about so much; the next verification goes on from there.")  # fmt: skip
+              help="Read about this much; the next verification continues from there.")  # fmt: skip
 @json_option
 @click.pass_context
 def verify(
     context: click.Context, /, *, depth: str | None, max_bytes: int | None, as_json: bool
 ) -> None:
-    """Look for bytes that are missing or damaged, and rows that can't be.
+    """Find missing or damaged bytes and inconsistent rows.
 
-    Nobody has to stop working meanwhile. What is damaged is noted, and `cas repair` mends it.
+    Other commands can run meanwhile. Damage is recorded in the index, and `cas repair` repairs it.
 
     \b
-    cas verify --depth index             rows among themselves and against the list of objects
-    cas verify                           also size, header and footer of every pack
-    cas verify --depth bytes             also every byte
-    cas verify --max-bytes 10GiB --json  some of the bytes each night, the oldest first
+    cas verify --depth index             check the rows against each other and the list of objects
+    cas verify                           also check size, header and footer of every pack
+    cas verify --depth bytes             also check every byte
+    cas verify --max-bytes 10GiB --json  check part of the bytes each night, the oldest first
     """  # noqa: D301
     if max_bytes is not None and depth not in (None, "bytes"):
         raise click.UsageError("--max-bytes goes with --depth bytes")
@@ -55,12 +55,12 @@ def verify(
 
 
 def report_json(report: VerifyReport) -> dict[str, Any]:
-    """Return a report in JSON's types."""
+    """Return a report as JSON types."""
     return {"is_sound": report.is_sound, **asdict(report), "faults": faults_json(report.faults)}
 
 
 def faults_json(faults: Iterable[Fault]) -> list[dict[str, Any]]:
-    """Return faults in JSON's types: digests as text, holders with the names of their fields."""
+    """Return faults as JSON types: digests as text, holders as objects."""
     return [
         {
             **asdict(fault),
@@ -72,7 +72,7 @@ def faults_json(faults: Iterable[Fault]) -> list[dict[str, Any]]:
 
 
 def holder_text(fault: Fault) -> str:
-    """Say whom a fault touches: the first file version, its agent, and how many more."""
+    """Return which file versions a fault affects: the first one, its agent, and how many more."""
     if not fault.touches:
         return ""
     first = fault.touches[0]
@@ -92,12 +92,12 @@ def _print(report: VerifyReport) -> None:
         )  # fmt: skip
         subject = printable(fault.subject)
         click.echo(f"{fault.kind}: {subject}{blob}: {fault.detail}{holder_text(fault)}")
-    told = sum(report.counts.values())
-    if told > len(report.faults):
-        click.echo(f"and {told - len(report.faults)} more")
+    total = sum(report.counts.values())
+    if total > len(report.faults):
+        click.echo(f"and {total - len(report.faults)} more")
     what = f"{counted(report.packs_read, 'pack')} of {report.packs}"
     click.echo(
-        f"{counted(told, 'fault')}; read {what} with {counted(report.blobs_read, 'blob')},"
+        f"{counted(total, 'fault')}; read {what} with {counted(report.blobs_read, 'blob')},"
         f" {human_size(report.bytes_read)}"
     )
     for line in _remarks(report):
@@ -105,11 +105,11 @@ def _print(report: VerifyReport) -> None:
 
 
 def _remarks(report: VerifyReport) -> list[str]:
-    """Return what else the owner of the store should know."""
+    """Return further lines for the owner of the store."""
     lines = []
     if report.packs_left or report.bytes_left:
         left = f"{counted(report.packs_left, 'pack')}, {human_size(report.bytes_left)}"
-        lines.append(f"{left} left to read; run it again to go on")
+        lines.append(f"{left} left to read; run it again to continue")
     if report.depth == "bytes":
         since = report.oldest_verified
         when = "some packs never were" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"

@@ -35,10 +35,10 @@ __all__ = ["init", "put", "track"]
 
 
 @click.command()
-@click.option("--index", metavar="URL", help="Database of the index; noted in cas.toml.")
-@click.option("--blobs", metavar="URL", help="Where the blobs are; noted in cas.toml.")
-@click.option("--cache", metavar="DIR", help="Cache of remote blobs; noted in cas.toml.")
-@click.option("--cache-size", metavar="SIZE", help="What it may take; noted in cas.toml.")
+@click.option("--index", metavar="URL", help="Database of the index; saved in cas.toml.")
+@click.option("--blobs", metavar="URL", help="Location of the blobs; saved in cas.toml.")
+@click.option("--cache", metavar="DIR", help="Cache of remote blobs; saved in cas.toml.")
+@click.option("--cache-size", metavar="SIZE", help="Largest size of the cache; saved in cas.toml.")
 @json_option
 @click.pass_obj
 def init(
@@ -51,10 +51,10 @@ def init(
     cache_size: str | None,
     as_json: bool,
 ) -> None:
-    """Create the store; harmless if it is there.
+    """Create the store. An existing store stays as it is.
 
-    With --index and --blobs the two are written into cas.toml, which commands in this directory and
-    below find, and so is a cache. It holds no password, and can be committed.
+    With --index and --blobs, the command saves both URLs and the cache in cas.toml. Commands in
+    this directory and below read that file. It contains no password, so you can commit it.
 
     \b
     cas init
@@ -87,8 +87,12 @@ def init(
 @click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
 @click.option("--run", "run_id", metavar="ID", help="Default: the directory's name.")
 @provenance_options
-@click.option("--scope", multiple=True, metavar="DIR", help="Look only here; may be repeated.")
-@click.option("--ignore", multiple=True, metavar="PATTERN", help="As in .gitignore; repeatable.")
+@click.option(
+    "--scope", multiple=True, metavar="DIR", help="Scan only this directory; may be repeated."
+)
+@click.option(
+    "--ignore", multiple=True, metavar="PATTERN", help="Skip as in .gitignore; may be repeated."
+)
 @json_option
 @click.pass_obj
 def track(
@@ -101,11 +105,11 @@ def track(
     scope: tuple[str, ...],
     ignore: tuple[str, ...],
     as_json: bool,
-    **told: Any,
+    **provenance: Any,
 ) -> None:
-    """Record what a work directory holds now.
+    """Record the present files of a work directory.
 
-    Hidden entries and __pycache__ are passed over, and so is the store itself.
+    The scan skips hidden entries, __pycache__ and the store itself.
 
     \b
     cas track work/
@@ -113,7 +117,7 @@ def track(
     cas track work/ --scope data --scope plots --ignore '*.tmp'
     """  # noqa: D301
     begun = time.perf_counter()
-    # All that can be mistyped, before a store is made for it.
+    # Check all arguments first: a mistyped one must not create a store.
     check_directory(str(directory))
     run_id = _run_for(directory) if run_id is None else check_id("run", run_id)
     check_id("session", session_id)
@@ -121,7 +125,7 @@ def track(
         run = store.session(session_id).run(run_id)
         with progress_bar("tracking") as progress:
             snapshot = run.track(
-                directory, scope=scope or None, ignore=ignore, progress=progress, **told
+                directory, scope=scope or None, ignore=ignore, progress=progress, **provenance
             )
     elapsed = time.perf_counter() - begun
     if as_json:
@@ -133,11 +137,17 @@ def track(
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--as", "path", metavar="PATH", help="Path in the run. Default: FILE as given.")
+@click.option("--as", "path", metavar="PATH", help="Path in the run. Default: FILE.")
 @run_options
 @provenance_options
-@click.option("--type", "file_type", metavar="TYPE", help="Default: judged by the path.")
-@click.option("--final", "is_final_output", is_flag=True, default=None, help="A final output.")
+@click.option("--type", "file_type", metavar="TYPE", help="Default: derived from the path.")
+@click.option(
+    "--final",
+    "is_final_output",
+    is_flag=True,
+    default=None,
+    help="Mark the file as a final output.",
+)
 @json_option
 @click.pass_obj
 def put(
@@ -149,9 +159,9 @@ def put(
     session_id: str,
     run_id: str | None,
     as_json: bool,
-    **told: Any,
+    **labels: Any,
 ) -> None:
-    """Record a single file, from anywhere; - reads standard input.
+    """Record one file from any directory. Use - to read standard input.
 
     \b
     cas put report.pdf --run run-7 --final
@@ -165,11 +175,11 @@ def put(
         from index.scan.content import opened
 
         with opened(file):
-            pass  # before a store is made for it
+            pass  # a missing file must not create a store
     name = path or (file.name if file.is_absolute() or ".." in file.parts else str(file))
     with place.open(create=True) as store:
         run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
-        version = run.put(name, content, **told)
+        version = run.put(name, content, **labels)
     if as_json:
         print_json(to_json(version))
     else:
@@ -177,7 +187,7 @@ def put(
 
 
 def _run_for(directory: Path) -> str:
-    """Return the directory's name, if it can be a run's."""
+    """Return the name of the directory as a run id; raise if it is no valid id."""
     name = directory.absolute().resolve().name
     try:
         return check_id("run", name)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
 from cas.digest import Digest, Hasher
-from cas.segments import Segment, StretchHasher, stretches_of_file, stretches_of_pieces
+from cas.segments import Segment, SegmentHasher, segments_of_file, segments_of_pieces
 from cas.store import BlobStore, StoreSettings
 
 CHUNK = 4
@@ -29,7 +29,7 @@ def cut(data):
 
 def hash_all(segments):
     """Return digests and chunks in order, and the hash of the whole."""
-    hasher, whole = StretchHasher(), Hasher()
+    hasher, whole = SegmentHasher(), Hasher()
     try:
         with closing(hasher.hash(segments, whole)) as hashed:
             return [chunk for segment in hashed for chunk in segment.chunks], whole
@@ -58,7 +58,7 @@ def opened(tmp_path):
 
 @given(st.binary(max_size=100))
 def test_pieces_come_back_in_order_with_their_digests_and_that_of_the_whole(data):
-    chunks, whole = hash_all(stretches_of_pieces(cut(data)))
+    chunks, whole = hash_all(segments_of_pieces(cut(data)))
     assert chunks == expected(data)
     assert (whole.digest(), whole.size) == (Digest.of(data), len(data))
 
@@ -68,7 +68,7 @@ def test_so_does_a_file_wherever_its_position_is(opened, size):
     data = os.urandom(size)
     fd = opened(data)
     os.lseek(fd, size // 2, os.SEEK_SET)
-    chunks, whole = hash_all(stretches_of_file(fd, size, CHUNK))
+    chunks, whole = hash_all(segments_of_file(fd, size, CHUNK))
     assert chunks == expected(data)
     assert whole.digest() == Digest.of(data)
 
@@ -79,7 +79,7 @@ def test_a_file_that_is_shorter_than_it_was_ends_where_it_ends(there):
     fd = os.memfd_create("file")
     try:
         os.write(fd, data[:there])
-        chunks, whole = hash_all(stretches_of_file(fd, len(data), CHUNK))
+        chunks, whole = hash_all(segments_of_file(fd, len(data), CHUNK))
     finally:
         os.close(fd)
     assert chunks == expected(data[:there])
@@ -123,7 +123,7 @@ def test_a_slow_stretch_is_hashed_before_those_that_follow():
 
 @pytest.mark.parametrize("failing", range(STRETCHES))
 def test_an_error_of_reading_is_raised_where_its_stretch_would_come(failing):
-    hasher, whole = StretchHasher(), Hasher()
+    hasher, whole = SegmentHasher(), Hasher()
     error = OSError(5, "Input/output error")
 
     def reading(number):
@@ -156,7 +156,7 @@ def test_once_it_is_closed_nothing_reads_any_more():
     def late():
         raise AssertionError("read after the caller gave up")
 
-    hasher = StretchHasher()
+    hasher = SegmentHasher()
     segments = [Segment(CHUNK, lambda: [b"1111"]), Segment(CHUNK, slow), Segment(CHUNK, slow)]
     hashed = hasher.hash([*segments, Segment(CHUNK, late)], Hasher())
     assert next(hashed).chunks[0][1] == b"1111"
@@ -193,7 +193,7 @@ def test_nor_where_it_was_interrupted_while_a_stretch_was_handed_over(monkeypatc
         return [b"1111"]
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
-    hasher = StretchHasher()
+    hasher = SegmentHasher()
     with pytest.raises(KeyboardInterrupt):
         list(hasher.hash((Segment(CHUNK, slow) for _ in range(9)), Hasher()))
     closed.append(True)
@@ -212,7 +212,7 @@ def test_few_stretches_are_read_ahead_of_the_caller():
 
         return get
 
-    hasher = StretchHasher()
+    hasher = SegmentHasher()
     with closing(hasher.hash((Segment(CHUNK, reading(n)) for n in range(100)), Hasher())) as all_:
         for number in range(50):
             next(all_)
@@ -275,13 +275,13 @@ def chunked(monkeypatch):
 def passes(monkeypatch):
     """Note of each pass over a large file whether its chunks were hashed."""
     noted = []
-    original = StretchHasher.hash
+    original = SegmentHasher.hash
 
     def watched(self, segments, whole, *, chunked=True):
         noted.append(chunked)
         return original(self, segments, whole, chunked=chunked)
 
-    monkeypatch.setattr(StretchHasher, "hash", watched)
+    monkeypatch.setattr(SegmentHasher, "hash", watched)
     return noted
 
 
@@ -331,13 +331,13 @@ def test_a_file_that_shrinks_to_a_stored_one_has_its_size(chunked, opened, monke
     chunked.add(opened(data), len(data))
     chunked.add(opened(half), len(half))
     fd = opened(data)
-    original = StretchHasher.hash
+    original = SegmentHasher.hash
 
     def shrinking(self, *args, **kwargs):
         os.truncate(path, len(half))
         return original(self, *args, **kwargs)
 
     path = tmp_path / "file"
-    monkeypatch.setattr(StretchHasher, "hash", shrinking)
+    monkeypatch.setattr(SegmentHasher, "hash", shrinking)
     told, _ = chunked.add(fd, len(data))
     assert told == (Digest.of(half), len(half))
