@@ -12,6 +12,8 @@ from places import COMBINATIONS, Servers, Stores, objects_of
 from index import ArtifactStore
 from index.cli import main
 
+pytest.register_assert_rewrite("cas.testing")
+
 _ALWAYS = {
     "deadline": None,
     "print_blob": False,
