@@ -42,6 +42,8 @@ RULES = [
         {"fsspec", "s3fs", "botocore"},
         {"cas/backends/fsspec.py", "cas/backends/remote.py"},
     ),
+    ("cas/**/*.py", {"pytest", "cas.testing"}, {"cas/testing.py"}),
+    ("index/**/*.py", {"pytest", "cas.testing"}, set()),
     ("index/**/*.py", {"cas.backends", "fsspec"}, set()),
     ("index/**/*.py", {"alembic"}, {"index/db/schema.py"}),
     ("index/**/*.py", {"click", "rich"}, {"index/cli/"}),

@@ -6,11 +6,11 @@ import os
 import stat
 
 import pytest
-from backend_conformance import BackendConformance
 from faults import FaultyCalls
 
 from cas.backends.local import LocalBackend
 from cas.errors import BackendError, StorageFullError
+from cas.testing import BackendConformance
 
 
 class TestLocalBackend(BackendConformance):

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from backend_conformance import BackendConformance
 
 from cas.backends.memory import MemoryBackend
+from cas.testing import BackendConformance
 
 
 class TestMemoryBackend(BackendConformance):

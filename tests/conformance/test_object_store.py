@@ -3,10 +3,10 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from backend_conformance import BackendConformance
 from fsspec.implementations.memory import MemoryFileSystem
 
 from cas.backends.fsspec import ObjectStoreBackend
+from cas.testing import BackendConformance
 
 
 class TestFsspecMemory(BackendConformance):

@@ -43,6 +43,7 @@ on_local_blobs = on(
     blobs="local",
     because="S3 is not called but asked: test_crash_requests dies there",
     fixture="prepared",
+    every_pair=True,
 )
 
 

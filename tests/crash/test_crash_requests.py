@@ -28,7 +28,9 @@ with ArtifactStore.open(**json.loads(place)) as store:
     store.session("s").run("r").track(work)
 """
 
-with_s3 = on(blobs="s3", because="a local directory gets no request", fixture="prepared")
+with_s3 = on(
+    blobs="s3", because="a local directory gets no request", fixture="prepared", every_pair=True
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from places import environment_of, on, packs_of
+from places import environment_of, everywhere, on, packs_of
 from trees import contents, read, write
 
 from index import ArtifactStore
@@ -52,6 +52,7 @@ def limited(size):
     return limit
 
 
+@everywhere
 def test_a_pack_that_finds_no_room_is_one_sentence_and_loses_nothing(cas, place, objects, work):
     write(work, {"a": b"small"})
     assert cas("track", work).returncode == 0
@@ -69,7 +70,7 @@ def test_a_pack_that_finds_no_room_is_one_sentence_and_loses_nothing(cas, place,
         assert contents(store.session("default").run("work")) == read(work)
 
 
-@on(index="sqlite", because="a server's disk is not this process's to fill")
+@on(index="sqlite", because="a server's disk is not this process's to fill", every_pair=True)
 def test_an_index_that_finds_no_room_is_one_sentence_and_loses_nothing(cas, place, work):
     write(work, {"a": b"small"})
     assert cas("track", work).returncode == 0
@@ -82,6 +83,7 @@ def test_an_index_that_finds_no_room_is_one_sentence_and_loses_nothing(cas, plac
         assert contents(store.session("default").run("work")) == {"a": b"small"}
 
 
+@everywhere
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.15, 0.4])
 def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(

@@ -12,8 +12,8 @@ from aftermath import Template
 from events import failing_at
 from fault_proxy import Fault
 from faults import FaultyCalls, PowerCut
-from garbage import ACROSS, check_sound, collect, content_packs, contents, rows
-from places import objects_of, on, packs_of, through
+from garbage import check_sound, collect, content_packs, contents, rows
+from places import CORNERS, objects_of, on, packs_of, through
 from trees import write
 
 from cas.backends.local import LocalBackend
@@ -29,7 +29,7 @@ MIB = 1 << 20
 LIVE = {"live": os.urandom(9000), "big": os.urandom(MIB + 99)}
 
 
-@pytest.fixture(scope="module", params=ACROSS)
+@pytest.fixture(scope="module", params=CORNERS)
 def prepared(request, stores, tmp_path_factory):
     """A store in which a collection sweeps, deletes a pack and rewrites one."""
     folder = tmp_path_factory.mktemp("prepared")

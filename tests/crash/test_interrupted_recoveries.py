@@ -24,7 +24,7 @@ from garbage import collect
 from histories import histories
 from lost import lose_index
 from old_formats import index_of
-from places import as_json, both_ends, objects_of, on, through
+from places import CORNERS, as_json, objects_of, on, through
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from trees import write
@@ -290,7 +290,7 @@ def test_what_a_killed_recovery_left_is_removed_by_the_next(prepared, tmp_path):
     check_recovery(prepared, place)
 
 
-@both_ends
+@pytest.mark.parametrize("place", CORNERS, indirect=True)
 def test_a_recovery_forgets_copies_that_were_let_go_since(place, tmp_path):
     """The newest copy knows of older ones; the oldest of these are gone since it was made."""
     with ArtifactStore.open(**place) as store:

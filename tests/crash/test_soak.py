@@ -18,8 +18,8 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from garbage import ACROSS, collect, scalar
-from places import as_json
+from garbage import collect, scalar
+from places import CORNERS, as_json
 
 from index import ArtifactStore
 
@@ -215,7 +215,7 @@ def held(run):
     ]
 
 
-@pytest.mark.parametrize("place", ACROSS, indirect=True)
+@pytest.mark.parametrize("place", CORNERS, indirect=True)
 def test_nothing_that_was_committed_is_lost(place, tmp_path, request):
     on_one_machine = "sqlite-local" in request.node.callspec.id
     seconds = SECONDS if on_one_machine else SECONDS * ELSEWHERE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
-from places import credentials_of, objects_of, packs_of
+from places import credentials_of, everywhere, objects_of, packs_of
 from sqlalchemy import create_engine, make_url
 from trees import read, write
 
@@ -152,6 +152,7 @@ class TestANotedStore:
         assert "own" in cas("init")[1]
 
 
+@everywhere
 def test_the_nearest_store_upward_is_used(tracked, tmp_path, monkeypatch):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "deep" / "er")
@@ -250,6 +251,7 @@ def test_put_records_a_file_or_standard_input(tracked, tmp_path, monkeypatch):
     assert tracked("put", "-")[0] == 2
 
 
+@everywhere
 def test_restore_brings_everything_back(tracked, tmp_path):
     code, out, _ = tracked("restore", "out")
     assert (code, out) == (0, "2 files written (10 B), 0 there already\n")
@@ -261,6 +263,7 @@ def test_restore_brings_everything_back(tracked, tmp_path):
     assert tracked("restore", "out", "plan.md", "--overwrite", "--json")[0] == 0
 
 
+@everywhere
 def test_stats_of_store_and_run(tracked):
     out = tracked("stats")[1]
     assert "default  work  1 snapshots" in out

@@ -6,7 +6,7 @@ import stat
 import uuid
 
 import pytest
-from places import objects_of, on, packs_of
+from places import everywhere, objects_of, on, packs_of
 from sqlalchemy.exc import IntegrityError
 
 from cas.errors import BackendError, UnsupportedFormatError
@@ -119,6 +119,7 @@ def test_an_index_that_is_gone_is_not_replaced_by_an_empty_one(store_root, gone)
         ArtifactStore.open(store_root)
 
 
+@everywhere
 def test_an_index_of_other_storage_is_refused(place, objects):
     settings = objects.read("cas.json").decode()
     store_id = json.loads(settings)["store_id"]
@@ -150,6 +151,7 @@ def test_a_store_where_a_file_is_gets_one_sentence(tmp_path):
         ArtifactStore.open(tmp_path / "file")
 
 
+@everywhere
 def test_a_newer_format_is_refused_and_left_alone(place, objects):
     text = objects.read("cas.json").replace(b'"format_version": 1', b'"format_version": 2')
     objects.write("cas.json", text)
@@ -199,12 +201,14 @@ def test_a_store_keeps_to_the_umask(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
+@everywhere
 def test_closing_twice_is_harmless(place):
     store = ArtifactStore.open(**place)
     store.close()
     store.close()
 
 
+@everywhere
 def test_a_closed_store_serves_no_more(place):
     store = ArtifactStore.open(**place)
     run = store.session("s").run("r")

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from forged import assert_sound
-from places import COMBINATIONS, on, packs_of
+from places import CORNERS, on, packs_of
 from sqlalchemy import Column, Integer, String, create_engine, event, func, select, text
 from sqlalchemy.orm import Session, declarative_base
 from trees import contents, write
@@ -53,7 +53,7 @@ def make_application(url):
     engine.dispose()
 
 
-@pytest.fixture(params=COMBINATIONS)
+@pytest.fixture(params=CORNERS)
 def place(request, stores, tmp_path):
     """A store whose index is in the application's database."""
     made = stores.make(request.param, tmp_path, prepare=make_application)

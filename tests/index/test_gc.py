@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 from garbage import (
-    ACROSS,
     HOUR,
     NOW,
     Clock,
@@ -38,13 +37,6 @@ DAY = timedelta(days=1)
 @pytest.fixture
 def clock():
     return Clock()
-
-
-@pytest.fixture(params=ACROSS)
-def place(request, stores, tmp_path):
-    made = stores.make(request.param, tmp_path / "place")
-    yield made
-    stores.drop(made)
 
 
 @pytest.fixture

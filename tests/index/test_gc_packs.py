@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 from garbage import (
-    ACROSS,
     HOUR,
     NOW,
     Clock,
@@ -34,13 +33,6 @@ from index.maintenance.gc.report import Kind
 from index.maintenance.gc.settings import GcOptions, GcSettings
 
 MIB = 1 << 20
-
-
-@pytest.fixture(params=ACROSS)
-def place(request, stores, tmp_path):
-    made = stores.make(request.param, tmp_path / "place")
-    yield made
-    stores.drop(made)
 
 
 @pytest.fixture

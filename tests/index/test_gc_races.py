@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import pytest
 from garbage import (
-    ACROSS,
     NOW,
     before_commit_of_packs,
     change,
@@ -25,7 +24,7 @@ from garbage import (
     swept_by,
     tables_of,
 )
-from places import on, packs_of
+from places import COMBINATIONS, on, packs_of
 from trees import write
 
 from cas.catalog import Location
@@ -44,7 +43,7 @@ on_postgresql = on(
 )
 
 
-@pytest.fixture(params=ACROSS)
+@pytest.fixture(params=COMBINATIONS)
 def place(request, stores, tmp_path):
     made = stores.make(request.param, tmp_path / "place")
     yield made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from garbage import ACROSS, NOW, collect, content_packs, contents, during
+from garbage import NOW, collect, content_packs, contents, during
 from places import objects_of
 from trees import read, write
 
@@ -15,13 +15,6 @@ from index import ArtifactStore
 MIB = 1 << 20
 BIG = os.urandom(12 * MIB + 77)
 SMALL = {f"small{n}": os.urandom(3000 + n) for n in range(40)}
-
-
-@pytest.fixture(params=ACROSS)
-def place(request, stores, tmp_path):
-    made = stores.make(request.param, tmp_path / "place")
-    yield made
-    stores.drop(made)
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "cached"])

@@ -6,7 +6,6 @@ import os
 
 import pytest
 from garbage import (
-    ACROSS,
     NOW,
     before_commit_of_packs,
     check_only_tombstones,
@@ -29,13 +28,6 @@ from index import ArtifactStore, recover
 
 MIB = 1 << 20
 STEPS = 50
-
-
-@pytest.fixture(params=ACROSS)
-def place(request, stores, tmp_path):
-    made = stores.make(request.param, tmp_path / "place")
-    yield made
-    stores.drop(made)
 
 
 def records(store):

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from places import both_ends
 from sqlalchemy import text
 
 from cas.digest import Digest
@@ -62,7 +61,6 @@ def chain(store, session="s", run="r"):
     return [decode(store.context.blobs.read(Digest(bytes(digest)))) for digest in digests]
 
 
-@both_ends
 class TestScans:
     def test_a_scan_tells_what_it_recorded(self, store, run, work):
         (work / "data").mkdir()
@@ -137,7 +135,6 @@ class TestScans:
         assert paths == [f"{n:03}" for n in range(100)]
 
 
-@both_ends
 class TestOtherCommits:
     def test_a_put_with_notes(self, store, run):
         run.put("a", b"1", meta={"rows": 3})

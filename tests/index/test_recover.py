@@ -12,7 +12,7 @@ from damage import inside, largest_pack, records_of
 from forged import name_of
 from histories import told
 from lost import lose_index
-from places import both_ends, on, packs_of
+from places import on, packs_of
 from trees import write
 
 import index.commit.committer
@@ -101,7 +101,6 @@ def test_a_store_that_was_recovered_goes_on_and_is_recovered_again(place, work):
     assert report.is_whole
 
 
-@both_ends
 def test_a_scan_after_a_recovery_finds_nothing_new(place, work, tmp_path):
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")
@@ -116,7 +115,6 @@ def test_a_scan_after_a_recovery_finds_nothing_new(place, work, tmp_path):
         assert (tmp_path / "out/d/b").read_bytes() == b"2" * MIB * 2
 
 
-@both_ends
 class TestBackups:
     def test_recovery_begins_with_the_newest_copy(self, place, work):
         with ArtifactStore.open(**place) as store:
@@ -173,7 +171,6 @@ class TestBackups:
             assert store.context.blobs.read(report.digest)[:15] == b"SQLite format 3"
 
 
-@both_ends
 class TestCommitsThatNeverArrived:
     @pytest.fixture
     def dies(self, monkeypatch):
@@ -262,7 +259,6 @@ class TestCommitsThatNeverArrived:
         assert len(report.never_arrived) == 1
 
 
-@both_ends
 class TestNames:
     def test_a_run_that_was_deleted_and_made_again(self, place):
         with ArtifactStore.open(**place) as store:
@@ -313,7 +309,6 @@ class TestNames:
         assert report.is_whole
 
 
-@both_ends
 @pytest.mark.parametrize("published", range(1, 5))
 def test_a_commit_that_died_between_its_packs_left_no_record_of_bytes_that_are_not_there(
     place, work, monkeypatch, published
@@ -345,7 +340,6 @@ def test_a_commit_that_died_between_its_packs_left_no_record_of_bytes_that_are_n
         assert not store.verify(depth="bytes").faults
 
 
-@both_ends
 class TestDamage:
     def test_bytes_that_are_gone_are_named_and_the_rest_comes_back(self, place, objects):
         with ArtifactStore.open(**place) as store:
@@ -483,14 +477,12 @@ class TestDamage:
 
 
 class TestRefusals:
-    @both_ends
     def test_an_index_that_is_there_is_never_written_over(self, place):
         with ArtifactStore.open(**place) as store:
             store.session("s").run("r").put("a", b"1")
         with pytest.raises(IndexPresentError, match="move it away first"):
             recover(**place)
 
-    @both_ends
     def test_a_lost_index_is_told_with_what_mends_it(self, place):
         with ArtifactStore.open(**place) as store:
             store.session("s").run("r").put("a", b"1")
@@ -531,7 +523,6 @@ class TestRefusals:
             assert store.session("s").run("r").read_bytes("a") == b"1"
 
 
-@both_ends
 def test_a_missing_cas_json_is_made_again(place, objects):
     with ArtifactStore.open(**place) as store:
         store.session("s").run("r").put("a", b"1")
@@ -572,7 +563,6 @@ class TestWhatLiesTwice:
 
         return mend
 
-    @both_ends
     @pytest.mark.parametrize("kind", [EntryKind.BLOB, EntryKind.RECORD])
     def test_the_copy_that_is_right_is_taken(self, place, mended, kind):
         before, contents = mended(kind)

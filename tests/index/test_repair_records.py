@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from lost import lose_index
-from places import both_ends, packs_of
+from places import packs_of
 from sqlalchemy import text
 
 from index import ArtifactStore, recover
@@ -23,7 +23,6 @@ def damage_new(objects, before):
         objects.remove(name)
 
 
-@both_ends
 def test_a_run_whose_record_is_damaged_begins_its_chain_anew(place, store, run, objects):
     before = set(packs_of(objects))
     fork = run.fork("f")
@@ -44,7 +43,6 @@ def test_a_run_whose_record_is_damaged_begins_its_chain_anew(place, store, run, 
         assert before == {r: [(v.path, v.agent) for v in session.run(r).files()] for r in "rf"}
 
 
-@both_ends
 def test_a_copy_of_the_index_that_is_damaged_is_let_go(store, run, objects):
     before = set(packs_of(objects))
     store.back_up()
@@ -56,7 +54,6 @@ def test_a_copy_of_the_index_that_is_damaged_is_let_go(store, run, objects):
     assert store.back_up().kept == 1
 
 
-@both_ends
 def test_a_note_of_a_deletion_that_is_damaged_is_let_go(store, run, objects):
     gone = store.session("s").run("gone")
     gone.put("x", b"x")

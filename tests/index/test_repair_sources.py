@@ -22,7 +22,7 @@ from damage import (
     mutate,
     records_of,
 )
-from places import both_ends, objects_of, on, packs_of
+from places import objects_of, on, packs_of
 
 from cas.digest import Digest
 from index import ArtifactStore
@@ -116,7 +116,6 @@ def test_bytes_that_do_not_hash_to_the_digest_are_not_taken(lost, tmp_path):
         lost.session("s").run("r").read_bytes("text")
 
 
-@both_ends
 def test_another_store_has_them(place, stores, objects, tmp_path, filled):
     with (
         ArtifactStore.open(**stores.make("sqlite-local", tmp_path / "copy")) as copy,

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 
 import pytest
+from places import everywhere
 from trees import contents, write
 
 from cas.digest import Digest
@@ -294,6 +295,7 @@ class TestScopes:
             store.session("s").run(value)
         assert store.stats().sessions == 0
 
+    @everywhere
     def test_a_store_in_numbers(self, store, place):
         store.session("s1").run("r").put("f", b"1" * 1000)
         store.session("s2").run("r").put("g", b"1" * 1000)

@@ -17,7 +17,7 @@ from damage import (
     mutate,
 )
 from events import statements
-from places import both_ends, objects_of, on
+from places import objects_of, on
 from trees import write
 
 from cas.digest import Digest
@@ -81,7 +81,6 @@ def filled(place, tmp_path):
     return fill(place, tmp_path)
 
 
-@both_ends
 @pytest.mark.parametrize("name", RUNS)
 def test_a_history_that_cannot_be_is_found(place, filled, name):
     statement, kind = RUNS[name]
@@ -116,7 +115,6 @@ def test_a_blob_that_is_not_where_its_row_says_is_found_and_mended_without_a_sou
     assert_pristine(place, filled)
 
 
-@both_ends
 def test_a_blob_in_a_pack_that_is_not_live_is_found_and_carried_out(place, filled, tmp_path):
     with ArtifactStore.open(**place) as store:
         execute(
@@ -143,7 +141,6 @@ CHUNKS = {
 }
 
 
-@both_ends
 @pytest.mark.parametrize("name", CHUNKS)
 def test_chunks_in_disorder_are_found_and_mended_from_the_list_in_storage(place, filled, name):
     with ArtifactStore.open(**place) as store:
@@ -161,7 +158,6 @@ def test_chunks_in_disorder_are_found_and_mended_from_the_list_in_storage(place,
     assert_pristine(place, filled)
 
 
-@both_ends
 def test_a_large_blob_without_its_list_gets_one(place, filled):
     with ArtifactStore.open(**place) as store:
         execute(store, "DELETE FROM cas_chunk_lists")
@@ -175,7 +171,6 @@ def test_a_large_blob_without_its_list_gets_one(place, filled):
     assert_pristine(place, filled)
 
 
-@both_ends
 def test_a_list_of_another_blob_is_found_and_mended(place, filled):
     with ArtifactStore.open(**place) as store:
         execute(store, "UPDATE cas_chunk_lists SET list = :other", other=TEXT)
@@ -185,7 +180,6 @@ def test_a_list_of_another_blob_is_found_and_mended(place, filled):
     assert_pristine(place, filled)
 
 
-@both_ends
 @pytest.mark.parametrize("digest", [RAW, CHUNK], ids=["file", "chunk"])
 def test_a_blob_without_a_row_is_found_and_mended_by_tracking(place, filled, digest, tmp_path):
     with ArtifactStore.open(**place) as store:
@@ -198,7 +192,6 @@ def test_a_blob_without_a_row_is_found_and_mended_by_tracking(place, filled, dig
         assert held(store) == filled
 
 
-@both_ends
 def test_orphans_pending_and_dead_packs_are_told_apart_and_no_fault(place, objects, filled):
     objects.write(f"packs/ab/{'ab' * 32}.pack", b"orphan")
     with ArtifactStore.open(**place) as store:
@@ -217,7 +210,6 @@ def test_orphans_pending_and_dead_packs_are_told_apart_and_no_fault(place, objec
         assert report.orphan_bytes == 6
 
 
-@both_ends
 def test_statements_do_not_grow_with_the_rows(store, work):
     counts = []
     for files in (10, 1500):
@@ -231,7 +223,6 @@ def test_statements_do_not_grow_with_the_rows(store, work):
     assert counts[0] < 25
 
 
-@both_ends
 def test_what_was_damaged_is_told_until_it_is_right_again(place, objects, filled):
     before = {name: objects.read(name) for name in objects.names() if name.endswith(".pack")}
     mutate(objects, HARMFUL["zstd"])
@@ -296,7 +287,6 @@ def test_a_verification_that_cannot_be_is_refused(cas, store_root, arguments):
     assert cas("--store", store_root, "verify", *arguments)[0] == 2
 
 
-@both_ends
 @pytest.mark.parametrize(
     "told", [{"depth": "packs", "max_bytes": 1}, {"max_bytes": 0}, {"depth": "x"}]
 )

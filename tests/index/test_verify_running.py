@@ -12,7 +12,7 @@ import pytest
 from damage import HARMFUL, SECOND, fill, held, marked, mutate
 from events import on_statement
 from fault_proxy import Fault
-from places import both_ends, on, packs_of, through
+from places import on, packs_of, through
 from trees import write
 
 from cas.backends.retrying import Retrying
@@ -43,7 +43,6 @@ def many(place, tmp_path, clock):
         yield store
 
 
-@both_ends
 def test_a_budget_is_kept_and_the_next_call_goes_on(many):
     calls, left = 0, None
     while left != 0:
@@ -162,7 +161,6 @@ def tracker(store, folder, number):
     return work
 
 
-@both_ends
 def test_writers_and_collectors_at_work_raise_no_alarm(place, tmp_path):
     settings = GcSettings(grace=timedelta(0), small_packs=2, rest=0.0)
     options = GcOptions(settings, compact=True, max_bytes=None, remove_orphans=False)
@@ -182,7 +180,6 @@ def test_writers_and_collectors_at_work_raise_no_alarm(place, tmp_path):
     assert collected
 
 
-@both_ends
 def test_a_pack_that_is_collected_while_it_is_read_is_no_fault(place, objects, tmp_path):
     fill(place, tmp_path)
     filled = set(packs_of(objects))

@@ -18,7 +18,7 @@ from damage import (
     records_of,
 )
 from garbage import collect
-from places import both_ends, on, packs_of
+from places import on, packs_of
 from trees import write
 
 from cas.digest import Digest
@@ -29,7 +29,7 @@ from index.db.queries import verification
 from index.domain.faults import FaultKind
 from index.errors import DamagedFileError, DanglingFileError
 
-everywhere = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", blobs="local")
+locally = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", blobs="local")
 
 
 @pytest.fixture
@@ -60,19 +60,19 @@ def check_damage(place, objects, tmp_path, filled, name, mutation, harms):
     assert_pristine(place, filled)
 
 
-@everywhere
+@locally
 @pytest.mark.parametrize("name", HARMLESS)
 def test_damage_that_harms_no_blob_is_found_and_mended(place, objects, tmp_path, filled, name):
     check_damage(place, objects, tmp_path, filled, name, HARMLESS[name], harms=False)
 
 
-@everywhere
+@locally
 @pytest.mark.parametrize("name", HARMFUL)
 def test_damage_of_blobs_is_found_never_served_and_mended(place, objects, tmp_path, filled, name):
     check_damage(place, objects, tmp_path, filled, name, HARMFUL[name], harms=True)
 
 
-@everywhere
+@locally
 def test_damage_of_what_nothing_refers_to_any_more_is_found_and_mended(place, objects, work):
     with ArtifactStore.open(**place) as store:
         write(work, {"kept": b"kept" * 900, "gone": b"of no use" * 900})
@@ -98,14 +98,13 @@ def test_damage_of_what_nothing_refers_to_any_more_is_found_and_mended(place, ob
         assert other.read_bytes("kept") == b"kept" * 900
 
 
-@both_ends
 @pytest.mark.parametrize("name", ["chunk", "dropped", "nonce"])
 def test_damage_is_found_and_mended_on_every_place(place, objects, tmp_path, filled, name):
     mutation = (HARMFUL | HARMLESS)[name]
     check_damage(place, objects, tmp_path, filled, name, mutation, harms=name in HARMFUL)
 
 
-@everywhere
+@locally
 def test_two_packs_that_changed_places_are_found_and_mended(place, objects, tmp_path, filled):
     one, other = packs_of(objects)
     first, second = objects.read(one), objects.read(other)
@@ -123,7 +122,7 @@ def test_two_packs_that_changed_places_are_found_and_mended(place, objects, tmp_
     assert_pristine(place, filled)
 
 
-@everywhere
+@locally
 def test_every_region_of_a_pack_matters(place, objects, filled):
     """A flip of any byte, two hundred of them spread evenly, is found by reading every byte."""
     name = largest_pack(objects)
@@ -144,7 +143,7 @@ def test_every_region_of_a_pack_matters(place, objects, filled):
             assert not eye.read(pack.name, located).is_whole, at
 
 
-@everywhere
+@locally
 def test_a_store_without_its_settings_is_not_called_damaged(place, objects, filled):
     with ArtifactStore.open(**place) as store:
         settings = objects.read("cas.json")
@@ -159,7 +158,6 @@ def test_a_store_without_its_settings_is_not_called_damaged(place, objects, fill
         assert store.verify(depth="bytes").is_sound
 
 
-@both_ends
 def test_what_is_lost_says_so_when_it_is_read(place, objects, tmp_path, filled):
     mutate(objects, HARMFUL["chunk"])
     with ArtifactStore.open(**place) as store:
@@ -185,7 +183,6 @@ def test_what_is_lost_says_so_when_it_is_read(place, objects, tmp_path, filled):
         assert run.read_bytes("text") == FIRST["text"]
 
 
-@both_ends
 def test_what_is_gone_says_so_when_it_is_read(place, objects, tmp_path, filled):
     mutate(objects, HARMFUL["dropped"])
     with ArtifactStore.open(**place) as store:

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from garbage import ACROSS, collect
+from garbage import collect
 from lost import lose_index
 from old_formats import KEPT, OLDEST, check_bytes, expected_of, index_of, old_store, told_of
-from places import objects_of, packs_of
+from places import CORNERS, objects_of, packs_of
 from trees import packs_in, write
 
 from cas.digest import Digest
@@ -25,7 +25,7 @@ from index.errors import SchemaOutOfDateError
 EXPECTED = expected_of(OLDEST)
 
 
-@pytest.fixture(params=ACROSS)
+@pytest.fixture(params=CORNERS)
 def place(request, stores, tmp_path):
     made = old_store(stores, request.param, tmp_path / "old")
     yield made

@@ -11,6 +11,7 @@ from pathlib import Path
 from cached import kept, left_half_written, size_on_disk
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from machines import run_machine
 
 from cas.cache.cache import PackCache
 from cas.digest import Digest
@@ -137,4 +138,5 @@ class CacheMachine(RuleBasedStateMachine):
         shutil.rmtree(self.root.parent)
 
 
-TestCacheMachine = CacheMachine.TestCase
+def test_the_cache_does_what_the_model_does():
+    run_machine(CacheMachine, steps=50)

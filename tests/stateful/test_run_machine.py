@@ -18,10 +18,16 @@ from index import ArtifactStore
 from index.errors import UnknownRunError
 
 NAMES = st.sampled_from(["a", "b", "d/a", "d/e/b", "x\udcff", "q\\r", "link"])
-BYTES = st.one_of(
-    st.binary(max_size=12),
-    st.sampled_from([b"", b"A", b"B", b"text " * 500, b"\0" * (1 << 20), b"\1" * ((1 << 20) + 7)]),
-)
+CONTENTS = {
+    "empty": b"",
+    "A": b"A",
+    "B": b"B",
+    "text": b"text " * 500,
+    "chunk": b"\0" * (1 << 20),
+    "large": b"\1" * ((1 << 20) + 7),
+}
+BYTES = st.one_of(st.binary(max_size=12), st.sampled_from(list(CONTENTS)))
+"""Bytes, or the name of one of the contents, which would be too long to report."""
 NODES = st.sampled_from([None, "n1", "n2"])
 AGENTS = st.sampled_from([None, "engineer", "planner"])
 
@@ -71,6 +77,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(path=NAMES, data=BYTES)
     def write(self, path, data):
+        data = CONTENTS.get(data, data)
         self.clear(path)
         (self.work / path).parent.mkdir(parents=True, exist_ok=True)
         (self.work / path).write_bytes(data)
@@ -146,6 +153,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(path=NAMES, data=BYTES, agent=AGENTS, node=NODES)
     def put(self, path, data, agent, node):
+        data = CONTENTS.get(data, data)
         version = self.run.put(path, data, agent=agent, node_id=node)
         self.record({path: (data, False)}, agent=agent, node=node, seen=False)
         assert version.version == len(self.versions[path])

@@ -16,13 +16,13 @@ from pathlib import Path, PurePath
 
 import pytest
 from forged import is_sound
-from garbage import ACROSS, HOUR, NOW, Clock, collect, rows, scalar
+from garbage import HOUR, NOW, Clock, collect, rows, scalar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from interleaving import at_statement
 from lost import lose_index
 from machines import run_on
-from places import Stores, objects_of, packs_of
+from places import CORNERS, Stores, objects_of, packs_of
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -568,6 +568,6 @@ class StoreMachine(RuleBasedStateMachine):
             self.compare(found, told(states[-1:]))
 
 
-@pytest.mark.parametrize("combination", ACROSS)
+@pytest.mark.parametrize("combination", CORNERS)
 def test_a_store_does_what_the_model_does(stores, combination):
     run_on(StoreMachine, stores, combination, steps=25)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from events import failing_at
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from machines import run_machine
 
 import index.db.queries.transfer
 import index.transfer.run
@@ -205,6 +205,4 @@ def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch, step
         monkeypatch.setattr(index.transfer.run, "_IN_MEMORY", 1)
         monkeypatch.setattr(index.db.queries.transfer, "_PAGE", 1)
     SyncMachine.template = empty_store
-    machine = SyncMachine.TestCase
-    machine.settings = settings(stateful_step_count=steps, deadline=None)
-    machine("runTest").runTest()
+    run_machine(SyncMachine, steps=steps)

@@ -18,10 +18,6 @@ NOW = timedelta(0)
 HOUR = timedelta(hours=1)
 
 
-ACROSS = ("sqlite-local", "postgresql-s3")
-"""Each kind of index and each kind of blobs once, for what does not depend on the pairing."""
-
-
 class Clock:
     """A clock that only the test moves."""
 

@@ -22,21 +22,27 @@ from index import ArtifactStore
 INDEXES = ("sqlite", "postgresql")
 BLOBS = ("local", "s3")
 COMBINATIONS = tuple(f"{index}-{blobs}" for index in INDEXES for blobs in BLOBS)
+CORNERS = ("sqlite-local", "postgresql-s3")
+"""Each index and each kind of blobs once, for what does not depend on the pairing."""
+
+everywhere = pytest.mark.parametrize("place", COMBINATIONS, indirect=True)
+"""Run a test on all four combinations: what it does may depend on the pairing."""
 
 
-def on(*, index=None, blobs=None, because, fixture="place"):
-    """Run a test only on combinations with that index or blobs; `because` says what others lack."""
+def on(*, index=None, blobs=None, because, fixture="place", every_pair=False):
+    """Run a test only where index and blobs are those; `because` says what others lack.
+
+    That is a corner, where one has them, and all such combinations with `every_pair`.
+    """
     assert because
     chosen = [
         name
         for name in COMBINATIONS
         if index in (None, name.split("-")[0]) and blobs in (None, name.split("-")[1])
     ]
+    if not every_pair:
+        chosen = [name for name in chosen if name in CORNERS] or chosen
     return pytest.mark.parametrize(fixture, chosen, indirect=True)
-
-
-both_ends = pytest.mark.parametrize("place", ["sqlite-local", "postgresql-s3"], indirect=True)
-"""For what asks index and blobs alike: one machine alone, and a team's services."""
 
 
 class Servers:
