@@ -39,7 +39,7 @@ TRAILER = struct.Struct("<I32s8s")  # number of records, BLAKE3 of the footer, m
 LIST = struct.Struct("<8s16s32sQ")  # magic, nonce, digest and size of the blob; then its chunks
 BLOB, RECORD_OF_COMMIT, CHUNK_LIST = KINDS = (1, 2, 3)
 RAW, ZSTD = 0, 1
-VERSIONS = (1, 2)
+VERSION = 1
 MAX_ENTRY = 64 << 20
 SLICE = 1024 * RECORD.size  # of the footer, at a time: it may be large, memory stays small
 
@@ -63,8 +63,8 @@ def find_footer(file: BinaryIO) -> tuple[int, int, bytes]:
     magic, version, _nonce = HEADER.unpack(read_exactly(file, 0, HEADER.size))
     if magic != b"RUNCASPK":
         raise ValueError("it does not begin as a pack")
-    if version not in VERSIONS:
-        raise ValueError(f"it has format version {version}, and this script reads 1 and 2")
+    if version != VERSION:
+        raise ValueError(f"it has pack version {version}, and this script reads {VERSION}")
     end = size - TRAILER.size
     count, digest, magic = TRAILER.unpack(read_exactly(file, end, TRAILER.size))
     if magic != b"RUNCASPE":
@@ -96,11 +96,10 @@ def iter_records(file: BinaryIO) -> Iterator[tuple]:
 
 
 def name_of(file: BinaryIO) -> str:
-    """Return what a pack's name should be: of version 1 the hash of it all, else of its frame."""
+    """Return the name that a pack must have: the BLAKE3 of header, footer and trailer."""
     start, _, _ = find_footer(file)
-    _, version, _ = HEADER.unpack(read_exactly(file, 0, HEADER.size))
     hasher = blake3(read_exactly(file, 0, HEADER.size))
-    file.seek(HEADER.size if version == 1 else start)
+    file.seek(start)
     while data := file.read(1 << 20):
         hasher.update(data)
     return hasher.hexdigest()

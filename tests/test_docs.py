@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from forged import as_version_1, assert_sound, frame_of, name_of, pack_of
+from forged import assert_sound, frame_of, name_of, pack_of
 from places import packs_of
 from trees import write
 
@@ -131,11 +131,8 @@ def test_a_damaged_pack_is_refused_without_the_library(pack, tmp_path):
     assert "Traceback" not in outcome.stderr
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_packs_are_checked_without_the_library(pack, tmp_path, version):
-    """Every byte: of version 1 each, of version 2 each that matters."""
+def test_packs_are_checked_without_the_library(pack, tmp_path):
     data = pack.read_bytes()
-    data = as_version_1(data) if version == 1 else data
     sound = tmp_path / f"{name_of(data)}.pack"
     sound.write_bytes(data)
     outcome = unpack("--check", sound)

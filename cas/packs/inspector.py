@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from cas.catalog import Location
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
-from cas.hashing import HashingThread
 from cas.packs.codec import decode, decode_all
 from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_structure
 from cas.packs.salvage import read_around
@@ -31,14 +30,10 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.digest import Buffer
-    from cas.hashing import BackgroundHasher
     from cas.packs.pack import PackEntry
     from cas.packs.salvage import Salvaged
 
 __all__ = ["Defect", "PackInspector", "PackVerdict", "verified"]
-
-_HASHED_AT_ONCE: Final = 1 << 20
-"""Bytes of one update of the hash beside: what waits for it is bounded by their number."""
 
 
 class Defect(StrEnum):
@@ -66,7 +61,7 @@ class PackVerdict:
     size: int | None = None
     """Bytes of the object; None if there is none."""
     actual: Digest | None = None
-    """The name that its content gives it; None if what makes that up was not read."""
+    """The name that its header, footer and trailer give it; None if they can't be trusted."""
     holes: list[range] = field(default_factory=list)
     """Offsets of bytes that the medium refuses, in order."""
     reason: str | None = None
@@ -97,7 +92,6 @@ class PackInspector:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._hashing = HashingThread("cas-inspect-hash")
         self._ahead = ThreadPoolExecutor(max(1, backend.publishes_at_once), "cas-inspect-read")
 
     def look(self, pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
@@ -145,8 +139,8 @@ class PackInspector:
         verdict = PackVerdict(pack)
         try:
             self._measure(verdict)
-            whole = self._read_structure(verdict)
-            self._read_entries(verdict, located, keep, whole)
+            self._read_structure(verdict)
+            self._read_entries(verdict, located, keep)
         except ObjectNotFoundError:
             return _missing(pack, located)
         _compare(verdict, located)
@@ -155,7 +149,6 @@ class PackInspector:
     def close(self) -> None:
         """Let go of the threads; idempotent."""
         self._ahead.shutdown(wait=True, cancel_futures=True)
-        self._hashing.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,8 +164,8 @@ class PackInspector:
     def _measure(self, verdict: PackVerdict) -> None:
         verdict.size = self._backend.size(pack_object_name(verdict.pack))
 
-    def _read_structure(self, verdict: PackVerdict) -> BackgroundHasher | None:
-        """Note what frames the entries; return what to hash all bytes with, if they are the name.
+    def _read_structure(self, verdict: PackVerdict) -> None:
+        """Note the pack's actual name and what its footer lists.
 
         UnsupportedFormatError when a newer release wrote the pack, and it isn't damage.
         """
@@ -188,9 +181,8 @@ class PackInspector:
             structure = read_structure(str(verdict.pack), verdict.size, read)
         except CorruptPackError as error:
             verdict.reason = error.reason
-            return None
-        if structure.names_itself:
-            verdict.actual = structure.name
+            return
+        verdict.actual = structure.name
         try:
             verdict.entries = structure.parse(str(verdict.pack))
         except CorruptPackError as error:
@@ -199,16 +191,14 @@ class PackInspector:
             if structure.name == verdict.pack:
                 raise
             verdict.reason = f"its header says format {structure.version}, against its name"
-        return None if structure.names_itself else self._hashing.hasher()
 
     def _read_entries(
         self,
         verdict: PackVerdict,
         located: Mapping[Digest, Location],
         keep: Collection[Digest],
-        whole: BackgroundHasher | None,
     ) -> None:
-        """Decode and hash each entry as its last byte comes by; hash all bytes with `whole`."""
+        """Decode and hash each entry as its last byte comes by."""
         assert verdict.size is not None  # noqa: S101 - it was measured
         unused = _elsewhere(verdict, located)
         waiting: deque[tuple[Digest, Location]] = deque()
@@ -221,9 +211,6 @@ class PackInspector:
         held = memoryview(b"")
         start = 0  # where what is held begins
         for piece in self._pieces(verdict):
-            if whole is not None:
-                for at in range(0, len(piece), _HASHED_AT_ONCE):
-                    whole.update(piece[at : at + _HASHED_AT_ONCE])
             held = memoryview(b"".join((held, piece))) if held else piece
             stop = start + len(held)
             ready = []
@@ -236,8 +223,6 @@ class PackInspector:
         verdict.damaged.update((digest, Defect.MISSING) for digest, _ in waiting)
         if verdict.holes:
             _note_unreadable(verdict, located)
-        elif whole is not None:
-            verdict.actual = whole.digest()
         for digest in unused.keys() & verdict.damaged.keys():
             del verdict.damaged[digest]
             verdict.unused_damaged += 1

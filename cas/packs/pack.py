@@ -7,7 +7,7 @@
 
 A pack's name is the BLAKE3 of header, footer and trailer: these hold the digest of each entry, so
 the name vouches for all content without hashing it once more. Thanks to the random bytes a name
-never comes back once its pack was deleted. Packs of version 1 are named by all their bytes.
+never comes back once its pack was deleted.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ __all__ = [
     "read_structure",
 ]
 
-PACK_VERSION: Final = 2
-"""What is written. Version 1 is read too: only its name is another."""
+PACK_VERSION: Final = 1
 
 MAX_ENTRY_SIZE: Final = 64 << 20
 """Bytes that one entry may hold, stored and decoded: what a reader is willing to allocate."""
@@ -175,23 +174,18 @@ class PackWriter:
 
 
 class PackStructure(NamedTuple):
-    """What frames the entries of a pack. It is found alike in every version."""
+    """The parts of a pack around its entries. Every version has them in the same places."""
 
     version: int
-    """As the header states it, known or not."""
+    """The header's, known or not."""
     name: Digest
-    """What header, footer and trailer hash to: the pack's name, except in version 1."""
+    """The BLAKE3 of header, footer and trailer: the name that the pack must have."""
     footer: bytes
     footer_start: int
 
-    @property
-    def names_itself(self) -> bool:
-        """Whether `name` is the pack's; otherwise that is the BLAKE3 of all its bytes."""
-        return self.version != 1
-
     def parse(self, name: str) -> Sequence[PackEntry]:
         """Return the entries in order of offset; `read_footer` says which, and what it raises."""
-        if not 1 <= self.version <= PACK_VERSION:
+        if self.version != PACK_VERSION:
             raise UnsupportedFormatError(f"pack {name}", self.version, PACK_VERSION)
         return _parse_records(name, self.footer, self.footer_start)
 

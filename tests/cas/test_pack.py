@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from blake3 import blake3
-from forged import as_version_1, assert_sound, frame_of, pack_of
+from forged import assert_sound, frame_of, pack_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,23 +86,17 @@ def test_an_entry_of_unknown_kind_is_passed_over():
 
 def test_a_newer_version_is_refused_with_the_way_out():
     with pytest.raises(UnsupportedFormatError, match="pip install --upgrade runcas"):
-        footer(pack_of([], version=3))
-
-
-def test_a_pack_of_the_first_version_is_read_alike():
-    data, _ = make([b"one", b"two"])
-    assert footer(as_version_1(data)) == footer(data)
+        footer(pack_of([], version=2))
 
 
 def test_a_structure_says_what_names_the_pack():
     data, sealed = make([b"one", b"two"])
     newer = data[:8] + b"\xff" + data[9:]
-    for known in (data, as_version_1(data), newer):
+    for known in (data, newer):
         found = read_structure(
             "p", len(known), lambda start, size, d=known: d[start : start + size]
         )
         assert found.version == known[8]
-        assert found.names_itself == (known[8] != 1)
         assert found.name == Digest.of(frame_of(known)[0])
     assert sealed.name == Digest.of(frame_of(data)[0])
 

@@ -266,13 +266,6 @@ MUTATIONS = (
         ("tests/cas/test_pack.py", "tests/cas/test_inspection.py"),
     ),
     Mutation(
-        "of a pack of version 1 not every byte is hashed",
-        "cas/packs/inspector.py",
-        "return None if structure.names_itself else self._hashing.hasher()",
-        "return None",
-        ("tests/cas/test_inspection.py",),
-    ),
-    Mutation(
         "entries that the index does not have are not verified",
         "cas/packs/inspector.py",
         "unused = _elsewhere(verdict, located)",

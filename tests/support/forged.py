@@ -13,7 +13,7 @@ TRAILER = struct.Struct("<I32s8s")
 BLOB, RAW, ZSTD = 1, 0, 1
 
 
-def pack_of(records, *, body=b"", version=2, count=None, digest=None, magic=b"RUNCASPE"):
+def pack_of(records, *, body=b"", version=1, count=None, digest=None, magic=b"RUNCASPE"):
     """Return a pack with these records, whose digest fits unless another is given."""
     table = b"".join(RECORD.pack(*record) for record in records)
     count = len(records) if count is None else count
@@ -43,13 +43,7 @@ def frame_of(data):
 
 def name_of(data):
     """Return the name that a pack must have."""
-    _, version, _ = HEADER.unpack(data[: HEADER.size])
-    return blake3(data if version == 1 else frame_of(data)[0]).hexdigest()
-
-
-def as_version_1(data):
-    """Return a pack as the first version of the format had it; its name is another then."""
-    return data[:8] + (1).to_bytes(4, "little") + data[12:]
+    return blake3(frame_of(data)[0]).hexdigest()
 
 
 def assert_sound(name, data):

@@ -66,7 +66,7 @@ class Inventory:
         structure = read_structure(
             name, size, lambda start, count: self._backend.read(name, start, count)
         )
-        if structure.names_itself and structure.name != pack:
+        if structure.name != pack:
             told = f"by what is in it, its name is {structure.name}; what is right of it is used"
             self.damaged.append(DamagedPack(name, told))
             # The version may be what is damaged. Every entry is verified before it is believed.
