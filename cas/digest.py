@@ -11,6 +11,8 @@ from typing import Final, Self, TypeAlias
 
 from blake3 import blake3
 
+from cas.error_base import AnnotatedError
+
 __all__ = [
     "DIGEST_SIZE",
     "HASH_THREADS",
@@ -38,16 +40,14 @@ benchmarks/results/bench_hash.md, "threads"; docs/adr/0019-no-hashing-threads.md
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-class CasError(Exception):
+class CasError(AnnotatedError):
     """Base of every error that `cas` raises on purpose."""
 
 
 class InvalidDigestError(CasError, ValueError):
     """Text or bytes that cannot be a BLAKE3-256 digest."""
 
-    def __init__(self, value: object) -> None:
-        super().__init__(value)
-        self.value = value
+    value: object
 
     def __str__(self) -> str:
         return f"{self.value!r} is not a digest: expected 64 lowercase hexadecimal characters"

@@ -15,13 +15,18 @@
         ├── StorageAccessError            credentials or permissions are wrong
         └── TransientBackendError         the only one that trying again may cure
 
-Constructor parameters go to ``super().__init__`` unchanged, so that every error pickles across
-processes; the sentence is built in ``__str__``.
+An error takes the values that its class annotates, in that order, and pickles across processes;
+``__str__`` builds the sentence.
 """
 
 from __future__ import annotations
 
-from cas.digest import CasError, Digest, InvalidDigestError
+from typing import TYPE_CHECKING
+
+from cas.digest import CasError, InvalidDigestError
+
+if TYPE_CHECKING:
+    from cas.digest import Digest
 
 __all__ = [
     "BackendError",
@@ -44,9 +49,7 @@ __all__ = [
 class BlobNotFoundError(CasError, LookupError):
     """No location is known for a digest."""
 
-    def __init__(self, digest: Digest) -> None:
-        super().__init__(digest)
-        self.digest = digest
+    digest: Digest
 
     def __str__(self) -> str:
         return f"blob {self.digest} is not in the store"
@@ -58,12 +61,10 @@ class DigestMismatchError(CasError):
     Raised on read (bit rot, truncation). Never retried: the bytes are wrong, not the transport.
     """
 
-    def __init__(self, expected: Digest, actual: Digest | None, where: str) -> None:
-        super().__init__(expected, actual, where)
-        self.expected = expected
-        self.actual = actual
-        """What the bytes hash to; None when they could not even be read or decoded."""
-        self.where = where
+    expected: Digest
+    actual: Digest | None
+    """What the bytes hash to; None when they could not even be read or decoded."""
+    where: str
 
     def __str__(self) -> str:
         found = "cannot be read" if self.actual is None else f"hash to {self.actual}"
@@ -76,10 +77,8 @@ class DigestMismatchError(CasError):
 class CorruptPackError(CasError):
     """A pack whose header, footer or trailer cannot be trusted."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)
-        self.name = name
-        self.reason = reason
+    name: str
+    reason: str
 
     def __str__(self) -> str:
         return f"pack {self.name} is corrupt: {self.reason}; `cas verify` tells what that harms"
@@ -88,11 +87,9 @@ class CorruptPackError(CasError):
 class UnsupportedFormatError(CasError):
     """Storage written by a version of the format that this release does not know."""
 
-    def __init__(self, subject: str, found: object, supported: object) -> None:
-        super().__init__(subject, found, supported)
-        self.subject = subject
-        self.found = found
-        self.supported = supported
+    subject: str
+    found: object
+    supported: object
 
     def __str__(self) -> str:
         return (
@@ -104,10 +101,8 @@ class UnsupportedFormatError(CasError):
 class BackendError(CasError):
     """A backend could not do what it was asked; the original error is the ``__cause__``."""
 
-    def __init__(self, subject: str, reason: str) -> None:
-        super().__init__(subject, reason)
-        self.subject = subject
-        self.reason = reason
+    subject: str
+    reason: str
 
     def __str__(self) -> str:
         return f"storage failed at {self.subject}: {self.reason}"

@@ -96,17 +96,16 @@ def _write(context: StoreContext, key: RunKey) -> bool:
                 batch.add_list(blob)
         written = batch.finish()
 
-    def commit() -> bool:
-        with database.writing() as connection:
-            if not runs.lead_chain(connection, found, digests[-1]):
-                return False
-            record_blobs(connection, written, (), now)
-            journal.remove(connection, found.id)
-            journal.append(connection, found.id, 0, digests)
+    def commit(connection: Connection) -> bool:
+        if not runs.lead_chain(connection, found, digests[-1]):
+            return False
+        record_blobs(connection, written, (), now)
+        journal.remove(connection, found.id)
+        journal.append(connection, found.id, 0, digests)
         return True
 
     try:
-        return database.with_retries(commit)
+        return database.write(commit)
     except (IndexInterruptedError, CommitConflict):
         return False  # it may have arrived; a look at the run tells
 

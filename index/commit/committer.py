@@ -40,21 +40,14 @@ class Committer:
 
     def get_version(self, key: RunKey, file_id: int) -> FileVersion:
         """Return a file version of the run by its id, as it is now."""
-        return self._database.with_retries(lambda: self._get_version(key, file_id))
-
-    def _get_version(self, key: RunKey, file_id: int) -> FileVersion:
-        with self._database.reading() as connection:
-            (version,) = files.list_by_id(connection, key.session, key.run, [file_id])
+        (version,) = self._database.read(
+            lambda connection: files.list_by_id(connection, key.session, key.run, [file_id])
+        )
         return version
 
     def load_state(self, key: RunKey, cached: RunState | None = None) -> RunState:
         """Return the run's state; `cached` itself if it is still the newest."""
-
-        def load() -> RunState:
-            with self._database.reading() as connection:
-                return load_state(connection, key, cached)
-
-        return self._database.with_retries(load)
+        return self._database.read(lambda connection: load_state(connection, key, cached))
 
     def plan_commit(
         self, request: CommitRequest, state: RunState, superseded_records: Sequence[Digest] = ()
@@ -117,8 +110,8 @@ class Committer:
         state: RunState,
         superseded_records: Sequence[Digest],
     ) -> CommitPlan:
-        def work() -> CommitPlan:
-            return plan_commit(
+        return self._database.with_retries(
+            lambda: plan_commit(
                 request,
                 findings,
                 state,
@@ -126,8 +119,7 @@ class Committer:
                 now=self._context.clock(),
                 replaces=superseded_records,
             )
-
-        return self._database.with_retries(work)
+        )
 
     def _begin_chain(self, key: RunKey) -> None:
         from index.commit.chain import write_history
@@ -135,12 +127,10 @@ class Committer:
         write_history(self._context, key)
 
     def _record(self, plan: CommitPlan, written: WrittenBatch) -> tuple[Snapshot, RunState] | None:
-        def attempt() -> tuple[Snapshot, RunState] | None:
-            return record(self._database.writing, plan, written)
-
+        database = self._database
         while True:
             try:
-                return self._database.with_retries(attempt)
+                return database.with_retries(lambda: record(database.writing, plan, written))
             except UncertainCommitError as uncertain:
                 if self._arrived(uncertain.snapshot_id):
                     return uncertain.done
@@ -148,12 +138,7 @@ class Committer:
     def _arrived(self, snapshot_id: int | None) -> bool:
         if snapshot_id is None:
             return False
-
-        def look() -> bool:
-            with self._database.reading() as connection:
-                return runs.has_snapshot(connection, snapshot_id)
-
-        return self._database.with_retries(look)
+        return self._database.read(lambda connection: runs.has_snapshot(connection, snapshot_id))
 
 
 def _is_chained(plan: CommitPlan) -> bool:

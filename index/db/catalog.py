@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from index.db.queries import blobs
-from index.errors import IndexInterruptedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -29,29 +28,16 @@ class SqlCatalog:
         self._clock = clock
 
     def find_known(self, digests: Collection[Digest]) -> set[Digest]:
-        def look() -> set[Digest]:
-            with self._database.reading() as connection:
-                return blobs.find_known(connection, digests)
-
-        return self._database.with_retries(look)
+        return self._database.read(lambda connection: blobs.find_known(connection, digests))
 
     def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
-        def look() -> Mapping[Digest, Placement]:
-            with self._database.reading() as connection:
-                return blobs.locate(connection, digests)
-
-        return self._database.with_retries(look)
+        return self._database.read(lambda connection: blobs.locate(connection, digests))
 
     def register_pack(self, pack: SealedPack) -> None:
-        def note() -> None:
-            try:
-                with self._database.writing() as connection:
-                    blobs.insert_pending_pack(connection, pack, self._clock())
-            except IndexInterruptedError as error:
-                # To note it twice is to note it once, so a commit that may have arrived is no harm.
-                raise IndexInterruptedError(error.url, error.reason) from error
-
-        self._database.with_retries(note)
+        self._database.write(
+            lambda connection: blobs.insert_pending_pack(connection, pack, self._clock()),
+            is_repeatable=True,
+        )
 
 
 class TransactionCatalog:

@@ -150,6 +150,36 @@ class Database:
         with self._translated():
             yield from rows
 
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Return what some work reads in a transaction; see `reading` and `with_retries`."""
+
+        def attempt() -> T:
+            with self.reading() as connection:
+                return work(connection)
+
+        return self.with_retries(attempt)
+
+    def write(self, work: Callable[[Connection], T], *, is_repeatable: bool = False) -> T:
+        """Do some work in a transaction that commits; see `writing` and `with_retries`.
+
+        Parameters
+        ----------
+        is_repeatable
+            Whether doing the work twice is doing it once. Then it is also done again after a commit
+            that may have arrived.
+        """
+
+        def attempt() -> T:
+            try:
+                with self.writing() as connection:
+                    return work(connection)
+            except IndexInterruptedError as error:
+                if not is_repeatable:
+                    raise
+                raise IndexInterruptedError(error.url, error.reason) from error
+
+        return self.with_retries(attempt)
+
     def with_retries(self, work: Callable[[], T]) -> T:
         """Do work in transactions; retry while the database is unavailable or in conflict.
 

@@ -30,74 +30,16 @@
     │   └── IndexInterruptedError           it went away, or two transactions were in conflict
     └── SchemaOutOfDateError                names the current and the head revision
 
-As in `cas.errors`, constructor parameters go to ``super().__init__`` unchanged and ``__str__``
-builds one sentence that ends with what to do next.
+As in `cas.errors`, an error takes the values that its class annotates, and ``__str__`` builds one
+sentence that ends with what to do next.
 """
 
 from __future__ import annotations
 
-from index.errors.requests import (
-    BytesNotKeptError,
-    DamagedFileError,
-    DanglingFileError,
-    InvalidMetaError,
-    InvalidNameError,
-    RestoreConflictError,
-    RestoreFailedError,
-    RunExistsError,
-    SameStoreError,
-    UnknownDigestError,
-    UnknownFileError,
-    UnknownFileIdError,
-    UnknownRunError,
-    UnknownRunNameError,
-    UnknownSessionError,
-    UnknownSnapshotError,
-    UnsafePathError,
-    UnsettledScanError,
-    WorkDirectoryError,
-)
-from index.errors.storage import (
-    ArtifactIndexError,
-    DamagedRecordError,
-    IndexInterruptedError,
-    IndexLostError,
-    IndexPresentError,
-    IndexUnavailableError,
-    LegacyTableError,
-    SchemaOutOfDateError,
-    StoreMismatchError,
-    StoreNotFoundError,
-)
+from index.errors import requests, storage
+from index.errors.requests import *  # noqa: F403
+from index.errors.storage import *  # noqa: F403
 
-__all__ = [
-    "ArtifactIndexError",
-    "BytesNotKeptError",
-    "DamagedFileError",
-    "DamagedRecordError",
-    "DanglingFileError",
-    "IndexInterruptedError",
-    "IndexLostError",
-    "IndexPresentError",
-    "IndexUnavailableError",
-    "InvalidMetaError",
-    "InvalidNameError",
-    "LegacyTableError",
-    "RestoreConflictError",
-    "RestoreFailedError",
-    "RunExistsError",
-    "SameStoreError",
-    "SchemaOutOfDateError",
-    "StoreMismatchError",
-    "StoreNotFoundError",
-    "UnknownDigestError",
-    "UnknownFileError",
-    "UnknownFileIdError",
-    "UnknownRunError",
-    "UnknownRunNameError",
-    "UnknownSessionError",
-    "UnknownSnapshotError",
-    "UnsafePathError",
-    "UnsettledScanError",
-    "WorkDirectoryError",
-]
+__all__ = []
+__all__ += requests.__all__
+__all__ += storage.__all__

@@ -36,11 +36,9 @@ __all__ = [
 class InvalidNameError(ArtifactIndexError, ValueError):
     """An id that can't be one."""
 
-    def __init__(self, kind: str, value: object, reason: str) -> None:
-        super().__init__(kind, value, reason)
-        self.kind = kind
-        self.value = value
-        self.reason = reason
+    kind: str
+    value: object
+    reason: str
 
     def __str__(self) -> str:
         shown = repr(self.value)
@@ -54,9 +52,7 @@ class InvalidNameError(ArtifactIndexError, ValueError):
 class InvalidMetaError(ArtifactIndexError, ValueError):
     """Notes on a file that JSON can't hold."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return f"meta can't be kept: {self.reason}; give numbers, text, lists and dicts of them"
@@ -65,10 +61,8 @@ class InvalidMetaError(ArtifactIndexError, ValueError):
 class UnsafePathError(ArtifactIndexError, ValueError):
     """A path that would leave the run's directory or the destination of a restore."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
+    path: str
+    reason: str
 
     def __str__(self) -> str:
         return f"path {self.path!r} is refused: {self.reason}"
@@ -77,9 +71,7 @@ class UnsafePathError(ArtifactIndexError, ValueError):
 class UnknownSessionError(ArtifactIndexError, LookupError):
     """No session of that id was ever written to."""
 
-    def __init__(self, session: str) -> None:
-        super().__init__(session)
-        self.session = session
+    session: str
 
     def __str__(self) -> str:
         return f"there is no session {self.session!r} in this store"
@@ -88,10 +80,8 @@ class UnknownSessionError(ArtifactIndexError, LookupError):
 class UnknownRunError(ArtifactIndexError, LookupError):
     """No run of that id was ever written to in the session."""
 
-    def __init__(self, session: str, run: str) -> None:
-        super().__init__(session, run)
-        self.session = session
-        self.run = run
+    session: str
+    run: str
 
     def __str__(self) -> str:
         return (
@@ -103,9 +93,7 @@ class UnknownRunError(ArtifactIndexError, LookupError):
 class UnknownRunNameError(ArtifactIndexError, LookupError):
     """No session of the store has a run of that id."""
 
-    def __init__(self, run: str) -> None:
-        super().__init__(run)
-        self.run = run
+    run: str
 
     def __str__(self) -> str:
         return (
@@ -116,9 +104,7 @@ class UnknownRunNameError(ArtifactIndexError, LookupError):
 class SameStoreError(ArtifactIndexError, ValueError):
     """A store was to be synced with itself."""
 
-    def __init__(self, index: str) -> None:
-        super().__init__(index)
-        self.index = index
+    index: str
 
     def __str__(self) -> str:
         return f"source and destination are one store, with the index {self.index}; name two"
@@ -127,9 +113,7 @@ class SameStoreError(ArtifactIndexError, ValueError):
 class RunExistsError(ArtifactIndexError):
     """A run that should be made is there already."""
 
-    def __init__(self, run: str) -> None:
-        super().__init__(run)
-        self.run = run
+    run: str
 
     def __str__(self) -> str:
         return f"there is a run {self.run!r} already; choose another id or delete it first"
@@ -138,11 +122,9 @@ class RunExistsError(ArtifactIndexError):
 class UnknownSnapshotError(ArtifactIndexError, LookupError):
     """The run has no snapshot of that number."""
 
-    def __init__(self, run: str, number: int, newest: int) -> None:
-        super().__init__(run, number, newest)
-        self.run = run
-        self.number = number
-        self.newest = newest
+    run: str
+    number: int
+    newest: int
 
     def __str__(self) -> str:
         shown = f"its snapshots are 1 to {self.newest}" if self.newest else "it has none yet"
@@ -152,11 +134,9 @@ class UnknownSnapshotError(ArtifactIndexError, LookupError):
 class UnknownFileError(ArtifactIndexError, LookupError):
     """The run has no such path, or no such version of it."""
 
-    def __init__(self, run: str, path: str, version: int | None = None) -> None:
-        super().__init__(run, path, version)
-        self.run = run
-        self.path = path
-        self.version = version
+    run: str
+    path: str
+    version: int | None = None
 
     def __str__(self) -> str:
         what = "" if self.version is None else f"version {self.version} of "
@@ -166,10 +146,8 @@ class UnknownFileError(ArtifactIndexError, LookupError):
 class UnknownFileIdError(ArtifactIndexError, LookupError):
     """No run of the session has a file version of that id."""
 
-    def __init__(self, session: str, file_id: int) -> None:
-        super().__init__(session, file_id)
-        self.session = session
-        self.file_id = file_id
+    session: str
+    file_id: int
 
     def __str__(self) -> str:
         return f"session {self.session!r} has no file {self.file_id}; `cas ls` lists what there is"
@@ -178,10 +156,8 @@ class UnknownFileIdError(ArtifactIndexError, LookupError):
 class UnknownDigestError(ArtifactIndexError, LookupError):
     """No file of the session has those bytes."""
 
-    def __init__(self, session: str, digest: Digest) -> None:
-        super().__init__(session, digest)
-        self.session = session
-        self.digest = digest
+    session: str
+    digest: Digest
 
     def __str__(self) -> str:
         return f"session {self.session!r} has no file with digest {self.digest}"
@@ -190,10 +166,8 @@ class UnknownDigestError(ArtifactIndexError, LookupError):
 class WorkDirectoryError(ArtifactIndexError):
     """What should be tracked can't be listed; nothing was recorded."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
+    path: str
+    reason: str
 
     def __str__(self) -> str:
         return f"cannot track {self.path!r}: {self.reason}; nothing was recorded"
@@ -205,10 +179,8 @@ class RestoreConflictError(ArtifactIndexError):
     Nothing was written, unless that content appeared while the restore was under way.
     """
 
-    def __init__(self, path: str, count: int) -> None:
-        super().__init__(path, count)
-        self.path = path
-        self.count = count
+    path: str
+    count: int
 
     def __str__(self) -> str:
         more = "" if self.count == 1 else f" and {self.count - 1} more"
@@ -221,10 +193,8 @@ class RestoreConflictError(ArtifactIndexError):
 class RestoreFailedError(ArtifactIndexError):
     """The destination could not be written; the files restored before are whole."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
+    path: str
+    reason: str
 
     def __str__(self) -> str:
         return f"cannot restore {self.path!r}: {self.reason}; mend that and restore again"
@@ -233,9 +203,7 @@ class RestoreFailedError(ArtifactIndexError):
 class UnsettledScanError(ArtifactIndexError):
     """Each time that a scan was about to be recorded, something it relied on had been removed."""
 
-    def __init__(self, run: str) -> None:
-        super().__init__(run)
-        self.run = run
+    run: str
 
     def __str__(self) -> str:
         return (
@@ -247,10 +215,8 @@ class UnsettledScanError(ArtifactIndexError):
 class DanglingFileError(ArtifactIndexError):
     """A file version is recorded but its bytes are gone from storage."""
 
-    def __init__(self, path: str, digest: Digest) -> None:
-        super().__init__(path, digest)
-        self.path = path
-        self.digest = digest
+    path: str
+    digest: Digest
 
     def __str__(self) -> str:
         return (
@@ -274,10 +240,8 @@ class DamagedFileError(DigestMismatchError, ArtifactIndexError):
 class BytesNotKeptError(ArtifactIndexError, LookupError):
     """A record that was adopted after its bytes were gone."""
 
-    def __init__(self, path: str, version: int) -> None:
-        super().__init__(path, version)
-        self.path = path
-        self.version = version
+    path: str
+    version: int
 
     def __str__(self) -> str:
         return (

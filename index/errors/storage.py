@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
+from typing import TYPE_CHECKING
+
+from cas.error_base import AnnotatedError
+
+if TYPE_CHECKING:
+    from dataclasses import KW_ONLY
 
 __all__ = [
     "ArtifactIndexError",
@@ -19,16 +24,14 @@ __all__ = [
 ]
 
 
-class ArtifactIndexError(Exception):
+class ArtifactIndexError(AnnotatedError):
     """Base of every error that `index` raises on purpose."""
 
 
 class DamagedRecordError(ArtifactIndexError):
     """What a commit left in storage, for an index that is lost, can't be understood."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return f"a record of a commit can't be used: {self.reason}; recover with a newer runcas"
@@ -37,10 +40,8 @@ class DamagedRecordError(ArtifactIndexError):
 class LegacyTableError(ArtifactIndexError):
     """The old table that should be adopted can't be read."""
 
-    def __init__(self, database: str, reason: str) -> None:
-        super().__init__(database, reason)
-        self.database = database
-        self.reason = reason
+    database: str
+    reason: str
 
     def __str__(self) -> str:
         return (
@@ -52,10 +53,8 @@ class LegacyTableError(ArtifactIndexError):
 class StoreMismatchError(ArtifactIndexError):
     """The index was made for other storage than it was opened with."""
 
-    def __init__(self, index: str, blobs: str) -> None:
-        super().__init__(index, blobs)
-        self.index = index
-        self.blobs = blobs
+    index: str
+    blobs: str
 
     def __str__(self) -> str:
         return (
@@ -67,9 +66,7 @@ class StoreMismatchError(ArtifactIndexError):
 class IndexPresentError(ArtifactIndexError):
     """An index is there, where one should be made anew."""
 
-    def __init__(self, index: str) -> None:
-        super().__init__(index)
-        self.index = index
+    index: str
 
     def __str__(self) -> str:
         return (
@@ -81,10 +78,8 @@ class IndexPresentError(ArtifactIndexError):
 class IndexLostError(ArtifactIndexError):
     """Storage holds packs, but the index that knows what is in them is gone."""
 
-    def __init__(self, index: str, blobs: str) -> None:
-        super().__init__(index, blobs)
-        self.index = index
-        self.blobs = blobs
+    index: str
+    blobs: str
 
     def __str__(self) -> str:
         return (
@@ -96,9 +91,7 @@ class IndexLostError(ArtifactIndexError):
 class StoreNotFoundError(ArtifactIndexError, LookupError):
     """Nothing was ever created at that place."""
 
-    def __init__(self, place: str) -> None:
-        super().__init__(place)
-        self.place = place
+    place: str
 
     def __str__(self) -> str:
         return f"there is no store at {self.place}; create one with `cas init` or `cas track DIR`"
@@ -107,10 +100,8 @@ class StoreNotFoundError(ArtifactIndexError, LookupError):
 class IndexUnavailableError(ArtifactIndexError):
     """The database can't be reached, is full, read-only or locked for too long."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url = url
-        self.reason = reason
+    url: str
+    reason: str
 
     def __str__(self) -> str:
         return (
@@ -122,13 +113,9 @@ class IndexUnavailableError(ArtifactIndexError):
 class IndexInterruptedError(IndexUnavailableError):
     """The database went away in mid-transaction, or a transaction was in conflict with others."""
 
-    def __init__(self, url: str, reason: str, *, may_have_committed: bool = False) -> None:
-        super().__init__(url, reason)
-        self.may_have_committed = may_have_committed
-        """Whether the commit was on its way: what it recorded may be there."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), may_have_committed=self.may_have_committed), self.args
+    _: KW_ONLY
+    may_have_committed: bool = False
+    """Whether the commit was on its way: what it recorded may be there."""
 
     def __str__(self) -> str:
         if not self.may_have_committed:
@@ -142,15 +129,11 @@ class IndexInterruptedError(IndexUnavailableError):
 class SchemaOutOfDateError(ArtifactIndexError):
     """The index has another schema revision than this release works with."""
 
-    def __init__(self, url: str, current: str | None, head: str, *, newer: bool = False) -> None:
-        super().__init__(url, current, head)
-        self.url = url
-        self.current = current
-        self.head = head
-        self.newer = newer
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), newer=self.newer), self.args
+    url: str
+    current: str | None
+    head: str
+    _: KW_ONLY
+    newer: bool = False
 
     def __str__(self) -> str:
         found = f"the index {self.url} has schema {self.current or 'none'}"

@@ -155,13 +155,8 @@ class BlobTransfer:
 
     def _record(self, written: WrittenBatch) -> None:
         database, now = self._destination.database, self._destination.clock()
-
-        def record() -> None:
-            with database.writing() as connection:
-                record_blobs(connection, written, (), now)
-
         try:
-            database.with_retries(record)
+            database.write(lambda connection: record_blobs(connection, written, (), now))
         except IndexInterruptedError as error:
             if error.may_have_committed:  # a look at what is known tells
                 raise CommitConflict from error

@@ -85,3 +85,16 @@ def test_a_newer_schema_asks_for_a_newer_release():
     error = index.errors.SchemaOutOfDateError("url", "9999", "0001", newer=True)
     assert "pip install --upgrade runcas" in str(error)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_an_error_takes_what_its_class_annotates():
+    kind = index.errors.UnknownFileError
+    assert kind("run", path="a").args == ("run", "a", None)
+    for args, named in [((), {}), (("run", "a", 1, 2), {}), (("run", "a"), {"path": "a"})]:
+        with pytest.raises(TypeError):
+            kind(*args, **named)
+    with pytest.raises(TypeError):
+        index.errors.SchemaOutOfDateError("url", "9999", "0001", "newer")
+    lost = index.errors.IndexInterruptedError("url", "reason", may_have_committed=True)
+    assert lost.args == ("url", "reason")
+    assert pickle.loads(pickle.dumps(lost)).may_have_committed

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 
-from index.errors import IndexInterruptedError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,30 +34,17 @@ class Transactions:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Return what some work reads."""
-
-        def attempt() -> T:
-            with self._database.reading() as connection:
-                return work(connection)
-
-        return self._database.with_retries(attempt)
+        return self._database.read(work)
 
     def write(self, work: Callable[[Connection], T]) -> T | None:
         """Do some work in a transaction; return what it returns.
 
         None if references keep coming to what it deletes: that is for the next collection.
         """
-
-        def attempt() -> T:
-            try:
-                with self._database.writing() as connection:
-                    return work(connection)
-            except IndexInterruptedError as error:
-                raise IndexInterruptedError(error.url, error.reason) from error
-
         started = time.monotonic()
         for _ in range(_ATTEMPTS):
             try:
-                return self._database.with_retries(attempt)
+                return self._database.write(work, is_repeatable=True)
             except IntegrityError:
                 continue
             finally:

@@ -11,7 +11,6 @@ from cas.packs.inspector import PackInspector
 from index.db.queries import blobs as blob_rows
 from index.db.queries import verification
 from index.domain.faults import Fault, FaultKind
-from index.errors import IndexInterruptedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -190,15 +189,9 @@ class PackVerifier:
 
 def noting(context: StoreContext, note: Callable[[Connection, datetime], T]) -> T:
     """Note something in a transaction of its own; to note it twice must be to note it once."""
-
-    def attempt() -> T:
-        try:
-            with context.database.writing() as connection:
-                return note(connection, context.clock())
-        except IndexInterruptedError as error:
-            raise IndexInterruptedError(error.url, error.reason) from error
-
-    return context.database.with_retries(attempt)
+    return context.database.write(
+        lambda connection: note(connection, context.clock()), is_repeatable=True
+    )
 
 
 def _condemn(
