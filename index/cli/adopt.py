@@ -11,7 +11,7 @@ from index.cli.options import json_option
 from index.cli.output import counted, print_json, printable, progress_bar
 
 if TYPE_CHECKING:
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
 
 __all__ = ["adopt"]
 
@@ -25,7 +25,9 @@ __all__ = ["adopt"]
 )
 @json_option
 @click.pass_obj
-def adopt(place: Place, *, url: str, session: str, root: str | None, as_json: bool) -> None:
+def adopt(
+    location: StoreLocation, *, url: str, session: str, root: str | None, as_json: bool
+) -> None:
     """Import the `files` table of an old tracker. The old database is only read.
 
     The command stores the bytes of files that still exist. Of missing files it keeps the metadata.
@@ -35,7 +37,7 @@ def adopt(place: Place, *, url: str, session: str, root: str | None, as_json: bo
     cas adopt --from sqlite:///app.db
     cas adopt --from sqlite:///app.db --root '/srv/tasks/{run}'
     """  # noqa: D301
-    with place.open(create=True) as store, progress_bar("adopting") as progress:
+    with location.open(create=True) as store, progress_bar("adopting") as progress:
         report = store.adopt(url, session=session, root=root, progress=progress)
     if as_json:
         skipped = [skip._asdict() for skip in report.skipped]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
     from index.maintenance.gc.plan import GcPlan
     from index.maintenance.gc.report import GcReport, Orphan
 
@@ -71,8 +71,8 @@ def gc(
     cas gc --grace 0             remove all garbage now
     cas gc --max-bytes 10GiB     copy at most 10 GiB to rewrite packs
     """  # noqa: D301
-    place: Place = context.obj
-    with place.open(create=False) as store:
+    location: StoreLocation = context.obj
+    with location.open(create=False) as store:
         plan = store.plan_gc(
             grace=grace,
             compact=not no_compact,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from index.api.session import Session
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
     from index.domain.diff import Diff
     from index.domain.snapshots import FileVersion
 
@@ -59,7 +59,7 @@ class _NotFoundError(click.ClickException):
 @json_option
 @click.pass_obj
 def diff(
-    place: Place,
+    location: StoreLocation,
     *,
     session_id: str,
     run_id: str | None,
@@ -79,7 +79,7 @@ def diff(
     cas diff run-7 run-8
     cas diff run-7@3 run-8
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         session = store.session(session_id)
         before_run, before = _state(first)
         after_run, after = _state(second) if second is not None else (before_run, None)
@@ -110,7 +110,9 @@ def diff(
 @click.argument("what", metavar="DIGEST|FILE")
 @json_option
 @click.pass_obj
-def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json: bool) -> None:
+def who(
+    location: StoreLocation, *, session_id: str, all_sessions: bool, what: str, as_json: bool
+) -> None:
     """Show who produced these bytes: the first producer and every later one.
 
     The argument is a digest or at least its first seven digits, a file on disk, or a path in a run.
@@ -122,7 +124,7 @@ def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json
     cas who 4f2a…
     """  # noqa: D301
     wanted = _what(what)
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         owner = store if all_sessions else store.session(session_id)
         found = owner.producers(wanted)
         if not found and isinstance(wanted, str) and _ABBREVIATED.fullmatch(wanted):
@@ -149,7 +151,7 @@ def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json
 @json_option
 @click.pass_obj
 def fork(
-    place: Place,
+    location: StoreLocation,
     *,
     session_id: str,
     run_id: str | None,
@@ -162,7 +164,7 @@ def fork(
     \b
     cas fork run-8 --run run-7 --at 3
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         source = only_run(store, session_id, run_id)
         made = source.fork(new_run, at=at)
         files = made.files()
@@ -183,7 +185,7 @@ def fork(
 @json_option
 @click.pass_obj
 def rewind(
-    place: Place, *, session_id: str, run_id: str | None, snapshot: int, as_json: bool
+    location: StoreLocation, *, session_id: str, run_id: str | None, snapshot: int, as_json: bool
 ) -> None:
     """Return a run to the state of a snapshot, as a new snapshot. The history is kept.
 
@@ -192,7 +194,7 @@ def rewind(
     \b
     cas rewind 3 --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
         made = run.rewind(snapshot)
     if as_json:
@@ -213,7 +215,7 @@ def rewind(
 @json_option
 @click.pass_obj
 def rm(
-    place: Place,
+    location: StoreLocation,
     *,
     session_id: str,
     run_id: str | None,
@@ -232,7 +234,7 @@ def rm(
     if (run_id is None) != whole_session:
         raise click.UsageError("say which run with --run, or --whole-session")
     what = f"session {session_id}" if run_id is None else f"run {run_id} of session {session_id}"
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         session = store.session(session_id)
         owner = session if run_id is None else session.run(run_id)
         if not yes:

@@ -32,7 +32,7 @@ from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
     from index.api.run import Run
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
     from index.domain.snapshots import FileVersion
 
 __all__ = ["cat", "log", "ls", "restore", "snapshots", "stats"]
@@ -49,7 +49,13 @@ _DIGEST_SHOWN = 12
 @json_option
 @click.pass_obj
 def ls(
-    place: Place, /, *, session_id: str, run_id: str | None, as_json: bool, **selection: Any
+    location: StoreLocation,
+    /,
+    *,
+    session_id: str,
+    run_id: str | None,
+    as_json: bool,
+    **selection: Any,
 ) -> None:
     """List a run's files, in order of first appearance.
 
@@ -58,7 +64,7 @@ def ls(
     cas ls --run run-7 --agent engineer --type plot
     cas ls --run run-7 --at 3 --json
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         versions = only_run(store, session_id, run_id).files(**selection)
     if as_json:
         print_json([to_json(version) for version in versions])
@@ -84,13 +90,15 @@ def ls(
 @run_options
 @json_option
 @click.pass_obj
-def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json: bool) -> None:
+def log(
+    location: StoreLocation, path: str, *, session_id: str, run_id: str | None, as_json: bool
+) -> None:
     """Show every version of a file: time, provenance and digest.
 
     \b
     cas log data/result.csv --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         versions = only_run(store, session_id, run_id).history(path)
     if as_json:
         print_json([to_json(version) for version in versions])
@@ -117,13 +125,15 @@ def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json
 @run_options
 @json_option
 @click.pass_obj
-def snapshots(place: Place, *, session_id: str, run_id: str | None, as_json: bool) -> None:
+def snapshots(
+    location: StoreLocation, *, session_id: str, run_id: str | None, as_json: bool
+) -> None:
     """List a run's snapshots: every scan that changed something.
 
     \b
     cas snapshots --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         found = only_run(store, session_id, run_id).snapshots()
     if as_json:
         print_json([snapshot_json(snapshot) for snapshot in found])
@@ -150,14 +160,16 @@ def snapshots(place: Place, *, session_id: str, run_id: str | None, as_json: boo
 @run_options
 @at_option
 @click.pass_obj
-def cat(place: Place, path: str, *, session_id: str, run_id: str | None, at: int | None) -> None:
+def cat(
+    location: StoreLocation, path: str, *, session_id: str, run_id: str | None, at: int | None
+) -> None:
     """Verify a file's bytes and write them to standard output.
 
     \b
     cas cat data/result.csv --run run-7
     cas cat data/result.csv@1 --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
         name, version = _split_version(run, path, at)
         with run.open(name, version=version, at=at) as stream:
@@ -174,7 +186,7 @@ def cat(place: Place, path: str, *, session_id: str, run_id: str | None, at: int
 @json_option
 @click.pass_obj
 def restore(
-    place: Place,
+    location: StoreLocation,
     destination: Path,
     paths: tuple[str, ...],
     *,
@@ -190,7 +202,7 @@ def restore(
     cas restore elsewhere/ --run run-7
     cas restore elsewhere/ data plots/a.png --run run-7 --at 3
     """  # noqa: D301
-    with place.open(create=False) as store, progress_bar("restoring") as progress:
+    with location.open(create=False) as store, progress_bar("restoring") as progress:
         result = only_run(store, session_id, run_id).restore(
             destination, paths=paths or None, at=at, overwrite=overwrite, progress=progress
         )
@@ -210,14 +222,16 @@ def restore(
 @click.option("--run", "run_id", metavar="ID", help="One run in detail.")
 @json_option
 @click.pass_obj
-def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: bool) -> None:
+def stats(
+    location: StoreLocation, *, session_id: str | None, run_id: str | None, as_json: bool
+) -> None:
     """Show the locations and sizes of a store, and what deduplication saves.
 
     \b
     cas stats
     cas stats --session session-1 --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         found: dict[str, Any]
         if run_id is not None:
             found = asdict(store.session(session_id or "default").run(run_id).stats())

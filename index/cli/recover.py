@@ -13,7 +13,7 @@ from index.cli.output import counted, human_size, print_json, printable, progres
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
     from index.maintenance.recover.report import RecordedStep, RecoveryReport
 
 __all__ = ["backup", "recover"]
@@ -37,8 +37,8 @@ def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> Non
     cas backup
     cas backup --keep 30
     """  # noqa: D301
-    place: Place = context.obj
-    with place.open(create=False) as store:
+    location: StoreLocation = context.obj
+    with location.open(create=False) as store:
         report = store.back_up(keep=keep)
     if as_json:
         print_json({**asdict(report), "digest": str(report.digest)})
@@ -65,9 +65,9 @@ def recover(context: click.Context, /, *, dry_run: bool, as_json: bool) -> None:
     cas --store artifacts/ recover
     cas --index postgresql+psycopg://host/db --blobs s3://bucket/prefix recover
     """  # noqa: D301
-    place: Place = context.obj
+    location: StoreLocation = context.obj
     with progress_bar("recovering", "packs") as progress:
-        report = place.recover(dry_run=dry_run, progress=progress)
+        report = location.recover(dry_run=dry_run, progress=progress)
     if as_json:
         print_json(_json(report, dry_run=dry_run))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from index.cli.location import place_at
+from index.cli.location import location_at
 from index.cli.options import json_option
 from index.cli.output import counted, human_size, print_json, printable, progress_bar
 from index.cli.verify import FAULT, faults_json, holder_text
@@ -71,7 +71,7 @@ def repair(
 def _source(stack: ExitStack, name: Path, context: click.Context) -> ArtifactStore | Path:
     """Open `name` if it is a store. A directory that contains a store is an ordinary directory."""
     if name.is_file() or (name / "cas.json").is_file():
-        return stack.enter_context(place_at(name, context.obj).open(create=False))
+        return stack.enter_context(location_at(name, context.obj).open(create=False))
     if not name.is_dir():
         raise click.UsageError(f"--from {printable(str(name))}: there is no such directory")
     return name
