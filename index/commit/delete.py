@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from index.commit.chain import store_entry
-from index.commit.write import CommitConflict, record_blobs
+from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
 from index.db.queries import deletion, journal
 from index.db.queries.deletion import note_released
 from index.domain.reports import DeletionReceipt
-from index.errors import UnknownRunError, UnknownSessionError, UnsettledScanError
+from index.errors import UnknownRunError, UnknownSessionError
 from index.journal.entries import DeletionEntry
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def _delete(
     delete: Callable[[Connection, Sequence[Doomed]], DeletionReceipt],
 ) -> DeletionReceipt:
     """Note what will be deleted of a session, one run or None for all, and delete just that."""
-    for _ in range(_ATTEMPTS):
+
+    def attempt(_records: Sequence[Digest] | None) -> DeletionReceipt:
         with context.database.reading() as connection:
             doomed = deletion.list_doomed(connection, session, run)
         if not doomed:  # nothing was ever recorded in it, if it is there at all
@@ -87,16 +88,14 @@ def _delete(
             ],
         )
         written, record = store_entry(context.blobs, entry)
-        try:
-            with context.database.writing() as connection:
-                if deletion.list_doomed(connection, session, run, lock=True) != doomed:
-                    continue
-                record_blobs(connection, written, (), entry.created_at)
-                journal.insert_loose(connection, record)
-                return delete(connection, doomed)
-        except CommitConflict:
-            continue
-    raise UnsettledScanError(run or session)
+        with context.database.writing() as connection:
+            if deletion.list_doomed(connection, session, run, lock=True) != doomed:
+                raise CommitConflict
+            record_blobs(connection, written, (), entry.created_at)
+            journal.insert_loose(connection, record)
+            return delete(connection, doomed)
+
+    return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=run or session)
 
 
 def _text(digest: Digest | None) -> str | None:
