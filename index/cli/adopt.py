@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from index.cli.options import json_option
-from index.cli.output import counted, print_json, printable, progress_bar
+from index.cli.output import counted, print_report, printable, progress_bar
 
 if TYPE_CHECKING:
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
 
 __all__ = ["adopt"]
 
@@ -23,7 +22,9 @@ __all__ = ["adopt"]
 @click.option("--root", metavar="DIR", help="The runs' directory; may hold {session} and {run}.")
 @json_option
 @click.pass_obj
-def adopt(place: Place, *, url: str, session: str, root: str | None, as_json: bool) -> None:
+def adopt(
+    location: StoreLocation, *, url: str, session: str, root: str | None, as_json: bool
+) -> None:
     """Take over an old tracker's `files` table, which is only read. Can be run again.
 
     Files that are still there are stored; of the others what is known is kept, without bytes.
@@ -32,11 +33,10 @@ def adopt(place: Place, *, url: str, session: str, root: str | None, as_json: bo
     cas adopt --from sqlite:///app.db
     cas adopt --from sqlite:///app.db --root '/srv/tasks/{run}'
     """  # noqa: D301
-    with place.open(create=True) as store, progress_bar("adopting") as progress:
+    with location.open(create=True) as store, progress_bar("adopting") as progress:
         report = store.adopt(url, session=session, root=root, progress=progress)
     if as_json:
-        skipped = [skip._asdict() for skip in report.skipped]
-        print_json({**asdict(report), "skipped": skipped})
+        print_report(report)
         return
     click.echo(
         f"{counted(report.runs, 'run')}: {counted(report.adopted, 'file')} adopted,"

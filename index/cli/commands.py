@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from index.cli.location import Place
+from index.cli.location import StoreLocation
 from index.cli.units import read_size
 
 __all__ = ["cas"]
@@ -110,4 +110,4 @@ def cas(
     """  # noqa: D301 - click's own mark-up
     if store is not None and (index is not None or blobs is not None):
         raise click.UsageError("give --store, or --index and --blobs, not both")
-    context.obj = Place(store, index, blobs, cache, cache_size, is_cached=not no_cache)
+    context.obj = StoreLocation(store, index, blobs, cache, cache_size, is_cached=not no_cache)

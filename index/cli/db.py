@@ -10,7 +10,7 @@ from index.cli.options import json_option
 from index.cli.output import print_json, printable
 
 if TYPE_CHECKING:
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
 
 __all__ = ["db"]
 
@@ -22,11 +22,11 @@ def db() -> None:
 
 @db.command("upgrade")
 @click.pass_obj
-def db_upgrade(place: Place) -> None:
+def db_upgrade(location: StoreLocation) -> None:
     """Bring the schema to what this release works with, in one transaction."""
     from index.db import schema
 
-    database = place.open_database()
+    database = location.open_database()
     schema.upgrade(database)
     click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}")
     database.close()
@@ -35,11 +35,11 @@ def db_upgrade(place: Place) -> None:
 @db.command("current")
 @json_option
 @click.pass_obj
-def db_current(place: Place, *, as_json: bool) -> None:
+def db_current(location: StoreLocation, *, as_json: bool) -> None:
     """Show the schema that the index has, and the one that this release works with."""
     from index.db import schema
 
-    database = place.open_database()
+    database = location.open_database()
     current = schema.current(database)
     database.close()
     if as_json:
@@ -50,11 +50,11 @@ def db_current(place: Place, *, as_json: bool) -> None:
 
 @db.command("check")
 @click.pass_obj
-def db_check(place: Place) -> None:
+def db_check(location: StoreLocation) -> None:
     """Fail with exit code 6 and the command to run unless the schema is the right one."""
     from index.db import schema
 
-    database = place.open_database()
+    database = location.open_database()
     schema.check(database)
     click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}, as it should")
     database.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +15,16 @@ from index.cli.output import (
     columns,
     counted,
     human_size,
+    plain,
     print_json,
     printable,
-    snapshot_json,
 )
-from index.domain.manifest import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from index.api.session import Session
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
     from index.domain.diff import Diff
     from index.domain.snapshots import FileVersion
 
@@ -59,7 +57,7 @@ class _NotFoundError(click.ClickException):
 @json_option
 @click.pass_obj
 def diff(
-    place: Place,
+    location: StoreLocation,
     *,
     session_id: str,
     run_id: str | None,
@@ -79,7 +77,7 @@ def diff(
     cas diff run-7 run-8
     cas diff run-7@3 run-8
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         session = store.session(session_id)
         before_run, before = _state(first)
         after_run, after = _state(second) if second is not None else (before_run, None)
@@ -110,7 +108,9 @@ def diff(
 @click.argument("what", metavar="DIGEST|FILE")
 @json_option
 @click.pass_obj
-def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json: bool) -> None:
+def who(
+    location: StoreLocation, *, session_id: str, all_sessions: bool, what: str, as_json: bool
+) -> None:
     """Tell who made these bytes: the first producer and every later one.
 
     WHAT is a digest, or at least its first seven digits; a file on disk, whose bytes are looked for
@@ -121,7 +121,7 @@ def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json
     cas who 4f2a…
     """  # noqa: D301
     wanted = _what(what)
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         owner = store if all_sessions else store.session(session_id)
         found = owner.producers(wanted)
         if not found and isinstance(wanted, str) and _ABBREVIATED.fullmatch(wanted):
@@ -136,7 +136,7 @@ def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json
         where = "any session" if all_sessions else f"session {session_id!r}"
         raise _NotFoundError(f"nothing in {where} was ever recorded as {printable(str(wanted))!r}")
     if as_json:
-        print_json([to_json(version) for version in found])
+        print_json(found)
         return
     columns([_producer(version, show_session=all_sessions) for version in found])
 
@@ -148,7 +148,7 @@ def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json
 @json_option
 @click.pass_obj
 def fork(
-    place: Place,
+    location: StoreLocation,
     *,
     session_id: str,
     run_id: str | None,
@@ -161,7 +161,7 @@ def fork(
     \b
     cas fork run-8 --run run-7 --at 3
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         source = only_run(store, session_id, run_id)
         made = source.fork(new_run, at=at)
         files = made.files()
@@ -182,7 +182,7 @@ def fork(
 @json_option
 @click.pass_obj
 def rewind(
-    place: Place, *, session_id: str, run_id: str | None, snapshot: int, as_json: bool
+    location: StoreLocation, *, session_id: str, run_id: str | None, snapshot: int, as_json: bool
 ) -> None:
     """Make a run hold what it held at a snapshot, as a new snapshot; nothing is forgotten.
 
@@ -191,11 +191,11 @@ def rewind(
     \b
     cas rewind 3 --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
         made = run.rewind(snapshot)
     if as_json:
-        print_json({"session": session_id, "run": run.id, **snapshot_json(made)})
+        print_json({"session": session_id, "run": run.id, **plain(made)})
         return
     click.echo(
         f"snapshot {made.number} of {printable(run.id)} holds what {snapshot} held:"
@@ -212,7 +212,7 @@ def rewind(
 @json_option
 @click.pass_obj
 def rm(
-    place: Place,
+    location: StoreLocation,
     *,
     session_id: str,
     run_id: str | None,
@@ -231,7 +231,7 @@ def rm(
     if (run_id is None) != whole_session:
         raise click.UsageError("say which run with --run, or --whole-session")
     what = f"session {session_id}" if run_id is None else f"run {run_id} of session {session_id}"
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         session = store.session(session_id)
         owner = session if run_id is None else session.run(run_id)
         if not yes:
@@ -241,9 +241,7 @@ def rm(
     if as_json:
         print_json(
             {
-                **asdict(receipt),
-                "released": [{**b._asdict(), "digest": str(b.digest)} for b in receipt.released],
-                "kept": [{**b._asdict(), "digest": str(b.digest)} for b in receipt.kept],
+                **plain(receipt),
                 "released_bytes": receipt.released_bytes,
                 "kept_bytes": receipt.kept_bytes,
             }
@@ -307,16 +305,16 @@ def _what(text: str) -> Digest | str:
     return hasher.digest()
 
 
-def _producer(version: FileVersion, *, show_session: bool) -> Sequence[str]:
-    where = f"{printable(version.run)}@{version.first_snapshot}"
+def _producer(version: FileVersion, *, show_session: bool) -> Sequence[object]:
+    where = f"{version.run}@{version.first_snapshot}"
     return (
-        f"{version.created_at:%Y-%m-%d %H:%M:%S}",
-        f"{printable(version.session)}/{where}" if show_session else where,
-        printable(version.phase or "-"),
-        printable(version.agent or "-"),
-        printable(version.node_id or "-"),
+        version.created_at,
+        f"{version.session}/{where}" if show_session else where,
+        version.phase,
+        version.agent,
+        version.node_id,
         str(version.digest or "-")[:_DIGEST_SHOWN],
-        printable(version.path),
+        version.path,
     )
 
 
@@ -337,14 +335,10 @@ def _print_diff(found: Diff, indent: str = "") -> None:
 
 def _diff_json(found: Diff) -> dict[str, Any]:
     return {
-        "added": [to_json(version) for version in found.added],
-        "removed": [to_json(version) for version in found.removed],
+        "added": found.added,
+        "removed": found.removed,
         "changed": [
-            {
-                "path": change.path,
-                "before": to_json(change.before),
-                "after": to_json(change.after),
-            }
+            {"path": change.path, "before": change.before, "after": change.after}
             for change in found.changed
         ],
         "identical": len(found.identical),

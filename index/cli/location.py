@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from index.domain.snapshots import Progress
     from index.maintenance.recover.report import RecoveryReport
 
-__all__ = ["Place", "check_config", "place_at", "write_config"]
+__all__ = ["StoreLocation", "check_config", "location_at", "write_config"]
 
 STORE_NAME: Final = ".cas"
 CONFIG_NAME: Final = "cas.toml"
@@ -46,7 +46,7 @@ class _Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoreLocation:
     """Where the store is, as told by options and environment."""
 
     store: Path | None
@@ -121,7 +121,7 @@ class Place:
         return here / STORE_NAME
 
 
-def place_at(name: Path, nearest: Place) -> Place:
+def location_at(name: Path, nearest: StoreLocation) -> StoreLocation:
     """Return the store that a directory or a cas.toml is or names; ``-`` is the `nearest` one.
 
     A directory that isn't there, or is empty, is where an embedded store would be made.
@@ -130,19 +130,19 @@ def place_at(name: Path, nearest: Place) -> Place:
     if str(name) == "-":
         return nearest
     if name.is_file():
-        return _noted_place(name, nearest)
+        return _noted_location(name, nearest)
     if (name / "cas.json").is_file() or not name.exists():
-        return Place(name, None, None)
+        return StoreLocation(name, None, None)
     if (name / CONFIG_NAME).is_file():
-        return _noted_place(name / CONFIG_NAME, nearest)
+        return _noted_location(name / CONFIG_NAME, nearest)
     if (name / STORE_NAME / "cas.json").is_file():
-        return Place(name / STORE_NAME, None, None)
+        return StoreLocation(name / STORE_NAME, None, None)
     if name.is_dir() and not any(name.iterdir()):
-        return Place(name, None, None)
+        return StoreLocation(name, None, None)
     raise StoreNotFoundError(str(name))
 
 
-def _noted_place(file: Path, nearest: Place) -> Place:
+def _noted_location(file: Path, nearest: StoreLocation) -> StoreLocation:
     noted = _read_config(file)
     return replace(
         nearest,
@@ -154,16 +154,18 @@ def _noted_place(file: Path, nearest: Place) -> Place:
     )
 
 
-def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> Path | None:
+def check_config(
+    location: StoreLocation, *, cache: str | None, cache_size: str | None
+) -> Path | None:
     """Return where `write_config` would note index and blobs; None if nothing is to be noted.
 
     click.UsageError if another store or cache is noted, or the URL has a password in it.
     """
-    if place.index is None or place.blobs is None:
+    if location.index is None or location.blobs is None:
         return None
     from sqlalchemy import make_url
 
-    if make_url(place.index).password:
+    if make_url(location.index).password:
         raise click.UsageError(
             "a password does not belong into cas.toml; leave it out of the URL, and put it into"
             " ~/.pgpass or PGPASSWORD"
@@ -172,7 +174,7 @@ def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> 
     if not file.is_file():
         return file
     noted = _read_config(file)
-    asked = _located(file, str(place.index), str(place.blobs), cache, cache_size)
+    asked = _located(file, str(location.index), str(location.blobs), cache, cache_size)
     if (noted.index, noted.blobs) != (asked.index, asked.blobs):
         raise click.UsageError(
             f"{printable(str(file))} names another store; change or remove it first"
@@ -184,14 +186,16 @@ def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> 
     return file
 
 
-def write_config(place: Place, file: Path, *, cache: str | None, cache_size: str | None) -> None:
+def write_config(
+    location: StoreLocation, file: Path, *, cache: str | None, cache_size: str | None
+) -> None:
     """Note index and blobs for later commands, and the cache if there is to be one.
 
     What is noted already is left alone.
     """
     lines = {
-        "index": str(place.index),
-        "blobs": str(place.blobs),
+        "index": str(location.index),
+        "blobs": str(location.blobs),
         "cache": cache,
         "cache_size": cache_size,
     }

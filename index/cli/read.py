@@ -23,16 +23,15 @@ from index.cli.output import (
     counted,
     human_size,
     print_json,
+    print_report,
     printable,
     progress_bar,
-    snapshot_json,
 )
-from index.domain.manifest import to_json
 from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
     from index.api.run import Run
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
     from index.domain.snapshots import FileVersion
 
 __all__ = ["cat", "log", "ls", "restore", "snapshots", "stats"]
@@ -49,7 +48,13 @@ _DIGEST_SHOWN = 12
 @json_option
 @click.pass_obj
 def ls(
-    place: Place, /, *, session_id: str, run_id: str | None, as_json: bool, **selection: Any
+    location: StoreLocation,
+    /,
+    *,
+    session_id: str,
+    run_id: str | None,
+    as_json: bool,
+    **selection: Any,
 ) -> None:
     """List a run's files, in order of first appearance.
 
@@ -58,19 +63,19 @@ def ls(
     cas ls --run run-7 --agent engineer --type plot
     cas ls --run run-7 --at 3 --json
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         versions = only_run(store, session_id, run_id).files(**selection)
     if as_json:
-        print_json([to_json(version) for version in versions])
+        print_json(versions)
         return
     columns(
         [
             (
                 human_size(version.size),
                 str(version.digest or "-")[:_DIGEST_SHOWN],
-                printable(version.file_type),
-                printable(version.phase or "-"),
-                printable(version.agent or "-"),
+                version.file_type,
+                version.phase,
+                version.agent,
                 _shown_path(version),
             )
             for version in versions
@@ -84,28 +89,30 @@ def ls(
 @run_options
 @json_option
 @click.pass_obj
-def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json: bool) -> None:
+def log(
+    location: StoreLocation, path: str, *, session_id: str, run_id: str | None, as_json: bool
+) -> None:
     """Show every version of a file: when, by whom, which bytes.
 
     \b
     cas log data/result.csv --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         versions = only_run(store, session_id, run_id).history(path)
     if as_json:
-        print_json([to_json(version) for version in versions])
+        print_json(versions)
         return
     columns(
         [
             (
                 f"@{version.version}",
                 _span(version),
-                f"{version.created_at:%Y-%m-%d %H:%M:%S}",
+                version.created_at,
                 human_size(version.size),
-                printable(version.phase or "-"),
-                printable(version.agent or "-"),
-                printable(version.node_id or "-"),
-                str(version.digest or "-"),
+                version.phase,
+                version.agent,
+                version.node_id,
+                version.digest,
             )
             for version in versions
         ],
@@ -117,27 +124,29 @@ def log(place: Place, path: str, *, session_id: str, run_id: str | None, as_json
 @run_options
 @json_option
 @click.pass_obj
-def snapshots(place: Place, *, session_id: str, run_id: str | None, as_json: bool) -> None:
+def snapshots(
+    location: StoreLocation, *, session_id: str, run_id: str | None, as_json: bool
+) -> None:
     """List a run's snapshots: every scan that changed something.
 
     \b
     cas snapshots --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         found = only_run(store, session_id, run_id).snapshots()
     if as_json:
-        print_json([snapshot_json(snapshot) for snapshot in found])
+        print_json(found)
         return
     columns(
         [
             (
-                str(snapshot.number),
-                f"{snapshot.created_at:%Y-%m-%d %H:%M:%S}",
+                snapshot.number,
+                snapshot.created_at,
                 f"+{len(snapshot.added)} ~{len(snapshot.changed)} -{len(snapshot.removed)}",
                 human_size(snapshot.bytes_stored),
-                printable(snapshot.provenance.phase or "-"),
-                printable(snapshot.provenance.agent or "-"),
-                printable(snapshot.provenance.node_id or "-"),
+                snapshot.provenance.phase,
+                snapshot.provenance.agent,
+                snapshot.provenance.node_id,
             )
             for snapshot in found
         ],
@@ -150,14 +159,16 @@ def snapshots(place: Place, *, session_id: str, run_id: str | None, as_json: boo
 @run_options
 @at_option
 @click.pass_obj
-def cat(place: Place, path: str, *, session_id: str, run_id: str | None, at: int | None) -> None:
+def cat(
+    location: StoreLocation, path: str, *, session_id: str, run_id: str | None, at: int | None
+) -> None:
     """Write a file's bytes to standard output, verified.
 
     \b
     cas cat data/result.csv --run run-7
     cas cat data/result.csv@1 --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
         name, version = _split_version(run, path, at)
         with run.open(name, version=version, at=at) as stream:
@@ -174,7 +185,7 @@ def cat(place: Place, path: str, *, session_id: str, run_id: str | None, at: int
 @json_option
 @click.pass_obj
 def restore(
-    place: Place,
+    location: StoreLocation,
     destination: Path,
     paths: tuple[str, ...],
     *,
@@ -190,12 +201,12 @@ def restore(
     cas restore elsewhere/ --run run-7
     cas restore elsewhere/ data plots/a.png --run run-7 --at 3
     """  # noqa: D301
-    with place.open(create=False) as store, progress_bar("restoring") as progress:
+    with location.open(create=False) as store, progress_bar("restoring") as progress:
         result = only_run(store, session_id, run_id).restore(
             destination, paths=paths or None, at=at, overwrite=overwrite, progress=progress
         )
     if as_json:
-        print_json(asdict(result))
+        print_report(result)
         return
     click.echo(
         f"{counted(result.written, 'file')} written ({human_size(result.bytes_written)}), "
@@ -210,14 +221,16 @@ def restore(
 @click.option("--run", "run_id", metavar="ID", help="One run in detail.")
 @json_option
 @click.pass_obj
-def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: bool) -> None:
+def stats(
+    location: StoreLocation, *, session_id: str | None, run_id: str | None, as_json: bool
+) -> None:
     """Show where things are, how much there is and what deduplication saves.
 
     \b
     cas stats
     cas stats --session session-1 --run run-7
     """  # noqa: D301
-    with place.open(create=False) as store:
+    with location.open(create=False) as store:
         found: dict[str, Any]
         if run_id is not None:
             found = asdict(store.session(session_id or "default").run(run_id).stats())
@@ -234,12 +247,7 @@ def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: 
     columns([(name, _shown_value(name, value)) for name, value in found.items()])
     if listed:
         click.echo()
-        columns(
-            [
-                (printable(s["session"]), printable(s["run"]), f"{s['snapshots']} snapshots")
-                for s in listed
-            ]
-        )
+        columns([(s["session"], s["run"], f"{s['snapshots']} snapshots") for s in listed])
 
 
 def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None]:
@@ -256,7 +264,7 @@ def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None
 
 def _shown_path(version: FileVersion) -> str:
     final = " (final)" if version.is_final_output else ""
-    return f"{printable(version.path)}{'@' if version.is_link else ''}{final}"
+    return f"{version.path}{'@' if version.is_link else ''}{final}"
 
 
 def _span(version: FileVersion) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_json, printable, progress_bar
+from index.cli.output import counted, human_size, print_report, printable, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from index.cli.location import Place
+    from index.cli.location import StoreLocation
     from index.maintenance.recover.report import RecordedStep, RecoveryReport
 
 __all__ = ["backup", "recover"]
@@ -38,11 +37,11 @@ def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> Non
     cas backup
     cas backup --keep 30
     """  # noqa: D301
-    place: Place = context.obj
-    with place.open(create=False) as store:
+    location: StoreLocation = context.obj
+    with location.open(create=False) as store:
         report = store.back_up(keep=keep)
     if as_json:
-        print_json({**asdict(report), "digest": str(report.digest)})
+        print_report(report)
         return
     click.echo(
         f"index stored as {report.digest}: {human_size(report.size)}, of which "
@@ -66,11 +65,11 @@ def recover(context: click.Context, /, *, dry_run: bool, as_json: bool) -> None:
     cas --store artifacts/ recover
     cas --index postgresql+psycopg://host/db --blobs s3://bucket/prefix recover
     """  # noqa: D301
-    place: Place = context.obj
+    location: StoreLocation = context.obj
     with progress_bar("recovering", "packs") as progress:
-        report = place.recover(dry_run=dry_run, progress=progress)
+        report = location.recover(dry_run=dry_run, progress=progress)
     if as_json:
-        print_json(_json(report, dry_run=dry_run))
+        print_report(report, dry_run=dry_run, is_whole=report.is_whole)
     else:
         _print(report, dry_run=dry_run)
     if not report.is_whole:
@@ -109,13 +108,3 @@ def _print_steps(steps: Sequence[RecordedStep], what: str) -> None:
         who = f" by {step.agent}" if step.agent else ""
         told = f"{step.session}/{step.run}: {name}{who} of {step.created_at:%Y-%m-%d %H:%M:%S} UTC"
         click.echo(f"{printable(told)}: {what}")
-
-
-def _json(report: RecoveryReport, *, dry_run: bool) -> dict[str, Any]:
-    told = asdict(report)
-    for name in ("unconfirmed", "never_arrived", "gaps"):
-        for step in told[name]:
-            step["record"] = str(step["record"])
-    for lost in told["lost"]:
-        lost["digest"] = str(lost["digest"])
-    return {"dry_run": dry_run, "is_whole": report.is_whole, **told}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from index.cli.location import place_at
+from index.cli.location import location_at
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_json, printable, progress_bar
-from index.cli.verify import FAULT, faults_json, holder_text
+from index.cli.output import counted, human_size, print_report, printable, progress_bar
+from index.cli.verify import FAULT, holder_text
 
 if TYPE_CHECKING:
     from index.api.store import ArtifactStore
@@ -60,8 +59,7 @@ def repair(
         with progress_bar("repairing", "blobs") as progress:
             report = store.repair(*places, dry_run=dry_run, progress=progress)
     if as_json:
-        told = {"is_complete": report.is_complete, **asdict(report)}
-        print_json(told | {"lost": faults_json(report.lost)})
+        print_report(report, is_complete=report.is_complete)
     else:
         _print(report, is_verified=depth is not None)
     if not report.is_complete:
@@ -71,7 +69,7 @@ def repair(
 def _source(stack: ExitStack, name: Path, context: click.Context) -> ArtifactStore | Path:
     """Open a source that is a store; one that has a store in it is a directory like any other."""
     if name.is_file() or (name / "cas.json").is_file():
-        return stack.enter_context(place_at(name, context.obj).open(create=False))
+        return stack.enter_context(location_at(name, context.obj).open(create=False))
     if not name.is_dir():
         raise click.UsageError(f"--from {printable(str(name))}: there is no such directory")
     return name

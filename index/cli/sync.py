@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from index.cli.location import Place, place_at
+from index.cli.location import StoreLocation, location_at
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_json, printable, progress_bar
+from index.cli.output import counted, human_size, print_report, printable, progress_bar
 from index.domain.names import check_id
 from index.errors import StoreNotFoundError
 from index.transfer.report import SyncOutcome
@@ -66,9 +65,9 @@ def sync(
             check_id(kind, given)
     chosen = {"sessions": sessions or None, "runs": runs or None}
     with ExitStack() as stack:
-        ours = stack.enter_context(place_at(source, context.obj).open(create=False))
+        ours = stack.enter_context(location_at(source, context.obj).open(create=False))
         ours.check_runs(**chosen)  # before a store is made for a name that was mistyped
-        theirs = _destination(stack, place_at(dest, context.obj), dry_run=dry_run)
+        theirs = _destination(stack, location_at(dest, context.obj), dry_run=dry_run)
         if dry_run:
             report = ours.plan_sync(theirs, **chosen).report
         else:
@@ -81,20 +80,20 @@ def sync(
         context.exit(_UNSYNCED)
 
 
-def _destination(stack: ExitStack, place: Place, *, dry_run: bool) -> ArtifactStore:
+def _destination(stack: ExitStack, location: StoreLocation, *, dry_run: bool) -> ArtifactStore:
     """Open the destination; for a dry run of one that isn't there, an empty one in its stead."""
     if not dry_run:
-        return stack.enter_context(place.open(create=True))
+        return stack.enter_context(location.open(create=True))
     try:
-        return stack.enter_context(place.open(create=False))
+        return stack.enter_context(location.open(create=False))
     except StoreNotFoundError:
         nowhere = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return stack.enter_context(Place(nowhere, None, None).open(create=True))
+        return stack.enter_context(StoreLocation(nowhere, None, None).open(create=True))
 
 
 def _print(report: SyncReport, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print_json({"dry_run": dry_run, "versions": report.versions, **asdict(report)})
+        print_report(report, dry_run=dry_run, versions=report.versions)
         return
     for run in report.runs:
         name = f"{printable(run.session)}/{printable(run.run)}"

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from index.cli.location import Place, check_config, write_config
+from index.cli.location import StoreLocation, check_config, write_config
 from index.cli.options import json_option, only_run, provenance_options, run_options
 from index.cli.output import (
     human_size,
+    plain,
     print_json,
     printable,
     progress_bar,
-    snapshot_json,
 )
 from index.cli.units import parse_size
-from index.domain.manifest import to_json
 from index.domain.names import check_id
 from index.errors import InvalidNameError
 from index.scan.scanner import check_directory
@@ -42,7 +41,7 @@ __all__ = ["init", "put", "track"]
 @json_option
 @click.pass_obj
 def init(
-    place: Place,
+    location: StoreLocation,
     /,
     *,
     index: str | None,
@@ -62,18 +61,18 @@ def init(
     cas init --index postgresql+psycopg://host/db --blobs s3://bucket/prefix
     cas init --index sqlite:///runs.db --blobs s3://bucket/prefix --cache ~/.cache/runcas
     """  # noqa: D301
-    place = replace(place, index=index or place.index, blobs=blobs or place.blobs)
+    location = replace(location, index=index or location.index, blobs=blobs or location.blobs)
     if cache is not None:
-        place = replace(place, cache=Path(cache))
+        location = replace(location, cache=Path(cache))
     if cache_size is not None:
-        place = replace(place, cache_size=parse_size(cache_size))
-    file = check_config(place, cache=cache, cache_size=cache_size)
+        location = replace(location, cache_size=parse_size(cache_size))
+    file = check_config(location, cache=cache, cache_size=cache_size)
     if file is None and (cache or cache_size):
         raise click.UsageError("--cache goes with --index and --blobs, beside which it is noted")
-    with place.open(create=True) as store:
+    with location.open(create=True) as store:
         stats = store.stats()
     if file is not None:
-        write_config(place, file, cache=cache, cache_size=cache_size)
+        write_config(location, file, cache=cache, cache_size=cache_size)
     if as_json:
         print_json({"store_id": stats.store_id, "index": stats.index, "blobs": stats.blobs_at})
         return
@@ -92,7 +91,7 @@ def init(
 @json_option
 @click.pass_obj
 def track(
-    place: Place,
+    location: StoreLocation,
     /,
     directory: Path,
     *,
@@ -117,7 +116,7 @@ def track(
     check_directory(str(directory))
     run_id = _run_for(directory) if run_id is None else check_id("run", run_id)
     check_id("session", session_id)
-    with place.open(create=True) as store:
+    with location.open(create=True) as store:
         run = store.session(session_id).run(run_id)
         with progress_bar("tracking") as progress:
             snapshot = run.track(
@@ -126,7 +125,7 @@ def track(
     elapsed = time.perf_counter() - begun
     if as_json:
         head = {"session": session_id, "run": run.id}
-        print_json({**head, **snapshot_json(snapshot), "elapsed_s": round(elapsed, 6)})
+        print_json({**head, **plain(snapshot), "elapsed_s": round(elapsed, 6)})
         return
     _print_outcome(run, snapshot, elapsed)
 
@@ -141,7 +140,7 @@ def track(
 @json_option
 @click.pass_obj
 def put(
-    place: Place,
+    location: StoreLocation,
     /,
     file: Path,
     *,
@@ -167,11 +166,11 @@ def put(
         with opened(file):
             pass  # before a store is made for it
     name = path or (file.name if file.is_absolute() or ".." in file.parts else str(file))
-    with place.open(create=True) as store:
+    with location.open(create=True) as store:
         run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
         version = run.put(name, content, **told)
     if as_json:
-        print_json(to_json(version))
+        print_json(version)
     else:
         click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
 
