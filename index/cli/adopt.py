@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from index.cli.options import json_option
-from index.cli.output import counted, print_json, printable, progress_bar
+from index.cli.output import counted, print_report, printable, progress_bar
 
 if TYPE_CHECKING:
     from index.cli.location import StoreLocation
@@ -40,8 +39,7 @@ def adopt(
     with location.open(create=True) as store, progress_bar("adopting") as progress:
         report = store.adopt(url, session=session, root=root, progress=progress)
     if as_json:
-        skipped = [skip._asdict() for skip in report.skipped]
-        print_json({**asdict(report), "skipped": skipped})
+        print_report(report)
         return
     click.echo(
         f"{counted(report.runs, 'run')}: {counted(report.adopted, 'file')} adopted,"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from index.cli.options import json_option
-from index.cli.output import columns, counted, human_size, print_json, printable, progress_bar
+from index.cli.output import (
+    columns,
+    counted,
+    human_size,
+    plain,
+    print_json,
+    print_report,
+    printable,
+    progress_bar,
+)
 from index.cli.units import read_duration, read_size, show_duration
 from index.maintenance.gc.report import Fate, GarbageBlob, Kind, Tally
 
@@ -117,7 +125,7 @@ def _print_plan(plan: GcPlan, *, as_json: bool) -> None:
 def _print_blobs(blobs: Iterable[GarbageBlob]) -> None:
     """Print the blobs that have a path, and a tally of those that have none."""
     nameless = {(fate, kind): Tally() for fate in Fate for kind in _WITHOUT_PATH}
-    waiting: list[Sequence[str]] = []
+    waiting: list[Sequence[object]] = []
     for blob in blobs:
         if blob.path is None:
             before = nameless[blob.fate, blob.kind]
@@ -128,10 +136,10 @@ def _print_blobs(blobs: Iterable[GarbageBlob]) -> None:
         waiting.append(
             (
                 blob.fate,
-                f"{printable(blob.session or '-')}/{printable(blob.run or '-')}",
-                printable(blob.agent or "-"),
+                f"{blob.session or '-'}/{blob.run or '-'}",
+                blob.agent,
                 human_size(blob.size),
-                printable(blob.path),
+                blob.path,
             )
         )
         if len(waiting) == _SHOWN_AT_ONCE:
@@ -150,7 +158,7 @@ def _print_orphans(orphans: Sequence[Orphan]) -> None:
 
 def _print_report(report: GcReport, *, as_json: bool) -> None:
     if as_json:
-        print_json(_report_json(report))
+        print_report(report, dry_run=False, bytes_freed=report.bytes_freed)
         return
     _print_orphans(report.orphans)
     for fault in report.damaged:
@@ -167,28 +175,17 @@ def _tallied(tally: Tally) -> str:
     return f"{counted(tally.blobs, 'blob')} ({human_size(tally.stored_size)})"
 
 
-def _report_json(report: GcReport) -> dict[str, Any]:
-    found = asdict(report)
-    for fault in found["damaged"]:
-        fault["pack"] = str(fault["pack"])
-        fault["digest"] = fault["digest"] and str(fault["digest"])
-    return {"dry_run": False, "bytes_freed": report.bytes_freed, **found}
-
-
 def _plan_json(plan: GcPlan) -> dict[str, Any]:
     return {
         "dry_run": True,
         "grace_s": plan.options.settings.grace.total_seconds(),
         "bytes_freed": plan.bytes_freed,
-        "swept": asdict(plan.swept),
-        "condemned": asdict(plan.condemned),
-        "waiting": asdict(plan.waiting),
-        "pardoned": asdict(plan.pardoned),
-        "packs": [{**asdict(pack), "name": str(pack.name)} for pack in plan.packs],
-        "compacted": [{**asdict(pack), "name": str(pack.name)} for pack in plan.compacted],
-        "orphans": [asdict(orphan) for orphan in plan.orphans],
-        "blobs": [
-            {**blob._asdict(), "digest": str(blob.digest), "kind": blob.kind}
-            for blob in plan.iter_blobs()
-        ],
+        "swept": plan.swept,
+        "condemned": plan.condemned,
+        "waiting": plan.waiting,
+        "pardoned": plan.pardoned,
+        "packs": plan.packs,
+        "compacted": plan.compacted,
+        "orphans": plan.orphans,
+        "blobs": [{**plain(blob), "kind": blob.kind} for blob in plan.iter_blobs()],
     }

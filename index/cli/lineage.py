@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,10 @@ from index.cli.output import (
     columns,
     counted,
     human_size,
+    plain,
     print_json,
     printable,
-    snapshot_json,
 )
-from index.domain.manifest import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +137,7 @@ def who(
         where = "any session" if all_sessions else f"session {session_id!r}"
         raise _NotFoundError(f"nothing in {where} was ever recorded as {printable(str(wanted))!r}")
     if as_json:
-        print_json([to_json(version) for version in found])
+        print_json(found)
         return
     columns([_producer(version, show_session=all_sessions) for version in found])
 
@@ -198,7 +196,7 @@ def rewind(
         run = only_run(store, session_id, run_id)
         made = run.rewind(snapshot)
     if as_json:
-        print_json({"session": session_id, "run": run.id, **snapshot_json(made)})
+        print_json({"session": session_id, "run": run.id, **plain(made)})
         return
     click.echo(
         f"snapshot {made.number} of {printable(run.id)} holds what {snapshot} held:"
@@ -244,9 +242,7 @@ def rm(
     if as_json:
         print_json(
             {
-                **asdict(receipt),
-                "released": [{**b._asdict(), "digest": str(b.digest)} for b in receipt.released],
-                "kept": [{**b._asdict(), "digest": str(b.digest)} for b in receipt.kept],
+                **plain(receipt),
                 "released_bytes": receipt.released_bytes,
                 "kept_bytes": receipt.kept_bytes,
             }
@@ -310,16 +306,16 @@ def _what(text: str) -> Digest | str:
     return hasher.digest()
 
 
-def _producer(version: FileVersion, *, show_session: bool) -> Sequence[str]:
-    where = f"{printable(version.run)}@{version.first_snapshot}"
+def _producer(version: FileVersion, *, show_session: bool) -> Sequence[object]:
+    where = f"{version.run}@{version.first_snapshot}"
     return (
-        f"{version.created_at:%Y-%m-%d %H:%M:%S}",
-        f"{printable(version.session)}/{where}" if show_session else where,
-        printable(version.phase or "-"),
-        printable(version.agent or "-"),
-        printable(version.node_id or "-"),
+        version.created_at,
+        f"{version.session}/{where}" if show_session else where,
+        version.phase,
+        version.agent,
+        version.node_id,
         str(version.digest or "-")[:_DIGEST_SHOWN],
-        printable(version.path),
+        version.path,
     )
 
 
@@ -340,14 +336,10 @@ def _print_diff(found: Diff, indent: str = "") -> None:
 
 def _diff_json(found: Diff) -> dict[str, Any]:
     return {
-        "added": [to_json(version) for version in found.added],
-        "removed": [to_json(version) for version in found.removed],
+        "added": found.added,
+        "removed": found.removed,
         "changed": [
-            {
-                "path": change.path,
-                "before": to_json(change.before),
-                "after": to_json(change.after),
-            }
+            {"path": change.path, "before": change.before, "after": change.after}
             for change in found.changed
         ],
         "identical": len(found.identical),

@@ -130,11 +130,11 @@ def location_at(name: Path, nearest: StoreLocation) -> StoreLocation:
     if str(name) == "-":
         return nearest
     if name.is_file():
-        return _noted_place(name, nearest)
+        return _noted_location(name, nearest)
     if (name / "cas.json").is_file() or not name.exists():
         return StoreLocation(name, None, None)
     if (name / CONFIG_NAME).is_file():
-        return _noted_place(name / CONFIG_NAME, nearest)
+        return _noted_location(name / CONFIG_NAME, nearest)
     if (name / STORE_NAME / "cas.json").is_file():
         return StoreLocation(name / STORE_NAME, None, None)
     if name.is_dir() and not any(name.iterdir()):
@@ -142,7 +142,7 @@ def location_at(name: Path, nearest: StoreLocation) -> StoreLocation:
     raise StoreNotFoundError(str(name))
 
 
-def _noted_place(file: Path, nearest: StoreLocation) -> StoreLocation:
+def _noted_location(file: Path, nearest: StoreLocation) -> StoreLocation:
     noted = _read_config(file)
     return replace(
         nearest,

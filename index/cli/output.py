@@ -5,27 +5,30 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cas.digest import Digest
 from index.domain.manifest import to_json
+from index.domain.snapshots import FileVersion, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from index.domain.snapshots import Progress, Snapshot
+    from index.domain.snapshots import Progress
 
 __all__ = [
     "columns",
     "counted",
     "human_size",
+    "plain",
     "print_json",
+    "print_report",
     "printable",
     "progress_bar",
-    "snapshot_json",
 ]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -51,17 +54,27 @@ def human_size(size: int) -> str:
     return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print rows with aligned columns. Columns in `right` are right-aligned."""
+def columns(rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> None:
+    """Print rows with their columns aligned; those in `right` to the right, the last not padded.
+
+    What is None or empty is shown as a dash, a time to the second.
+    """
     if not rows:
         return
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]) - 1)]
-    for row in rows:
+    table = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[n]) for row in table) for n in range(len(table[0]) - 1)]
+    for row in table:
         cells = [
             cell.rjust(width) if n in right else cell.ljust(width)
             for n, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
         click.echo("  ".join([*cells, row[-1]]))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return printable("-" if value is None else str(value) or "-")
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -70,23 +83,49 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document. Undecodable bytes in names become lone surrogates."""
-    click.echo(json.dumps(value, default=_plain, indent=2))
+    """Print one JSON document; undecodable bytes in names as lone surrogates, which JSON allows."""
+    click.echo(json.dumps(plain(value), indent=2))
 
 
-def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot as JSON's types, without the session and run it belongs to."""
+def print_report(report: object, **before: object) -> None:
+    """Print what a report has as one JSON document, and before it what else is to be known."""
+    print_json({**before, **plain(report)})
+
+
+def plain(value: Any) -> Any:
+    """Return a report, or anything that is in one, in JSON's types."""
+    if isinstance(value, FileVersion):
+        return to_json(value)
+    if isinstance(value, Snapshot):
+        return _snapshot(value)
+    if isinstance(value, Digest):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot in JSON's types, without the session and run it belongs to."""
     return {
         "snapshot": snapshot.number,
         "recorded": snapshot.recorded,
-        "created_at": snapshot.created_at,
+        "created_at": plain(snapshot.created_at),
         **asdict(snapshot.provenance),
-        "added": [to_json(version) for version in snapshot.added],
-        "changed": [to_json(version) for version in snapshot.changed],
-        "removed": [to_json(version) for version in snapshot.removed],
+        "added": plain(snapshot.added),
+        "changed": plain(snapshot.changed),
+        "removed": plain(snapshot.removed),
         "unchanged": snapshot.unchanged,
         "filled": snapshot.filled,
-        "skipped": [skipped._asdict() for skipped in snapshot.skipped],
+        "skipped": plain(snapshot.skipped),
         "bytes_read": snapshot.bytes_read,
         "bytes_stored": snapshot.bytes_stored,
     }
@@ -121,9 +160,3 @@ def progress_bar(label: str, noun: str = "files") -> Iterator[Callable[[Progress
             )
 
         yield show
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{value!r} has no JSON form")

@@ -23,11 +23,10 @@ from index.cli.output import (
     counted,
     human_size,
     print_json,
+    print_report,
     printable,
     progress_bar,
-    snapshot_json,
 )
-from index.domain.manifest import to_json
 from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
@@ -67,16 +66,16 @@ def ls(
     with location.open(create=False) as store:
         versions = only_run(store, session_id, run_id).files(**selection)
     if as_json:
-        print_json([to_json(version) for version in versions])
+        print_json(versions)
         return
     columns(
         [
             (
                 human_size(version.size),
                 str(version.digest or "-")[:_DIGEST_SHOWN],
-                printable(version.file_type),
-                printable(version.phase or "-"),
-                printable(version.agent or "-"),
+                version.file_type,
+                version.phase,
+                version.agent,
                 _shown_path(version),
             )
             for version in versions
@@ -101,19 +100,19 @@ def log(
     with location.open(create=False) as store:
         versions = only_run(store, session_id, run_id).history(path)
     if as_json:
-        print_json([to_json(version) for version in versions])
+        print_json(versions)
         return
     columns(
         [
             (
                 f"@{version.version}",
                 _span(version),
-                f"{version.created_at:%Y-%m-%d %H:%M:%S}",
+                version.created_at,
                 human_size(version.size),
-                printable(version.phase or "-"),
-                printable(version.agent or "-"),
-                printable(version.node_id or "-"),
-                str(version.digest or "-"),
+                version.phase,
+                version.agent,
+                version.node_id,
+                version.digest,
             )
             for version in versions
         ],
@@ -136,18 +135,18 @@ def snapshots(
     with location.open(create=False) as store:
         found = only_run(store, session_id, run_id).snapshots()
     if as_json:
-        print_json([snapshot_json(snapshot) for snapshot in found])
+        print_json(found)
         return
     columns(
         [
             (
-                str(snapshot.number),
-                f"{snapshot.created_at:%Y-%m-%d %H:%M:%S}",
+                snapshot.number,
+                snapshot.created_at,
                 f"+{len(snapshot.added)} ~{len(snapshot.changed)} -{len(snapshot.removed)}",
                 human_size(snapshot.bytes_stored),
-                printable(snapshot.provenance.phase or "-"),
-                printable(snapshot.provenance.agent or "-"),
-                printable(snapshot.provenance.node_id or "-"),
+                snapshot.provenance.phase,
+                snapshot.provenance.agent,
+                snapshot.provenance.node_id,
             )
             for snapshot in found
         ],
@@ -207,7 +206,7 @@ def restore(
             destination, paths=paths or None, at=at, overwrite=overwrite, progress=progress
         )
     if as_json:
-        print_json(asdict(result))
+        print_report(result)
         return
     click.echo(
         f"{counted(result.written, 'file')} written ({human_size(result.bytes_written)}), "
@@ -248,12 +247,7 @@ def stats(
     columns([(name, _shown_value(name, value)) for name, value in found.items()])
     if listed:
         click.echo()
-        columns(
-            [
-                (printable(s["session"]), printable(s["run"]), f"{s['snapshots']} snapshots")
-                for s in listed
-            ]
-        )
+        columns([(s["session"], s["run"], f"{s['snapshots']} snapshots") for s in listed])
 
 
 def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None]:
@@ -270,7 +264,7 @@ def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None
 
 def _shown_path(version: FileVersion) -> str:
     final = " (final)" if version.is_final_output else ""
-    return f"{printable(version.path)}{'@' if version.is_link else ''}{final}"
+    return f"{version.path}{'@' if version.is_link else ''}{final}"
 
 
 def _span(version: FileVersion) -> str:

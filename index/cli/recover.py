@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_json, printable, progress_bar
+from index.cli.output import counted, human_size, print_report, printable, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +40,7 @@ def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> Non
     with location.open(create=False) as store:
         report = store.back_up(keep=keep)
     if as_json:
-        print_json({**asdict(report), "digest": str(report.digest)})
+        print_report(report)
         return
     click.echo(
         f"index stored as {report.digest}: {human_size(report.size)}, of which "
@@ -69,7 +68,7 @@ def recover(context: click.Context, /, *, dry_run: bool, as_json: bool) -> None:
     with progress_bar("recovering", "packs") as progress:
         report = location.recover(dry_run=dry_run, progress=progress)
     if as_json:
-        print_json(_json(report, dry_run=dry_run))
+        print_report(report, dry_run=dry_run, is_whole=report.is_whole)
     else:
         _print(report, dry_run=dry_run)
     if not report.is_whole:
@@ -106,15 +105,5 @@ def _print_steps(steps: Sequence[RecordedStep], what: str) -> None:
     for step in steps:
         name = step.operation if step.snapshot is None else f"snapshot {step.snapshot}"
         who = f" by {step.agent}" if step.agent else ""
-        line = f"{step.session}/{step.run}: {name}{who} of {step.created_at:%Y-%m-%d %H:%M:%S} UTC"
-        click.echo(f"{printable(line)}: {what}")
-
-
-def _json(report: RecoveryReport, *, dry_run: bool) -> dict[str, Any]:
-    found = asdict(report)
-    for name in ("unconfirmed", "never_arrived", "gaps"):
-        for step in found[name]:
-            step["record"] = str(step["record"])
-    for lost in found["lost"]:
-        lost["digest"] = str(lost["digest"])
-    return {"dry_run": dry_run, "is_whole": report.is_whole, **found}
+        told = f"{step.session}/{step.run}: {name}{who} of {step.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        click.echo(f"{printable(told)}: {what}")

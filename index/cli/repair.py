@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,8 @@ import click
 
 from index.cli.location import location_at
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_json, printable, progress_bar
-from index.cli.verify import FAULT, faults_json, holder_text
+from index.cli.output import counted, human_size, print_report, printable, progress_bar
+from index.cli.verify import FAULT, holder_text
 
 if TYPE_CHECKING:
     from index.api.store import ArtifactStore
@@ -60,8 +59,7 @@ def repair(
         with progress_bar("repairing", "blobs") as progress:
             report = store.repair(*places, dry_run=dry_run, progress=progress)
     if as_json:
-        found = {"is_complete": report.is_complete, **asdict(report)}
-        print_json(found | {"lost": faults_json(report.lost)})
+        print_report(report, is_complete=report.is_complete)
     else:
         _print(report, is_verified=depth is not None)
     if not report.is_complete:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,7 @@ import click
 
 from index.cli.location import StoreLocation, location_at
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_json, printable, progress_bar
+from index.cli.output import counted, human_size, print_report, printable, progress_bar
 from index.domain.names import check_id
 from index.errors import StoreNotFoundError
 from index.transfer.report import SyncOutcome
@@ -94,7 +93,7 @@ def _destination(stack: ExitStack, location: StoreLocation, *, dry_run: bool) ->
 
 def _print(report: SyncReport, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print_json({"dry_run": dry_run, "versions": report.versions, **asdict(report)})
+        print_report(report, dry_run=dry_run, versions=report.versions)
         return
     for run in report.runs:
         name = f"{printable(run.session)}/{printable(run.run)}"

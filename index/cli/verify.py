@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_json, printable, progress_bar
+from index.cli.output import counted, human_size, print_report, printable, progress_bar
 from index.cli.units import read_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from index.domain.faults import Fault, VerifyReport
 
-__all__ = ["FAULT", "faults_json", "holder_text", "report_json", "verify"]
+__all__ = ["FAULT", "holder_text", "verify"]
 
 FAULT: Final = 3
 """Exit code, as in the README."""
@@ -47,28 +44,11 @@ def verify(
     with context.obj.open(create=False) as store, progress_bar("verifying", "blobs") as progress:
         report = store.verify(depth=depth, max_bytes=max_bytes, progress=progress)
     if as_json:
-        print_json(report_json(report))
+        print_report(report, is_sound=report.is_sound)
     else:
         _print(report)
     if not report.is_sound:
         context.exit(FAULT)
-
-
-def report_json(report: VerifyReport) -> dict[str, Any]:
-    """Return a report as JSON types."""
-    return {"is_sound": report.is_sound, **asdict(report), "faults": faults_json(report.faults)}
-
-
-def faults_json(faults: Iterable[Fault]) -> list[dict[str, Any]]:
-    """Return faults as JSON types: digests as text, holders as objects."""
-    return [
-        {
-            **asdict(fault),
-            "digest": None if fault.digest is None else str(fault.digest),
-            "touches": [holder._asdict() for holder in fault.touches],
-        }
-        for fault in faults
-    ]
 
 
 def holder_text(fault: Fault) -> str:

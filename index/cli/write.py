@@ -14,13 +14,12 @@ from index.cli.location import StoreLocation, check_config, write_config
 from index.cli.options import json_option, only_run, provenance_options, run_options
 from index.cli.output import (
     human_size,
+    plain,
     print_json,
     printable,
     progress_bar,
-    snapshot_json,
 )
 from index.cli.units import parse_size
-from index.domain.manifest import to_json
 from index.domain.names import check_id
 from index.errors import InvalidNameError
 from index.scan.scanner import check_directory
@@ -130,7 +129,7 @@ def track(
     elapsed = time.perf_counter() - begun
     if as_json:
         head = {"session": session_id, "run": run.id}
-        print_json({**head, **snapshot_json(snapshot), "elapsed_s": round(elapsed, 6)})
+        print_json({**head, **plain(snapshot), "elapsed_s": round(elapsed, 6)})
         return
     _print_outcome(run, snapshot, elapsed)
 
@@ -181,7 +180,7 @@ def put(
         run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
         version = run.put(name, content, **labels)
     if as_json:
-        print_json(to_json(version))
+        print_json(version)
     else:
         click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
 

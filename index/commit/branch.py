@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy.exc import IntegrityError
 
 from index.commit.chain import find_chained, store_entry
-from index.commit.write import CommitConflict, record_blobs
+from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
 from index.db.queries import files, journal, lineage, runs
 from index.domain.diff import diff_versions
 from index.domain.snapshots import Skipped, Snapshot, SnapshotHead, assemble
-from index.errors import RunExistsError, UnknownRunError, UnknownSnapshotError, UnsettledScanError
+from index.errors import RunExistsError, UnknownRunError, UnknownSnapshotError
 from index.journal.entries import ForkEntry, RewindEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -44,7 +45,8 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
         When scans of the source kept committing in between.
     """
     superseded_records: list[Digest] = []
-    for _ in range(_ATTEMPTS):
+
+    def attempt(_records: Sequence[Digest] | None) -> None:
         found = find_chained(context, source)
         number = _check_snapshot(source, found, at)
         with context.database.reading() as connection:
@@ -66,7 +68,7 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
         try:
             with context.database.writing() as connection:
                 if runs.find_run(connection, source.session, source.run) != found:
-                    continue
+                    raise CommitConflict
                 made = runs.insert_fork(
                     connection, target.session, target.run, found.id, number, now, record
                 )
@@ -76,13 +78,11 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
                 journal.copy(connection, found.id, made)
                 journal.append(connection, made, found.records, [record])
                 lineage.copy_history(connection, found.id, made, number)
-                return
         except IntegrityError as error:
             # The source was deleted and its bytes collected during the copy.
             raise UnknownRunError(source.session, source.run) from error
-        except CommitConflict:
-            continue
-    raise UnsettledScanError(source.run)
+
+    retry_on_conflict(attempt, attempts=_ATTEMPTS, name=source.run)
 
 
 def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) -> Snapshot:
@@ -96,7 +96,8 @@ def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) 
         When scans of the run kept committing in between.
     """
     superseded_records: list[Digest] = []
-    for _ in range(_ATTEMPTS):
+
+    def attempt(_records: Sequence[Digest] | None) -> Snapshot:
         found = find_chained(context, key)
         _check_snapshot(key, found, at)
         now = context.clock()
@@ -116,22 +117,20 @@ def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) 
         )
         written, record = store_entry(context.blobs, entry)
         superseded_records.append(record)
-        try:
-            with context.database.writing() as connection:
-                if not runs.advance_revision(
-                    connection,
-                    found.id,
-                    found.revision,
-                    newest_record=found.newest_record,
-                    next_record=record,
-                ):
-                    continue
-                record_blobs(connection, written, (), now)
-                journal.append(connection, found.id, found.records, [record])
-                return apply_rewind(connection, key, found, at, provenance, now)
-        except CommitConflict:
-            continue
-    raise UnsettledScanError(key.run)
+        with context.database.writing() as connection:
+            if not runs.advance_revision(
+                connection,
+                found.id,
+                found.revision,
+                newest_record=found.newest_record,
+                next_record=record,
+            ):
+                raise CommitConflict
+            record_blobs(connection, written, (), now)
+            journal.append(connection, found.id, found.records, [record])
+            return apply_rewind(connection, key, found, at, provenance, now)
+
+    return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=key.run)
 
 
 def apply_rewind(

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from index.commit.chain import store_entry
-from index.commit.write import CommitConflict, record_blobs
+from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
 from index.db.queries import deletion, journal
 from index.db.queries.deletion import note_released
 from index.domain.reports import DeletionReceipt
-from index.errors import UnknownRunError, UnknownSessionError, UnsettledScanError
+from index.errors import UnknownRunError, UnknownSessionError
 from index.journal.entries import DeletionEntry
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def _delete(
     delete: Callable[[Connection, Sequence[DeadRun]], DeletionReceipt],
 ) -> DeletionReceipt:
     """Store a record of the runs to delete (None for all), then delete exactly these."""
-    for _ in range(_ATTEMPTS):
+
+    def attempt(_records: Sequence[Digest] | None) -> DeletionReceipt:
         with context.database.reading() as connection:
             dead = deletion.list_dead(connection, session, run)
         if not dead:  # nothing was ever recorded in it, if it is there at all
@@ -85,16 +86,14 @@ def _delete(
             runs=[(run.name, _text(run.newest_record), run.created_at.isoformat()) for run in dead],
         )
         written, record = store_entry(context.blobs, entry)
-        try:
-            with context.database.writing() as connection:
-                if deletion.list_dead(connection, session, run, lock=True) != dead:
-                    continue
-                record_blobs(connection, written, (), entry.created_at)
-                journal.insert_loose(connection, record)
-                return delete(connection, dead)
-        except CommitConflict:
-            continue
-    raise UnsettledScanError(run or session)
+        with context.database.writing() as connection:
+            if deletion.list_dead(connection, session, run, lock=True) != dead:
+                raise CommitConflict
+            record_blobs(connection, written, (), entry.created_at)
+            journal.insert_loose(connection, record)
+            return delete(connection, dead)
+
+    return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=run or session)
 
 
 def _text(digest: Digest | None) -> str | None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
-from index.commit.write import CommitConflict
+from index.commit.write import CommitConflict, retry_on_conflict
 from index.decorators import relaxed_gc
 from index.domain.annotations import Annotations
 from index.domain.changes import compare_scan
 from index.domain.run_state import Observed, signature_of
-from index.errors import UnsettledScanError, WorkDirectoryError
+from index.errors import WorkDirectoryError
 from index.scan.content import opened
 from index.scan.coverage import Coverage
 from index.scan.ingest import observe
@@ -93,14 +93,13 @@ class Tracker:
         """
         if self._context.owns(request.root):
             raise WorkDirectoryError(request.root, "it is the store itself")
-        superseded_records: Sequence[Digest] = ()
-        for _ in range(_ATTEMPTS):
-            try:
-                return self._track_once(request, cached, superseded_records)
-            except CommitConflict as conflict:
-                superseded_records = conflict.records
-                cached = None
-        raise UnsettledScanError(request.key.run)
+
+        def attempt(records: Sequence[Digest] | None) -> tuple[Snapshot, RunState]:
+            if records is None:
+                return self._track_once(request, cached, ())
+            return self._track_once(request, None, records)
+
+        return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=request.key.run)
 
     def put(self, request: PutRequest, cached: RunState | None) -> tuple[FileVersion, RunState]:
         """Commit one file, independent of the work directory; return its version.
@@ -116,15 +115,14 @@ class Tracker:
             When the content is a path that can't be read.
         """
         with opened(request.content) as source:
-            superseded_records: Sequence[Digest] = ()
-            for _ in range(_ATTEMPTS):
-                try:
-                    return self._put_once(request, source, cached, superseded_records)
-                except CommitConflict as conflict:
-                    superseded_records = conflict.records
-                    source.rewind()
-                    cached = None
-        raise UnsettledScanError(request.key.run)
+
+            def attempt(records: Sequence[Digest] | None) -> tuple[FileVersion, RunState]:
+                if records is None:
+                    return self._put_once(request, source, cached, ())
+                source.rewind()
+                return self._put_once(request, source, None, records)
+
+            return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=request.key.run)
 
     def _put_once(
         self,

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from index.commit.new_versions import NewVersions, new_rows
 from index.db.queries import blobs, files, journal, runs
 from index.domain.run_state import RunState
 from index.domain.snapshots import LazyVersions, Snapshot, SnapshotHead
-from index.errors import IndexInterruptedError
+from index.errors import IndexInterruptedError, UnsettledScanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +36,10 @@ __all__ = [
     "load_state",
     "record",
     "record_blobs",
+    "retry_on_conflict",
 ]
+
+T = TypeVar("T")
 
 TOUCH_FRESHNESS: Final = timedelta(hours=1)
 """Reuse writes a new touch time only if a blob's last one is older. This is far below any grace
@@ -51,6 +54,30 @@ class CommitConflict(Exception):  # noqa: N818 - a signal to plan again, seen by
 
     records: Sequence[Digest] = ()
     """Records of the failed attempts, for the next attempt to name."""
+
+
+def retry_on_conflict(
+    attempt: Callable[[Sequence[Digest] | None], T], *, attempts: int, name: str
+) -> T:
+    """Return what an attempt to plan and commit returns; try again after each conflict.
+
+    Parameters
+    ----------
+    attempt
+        Takes None at first, and then `CommitConflict.records` of the attempt before it.
+
+    Raises
+    ------
+    UnsettledScanError
+        With that name, when every attempt met a conflict.
+    """
+    records: Sequence[Digest] | None = None
+    for _ in range(attempts):
+        try:
+            return attempt(records)
+        except CommitConflict as conflict:
+            records = conflict.records
+    raise UnsettledScanError(name)
 
 
 class UncertainCommitError(Exception):
