@@ -49,11 +49,11 @@ def copy_blobs(source: Connection, target: Connection, now: datetime) -> None:
     columns = [column.name for column in tables.blobs.c]
     digest, size, pack, created = map(columns.index, ("digest", "size", "pack_id", "created_at"))
     for rows in _pages(source, tables.blobs):
-        told = [
+        copies = [
             (row[digest], row[size], row[created], None if row[pack] is None else now)
             for row in rows
         ]
-        _insert(target, tables.blobs, names, told, ignore_conflicts=True)
+        _insert(target, tables.blobs, names, copies, ignore_conflicts=True)
 
 
 def copy_meaning(source: Connection, target: Connection) -> None:
