@@ -72,26 +72,28 @@ def _delete(
     run: str | None,
     delete: Callable[[Connection, Sequence[DeadRun]], DeletionReceipt],
 ) -> DeletionReceipt:
-    """Store a record of the runs to delete (None for all), then delete exactly these."""
+    """Note what will be deleted of a session, one run or None for all, and delete just that."""
     for _ in range(_ATTEMPTS):
         with context.database.reading() as connection:
-            dead = deletion.list_dead(connection, session, run)
-        if not dead:  # nothing was ever recorded in it, if it is there at all
+            doomed = deletion.list_doomed(connection, session, run)
+        if not doomed:  # nothing was ever recorded in it, if it is there at all
             with context.database.writing() as connection:
-                return delete(connection, dead)
+                return delete(connection, doomed)
         entry = DeletionEntry(
             created_at=context.clock(),
             session=session,
-            runs=[(run.name, _text(run.newest_record), run.created_at.isoformat()) for run in dead],
+            runs=[
+                (run.name, _text(run.newest_record), run.created_at.isoformat()) for run in doomed
+            ],
         )
         written, record = store_entry(context.blobs, entry)
         try:
             with context.database.writing() as connection:
-                if deletion.list_dead(connection, session, run, lock=True) != dead:
+                if deletion.list_doomed(connection, session, run, lock=True) != doomed:
                     continue
                 record_blobs(connection, written, (), entry.created_at)
                 journal.insert_loose(connection, record)
-                return delete(connection, dead)
+                return delete(connection, doomed)
         except CommitConflict:
             continue
     raise UnsettledScanError(run or session)

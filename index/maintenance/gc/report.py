@@ -55,8 +55,8 @@ class GarbageBlob(NamedTuple):
     stored_size: int
     """Bytes in its pack; 0 for a large blob, whose chunks are listed separately."""
     session: str | None
-    """Session of the first version that had the blob, like run, path and agent. None for chunks,
-    and for bytes that were never committed, such as those of a failed scan."""
+    """Of the first version that had it, like run, path and agent. None for chunks, and for what was
+    never recorded, by a scan that failed."""
     run: str | None
     path: str | None
     """None for a journal record, like agent."""
