@@ -309,12 +309,12 @@ def _explained(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> 
     digest: Digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
     rows = (row for batch in delta.batches() for row in batch.inserts)
     path = next((decode_path(row.path) for row in rows if row.digest == digest), None)
-    told = str(error)
+    reason = str(error)
     if isinstance(error, BlobNotFoundError):
-        told = (
+        reason = (
             f"blob {digest} is missing from storage; mend the source with `cas repair --from DIR`"
         )
-    return told if path is None else f"{path!r}: {told}"
+    return reason if path is None else f"{path!r}: {reason}"
 
 
 def _parents_first(found: list[RunSummary]) -> list[RunSummary]:

@@ -1,6 +1,6 @@
-"""Garbage collection, the only way that bytes leave a store; decision 31 says why it is safe.
+"""Garbage collection: the only operation that deletes bytes. Decision 31 says why it is safe.
 
-`index.maintenance.gc.plan` begins it.
+`index.maintenance.gc.plan` is the entry point.
 """
 
 __all__ = ()

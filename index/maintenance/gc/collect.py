@@ -1,8 +1,8 @@
-"""One collection: blobs, then packs, then what is in storage besides.
+"""One collection of garbage: blobs first, then packs, then orphans.
 
-Everything is checked again in the transaction that acts on it. Each of them is short, and what was
-done stays done if the next one never comes: a collection can be interrupted at any point, and any
-number of them may run at once, beside writers and readers.
+Each transaction checks again what it acts on. Transactions are short, and each stands by itself. So
+a collection can be interrupted at any point, and any number of collections may run at once, beside
+writers and readers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["Collection"]
 
 
 class Collection:
-    """One collection that is being made. Used once, by one thread."""
+    """A collection in progress. Used once, by one thread."""
 
     def __init__(
         self,
@@ -65,8 +65,8 @@ class Collection:
         self._damaged: list[DamagedEntry] = []
 
     def run(self) -> GcReport:
-        """Collect; return what was done."""
-        # Large blobs first: they keep their chunks, which then go in the same collection.
+        """Collect garbage; return the report."""
+        # Large blobs first: they keep their chunks, which the same collection can then delete.
         self._collect_blobs(only_large=True)
         self._collect_blobs(only_large=False)
         self._forget_names()
@@ -92,7 +92,7 @@ class Collection:
             self._transactions, self._settings, self._since, only_large=only_large
         )
         for found in ranges:
-            if self._since is not None:  # else it goes at once
+            if self._since is not None:  # else they are swept at once
                 for batch in self._cut([blob for blob in found if blob.condemned_at is None]):
                     self._condemn(batch)
             for batch in self._cut([blob for blob in found if self._is_due(blob)]):
@@ -136,7 +136,7 @@ class Collection:
         self._pardoned += done or 0
 
     def _forget_names(self) -> None:
-        """Forget who had blobs before that somebody has again."""
+        """Delete notes of last owners for blobs that are referenced again."""
         limit = self._settings.batch
         while True:
             found = self._transactions.read(lambda c: deletion.list_referenced(c, limit))
@@ -144,7 +144,7 @@ class Collection:
                 return
 
     def _delete_packs(self) -> None:
-        """Declare dead what no row points into, and delete what is dead."""
+        """Declare packs dead that no row points to, and delete dead packs."""
         limit = self._settings.batch
 
         def pending(connection: Connection) -> list[PackRow]:
@@ -240,7 +240,7 @@ def _plus(tally: Tally, blobs: int, size: int) -> Tally:
 
 
 def _delete(backend: Backend, pack: PackRow) -> bool:
-    """Delete a dead pack's object; return whether there was one."""
+    """Delete the object of a dead pack; return whether it existed."""
     name = pack_object_name(pack.name)
     try:
         backend.size(name)

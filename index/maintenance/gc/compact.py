@@ -1,4 +1,4 @@
-"""Rewriting packs that are mostly dead, and merging small ones."""
+"""Compaction: rewrite packs that are mostly dead, and merge small ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SMALL = "small"
 
 
 class Compacted(NamedTuple):
-    """What compaction came to."""
+    """The result of compaction."""
 
     packs: int
     bytes_written: int
@@ -43,14 +43,14 @@ class Compacted(NamedTuple):
 def choose(
     usages: Iterable[PackUsage], settings: GcSettings, budget: int | None
 ) -> list[tuple[PackUsage, str]]:
-    """Return which packs are worth rewriting, and why; what frees most comes first.
+    """Return the packs worth rewriting, with the reasons; those that free most come first.
 
-    A pack with damaged entries can't go, so that nothing is won by rewriting the rest of it.
+    A pack with damaged entries must stay, so rewriting the rest of it gains nothing.
 
     Parameters
     ----------
     budget
-        Stored bytes that may be copied; None for any.
+        Stored bytes that may be copied; None for no limit.
     """
     sound = [usage for usage in usages if usage.entries and not usage.damaged]
     dead = [
@@ -59,7 +59,7 @@ def choose(
         if _dead(usage) >= max(settings.least_dead, settings.dead_share * usage.size)
     ]
     chosen = [(usage, _MOSTLY_DEAD) for usage in sorted(dead, key=_dead, reverse=True)]
-    # A pack of many entries was ended by their number: it would only be copied.
+    # A small pack with many entries is full by their number; merging would only copy it.
     small = [
         usage
         for usage in sound
@@ -80,7 +80,7 @@ def choose(
 
 
 def described(chosen: Iterable[tuple[PackUsage, str]]) -> tuple[CompactedPack, ...]:
-    """Return what would be rewritten, for people."""
+    """Return the chosen packs, for reports."""
     return tuple(
         CompactedPack(usage.name, usage.size, usage.stored_size, _dead(usage), reason)
         for usage, reason in chosen
@@ -88,13 +88,13 @@ def described(chosen: Iterable[tuple[PackUsage, str]]) -> tuple[CompactedPack, .
 
 
 def saved_by_merging(chosen: Sequence[CompactedPack]) -> int:
-    """Return the bytes that come free because what was in many packs will be in few."""
+    """Return the bytes saved because fewer packs hold the same entries."""
     few = -(-sum(pack.live for pack in chosen) // PACK_SIZE)
     return max(len(chosen) - few, 0) * pack_size(0, 0)
 
 
 def _dead(usage: PackUsage) -> int:
-    """Return the bytes of a pack that no row points to, with their part of the footer."""
+    """Return the dead bytes of a pack, with their part of the footer."""
     return max(usage.size - pack_size(usage.entries, usage.stored_size), 0)
 
 
@@ -104,10 +104,10 @@ def compact(
     usages: Sequence[PackUsage],
     report: Callable[[], None],
 ) -> Compacted:
-    """Copy what packs hold into new ones, and have the rows point there.
+    """Copy the entries of packs into new packs, and point the rows there.
 
-    The old packs are left without a row, for whoever deletes such packs; or with those of damaged
-    entries, which stay.
+    No row points to the old packs afterwards, so the collection deletes them. Damaged entries, and
+    their packs, stay.
     """
     written = 0
     damaged: list[DamagedEntry] = []
@@ -132,7 +132,7 @@ def compact(
             try:
                 faults = rewriter.copy(usage.name, usage.size, entries)
             except (CorruptPackError, UnsupportedFormatError) as error:
-                # Its entries may be whole, and can be read: to tell is for verification.
+                # Its entries may be intact and readable; verification decides that.
                 damaged.append(DamagedEntry(usage.name, None, str(error)))
                 continue
             damaged += _noted(context, transactions, faults)
@@ -143,9 +143,9 @@ def compact(
 def _noted(
     context: StoreContext, transactions: Transactions, faults: Sequence[EntryFault]
 ) -> list[DamagedEntry]:
-    """Note which blobs are damaged; return what is wrong still."""
+    """Mark damaged blobs; return the faults that remain."""
     wrong = [fault for fault in faults if fault.is_damage]
     now = context.clock()
     marked = transactions.write(lambda c: packs.mark_damaged(c, wrong, now)) if wrong else None
-    told = [*(marked or ()), *(fault for fault in faults if not fault.is_damage)]
-    return [DamagedEntry(fault.source.pack, fault.digest, fault.reason) for fault in told]
+    remaining = [*(marked or ()), *(fault for fault in faults if not fault.is_damage)]
+    return [DamagedEntry(fault.source.pack, fault.digest, fault.reason) for fault in remaining]

@@ -1,10 +1,11 @@
-"""Objects below ``packs/`` that no row knows.
+"""Orphans: objects below ``packs/`` that have no row in the index.
 
-They are foreign, or left from an index that was lost or brought back from a backup, or from a
-transaction of an application's that was rolled back; or one of those is under way, since it makes
-the pack known only when it commits. No clock tells which. So before an object is removed its name
-is buried: a row that stays makes sure that no transaction can record a pack of that name any more.
-One that tries is told that its pack is dead, and stores the bytes again.
+An orphan may be a foreign object. It may be left over from a lost index, from an index that was
+restored from a backup, or from an application's transaction that was rolled back. Or such a
+transaction is still running: its pack gets a row only at the commit. No clock can tell these cases
+apart. So before an object is removed its name is buried: a permanent row ensures that no
+transaction can commit a pack of that name. A writer that tries gets a conflict, and stores the
+bytes again.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ FOUND, REMOVED, IN_USE, FOREIGN = "found", "removed", "in use", "foreign"
 
 _LOCK_TIMEOUT: Final = text("SET LOCAL lock_timeout = '1s'")
 _LOCKED: Final = "55P03"
-"""PostgreSQL's state for a lock that was not had in time (appendix A of its documentation)."""
+"""PostgreSQL's error code for a lock timeout (appendix A of its documentation)."""
 
 
 def find_orphans(transactions: Transactions, backend: Backend) -> Iterator[Orphan]:
-    """Yield objects that no row knows, in order of listing.
+    """Yield objects without a row, in the order of listing.
 
-    Whoever publishes a pack has noted it before; so what is listed first and looked up then is not
-    being written by a scan.
+    A scan inserts the row of a pack before it publishes the object. Objects are listed before the
+    rows are read, so no scan is writing one of them.
     """
     listed = iter(backend.iter_objects("packs/"))
     while batch := list(islice(listed, BATCH_SIZE)):
@@ -66,7 +67,7 @@ def _unknown(
 
 
 def _is_there(backend: Backend, name: str) -> bool:
-    """Whether an object was not deleted, with its row, since it was listed."""
+    """Whether an object still exists, so that its row was not deleted with it since the listing."""
     try:
         backend.size(name)
     except ObjectNotFoundError:
@@ -77,7 +78,7 @@ def _is_there(backend: Backend, name: str) -> bool:
 def remove_orphan(
     transactions: Transactions, backend: Backend, orphan: Orphan, now: datetime
 ) -> Orphan:
-    """Remove an object that is an orphan still; return what became of it."""
+    """Remove an object if it is still an orphan; return it with the outcome."""
     name = parse_pack_name(orphan.name)
     if name is None:
         return orphan
@@ -89,10 +90,10 @@ def remove_orphan(
 
 
 def _bury(connection: Connection, name: Digest, now: datetime) -> bool:
-    """Keep a name from being recorded; False if it is, or if a transaction is about to."""
+    """Bury a name; return False if the pack has a row, or if a transaction is inserting one."""
     if connection.dialect.name != "postgresql":
         return packs.bury(connection, name, now)
-    # A transaction of an application's that records it may go on for long.
+    # An application's transaction that inserts the row may run for a long time.
     connection.execute(_LOCK_TIMEOUT)
     try:
         with connection.begin_nested():

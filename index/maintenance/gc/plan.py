@@ -1,4 +1,4 @@
-"""What a collection would do, looked up and not done."""
+"""The plan of a collection. Planning changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from index.decorators import awaitable
 from index.maintenance.gc.collect import Collection
 from index.maintenance.gc.compact import choose, described, saved_by_merging
 from index.maintenance.gc.orphans import find_orphans
-from index.maintenance.gc.report import DoomedPack, Fate, GarbageBlob, Tally
+from index.maintenance.gc.report import DeadPack, Fate, GarbageBlob, Tally
 from index.maintenance.gc.survey import iter_candidates
 from index.maintenance.gc.transactions import Transactions
 
@@ -32,32 +32,32 @@ __all__ = ["GcPlan", "plan_gc"]
 
 @dataclass(frozen=True, slots=True)
 class GcPlan:
-    """What a collection would do now. `execute` does it, on what is garbage by then."""
+    """The plan of a collection. `execute` runs it on everything that is garbage by then."""
 
     options: GcOptions
     swept: Tally
-    """Blobs that go now."""
+    """Blobs to delete now."""
     condemned: Tally
-    """Blobs that are noted as garbage now, and go once the grace period is over."""
+    """Blobs to condemn now. They are deleted after the grace period."""
     waiting: Tally
     """Blobs whose grace period is not over."""
     pardoned: Tally
     """Condemned blobs that something refers to again."""
-    packs: tuple[DoomedPack, ...]
+    packs: tuple[DeadPack, ...]
     compacted: tuple[CompactedPack, ...]
     orphans: tuple[Orphan, ...]
-    """Objects that no row knows."""
+    """Objects without a row."""
     _context: StoreContext = field(repr=False)
 
     @property
     def bytes_freed(self) -> int:
-        """What storage would hold less: packs, dead parts of rewritten ones, orphans if removed."""
+        """Bytes freed: packs, dead parts of rewritten packs, and orphans if they are removed."""
         removed = sum(o.size for o in self.orphans) if self.options.remove_orphans else 0
         dead = sum(c.dead for c in self.compacted) + saved_by_merging(self.compacted)
         return sum(p.size for p in self.packs) + dead + removed
 
     def iter_blobs(self) -> Iterator[GarbageBlob]:
-        """Yield the blobs that are garbage, or were, by digest: looked up anew, range by range."""
+        """Yield condemned and unneeded blobs by digest, read from the index range by range."""
         settings, now = self.options.settings, self._context.clock()
         since = self.options.cutoff(now)
         transactions = Transactions(self._context.database, settings.rest)
@@ -69,20 +69,20 @@ class GcPlan:
                 )  # fmt: skip
 
     def execute(self, *, progress: Callable[[Progress], None] | None = None) -> GcReport:
-        """Collect garbage; return what was done.
+        """Collect garbage; return the report.
 
-        Writers, readers and other collections may go on meanwhile. It can be interrupted at any
-        point: what was done is done, and the next collection goes on from there.
+        Writers, readers and other collections may run at the same time. It can be interrupted at
+        any point; the next collection continues from there.
 
         Parameters
         ----------
         progress
-            Called now and then with the blobs swept and the bytes deleted so far.
+            Called from time to time with the blobs swept and bytes deleted so far.
 
         Raises
         ------
         BackendError, IndexUnavailableError
-            When storage or database can't be used.
+            When storage or the database can't be used.
         """
         return Collection(self._context, self.options, progress, self.swept).run()
 
@@ -90,7 +90,7 @@ class GcPlan:
 
 
 def plan_gc(context: StoreContext, options: GcOptions) -> GcPlan:
-    """Look up what a collection would do now; write nothing."""
+    """Return the plan of a collection; write nothing."""
     transactions = Transactions(context.database, options.settings.rest)
     now = context.clock()
     since = options.cutoff(now)
@@ -136,14 +136,14 @@ def _fate(blob: Candidate, since: datetime | None) -> Fate:
     return Fate.SWEPT if blob.condemned_at <= since else Fate.WAITING
 
 
-def _unfinished(transactions: Transactions, since: datetime | None) -> Iterator[DoomedPack]:
+def _unfinished(transactions: Transactions, since: datetime | None) -> Iterator[DeadPack]:
     for state, reason in (("dead", "dead"), ("pending", "never recorded")):
         for pack in transactions.read(partial(packs.list_of_state, state=state)):
             if state == "dead" or since is None or pack.created_at <= since:
-                yield DoomedPack(pack.name, pack.size, reason)
+                yield DeadPack(pack.name, pack.size, reason)
 
 
-def _empty(usages: Iterable[PackUsage]) -> Iterator[DoomedPack]:
+def _empty(usages: Iterable[PackUsage]) -> Iterator[DeadPack]:
     for usage in usages:
         if not usage.entries:
-            yield DoomedPack(usage.name, usage.size, "nothing needs it")
+            yield DeadPack(usage.name, usage.size, "nothing needs it")

@@ -1,4 +1,4 @@
-"""What a collection would do, and what it did: frozen values."""
+"""Reports of planned and finished collections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CompactedPack",
     "DamagedEntry",
-    "DoomedPack",
+    "DeadPack",
     "Fate",
     "GarbageBlob",
     "GcReport",
@@ -23,48 +23,48 @@ __all__ = [
 
 
 class Fate(StrEnum):
-    """What becomes of a blob."""
+    """The outcome for a blob."""
 
     SWEPT = "swept"
-    """It goes now."""
+    """Deleted now."""
     CONDEMNED = "condemned"
-    """Nothing refers to it; it goes once the grace period is over."""
+    """Condemned now: nothing refers to it. It is deleted after the grace period."""
     WAITING = "waiting"
-    """It was condemned before, and the grace period is not over."""
+    """Condemned earlier, and still within the grace period."""
     PARDONED = "pardoned"
-    """It was condemned, and something refers to it again: it stays."""
+    """Unmarked: it was condemned, but something refers to it again."""
 
 
 class Kind(StrEnum):
-    """What a blob was to whoever had it."""
+    """The use of a blob by its last owner."""
 
     CONTENT = "content"
-    """A file's."""
+    """Content of a file."""
     RECORD = "record"
-    """A record of a commit, of a run that was deleted."""
+    """A journal record of a deleted run."""
     UNNAMED = "unnamed"
-    """A chunk or chunk list of a large file; or what nobody had: bytes of a scan that failed."""
+    """A chunk or chunk list of a large file, or bytes of a failed scan, without an owner."""
 
 
 class GarbageBlob(NamedTuple):
-    """A blob that goes or may go, and who had it; a tuple, as there may be a million."""
+    """A garbage blob and its last owner. A tuple, because there may be a million."""
 
     fate: Fate
     digest: Digest
     size: int
     stored_size: int
-    """Bytes in its pack; 0 for a large blob, whose chunks are listed for themselves."""
+    """Bytes in its pack; 0 for a large blob, whose chunks are listed separately."""
     session: str | None
     """Of the first version that had it, like run, path and agent. None for chunks, and for what was
-    never recorded: by a scan that failed, or by a run that is gone with an older release."""
+    never recorded, by a scan that failed."""
     run: str | None
     path: str | None
-    """None for a record of a commit, like agent."""
+    """None for a journal record, like agent."""
     agent: str | None
 
     @property
     def kind(self) -> Kind:
-        """What it was, as far as that is known."""
+        """The use of the blob, as far as it is known."""
         if self.path is not None:
             return Kind.CONTENT
         return Kind.UNNAMED if self.run is None else Kind.RECORD
@@ -72,15 +72,15 @@ class GarbageBlob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many blobs, and the bytes that they take in their packs."""
+    """A number of blobs, and their bytes in packs."""
 
     blobs: int = 0
     stored_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class DoomedPack:
-    """A pack that goes."""
+class DeadPack:
+    """A pack to delete."""
 
     name: Digest
     size: int
@@ -89,30 +89,30 @@ class DoomedPack:
 
 @dataclass(frozen=True, slots=True)
 class CompactedPack:
-    """A pack whose live entries are copied elsewhere, so that it can go."""
+    """A pack to delete after its live entries are copied to another pack."""
 
     name: Digest
     size: int
     live: int
-    """Stored bytes that are copied."""
+    """Stored bytes to copy."""
     dead: int
-    """Bytes that come free."""
+    """Bytes to free."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """An object below ``packs/`` that no row knows."""
+    """An object below ``packs/`` without a row."""
 
     name: str
     size: int
     outcome: str
-    """``found``, ``removed``, ``in use`` (being recorded right now), or ``foreign`` (no pack)."""
+    """``found``, ``removed``, ``in use`` (being committed now), or ``foreign`` (not a pack)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedEntry:
-    """What compaction could not read, and left where it is; or a whole pack, without a digest."""
+    """An entry that compaction could not read and left in place. Without a digest: a whole pack."""
 
     pack: Digest
     digest: Digest | None
@@ -121,24 +121,24 @@ class DamagedEntry:
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
-    """What a collection did."""
+    """The results of a collection."""
 
     condemned: Tally
-    """Blobs that were found to be garbage, and go once the grace period is over."""
+    """Blobs condemned by this collection. They are deleted after the grace period."""
     swept: Tally
-    """Blobs that were taken out of the index."""
+    """Blobs removed from the index."""
     pardoned: int
-    """Condemned blobs that something refers to again."""
+    """Number of condemned blobs unmarked, because something refers to them again."""
     packs_deleted: int
     bytes_deleted: int
-    """Of the packs, rewritten ones included, and of the orphans that were removed."""
+    """Bytes of the deleted packs, rewritten ones included, and of the removed orphans."""
     packs_compacted: int
     bytes_written: int
-    """Of the packs that compaction wrote."""
+    """Bytes of the packs that compaction wrote."""
     damaged: tuple[DamagedEntry, ...]
     orphans: tuple[Orphan, ...]
 
     @property
     def bytes_freed(self) -> int:
-        """What storage holds less than before."""
+        """The net decrease of bytes in storage."""
         return self.bytes_deleted - self.bytes_written

@@ -1,7 +1,7 @@
-"""The numbers that garbage collection goes by, each with its reason.
+"""Settings of garbage collection, each with its reason.
 
-None of them is needed for correctness: with every one of them at zero no committed reference loses
-its bytes. They keep work from being done twice, or for nothing.
+Correctness does not depend on them: even if all are zero, no committed reference loses its bytes.
+They avoid work that is repeated or useless.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ __all__ = ["GcOptions", "GcSettings"]
 
 @dataclass(frozen=True, slots=True)
 class GcSettings:
-    """What to leave alone for how long, and what is worth rewriting."""
+    """Grace periods, batch sizes, and limits for rewriting packs."""
 
     grace: timedelta = timedelta(hours=24)
-    """How long something is left alone after its last use, and again after it was condemned: longer
-    than the longest scan, plus any difference of two hosts' clocks. A scan that lost what it relied
-    on is done again, which is what this saves."""
+    """How long a blob is kept after its last use, and again after it was condemned. It should be
+    longer than the longest scan plus the difference of two hosts' clocks. A shorter period makes
+    scans repeat when they lose blobs that they rely on."""
 
     batch: int = 1_000
-    """Blobs that one transaction condemns or sweeps: some 20 ms, that SQLite's writers wait."""
+    """Blobs that one transaction condemns or sweeps. SQLite's writers wait about 20 ms for it."""
 
     range: int = 10_000
-    """Blobs that one statement looks at for references; nobody waits for that."""
+    """Blobs that one statement checks for references. No writer waits for it."""
 
     rest: float = 1.0
-    """Time to leave SQLite to others after each transaction, in times what that took. SQLite has no
-    queue: whoever waits looks again now and then, and would hardly ever find it free."""
+    """Pause after each transaction on SQLite, as a multiple of its duration. SQLite has no queue:
+    waiting writers poll, and without pauses would hardly ever find it free."""
 
     dead_share: float = 0.5
-    """The part of a pack that must be dead for it to be rewritten. At a half, each byte written
-    frees a byte, so that a store is at most twice as large as what it holds."""
+    """The share of a pack that must be dead before it is rewritten. At one half, each byte written
+    frees at least one byte, and a store is at most twice as large as its contents."""
 
     least_dead: int = 4 << 10
-    """Bytes that a rewritten pack must free: a block, less than which a disk gives nothing back."""
+    """Bytes that rewriting a pack must free: one disk block, the least that a disk can free."""
 
     small_pack: int = 8 << 20
-    """Bytes below which a pack is small. It is what one request reads at most: larger packs make
-    no fewer requests."""
+    """Packs below this many bytes are small. One request reads at most this much, so larger packs
+    would not save requests."""
 
     small_packs: int = 16
-    """Small packs that are merged into one once there are so many. A byte is written again at
-    most so often, a request each, before its pack is no longer small."""
+    """Small packs are merged when there are this many. A byte is rewritten at most this many times,
+    with one request each, before its pack is no longer small."""
 
     late_publisher: timedelta = timedelta(hours=24)
-    """How long the row of a dead pack is kept if there was no object to delete. Its writer may be
-    about to publish it still; the next collection then finds it. After that it is an orphan."""
+    """How long the row of a dead pack is kept if there was no object to delete. Its writer may
+    still publish the object; the next collection then finds it. After this it is an orphan."""
 
 
 @dataclass(frozen=True, slots=True)
 class GcOptions:
-    """What was asked of one collection."""
+    """The options of a collection."""
 
     settings: GcSettings = field(default_factory=GcSettings)
     compact: bool = True
     max_bytes: int | None = None
-    """Stored bytes that compaction may copy; None for any."""
+    """Stored bytes that compaction may copy; None for no limit."""
     remove_orphans: bool = False
 
     def __post_init__(self) -> None:
@@ -72,8 +72,9 @@ class GcOptions:
             raise ValueError(f"{self.max_bytes} bytes can't be copied")
 
     def cutoff(self, now: datetime) -> datetime | None:
-        """Return since when something must be unused to go; None if no clock is to be asked.
+        """Return the time since which a blob must be unused; None without a grace period.
 
-        Of two hosts one may be ahead: without a grace period nothing is left alone for that.
+        Clocks of two hosts may differ. Without a grace period, the times of blobs are ignored, so
+        this does not matter.
         """
         return now - self.settings.grace if self.settings.grace else None

@@ -1,4 +1,4 @@
-"""Going through all blobs, a range at a time, for what nothing needs."""
+"""Survey of all blobs, range by range, for those that nothing needs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def iter_candidates(
     *,
     only_large: bool = False,
 ) -> Iterator[list[Candidate]]:
-    """Yield what is condemned or can be, range by range; each range as it is when its turn comes.
+    """Yield blobs that are condemned or can be, range by range. Each range is read when it is due.
 
-    No transaction stays open in between.
+    No transaction stays open between ranges.
     """
     after: bytes = liveness.FIRST
     while True:
@@ -50,9 +50,9 @@ def iter_candidates(
 def cut(
     candidates: Sequence[Candidate], settings: GcSettings, chunk_size: int
 ) -> Iterator[list[Candidate]]:
-    """Cut candidates into batches; a large blob counts for as many as it has chunks.
+    """Yield batches of candidates. A large blob counts as many times as it has chunks.
 
-    One alone may be more than a batch: its rows can only go together.
+    A single large blob may exceed a batch, because its rows can only be deleted together.
     """
     batch: list[Candidate] = []
     weight = 0

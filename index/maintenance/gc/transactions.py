@@ -1,4 +1,4 @@
-"""Short transactions that may be done again, with room for others in between."""
+"""Short transactions with retries, and with pauses for other writers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Transactions"]
 T = TypeVar("T")
 
 _ATTEMPTS: Final = 5
-"""How often a transaction is done again because a reference came while it deleted."""
+"""Attempts at a transaction if a new reference appears while it deletes."""
 
 _LONGEST_REST_S: Final = 0.1
-"""What a writer to SQLite sleeps at most before it looks again whether it is its turn."""
+"""The longest time that a writer to SQLite sleeps before it polls again."""
 
 
 class Transactions:
-    """Reads and writes of a collection. Doing any of its writes twice is doing it once."""
+    """Reads and writes of a collection. All writes are idempotent."""
 
     def __init__(self, database: Database, rest: float) -> None:
         self._database = database

@@ -1,12 +1,12 @@
-"""Which of the records in storage tell of commits that arrived, and in which order they did.
+"""Chains of journal records: which commits succeeded, and in which order.
 
-A record is durable before its commit, so it may tell of one that never arrived. Storage alone tells
-them apart by the chain: whoever commits names the newest record that he found in the index, so a
-record that is named has arrived, and of several that name the same one at most one has. That one
-is the one that is itself named, or that was not given up for another attempt, or, where storage has
-no more to say, the newest. The last record of a run is named by none yet; it is taken over, since a
-commit whose answer was lost is indistinguishable from one that was never sent, and what it tells
-was really seen.
+A record is durable before its commit, so its commit may have failed. The chain shows which ones
+succeeded. Each commit names the newest record that it found in the index. So a record that is named
+has succeeded, and of several records that name the same predecessor at most one has. That one is
+the record that is itself named, or that no later attempt replaced, or otherwise the newest.
+
+No record names the last record of a run yet. Recovery applies it: a commit whose answer was lost
+looks the same as one that was never sent, and the files that it describes did exist.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Base", "Chains", "Key", "Step", "arrange"]
 
 _AFTER_BASE: Final = -1
-"""The place in the path of a run that is known already at which what stems from it is done."""
+"""The position, in the path of a known run, at which its forks are applied."""
 
 Key: TypeAlias = tuple[str, str]
 """Session and run."""
@@ -35,41 +35,41 @@ Key: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A run that is known already, from a copy of the index."""
+    """A run that a backup of the index already has."""
 
     newest: Digest | None
-    """Its newest record then; None if it had no chain."""
+    """Its newest record in the backup; None if it had no chain."""
     revision: int
     created_at: str
-    """As in the record of a deletion."""
+    """As text, as in the record of a deletion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A record to be applied, after all that it rests on."""
+    """A record to apply after all records that it depends on."""
 
     digest: Digest
     entry: RunEntry
     chain: Digest | Key
-    """What it goes on with: the start of its chain, or a run that is known already."""
+    """The start of its chain, or the known run that it continues."""
     parent: Digest | Key | None = None
-    """Of a fork, the chain that it stems from, as far as that has come by then."""
+    """For a fork, the parent chain, in its state at this step."""
     is_named: bool = False
-    """Whether something in storage tells that it arrived."""
+    """Whether storage proves that the commit succeeded."""
     has_gap: bool = False
     """Whether the record before it is missing."""
 
 
 @dataclass(slots=True)
 class Chains:
-    """All that the records tell."""
+    """The results of arranging the records."""
 
     steps: list[Step] = field(default_factory=list)
     never_arrived: list[Digest] = field(default_factory=list)
     discarded: list[Digest | Key] = field(default_factory=list)
-    """Chains that no run has any more; only those that others stem from have steps."""
+    """Chains without a run any more. They have steps only if forks depend on them."""
     gone: list[Key] = field(default_factory=list)
-    """Runs that were deleted and have no successor of their name."""
+    """Runs that were deleted, and whose name no later run has."""
 
 
 def arrange(
@@ -78,28 +78,28 @@ def arrange(
     known: Mapping[Key, Base] | None = None,
     applied: Collection[Digest] = (),
 ) -> Chains:
-    """Return the records in the order in which they are to be applied.
+    """Return the records in the order in which to apply them.
 
     Parameters
     ----------
     entries
-        Records of runs by digest; only those whose parts are all there.
+        Records of runs by digest. Records with missing parts are left out.
     known
-        Runs that a copy of the index has.
+        Runs in the backup of the index.
     applied
-        Records that this copy has.
+        Records in that backup.
     """
     return _Arrangement(entries, deletions, known or {}, frozenset(applied)).arrange()
 
 
 @dataclass(slots=True)
 class _Chain:
-    """Records from a start on, one after the other."""
+    """The records of a chain from its start, in order."""
 
     start: Digest | Key
     key: Key
     path: list[tuple[Digest, bool]]
-    """Records and whether there is a gap before them."""
+    """The records, each with whether there is a gap before it."""
     revision: int
     is_deleted: bool = False
 
@@ -122,8 +122,8 @@ class _Arrangement:
         self._known = known
         self._deletions: dict[Digest, list[DeletionEntry]] = defaultdict(list)
         self._beheaded: dict[tuple[Key, datetime], datetime] = {}
-        """By run and when it was made, when it was deleted: where no record is left by which that
-        tells which run it was. Forks, or a copy of the index, may have the records before it."""
+        """Deletion time by run and creation time, for deletions whose run has no record left to
+        identify it. Forks or a backup may have its earlier records."""
         for deletion in deletions:
             for name, head, created_at in deletion.runs:
                 last = None if head is None else Digest.parse(head)
@@ -159,7 +159,7 @@ class _Arrangement:
         )
 
     def _outlived(self, chains: Sequence[_Chain], chosen: Sequence[_Chain]) -> set[Digest]:
-        """Return records of what was deleted, or whose run began its chain anew since."""
+        """Return records of deleted runs, and of chains that a newer chain replaces."""
         anew = {
             chain.key
             for chain in chosen
@@ -202,7 +202,7 @@ class _Arrangement:
         return chain
 
     def _is_beheaded(self, chain: _Chain, made_at: datetime) -> bool:
-        """Return whether a run was deleted whose last records are gone since."""
+        """Whether the run of a chain was deleted, and its last records are gone."""
         deleted_at = self._beheaded.get((chain.key, made_at))
         if deleted_at is None:
             return False
@@ -218,8 +218,8 @@ class _Arrangement:
             deletions = self._deletions.get(newest, ())
             if following:
                 best = max(following, key=self._rank)
-                told = max((deletion.created_at for deletion in deletions), default=None)
-                if best in self._named or told is None or self._entries[best].created_at > told:
+                latest = max((deletion.created_at for deletion in deletions), default=None)
+                if best in self._named or latest is None or self._entries[best].created_at > latest:
                     chain.path.append((best, False))
                     chain.revision = self._entries[best].revision
                     newest = best
@@ -228,7 +228,7 @@ class _Arrangement:
             return
 
     def _adopt_orphans(self, chains: list[_Chain]) -> None:
-        """Let records whose predecessor is missing follow on the last one that is there."""
+        """Append records whose predecessor is missing to the last record that exists."""
         for key, orphans in self._orphans.items():
             for digest in sorted(orphans, key=self._rank):
                 entry = self._entries[digest]
@@ -244,7 +244,7 @@ class _Arrangement:
                 self._go_on(chain, digest)
 
     def _choose(self, chains: Sequence[_Chain]) -> list[_Chain]:
-        """Return for each name the chain that has it now, and all that were deleted."""
+        """Return the current chain of each name, and all deleted chains."""
         chosen: dict[Key, _Chain] = {}
         for chain in chains:
             if chain.is_deleted:
@@ -274,7 +274,7 @@ class _Arrangement:
         return entry.session, entry.run
 
     def _needed(self, live: Sequence[_Chain], chains: Sequence[_Chain]) -> set[Digest | Key]:
-        """Return the starts of living chains and of those that they stem from."""
+        """Return the starts of live chains and of their parents."""
         home = {digest: chain for chain in chains for digest, _ in chain.path}
         home |= {
             base.newest: chain
@@ -295,7 +295,7 @@ class _Arrangement:
         return needed
 
     def _steps(self, chains: Sequence[_Chain]) -> Iterator[Step]:
-        """Yield the records of chains, each after the record that it rests on."""
+        """Yield the records of chains, each after the record that it depends on."""
         starts = {chain.start: chain for chain in chains}
         home: dict[Digest, Digest | Key] = {}
         for chain in chains:
@@ -311,9 +311,9 @@ class _Arrangement:
                 and entry.previous in home
             )
         ]
-        # What stems from a run is younger than it.
+        # A fork is younger than its parent.
         independent.sort(key=lambda chain: self._age(chain.start))
-        # Forks of a record come before what follows it: they begin with what it left.
+        # Forks of a record come before the next record: they begin with the state that it left.
         waiting: list[tuple[_Chain, int]] = [(chain, 0) for chain in reversed(independent)]
         while waiting:
             chain, place = waiting.pop()

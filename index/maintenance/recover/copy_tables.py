@@ -1,4 +1,4 @@
-"""Copying the tables of one index into another, empty one, row by row."""
+"""Copying the tables of an index to another, empty index, row by row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["copy_blobs", "copy_meaning", "copy_packs", "settle_ids"]
 
 _ROWS: Final = 10_000
-"""Rows that are held in memory at once."""
+"""Rows held in memory at once."""
 
 _MEANING: Final = (
     tables.sessions,
@@ -33,39 +33,39 @@ _MEANING: Final = (
     tables.records,
     tables.backups,
 )
-"""All that tells what blobs mean, each after what it refers to."""
+"""The tables that give blobs their meaning, each after the tables that it refers to."""
 
 
 def copy_packs(source: Connection, target: Connection) -> None:
-    """Copy packs, and blobs with where they are."""
+    """Copy packs, and blobs with their locations."""
     for table in (tables.packs, tables.blobs):
         for rows in _pages(source, table):
             _insert(target, table, [column.name for column in table.c], rows)
 
 
 def copy_blobs(source: Connection, target: Connection, now: datetime) -> None:
-    """Copy blobs that the target lacks; those of one entry have no bytes there."""
+    """Copy blobs that the target lacks. Blobs of one entry have no bytes there."""
     names = ("digest", "size", "created_at", "damaged_at")
     columns = [column.name for column in tables.blobs.c]
     digest, size, pack, created = map(columns.index, ("digest", "size", "pack_id", "created_at"))
     for rows in _pages(source, tables.blobs):
-        told = [
+        copies = [
             (row[digest], row[size], row[created], None if row[pack] is None else now)
             for row in rows
         ]
-        _insert(target, tables.blobs, names, told, ignore_conflicts=True)
+        _insert(target, tables.blobs, names, copies, ignore_conflicts=True)
 
 
 def copy_meaning(source: Connection, target: Connection) -> None:
-    """Copy all that tells what blobs mean; the target has the blobs."""
+    """Copy the tables that give blobs their meaning. The target has the blobs already."""
     parents: list[tuple[int, int]] = []
     for table in _MEANING:
         columns = [column.name for column in table.c]
-        # Closed at once, also after an error: PostgreSQL keeps a cursor for them until then.
+        # Closed at once, also after an error, because PostgreSQL keeps a cursor open.
         with closing(_pages(source, table)) as pages:
             for rows in pages:
                 if table is tables.runs:
-                    # A run may have come before the one that it stems from.
+                    # A run may come before its parent.
                     parent = columns.index("parent_run_id")
                     parents += [(row[0], row[parent]) for row in rows if row[parent] is not None]
                     rows = [(*row[:parent], None, *row[parent + 1 :]) for row in rows]
@@ -77,9 +77,9 @@ def copy_meaning(source: Connection, target: Connection) -> None:
 
 
 def settle_ids(target: Connection) -> None:
-    """Let ids that are given from now on be higher than those that were copied."""
+    """Make new ids higher than the copied ones."""
     if target.dialect.name != "postgresql":
-        return  # SQLite sees to it when rows are inserted with their ids
+        return  # SQLite does this when rows are inserted with their ids
     for table in tables.metadata.sorted_tables:
         if "id" not in table.c or table is tables.store:
             continue

@@ -1,4 +1,4 @@
-"""The records that lie in storage, sorted by what they are."""
+"""The journal records in storage, sorted by kind."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 __all__ = ["FoundRecords"]
 
 _HELD: Final = 16 << 10
-"""Bytes up to which a record is kept in memory between sorting and applying it."""
+"""Records up to this many bytes stay in memory between sorting and applying."""
 
 
 class FoundRecords:
-    """Records by digest. What makes one large is read again when it is needed."""
+    """Records by digest. The large parts of records are read again when they are needed."""
 
     def __init__(self, reader: BlobReader, damaged: list[str]) -> None:
-        """Begin with none.
+        """Begin without records.
 
         Parameters
         ----------
         damaged
-            Gets what is wrong with those that can't be used.
+            Receives the faults of records that can't be used.
         """
         self._reader = reader
         self._damaged = damaged
         self._held: dict[Digest, Entry] = {}
         self._parts: set[Digest] = set()
         self.places: dict[Digest, Location] = {}
-        """Where they are; filled before any of them is added."""
+        """The locations of the records; filled before records are added."""
         self.entries: dict[Digest, RunEntry] = {}
-        """Links of runs' chains, without the files that they tell of."""
+        """Records in chains of runs, without their files."""
         self.deletions: dict[Digest, DeletionEntry] = {}
         self.copies: dict[Digest, BackupEntry] = {}
 
@@ -75,7 +75,7 @@ class FoundRecords:
             self._parts.add(digest)
 
     def leave_out_incomplete(self) -> None:
-        """Forget records of whose parts some are missing, once all were added."""
+        """Drop records with missing parts, after all records are added."""
         for digest, entry in list(self.entries.items()):
             needed = entry.parts if isinstance(entry, CommitEntry | HistoryEntry) else ()
             if not self._parts.issuperset(needed):
@@ -83,12 +83,12 @@ class FoundRecords:
                 del self.entries[digest]
 
     def read(self, digest: Digest) -> Entry:
-        """Return a record whole."""
+        """Return a complete record."""
         held = self._held.get(digest)
         return decode(self._reader.fetch(digest, self.places[digest])) if held is None else held
 
     def describe(self, digest: Digest) -> RecordedStep:
-        """Return what a report says of a link of a chain."""
+        """Return a record of a chain as reports show it."""
         entry, files = self.entries[digest], 0
         snapshot = agent = None
         if isinstance(entry, CommitEntry):
@@ -102,7 +102,7 @@ class FoundRecords:
 
 
 def _without_files(entry: RunEntry) -> RunEntry:
-    """Return a record without what makes it large."""
+    """Return a record without its large parts."""
     if isinstance(entry, CommitEntry):
         return replace(entry, files=NewFiles(), notes={}, touched=(), filled=(), removed=())
     if isinstance(entry, HistoryEntry):

@@ -1,4 +1,4 @@
-"""What lies in storage, read from the footers of all packs."""
+"""Inventory of storage, from the footers of all packs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["FoundPack", "Inventory"]
 
 
 class FoundPack(NamedTuple):
-    """A pack whose footer is sound."""
+    """A pack with a valid footer."""
 
     name: Digest
     size: int
@@ -36,16 +36,16 @@ class FoundPack(NamedTuple):
 
 
 class Inventory:
-    """Packs as they lie in storage. Reads nothing but footers, and the entries asked for."""
+    """The packs in storage. Reads only footers, and the entries asked for."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._reader = BlobReader(backend, MemoryCatalog())
         self.damaged: list[DamagedPack] = []
-        """What could not be read as a pack, or is not what it is named; filled by `iter_packs`."""
+        """Objects that are not readable packs, or have a wrong name. `iter_packs` fills it."""
 
     def iter_packs(self) -> Iterator[FoundPack]:
-        """Yield every pack whose footer can be read, by name."""
+        """Yield all packs with a readable footer, by name."""
         found = sorted(self._backend.iter_objects("packs/"), key=lambda each: each.name)
         for each in found:
             try:
@@ -62,7 +62,7 @@ class Inventory:
                 self.damaged.append(DamagedPack(each.name, "it vanished while it was read"))
 
     def _footer(self, pack: Digest, name: str, size: int) -> Sequence[PackEntry]:
-        """Return what a pack lists. UnsupportedFormatError when a newer release wrote it."""
+        """Return the entries of a pack. Raises UnsupportedFormatError for a newer format."""
         structure = read_structure(
             name, size, lambda start, count: self._backend.read(name, start, count)
         )
@@ -74,7 +74,7 @@ class Inventory:
         return structure.parse(name)
 
     def read(self, places: Mapping[Digest, Location]) -> Iterator[tuple[Digest, Buffer | None]]:
-        """Yield entries, verified, neighbours in one request; None for what is damaged."""
+        """Yield verified entries, None for damaged ones. Neighbours are read in one request."""
         left = dict(places)
         while left:
             try:

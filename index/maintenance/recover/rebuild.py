@@ -1,9 +1,8 @@
-"""Making the index of a store anew, from what lies in its storage alone.
+"""Rebuild the index of a store from its storage alone.
 
-Packs and blobs come from the footers of the packs, the chunks of large blobs from the lists beside
-them, and everything else from the newest copy of the index, if there is one, and from the records
-of the commits that came after it. It is all written in one transaction; an index of SQLite gets its
-name when it is whole.
+Packs and blobs come from the footers of packs. The chunks of large blobs come from the chunk lists.
+Everything else comes from the newest backup of the index, if there is one, and from later journal
+records. One transaction writes it all. An SQLite index gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["rebuild"]
 
 _LOST: Final = 10_000
-"""Lost file versions that a report names."""
+"""The number of lost file versions that a report names."""
 
 
 def rebuild(
@@ -61,9 +60,9 @@ def rebuild(
     clock: Callable[[], datetime],
     progress: Callable[[Progress], None] | None = None,
 ) -> RecoveryReport:
-    """Fill an index, which has its tables and nothing in them, from storage.
+    """Fill an index with empty tables from storage.
 
-    In one transaction: on raise it is as empty as before. Storage is only read.
+    It uses one transaction: on raise the index is still empty. Storage is only read.
 
     Raises
     ------
@@ -80,7 +79,7 @@ def rebuild(
 
 
 class _Rebuilding:
-    """One index that is being filled."""
+    """The rebuilding of one index."""
 
     def __init__(
         self, backend: Backend, connection: Connection, now: datetime, chunk_size: int
@@ -91,9 +90,9 @@ class _Rebuilding:
         self._inventory = Inventory(backend)
         self._reader = BlobReader(backend, TransactionCatalog(connection))
         self._lists: dict[Digest, Location] = {}
-        """Where lists of chunks are."""
+        """The locations of chunk lists."""
         self._copies: defaultdict[Digest, list[Location]] = defaultdict(list)
-        """Where else blobs are: two writers stored them at once, or damage was mended."""
+        """Other locations of blobs: two writers stored them at once, or damage was repaired."""
         self._damaged: list[str] = []
         self._records = FoundRecords(self._reader, self._damaged)
 
@@ -129,12 +128,14 @@ class _Rebuilding:
         for digest, entry in found.copies.items():
             if rebuilding.has_blob(self._connection, entry.digest):
                 journal.insert_absent(self._connection, entry.digest, digest, entry.created_at)
-        # A copy of the index knows what was collected after it: older copies, deleted runs' bytes.
+        # The backup has rows of blobs that were collected after it: older backups, deleted runs.
         journal.forget_lost(self._connection)
         repairs.forget_unneeded(self._connection)
         for digest in rebuilding.list_absent_records(self._connection):
-            told = "only a copy of the index knows of it; `cas repair` begins its run's chain anew"
-            self._damaged.append(f"record {digest} is missing: {told}")
+            reason = (
+                "only a copy of the index knows of it; `cas repair` begins its run's chain anew"
+            )
+            self._damaged.append(f"record {digest} is missing: {reason}")
         return self._report(chains, since)
 
     def _insert_packs(self, progress: Callable[[Progress], None] | None) -> None:
@@ -162,11 +163,11 @@ class _Rebuilding:
                 progress(Progress(number, size))
 
     def _kept(self) -> dict[EntryKind, dict[Digest, Location]]:
-        """Return what is noted of entries of the kinds that are read."""
+        """Return the locations to fill for each kind of entry that is read."""
         return {EntryKind.RECORD: self._records.places, EntryKind.CHUNK_LIST: self._lists}
 
     def _choose_copies(self) -> None:
-        """Of what lies in several packs take what is right: one of them may be damaged."""
+        """Choose an intact copy of blobs that are in several packs: one may be damaged."""
         for batch in batches(sorted(self._copies)):
             found = locate(self._connection, batch)
             chosen = {d: place for d, place in found.items() if isinstance(place, Location)}
@@ -208,7 +209,7 @@ class _Rebuilding:
         self._records.leave_out_incomplete()
 
     def _begin_with_copy(self) -> datetime | None:
-        """Take over the newest copy of the index that is whole; return when it was made."""
+        """Start from the newest intact backup of the index; return when it was made."""
         copies = self._records.copies.values()
         for entry in sorted(copies, key=lambda each: each.created_at, reverse=True):
             try:
@@ -226,7 +227,7 @@ class _Rebuilding:
         with file.open("wb") as opened:
             for piece in self._reader.iter_pieces(entry.digest):
                 opened.write(piece)
-        # What can't be copied whole leaves nothing.
+        # A backup that can't be copied completely leaves no rows.
         with _opened_copy(file) as copy, self._connection.begin_nested():
             copy_tables.copy_blobs(copy, self._connection, self._now)
             copy_tables.copy_meaning(copy, self._connection)
@@ -275,7 +276,7 @@ class _Rebuilding:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether storage or a disk failed, and the copy is none the worse."""
+    """Whether storage or a disk failed, so that the backup itself may be intact."""
     if isinstance(error, BackendError):
         return not isinstance(error, ObjectNotFoundError)
     return isinstance(error, IndexUnavailableError) and isinstance(
@@ -287,7 +288,7 @@ def _may_pass(error: Exception) -> bool:
 def _opened_copy(file: Path) -> Iterator[Connection]:
     copy = Database(sqlite_url(file))
     try:
-        with suppress(SchemaOutOfDateError):  # said by the check
+        with suppress(SchemaOutOfDateError):  # the check reports it
             schema.upgrade(copy)
         schema.check(copy)
         with copy.reading() as connection:

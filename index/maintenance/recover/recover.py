@@ -1,4 +1,4 @@
-"""Recovering a store whose index is lost, as people ask for it."""
+"""Recovery of a store whose index is lost: the public function."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ def recover(
     progress: Callable[[Progress], None] | None = None,
     clock: Callable[[], datetime] = _utc_now,
 ) -> RecoveryReport:
-    """Make the index of a store anew from its storage alone, names and provenance included.
+    """Rebuild the index of a store from its storage alone, with names and provenance.
 
     On return the store can be opened. On raise there is no index, as before. Storage is only read,
-    but for ``cas.json``, which is made again if it is missing.
-    The store must not be written to meanwhile: packs that are published during recovery may be
-    missing from the new index, and are then orphans.
+    except that a missing ``cas.json`` is written again.
+    Do not write to the store meanwhile: packs published during recovery may be missing from the new
+    index, and are then orphans.
 
-    What can't come back is listed in the report: file versions whose bytes are missing, and what
-    records told that are missing. File ids are new ones. A stat signature tells of one host, so the
-    next scan of each run reads its files once. Where a run was adopted or synced its copies may
-    have lost what they are copies of. ``bytes_stored`` of snapshots is 0.
+    The report lists what can't be recovered: file versions whose bytes are missing, and changes
+    whose journal records are missing. File ids are new. Stat signatures are not recovered, so the
+    next scan of each run reads all its files once. In adopted or synced runs, copies may have lost
+    the link to their originals. ``bytes_stored`` of snapshots is 0.
 
     Parameters
     ----------
     root, index, blobs, storage_options
         As of `ArtifactStore.open`.
     dry_run
-        Make it in a temporary place, and return the report alone.
+        Rebuild in a temporary place, and only return the report.
     progress
-        Called after each pack with packs and their bytes so far.
+        Called after each pack with the packs and bytes so far.
 
     Raises
     ------
     IndexPresentError
-        When there is an index: nothing is ever put over one.
+        When there is an index. Recovery never overwrites one.
     StoreNotFoundError
         When there is no storage to recover from.
     UnsupportedFormatError
@@ -102,7 +102,9 @@ def recover(
         if database.file is None:
             return _recover_server(database, fill)
         return _recover_file(Path(database.file), fill)
-    except OSError as error:  # of the file, or of the directory that a copy of it is read into
+    except (
+        OSError
+    ) as error:  # from the file, or from the directory that holds a backup while it is read
         raise IndexUnavailableError(database.url, error.strerror or str(error)) from error
     finally:
         database.close()
@@ -110,9 +112,9 @@ def recover(
 
 
 def _identity(backend: Backend, *, create: bool) -> tuple[str, int]:
-    """Return id and chunk size of the store; settings that are missing are made if it has packs.
+    """Return the id and chunk size of the store. Missing settings are made if it has packs.
 
-    StoreNotFoundError if there is nothing.
+    Raises StoreNotFoundError if there are neither settings nor packs.
     """
     try:
         settings = open_settings(backend, create=False)
@@ -137,10 +139,10 @@ def _recover_server(
 
 
 def _recover_file(file: Path, fill: Callable[[Database], RecoveryReport]) -> RecoveryReport:
-    """Fill a file in a directory aside, and give it its name once it is whole and synced."""
+    """Fill a file in a staging directory, and give it its name once it is complete and synced."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with _directory(file.parent) as parent:
-        remove_abandoned(parent)  # what a recovery left that was killed
+        remove_abandoned(parent)  # the leftovers of a killed recovery
         if file.exists():
             raise IndexPresentError(str(sqlite_url(file)))
         staging = Staging(parent)
@@ -173,14 +175,14 @@ def _directory(path: Path) -> Iterator[int]:
 
 
 def _publish(staged: Path, file: Path, folder: int) -> None:
-    # A log that the lost file left behind must not be taken for the new one's.
+    # SQLite must not take a log of the lost file for that of the new one.
     for suffix in ("-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
             Path(f"{file}{suffix}").rename(f"{file}{suffix}.lost-{uuid.uuid4().hex}")
     with staged.open("rb+") as opened:
         os.fsync(opened.fileno())
     try:
-        os.link(staged, file)  # unlike a rename it refuses a name that is taken
+        os.link(staged, file)  # unlike a rename, it fails if the name is taken
     except FileExistsError:
         raise IndexPresentError(str(sqlite_url(file))) from None
     os.fsync(folder)

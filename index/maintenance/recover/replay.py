@@ -1,4 +1,4 @@
-"""Applying records to an index, one commit after the other."""
+"""Replay of journal records into an index, commit by commit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["Replay"]
 
 
 class _Place(NamedTuple):
-    """A run that is being made."""
+    """A run during the replay."""
 
     id: int
     name: str
@@ -45,7 +45,7 @@ class _Place(NamedTuple):
 
 
 class Replay:
-    """Applies steps in the order in which `index.maintenance.recover.chains.arrange` gives them."""
+    """Applies steps in the order that `index.maintenance.recover.chains.arrange` returns."""
 
     def __init__(
         self,
@@ -55,18 +55,18 @@ class Replay:
         known: Mapping[Key, tuple[int, int]],
         discarded: Collection[Digest | Key],
     ) -> None:
-        """Bind it to an index.
+        """Bind to an index.
 
         Parameters
         ----------
         read
-            Returns a record whole.
+            Returns a complete record.
         now
-            When bytes that are missing were found to be.
+            The time to note for missing bytes.
         known
-            Runs that are there already: id and number of records.
+            Runs that the index has already: id and number of records.
         discarded
-            Chains that are made only because others stem from them. They give their names free.
+            Chains that are replayed only for their forks. Their names stay free.
         """
         self._connection = connection
         self._read = read
@@ -105,21 +105,21 @@ class Replay:
         )
 
     def discard(self, chain: Digest | Key) -> None:
-        """Delete a run that only others stem from, if it was made."""
+        """Delete a run that was replayed only for its forks."""
         place = self._places.pop(chain, None)
         if place is not None:
             rebuilding.delete_run(self._connection, place.id)
 
     def _begin(self, entry: RunEntry, step: Step, created_at: datetime) -> _Place:
         name = uuid.uuid4().hex if step.chain in self._discarded else entry.run
-        told: dict[str, Any] = {}
+        origin: dict[str, Any] = {}
         if isinstance(entry, HistoryEntry):
-            told = {
+            origin = {
                 "session_created_at": entry.session_created_at,
                 "parent": entry.parent,
                 "parent_snapshot": entry.parent_snapshot,
             }
-        made = rebuilding.insert_run(self._connection, entry.session, name, created_at, **told)
+        made = rebuilding.insert_run(self._connection, entry.session, name, created_at, **origin)
         return _Place(made, name, 0)
 
     def _fork(self, entry: ForkEntry, step: Step) -> _Place:
@@ -146,11 +146,11 @@ class Replay:
         for group in groups:
             sizes = dict(zip(group.digests, group.sizes, strict=True))
             rebuilding.insert_absent(connection, _as_digests(sizes), self._now)
-        touched = {path: told for path, *told in entry.touched}
+        touched = {path: values for path, *values in entry.touched}
         again = [*entry.filled, *entry.notes, *touched]
         current = rebuilding.find_current(connection, run_id, again)
         rebuilding.touch_files(
-            connection, ((current[p], *told) for p, told in touched.items() if p in current)
+            connection, ((current[p], *values) for p, values in touched.items() if p in current)
         )
         files.fill_provenance(
             connection, [current[path] for path in entry.filled if path in current], provenance
@@ -219,8 +219,8 @@ class Replay:
 
     def _write_history(self, run_id: int, entry: HistoryEntry) -> None:
         connection = self._connection
-        snapshots = [_typed(told) for told in entry.snapshots]
-        rows = [tuple(told[name] for name in transfer.SNAPSHOT_COLUMNS) for told in snapshots]
+        snapshots = [_typed(columns) for columns in entry.snapshots]
+        rows = [tuple(each[name] for name in transfer.SNAPSHOT_COLUMNS) for each in snapshots]
         transfer.insert_snapshots(connection, run_id, rows)
         for digest in entry.parts:
             part = self._read(digest)
@@ -233,7 +233,7 @@ class Replay:
     def _insert_past(
         self, run_id: int, entry: HistoryEntry, rows: Sequence[dict[str, Any]]
     ) -> None:
-        """Insert versions of a history; each copy finds its original among those that are there."""
+        """Insert the versions of a history; look up the original of each copy."""
         connection = self._connection
         ids = allocate_ids(connection, tables.files, len(rows))
         mine = {(row["path"], row["version"]): n for n, row in zip(ids, rows, strict=True)}
@@ -262,9 +262,9 @@ def _as_digests(sizes: Mapping[bytes, int]) -> dict[Digest, int]:
     return {Digest(digest): size for digest, size in sizes.items()}
 
 
-def _typed(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return columns as they were before JSON had them."""
-    typed = dict(told)
+def _typed(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return column values with their types from before the JSON encoding."""
+    typed = dict(columns)
     if typed.get("digest") is not None:
         typed["digest"] = Digest.parse(typed["digest"])
     if typed.get("created_at") is not None:
@@ -273,8 +273,8 @@ def _typed(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _provenance(entry: CommitEntry | RewindEntry) -> Provenance:
-    told = {each.name: entry.provenance.get(each.name) for each in fields(Provenance)}
-    return Provenance(**told)
+    values = {each.name: entry.provenance.get(each.name) for each in fields(Provenance)}
+    return Provenance(**values)
 
 
 def _head(entry: CommitEntry, provenance: Provenance) -> SnapshotHead:
@@ -286,5 +286,5 @@ def _head(entry: CommitEntry, provenance: Provenance) -> SnapshotHead:
         entry.unchanged,
         tuple(Skipped(*each) for each in entry.skipped),
         entry.bytes_read,
-        bytes_stored=0,  # is not in the record, which was written with those bytes
+        bytes_stored=0,  # not in the record, which is stored together with those bytes
     )

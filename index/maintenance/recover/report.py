@@ -1,4 +1,4 @@
-"""What a recovery found, as its callers get it."""
+"""The report of a recovery."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class RecordedStep:
     operation: str
     """commit, fork, rewind or history."""
     snapshot: int | None
-    """The number of the snapshot that it tells of, if it tells of one."""
+    """The number of its snapshot; None if it has none."""
     agent: str | None
     created_at: datetime
     files: int
-    """How many new versions it tells of."""
+    """The number of new versions in it."""
     record: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedPack:
-    """An object that could not be read as a pack, or is not what it is named."""
+    """An object that is not a readable pack, or has a wrong name."""
 
     name: str
     reason: str
@@ -40,7 +40,7 @@ class DamagedPack:
 
 @dataclass(frozen=True, slots=True)
 class LostFile:
-    """A file version whose bytes are not in storage any more."""
+    """A file version whose bytes are missing from storage."""
 
     session: str
     run: str
@@ -52,7 +52,7 @@ class LostFile:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryReport:
-    """An index that was made anew."""
+    """The results of rebuilding an index."""
 
     packs: int
     blobs: int
@@ -61,23 +61,23 @@ class RecoveryReport:
     snapshots: int
     versions: int
     from_backup: datetime | None
-    """When the copy of the index was made that this one began with; None if there was none."""
+    """When the backup was made that the recovery started from; None if there was none."""
     unconfirmed: tuple[RecordedStep, ...]
-    """Taken over though nothing in storage tells whether the commit arrived: each the last one of
-    its run, and the only one of its place. All that comes before is certain."""
+    """Records applied although storage can't prove that their commits succeeded. Each is the last
+    of its run, and the only one at its position. All earlier records are certain."""
     never_arrived: tuple[RecordedStep, ...]
-    """Left out: others took the place that they were made for."""
+    """Records left out because other commits took their position."""
     gaps: tuple[RecordedStep, ...]
-    """Taken over though the record before is missing: what that one told is not in the index."""
+    """Records applied although the record before is missing. Its changes are not in the index."""
     deleted: tuple[tuple[str, str], ...]
-    """Session and run of what was deleted, and stays so."""
+    """Session and name of deleted runs. They stay deleted."""
     damaged_packs: tuple[DamagedPack, ...]
     damaged_records: tuple[str, ...]
-    """What is wrong with records that can't be understood."""
+    """The faults of records that can't be read."""
     lost: tuple[LostFile, ...]
-    """File versions whose bytes are missing; ``cas repair`` may find them elsewhere."""
+    """File versions whose bytes are missing. ``cas repair`` may find them elsewhere."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing that storage should have had."""
+        """Whether nothing is missing from storage."""
         return not (self.gaps or self.damaged_packs or self.damaged_records or self.lost)

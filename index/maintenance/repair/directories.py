@@ -1,4 +1,4 @@
-"""Finding bytes in a directory: whole files, chunks of files, and where links point."""
+"""Search of a directory for lost bytes: files, chunks of files, and targets of links."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["search_directory"]
 
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Neither a link nor a FIFO is followed or waited for."""
+"""These flags neither follow links nor wait for FIFOs."""
 
 
 def search_directory(
     root: str, mender: Mender, chunk_size: int, report: Callable[[], None]
 ) -> None:
-    """Offer what lies below a directory, whatever its names; files that can't be read are passed.
+    """Offer the contents below a directory, whatever the file names. Unreadable files are skipped.
 
-    A file is read only if its size says that it may have something that is looked for.
+    A file is read only if, by its size, it may hold wanted bytes.
     """
     for path, status in _walk(root):
         if not mender.wanted:
@@ -41,7 +41,7 @@ def search_directory(
 
 
 def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield regular files and links, without following a link; what can't be listed is passed."""
+    """Yield regular files and links, without following links. Skip unreadable directories."""
     waiting = [root]
     while waiting:
         try:
@@ -69,7 +69,7 @@ def _may_have(mender: Mender, size: int, chunk_size: int) -> bool:
 
 
 def _search_file(path: str, mender: Mender, chunk_size: int, report: Callable[[], None]) -> None:
-    """Offer each chunk of a file, and the file if it is a large blob that is looked for."""
+    """Offer each chunk of a file, and the file itself if it is a wanted large blob."""
     whole = Hasher()
     chunks: list[Digest] = []
     with open(path, "rb", buffering=0, opener=_opener) as file:
@@ -89,7 +89,7 @@ def _search_file(path: str, mender: Mender, chunk_size: int, report: Callable[[]
 
 
 def _take_large(fd: int, blob: ChunkedBlob, mender: Mender, chunk_size: int) -> None:
-    """Take all chunks of a file; nothing is believed of it if it has changed since it was read."""
+    """Take all chunks of a file. Take nothing if the file has changed since it was read."""
     os.lseek(fd, 0, os.SEEK_SET)
     for chunk, piece in zip_longest(blob.chunks, _pieces(fd, chunk_size)):
         if piece is None or Digest.of(piece) != chunk:
@@ -99,7 +99,7 @@ def _take_large(fd: int, blob: ChunkedBlob, mender: Mender, chunk_size: int) -> 
 
 
 def _pieces(fd: int, size: int) -> Iterator[bytes]:
-    """Yield what can be read, in pieces of that size but for the last."""
+    """Yield the readable bytes in pieces of `size`; the last one may be shorter."""
     while True:
         piece = b""
         while len(piece) < size and (data := os.read(fd, size - len(piece))):

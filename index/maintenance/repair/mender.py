@@ -1,4 +1,4 @@
-"""Storing bytes that were found again, and leading the rows of damaged blobs to them."""
+"""Storing recovered bytes, and pointing the rows of damaged blobs to them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["Mender"]
 
 _BATCH_SIZE: Final = 256 << 20
-"""Bytes after which what was found is recorded: what an interruption loses at most."""
+"""Bytes after which recovered blobs are committed. An interruption loses at most this much."""
 
 
 class _Unlisted:
-    """A catalog that doesn't know some large blobs: their lists are then written anew."""
+    """A catalog that hides some large blobs, so that their chunk lists are written again."""
 
     def __init__(self, catalog: SqlCatalog) -> None:
         self._catalog = catalog
@@ -49,10 +49,10 @@ class _Unlisted:
 
 
 class Mender:
-    """Takes bytes of damaged blobs; `finish` records what is left. A context manager.
+    """Takes bytes of damaged blobs; `finish` commits the rest. A context manager.
 
-    New bytes are durable before one transaction leads the rows to them, so that whatever interrupts
-    a repair leaves each blob as it was, or whole.
+    New bytes are durable before a transaction points the rows to them. So an interrupted repair
+    leaves each blob as it was, or intact.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class Mender:
         Parameters
         ----------
         wanted
-            The blobs that are damaged, with their sizes.
+            The damaged blobs, with their sizes.
         dry_run
-            Whether to write nothing, and only note what could be mended.
+            Write nothing, and only note which blobs can be repaired.
         """
         self._context = context
         self._catalog = _Unlisted(SqlCatalog(context.database, context.clock))
@@ -74,9 +74,9 @@ class Mender:
         self._batch_bytes = 0
         self._dry_run = dry_run
         self.wanted: dict[Digest, int] = dict(wanted)
-        """What is still looked for."""
+        """The blobs that are still wanted."""
         self.records: Collection[Digest] = ()
-        """Which of these are records of commits: entries of a kind of their own."""
+        """The wanted blobs that are journal records, which have their own kind of entry."""
         self._sizes = Counter(wanted.values())
         self.mended: set[Digest] = set()
         self.lists = 0
@@ -84,14 +84,14 @@ class Mender:
         self.bytes_stored = 0
 
     def offer(self, data: Buffer) -> Digest | None:
-        """Take bytes if they are those of a wanted blob of one entry; return its digest then."""
+        """Take bytes if they belong to a wanted blob of one entry; return its digest, else None."""
         if not self.wants_size(len(data)):
             return None
         digest = Digest.of(data)
         return digest if self.take(digest, data) else None
 
     def take(self, digest: Digest, data: Buffer) -> bool:
-        """Take the bytes of a wanted blob of one entry; false if they are not that."""
+        """Take the bytes of a wanted blob of one entry; return False if the digest differs."""
         if self.wanted.get(digest) != len(data) or Digest.of(data) != digest:
             return False
         self.settle(digest)
@@ -105,37 +105,37 @@ class Mender:
         return True
 
     def take_chunk(self, data: Buffer) -> None:
-        """Take a chunk of a large blob that `take_large` is about to be called with."""
+        """Take a chunk of a large blob, before the call of `take_large` for that blob."""
         if not self._dry_run:
             self._writer().add(data)
             self._add_size(len(data))
 
     def take_large(self, blob: ChunkedBlob) -> None:
-        """Take the chunks of a large blob that is damaged; the caller has hashed them together."""
+        """Take the chunks of a damaged large blob, whose whole hash the caller has checked."""
         self.settle(blob.digest)
         if not self._dry_run:
             self._writer().add_chunked(blob)
 
     def write_list(self, blob: ChunkedBlob) -> None:
-        """Write the list of a large blob whose chunks are stored and right."""
+        """Write the chunk list of a large blob whose chunks are stored and intact."""
         self.lists += 1
         if not self._dry_run:
             self._catalog.unlisted.add(blob.digest)
             self._writer().add_chunked(blob)
 
     def settle(self, digest: Digest) -> None:
-        """Note that a blob is mended, by whatever way."""
+        """Note that a blob is repaired."""
         size = self.wanted.pop(digest, None)
         if size is not None:
             self._sizes[size] -= 1
             self.mended.add(digest)
 
     def wants_size(self, size: int) -> bool:
-        """Whether a blob of that size is looked for."""
+        """Whether a blob of this size is wanted."""
         return self._sizes[size] > 0
 
     def finish(self) -> None:
-        """Record what was taken; on return it is durable and known."""
+        """Commit the blobs taken; on return they are durable and in the index."""
         if self._batch is None:
             return
         written = self._batch.finish()

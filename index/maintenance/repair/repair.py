@@ -1,9 +1,13 @@
-"""Repair: what is damaged is had again, by digest, from wherever it still is.
+"""Repair: restore damaged blobs from any remaining copy, by digest.
 
-In this order: what is right in damaged packs is carried out of them; what is damaged is looked for
-in the cache, in the sources that are given, and in all of the store's packs; then lists and rows of
-large blobs are made to agree. At each step bytes are durable before one transaction leads rows to
-them. Nothing is deleted: an object to which no row leads any more is set aside.
+The steps are, in this order:
+
+1. Copy intact blobs out of damaged packs.
+2. Search for damaged blobs in the cache, in the given sources, and in all packs of the store.
+3. Make the chunk lists and rows of large blobs agree.
+
+At each step the bytes are durable before a transaction points rows to them. Repair deletes nothing:
+it sets aside objects that no row points to any more.
 """
 
 from __future__ import annotations
@@ -95,10 +99,10 @@ class _Repair:
         if not self._dry_run:
             unneeded += self._write(repairs.forget_unneeded)
             aside = [pack for pack in faulty if set_aside(self._context, pack)]
-        return self._told(damaged, mender, renewed, unneeded, aside)
+        return self._result(damaged, mender, renewed, unneeded, aside)
 
     def _inspect(self) -> list[VerifiablePack]:
-        """Read the packs in which something may be wrong once more; return those where it is."""
+        """Read the packs that may be damaged again; return those that are."""
         with self._context.database.reading() as connection:
             packs = repairs.list_doubtful_packs(connection)
         if self._dry_run:
@@ -107,7 +111,7 @@ class _Repair:
             for group in groups(packs):
                 verifier.read(group, self._report)
         known = {pack.id for pack in verifier.faulty}
-        # Blobs must not stay in a pack that garbage collection may delete at any time.
+        # Blobs must not stay in a pack that garbage collection may delete.
         stray = [pack for pack in packs if pack.state != "live" and pack.id not in known]
         return [*verifier.faulty, *stray]
 
@@ -119,12 +123,12 @@ class _Repair:
         return noting(self._context, lambda connection, _now: work(connection))
 
     def _search(self, mender: Mender) -> None:
-        """Look for everything that is wanted."""
+        """Search all sources for the wanted blobs."""
         context = self._context
         with context.database.reading() as connection:
             kinds = repairs.kinds_of(connection, mender.wanted.keys())
         mender.records = {digest for digest, kind in kinds.items() if kind is EntryKind.RECORD}
-        mender.offer(b"")  # of which everything is known
+        mender.offer(b"")  # the bytes of the empty blob are always known
         take_cached(context, mender)
         for source in self._sources:
             if isinstance(source, (str, os.PathLike)):
@@ -132,11 +136,11 @@ class _Repair:
                 search_directory(os.fspath(source), mender, chunk_size, self._report)
             else:
                 search_store(source, context, mender, self._report)
-        # Last, as it asks for every pack: what is missing still may be where no row leads.
+        # Last, because it reads every pack: lost blobs may be in places that no row points to.
         find_elsewhere(context, mender, dry_run=self._dry_run)
 
     def _agree(self, mender: Mender, large: Sequence[Digest]) -> None:
-        """Mend rows of large blobs by their lists, and lists by the rows."""
+        """Repair the rows of large blobs from their chunk lists, and the lists from the rows."""
         context = self._context
         if self._dry_run:
             with context.database.reading() as connection:
@@ -169,7 +173,7 @@ class _Repair:
         if self._progress is not None:
             self._progress(Progress(len(mender.mended), mender.bytes_read))
 
-    def _told(
+    def _result(
         self,
         damaged: Sequence[DamagedRow],
         mender: Mender,
@@ -210,19 +214,19 @@ class _Repair:
 
 
 class Renewed(NamedTuple):
-    """What was done about damaged records."""
+    """The repair of damaged journal records."""
 
     chains: int
-    """Runs whose chain of records begins anew, with all of their history."""
+    """Number of runs with a new chain of records that holds their whole history."""
     forgotten: int
-    """Notes of deletions and copies of the index that are of no use any more."""
+    """Number of deletion records and backups dropped because they can't be read."""
 
 
 def renew_chains(context: StoreContext, mender: Mender, *, dry_run: bool) -> Renewed:
-    """Let no run, and no copy of the index, rest on a damaged record.
+    """Replace damaged journal records, so that no run and no backup needs one.
 
-    On return what was damaged is needed by nothing. A deletion whose note is lost may be undone by
-    a recovery, until garbage collection has taken what was deleted.
+    On return nothing needs the damaged records. If the record of a deletion is lost, a recovery may
+    undo that deletion until garbage collection has deleted the bytes.
     """
     with context.database.reading() as connection:
         runs = journal.list_damaged_chains(connection)
@@ -241,33 +245,33 @@ def renew_chains(context: StoreContext, mender: Mender, *, dry_run: bool) -> Ren
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """What a repair did, or would do if it is a dry run."""
+    """The results of a repair, or of its dry run."""
 
     dry_run: bool
     damaged: int
-    """Blobs that were known to be damaged."""
+    """Number of blobs that were marked as damaged."""
     mended: int
-    """Of these, and of large blobs: whole again."""
+    """Number of damaged blobs, large ones included, that are intact again."""
     rescued: int
-    """Blobs that were right, and carried out of damaged packs."""
+    """Number of intact blobs copied out of damaged packs."""
     lists: int
-    """Large blobs whose list of chunks was written to storage anew."""
+    """Number of large blobs whose chunk list was written again."""
     chains: int
-    """Runs whose records of commits were damaged, and were written anew from the index."""
+    """Number of runs with damaged journal records, rewritten from the index."""
     forgotten: int
-    """Copies of the index, and notes of deletions, that could not be read any more."""
+    """Number of backups and deletion records dropped because they could not be read."""
     unneeded: int
-    """Damaged blobs that nothing refers to: they are not known to the index any more."""
+    """Number of damaged blobs that nothing refers to. Their rows are deleted."""
     set_aside: tuple[str, ...]
-    """Damaged objects to which no row leads any more; copies of them are under ``damaged/``."""
+    """Damaged objects that no row points to any more. Copies are under ``damaged/``."""
     bytes_read: int
-    """From directories and other stores."""
+    """Bytes read from directories and other stores."""
     bytes_stored: int
     lost: tuple[Fault, ...]
-    """The first thousand blobs that are still damaged, with the file versions they touch."""
+    """The first thousand blobs that are still damaged, with the affected file versions."""
     lost_count: int
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is damaged any more, as far as is known."""
+        """Whether no known damage remains."""
         return not self.lost_count

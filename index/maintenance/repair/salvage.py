@@ -1,4 +1,4 @@
-"""Bytes that the store itself still has: in damaged packs, in other packs, and in the cache."""
+"""Salvage of bytes from the store itself: damaged packs, other packs, and the cache."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ _ASIDE: Final = "damaged/"
 
 
 def salvage_pack(context: StoreContext, pack: VerifiablePack) -> int:
-    """Copy what is right in a damaged pack into new ones, and lead the rows there; return how much.
+    """Copy the intact blobs of a damaged pack to new packs, and point the rows there.
 
-    Stored bytes are copied as they are, each blob verified, whether the footer can be read or not.
+    Return the number of rows changed. Stored bytes are copied unchanged after each blob is
+    verified. The footer need not be readable.
     """
     with context.database.reading() as connection:
         located = verification.locate_in_packs(connection, [pack])[pack.id]
@@ -62,12 +63,12 @@ def _copy(
     *,
     is_located: bool,
 ) -> int:
-    """Copy entries of a pack into new ones, and lead rows there; return how many were led.
+    """Copy entries of a pack to new packs, and point rows there; return the number of rows.
 
     Parameters
     ----------
     is_located
-        Whether it is there that the rows have them; else they lead to something damaged.
+        Whether the rows point to these entries. Otherwise they point to damaged places.
     """
     if not entries:
         return 0
@@ -96,17 +97,17 @@ def _lead(
     places: Sequence[tuple[Digest, Location, Location | None]],
     sealed: SealedPack,
 ) -> int:
-    # If it is not pending any more, an earlier attempt of this transaction did arrive.
+    # If it is not pending any more, an earlier attempt of this transaction succeeded.
     blob_rows.make_packs_live(connection, [sealed])
     return repairs.lead(connection, places)
 
 
 def find_elsewhere(context: StoreContext, mender: Mender, *, dry_run: bool) -> None:
-    """Look into the footers of all packs for what is wanted, and copy what is right there.
+    """Search the footers of all packs for wanted blobs, and copy the intact ones.
 
-    A row may lead to the wrong place, bytes may have been stored twice, or an object be under
-    another's name. They are copied, since garbage collection counts on it that no row comes to
-    lead into a pack that was live before.
+    A row may point to the wrong place, bytes may be stored twice, or an object may have another
+    object's name. The blobs are copied to new packs, because garbage collection relies on no row
+    being pointed to a pack that was live before.
     """
     if not mender.wanted:
         return
@@ -140,7 +141,7 @@ def _is_right(context: StoreContext, digest: Digest, place: Location) -> bool:
 
 
 def take_cached(context: StoreContext, mender: Mender) -> None:
-    """Take what the cache of remote packs has."""
+    """Take wanted blobs from the cache of remote packs."""
     if context.blobs.cache is None:
         return
     with context.database.reading() as connection:
@@ -155,9 +156,9 @@ def take_cached(context: StoreContext, mender: Mender) -> None:
 
 
 def chunks_from_list(context: StoreContext, large: Sequence[Digest]) -> Iterator[ChunkedBlob]:
-    """Yield damaged large blobs with the chunks that their lists in storage name.
+    """Yield damaged large blobs with the chunks from their chunk lists in storage.
 
-    Only if the list can be read, is that blob's, and names chunks that the index knows.
+    A list counts only if it is readable, belongs to the blob, and names chunks in the index.
     """
     with context.database.reading() as connection:
         lists = repairs.lists_of(connection, large)
@@ -175,8 +176,8 @@ def chunks_from_list(context: StoreContext, large: Sequence[Digest]) -> Iterator
 def set_aside(context: StoreContext, pack: VerifiablePack) -> bool:
     """Copy a damaged object below ``damaged/``, and declare its pack dead.
 
-    What the medium refuses of it is zeros in the copy. Only if no row leads into it any more; then
-    the object itself goes as that of any dead pack does. Return whether it is so now.
+    Bytes that the medium can't read become zeros in the copy. The pack becomes dead only if no row
+    points to it; garbage collection then deletes the object. Return whether the pack is dead now.
     """
     with context.database.reading() as connection:
         if verification.locate_in_packs(connection, [pack])[pack.id]:

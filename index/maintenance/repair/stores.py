@@ -1,4 +1,4 @@
-"""Finding bytes in another store, by digest."""
+"""Search of another store for lost bytes, by digest."""
 
 from __future__ import annotations
 

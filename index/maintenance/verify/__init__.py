@@ -1,3 +1,3 @@
-"""Verification of a whole store: rows against objects, packs, and every byte."""
+"""Verification of a store: rows and objects, packs, and every byte."""
 
 __all__ = ()

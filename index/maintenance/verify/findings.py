@@ -1,4 +1,4 @@
-"""What a verification has found so far, in bounded memory."""
+"""The faults that a verification has found so far, in bounded memory."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["MOST_FAULTS", "Findings"]
 
 MOST_FAULTS: Final = 1_000
-"""Faults that are told one by one: nobody reads more, and a lost bucket has millions."""
+"""Faults reported one by one. Nobody reads more, and a lost bucket has millions."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """Faults and figures."""
+    """Faults and counts of a verification."""
 
     faults: list[Fault] = field(default_factory=list)
     counts: Counter[FaultKind] = field(default_factory=Counter)
@@ -39,20 +39,20 @@ class Findings:
     unused_bytes: int = 0
 
     def add(self, fault: Fault) -> None:
-        """Count a fault, and keep it if there is room."""
+        """Count a fault; keep it if there is room."""
         self.counts[fault.kind] += 1
         if len(self.faults) < MOST_FAULTS:
             self.faults.append(fault)
 
     def add_row(self, found: RowFault) -> None:
-        """Count what is wrong with a row."""
+        """Add the fault of a row."""
         touches = () if found.holder is None else (found.holder,)
         self.add(
             Fault(found.kind, found.subject, found.detail, found.digest, touches, len(touches))
         )
 
     def add_pack(self, pack: VerifiablePack, verdict: PackVerdict) -> None:
-        """Count what is wrong with a pack and with each blob in it."""
+        """Add the faults of a pack and of its blobs."""
         name = pack_object_name(pack.name)
         if verdict.size is None:
             self.add(Fault(FaultKind.MISSING_OBJECT, name, "it is not in storage"))
@@ -85,17 +85,17 @@ class Findings:
                 self.add(Fault(FaultKind.MISPLACED_ENTRY, name, detail, digest))
 
     def knows(self) -> Collection[Digest]:
-        """Return the blobs that faults were told of."""
+        """Return the blobs with faults."""
         return {fault.digest for fault in self.faults if fault.digest is not None}
 
     def explained(self, connection: Connection) -> tuple[Fault, ...]:
-        """Return the faults that are kept, each with the file versions that it touches."""
+        """Return the kept faults, each with the file versions that it affects."""
         holders = find_holders(connection, self.knows())
-        told = []
+        explained = []
         for fault in self.faults:
             if fault.digest in holders and not fault.touches:
                 count, first = holders[fault.digest]
-                told.append(replace(fault, touches=first, touched=count))
+                explained.append(replace(fault, touches=first, touched=count))
             else:
-                told.append(fault)
-        return tuple(told)
+                explained.append(fault)
+        return tuple(explained)

@@ -1,4 +1,4 @@
-"""Verifying large blobs: whether what is known as their chunks makes them up."""
+"""Verification of large blobs: whether their chunks add up to them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def verify_large(
     sizes: Mapping[Digest, int],
     report: Callable[[], None],
 ) -> set[Digest]:
-    """Put large blobs together, and note which of them are whole and which can't be.
+    """Assemble large blobs from their chunks, and mark them as verified or damaged.
 
-    Those with a chunk that is damaged, or gone, are passed over.
+    Blobs with a damaged or missing chunk are skipped.
 
     Returns
     -------
-    Chunks that could not be read: the packs that they are in need a look.
+    Chunks that could not be read. Their packs must be verified.
     """
 
     def count(size: int) -> None:
@@ -53,7 +53,7 @@ def verify_large(
         findings.recovered += noting(
             context, lambda connection, now: verification.clear_large(connection, whole, now)
         )
-    for digest in sorted(wrong):  # by itself, with rows that are read anew
+    for digest in sorted(wrong):  # each by itself, with rows that are read again
         again = _load(context, {digest: sizes[digest]})
         if digest in put_together(context, again, count)[1]:
             noting(context, partial(verification.mark_large, digests=[digest]))
@@ -65,14 +65,14 @@ def verify_large(
 def put_together(
     context: StoreContext, blobs: Mapping[Digest, ChunkedBlob], count: Callable[[int], None]
 ) -> tuple[set[Digest], set[Digest], set[Digest]]:
-    """Return the large blobs that their chunks make up, those that they don't, and lost chunks.
+    """Return the large blobs whose chunks add up, those whose chunks don't, and lost chunks.
 
-    Blobs with a chunk that can't be read are in neither set.
+    Blobs with an unreadable chunk are in neither set.
 
     Parameters
     ----------
     count
-        Is told of bytes that were read.
+        Called with the numbers of bytes read.
     """
     whole: set[Digest] = set()
     wrong: set[Digest] = set()
@@ -82,7 +82,7 @@ def put_together(
 
     def read(order: Iterable[Digest]) -> Generator[Buffer]:
         times: deque[int] = deque()
-        # A hole of a sparse file is one chunk a thousand times over: it is read once.
+        # A hole in a sparse file repeats one chunk thousands of times: read it once.
         once = locate_in_order(catalog, noting_repeats(order, times))
         for _, data in context.blobs.read_ahead(once):
             count(len(data))
@@ -103,7 +103,7 @@ def put_together(
 
 
 def _load(context: StoreContext, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:
-    """Return those large blobs whose chunks are all there, as the rows have them now."""
+    """Return the large blobs whose chunks all exist, by the current rows."""
     with context.database.reading() as connection:
         still = [large.digest for large in verification.list_large(connection, list(sizes))]
         readable = verification.without_damage(connection, still)

@@ -1,4 +1,4 @@
-"""Rows of packs against the objects that storage lists."""
+"""Comparison of the rows of packs with the objects in storage."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["Listing", "compare_objects"]
 
 _PACKS: Final = "packs/"
 _MOST_ORPHANS: Final = 1_000
-"""Orphans that are named."""
+"""The number of orphans that a report names."""
 
 
 @dataclass(slots=True)
 class Listing:
-    """The packs of the index and what storage has of them."""
+    """The packs of the index, and their objects in storage."""
 
     live: list[VerifiablePack]
     suspects: list[VerifiablePack] = field(default_factory=list)
-    """Live packs whose object is missing or of another size, as far as a listing can tell."""
+    """Live packs whose object is missing or has the wrong size, judged by the listing."""
     pending: int = 0
     dead: int = 0
     orphans: list[str] = field(default_factory=list)
@@ -36,15 +36,16 @@ class Listing:
 
 
 def compare_objects(context: StoreContext) -> Listing:
-    """List storage once, and hold it against the rows.
+    """List storage once, and compare it with the rows.
 
-    Storage first: what is published meanwhile is then no orphan, since its row is there before it.
+    Storage is listed before the rows are read. A pack has its row before its object is published,
+    so one published meanwhile does not look like an orphan.
 
     Raises
     ------
     ObjectNotFoundError, StoreMismatchError
-        When ``cas.json`` is gone or another one: storage that was replaced, or is not mounted any
-        more, is not damage.
+        When ``cas.json`` is missing or belongs to another store. Storage that was replaced, or is
+        not mounted, is not damage.
     """
     backend = context.blobs.backend
     if open_settings(backend, create=False) != context.blobs.settings:

@@ -1,4 +1,4 @@
-"""Verifying packs, a group at a time, and noting what was found of each group."""
+"""Verification of packs in groups. The results are saved after each group."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ __all__ = ["PackVerifier", "groups", "noting"]
 
 _GROUP_BYTES: Final = 256 << 20
 _GROUP_PACKS: Final = 100
-"""Packs whose rows are read by one statement, and whose outcome is noted by one transaction."""
+"""Packs in a group: one statement reads their rows, one transaction saves their results."""
 
 
 class _Located(NamedTuple):
-    """A pack and what the index has in it."""
+    """A pack, and the blobs in it by the index."""
 
     pack: VerifiablePack
     entries: Mapping[Digest, Location]
 
 
 class PackVerifier:
-    """Verifies packs of a store and notes the outcome. A context manager.
+    """Verifies packs of a store and saves the results. A context manager.
 
-    Whatever looks wrong is looked at once more, in full and with rows that are read anew: a pack
-    may have been deleted meanwhile, a blob moved, a request answered badly.
+    A pack that looks faulty is read again in full, with current rows. In the meantime the pack may
+    have been deleted or a blob moved, or a request may have returned wrong bytes.
     """
 
     def __init__(self, context: StoreContext, findings: Findings) -> None:
@@ -57,12 +57,12 @@ class PackVerifier:
             max(1, context.blobs.backend.publishes_at_once), "cas-verify"
         )
         self.doubtful: set[Digest] = set()
-        """Large blobs whose chunks are not those of the list that is kept in storage."""
+        """Large blobs whose chunks differ from their chunk list in storage."""
         self.faulty: list[VerifiablePack] = []
-        """Packs in which something is wrong."""
+        """Packs with faults."""
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Stop the threads."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._inspector.close()
 
@@ -78,7 +78,7 @@ class PackVerifier:
         self.close()
 
     def look(self, packs: Sequence[VerifiablePack], report: Callable[[], None]) -> None:
-        """Read footers; a pack in which something looks wrong is read whole."""
+        """Read footers. A pack that looks faulty is read in full."""
         for group in groups(packs):
             located = self._locate(group)
             verdicts = self._threads.map(
@@ -96,7 +96,7 @@ class PackVerifier:
                 self._look_again(pack)
 
     def read(self, packs: Sequence[VerifiablePack], report: Callable[[], None]) -> None:
-        """Read every byte of some packs, and note those that are whole as verified."""
+        """Read every byte of packs, and mark intact ones as verified."""
         located = self._locate(packs)
         with self._context.database.reading() as connection:
             lists = verification.list_chunk_lists(connection, packs)
@@ -126,7 +126,7 @@ class PackVerifier:
             report()
 
     def _look_again(self, pack: VerifiablePack) -> None:
-        """Read a pack whole once more; what is wrong now is wrong."""
+        """Read a pack in full again. Faults that remain are certain."""
         with self._context.database.reading() as connection:
             fresh = verification.list_packs(connection, [pack.id])
             entries = verification.locate_in_packs(connection, fresh).get(pack.id, {})
@@ -148,7 +148,7 @@ class PackVerifier:
             self.faulty.append(fresh[0])
 
     def _compare_lists(self, lists: Mapping[Digest, Digest], kept: Mapping[Digest, bytes]) -> None:
-        """Hold the chunk lists that were read against the rows."""
+        """Compare the chunk lists in storage with the rows."""
         decoded = {}
         for digest, data in kept.items():
             try:
@@ -168,7 +168,7 @@ class PackVerifier:
                 self.doubtful.add(blob.digest)
 
     def _add_list(self, digest: Digest, blob: Digest, detail: str) -> None:
-        """Tell of a list that is another's, and let it go: `repair` then writes one."""
+        """Report a wrong chunk list, and delete its row, so that `repair` writes a new list."""
         noting(self._context, partial(verification.forget_list, blob=blob, digest=digest))
         subject = f"the chunk list of blob {blob}"
         self._findings.add(Fault(FaultKind.BROKEN_LIST, subject, detail, digest))
@@ -197,9 +197,9 @@ def noting(context: StoreContext, note: Callable[[Connection, datetime], T]) -> 
 def _condemn(
     connection: Connection, now: datetime, *, found: _Located, verdict: PackVerdict
 ) -> int | None:
-    """Mark what is damaged; return how many others were damaged before.
+    """Mark damaged blobs; return how many of the others were damaged before.
 
-    None if the pack is not needed any more. Blobs that were moved meanwhile are left out.
+    Return None if the pack is not needed any more. Blobs that were moved meanwhile are skipped.
     """
     fresh = verification.list_packs(connection, [found.pack.id])
     entries = verification.locate_in_packs(connection, fresh).get(found.pack.id, {})
@@ -214,7 +214,7 @@ def _condemn(
 
 
 def groups(packs: Sequence[VerifiablePack]) -> Iterator[list[VerifiablePack]]:
-    """Cut packs so that what one interruption loses is bounded."""
+    """Yield packs in groups, so that an interruption loses a bounded amount of work."""
     group: list[VerifiablePack] = []
     size = 0
     for pack in packs:
@@ -228,5 +228,5 @@ def groups(packs: Sequence[VerifiablePack]) -> Iterator[list[VerifiablePack]]:
 
 
 def _is_needed(pack: VerifiablePack, entries: Mapping[Digest, Location]) -> bool:
-    """Whether the store needs a pack: others may be gone, or not be there yet."""
+    """Whether the store needs a pack. Other packs may be deleted, or not published yet."""
     return pack.state == "live" or bool(entries)

@@ -1,9 +1,9 @@
 """Verification of a whole store, from its rows down to every byte.
 
-Nothing is locked and nothing waits: writers, garbage collection and compaction go on. So whatever
-looks wrong is looked at again, in a new transaction, before it is called a fault. What was found is
-noted as it goes: blobs that are damaged, so that writers store them anew and `repair` knows them,
-and packs that are right, so that the next verification begins with the others.
+Verification locks nothing: writers, garbage collection and compaction continue. So anything that
+looks wrong is checked again in a new transaction before it counts as a fault. Results are saved
+continuously. Blobs are marked as damaged, so that writers store them again and `repair` finds them.
+Packs are marked as verified, so that the next verification begins with the others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["verify"]
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 _LARGE_BYTES: Final = 1 << 30
-"""Bytes of large blobs that are put together at once, so that those that begin alike share work."""
+"""Bytes of large blobs assembled together, so that blobs that begin alike share work."""
 
 
 def verify(
@@ -63,7 +63,7 @@ class _Verification:
         self._total = 0
         self._left: list[VerifiablePack | LargeRow] = []
         self._settled: set[Digest] = set()
-        """Large blobs of which it is known already whether they are whole."""
+        """Large blobs that this run has already verified."""
 
     def run(self) -> VerifyReport:
         listing = compare_objects(self._context)
@@ -76,10 +76,10 @@ class _Verification:
                 packs.look(rest, self._report)
             elif self._depth is Depth.BYTES:
                 self._read_all(packs, rest)
-        return self._told(listing, without_list)
+        return self._result(listing, without_list)
 
     def _check_rows(self, suspects: dict[int, VerifiablePack]) -> int:
-        """Check the rows among themselves, and add the packs that these make doubtful."""
+        """Check the rows against each other; add the packs that may be faulty to `suspects`."""
         broken = self._settled
         doubtful: list[int] = []
         with self._context.database.reading() as connection:
@@ -104,7 +104,7 @@ class _Verification:
             packs.read(group, self._report)
 
     def _read_all(self, packs: PackVerifier, rest: Sequence[VerifiablePack]) -> None:
-        """Read packs and put large blobs together, what was not verified for the longest first."""
+        """Read packs and assemble large blobs, the least recently verified first."""
         with self._context.database.reading() as connection:
             large = verification.list_large(connection)
         due: list[VerifiablePack | LargeRow] = []
@@ -139,7 +139,7 @@ class _Verification:
             self._read_suspects(packs, self._packs_of(unreadable))
 
     def _room(self) -> int:
-        """Return how many bytes may be read in one go."""
+        """Return the number of bytes that may be read at once."""
         if self._max_bytes is None:
             return _LARGE_BYTES
         return min(_LARGE_BYTES, self._max_bytes - self._findings.bytes_read)
@@ -162,7 +162,7 @@ class _Verification:
             total = self._total if self._max_bytes is None else min(self._max_bytes, self._total)
             self._progress(Progress(self._findings.blobs_read, read, None, max(total, read)))
 
-    def _told(self, listing: Listing, without_list: int) -> VerifyReport:
+    def _result(self, listing: Listing, without_list: int) -> VerifyReport:
         findings = self._findings
         with self._context.database.reading() as connection:
             known = findings.knows()
