@@ -165,7 +165,7 @@ def check_config(place: Place, *, cache: str | None, cache_size: str | None) -> 
 
     if make_url(place.index).password:
         raise click.UsageError(
-            "a password does not belong into cas.toml; leave it out of the URL, and put it into"
+            "cas.toml must not contain a password; leave it out of the URL, and put it into"
             " ~/.pgpass or PGPASSWORD"
         )
     file = Path.cwd() / CONFIG_NAME

@@ -211,7 +211,7 @@ def restore(
 @json_option
 @click.pass_obj
 def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: bool) -> None:
-    """Show the locations and sizes of a store, and what deduplication saves.
+    """Show locations, sizes and what deduplication saves.
 
     \b
     cas stats
