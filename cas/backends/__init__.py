@@ -1,3 +1,3 @@
-"""Where packs are kept: a local directory, memory, any filesystem of fsspec."""
+"""Backends for packs: a local directory, memory, and any filesystem of fsspec."""
 
 __all__ = ()

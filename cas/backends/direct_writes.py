@@ -1,7 +1,7 @@
-"""Writing a file in large blocks that pass the page cache by, where the system can.
+"""Writing of a file in large blocks that bypass the page cache, where the system allows it.
 
-A pack of tens of megabytes is written once and seldom read soon, so a copy of it in the page cache
-costs more than it brings: the copying itself, and what it drives out. Figures:
+A pack of tens of megabytes is written once and seldom read soon. A copy of it in the page cache
+costs more than it saves: it takes time, and evicts other pages. Measurements:
 docs/adr/0020-packs-past-the-page-cache.md.
 """
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 __all__ = ["BlockWriter"]
 
 _BLOCK_SIZE: Final = 2 << 20
-"""Bytes gathered for one write: a multiple of every device's block, large enough that a direct
-write runs at the device's speed. A file that stays below is written through the cache."""
+"""Bytes of one write: a multiple of every device's block size, and enough for a direct write at the
+device's speed. A smaller file is written through the page cache."""
 
 _COPIED_APART: Final = 64 << 10
-"""Bytes from which on a copy lets other threads run meanwhile, as one from memoryview to memoryview
-doesn't: where each chunk made four threads wait, a large file took an eighth longer."""
+"""Copies of at least this many bytes release the interpreter, which a copy between memoryviews does
+not. When each chunk made four threads wait, a large file took an eighth longer."""
 
 
 class BlockWriter:
-    """Appends to one open file. Nothing is sure to be in the file before `finish`."""
+    """Appends to one open file. The file may lack some bytes until `finish`."""
 
     def __init__(self, fd: int, calls: PosixCalls) -> None:
         self._fd = fd
         self._calls = calls
-        # Direct writes want their memory aligned to pages, which anonymous mappings are.
+        # Direct writes need memory that is aligned to pages, as anonymous mappings are.
         self._block = memoryview(mmap.mmap(-1, _BLOCK_SIZE))
         self._filled = 0
         self._direct = False
 
     def write(self, data: Buffer) -> None:
-        """Append `data`; it may change afterwards. OSError as the platform raises it."""
+        """Append `data`, which may change afterwards. Raises OSError as the platform does."""
         view = memoryview(data)
         apart = data if type(data) is bytes and len(data) >= _COPIED_APART else None
         done = 0
@@ -56,8 +56,8 @@ class BlockWriter:
                 self._drain()
 
     def finish(self) -> None:
-        """Write what is left; the caller syncs the file."""
-        self._end_direct()  # the last block is of any size, which a direct write can't be
+        """Write the rest. The caller syncs the file."""
+        self._end_direct()  # the last block may have any size, unlike a direct write
         self._drain()
 
     def _drain(self) -> None:
@@ -68,13 +68,13 @@ class BlockWriter:
             except OSError as error:
                 if not self._direct or error.errno != errno.EINVAL:
                     raise
-                # Refused only now, or the rest of a write that was cut short isn't aligned.
+                # The filesystem refuses late, or the rest of a short write isn't aligned.
                 self._end_direct()
         self._filled = 0
 
     def _begin_direct(self) -> None:
         if not self._direct:
-            with suppress(OSError):  # a filesystem that can't; the bytes get there all the same
+            with suppress(OSError):  # a filesystem without direct writes; write normally
                 self._calls.set_direct(self._fd, direct=True)
                 self._direct = True
 
@@ -85,8 +85,8 @@ class BlockWriter:
 
 
 def _copy_apart(block: memoryview, at: int, data: bytes, start: int, size: int) -> None:
-    """Copy part of `data` to `at`, without the interpreter's lock."""
-    import ctypes  # takes longer than a small batch
+    """Copy part of `data` to `at` without the interpreter lock."""
+    import ctypes  # importing it takes longer than a small batch
 
     source = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
     assert source is not None  # noqa: S101 - only of a null pointer

@@ -1,21 +1,21 @@
 """Objects on any fsspec filesystem: S3, Google Cloud Storage, Azure, SFTP, memory and the rest.
 
-What is staged is spooled to a file in the system's temporary directory, so that memory does not
-grow with it, and publishing sends that file with one request; several packs of a batch are sent at
-the same time. Nothing is asked before: the index knows which digests exist, and a pack's name is
-new. So a batch of blobs costs as many PUTs as it fills packs, and neither HEAD nor LIST.
+A staged object is spooled to a file in the system's temporary directory, so that memory stays
+bounded. Publishing sends that file with one request. Several packs of a batch are sent at the same
+time. No request comes before: the index knows which digests exist, and the name of a pack is new. A
+batch costs one PUT for each pack, and neither HEAD nor LIST.
 
-Where a filesystem has directories in place of whole objects, an object is sent to ``tmp/`` and
-renamed. `cas.backends.traits` says which do, and what else is different.
+If a filesystem has directories instead of whole objects, an object is sent to ``tmp/`` and renamed.
+`cas.backends.traits` lists these filesystems and all other differences.
 
-Transient failures are retried under one deadline (`cas.backends.retrying`). That is safe for every
-call: a PUT of the same bytes may be repeated, and `ObjectStoreBackend.create` compares the object
-that is there to find out whether its own earlier attempt took the name. (So if several creators
-bring the same bytes, more than one may get the answer that it was first.)
+Transient failures are retried under one deadline (`cas.backends.retrying`). Every call may safely
+be retried. A PUT of the same bytes may be repeated. `ObjectStoreBackend.create` compares the
+existing object with its data, to find out whether its own earlier attempt took the name. (So if
+several creators have the same bytes, more than one may believe that it was first.)
 
-Credentials are the service's own affair, or come as `storage_options`; they are kept out of URLs,
-errors and logs (`cas.redaction`). A process that is forked can't use the backend of its parent,
-since fsspec's thread stays behind.
+The service's client finds credentials, or they come in `storage_options`. They are kept out of
+URLs, errors and logs (`cas.redaction`). A forked process can't use the backend of its parent,
+because fsspec's thread is not copied.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ __all__ = ["ObjectStoreBackend"]
 _TMP: Final = "tmp"
 
 _OPEN_FILES: Final = Path("/proc/self/fd")
-"""Where Linux has a path for each open file, with or without a name (proc_pid_fd(5))."""
+"""Directory in which Linux has a path for each open file (proc_pid_fd(5))."""
 
 
 class ObjectStoreBackend:
-    """A `cas.backend.Backend` on an fsspec filesystem; making one sends nothing.
+    """A `cas.backend.Backend` on an fsspec filesystem. Creating one sends no request.
 
     Parameters
     ----------
     url
-        Protocol, bucket and prefix, or whatever the filesystem takes for a directory.
+        Protocol, bucket and prefix, or the filesystem's form of a directory.
     storage_options
-        For the filesystem: endpoint, region, credentials that aren't in the usual places.
+        Options for the filesystem: endpoint, region, credentials outside the usual places.
 
     Raises
     ------
     ValueError
-        When there is no such protocol, its package is missing, or the URL names no place.
+        When the protocol is unknown, its package is missing, or the URL names no directory.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ObjectStoreBackend:
     def url(self) -> str:
         return self._url
 
-    writes_at_once: Final = 1  # into a spool, which is not what an upload waits for
+    writes_at_once: Final = 1  # to a local spool file, which is never the bottleneck
 
     @property
     def publishes_at_once(self) -> int:
@@ -115,8 +115,8 @@ class ObjectStoreBackend:
             return self._create_checked(name, path, data)
 
         def attempt() -> bool:
-            # A refusal may be due to an earlier attempt whose answer was lost: ours, or one that
-            # the client made by itself when its connection broke.
+            # A refusal may be due to an earlier attempt whose answer was lost: ours, or a retry of
+            # the client after its connection broke.
             return self._remote.create(path, data) or self._remote.get(path, 0, None) == data
 
         with suppress(UnconditionalError):
@@ -153,7 +153,7 @@ class ObjectStoreBackend:
         self._remote.close()
 
     def path(self, name: str) -> str:
-        """Return where the object of that name is, in the filesystem's own form."""
+        """Return the path of the object `name` in the filesystem's own form."""
         return f"{self._root}/{check_name(name)}"
 
     def send(self, source: str, size: int, name: str) -> None:
@@ -179,7 +179,7 @@ class ObjectStoreBackend:
             raise
 
     def _create_checked(self, name: str, path: str, data: bytes) -> bool:
-        """Create without the service's help: see `cas.backends.traits.Traits.create_options`."""
+        """Create without conditional writes: see `cas.backends.traits.Traits.create_options`."""
         with self._remote.alone():
             try:
                 self._retrying.call(lambda: self._remote.size(path))
@@ -193,7 +193,7 @@ class ObjectStoreBackend:
     def _read_once(self, path: str, start: int, size: int | None) -> bytes:
         if size is None:
             return self._remote.get(path, start, None)
-        # A range can't be empty: of none, one byte tells whether there is such an object.
+        # A range can't be empty: for size 0, one byte shows whether the object exists.
         wanted = max(size, 1)
         data = self._remote.get(path, start, start + wanted)
         if len(data) > wanted:
@@ -207,7 +207,7 @@ class ObjectStoreBackend:
 
 
 class _SpooledObject:
-    """A temporary file that becomes an object."""
+    """A temporary file whose content becomes an object."""
 
     def __init__(self, backend: ObjectStoreBackend) -> None:
         self._backend = backend
@@ -227,7 +227,7 @@ class _SpooledObject:
         self.discard()
 
     def discard(self) -> None:
-        with suppress(OSError):  # what is left there is the system's to remove
+        with suppress(OSError):  # the system removes a remaining file
             self._file.close()
 
     def __enter__(self) -> Self:
@@ -243,9 +243,9 @@ class _SpooledObject:
 
 
 def _temporary_file() -> tuple[IO[bytes], str]:
-    """Return a file and the path under which fsspec can open it, as often as it likes.
+    """Return a file, and the path under which fsspec can open it repeatedly.
 
-    On Linux it has no name in any directory, so that it goes with the process, however that ends.
+    On Linux the file has no name in any directory, so it disappears when the process ends.
     """
     if _OPEN_FILES.is_dir():
         file = tempfile.TemporaryFile(prefix="runcas-")  # noqa: SIM115
@@ -256,7 +256,7 @@ def _temporary_file() -> tuple[IO[bytes], str]:
 
 @contextmanager
 def _spooling() -> Iterator[None]:
-    """Raise the errors of `cas.errors` for what happens to the temporary file."""
+    """Translate errors of the temporary file to those of `cas.errors`."""
     try:
         yield
     except OSError as error:

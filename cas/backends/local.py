@@ -1,13 +1,12 @@
 """Objects as files below a local directory.
 
-Publishing is: write under ``tmp/`` on the same filesystem, fsync the file, rename it to its name,
-fsync the directory that got the name. After a power cut a name therefore leads to a whole file or
-to nothing. (The need for each step: Pillai et al., "All File Systems Are Not Created Equal",
-OSDI 2014, section 4.) fsspec's local filesystem does none of the syncs, so it isn't used here.
+To publish a file, the backend writes it under ``tmp/`` on the same filesystem, syncs it, renames
+it, and syncs its new directory. After a power loss, a name therefore refers to a complete file or
+to none. (Each step is needed: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014,
+section 4.) fsspec's local filesystem does not sync, so this backend does not use it.
 
-A staged file is locked for as long as its writer has it open. A file in ``tmp/`` that nobody locks
-was left by a writer that died: the first `stage` of each process removes those, with no clock
-involved.
+A writer locks its staged file while the file is open. An unlocked file in ``tmp/`` was left by a
+dead writer. The first `stage` of each process removes such files, without using a clock.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ __all__ = ["LocalBackend"]
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
 _REFUSED: Final = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
-"""What a bad sector reads as, and a block whose checksum is wrong. (Linux, fs/ext4/ext4.h and
-fs/xfs/xfs_linux.h: EFSBADCRC is EBADMSG, EFSCORRUPTED is EUCLEAN; btrfs and ZFS say EIO.)"""
+"""Errors of a read from a bad sector, or from a block with a wrong checksum. (Linux, fs/ext4/ext4.h
+and fs/xfs/xfs_linux.h: EFSBADCRC is EBADMSG, EFSCORRUPTED is EUCLEAN; btrfs and ZFS use EIO.)"""
 
 
 class LocalBackend:
@@ -80,7 +79,7 @@ class LocalBackend:
             try:
                 return read_fully(self._calls.pread, fd, wanted, start)
             except OSError as error:
-                # Only here: where a file can't even be opened, it is the storage that fails.
+                # Only for reads: if a file can't even be opened, the storage has failed.
                 if error.errno in _REFUSED:
                     raise UnreadableObjectError(
                         self.path(name), error.strerror or str(error)
@@ -108,7 +107,7 @@ class LocalBackend:
         return
 
     def path(self, name: str) -> str:
-        """Return where the object of that name is."""
+        """Return the path of the object `name`."""
         return f"{self.root}/{check_name(name)}"
 
     @contextmanager
@@ -136,7 +135,7 @@ class LocalBackend:
                     yield ObjectInfo(name, entry.stat(follow_symlinks=False).st_size)
 
     def _prepare(self) -> None:
-        """Make the root and ``tmp/``, and clear what dead writers left there; once."""
+        """Create the root and ``tmp/``, and remove files of dead writers; once."""
         with self._lock, _translated(str(self.root)):
             if self._ready:
                 return
@@ -145,9 +144,9 @@ class LocalBackend:
             self._ready = True
 
     def make_directory(self, path: str) -> None:
-        """Make a directory and its missing parents, each one's name durable before its children.
+        """Create a directory and its missing parents. Parents become durable before children.
 
-        Once for each directory and process.
+        This is done once for each directory and process.
         """
         if path in self._made:
             return
@@ -158,13 +157,13 @@ class LocalBackend:
             if missing:
                 with suppress(FileExistsError):  # another process may be quicker
                     self._calls.mkdir(path)
-            # Also if it was there: whoever made it may have died before this, or not be here yet.
+            # Sync an existing one too: its creator may have died, or not have synced it yet.
             self._calls.fsync_directory(parent)
         self._made.add(path)
 
     def _remove_abandoned(self) -> None:
         for entry in self._calls.list_directory(self._tmp):
-            with suppress(OSError):  # whatever can't be opened or locked is left alone
+            with suppress(OSError):  # skip files that can't be opened or locked
                 fd = self._calls.open_read(entry.path)
                 try:
                     self._calls.lock_exclusive(fd, wait=False)
@@ -193,7 +192,7 @@ class _StagedFile:
                 raise
             self._file = BlockWriter(fd, calls)
             if lost:
-                # Removed as abandoned between our creating and our locking it.
+                # Another process removed it as abandoned before it was locked.
                 calls.close(fd)
                 self._path = self._fd = None
 
@@ -242,7 +241,7 @@ class _StagedFile:
         self.discard()
 
     def _sync(self, target: str) -> str:
-        """Make the bytes durable and the directory of `target` exist; return the staged path."""
+        """Sync the bytes, create the directory of `target`, and return the staged path."""
         assert self._fd is not None, "published after publish or discard"  # noqa: S101
         assert self._path is not None, "published after publish or discard"  # noqa: S101
         self._file.finish()
@@ -253,13 +252,13 @@ class _StagedFile:
     def _close(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
-            with suppress(OSError):  # everything that matters was synced before
+            with suppress(OSError):  # all bytes are synced already
                 self._calls.close(fd)
 
 
 @contextmanager
 def _translated(subject: str, *, reading: bool = False) -> Iterator[None]:
-    """Raise the errors of `cas.errors` in place of OSError."""
+    """Translate OSError to the errors of `cas.errors`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Objects in memory: for tests, for trying things out, gone with the process."""
+"""Objects in memory, for tests and experiments. They are lost when the process ends."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["MemoryBackend"]
 
 
 class MemoryBackend:
-    """A `cas.backend.Backend` whose durability ends with the process."""
+    """A `cas.backend.Backend` in the memory of the process."""
 
     publishes_at_once: Final = 1
     writes_at_once: Final = 1
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        """What is published; tests damage it here."""
+        """The published objects. Tests damage them here."""
         self._lock = threading.Lock()
 
     @property

@@ -1,4 +1,4 @@
-"""The system calls of the local backend and the cache, as methods that tests count and fail."""
+"""The system calls of the local backend and the cache, as methods that tests replace."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["PosixCalls", "read_fully"]
 
 _O_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
-"""Linux has it; elsewhere every write goes through the page cache."""
+"""Only Linux has this flag. Elsewhere every write goes through the page cache."""
 
 
 def read_fully(
     pread: Callable[[int, int, int], bytes], fd: int, size: int, offset: int = 0
 ) -> bytes:
-    """Return `size` bytes of a file from an offset, fewer only where it ends.
+    """Return `size` bytes of a file from an offset, or fewer if the file ends before.
 
     Parameters
     ----------
     pread
-        As `os.pread`, which stops at 2 GiB, and where a signal cuts it short.
+        A function like `os.pread`. It may return fewer bytes: at 2 GiB, or after a signal.
     """
     first = pread(fd, size, offset)
     if len(first) == size or not first:
@@ -39,7 +39,7 @@ def read_fully(
 
 
 class PosixCalls:
-    """Thin wrappers that raise OSError as the platform does and add nothing but whole writes."""
+    """Thin wrappers of system calls. They raise OSError as the platform does."""
 
     def create_exclusive(self, path: str) -> int:
         """Open a new file for writing; FileExistsError if the name is taken."""
@@ -49,7 +49,7 @@ class PosixCalls:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def open_shared(self, path: str) -> int:
-        """Open a file that several processes read and write, or make it; not through a link."""
+        """Open or create a file that several processes read and write. Links are not followed."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
     def write(self, fd: int, data: Buffer) -> int:
@@ -59,7 +59,7 @@ class PosixCalls:
         return os.pwrite(fd, data, offset)
 
     def set_direct(self, fd: int, *, direct: bool) -> None:
-        """Let writes pass the page cache by, or not; OSError where the filesystem can't."""
+        """Turn direct writes on or off. Raises OSError if the filesystem does not support them."""
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         flags = flags | _O_DIRECT if direct else flags & ~_O_DIRECT
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
@@ -71,20 +71,20 @@ class PosixCalls:
         return os.fstat(fd).st_size
 
     def touch(self, fd: int) -> None:
-        """Let the open file's times be now."""
+        """Set the times of the open file to now."""
         os.utime(fd)
 
     def modified(self, path: str) -> int:
-        """Return when a file or directory was last changed, in nanoseconds."""
+        """Return the modification time of a file or directory in nanoseconds."""
         return os.stat(path).st_mtime_ns  # noqa: PTH116 - this class is the seam below pathlib
 
     def space(self, fd: int) -> tuple[int, int]:
-        """Return how many bytes are free to us where the open file is, and how many there are."""
+        """Return the free bytes and all bytes of the open file's filesystem."""
         found = os.statvfs(fd)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def links(self, fd: int) -> int:
-        """Return how many names the open file has; 0 once it was unlinked."""
+        """Return the number of names of the open file; 0 after it was unlinked."""
         return os.fstat(fd).st_nlink
 
     def fsync(self, fd: int) -> None:
@@ -94,9 +94,9 @@ class PosixCalls:
         os.close(fd)
 
     def lock_exclusive(self, fd: int, *, wait: bool) -> None:
-        """Take the advisory lock that the file keeps until it is closed.
+        """Take the advisory lock of the file. Closing the file releases it.
 
-        BlockingIOError if another open file holds it and `wait` is false.
+        Raises BlockingIOError if another open file holds the lock and `wait` is false.
         """
         fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -1,12 +1,12 @@
-"""One fsspec filesystem: the few calls that objects need, one request each where that is possible.
+"""One fsspec filesystem: the calls that objects need, with one request each where possible.
 
-Nothing is retried here: errors leave as those of `cas.errors`, and `cas.backends.fsspec` retries
-after a `TransientBackendError`. The filesystem is made by the first call, and for this object
-alone: fsspec shares its instances through a cache, and settings of ours would reach other users of
-it. Listings are not cached either, since other processes write too.
+This module does not retry. It raises errors of `cas.errors`, and `cas.backends.fsspec` retries
+after a `TransientBackendError`. The first call creates the filesystem, for this object alone:
+fsspec shares instances through a cache, so our settings would affect other users of it. Listings
+are not cached, because other processes write too.
 
-Asynchronous filesystems run in fsspec's own thread. They are called with a time limit: aiohttp's
-begins when a request is sent, so that a service that stops reading would never meet it.
+Asynchronous filesystems run in fsspec's own thread. Calls have a time limit here: that of aiohttp
+starts once a request is sent, so it never expires for a service that stops reading.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ if TYPE_CHECKING:
 __all__ = ["MULTIPART_SIZE", "Page", "Remote", "S3Remote", "UnconditionalError"]
 
 MULTIPART_SIZE: Final = 256 << 20
-"""Bytes above which an object is sent in parts. Packs stay far below; S3 takes 5 GiB in one PUT."""
+"""Larger objects are sent in parts. Packs are far smaller; S3 takes 5 GiB in one PUT."""
 
 _PART_SIZE: Final = 64 << 20
 _PARTS_AT_ONCE: Final = 2
-"""Parts of a multipart upload that are held in memory."""
+"""Number of parts of a multipart upload in memory."""
 
 _PATIENCE_S: Final = 60.0
 _SLOWEST: Final = 128 << 10
-"""A request may take a minute and a second for each 128 KiB; then its connection is given up."""
+"""The time limit of a request is a minute, plus a second for each 128 KiB."""
 
 _LOCKS: Final[defaultdict[str, threading.RLock]] = defaultdict(threading.RLock)
-"""One for each protocol that is called by one thread at a time: all share fsspec's one memory."""
+"""A lock for each protocol with serial calls: its filesystems may share state in fsspec."""
 
 
 class UnconditionalError(BackendError):
-    """The service knows no conditional writes, though others of its kind do."""
+    """The service does not support conditional writes, though others of its kind do."""
 
 
 class Page(NamedTuple):
@@ -65,7 +65,7 @@ class Page(NamedTuple):
     objects: list[tuple[str, int]]
     """Path and size in bytes."""
     next: str | None
-    """What the next page is asked for with; None where there is none."""
+    """The token of the next page; None on the last page."""
 
 
 class Remote:
@@ -98,9 +98,9 @@ class Remote:
             self._call("put_file", source, path, size=size)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Send `data` unless there is such an object; return whether it was sent.
+        """Send `data` if there is no such object; return whether it was sent.
 
-        Only where `Traits.create_options` says how.
+        This needs `Traits.create_options`.
         """
         with self._translated(path, writing=True):
             try:
@@ -114,7 +114,7 @@ class Remote:
             return True
 
     def get(self, path: str, start: int, end: int | None) -> bytes:
-        """Return the bytes from `start` to before `end`, or as many as there are."""
+        """Return the bytes from `start` to before `end`, or fewer if the object ends before."""
         with self._translated(path):
             size = 0 if end is None else end - start
             try:
@@ -134,16 +134,16 @@ class Remote:
             return int(found["size"])
 
     def list_page(self, path: str, after: str | None = None) -> Page:
-        """Return objects below a directory, from where another page ended; none if it is missing.
+        """Return a page of the objects below a directory; none if the directory is missing.
 
-        This lists all of them at once; `S3Remote` does not.
+        This class lists all objects in one page; `S3Remote` does not.
         """
         with self._translated(path):
             found = self._call("find", path, detail=True)
             return Page([(name, int(info["size"])) for name, info in found.items()], None)
 
     def remove(self, path: str) -> None:
-        """Remove an object; no error if there is none."""
+        """Remove an object. A missing object is no error."""
         with self._translated(path):
             try:
                 self._call("rm_file", path)
@@ -152,23 +152,23 @@ class Remote:
                     raise
 
     def make_directory(self, path: str) -> None:
-        """Make a directory and its parents, where they are not there."""
+        """Create a directory and its missing parents."""
         with self._translated(path, writing=True):
             self._call("makedirs", path, exist_ok=True)
 
     def rename(self, path: str, target: str) -> None:
-        """Give the object at `path` another name."""
+        """Rename the object at `path` to `target`."""
         with self._translated(target, writing=True):
             self._call("mv", path, target)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other threads of this process from a filesystem that is called serially."""
+        """Lock out other threads of this process if the filesystem needs serial calls."""
         with self._turn:
             yield
 
     def close(self) -> None:
-        """Let go of connections; idempotent. Later calls raise."""
+        """Release connections; idempotent. Later calls raise."""
         with self._lock:
             self._closed = True
             self._made = None
@@ -187,7 +187,7 @@ class Remote:
             return self._made
 
     def _call(self, method: str, *args: object, size: int = 0, **options: Any) -> Any:  # noqa: ANN401
-        """Call a method of the filesystem, for `size` bytes to be moved."""
+        """Call a method of the filesystem that transfers `size` bytes."""
         handled = sys.exception()
         try:
             filesystem = self._filesystem()
@@ -200,13 +200,13 @@ class Remote:
                 patience = _PATIENCE_S + size / _SLOWEST
                 return sync(filesystem.loop, coroutine, *args, timeout=patience, **options)
         except Exception as error:
-            # What our caller was dealing with says nothing of what happened here.
+            # The error that the caller was handling is unrelated to this one.
             part_from(error, handled)
             raise
 
     @contextmanager
     def _translated(self, path: str, *, writing: bool = False) -> Iterator[None]:
-        """Raise the errors of `cas.errors`, with the original as cause unless it shows a secret."""
+        """Translate errors to those of `cas.errors`. An original with secrets is not the cause."""
         subject = self._shown(path)
         try:
             yield
@@ -215,7 +215,7 @@ class Remote:
         except Exception as error:  # noqa: BLE001 - each client has its own
             meant = translated(error, subject, self._secrets)
             if writing and isinstance(meant, ObjectNotFoundError) and self.traits.whole_objects:
-                # What is missing isn't the object that was about to be made.
+                # The missing thing is the bucket, not the object being created.
                 meant = BucketNotFoundError("/".join(subject.split("/")[:3]))
             raise meant from (None if self._secrets.are_in(error) else error)
 
@@ -224,15 +224,15 @@ class Remote:
 
 
 class S3Remote(Remote):
-    """S3 through s3fs: objects are sent from disk piece by piece, and listed page by page.
+    """S3 through s3fs. Sends objects from disk piece by piece, and lists them page by page.
 
-    s3fs's own `put_file` reads a file whole, up to 100 MB, and its `find` lists everything before
-    it returns; `call_s3`, which both are made of, does neither.
+    The `put_file` of s3fs reads a file of up to 100 MB into memory, and its `find` lists everything
+    before it returns. `call_s3`, on which both are built, does neither.
     """
 
     multipart_size = MULTIPART_SIZE
     page_size = 1_000
-    """Objects in a page of a listing; the service allows no more."""
+    """Objects in a page of a listing: the largest number that the service allows."""
 
     def put(self, source: str, size: int, path: str) -> None:
         with self._translated(path, writing=True):

@@ -1,7 +1,7 @@
-"""What the errors of fsspec filesystems mean, in the errors of `cas.errors`.
+"""Translation of errors of fsspec filesystems to those of `cas.errors`.
 
-Clients are known by the names of their exceptions and by what these carry, so that none of them is
-imported here: codes and statuses are looked for along the chain of causes.
+This module identifies exceptions by name and attributes, so that it need not import any client. It
+searches the chain of causes for codes and statuses.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ __all__ = ["is_past_end", "is_taken", "is_unsupported", "part_from", "translated
 
 _RENEW: Final = "the credentials have expired; renew them and run the command again"
 _GRANT: Final = (
-    "access was refused; see that the name is right, and that these credentials may read, write "
-    "and list there"
+    "access was refused; check the name, and that these credentials may read, write and list there"
 )
 _REGION: Final = (
     "the bucket is in another region; set AWS_DEFAULT_REGION to it, or give "
@@ -41,7 +40,9 @@ _NO_CREDENTIALS: Final = (
     "no credentials were found; configure them where the service's own tools look for them "
     "(for S3: environment, ~/.aws or an instance role), or give storage_options"
 )
-_NO_WRITING: Final = "this kind of storage can't do that; use another one for blobs"
+_NO_WRITING: Final = (
+    "this kind of storage does not support the operation; use another one for blobs"
+)
 _UNTRUSTED: Final = (
     "its certificate is not trusted here; correct the URL of the service, or install the "
     "certificate of its authority"
@@ -88,7 +89,7 @@ _MISSING_BUCKET: Final = {"NoSuchBucket", "ContainerNotFound"}
 _FULL_CODES: Final = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 _FULL_NUMBERS: Final = {errno.ENOSPC, errno.EDQUOT}
 _TRANSIENT_CODES: Final = {
-    # Damaged on the way there: the service compared checksums and kept nothing.
+    # Damaged in transit: the service compared checksums and stored nothing.
     "BadDigest",
     "IncompleteBody",
     "XAmzContentChecksumMismatch",
@@ -125,14 +126,14 @@ _TAKEN_TYPES: Final = {"azure.core.exceptions.ResourceExistsError"}
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What the service said, as far as the client tells."""
+    """The answer of the service, as far as the client exposes it."""
 
     code: str | None
     status: int | None
 
 
 def is_taken(error: BaseException) -> bool:
-    """Tell whether a conditional write was refused because there is such an object."""
+    """Return whether a conditional write was refused because the object exists."""
     if isinstance(error, FileExistsError) or _types(error) & _TAKEN_TYPES:
         return True
     answer = _answer(error)
@@ -140,31 +141,33 @@ def is_taken(error: BaseException) -> bool:
 
 
 def is_past_end(error: BaseException) -> bool:
-    """Tell whether a range was refused because it begins where the object ends, or later."""
+    """Return whether a range was refused because it starts at or after the end of the object."""
     answer = _answer(error)
     return answer.code == "InvalidRange" or answer.status == 416
 
 
 def is_unsupported(error: BaseException) -> bool:
-    """Tell whether the service does not know what a request asked for."""
+    """Return whether the service does not support the request."""
     answer = _answer(error)
     return answer.code == "NotImplemented" or answer.status == 501
 
 
 def part_from(error: BaseException, handled: BaseException | None) -> None:
-    """End the chain of an error's causes before one that was being handled already."""
+    """Cut the chain of an error's causes before `handled`."""
     for cause in _causes(error):
         if handled is not None and cause.__context__ is handled:
             cause.__context__ = None
 
 
 def translated(error: Exception, subject: str, secrets: Secrets) -> BackendError:
-    """Return what an error of a filesystem means; ObjectNotFoundError for a missing object.
+    """Return the error of `cas.errors` for an error of a filesystem.
+
+    A missing object gives ObjectNotFoundError.
 
     Parameters
     ----------
     subject
-        What was being read or written, as people may see it.
+        The object being read or written, for display.
     """
     return _from_answer(_answer(error), subject) or _from_types(error, subject, secrets)
 

@@ -1,4 +1,4 @@
-"""Trying again: exponential backoff with full jitter, under one deadline."""
+"""Retries with exponential backoff and full jitter, under one deadline."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LOG: Final = logging.getLogger("cas.backends.retrying")
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """Repeats what failed with `TransientBackendError`; every other error passes.
+    """Retries calls that raise `TransientBackendError`. All other errors pass through.
 
-    The wait before attempt n + 1 is drawn evenly from zero to ``first_wait * 2**(n - 1)``, but at
-    most ``longest_wait``, so that many clients that failed together do not come back together.
+    The wait before attempt n + 1 is uniformly random between zero and ``first_wait * 2**(n - 1)``,
+    and at most ``longest_wait``. So clients that failed together do not retry together.
 
     Notes
     -----
@@ -34,7 +34,7 @@ class Retrying:
     """
 
     deadline: float = 60.0
-    """Seconds after the first attempt began, after which no further one begins."""
+    """Seconds from the start of the first attempt, after which no further attempt starts."""
     first_wait: float = 0.1
     longest_wait: float = 10.0
     """Seconds, as `first_wait`."""
@@ -42,12 +42,12 @@ class Retrying:
     sleep: Callable[[float], None] = time.sleep
 
     def call(self, attempt: Callable[[], T]) -> T:
-        """Return what `attempt` returns, sooner or later.
+        """Call `attempt` until it succeeds, and return its result.
 
         Raises
         ------
         TransientBackendError
-            The last one, with how often and how long it was tried.
+            The last error, with the number of attempts and the time they took.
         """
         started = self.clock()
         for number in count(1):
@@ -65,6 +65,6 @@ class Retrying:
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _wait_after(self, number: int) -> float:
-        # The exponent is bounded, since attempts may be many and a float is not.
+        # The exponent is bounded: many attempts would overflow a float.
         longest = min(self.longest_wait, self.first_wait * 2.0 ** min(number - 1, 30))
         return random.uniform(0, longest)  # noqa: S311 - spreads load, protects nothing

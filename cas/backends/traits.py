@@ -1,7 +1,7 @@
-"""What is known of each kind of remote storage: the differences between them, as data.
+"""Traits of each kind of remote storage: the differences between them, as data.
 
-`cas.backends.remote` reads these and asks no other question about the storage that it talks to. A
-protocol that is not listed gets `OTHER`, which assumes the least.
+`cas.backends.remote` uses only these traits to tell storages apart. A protocol that is not listed
+gets `OTHER`, which assumes the least.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ __all__ = ["OTHER", "Traits", "traits_of"]
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """How one kind of storage behaves through its fsspec filesystem."""
+    """The behaviour of one kind of storage through its fsspec filesystem."""
 
     package: str | None = None
-    """What ``pip install`` is asked for; None where fsspec alone is enough, or it isn't known."""
+    """The package to install; None if fsspec alone is enough, or the package is unknown."""
 
     whole_objects: bool = False
-    """Whether an upload shows whole or not at all, under a name that needs no directories.
+    """Whether an upload is atomic, and names need no directories.
 
-    Elsewhere an object is uploaded below ``tmp/`` and renamed, and is as atomic as that rename."""
+    Otherwise an object is uploaded below ``tmp/`` and renamed, and is as atomic as the rename."""
 
     create_options: Mapping[str, Any] | None = None
-    """Options of ``pipe_file`` that make the service refuse a name that is taken, in one request.
+    """Options of ``pipe_file`` for a conditional write, which fails if the name exists.
 
-    Elsewhere two processes that create one name within the same moment may both believe that they
-    were first; only the bytes of one of them stay."""
+    Without them, two processes that create one name at the same moment may both believe that they
+    were first. Only the bytes of one of them stay."""
 
     serial: bool = True
-    """Whether its filesystem must be called by one thread at a time."""
+    """Whether only one thread at a time may call the filesystem."""
 
     uploads_at_once: int = 1
-    """Packs of one batch that are sent at the same time; as many spool files lie on disk, and the
-    one that is being written."""
+    """Number of packs of one batch that are sent at the same time. Each has a spool file on disk,
+    and so has the pack being written."""
 
     options: Mapping[str, Any] | None = None
-    """Options that its filesystem is given unless the caller gives others."""
+    """Default options of the filesystem. Those of the caller take precedence."""
 
     attempts: int | None = None
-    """The value of the filesystem's ``retries``: `cas.backends.retrying` does the retrying."""
+    """The value of the filesystem's ``retries``. Only `cas.backends.retrying` retries."""
 
 
 _SEVERAL: Final = 4
-"""One connection is bound by its round trips. Four carry more than most networks do, and with packs
-of 64 MiB there are 320 MiB of temporary files at most."""
+"""Round trips limit a single connection. Four connections saturate most networks, and with packs of
+64 MiB they need at most 320 MiB of temporary files."""
 
 OTHER: Final = Traits()
-"""Files in directories: sftp, smb, ftp, hdfs, webdav and whatever fsspec learns to speak."""
+"""Files in directories: sftp, smb, ftp, hdfs, webdav and all other filesystems of fsspec."""
 
 _S3: Final = Traits(
     package="runcas[s3]",
@@ -98,5 +98,5 @@ _TRAITS: Final[Mapping[str, Traits]] = {
 
 
 def traits_of(protocol: str) -> Traits:
-    """Return what is known of a protocol."""
+    """Return the traits of a protocol."""
     return _TRAITS.get(protocol, OTHER)

@@ -1,26 +1,25 @@
-"""A local copy of those parts of remote packs that were read, in a directory of limited size.
+"""A local cache of the parts of remote packs that were read, in a directory of limited size.
 
-    <root>/CACHEDIR.TAG          tells backup programs to pass it by
+    <root>/CACHEDIR.TAG          makes backup programs skip the cache
     <root>/runcas-v1/size        see `cas.cache.size`
     <root>/runcas-v1/tmp/        files being written
     <root>/runcas-v1/packs/ab/<name of pack>/<start>-<stop>
-                                 those bytes of the pack, as they are stored
+                                 these bytes of the pack, as stored
 
-A pack's name vouches for its content and never comes back, so a part of it is the same wherever
-and whenever it is read: nothing becomes stale, and stores may share a cache. A file is what one
-request brought, mostly 8 MiB with hundreds of blobs. There is no index beside the directories, and
-nothing is locked for reading: a file appears whole, by renaming, and one that is evicted while
-somebody reads it stays readable for him.
+The name of a pack determines its content and is never reused. So cached parts never become stale,
+and stores may share a cache. A file is the result of one request, mostly 8 MiB with hundreds of
+blobs. The directories are the only index, and readers take no locks. A file appears completely, by
+renaming. If it is evicted during a read, that read can still finish.
 
-**Nothing here is trusted.** What a request brought is kept once every blob that was asked for has
-been verified, and `cas.reader` verifies a blob again, by its digest, each time it comes out of the
-cache. So nothing is synced: a file that lost its bytes with the power, that was damaged, or that
-somebody else put there is forgotten, and fetched again.
+**The cache is not trusted.** The result of a request is cached once all requested blobs have been
+verified. `cas.reader` verifies a blob by its digest each time it comes from the cache. So the cache
+syncs nothing: a file that was lost in a power failure, damaged or put there by someone else is
+dropped and fetched again.
 
-**No failure of the cache is a failure of a read.** Whatever can't be read is not there, whatever
-can't be written is not kept. The directory may be deleted at any time.
+**A failure of the cache is never a failure of a read.** A file that can't be read counts as
+missing, and one that can't be written is not cached. You may delete the directory at any time.
 
-Who may read which blob is decided by whoever knows its location, before the cache is asked.
+The caller decides who may read a blob, before it asks the cache for a location.
 """
 
 from __future__ import annotations
@@ -47,13 +46,13 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CACHE_SIZE", "PackCache"]
 
 DEFAULT_CACHE_SIZE: Final = 10 << 30
-"""Bytes: some runs of a few GB, on the disk of a laptop. About 1,300 requests fill it."""
+"""Default limit in bytes: some runs of a few GB on a laptop. About 1,300 requests fill it."""
 
 _VERSION: Final = "runcas-v1"
 _TMP: Final = "tmp"
 _TAG_NAME: Final = "CACHEDIR.TAG"
 _OURS: Final = re.compile(r"runcas-v\d+|CACHEDIR\.TAG|lost\+found")
-"""What may be in the directory of a cache; ``lost+found`` is in that of a volume of its own."""
+"""Names allowed in the directory of a cache; ``lost+found`` exists at the root of a volume."""
 
 _TAG: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This directory holds copies that runcas fetches again when they are gone.
@@ -61,10 +60,10 @@ _TAG: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
 """
 _BOUNDS: Final = re.compile(r"(\d{1,12})-(\d{1,12})", re.ASCII)
 _LISTED_PACKS: Final = 256
-"""Packs whose extents are kept in memory."""
+"""Number of packs whose extents stay in memory."""
 
 _ATTEMPTS: Final = 5
-"""How often the directory is made again because somebody deletes it just now."""
+"""Attempts to create the directory while someone deletes it."""
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _log: Final = logging.getLogger(__name__)
@@ -76,14 +75,14 @@ class PackCache:
     Parameters
     ----------
     root
-        A directory that is new, empty, or a cache.
+        A directory that is missing, empty, or a cache.
     limit
-        Bytes that the files may take; `cas.cache.size` says how exactly.
+        Largest size of the files in bytes. `cas.cache.size` describes how exact it is.
 
     Raises
     ------
     CacheUnavailableError
-        When the directory can't be written to or holds other files.
+        When the directory can't be written to, or contains other files.
     """
 
     def __init__(
@@ -108,11 +107,11 @@ class PackCache:
 
     @property
     def used(self) -> int:
-        """Bytes that the cache takes, as far as is known without counting."""
+        """Size of the cache in bytes, as far as known without counting the files."""
         return self._size.used()
 
     def extents(self, pack: Digest) -> Extents:
-        """Return which parts of a pack there are, as far as this process has noticed."""
+        """Return the cached parts of a pack that this process knows."""
         folder = self._folder(pack)
         with self._lock:
             stamp, extents = self._listed.get(pack, (-1, None))
@@ -136,7 +135,7 @@ class PackCache:
             try:
                 whole = self._calls.size(fd) == extent.size
                 data = self._calls.pread(fd, stop - start, start - extent.start)
-                with suppress(OSError):  # whoever may not say that he used it reads it all the same
+                with suppress(OSError):  # a reader without write permission still reads
                     self._calls.touch(fd)
             finally:
                 self._calls.close(fd)
@@ -148,9 +147,9 @@ class PackCache:
         return None
 
     def keep(self, pack: Digest, start: int, data: Buffer) -> None:
-        """Keep what was read of a pack from `start` on, if there is room; evict other parts for it.
+        """Cache the bytes of a pack from `start` on if they fit; evict other parts for them.
 
-        Nothing is raised for whatever goes wrong with the directory.
+        Errors of the directory are logged, never raised.
         """
         extent = Extent(pack, start, start + len(data))
         if not extent.size or not self._size.allows(extent.size):
@@ -167,7 +166,7 @@ class PackCache:
             self._warn(error)
 
     def forget(self, extent: Extent) -> None:
-        """Remove a part that turned out to be damaged or gone."""
+        """Remove a part that is damaged or missing."""
         with suppress(OSError):
             self._calls.unlink(self._path(extent))
         with self._lock:
@@ -178,7 +177,7 @@ class PackCache:
     def _make_room(self, size: int) -> None:
         try:
             self._size.make_room(size)
-        except FileNotFoundError:  # somebody has deleted the cache
+        except FileNotFoundError:  # someone has deleted the cache
             self._make_directories()
             self._size.make_room(size)
 
@@ -187,7 +186,7 @@ class PackCache:
             _, extents = self._listed.get(extent.pack, (-1, None))
             if extents is not None:
                 extents.add(extent.start, extent.stop)
-                # What another process has added since the listing is noticed a little later.
+                # Parts that another process has added since the listing are found later.
                 stamp = self._calls.modified(self._folder(extent.pack))
                 self._remember(extent.pack, stamp, extents)
 
@@ -246,7 +245,7 @@ class PackCache:
             _log.warning("the cache in %s keeps no more for now: %s", self.root, error.strerror)
 
     def _prepare(self) -> None:
-        """Make the directory and find out whether it can be used."""
+        """Create the directory and check that it can be used."""
         for attempt in range(_ATTEMPTS):
             try:
                 self._refuse_other_files()
@@ -255,7 +254,7 @@ class PackCache:
                 self._calls.close(self._calls.create_exclusive(probe))
                 self._calls.unlink(probe)
             except OSError as error:
-                if error.errno in _FULL:  # a full disk ends neither this nor a read
+                if error.errno in _FULL:  # a full disk must not make this or a read fail
                     return
                 if error.errno == errno.ENOENT and attempt < _ATTEMPTS - 1:
                     continue
@@ -264,7 +263,7 @@ class PackCache:
             return
 
     def _refuse_other_files(self) -> None:
-        # Eviction deletes files here, and backup programs pass by what has the tag.
+        # Eviction deletes files here, and backup programs skip directories with the tag.
         try:
             names = {entry.name for entry in self._calls.list_directory(str(self.root))}
         except FileNotFoundError:
@@ -275,7 +274,7 @@ class PackCache:
 
     def _make_directories(self) -> None:
         os.makedirs(os.path.dirname(self.root), exist_ok=True)
-        # Nobody else is to read here what he may not read where it comes from.
+        # Other users must not read here what they can't read in the remote store.
         with suppress(FileExistsError):
             self._calls.mkdir(str(self.root), 0o700)
         with suppress(FileExistsError):

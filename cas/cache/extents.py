@@ -1,4 +1,4 @@
-"""Which parts of a pack the cache has."""
+"""Extents: the cached parts of a pack."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["Extent", "Extents"]
 
 
 class Extent(NamedTuple):
-    """A part of a pack that was fetched in one piece: a file of the cache."""
+    """A part of a pack that one request fetched: a file of the cache."""
 
     pack: Digest
     start: int
     stop: int
-    """Where it begins and ends in the pack."""
+    """Start of the extent in the pack; `stop` is its end."""
 
     @property
     def size(self) -> int:
-        """Bytes of the part, as stored."""
+        """Size in bytes, as stored."""
         return self.stop - self.start
 
 
 class Extents:
-    """The extents of one pack, without those that others cover. Safe for use by several threads."""
+    """The extents of one pack; none covers another. Safe for use by several threads."""
 
     __slots__ = ("_bounds", "_lock", "_pack")
 
@@ -40,16 +40,16 @@ class Extents:
         self._bounds = _outermost(bounds)
 
     def find(self, start: int, size: int) -> Extent | None:
-        """Return an extent that has `size` bytes from `start` in it, or None."""
+        """Return an extent that contains `size` bytes from `start`, or None."""
         bounds = self._bounds  # replaced as a whole when it changes, so this needs no lock
         number = bisect_right(bounds, (start, sys.maxsize)) - 1
-        # None covers another, so the last to begin before is also the last to end.
+        # No extent covers another, so the last one that starts before also ends last.
         if number < 0 or bounds[number][1] < start + size:
             return None
         return Extent(self._pack, *bounds[number])
 
     def add(self, start: int, stop: int) -> None:
-        """Note an extent."""
+        """Add an extent."""
         with self._lock:
             bounds = self._bounds
             number = bisect_right(bounds, (start, sys.maxsize))
@@ -63,7 +63,7 @@ class Extents:
             self._bounds = [*bounds[:number], (start, stop), *bounds[last:]]
 
     def drop(self, extent: Extent) -> None:
-        """Note that an extent is gone."""
+        """Remove an extent."""
         with self._lock:
             self._bounds = [bounds for bounds in self._bounds if bounds != extent[1:]]
 

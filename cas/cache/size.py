@@ -1,13 +1,14 @@
-"""How much the cache holds, and what goes when that is too much.
+"""The size of the cache, and eviction.
 
-All processes that use a cache add what they are about to put in it to one number in a file, under
-a lock that nobody waits for: what can't be added now is added with the next. So the number may be
-wrong by what is just being written, by what a killed process did not add, and by what somebody
-deleted by hand. Whenever it would exceed the limit everything is counted again, and the files that
-were used least recently go until a tenth of the limit is free. A file's time of modification says
-when it was last used. Of processes with different limits each keeps to its own when it writes.
+All processes that use a cache share one number in a file. Before a process writes to the cache, it
+adds the size of the new file, under a lock. It never waits for the lock: a size that it can't add
+now, it adds with the next one. So the number may lack files that are just being written or that a
+killed process wrote, and may include files that someone deleted. If the number would exceed the
+limit, all files are counted again, and the least recently used ones are evicted until a tenth of
+the limit is free. The modification time of a file is the time of its last use. Each process applies
+its own limit when it writes.
 
-What dead processes left half-written is counted and removed like everything else.
+Partial files of dead processes are counted and evicted like all others.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ if TYPE_CHECKING:
 __all__ = ["CacheSize", "occupied"]
 
 _BLOCK: Final = 4096
-"""Bytes in which filesystems give space: a file of one byte takes a block."""
+"""Block size of filesystems in bytes: a file of one byte takes a block."""
 
 _FREED: Final = 10
-"""A tenth of the limit is free after an eviction, so that the next one is some writing away: the
-cost of looking at every file is shared by what fills that tenth."""
+"""An eviction frees a tenth of the limit, so that evictions are rare: each one has to look at every
+file."""
 
 _EVICTED_AT_ONCE: Final = 100_000
-"""Files that one eviction removes at most: they are all in memory then."""
+"""Largest number of files that one eviction removes. All of them are in memory then."""
 
 _SPARED: Final = 1 << 30
-"""Bytes that stay free on the disk, or a twentieth of a small one, whatever the limit allows: what
-is restored often lies on the same disk, and the cache must not be what fills it."""
+"""Bytes that stay free on the disk whatever the limit, or a twentieth of a small disk. Restored
+files are often on the same disk, and the cache must not fill it."""
 
 _DIGITS: Final = 20
 
 
 class _File(NamedTuple):
     used: int
-    """When, in nanoseconds."""
+    """Time of the last use, in nanoseconds."""
     size: int
     path: str
 
@@ -56,9 +57,9 @@ class CacheSize:
     Parameters
     ----------
     root
-        Where the files are, in ``packs/`` and ``tmp/``.
+        Directory of the files, in ``packs/`` and ``tmp/``.
     limit
-        Bytes that they may take together.
+        Largest total size of the files in bytes.
     """
 
     def __init__(self, root: str, limit: int, calls: PosixCalls) -> None:
@@ -70,30 +71,30 @@ class CacheSize:
         self._pending = 0
 
     def allows(self, size: int) -> bool:
-        """Return whether a file of so many bytes may be kept, or would be evicted by itself."""
+        """Return whether a file of `size` bytes fits, and would not have to be evicted at once."""
         return occupied(size) <= self._goal
 
     def refuse_to_fill_disk(self, fd: int, size: int) -> None:
-        """Raise OSError if `size` bytes in an open file would leave the disk too little room."""
+        """Raise OSError if `size` more bytes in an open file would leave too little free space."""
         free, total = self._calls.space(fd)
         if free - size < min(_SPARED, total // 20):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def make_room(self, size: int) -> None:
-        """Count a file that is about to be written, and evict others if it would be too much.
+        """Count a file before it is written, and evict others if there is too little room.
 
-        OSError when the directory can't be worked with, or nothing in it can be removed; the file
-        is then not counted.
+        Raises OSError if the directory can't be used, or nothing in it can be removed. The file is
+        then not counted.
         """
         self._note(occupied(size))
 
     def give_back(self, size: int) -> None:
-        """Take back what was counted of a file that could not be written after all."""
+        """Subtract the size of a file that could not be written after all."""
         with suppress(OSError):
             self._note(-occupied(size))
 
     def used(self) -> int:
-        """Return how many bytes the cache takes, by the number that processes keep."""
+        """Return the size of the cache in bytes, according to the shared number."""
         try:
             fd = self._calls.open_read(self._path)
         except OSError:
@@ -110,12 +111,12 @@ class CacheSize:
         return self._limit - self._limit // _FREED
 
     def _note(self, more: int) -> None:
-        """Add to the number that all processes share."""
+        """Add `more` to the number that all processes share."""
         fd = self._calls.open_shared(self._path)
         try:
             with self._lock:
                 self._pending += more
-            with suppress(OSError):  # where there are no locks the number is less exact
+            with suppress(OSError):  # without locks the number is less exact
                 try:
                     self._calls.lock_exclusive(fd, wait=False)
                 except BlockingIOError:
@@ -141,7 +142,7 @@ class CacheSize:
         return sum(file.size for file in self._files())
 
     def _evict(self, total: int, more: int) -> int:
-        """Remove what was used least recently if `more` is too much; return what is left."""
+        """Evict the least recently used files if `more` does not fit; return the remaining size."""
         if total + more <= self._limit:
             return total
         for file in self._oldest(total + more - self._goal):
@@ -151,7 +152,7 @@ class CacheSize:
         return total
 
     def _oldest(self, size: int) -> list[_File]:
-        """Return the files used least recently that take `size` bytes together, oldest first."""
+        """Return the least recently used files with `size` bytes together, oldest first."""
         newest_first: list[tuple[int, _File]] = []
         sum_of_sizes = 0
         for file in self._files():

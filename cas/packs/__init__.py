@@ -1,3 +1,3 @@
-"""Packs: their layout, and how they are written, read, checked and rewritten."""
+"""Packs: layout, writing, reading, verification and rewriting."""
 
 __all__ = ()

@@ -1,8 +1,8 @@
-"""The chunks of a large blob, as bytes that lie beside them: its list outlives the index.
+"""Chunk lists: the chunks of a large blob, stored beside them to survive a loss of the index.
 
     magic, 16 random bytes, digest and size of the large blob, then the digests of its chunks
 
-Thanks to the random bytes no file that somebody stores is ever the same blob as a list.
+Because of the random bytes, no stored file is ever the same blob as a chunk list.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["decode_chunk_list", "encode_chunk_list"]
 _MAGIC: Final = b"RUNCASCL"
 _HEAD: Final = struct.Struct("<8s16s32sQ")
 _MOST_CHUNKS: Final = (MAX_ENTRY_SIZE - _HEAD.size) // DIGEST_SIZE
-"""What fits one entry: 2 TiB in chunks of 1 MiB."""
+"""Largest number of chunks in one entry: 2 TiB in chunks of 1 MiB."""
 
 
 def encode_chunk_list(blob: ChunkedBlob) -> bytes:
-    """Return the bytes that keep the list; others at each call.
+    """Return the encoded chunk list of a blob. Each call returns different bytes.
 
-    ValueError if there are more chunks than one entry holds: with chunks of 1 MiB, of 2 TiB.
+    Raises ValueError if there are more chunks than one entry holds: 2 TiB in chunks of 1 MiB.
     """
     if len(blob.chunks) > _MOST_CHUNKS:
         raise ValueError(
@@ -41,12 +41,12 @@ def encode_chunk_list(blob: ChunkedBlob) -> bytes:
 
 
 def decode_chunk_list(data: Buffer) -> ChunkedBlob:
-    """Return what `encode_chunk_list` was given.
+    """Return the blob that `encode_chunk_list` encoded.
 
     Raises
     ------
     ValueError
-        When these bytes are no list.
+        When the bytes are no chunk list.
     """
     if len(data) <= _HEAD.size or (len(data) - _HEAD.size) % DIGEST_SIZE:
         raise ValueError(f"{len(data)} bytes are no list of chunks")

@@ -1,7 +1,7 @@
-"""How an entry's bytes are stored: as they are, or as one zstd frame.
+"""Encoding of an entry's bytes: raw, or as one zstd frame.
 
-Compression is kept only where it saves at least a tenth, and what does not compress is recognised
-from a sample, so that already compressed data costs next to nothing.
+Compression is used only if it saves at least a tenth. A sample shows whether a large blob
+compresses, so that compressed data costs almost no time.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 __all__ = ["Codec", "decode", "decode_all", "encode_all"]
 
 ZSTD_LEVEL: Final = 3
-"""On a tree of scientific packages level 1 stores 3.2 times less than raw and level 3 3.45 times,
-at nearly the same speed. Source: benchmarks/results/bench_levels.md."""
+"""On a tree of scientific packages, level 1 stores 3.2 times less than raw, and level 3 stores 3.45
+times less, at nearly the same speed. Source: benchmarks/results/bench_levels.md."""
 
 _QUICK_LEVEL: Final = 1
 _QUICK_BELOW: Final = 64 << 10
-"""Bytes below which a blob is compressed at the quick level: of such files of that tree it stores
-36.2 MB, level 3 35.2; of 20,000 files of 1 to 16 KiB of text the same bytes, in 0.55 s of one core
-against 0.71."""
+"""Blobs below this many bytes are compressed at the quick level. For such files of that tree it
+stores 36.2 MB, and level 3 stores 35.2 MB. For 20,000 files of 1 to 16 KiB of text both store the
+same bytes: the quick level in 0.55 s of one core, and level 3 in 0.71 s."""
 
 _KEEP_BELOW: Final = 0.9
-"""Compressed size over size below which compression is kept."""
+"""Largest ratio of compressed size to size for which compression is used."""
 
 _SAMPLE_SIZE: Final = 4 << 10
-"""Bytes of each of the three pieces of the sample: beginning, middle, end. Below the quick level's
-bound to compress it all is the sample."""
+"""Bytes of each of the three pieces of the sample: beginning, middle and end. Blobs below the bound
+of the quick level need no sample: they are compressed whole."""
 
 
 class Codec(IntEnum):
@@ -46,7 +46,7 @@ class Codec(IntEnum):
 
 
 class _Contexts(threading.local):
-    """zstd contexts may not be used by two threads at once, and cost more to make than to use."""
+    """zstd contexts for each thread. Threads can't share them, and creating them is expensive."""
 
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False)
@@ -58,9 +58,9 @@ _contexts: Final = _Contexts()
 
 
 def encode_all(blobs: Sequence[Buffer]) -> list[tuple[Codec, Buffer]]:
-    """Return for each blob the codec that suits it and what to store, in order.
+    """Return the codec and the stored bytes of each blob, in order.
 
-    Together, since for small blobs a call of its own costs as much as the compression.
+    Blobs are encoded together: for small blobs, a separate call costs as much as the compression.
     """
     encoded: list[tuple[Codec, Buffer]] = [(Codec.RAW, data) for data in blobs]
     small = [n for n, data in enumerate(blobs) if 0 < len(data) < _QUICK_BELOW]
@@ -87,9 +87,9 @@ def _seems_compressible(data: Buffer) -> bool:
 
 
 def decode(codec: int, stored: Buffer, size: int) -> Buffer:
-    """Return the `size` bytes that were encoded as `stored`.
+    """Return the `size` bytes that `stored` encodes.
 
-    Never allocates more than `size` bytes, whatever the frame claims.
+    Never allocates more than `size` bytes, whatever size the frame claims.
 
     Raises
     ------
@@ -100,10 +100,10 @@ def decode(codec: int, stored: Buffer, size: int) -> Buffer:
 
 
 def decode_all(entries: Sequence[tuple[int, Buffer, int]]) -> list[Buffer]:
-    """Decode entries, each a codec, what is stored and the size it decodes to, in order.
+    """Decode entries in order. An entry is a codec, the stored bytes and the decoded size.
 
-    Together, in one call that leaves the interpreter to other threads. ValueError as of `decode`,
-    when any of them is damaged.
+    One call decodes all entries and releases the interpreter to other threads. Raises ValueError,
+    as `decode` does, if any entry is damaged.
     """
     try:
         return _decode_all(entries)

@@ -1,8 +1,8 @@
-"""Putting encoded blobs into packs, in the background.
+"""Writing of encoded blobs to packs, in the background.
 
-Each of a few threads appends to a pack of its own; a full pack is synced and published by another
-thread, or by as many as the backend takes at once. What comes last in a batch, the records that
-tell of all the rest, is in a pack that is published once every other one is.
+Each of a few threads appends to its own pack. Other threads sync and publish full packs, as many at
+once as the backend allows. The journal records of a batch refer to all other entries, so their pack
+is published after all other packs.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["PACK_SIZE", "Encoded", "Packer"]
 
 PACK_SIZE: Final = 64 << 20
-"""Bytes at which a pack is sealed: large enough that 10,000 steps make few objects, small enough
-that one is rewritten or sent again without pain."""
+"""Bytes at which a pack is sealed: large enough that 10,000 steps create few objects, and small
+enough that rewriting a pack or sending it again is cheap."""
 
 _IN_FLIGHT: Final = 6
-"""Tasks that may wait for compression and writing: about 24 MiB before compression. Four of 8 MiB
-take 20 MiB more at the peak, and no less time."""
+"""Tasks that may wait for compression and writing: about 24 MiB before compression. Four tasks of
+8 MiB take 20 MiB more memory at the peak, and as much time."""
 
 Encoded: TypeAlias = "tuple[EntryKind, list[tuple[Digest, Codec, Buffer, int]]]"
-"""Entries of one kind: digest, codec, what is stored, and the size before encoding."""
+"""Entries of one kind: digest, codec, stored bytes, and the size before encoding."""
 
 
 class Packer:
-    """Takes encoded blobs for packs. Used by one thread; not used again after `finish`."""
+    """Writer of encoded blobs to packs, for one thread. Not usable after `finish`."""
 
     def __init__(self, backend: Backend, catalog: Catalog) -> None:
         self._backend = backend
@@ -56,14 +56,14 @@ class Packer:
         self._blobs: dict[Digest, Location] = {}
 
     def wait_for_room(self) -> None:
-        """Block while too much waits; raise what went wrong so far."""
+        """Wait until the queue has room. Raise an earlier error of a thread."""
         self._room.acquire()
         if self._error is not None:
             raise self._error
 
     def put(self, encoded: Future[Encoded]) -> None:
-        """Hand over what there is room for."""
-        # A batch that fills no pack leaves one; each that was filled tells that another pays.
+        """Queue entries, after `wait_for_room`."""
+        # A batch that fills no pack writes one. Each full pack justifies another thread.
         if len(self._threads) < min(self._backend.writes_at_once, len(self._packs) + 1):
             self._begin_thread(self._run)
         self._queue.put(encoded)
@@ -71,7 +71,7 @@ class Packer:
     def _begin_thread(self, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name="cas-pack", daemon=True)
         try:
-            self._threads.append(thread)  # noted first, since Ctrl-C may come while it starts
+            self._threads.append(thread)  # before start: Ctrl-C may come meanwhile
             thread.start()
         except BaseException as error:
             self._error = error
@@ -85,18 +85,18 @@ class Packer:
         Parameters
         ----------
         last
-            What is published in this order, and after everything that was put.
+            Entries to publish in this order, after all entries that were put.
         """
         self._settle()
         if last or self._open is not None:
-            # Not here, where Ctrl-C may come between staging a pack and noting it.
+            # On a thread: here, Ctrl-C may come between staging a pack and keeping it.
             self._begin_thread(partial(self._run_last, last))
             self._settle()
         self._publisher.finish()
         return tuple(self._packs), self._blobs
 
     def abort(self) -> None:
-        """Stop and discard what is not published; harmless after `finish`."""
+        """Stop and discard unpublished packs. Has no effect after `finish`."""
         self._aborted = True
         self._join()
         if self._open is not None:
@@ -104,13 +104,13 @@ class Packer:
         self._publisher.close()
 
     def _settle(self) -> None:
-        """Wait for the threads; raise what went wrong."""
+        """Wait for the threads; raise their error, if any."""
         self._join()
         if self._error is not None:
             raise self._error
 
     def _join(self) -> None:
-        """Wait for the threads; one that has yet to begin will find that there is nothing to do."""
+        """Wait for the threads. One that has not started yet will find no work."""
         self._queue.put(None)
         for thread in self._threads:
             if thread.is_alive():
@@ -132,14 +132,14 @@ class Packer:
                 self._leave(pack)
         except BaseException as error:  # noqa: BLE001 - raised on the thread that adds and finishes
             self._error = error
-            # Lets the adding thread come back for its error rather than wait for room.
+            # The adding thread must see the error instead of waiting for room.
             self._room.release(_IN_FLIGHT)
         finally:
             if pack is not self._open:
                 pack.discard()
 
     def _run_last(self, last: Sequence[Future[Encoded]]) -> None:
-        """Put what comes last into the pack that was left open, and publish that last."""
+        """Append the last entries to the pack that is still open, and publish it last."""
         if self._stopped:
             return
         pack, self._open = self._open or _OpenPack(self._backend), None
@@ -163,7 +163,7 @@ class Packer:
                 seal(pack)
 
     def _leave(self, pack: _OpenPack) -> None:
-        """Keep one pack open for what comes last; seal every other."""
+        """Keep one pack open for the last entries; seal all others."""
         with self._lock:
             if self._open is None and not pack.is_empty:
                 self._open = pack
@@ -171,7 +171,7 @@ class Packer:
         self._seal(pack)
 
     def _seal_last(self, pack: _OpenPack) -> None:
-        """Publish a pack once all are that were sealed before."""
+        """Publish a pack after all packs that were sealed before."""
         self._publisher.finish()
         self._seal(pack)
 
@@ -184,7 +184,7 @@ class Packer:
 
 
 class _OpenPack:
-    """The pack that one thread appends to, staged with its first entry; then the next one."""
+    """The pack that one thread appends to. The first entry stages it; the next pack follows."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -199,7 +199,7 @@ class _OpenPack:
     def append(
         self, kind: EntryKind, digest: Digest, codec: Codec, stored: Buffer, size: int
     ) -> int:
-        """Append an entry; return how large the pack is now."""
+        """Append an entry; return the size of the pack."""
         if self._writer is None:
             self._staged = self._backend.stage()
             self._writer = PackWriter(self._staged)
@@ -208,7 +208,7 @@ class _OpenPack:
         return self._writer.size
 
     def publish(self, publisher: _Publisher) -> tuple[SealedPack, dict[Digest, Location]]:
-        """Seal the pack and hand it over; return it, and where its entries are."""
+        """Seal the pack and queue it for publishing; return it and the locations of its entries."""
         assert self._writer is not None, "published without an entry"  # noqa: S101
         assert self._staged is not None, "published without an entry"  # noqa: S101
         sealed = self._writer.seal()
@@ -222,14 +222,14 @@ class _OpenPack:
         return sealed, locations
 
     def discard(self) -> None:
-        """Discard what was not published."""
+        """Discard the pack unless it was published."""
         if self._staged is not None:
             self._staged.discard()
             self._staged = None
 
 
 class _Publisher:
-    """Publishes packs on threads of its own, a bounded number at once."""
+    """Publishes packs on its own threads, a bounded number at once."""
 
     def __init__(self, catalog: Catalog, at_once: int) -> None:
         self._catalog = catalog
@@ -239,25 +239,25 @@ class _Publisher:
         self._lock = threading.Lock()
 
     def publish(self, staged: StagedObject, sealed: SealedPack) -> None:
-        """Begin to publish a pack once there is room, and discard it then; raise earlier errors.
+        """Start to publish a pack once there is room. Raise an earlier error, if any.
 
-        On raise it is the caller's as before.
+        On raise the pack still belongs to the caller.
         """
         with self._lock:
             self._settle(self._at_once - 1)
             self._running.add(self._threads.submit(self._publish, staged, sealed))
 
     def finish(self) -> None:
-        """Return once everything is published; raise what went wrong."""
+        """Wait until all packs are published; raise their error, if any."""
         with self._lock:
             self._settle(0)
 
     def close(self) -> None:
-        """Wait for what has begun, however it ends; idempotent."""
+        """Wait until publishing has ended, successfully or not; idempotent."""
         self._threads.shutdown()
 
     def _settle(self, most: int) -> None:
-        """Wait until at most so many packs are being published."""
+        """Wait until at most `most` packs are being published."""
         while True:
             done = {future for future in self._running if future.done()}
             self._running -= done

@@ -1,4 +1,4 @@
-"""Reading around what a medium refuses to give: bad sectors, blocks whose checksum is wrong."""
+"""Reading around unreadable blocks: bad sectors, and blocks with a wrong checksum."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 __all__ = ["Salvaged", "read_around"]
 
 _BLOCK: Final = 4 << 10
-"""Bytes that are given up together: a sector of present disks, and a page of Linux's cache."""
+"""Smallest unreadable unit in bytes: a sector of present disks, and a page of Linux's cache."""
 
 
 class Salvaged(NamedTuple):
-    """Bytes of an object, as far as they can be read."""
+    """The readable bytes of an object."""
 
     data: bytes
-    """Zeros where the medium refuses."""
+    """The bytes, with zeros for unreadable blocks."""
     holes: Sequence[range]
-    """Offsets in the object of these zeros, in order, each within one block."""
+    """Ranges of these zeros in the object, in order, each within one block."""
 
 
 def read_around(backend: Backend, name: str, start: int, size: int) -> Salvaged:
-    """Read as `Backend.read` does, but let no more than bad blocks be missing.
+    """Read as `Backend.read` does, but skip unreadable blocks.
 
-    What is refused is asked for again in ever smaller parts, so that a fault that passes is none.
+    Failed reads are retried in ever smaller parts, so that a transient fault does no harm.
 
     Raises
     ------
     ObjectNotFoundError
-        When there is no object of that name.
+        When there is no object with that name.
     BackendError
         When storage fails in any other way.
     """
@@ -60,6 +60,6 @@ def read_around(backend: Backend, name: str, start: int, size: int) -> Salvaged:
 
 
 def _middle(part: range) -> int:
-    """Return a border of two blocks within a part, as near to its middle as they are large."""
+    """Return a block boundary inside a part, within one block of its middle."""
     border = (part.start + part.stop) // 2 // _BLOCK * _BLOCK
     return border if border > part.start else border + _BLOCK

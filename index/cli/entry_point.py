@@ -67,7 +67,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was not recorded yet is as before", err=True)
+        click.echo("interrupted; unfinished work was not recorded", err=True)
         sys.exit(_INTERRUPTED)
     except (CasError, ArtifactIndexError) as error:
         _print_error(error)

@@ -163,7 +163,7 @@ def _print_report(report: GcReport, *, as_json: bool) -> None:
     _print_orphans(report.orphans)
     for fault in report.damaged:
         what = f"pack {fault.pack}" if fault.digest is None else f"blob {fault.digest}"
-        click.echo(f"damaged: {what}: {printable(fault.reason)}; it was left as it is", err=True)
+        click.echo(f"damaged: {what}: {printable(fault.reason)}; it was not changed", err=True)
     click.echo(
         f"{counted(report.condemned.blobs, 'blob')} condemned, {_tallied(report.swept)} swept, "
         f"{report.pardoned} needed again; {counted(report.packs_deleted, 'pack')} deleted, "

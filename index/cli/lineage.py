@@ -108,10 +108,8 @@ def diff(
 @click.argument("what", metavar="DIGEST|FILE")
 @json_option
 @click.pass_obj
-def who(
-    location: StoreLocation, *, session_id: str, all_sessions: bool, what: str, as_json: bool
-) -> None:
-    """Show who produced these bytes: the first producer and every later one.
+def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json: bool) -> None:
+    """Show every producer of these bytes, the first one first.
 
     The argument is a digest or at least its first seven digits, a file on disk, or a path in a run.
     For a file on disk the command looks up its bytes under any path. For a path in a run it shows
@@ -221,16 +219,17 @@ def rm(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Delete a run, or a session with all its runs, and show which bytes become garbage.
+    """Delete a run or a session, and show which bytes become garbage.
 
-    Forks of a deleted run stay complete. `cas gc` removes the bytes.
+    A session is deleted with all its runs. Forks of a deleted run stay complete. `cas gc` removes
+    the bytes.
 
     \b
     cas rm --run run-7
     cas rm --session task-12 --whole-session --yes
     """  # noqa: D301
     if (run_id is None) != whole_session:
-        raise click.UsageError("say which run with --run, or --whole-session")
+        raise click.UsageError("name the run with --run, or give --whole-session")
     what = f"session {session_id}" if run_id is None else f"run {run_id} of session {session_id}"
     with location.open(create=False) as store:
         session = store.session(session_id)
@@ -279,7 +278,7 @@ def _confirm(question: str) -> None:
     except click.Abort:
         agreed = False
     if not agreed:
-        raise click.ClickException("nothing was deleted; say y, or give --yes where nobody can")
+        raise click.ClickException("nothing was deleted; answer y, or give --yes in scripts")
 
 
 def _state(text: str) -> tuple[str | None, int | None]:

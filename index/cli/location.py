@@ -167,7 +167,7 @@ def check_config(
 
     if make_url(location.index).password:
         raise click.UsageError(
-            "a password does not belong into cas.toml; leave it out of the URL, and put it into"
+            "cas.toml must not contain a password; leave it out of the URL, and put it into"
             " ~/.pgpass or PGPASSWORD"
         )
     file = Path.cwd() / CONFIG_NAME

@@ -38,7 +38,7 @@ def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:
     if len(names) == 1:
         return session.run(names[0])
     shown = ", ".join(printable(name) for name in names[-_SHOWN_RUNS:])
-    raise click.UsageError(f"say which run with --run; the newest are: {shown}")
+    raise click.UsageError(f"name the run with --run; the newest are: {shown}")
 
 
 def run_options(command: Callable[P, R]) -> Callable[P, R]:

@@ -43,7 +43,7 @@ def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> Non
         print_report(report)
         return
     click.echo(
-        f"index stored as {report.digest}: {human_size(report.size)}, of which "
+        f"index stored as {report.digest}: {human_size(report.size)}, "
         f"{human_size(report.bytes_stored)} new; {counted(report.kept, 'copy', 'copies')} kept"
     )
 
@@ -53,11 +53,11 @@ def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> Non
 @json_option
 @click.pass_context
 def recover(context: click.Context, /, *, dry_run: bool, as_json: bool) -> None:
-    """Rebuild a lost index from storage: runs, history, names and provenance.
+    """Rebuild a lost index from storage.
 
-    The command starts from the newest copy of the index that `cas backup` stored, if there is one.
-    It then replays the journal records of later commits. It never overwrites an existing index.
-    Stop all writers to the store first.
+    The command recovers runs, history, names and provenance. It starts from the newest copy of the
+    index that `cas backup` stored, if there is one. It then replays the journal records of later
+    commits. It never overwrites an existing index. Stop all writers to the store first.
 
     \b
     cas --store artifacts/ recover --dry-run
@@ -86,9 +86,9 @@ def _print(report: RecoveryReport, *, dry_run: bool) -> None:
         click.echo(f"{printable(where)}: its bytes are missing, blob {lost.digest}", err=True)
     _print_steps(report.gaps, "what came before it is missing")
     _print_steps(report.never_arrived, "left out: its commit never arrived")
-    _print_steps(report.unconfirmed, "taken over, though nothing tells whether its commit arrived")
+    _print_steps(report.unconfirmed, "recovered, but nothing shows whether its commit arrived")
     for session, run in report.deleted:
-        click.echo(f"{printable(f'{session}/{run}')}: deleted, and stays so")
+        click.echo(f"{printable(f'{session}/{run}')}: was deleted, and stays deleted")
     since = report.from_backup
     began = "" if since is None else f"from the copy of {since:%Y-%m-%d %H:%M:%S} UTC on, "
     what = (

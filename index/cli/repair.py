@@ -82,20 +82,20 @@ def _print(report: RepairReport, *, is_verified: bool) -> None:
         click.echo(f"and {report.lost_count - len(report.lost)} more")
     for name in report.set_aside:
         click.echo(f"set aside: {name}")
-    done = "could be mended" if report.dry_run else "mended"
+    done = "could be repaired" if report.dry_run else "repaired"
     click.echo(
         f"{counted(report.damaged, 'damaged blob')}: {report.mended} {done},"
-        f" {report.lost_count} lost; {report.rescued} carried out of damaged packs,"
+        f" {report.lost_count} lost; {report.rescued} salvaged from damaged packs,"
         f" {counted(report.lists, 'chunk list')} written,"
         f" {human_size(report.bytes_read)} read, {human_size(report.bytes_stored)} stored"
     )
     if report.chains:
-        click.echo(f"records of {counted(report.chains, 'run')} written anew from the index")
+        click.echo(f"records of {counted(report.chains, 'run')} rewritten from the index")
     if report.forgotten:
         what = counted(report.forgotten, "copy of the index or note of a deletion",
                        "copies of the index or notes of deletions")  # fmt: skip
-        click.echo(f"{what} could not be read, and let go; `cas backup` makes a new copy")
+        click.echo(f"{what} could not be read, and dropped; `cas backup` makes a new copy")
     if report.lost_count:
-        click.echo("give more sources with `--from`; reading what is lost says so, never else")
+        click.echo("give more sources with `--from`; reading a lost blob raises an error")
     elif not report.damaged and not is_verified:
-        click.echo("nothing is known to be damaged; `cas repair --verify bytes` looks first")
+        click.echo("no damage is known; `cas repair --verify bytes` verifies first")

@@ -48,7 +48,9 @@ def sync(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Copy runs from one store to another: their history, and the bytes that DEST lacks.
+    """Copy runs with their history to another store.
+
+    The command copies only the bytes that DEST lacks.
 
     SOURCE and DEST are each the directory of a store, a cas.toml file, a directory that contains a
     cas.toml or a .cas, or - for the store that other commands use. The command creates DEST if it

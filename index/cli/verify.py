@@ -95,16 +95,16 @@ def _remarks(report: VerifyReport) -> list[str]:
         when = "some packs never were" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
         lines.append(f"every byte of every pack was verified: {when}")
     if report.recovered:
-        lines.append(f"{counted(report.recovered, 'blob')} that had been damaged: right again")
+        lines.append(f"{counted(report.recovered, 'blob')} that had been damaged: intact again")
     if report.orphan_count:
         size = human_size(report.orphan_bytes)
         orphans = counted(report.orphan_count, "object")
-        lines.append(f"{orphans} that the index knows nothing of, {size}: no harm is done")
+        lines.append(f"{orphans} that the index does not know, {size}: harmless")
     if report.without_list:
         large = counted(report.without_list, "large blob")
         lines.append(
-            f"{large} could be recovered by a backup of the index alone; `cas repair` helps"
+            f"{large} could be recovered only from a backup of the index; `cas repair` helps"
         )
     if not report.is_sound:
-        lines.append("mend it with `cas repair --from DIR`: a work directory or another store")
+        lines.append("repair it with `cas repair --from DIR`: a work directory or another store")
     return lines

@@ -227,7 +227,7 @@ class TestPermanentFaults:
     def test_a_bucket_that_is_not_there_is_not_written_to(self, open_store, s3, call):
         # Some services tell only those that there is no such bucket who could have listed it.
         backend = open_store(replace(s3, bucket="runcas-nowhere"))
-        with pytest.raises(BackendError, match=r"create it|see that the name is right") as caught:
+        with pytest.raises(BackendError, match=r"create it|check the name") as caught:
             CALLS[call](backend)
         assert isinstance(caught.value, BucketNotFoundError | StorageAccessError)
 

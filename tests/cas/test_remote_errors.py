@@ -79,7 +79,7 @@ def s3_error(code, status):
         (FileNotFoundError("x"), ObjectNotFoundError, "is missing"),
         (PermissionError("x"), StorageAccessError, "may read"),
         (OSError(errno.ENOSPC, "full"), StorageFullError, "no space"),
-        (NotImplementedError(), BackendError, "can't do that"),
+        (NotImplementedError(), BackendError, "does not support the operation"),
         (ssl.SSLCertVerificationError("x"), BackendError, "certificate"),
         (OSError("some other\nreason"), BackendError, "OSError: some other reason"),
         (s3_error("RequestTimeTooSkewed", 403), StorageAccessError, "clock is wrong"),

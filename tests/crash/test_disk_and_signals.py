@@ -106,9 +106,7 @@ def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(
     # -SIGINT: it struck when the command was done and the interpreter on its way out.
     assert process.returncode in (0, 130, -signal.SIGINT)
     if process.returncode == 130:
-        assert errors.strip().splitlines() == [
-            "interrupted; what was not recorded yet is as before"
-        ]
+        assert errors.strip().splitlines() == ["interrupted; unfinished work was not recorded"]
     with ArtifactStore.open(**place) as store:
         run = store.session("default").run("work")
         run.track(work)

@@ -297,7 +297,7 @@ def test_which_run_is_asked_for_when_there_are_several(tracked, tmp_path):
     tracked("track", "work", "--run", "second")
     code, _, err = tracked("ls")
     assert code == 2
-    assert "say which run with --run; the newest are: work, second" in err
+    assert "name the run with --run; the newest are: work, second" in err
     assert tracked("ls", "--run", "second")[0] == 0
 
 

@@ -266,7 +266,7 @@ def test_the_command_repairs_from_a_directory(cas, store_root, tmp_path):
     code, out, _ = cas("--store", store_root, "repair", "--verify", "bytes", "--json")
     assert (code, json.loads(out)["lost_count"]) == (3, 1)
     code, out, _ = cas("--store", store_root, "repair", "--from", tmp_path / "now", "--dry-run")
-    assert (code, "1 could be mended, 0 lost" in out) == (0, True)
+    assert (code, "1 could be repaired, 0 lost" in out) == (0, True)
     assert cas("--store", store_root, "verify")[0] == 3
     code, out, _ = cas("--store", store_root, "repair")
     assert code == 3
@@ -274,7 +274,7 @@ def test_the_command_repairs_from_a_directory(cas, store_root, tmp_path):
     assert cas("--store", store_root, "cat", "text", "--session", "s")[0] == 3
     assert cas("--store", store_root, "repair", "--from", tmp_path / "nowhere")[0] == 2
     code, out, _ = cas("--store", store_root, "repair", "--from", tmp_path / "now")
-    assert (code, "1 mended, 0 lost" in out) == (0, True)
+    assert (code, "1 repaired, 0 lost" in out) == (0, True)
     assert SECOND["text"] == FIRST["text"]
     assert_pristine({"root": store_root}, expected)
 

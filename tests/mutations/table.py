@@ -244,10 +244,10 @@ MUTATIONS = (
     Mutation(
         "the pack with the records is published beside those with the bytes",
         "cas/packs/packer.py",
-        """once all are that were sealed before.\"""
+        """after all packs that were sealed before.\"""
         self._publisher.finish()
 """,
-        """once all are that were sealed before.\"""
+        """after all packs that were sealed before.\"""
 """,
         ("tests/cas/test_packing.py",),
     ),
