@@ -72,7 +72,6 @@ class BatchWriter:
         self._group_bytes = 0
         self._seen: set[Digest] = set()
         self._new_chunked: dict[Digest, ChunkedBlob] = {}
-        self._unlisted: list[ChunkedBlob] = []
         self._records: dict[Digest, Buffer] = {}
         # An executor starts its threads at the first task: a batch that finds nothing new has none.
         self._compressors = ThreadPoolExecutor(_COMPRESSORS, "cas-compress")
@@ -197,10 +196,6 @@ class BatchWriter:
             self._seen.add(blob.digest)
             self._new_chunked[blob.digest] = blob
 
-    def add_list(self, blob: ChunkedBlob) -> None:
-        """Add the list of chunks of a large blob that is stored, and has none."""
-        self._unlisted.append(blob)
-
     def add_record(self, data: Buffer) -> Digest:
         """Add what a commit says of itself, of at most 64 MiB; return its digest.
 
@@ -223,7 +218,7 @@ class BatchWriter:
         self._submit_group()
         known = self._catalog.find_known(self._new_chunked) if self._new_chunked else set()
         chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
-        lists = {blob.digest: encode_chunk_list(blob) for blob in (*chunked, *self._unlisted)}
+        lists = {blob.digest: encode_chunk_list(blob) for blob in chunked}
         named = {blob: Digest.of(data) for blob, data in lists.items()}
         told = (
             (EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()}),

@@ -31,8 +31,8 @@ def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> Non
     """Store a copy of the index beside the bytes that it tells of.
 
     It is of one state, and others may go on writing meanwhile. Of what two copies have in common
-    only one is stored. `cas recover` begins with the newest one; it is needed for runs that a
-    release before 0.2 recorded, and makes recovering a large store faster.
+    only one is stored. `cas recover` begins with the newest one, which makes recovering a large
+    store faster.
 
     \b
     cas backup

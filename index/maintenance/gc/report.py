@@ -56,7 +56,7 @@ class GarbageBlob(NamedTuple):
     """Bytes in its pack; 0 for a large blob, whose chunks are listed for themselves."""
     session: str | None
     """Of the first version that had it, like run, path and agent. None for chunks, and for what was
-    never recorded: by a scan that failed, or by a run that is gone with an older release."""
+    never recorded, by a scan that failed."""
     run: str | None
     path: str | None
     """None for a record of a commit, like agent."""
