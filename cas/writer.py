@@ -73,7 +73,6 @@ class BatchWriter:
         self._group_bytes = 0
         self._seen: set[Digest] = set()
         self._new_chunked: dict[Digest, ChunkedBlob] = {}
-        self._unlisted: list[ChunkedBlob] = []
         self._records: dict[Digest, Buffer] = {}
         # An executor starts threads at the first task: a batch without new blobs has none.
         self._compressors = ThreadPoolExecutor(_COMPRESSORS, "cas-compress")
@@ -199,10 +198,6 @@ class BatchWriter:
             self._seen.add(blob.digest)
             self._new_chunked[blob.digest] = blob
 
-    def add_list(self, blob: ChunkedBlob) -> None:
-        """Add the missing chunk list of a stored large blob."""
-        self._unlisted.append(blob)
-
     def add_record(self, data: Buffer) -> Digest:
         """Add a journal record of at most 64 MiB; return its digest.
 
@@ -225,7 +220,7 @@ class BatchWriter:
         self._submit_group()
         known = self._catalog.find_known(self._new_chunked) if self._new_chunked else set()
         chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
-        lists = {blob.digest: encode_chunk_list(blob) for blob in (*chunked, *self._unlisted)}
+        lists = {blob.digest: encode_chunk_list(blob) for blob in chunked}
         named = {blob: Digest.of(data) for blob, data in lists.items()}
         entries = (
             (EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()}),

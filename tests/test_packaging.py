@@ -31,8 +31,6 @@ def test_the_wheel_contains_the_packages_the_migrations_and_the_type_markers(whe
         assert str(path.relative_to(ROOT)) in names
     assert {"cas/py.typed", "index/py.typed", "index/migrations/env.py"} <= names
     assert "index/migrations/versions/0001_create_tables.py" in names
-    assert "index/migrations/versions/0002_keep_records.py" in names
-    assert "index/migrations/versions/0003_keep_names_of_garbage.py" in names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"cas", "index"}
     metadata = next(name for name in names if name.endswith("METADATA"))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cas.digest import Digest
 from index.commit.write import CommitConflict, record_blobs
-from index.db.queries import blobs as blob_rows
 from index.db.queries import journal, lineage, runs, transfer
 from index.errors import IndexInterruptedError, UnknownRunError, UnsettledScanError
 from index.journal.encoding import encode
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from cas.catalog import ChunkedBlob, WrittenBatch
+    from cas.catalog import WrittenBatch
     from cas.store import BlobStore
     from cas.writer import BatchWriter
     from index.context import StoreContext
@@ -92,8 +91,6 @@ def _write(context: StoreContext, key: RunKey) -> bool:
             if found is None or row is None:
                 return True
             digests = _describe(connection, batch, key, row, now)
-            for blob in _unlisted(connection, row.id):
-                batch.add_list(blob)
         written = batch.finish()
 
     def commit(connection: Connection) -> bool:
@@ -141,12 +138,6 @@ def _describe(
     )
     digests.append(batch.add_record(encode(entry)))
     return digests
-
-
-def _unlisted(connection: Connection, run_id: int) -> list[ChunkedBlob]:
-    """Return the run's large blobs that an older release stored: without lists of their chunks."""
-    sizes = blob_rows.find_unlisted(connection, run_id)
-    return list(blob_rows.locate_large(connection, sizes).values())
 
 
 def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[list[Any]]:

@@ -66,7 +66,7 @@ def plan_commit(
         records=(),
         record_data=(),
     )
-    # A run that was recorded by an older release begins its chain with all of its history.
+    # A synced or adopted run has no chain until one begins with all of its history.
     if not plan.changes_anything or not state.has_chain:
         return plan
     from index.commit.describe import describe  # not imported by a scan that finds nothing

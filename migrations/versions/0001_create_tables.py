@@ -26,6 +26,12 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(length=8), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "verified_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="When every byte of the object was last found to be right.",
+        ),
         sa.CheckConstraint("state IN ('pending', 'live', 'dead')", name=op.f("ck_cas_packs_state")),
         sa.CheckConstraint("length(name) = 32", name=op.f("ck_cas_packs_name")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_packs")),
@@ -77,6 +83,12 @@ def upgrade() -> None:
         ),
         sa.Column("condemned_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "damaged_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="When its bytes were found to be missing or wrong; null if they were not.",
+        ),
         sa.CheckConstraint(
             "(pack_id IS NULL) = (pack_offset IS NULL) AND (pack_id IS NULL) = (stored_size IS NULL) AND (pack_id IS NULL) = (codec IS NULL)",
             name=op.f("ck_cas_blobs_location"),
@@ -95,6 +107,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("condemned_at IS NOT NULL"),
         postgresql_where=sa.text("condemned_at IS NOT NULL"),
     )
+    op.create_index(
+        "ix_cas_blobs_damaged",
+        "cas_blobs",
+        ["damaged_at"],
+        unique=False,
+        sqlite_where=sa.text("damaged_at IS NOT NULL"),
+        postgresql_where=sa.text("damaged_at IS NOT NULL"),
+    )
     op.create_index(op.f("ix_cas_blobs_pack_id"), "cas_blobs", ["pack_id"], unique=False)
     op.create_table(
         "cas_runs",
@@ -108,6 +128,12 @@ def upgrade() -> None:
             sa.Integer(),
             nullable=False,
             comment="Goes up by one with every commit that changes the run; scans compare and swap it.",
+        ),
+        sa.Column(
+            "newest_record",
+            sa.LargeBinary(32),
+            nullable=True,
+            comment="The end of its chain in cas_records; null if that lacks something of the run.",
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("revision >= 0", name=op.f("ck_cas_runs_revision")),
@@ -144,6 +170,74 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_cas_blob_chunks_chunk"), "cas_blob_chunks", ["chunk"], unique=False)
+    op.create_table(
+        "cas_chunk_lists",
+        sa.Column("blob", sa.LargeBinary(32), nullable=False),
+        sa.Column("list", sa.LargeBinary(32), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["blob"], ["cas_blobs.digest"], name=op.f("fk_cas_chunk_lists_blob"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["list"], ["cas_blobs.digest"], name=op.f("fk_cas_chunk_lists_list")
+        ),
+        sa.PrimaryKeyConstraint("blob", name=op.f("pk_cas_chunk_lists")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_cas_chunk_lists_list"), "cas_chunk_lists", ["list"], unique=False)
+    op.create_table(
+        "cas_records",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column(
+            "run_id",
+            BIG_ID,
+            nullable=True,
+            comment="Null for what outlives the runs that it tells of: deletions.",
+        ),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.CheckConstraint("position >= 1", name=op.f("ck_cas_records_position")),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_records_run_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_records_digest")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_records")),
+        sa.UniqueConstraint("run_id", "position", name=op.f("uq_cas_records_run_id_position")),
+    )
+    op.create_index(op.f("ix_cas_records_digest"), "cas_records", ["digest"], unique=False)
+    op.create_table(
+        "cas_backups",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("record", sa.LargeBinary(32), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_backups_digest")
+        ),
+        sa.ForeignKeyConstraint(
+            ["record"], ["cas_blobs.digest"], name=op.f("fk_cas_backups_record")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_backups")),
+    )
+    op.create_index(op.f("ix_cas_backups_digest"), "cas_backups", ["digest"], unique=False)
+    op.create_index(op.f("ix_cas_backups_record"), "cas_backups", ["record"], unique=False)
+    op.create_table(
+        "cas_released",
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("session", sa.String(255), nullable=False),
+        sa.Column("run", sa.String(255), nullable=False),
+        sa.Column("path", PATH, nullable=True),
+        sa.Column("agent", sa.String(255), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["digest"],
+            ["cas_blobs.digest"],
+            name=op.f("fk_cas_released_digest"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_cas_released")),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "cas_files",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
@@ -270,6 +364,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("cas_snapshots")
     op.drop_table("cas_files")
+    op.drop_table("cas_released")
+    op.drop_table("cas_backups")
+    op.drop_table("cas_records")
+    op.drop_table("cas_chunk_lists")
     op.drop_table("cas_blob_chunks")
     op.drop_table("cas_runs")
     op.drop_table("cas_blobs")

@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 
 import pytest
-from kill_world import OldWorld, World
+from kill_world import NewWorld, World
 from victims import Victims
 
 KILLS = int(os.environ.get("CAS_KILLS", "11"))
@@ -38,9 +38,9 @@ def victims():
 class Loop:
     """Kills, and counts where they struck."""
 
-    def __init__(self, world, old_world, victims, draw):
+    def __init__(self, world, new_world, victims, draw):
         self._world = world
-        self._old_world = old_world
+        self._new_world = new_world
         self._victims = victims
         self._draw = draw
         self._pauses = {}
@@ -65,7 +65,7 @@ class Loop:
         self.begun[operation] += bool(not fate.is_done and fate.said)
 
     def _once(self, operation, kill):
-        world = self._old_world if operation == "migrate" else self._world
+        world = self._new_world if operation == "migrate" else self._world
         attempt = getattr(world, operation)()
         fate = self._victims.run(attempt.operation, attempt.told, kill=kill)
         world.check_killed(attempt, fate.said)
@@ -95,8 +95,8 @@ class Loop:
 def test_nothing_that_was_acknowledged_is_lost(stores, victims, tmp_path, combination, kills):
     draw = random.Random(f"{SEED} {combination}")
     world = World(stores, combination, tmp_path / "world", draw)
-    old_world = OldWorld(stores, combination, tmp_path / "old")
-    loop = Loop(world, old_world, victims, draw)
+    new_world = NewWorld(stores, combination)
+    loop = Loop(world, new_world, victims, draw)
     waiting = []
     for _ in range(kills):
         if not waiting:

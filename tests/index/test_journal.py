@@ -175,7 +175,7 @@ class TestOtherCommits:
         assert isinstance(entry, DeletionEntry)
         assert [name for name, _, _ in entry.runs] == ["r"]
 
-    def test_a_run_of_an_older_release_begins_with_all_of_its_history(self, store, run):
+    def test_a_run_without_a_chain_begins_one_with_all_of_its_history(self, store, run):
         run.put("a", b"1", agent="x")
         run.put("a", b"2", agent="y")
         with store.context.database.writing() as connection:

@@ -127,12 +127,13 @@ def test_another_schema_is_refused_with_the_exact_command(tmp_path, revision, re
         assert str(caught.value).endswith("db upgrade`")
 
 
-def test_an_older_schema_is_refused_with_the_exact_command(database):
-    schema.upgrade(database, "0001")
+def test_an_older_schema_is_refused_with_the_exact_command(database, monkeypatch):
+    schema.upgrade(database)
+    monkeypatch.setattr(schema, "HEAD", "0002")
     with pytest.raises(SchemaOutOfDateError) as caught:
         schema.check(database)
     assert str(caught.value).endswith(f"run `cas --index {database.url} db upgrade`")
-    assert "has schema 0001, this release works with 0003" in str(caught.value)
+    assert "has schema 0001, this release works with 0002" in str(caught.value)
 
 
 def test_a_newer_schema_is_not_downgraded(database):

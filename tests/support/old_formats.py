@@ -1,4 +1,4 @@
-"""Stores that earlier releases wrote, each kept with what it held."""
+"""Kept stores: for each schema that is released, one that was written then, and what it held."""
 
 from __future__ import annotations
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "find_known",
-    "find_unlisted",
     "insert_blobs",
     "insert_pending_pack",
     "locate",
@@ -99,24 +98,6 @@ def locate_large(connection: Connection, sizes: Mapping[Digest, int]) -> dict[Di
         for blob, chunk in rows:
             chunks[blob].append(chunk)
     return {blob: ChunkedBlob(blob, size, tuple(chunks[blob])) for blob, size in sizes.items()}
-
-
-def find_unlisted(connection: Connection, run_id: int) -> dict[Digest, int]:
-    """Return large blobs of a run that are whole and have no list in storage, with their sizes."""
-    blobs, lists, files = tables.blobs.c, tables.chunk_lists.c, tables.files.c
-    rows = connection.execute(
-        select(blobs.digest, blobs.size)
-        .distinct()
-        .join(tables.files, files.digest == blobs.digest)
-        .outerjoin(tables.chunk_lists, lists.blob == blobs.digest)
-        .where(
-            files.run_id == run_id,
-            blobs.pack_id.is_(None),
-            blobs.damaged_at.is_(None),
-            lists.list.is_(None),
-        )
-    )
-    return {digest: int(size) for digest, size in rows}
 
 
 def insert_pending_pack(connection: Connection, pack: SealedPack, now: datetime) -> None:

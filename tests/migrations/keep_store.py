@@ -1,0 +1,68 @@
+"""Write the store that `test_old_formats.py` opens, as the code of this checkout writes it.
+
+    PYTHONPATH=.:tests/support python tests/migrations/keep_store.py
+
+It goes to `tests/migrations/data/<revision of the schema>`, with `expected.json`: what each run
+holds. Run it for a release that changes the schema or the format, and commit what it writes. Never
+replace the store of an earlier release.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from old_formats import KEPT, told_of
+from trees import write
+
+from index import ArtifactStore
+from index.db.schema import HEAD
+
+LOG = b"step,amplitude\n" * 160_000
+"""A large file: three chunks, which compress well."""
+
+
+def fill(root, work):
+    """Write the store; return what each run holds."""
+    write(work, {"planning/plan.md": b"a plan\n", "data/log.txt": LOG, "empty": b""})
+    write(work, {os.fsdecode(b"caf\xe9.txt"): b"coffee\n"})
+    Path(work, "link").symlink_to("planning/plan.md")
+    with ArtifactStore.open(root) as store:
+        run = store.session("session-1").run("run-1")
+        run.track(work, phase="planning", agent="planner", node_id="planning")
+        store.back_up()
+        Path(work, "empty").unlink()
+        write(
+            work, {"planning/plan.md": b"a plan, and control", "data/log.txt": LOG + b"the end\n"}
+        )
+        run.track(
+            work, phase="control", agent="engineer", node_id="step_1", step_id="s1", event_id="e1"
+        )
+        run.put("reports/final.json", b'{"sum": 3}\n', agent="writer", meta={"reviewed": True})
+        fork = run.fork("run-2", at=1)
+        fork.put("planning/plan.md", b"another plan\n", agent="planner-2")
+        run.rewind(1)
+        store.session("session-2").run("run-1").put("secret.txt", b"a secret\n", agent="spy")
+        gone = store.session("session-2").run("gone")
+        gone.put("gone", b"of no use any more")
+        gone.delete()
+        return told_of(store)
+
+
+def main():
+    """Write the store and what it holds."""
+    kept = KEPT / HEAD
+    if kept.exists():
+        sys.exit(f"{kept} is there already")
+    with tempfile.TemporaryDirectory() as work:
+        told = fill(kept / "store", work)
+    (kept / "store" / "tmp").rmdir()  # git has no empty directories
+    expected = {"/".join(key): rows for key, rows in told.items()}
+    (kept / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
