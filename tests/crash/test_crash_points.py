@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 
 import pytest
-from aftermath import NEW, OLD, check_after_crash, plan_commit
+from aftermath import NEW, OLD, check_after_crash, prepare
 from events import failing_at
 from faults import FaultyCalls, PowerCut
 from places import COMBINATIONS, on
@@ -26,17 +26,17 @@ from index.errors import ArtifactIndexError
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS)
-def plan(request, stores, tmp_path_factory):
-    made = plan_commit(stores, request.param, tmp_path_factory.mktemp("prepared"))
+def prepared(request, stores, tmp_path_factory):
+    made = prepare(stores, request.param, tmp_path_factory.mktemp("prepared"))
     yield made
     made.drop(made.place)
 
 
 @pytest.fixture
-def place(plan, tmp_path):
-    copied = plan.copy(tmp_path / "place")
+def place(prepared, tmp_path):
+    copied = prepared.copy(tmp_path / "place")
     yield copied
-    plan.drop(copied)
+    prepared.drop(copied)
 
 
 on_local_blobs = on(
@@ -64,16 +64,16 @@ def opened(place, calls=None):
 # Dead is dead: cleaning up in the writing thread dies as well, where nobody catches it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @on_local_blobs
-def test_dying_at_any_system_call_of_storage(plan, tmp_path):
+def test_dying_at_any_system_call_of_storage(prepared, tmp_path):
     fired = 0
     for number in range(1000):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         calls = FaultyCalls(fail_at=number, dead=True)
         with suppress(PowerCut), opened(place, calls) as store:
-            store.session("s").run("r").track(plan.work)
+            store.session("s").run("r").track(prepared.work)
         calls.end_process()
-        check_after_crash(place, plan.work)
-        plan.drop(place)
+        check_after_crash(place, prepared.work)
+        prepared.drop(place)
         if not calls.fired:
             break
         fired += 1
@@ -82,20 +82,20 @@ def test_dying_at_any_system_call_of_storage(plan, tmp_path):
 
 @on_local_blobs
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-def test_any_system_call_of_storage_failing_once(plan, tmp_path, code):
+def test_any_system_call_of_storage_failing_once(prepared, tmp_path, code):
     fired = refused = 0
     reasons = set()
     for number in range(1000):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         calls = FaultyCalls(fail_at=number, error=OSError(code, os.strerror(code)))
         try:
             with opened(place, calls) as store:
-                store.session("s").run("r").track(plan.work)
+                store.session("s").run("r").track(prepared.work)
         except (CasError, ArtifactIndexError) as error:
             refused += 1
             reasons.add(str(error))
-        check_after_crash(place, plan.work)
-        plan.drop(place)
+        check_after_crash(place, prepared.work)
+        prepared.drop(place)
         if not calls.fired:
             break
         fired += 1
@@ -105,20 +105,20 @@ def test_any_system_call_of_storage_failing_once(plan, tmp_path, code):
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_dying_at_any_statement(plan, tmp_path, after):
+def test_dying_at_any_statement(prepared, tmp_path, after):
     fired = 0
     outcomes = []
     for number in range(1000):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         store = opened(place)
         try:
             with failing_at(store, number, PowerCut(), after=after) as passed:
-                store.session("s").run("r").track(plan.work)
+                store.session("s").run("r").track(prepared.work)
         except PowerCut:
             pass
         store.close()
-        outcomes.append(check_after_crash(place, plan.work) == NEW)
-        plan.drop(place)
+        outcomes.append(check_after_crash(place, prepared.work) == NEW)
+        prepared.drop(place)
         if "fired" not in passed:
             break
         fired += 1
@@ -127,14 +127,14 @@ def test_dying_at_any_statement(plan, tmp_path, after):
     assert outcomes[0] is False
 
 
-def test_an_interrupt_in_mid_statement_gives_the_write_lock_back(place, plan):
+def test_an_interrupt_in_mid_statement_gives_the_write_lock_back(place, prepared):
     """Even while the traceback lives, as it does in a notebook."""
     kept = []
     store = opened(place)
     for number in range(40):
         try:
             with failing_at(store, number, KeyboardInterrupt(), after=True):
-                store.session("s").run("r").track(plan.work)
+                store.session("s").run("r").track(prepared.work)
         except KeyboardInterrupt as interrupt:
             kept.append(interrupt)
         with ArtifactStore.open(**place) as other, other._context.database.writing():
@@ -143,7 +143,7 @@ def test_an_interrupt_in_mid_statement_gives_the_write_lock_back(place, plan):
     store.close()
 
 
-def test_killed_in_mid_commit_as_a_process(place, plan):
+def test_killed_in_mid_commit_as_a_process(place, prepared):
     """A real SIGKILL between the last statement and COMMIT."""
     child = os.fork()
     if child == 0:
@@ -154,15 +154,15 @@ def test_killed_in_mid_commit_as_a_process(place, plan):
                 os.kill(os.getpid(), 9)
 
         event.listen(store._context.database.engine, "after_cursor_execute", die)
-        store.session("s").run("r").track(plan.work)
+        store.session("s").run("r").track(prepared.work)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == 9
-    assert check_after_crash(place, plan.work) == OLD
+    assert check_after_crash(place, prepared.work) == OLD
 
 
 @on_local_blobs
-def test_bytes_are_durable_before_rows(place, plan):
+def test_bytes_are_durable_before_rows(place, prepared):
     """In the order of recorded calls: sync, rename, directory sync of every pack, then COMMIT."""
     calls = FaultyCalls()
     store = opened(place, calls)
@@ -173,7 +173,7 @@ def test_bytes_are_durable_before_rows(place, plan):
     engine = store._context.database.engine
     event.listen(engine, "before_cursor_execute", lambda *a: note(a[2]))
     event.listen(engine, "commit", lambda _connection: note("COMMIT"))
-    store.session("s").run("r").track(plan.work)
+    store.session("s").run("r").track(prepared.work)
     store.close()
     names = [name if name != "sql" else detail.split("\n")[0][:30] for name, detail in calls.calls]
     first_row = next(n for n, name in enumerate(names) if name.startswith("INSERT INTO cas_blobs"))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from aftermath import NEW, OLD, check_after_crash, plan_commit
+from aftermath import NEW, OLD, check_after_crash, prepare
 from fault_proxy import Fault
 from places import as_json, objects_of, on, through
 from trees import contents
@@ -34,8 +34,8 @@ with_s3 = on(
 
 
 @pytest.fixture(scope="module")
-def plan(request, stores, tmp_path_factory):
-    made = plan_commit(stores, request.param, tmp_path_factory.mktemp("prepared"))
+def prepared(request, stores, tmp_path_factory):
+    made = prepare(stores, request.param, tmp_path_factory.mktemp("prepared"))
     yield made
     made.drop(made.place)
 
@@ -58,14 +58,14 @@ def dies_tracking(place, work, proxy, *, at, after):
 @with_s3
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
-def test_dying_at_any_request(plan, proxy, tmp_path, after):
+def test_dying_at_any_request(prepared, proxy, tmp_path, after):
     outcomes = []
     died = True
     while died:
-        place = plan.copy(tmp_path / str(len(outcomes)))
-        died = dies_tracking(place, plan.work, proxy, at=len(outcomes), after=after)
-        outcomes.append(check_after_crash(place, plan.work))
-        plan.drop(place)
+        place = prepared.copy(tmp_path / str(len(outcomes)))
+        died = dies_tracking(place, prepared.work, proxy, at=len(outcomes), after=after)
+        outcomes.append(check_after_crash(place, prepared.work))
+        prepared.drop(place)
     assert len(outcomes) > 4  # the settings, and several packs
     assert outcomes[-1] == NEW
     assert all(outcome == OLD for outcome in outcomes[:-1])
@@ -79,41 +79,41 @@ def test_dying_at_any_request(plan, proxy, tmp_path, after):
 )
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
-def test_dying_at_any_request_that_creates_the_store(plan, stores, proxy, tmp_path, after):
+def test_dying_at_any_request_that_creates_the_store(prepared, stores, proxy, tmp_path, after):
     number = 0
     died = True
     while died:
-        place = stores.nowhere(plan.combination)
-        died = dies_tracking(place, plan.work, proxy, at=number, after=after)
+        place = stores.nowhere(prepared.combination)
+        died = dies_tracking(place, prepared.work, proxy, at=number, after=after)
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")
             assert [run.run for run in store.runs()] == ([] if died else ["r"])
-            run.track(plan.work)
+            run.track(prepared.work)
             assert contents(run) == NEW
         assert objects_of(place).leftovers() == []
-        plan.drop(place)
+        prepared.drop(place)
         number += 1
     assert number > 5  # to look for settings, to make them, to look for packs, and several packs
 
 
 @with_s3
-def test_any_request_refused_once(plan, proxy, tmp_path, monkeypatch):
+def test_any_request_refused_once(prepared, proxy, tmp_path, monkeypatch):
     """What is refused is told and leaves nothing behind it; the next scan completes."""
     monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 1 << 20)
     refused = 0
     reasons = set()
     while True:
-        place = plan.copy(tmp_path / str(refused))
+        place = prepared.copy(tmp_path / str(refused))
         try:
             with (
                 proxy.fault(Fault.EXPIRED_TOKEN, skip=refused, must_fire=False) as planned,
                 ArtifactStore.open(**through(place, proxy)) as store,
             ):
-                store.session("s").run("r").track(plan.work)
+                store.session("s").run("r").track(prepared.work)
         except StorageAccessError as error:
             reasons.add(str(error))
-        visible = check_after_crash(place, plan.work)
-        plan.drop(place)
+        visible = check_after_crash(place, prepared.work)
+        prepared.drop(place)
         assert visible == (OLD if planned.fired else NEW)
         if not planned.fired:
             break
@@ -125,19 +125,19 @@ def test_any_request_refused_once(plan, proxy, tmp_path, monkeypatch):
 
 @with_s3
 @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.LOST_ANSWER], ids=lambda f: f.name)
-def test_any_request_failing_once(plan, proxy, tmp_path, monkeypatch, fault):
+def test_any_request_failing_once(prepared, proxy, tmp_path, monkeypatch, fault):
     """What passes is tried again and nobody notices."""
     monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 1 << 20)
     number = 0
     while True:
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         with (
             proxy.fault(fault, skip=number, must_fire=False) as planned,
             ArtifactStore.open(**through(place, proxy)) as store,
         ):
-            store.session("s").run("r").track(plan.work)
-        assert check_after_crash(place, plan.work) == NEW
-        plan.drop(place)
+            store.session("s").run("r").track(prepared.work)
+        assert check_after_crash(place, prepared.work) == NEW
+        prepared.drop(place)
         if not planned.fired:
             break
         number += 1

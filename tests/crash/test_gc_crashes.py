@@ -30,7 +30,7 @@ LIVE = {"live": os.urandom(9000), "big": os.urandom(MIB + 99)}
 
 
 @pytest.fixture(scope="module", params=CORNERS)
-def plan(request, stores, tmp_path_factory):
+def prepared(request, stores, tmp_path_factory):
     """A store in which a collection sweeps, deletes a pack and rewrites one."""
     folder = tmp_path_factory.mktemp("prepared")
     place = stores.make(request.param, folder)
@@ -80,18 +80,18 @@ def check(place):
         check_sound(store, place)
 
 
-def test_dying_at_any_statement_or_commit(plan, tmp_path):
+def test_dying_at_any_statement_or_commit(prepared, tmp_path):
     """At each on SQLite, at every third on PostgreSQL: the statements are the same."""
     fired = 0
-    every = 1 if "root" in plan.place else 3
+    every = 1 if "root" in prepared.place else 3
     for number in range(0, 1000, every):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         store = ArtifactStore.open(**place)
         with suppress(PowerCut), failing_at(store, number, PowerCut()) as passed:
             collect(store)
         store.close()
         check(place)
-        plan.stores.drop(place)
+        prepared.stores.drop(place)
         if "fired" not in passed:
             break
         fired += 1
@@ -99,10 +99,10 @@ def test_dying_at_any_statement_or_commit(plan, tmp_path):
 
 
 @on_embedded
-def test_dying_at_any_system_call(plan, tmp_path):
+def test_dying_at_any_system_call(prepared, tmp_path):
     fired = 0
     for number in range(1000):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         calls = FaultyCalls(fail_at=number, dead=True)
         with suppress(PowerCut), opened(place, calls) as store:
             collect(store)
@@ -117,11 +117,11 @@ def test_dying_at_any_system_call(plan, tmp_path):
 
 
 @on_embedded
-def test_any_system_call_failing_once(plan, tmp_path):
+def test_any_system_call_failing_once(prepared, tmp_path):
     """Every second one; dying is tried at each."""
     fired = refused = 0
     for number in range(0, 1000, 2):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         calls = FaultyCalls(fail_at=number, error=OSError(errno.EIO, os.strerror(errno.EIO)))
         try:
             with opened(place, calls) as store:
@@ -143,11 +143,11 @@ on_s3 = on(
 
 @on_s3
 @pytest.mark.parametrize("fault", [Fault.EXPIRED_TOKEN, Fault.LOST_ANSWER])
-def test_any_request_refused_or_its_answer_lost(plan, proxy, tmp_path, fault):
+def test_any_request_refused_or_its_answer_lost(prepared, proxy, tmp_path, fault):
     """From every second one on, if refused; once, if its answer was lost: it is asked for again."""
     fired = 0
     for number in range(0, 1000, 2):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         times = None if fault is Fault.EXPIRED_TOKEN else 1
         with (
             suppress(CasError),
@@ -156,7 +156,7 @@ def test_any_request_refused_or_its_answer_lost(plan, proxy, tmp_path, fault):
         ):
             collect(store)
         check(place)
-        plan.stores.drop(place)
+        prepared.stores.drop(place)
         if not planned.fired:
             break
         fired += 1

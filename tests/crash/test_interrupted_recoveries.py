@@ -46,7 +46,7 @@ LARGE = os.urandom(MIB + 99)
 
 
 @dataclass(frozen=True)
-class CommitPlan:
+class Prepared:
     """A store with a copy of its index and more since, what it tells, and itself without index."""
 
     place: dict
@@ -66,7 +66,7 @@ def told(store):
 
 
 @pytest.fixture(scope="module")
-def plan(request, stores, tmp_path_factory):
+def prepared(request, stores, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     place = stores.make(request.param, folder)
     write(folder / "work", {"a": b"1", "b": b"2" * 5000, "large": LARGE})
@@ -81,7 +81,7 @@ def plan(request, stores, tmp_path_factory):
         before = told(store)
     lost = stores.copy(place, folder / "lost")
     lose_index(lost)
-    yield CommitPlan(place, lost, before, stores)
+    yield Prepared(place, lost, before, stores)
     stores.drop(place)
     stores.drop(lost)
 
@@ -111,26 +111,26 @@ def has_index(place):
         database.close()
 
 
-def check_recovery(plan, place):
+def check_recovery(prepared, place):
     """There is no index, or all of it; then there is."""
     if not has_index(place):
         assert recover(**place).lost == ()
-    check_copy(plan, place)
+    check_copy(prepared, place)
     if "root" in place:
         names = {path.name for path in place["root"].iterdir()}
         assert not [name for name in names if name.startswith(".cas-")]
 
 
-def check_copy(plan, place):
+def check_copy(prepared, place):
     """Everything is there, and a copy can be made."""
     with ArtifactStore.open(**place, create=False) as store:
         report = store.verify(depth="bytes")
         assert report.is_sound, report.faults
-        assert told(store) == plan.told
+        assert told(store) == prepared.told
         store.back_up(keep=1)
         collect(store, remove_orphans=True)
         assert store.verify(depth="bytes").is_sound
-        assert told(store) == plan.told
+        assert told(store) == prepared.told
     assert objects_of(place).leftovers() == []
 
 
@@ -160,17 +160,17 @@ abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableException
 
 @abandoned
 @on_both
-def test_a_recovery_dies_at_any_statement(plan, tmp_path):
-    step = STEP if "root" in plan.place else 9 * STEP
+def test_a_recovery_dies_at_any_statement(prepared, tmp_path):
+    step = STEP if "root" in prepared.place else 9 * STEP
     fired = 0
     for number in range(0, 2000, step):
-        place = plan.copy(tmp_path / str(number), lost=True)
+        place = prepared.copy(tmp_path / str(number), lost=True)
         with suppress(PowerCut), any_statement_fails(number, PowerCut()) as passed:
             recover(**place)
         assert has_index(place) == ("fired" not in passed)
         if number % 15 == 0 or "fired" not in passed:
-            check_recovery(plan, place)
-        plan.stores.drop(place)
+            check_recovery(prepared, place)
+        prepared.stores.drop(place)
         if "fired" not in passed:
             break
         fired += 1
@@ -179,19 +179,19 @@ def test_a_recovery_dies_at_any_statement(plan, tmp_path):
 
 @abandoned
 @on_both
-def test_a_copy_of_the_index_dies_at_any_statement(plan, tmp_path):
-    step = STEP if "root" in plan.place else 9 * STEP
+def test_a_copy_of_the_index_dies_at_any_statement(prepared, tmp_path):
+    step = STEP if "root" in prepared.place else 9 * STEP
     fired = 0
     for number in range(0, 2000, step):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         with (
             suppress(PowerCut),
             ArtifactStore.open(**place) as store,
             any_statement_fails(number, PowerCut()) as passed,
         ):
             store.back_up()
-        check_copy(plan, place)
-        plan.stores.drop(place)
+        check_copy(prepared, place)
+        prepared.stores.drop(place)
         if "fired" not in passed:
             break
         fired += 1
@@ -200,10 +200,10 @@ def test_a_copy_of_the_index_dies_at_any_statement(plan, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @on_embedded
-def test_a_copy_of_the_index_dies_at_any_system_call(plan, tmp_path, monkeypatch):
+def test_a_copy_of_the_index_dies_at_any_system_call(prepared, tmp_path, monkeypatch):
     fired = 0
     for number in range(1000):
-        place = plan.copy(tmp_path / str(number))
+        place = prepared.copy(tmp_path / str(number))
         calls = FaultyCalls(fail_at=number, dead=True)
         with monkeypatch.context() as patched:
             patched.setattr("cas.backends.local.PosixCalls", lambda calls=calls: calls)
@@ -211,7 +211,7 @@ def test_a_copy_of_the_index_dies_at_any_system_call(plan, tmp_path, monkeypatch
                 store.back_up()
         calls.end_process()
         if not calls.fired or calls.calls[number][0] not in READS:
-            check_copy(plan, place)
+            check_copy(prepared, place)
         if not calls.fired:
             break
         fired += 1
@@ -220,10 +220,10 @@ def test_a_copy_of_the_index_dies_at_any_system_call(plan, tmp_path, monkeypatch
 
 @on_services
 @pytest.mark.parametrize("operation", ["recover", "back_up"])
-def test_any_request_refused_from_then_on(plan, proxy, tmp_path, operation):
+def test_any_request_refused_from_then_on(prepared, proxy, tmp_path, operation):
     refused = 0
     for number in range(0, 1000, 5 if operation == "recover" else 1):
-        place = plan.copy(tmp_path / str(number), lost=operation == "recover")
+        place = prepared.copy(tmp_path / str(number), lost=operation == "recover")
         with (
             suppress(CasError),
             proxy.fault(Fault.EXPIRED_TOKEN, times=None, skip=number, must_fire=False) as planned,
@@ -236,10 +236,10 @@ def test_any_request_refused_from_then_on(plan, proxy, tmp_path, operation):
         if operation == "recover":
             assert has_index(place) == (not planned.fired)
             if number % 10 == 0 or not planned.fired:
-                check_recovery(plan, place)
+                check_recovery(prepared, place)
         else:
-            check_copy(plan, place)
-        plan.stores.drop(place)
+            check_copy(prepared, place)
+        prepared.stores.drop(place)
         if not planned.fired:
             break
         refused += 1
@@ -247,9 +247,9 @@ def test_any_request_refused_from_then_on(plan, proxy, tmp_path, operation):
 
 
 @on_embedded
-def test_storage_that_fails_while_a_copy_is_read_ends_the_recovery(plan, tmp_path, monkeypatch):
+def test_storage_that_fails_while_a_copy_is_read_ends_the_recovery(prepared, tmp_path, monkeypatch):
     """The copy is none the worse for it: to do without it would lose what it alone knows."""
-    place = plan.copy(tmp_path / "place", lost=True)
+    place = prepared.copy(tmp_path / "place", lost=True)
 
     def fail(*_):
         raise BackendError("packs", os.strerror(errno.EIO))
@@ -259,13 +259,13 @@ def test_storage_that_fails_while_a_copy_is_read_ends_the_recovery(plan, tmp_pat
         with pytest.raises(BackendError):
             recover(**place)
     assert not has_index(place)
-    check_recovery(plan, place)
+    check_recovery(prepared, place)
 
 
 @on_embedded
-def test_a_file_that_can_not_be_made_or_named_is_told_as_ours(plan, tmp_path, monkeypatch):
+def test_a_file_that_can_not_be_made_or_named_is_told_as_ours(prepared, tmp_path, monkeypatch):
     for name in ("link", "fsync", "mkdir"):
-        place = plan.copy(tmp_path / name, lost=True)
+        place = prepared.copy(tmp_path / name, lost=True)
         with monkeypatch.context() as patched:
 
             def fail(*_args, **_options):
@@ -277,17 +277,17 @@ def test_a_file_that_can_not_be_made_or_named_is_told_as_ours(plan, tmp_path, mo
         assert os.strerror(errno.ENOSPC) in str(refused.value)
         if has_index(place):  # its directory could not be synced
             lose_index(place)
-        check_recovery(plan, place)
+        check_recovery(prepared, place)
 
 
 @on_embedded
-def test_what_a_killed_recovery_left_is_removed_by_the_next(plan, tmp_path):
-    place = plan.copy(tmp_path / "place", lost=True)
+def test_what_a_killed_recovery_left_is_removed_by_the_next(prepared, tmp_path):
+    place = prepared.copy(tmp_path / "place", lost=True)
     left = place["root"] / f".cas-{'0' * 32}"
     left.mkdir()
     (left / "index.db").write_bytes(b"half")
     recover(**place)
-    check_recovery(plan, place)
+    check_recovery(prepared, place)
 
 
 @pytest.mark.parametrize("place", CORNERS, indirect=True)

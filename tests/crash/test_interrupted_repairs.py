@@ -36,10 +36,10 @@ class Damaged(Template):
 
 
 @pytest.fixture(scope="module")
-def plan_commit(stores, tmp_path_factory):
+def prepare(stores, tmp_path_factory):
     made = {}
 
-    def plan_commit(combination):
+    def prepare(combination):
         if combination not in made:
             folder = tmp_path_factory.mktemp("damaged")
             place = stores.make(combination, folder)
@@ -53,7 +53,7 @@ def plan_commit(stores, tmp_path_factory):
             made[combination] = Damaged(place, stores, sources, expected, readable)
         return made[combination]
 
-    return plan_commit
+    return prepare
 
 
 def opened(place, calls):
@@ -81,8 +81,8 @@ def check_after_death(damaged, place, number):
 
 # Dead is dead: cleaning up in the writing thread dies as well, where nobody catches it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_dying_at_any_system_call_of_storage(plan_commit, tmp_path):
-    damaged = plan_commit("sqlite-local")
+def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
+    damaged = prepare("sqlite-local")
     fired = 0
     for number in range(1000):
         copied = damaged.copy(tmp_path / str(number))
@@ -107,8 +107,8 @@ READS = {"open_read", "pread", "size", "close", "list_directory"}
     ("combination", "after"),
     [("sqlite-local", False), ("sqlite-local", True), ("postgresql-s3", False)],
 )
-def test_dying_at_any_statement(plan_commit, tmp_path, combination, after):
-    damaged = plan_commit(combination)
+def test_dying_at_any_statement(prepare, tmp_path, combination, after):
+    damaged = prepare(combination)
     # Death after a statement is death before the next one: together all of them on SQLite.
     step = 2 if "root" in damaged.place else 10
     fired = 0
@@ -129,8 +129,8 @@ def test_dying_at_any_statement(plan_commit, tmp_path, combination, after):
     assert fired * step >= 40
 
 
-def test_any_write_failing_once_ends_the_repair_and_the_next_completes(plan_commit, tmp_path):
-    damaged = plan_commit("sqlite-local")
+def test_any_write_failing_once_ends_the_repair_and_the_next_completes(prepare, tmp_path):
+    damaged = prepare("sqlite-local")
     counted = FaultyCalls()
     copied = damaged.copy(tmp_path / "counted")
     with opened(copied, counted) as store:

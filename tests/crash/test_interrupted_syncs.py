@@ -28,7 +28,7 @@ from index.db.database import Database, sqlite_url
 
 
 @pytest.fixture(scope="module")
-def plan(empty_store, tmp_path_factory):
+def prepared(empty_store, tmp_path_factory):
     """A source, a destination that has some of it, and what each tells."""
     folder = tmp_path_factory.mktemp("prepared")
     shutil.copytree(empty_store, folder / "source")
@@ -62,8 +62,8 @@ def opened(root, calls=None):
 
 
 @pytest.fixture
-def source(plan):
-    with ArtifactStore.open(plan[0] / "source") as opened_source:
+def source(prepared):
+    with ArtifactStore.open(prepared[0] / "source") as opened_source:
         yield opened_source
 
 
@@ -73,9 +73,9 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(index.transfer.blobs, "_BATCH_SIZE", 1 << 20)
 
 
-def check_after_death(source, root, plan):
+def check_after_death(source, root, prepared):
     """What must hold whatever happened; then a sync completes and all is there."""
-    _, before, after, made = plan
+    _, before, after, made = prepared
     with ArtifactStore.open(root) as destination:
         found = histories(destination)
         for key, told in found.items():
@@ -92,12 +92,12 @@ def check_after_death(source, root, plan):
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_dying_at_any_statement(plan, source, tmp_path, small_batches, after):
+def test_dying_at_any_statement(prepared, source, tmp_path, small_batches, after):
     outcomes = []
     # Death after a statement is death before the next one: together all of them.
     for number in range(0, 1000, 2):
         root = tmp_path / str(number)
-        shutil.copytree(plan[0] / "destination", root)
+        shutil.copytree(prepared[0] / "destination", root)
         store = opened(root)
         try:
             with failing_at(store, number, PowerCut(), after=after) as passed:
@@ -105,7 +105,7 @@ def test_dying_at_any_statement(plan, source, tmp_path, small_batches, after):
         except PowerCut:
             pass
         store.close()
-        outcomes.append(check_after_death(source, root, plan))
+        outcomes.append(check_after_death(source, root, prepared))
         shutil.rmtree(root)
         if "fired" not in passed:
             break
@@ -114,11 +114,11 @@ def test_dying_at_any_statement(plan, source, tmp_path, small_batches, after):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_dying_at_any_system_call_of_storage(plan, source, tmp_path, small_batches):
+def test_dying_at_any_system_call_of_storage(prepared, source, tmp_path, small_batches):
     fired = 0
     for number in range(1000):
         root = tmp_path / str(number)
-        shutil.copytree(plan[0] / "destination", root)
+        shutil.copytree(prepared[0] / "destination", root)
         calls = FaultyCalls(fail_at=number, dead=True)
         try:
             store = opened(root, calls)
@@ -127,7 +127,7 @@ def test_dying_at_any_system_call_of_storage(plan, source, tmp_path, small_batch
             calls.end_process()
         else:
             store.close()
-        check_after_death(source, root, plan)
+        check_after_death(source, root, prepared)
         shutil.rmtree(root)
         if not calls.fired:
             break
@@ -158,7 +158,7 @@ def test_what_has_arrived_is_not_sent_again(source, empty_store, tmp_path, small
         assert histories(destination) == histories(source)
 
 
-def test_killed_again_and_again_it_comes_to_an_end(plan, source, empty_store, tmp_path):
+def test_killed_again_and_again_it_comes_to_an_end(prepared, source, empty_store, tmp_path):
     root = tmp_path / "destination"
     shutil.copytree(empty_store, root)
     code = (
@@ -167,7 +167,7 @@ def test_killed_again_and_again_it_comes_to_an_end(plan, source, empty_store, tm
         "with ArtifactStore.open(sys.argv[1]) as a, ArtifactStore.open(sys.argv[2]) as b:\n"
         "    print('ready', flush=True)\n    a.sync_to(b)\n"
     )
-    command = [sys.executable, "-c", code, str(plan[0] / "source"), str(root)]
+    command = [sys.executable, "-c", code, str(prepared[0] / "source"), str(root)]
     delays = random.Random(1)
     killed = 0
     for _ in range(12):
@@ -179,9 +179,9 @@ def test_killed_again_and_again_it_comes_to_an_end(plan, source, empty_store, tm
         killed += child.returncode == -signal.SIGKILL
         with ArtifactStore.open(root) as destination:
             for key, told in histories(destination).items():
-                assert told[1] == plan[2][key][1]
+                assert told[1] == prepared[2][key][1]
     assert killed >= 3
     with ArtifactStore.open(root) as destination:
         source.sync_to(destination)
-        assert histories(destination) == plan[2]
-        assert productions(destination) == plan[3]
+        assert histories(destination) == prepared[2]
+        assert productions(destination) == prepared[3]

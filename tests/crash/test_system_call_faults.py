@@ -46,7 +46,7 @@ NEW = {**OLD, "raw": DRAW.randbytes(8000), "more": DRAW.randbytes(2 * MIB + 7)}
 
 
 @dataclass(frozen=True)
-class CommitPlan:
+class Prepared:
     """A store that holds OLD, and garbage; and what an operation needs besides."""
 
     place: dict
@@ -58,7 +58,7 @@ class CommitPlan:
 
 
 @pytest.fixture(scope="module")
-def plan(stores, tmp_path_factory):
+def prepared(stores, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     place = stores.make("sqlite-local", folder)
     write(folder / "work", {**OLD, "dead": DRAW.randbytes(2 * MIB)})
@@ -70,13 +70,13 @@ def plan(stores, tmp_path_factory):
         doomed.delete()
     shutil.rmtree(folder / "work")
     write(folder / "work", NEW)
-    return CommitPlan(place, folder / "work", stores)
+    return Prepared(place, folder / "work", stores)
 
 
 @pytest.fixture(scope="module")
-def damaged(plan, tmp_path_factory):
+def damaged(prepared, tmp_path_factory):
     """The same, known to be damaged, with all that is needed to mend it in the work directory."""
-    place = plan.copy(tmp_path_factory.mktemp("damaged"))
+    place = prepared.copy(tmp_path_factory.mktemp("damaged"))
     work = tmp_path_factory.mktemp("sources")
     write(work, {**OLD, **{f"new-{path}": data for path, data in NEW.items()}})
     objects = objects_of(place)
@@ -89,17 +89,17 @@ def damaged(plan, tmp_path_factory):
         objects.write(name, bytes(data))
     with ArtifactStore.open(**place) as store:
         assert len(store.verify(depth="bytes").faults) == 2  # a blob, and a chunk of a large one
-    return CommitPlan(place, work, plan.stores)
+    return Prepared(place, work, prepared.stores)
 
 
 @pytest.fixture(scope="module")
-def without_index(plan, tmp_path_factory):
-    place = plan.copy(tmp_path_factory.mktemp("lost"))
+def without_index(prepared, tmp_path_factory):
+    place = prepared.copy(tmp_path_factory.mktemp("lost"))
     with ArtifactStore.open(**place) as store:
         store.back_up()
         store.session("s").run("r").put("small", OLD["small"])
     lose_index(place)
-    return CommitPlan(place, plan.work, plan.stores)
+    return Prepared(place, prepared.work, prepared.stores)
 
 
 @pytest.fixture(params=["track", "put", "collect", "repair", "back_up", "recover"])
@@ -108,10 +108,10 @@ def operation(request):
 
 
 @pytest.fixture
-def begun(operation, plan, request):
+def begun(operation, prepared, request):
     """What the operation begins with."""
     fixtures = {"repair": "damaged", "recover": "without_index"}
-    return request.getfixturevalue(fixtures[operation]) if operation in fixtures else plan
+    return request.getfixturevalue(fixtures[operation]) if operation in fixtures else prepared
 
 
 def do(operation, place, work):

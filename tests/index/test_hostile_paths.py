@@ -21,12 +21,12 @@ from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
 from cas.errors import CasError
 from cas.store import open_settings
-from index.api.run_reader import destination
-from index.api.run_reader import restore as restore_module
 from index.db.column_types import decode_path, encode_path
 from index.db.queries.restorable import RestorableFile
 from index.domain.names import MAX_PATH_BYTES, check_path
 from index.errors import ArtifactIndexError, RestoreFailedError, UnsafePathError
+from index.reading import destination
+from index.reading import restore as restore_module
 from index.reading.restore import restore
 
 PARTS = ["..", ".", "", "a", "d", "link", "\0", "\n", "\x1b[2J", "~", "x" * 256, "\udcff", "\udc2f",

@@ -37,7 +37,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class CommitPlan(Template):
+class Prepared(Template):
     """A store that holds OLD, and a work directory that holds NEW."""
 
     combination: str
@@ -52,7 +52,7 @@ def prepare(stores, combination, folder):
     with ArtifactStore.open(**place) as store:
         store.session("s").run("r").track(work)
     write(work, NEW)
-    return CommitPlan(place, stores, combination, work)
+    return Prepared(place, stores, combination, work)
 
 
 def check_after_crash(place, work):
