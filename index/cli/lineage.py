@@ -108,7 +108,9 @@ def diff(
 @click.argument("what", metavar="DIGEST|FILE")
 @json_option
 @click.pass_obj
-def who(place: Place, *, session_id: str, all_sessions: bool, what: str, as_json: bool) -> None:
+def who(
+    location: StoreLocation, *, session_id: str, all_sessions: bool, what: str, as_json: bool
+) -> None:
     """Show every producer of these bytes, the first one first.
 
     The argument is a digest or at least its first seven digits, a file on disk, or a path in a run.

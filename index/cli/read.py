@@ -221,7 +221,9 @@ def restore(
 @click.option("--run", "run_id", metavar="ID", help="One run in detail.")
 @json_option
 @click.pass_obj
-def stats(place: Place, *, session_id: str | None, run_id: str | None, as_json: bool) -> None:
+def stats(
+    location: StoreLocation, *, session_id: str | None, run_id: str | None, as_json: bool
+) -> None:
     """Show locations, sizes and what deduplication saves.
 
     \b

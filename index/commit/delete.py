@@ -76,7 +76,7 @@ def _delete(
 
     def attempt(_records: Sequence[Digest] | None) -> DeletionReceipt:
         with context.database.reading() as connection:
-            dead = deletion.list_doomed(connection, session, run)
+            dead = deletion.list_dead(connection, session, run)
         if not dead:  # nothing was ever recorded in it, if it is there at all
             with context.database.writing() as connection:
                 return delete(connection, dead)
@@ -87,7 +87,7 @@ def _delete(
         )
         written, record = store_entry(context.blobs, entry)
         with context.database.writing() as connection:
-            if deletion.list_doomed(connection, session, run, lock=True) != dead:
+            if deletion.list_dead(connection, session, run, lock=True) != dead:
                 raise CommitConflict
             record_blobs(connection, written, (), entry.created_at)
             journal.insert_loose(connection, record)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
-from places import credentials_of, objects_of, packs_of
+from places import credentials_of, everywhere, objects_of, packs_of
 from sqlalchemy import make_url
 from trees import read, write
 

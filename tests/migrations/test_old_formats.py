@@ -17,7 +17,7 @@ import pytest
 from garbage import collect
 from lost import lose_index
 from old_formats import KEPT, OLDEST, check_bytes, expected_of, index_of, old_store, told_of
-from places import objects_of, packs_of
+from places import CORNERS, objects_of, packs_of
 from trees import packs_in, read, write
 
 from cas.digest import Digest

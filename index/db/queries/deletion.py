@@ -28,7 +28,7 @@ __all__ = [
     "forget",
     "ids_of",
     "list_contents",
-    "list_doomed",
+    "list_dead",
     "list_kept",
     "list_referenced",
     "list_released",
@@ -57,7 +57,7 @@ class DeadRun(NamedTuple):
     created_at: datetime
 
 
-def list_doomed(
+def list_dead(
     connection: Connection, session: str, run: str | None, *, lock: bool = False
 ) -> list[DeadRun]:
     """Return the runs of a session that match `run` (None for all), oldest first.
