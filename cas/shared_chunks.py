@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cas.catalog import Catalog
     from cas.digest import Buffer
 
-__all__ = ["group_by_chunks", "hash_together", "locate_in_order", "noting_repeats", "recut"]
+__all__ = ["group_by_chunks", "hash_together", "locate_in_order", "noting_repeats"]
 
 _CHUNKS_AT_ONCE: Final = 50_000
 """Chunks of large blobs that are compared at once. A longer blob forms a group alone."""
@@ -103,15 +103,3 @@ def _branches(starts: Sequence[int]) -> list[frozenset[int]]:
     for start in reversed(starts[1:]):
         needed.append(frozenset({start, *(depth for depth in needed[-1] if depth < start)}))
     return needed[::-1]
-
-
-def recut(pieces: Iterable[Buffer], size: int) -> Iterator[Buffer]:
-    """Yield the same bytes in pieces of another size; the last may be shorter."""
-    waiting = bytearray()
-    for piece in pieces:
-        waiting += piece
-        while len(waiting) >= size:
-            yield bytes(waiting[:size])
-            del waiting[:size]
-    if waiting:
-        yield bytes(waiting)

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cas.errors import ObjectNotFoundError, UnsupportedFormatError
-from cas.packs.pack import MAX_ENTRY_SIZE
 from cas.reader import BlobReader
 from cas.writer import BatchWriter
 
@@ -98,14 +97,16 @@ def _read(backend: Backend) -> StoreSettings:
     try:
         settings = StoreSettings(**{name: found[name] for name in StoreSettings.__slots__})
         known = (settings.hash, settings.chunker) == ("blake3-256", "fixed")
-        fits = 0 < settings.chunk_size <= MAX_ENTRY_SIZE and all(
+        fits = settings.chunk_size == CHUNK_SIZE and all(
             type(value) is (int if name in _NUMBERS else str)
             for name, value in asdict(settings).items()
         )
     except (KeyError, TypeError):
         settings, known, fits = None, False, False
     if settings is None or not known or not fits:
-        raise UnsupportedFormatError(subject, text[:200], "BLAKE3 and fixed chunks")
+        raise UnsupportedFormatError(
+            subject, text[:200], f"BLAKE3 and chunks of {CHUNK_SIZE} bytes"
+        )
     return settings
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cas.catalog import ChunkedBlob, Location
 from cas.errors import BlobNotFoundError, DigestMismatchError
-from cas.shared_chunks import group_by_chunks, hash_together, locate_in_order, noting_repeats, recut
+from cas.shared_chunks import group_by_chunks, hash_together, locate_in_order, noting_repeats
 from cas.spans import describe_chunks
 from index.commit.write import CommitConflict, record_blobs
 from index.db.catalog import SqlCatalog
@@ -118,10 +118,6 @@ class BlobTransfer:
         one_entry = self._source.blobs.chunk_size
         self._bring_small([digest for digest in missing if sizes[digest] <= one_entry])
         large = [digest for digest in missing if sizes[digest] > one_entry]
-        if self._destination.blobs.chunk_size != one_entry:
-            for digest in sorted(large):
-                self._bring_recut(digest)
-            return
         for group in group_by_chunks(large, sizes, one_entry):
             located = self._ours.locate(group)
             blobs = [place for place in located.values() if isinstance(place, ChunkedBlob)]
@@ -167,23 +163,10 @@ class BlobTransfer:
         places = [(digest, place) for digest, place in located.items() if type(place) is Location]
         if lost := set(digests) - {digest for digest, _ in places}:
             raise BlobNotFoundError(min(lost))
-        if self._destination.blobs.chunk_size < self._source.blobs.chunk_size:
-            longest = self._destination.blobs.chunk_size
-            for digest, place in places:
-                if place.size > longest:
-                    self._bring_recut(digest)
-            places = [(digest, place) for digest, place in places if place.size <= longest]
         for digest, data in self._source.blobs.read_located(places):
             self._add(data)
             self._in_batch.add(digest)
             self._note_read(len(data))
-
-    def _bring_recut(self, digest: Digest) -> None:
-        """Store a blob in chunks of the destination's size."""
-        pieces = map(self._counted, self._source.blobs.iter_pieces(digest))
-        self._writer().add_pieces(recut(pieces, self._destination.blobs.chunk_size))
-        self._in_batch.add(digest)
-        self._finish_if_full()
 
     def _bring_large(self, blobs: Sequence[ChunkedBlob]) -> None:
         """Store large blobs chunk by chunk, each hashed whole before it is recorded."""
@@ -240,11 +223,6 @@ class BlobTransfer:
     def _finish_if_full(self) -> None:
         if self._batch_bytes >= _BATCH_SIZE:
             self.finish()
-
-    def _counted(self, data: Buffer) -> Buffer:
-        self._batch_bytes += len(data)
-        self._note_read(len(data))
-        return data
 
     def _note_read(self, size: int) -> None:
         self._tally.bytes_read += size

@@ -417,6 +417,8 @@ def test_settings_that_are_not_there_are_not_made_unasked():
         b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "store_id": "x",'
         b' "created": "x", "chunk_size": 999999999}',
         b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "store_id": "x",'
+        b' "created": "x", "chunk_size": 2097152}',
+        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "store_id": "x",'
         b' "created": "x", "chunk_size": "1"}',
     ],
 )

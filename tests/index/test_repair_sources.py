@@ -150,17 +150,6 @@ def test_a_store_that_is_damaged_in_other_places_mends_what_it_can(
     assert_pristine(place, filled)
 
 
-@local
-def test_a_large_blob_is_had_again_from_a_store_with_other_chunks(
-    lost, place, tmp_path, filled, monkeypatch
-):
-    monkeypatch.setattr("cas.store.CHUNK_SIZE", 300_000)
-    with ArtifactStore.open(tmp_path / "other") as other:
-        other.session("x").run("y").track(tmp_path / "then")
-        assert lost.repair(other).is_complete
-    assert_pristine(place, filled)
-
-
 @on(index="sqlite", blobs="s3", because="blobs in a local directory are not cached")
 def test_the_cache_has_what_was_read_of_them(place, objects, tmp_path, filled):
     with ArtifactStore.open(**place, cache=tmp_path / "cache") as store:

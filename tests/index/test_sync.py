@@ -220,25 +220,6 @@ def test_large_files_that_branch_are_hashed_from_where_they_part(source, destina
     assert history_of(destination.session("s").run("r")) == history_of(run)
 
 
-@pytest.mark.parametrize("sizes", [(MIB, MIB // 4), (MIB // 4, MIB), (MIB, 700_000)])
-def test_stores_with_other_chunk_sizes(empty_store, tmp_path, work, sizes):
-    for name, size in zip(("ours", "theirs"), sizes, strict=True):
-        root = tmp_path / name
-        shutil.copytree(empty_store, root)
-        settings = root / "cas.json"
-        settings.write_text(settings.read_text().replace(str(MIB), str(size)))
-    draw = random.Random(6)
-    write(work, {f"{size}": draw.randbytes(size) for size in (0, 9, *sizes, 2 * MIB, 2_500_001)})
-    with (
-        ArtifactStore.open(tmp_path / "ours") as source,
-        ArtifactStore.open(tmp_path / "theirs") as destination,
-    ):
-        source.session("s").run("r").track(work)
-        source.sync_to(destination)
-        assert histories(destination) == histories(source)
-        assert source.sync_to(destination).blobs == 0
-
-
 class TestInPlace:
     """What is written in place of versions that are there already."""
 

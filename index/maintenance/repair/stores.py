@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from cas.catalog import ChunkedBlob
 from cas.digest import Digest, Hasher
 from cas.errors import BlobNotFoundError, DigestMismatchError
-from cas.shared_chunks import recut
 from index.db.catalog import SqlCatalog
 from index.db.queries import repairs
 
@@ -37,7 +36,7 @@ def search_store(
             continue
         try:
             if place.size > chunk_size:
-                _take_large(source, digest, mender, chunk_size)
+                _take_large(source, digest, mender)
             else:
                 data = source.blobs.read(digest)
                 mender.bytes_read += len(data)
@@ -60,11 +59,11 @@ def search_store(
             mender.take(digest, data)
 
 
-def _take_large(source: StoreContext, digest: Digest, mender: Mender, chunk_size: int) -> None:
+def _take_large(source: StoreContext, digest: Digest, mender: Mender) -> None:
     """Take a large blob; raise as `BlobStore.iter_pieces` does, which hashes it whole."""
     whole = Hasher()
     chunks = []
-    for piece in recut(source.blobs.iter_pieces(digest), chunk_size):
+    for piece in source.blobs.iter_pieces(digest):
         mender.bytes_read += len(piece)
         whole.update(piece)
         chunks.append(Digest.of(piece))
