@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
 from contenders import fresh
-from context import databases, slow_s3
 from datasets import small_files
 from measure import RESULTS, Answer, answer_all, environment, flush
 from remote_peers import PEERS, missing, versions
+from services import databases, slow_s3
 from sources import Sources
 
 from index import ArtifactStore
