@@ -19,7 +19,11 @@ class AnnotatedError(Exception):
     """
 
     def __init__(self, *args: object, **named: object) -> None:
-        bound = _signature(type(self).__mro__).bind(*args, **named)
+        signature = _signature(type(self).__mro__)
+        if not signature.parameters:  # a class that annotates nothing is a plain exception
+            super().__init__(*args, **named)
+            return
+        bound = signature.bind(*args, **named)
         bound.apply_defaults()
         super().__init__(*bound.args)
         self.__dict__.update(bound.arguments)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["EntryFault", "MovedEntry", "PackRewriter"]
 
 MOST_ENTRIES: Final = 50_000
-"""Entries of one pack that is written here. Whoever records it moves them in one transaction, for
-which every writer to SQLite waits: some 0.3 s."""
+"""Entries of one rewritten pack. One transaction moves the rows of all of them; on SQLite every
+writer waits for it, some 0.3 s."""
 
 
 @dataclass(frozen=True, slots=True)

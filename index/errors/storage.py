@@ -64,13 +64,13 @@ class StoreMismatchError(ArtifactIndexError):
 
 
 class IndexPresentError(ArtifactIndexError):
-    """An index is there, where one should be made anew."""
+    """There is an index where recovery would rebuild one."""
 
     index: str
 
     def __str__(self) -> str:
         return (
-            f"there is an index at {self.index}, and recovering never puts one over another; "
+            f"there is an index at {self.index}, and recovery never replaces one; "
             "move it away first if it can't be used"
         )
 
@@ -84,7 +84,7 @@ class IndexLostError(ArtifactIndexError):
     def __str__(self) -> str:
         return (
             f"{self.blobs} holds packs, but the index {self.index} that belongs to them is gone; "
-            "make it anew with `cas recover`, or bring it back from a copy"
+            "rebuild it with `cas recover`, or restore it from a copy"
         )
 
 

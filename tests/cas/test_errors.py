@@ -10,6 +10,8 @@ import pytest
 import cas.errors
 import index.errors
 from cas.digest import Digest
+from cas.errors import CasError
+from index.errors import ArtifactIndexError
 
 DIGEST = Digest.of(b"x")
 ARGUMENTS = {
@@ -98,3 +100,12 @@ def test_an_error_takes_what_its_class_annotates():
     lost = index.errors.IndexInterruptedError("url", "reason", may_have_committed=True)
     assert lost.args == ("url", "reason")
     assert pickle.loads(pickle.dumps(lost)).may_have_committed
+
+
+@pytest.mark.parametrize("base", [CasError, ArtifactIndexError])
+def test_an_error_of_another_package_may_just_have_a_message(base):
+    class OtherError(base):
+        pass
+
+    assert str(OtherError("the tape is full")) == "the tape is full"
+    assert str(base("the tape is full")) == "the tape is full"

@@ -115,7 +115,7 @@ def test_an_index_that_is_gone_is_not_replaced_by_an_empty_one(store_root, gone)
         (store_root / "index.db").unlink()
     else:
         (store_root / "index.db").write_bytes(b"")
-    with pytest.raises(IndexLostError, match="bring it back from a copy"):
+    with pytest.raises(IndexLostError, match="restore it from a copy"):
         ArtifactStore.open(store_root)
 
 

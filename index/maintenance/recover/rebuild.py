@@ -198,7 +198,7 @@ class _Rebuilding:
     def _sizes_of_chunks(self, blob: ChunkedBlob) -> dict[Digest, int]:
         """Return what chunks have that may be lost: all but the last one have one size."""
         each = self._chunk_size
-        if -(-blob.size // each) != len(blob.chunks):  # the settings were lost and made anew
+        if -(-blob.size // each) != len(blob.chunks):  # the settings were lost and rebuilt
             each = -(-blob.size // len(blob.chunks))
         rest = blob.size - each * (len(blob.chunks) - 1)
         return {blob.chunks[-1]: rest} | dict.fromkeys(blob.chunks[:-1], each)
