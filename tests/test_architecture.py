@@ -26,7 +26,7 @@ FACES = {"filesystem", "export", "web", "integrations"}
 """Rooms that stand on the public names alone, and not on each other."""
 
 STRANGERS = [{"scan", "reading"}, {"transfer", "maintenance"}]
-"""Neighbours of which neither imports the other."""
+"""Neighbours: neither room of a pair imports the other."""
 
 RULES = [
     # files, what they may not import, except

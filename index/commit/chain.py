@@ -132,7 +132,7 @@ def _describe(
         run_created_at=row.created_at,
         parent=row.parent,
         parent_snapshot=row.parent_snapshot,
-        snapshots=[_snapshot(told) for told in transfer.list_snapshots(connection, row.id)],
+        snapshots=[_snapshot(each) for each in transfer.list_snapshots(connection, row.id)],
         versions=count,
         parts=tuple(digests),
     )
@@ -144,9 +144,9 @@ def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[list[Any]
     origins = {row.origin_id for row in group if row.origin_id is not None}
     found = lineage.find_origins(connection, origins) if origins else {}
     for row in group:
-        told = [_plain(value) for value in row[: len(transfer.COPIED)]]
+        values = [_plain(value) for value in row[: len(transfer.COPIED)]]
         name, origin = found.get(row.origin_id or 0, (None, None))
-        yield [*told, None if origin is None else [name, origin.path, origin.version]]
+        yield [*values, None if origin is None else [name, origin.path, origin.version]]
 
 
 def _snapshot(row: tuple[Any, ...]) -> Mapping[str, Any]:
