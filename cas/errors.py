@@ -2,18 +2,18 @@
 
     CasError
     ├── InvalidDigestError (ValueError)   text or bytes that cannot be a digest
-    ├── BlobNotFoundError (LookupError)   no location is known for a digest
-    ├── DigestMismatchError               bytes do not hash to the digest they are filed under
-    ├── CorruptPackError                  a pack's structure cannot be trusted
+    ├── BlobNotFoundError (LookupError)   a digest is unknown, or its pack is missing
+    ├── DigestMismatchError               the bytes of a blob do not hash to its digest
+    ├── CorruptPackError                  a pack's structure is invalid
     ├── UnsupportedFormatError            written by a newer version of the format
-    └── BackendError                      a backend could not do what it was asked
+    └── BackendError                      a backend could not perform an operation
         ├── ObjectNotFoundError (LookupError)
-        ├── UnreadableObjectError         the medium refuses some bytes of an object
+        ├── UnreadableObjectError         the medium can't read some bytes of an object
         ├── StorageFullError
-        ├── BucketNotFoundError           what the URL names was never created
+        ├── BucketNotFoundError           the bucket of the URL does not exist
         ├── CacheUnavailableError         the directory of the cache can't be used
         ├── StorageAccessError            credentials or permissions are wrong
-        └── TransientBackendError         the only one that trying again may cure
+        └── TransientBackendError         the only one after which a retry may help
 
 An error takes the values that its class annotates, in that order, and pickles across processes;
 ``__str__`` builds the sentence.
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class BlobNotFoundError(CasError, LookupError):
-    """No location is known for a digest."""
+    """The catalog does not know a digest, or the pack of the blob is missing."""
 
     digest: Digest
 
@@ -56,14 +56,14 @@ class BlobNotFoundError(CasError, LookupError):
 
 
 class DigestMismatchError(CasError):
-    """Bytes do not hash to the digest they are filed under.
+    """The bytes of a blob do not hash to its digest.
 
     Raised on read (bit rot, truncation). Never retried: the bytes are wrong, not the transport.
     """
 
     expected: Digest
     actual: Digest | None
-    """What the bytes hash to; None when they could not even be read or decoded."""
+    """The digest of the bytes; None if they could not be read or decoded."""
     where: str
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class DigestMismatchError(CasError):
 
 
 class CorruptPackError(CasError):
-    """A pack whose header, footer or trailer cannot be trusted."""
+    """A pack whose header, footer or trailer is invalid."""
 
     name: str
     reason: str
@@ -99,7 +99,7 @@ class UnsupportedFormatError(CasError):
 
 
 class BackendError(CasError):
-    """A backend could not do what it was asked; the original error is the ``__cause__``."""
+    """A backend could not perform an operation; the original error is the ``__cause__``."""
 
     subject: str
     reason: str
@@ -120,7 +120,7 @@ class ObjectNotFoundError(BackendError, LookupError):
 
 
 class UnreadableObjectError(BackendError):
-    """The medium refuses some bytes of an object that is there: a bad sector, a wrong checksum."""
+    """The medium can't read some bytes of an existing object: a bad sector, a wrong checksum."""
 
     def __str__(self) -> str:
         return (
@@ -144,7 +144,7 @@ class StorageFullError(BackendError):
 
 
 class BucketNotFoundError(BackendError):
-    """The bucket or container that a URL names isn't there; nothing here would create it."""
+    """The bucket or container of a URL does not exist. runcas never creates one."""
 
     def __init__(self, subject: str) -> None:
         super().__init__(subject, "no such bucket")
@@ -155,14 +155,14 @@ class BucketNotFoundError(BackendError):
 
 
 class StorageAccessError(BackendError):
-    """Storage refused the credentials, or these don't permit it; trying again changes nothing."""
+    """Storage refused the credentials, or they lack a permission. A retry does not help."""
 
     def __str__(self) -> str:
         return f"storage refused {self.subject}: {self.reason}"
 
 
 class CacheUnavailableError(BackendError):
-    """The directory of a cache of remote blobs can't be used; said when the store is opened."""
+    """The directory of a cache of remote blobs can't be used. Raised when the store is opened."""
 
     def __str__(self) -> str:
         return (
@@ -172,4 +172,4 @@ class CacheUnavailableError(BackendError):
 
 
 class TransientBackendError(BackendError):
-    """A failure that the same call may not meet again (time-out, reset, throttling)."""
+    """A failure after which a retry may succeed (time-out, reset, throttling)."""

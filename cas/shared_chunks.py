@@ -85,7 +85,7 @@ def locate_in_order(
 
 
 def noting_repeats(order: Iterable[Digest], times: deque[int]) -> Iterator[Digest]:
-    """Yield each run of equal chunks once; append the lengths of the runs to `times`."""
+    """Yield equal neighbouring chunks once; append to `times` how many there were."""
     for chunk, same in groupby(order):
         times.append(sum(1 for _ in same))
         yield chunk

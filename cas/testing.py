@@ -1,4 +1,4 @@
-"""What every backend must do: tests to subclass for a backend of your own.
+"""Tests of the backend contract. Subclass them to test your own backend.
 
 It needs pytest, which the package does not install. Nothing else in `cas` imports this module.
 """
@@ -37,10 +37,10 @@ class BackendConformance:
                 self.root = tmp_path
                 return MyBackend(tmp_path)
 
-            def stored_names(self, backend: Backend) -> None:
+            def stored_names(self, backend: Backend) -> set[str]:
                 return {path.name for path in self.root.iterdir()}
 
-            def stored_bytes(self, backend: Backend, name: str) -> None:
+            def stored_bytes(self, backend: Backend, name: str) -> bytes:
                 return (self.root / name).read_bytes()
     """
 

@@ -25,7 +25,6 @@ from cas.segments import SegmentHasher, segments_of_file, segments_of_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from cas.backend import Backend
     from cas.catalog import Catalog, Location
@@ -37,8 +36,8 @@ __all__ = ["BatchWriter"]
 
 _GROUP_BYTES: Final = 8 << 20
 _GROUP_BLOBS: Final = 1_000
-"""Bounds of a group of blobs, which one statement looks up; it ends at either. With twice as many
-bytes, the misses of the processor's cache cost more than fewer statements save."""
+"""A group of blobs ends at either bound. One statement looks up a group. With twice as many bytes,
+more misses of the processor's cache cost more than fewer statements save."""
 
 _TASK_BYTES: Final = 4 << 20
 """Bytes that one task compresses."""
@@ -245,12 +244,7 @@ class BatchWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._compressors.shutdown(wait=False, cancel_futures=True)
         self._hashing.close()
         self._packer.abort()

@@ -4,21 +4,53 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from index.db.database import sqlite_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+
+    from sqlalchemy import URL
 
     from cas.store import BlobStore
     from index.db.database import Database
     from index.domain.classification import Classifier
     from index.domain.run_state import StateCache
 
-__all__ = ["INDEX_NAME", "StoreContext"]
+__all__ = ["INDEX_NAME", "StoreContext", "resolve_location", "utc_now"]
 
 INDEX_NAME: Final = "index.db"
 """The SQLite index of an embedded store, inside its directory."""
+
+
+def utc_now() -> datetime:
+    """Return the present time in UTC: the default clock of a store."""
+    return datetime.now(UTC)
+
+
+def resolve_location(
+    root: str | os.PathLike[str] | None,
+    index: str | URL | None,
+    blobs: str | os.PathLike[str] | None,
+) -> tuple[str | URL, str | Path]:
+    """Return the URL of the index and the place of the blobs. See `ArtifactStore.open`.
+
+    Raises
+    ------
+    ValueError
+        Unless either `root` alone is given, or `index` and `blobs`.
+    """
+    if root is not None:
+        if index is not None or blobs is not None:
+            raise ValueError("give either root, or index and blobs")
+        path = Path(root)
+        return sqlite_url(path.absolute() / INDEX_NAME), path
+    if index is None or blobs is None:
+        raise ValueError("give either root, or both index and blobs")
+    return index, blobs if isinstance(blobs, str) else Path(blobs)
 
 
 @dataclass(frozen=True, slots=True)

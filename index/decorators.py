@@ -1,8 +1,9 @@
 """Async twins of blocking methods, and a relaxed garbage collector for work on many objects.
 
-A scan of 20,000 files makes some 200,000 tuples, none of them in a cycle. At Python's own threshold
-of 700 the collector searches them, and everything else the application holds, again and again: that
-takes a seventh of a first scan, and pauses every other thread for a quarter of a second.
+A scan of 20,000 files creates some 200,000 tuples, none of them in a cycle. At its default
+threshold of 700, Python's garbage collector searches them and all other objects of the application
+again and again. That takes a seventh of a first scan, and pauses every other thread for a quarter
+of a second.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ def awaitable(
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
     """Return a method that runs another on a worker thread, with the caller's context variables.
 
-    Cancelling the await does not stop the work: it ends, and records, in its thread.
+    Cancelling the await does not stop the work: the thread completes and records it.
     """
 
     async def twin(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        import asyncio  # a command has no use for it
+        import asyncio  # commands do not need it
 
         return await asyncio.to_thread(method, self, *args, **kwargs)
 
@@ -42,17 +43,16 @@ def awaitable(
     twin.__name__ = f"{method.__name__}_async"
     twin.__qualname__ = f"{method.__qualname__}_async"
     twin.__doc__ = (
-        f"Do as `{method.__name__}` on a worker thread, inside the caller's `provenance` scope.\n\n"
-        "        Cancelling the await does not stop it: it ends, and records, in its thread."
+        f"Run `{method.__name__}` on a worker thread, inside the caller's `provenance` scope.\n\n"
+        "        Cancelling the await does not stop it: the thread completes and records the work."
     )
     return twin
 
 
 COLLECT_EVERY: Final = 100_000
-"""Container objects made between two searches for cycles; Python's default is 700.
+"""Container objects created between two searches for cycles; Python's default is 700.
 
-Cycles that the application leaves behind wait no longer than that. Source: mypy/main.py does the
-same."""
+So cycles of the application wait no longer than that. Source: mypy/main.py does the same."""
 
 _lock: Final = threading.RLock()
 

@@ -50,7 +50,7 @@ class StoreRow(Base):
 
 
 class SessionRow(Base):
-    """A tenant scope."""
+    """A session: a tenant."""
 
     __table__ = tables.sessions
 
@@ -61,7 +61,7 @@ class SessionRow(Base):
 
 
 class RunRow(Base):
-    """One execution in a session."""
+    """A run: one execution of a workflow in a session."""
 
     __table__ = tables.runs
 
@@ -89,7 +89,7 @@ class ProvenanceColumns:
 
 
 class SnapshotRow(ProvenanceColumns, Base):
-    """One recorded scan of a run."""
+    """One snapshot of a run."""
 
     __table__ = tables.snapshots
 
@@ -139,7 +139,7 @@ class BlobRow(Base):
 
 
 class BlobChunkRow(Base):
-    """One piece of a large blob."""
+    """One chunk of a large blob."""
 
     __table__ = tables.blob_chunks
 
@@ -197,7 +197,7 @@ class BackupRow(Base):
 
 
 class FileRow(ProvenanceColumns, Base):
-    """A file version: this path held this digest from snapshot a until snapshot b."""
+    """A file version: a path of a run that held a digest from one snapshot until another."""
 
     __table__ = tables.files
 

@@ -10,5 +10,5 @@ context.configure(
     render_as_batch=connection.dialect.name == "sqlite",
     transaction_per_migration=False,
 )
-# The caller's transaction is the one: all revisions are applied or none.
+# All revisions run in the caller's transaction: it applies all or none.
 context.run_migrations()

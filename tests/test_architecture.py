@@ -53,7 +53,7 @@ RULES = [
         {
             "index/db/", "index/commit/", "index/transfer/", "index/maintenance/",
             "index/api/", "index/cli/location.py",
-            "index/models.py",
+            "index/models.py", "index/context.py",
         },
     ),
     ("index/db/queries/*.py", {"cas.store", "cas.writer", "cas.reader", "os", "pathlib"}, set()),

@@ -22,7 +22,7 @@ def drawn():
 
 
 def test_only_the_nightly_profile_draws_at_random():
-    for name, repeatable in (("dev", True), ("ci", True), ("nightly", False)):
+    for name, repeatable in (("default", True), ("nightly", False)):
         profile = hypothesis.settings.get_profile(name)
         assert profile.derandomize is repeatable
         assert not (repeatable and profile.database)

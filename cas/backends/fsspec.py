@@ -2,7 +2,7 @@
 
 A staged object is spooled to a file in the system's temporary directory, so that memory stays
 bounded. Publishing sends that file with one request. Several packs of a batch are sent at the same
-time. No request comes before: the index knows which digests exist, and the name of a pack is new. A
+time. No lookup is needed: the index knows which digests exist, and the name of a pack is new. A
 batch costs one PUT for each pack, and neither HEAD nor LIST.
 
 If a filesystem has directories instead of whole objects, an object is sent to ``tmp/`` and renamed.
@@ -42,7 +42,6 @@ from cas.redaction import Secrets, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
     from cas.digest import Buffer
 
@@ -233,12 +232,7 @@ class _SpooledObject:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.discard()
 
 

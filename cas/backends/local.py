@@ -31,7 +31,6 @@ from cas.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from cas.digest import Buffer
 
@@ -232,12 +231,7 @@ class _StagedFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.discard()
 
     def _sync(self, target: str) -> str:

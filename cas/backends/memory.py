@@ -10,7 +10,6 @@ from cas.errors import ObjectNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from cas.digest import Buffer
 
@@ -85,10 +84,5 @@ class _StagedBytes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.discard()

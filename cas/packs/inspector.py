@@ -1,8 +1,9 @@
-"""Looking at whole packs: their structure, every byte, and what an index says is in them.
+"""Inspection of whole packs: their structure, every byte, and the locations in an index.
 
-A reader trusts nothing but the digest of what it was asked for. This asks more: whether a pack is
-what its name says, whether every entry in it is sound, be it needed or not, and whether each is
-where the index believes it. What is wrong is told, never raised; only storage that fails raises.
+A reader checks only the digests of the blobs that it reads. An inspection checks more: whether a
+pack matches its name, whether all of its entries are intact, needed or not, and whether they are
+where the index locates them. It returns defects in a `PackVerdict`. It raises only if storage fails
+or the format is unknown.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from cas.spans import SPAN_SIZE
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from concurrent.futures import Future
-    from types import TracebackType
 
     from cas.backend import Backend
     from cas.digest import Buffer
@@ -40,47 +40,47 @@ class Defect(StrEnum):
     """What is wrong with an entry that an index locates in a pack."""
 
     MISSING = "missing"
-    """Its bytes would lie where the pack has none."""
+    """There is no pack, or its location is not within the pack."""
     DAMAGED = "damaged"
-    """Its bytes can't be decoded, or hash to something else."""
+    """Its bytes can't be decoded, or have another digest."""
     UNREADABLE = "unreadable"
-    """The medium refuses some of its bytes."""
+    """The medium can't read some of its bytes."""
     UNLISTED = "unlisted"
-    """The footer has no such digest."""
+    """The footer does not list it."""
     MISPLACED = "misplaced"
-    """The footer has it at another offset."""
+    """The footer lists it at another offset."""
     MISMATCHED = "mismatched"
-    """The footer has other sizes or another codec."""
+    """The footer lists it with other sizes or another codec."""
 
 
 @dataclass(slots=True)
 class PackVerdict:
-    """What was found of one pack."""
+    """The result of inspecting one pack."""
 
     pack: Digest
     size: int | None = None
-    """Bytes of the object; None if there is none."""
+    """Bytes of the object; None if it is missing."""
     actual: Digest | None = None
-    """The name that its header, footer and trailer give it; None if they can't be trusted."""
+    """The name that follows from header, footer and trailer; None if they are invalid."""
     holes: list[range] = field(default_factory=list)
-    """Offsets of bytes that the medium refuses, in order."""
+    """Ranges of unreadable bytes, in order."""
     reason: str | None = None
-    """Why header, footer or trailer can't be trusted."""
+    """Why header, footer or trailer can't be used; None if they can."""
     entries: Sequence[PackEntry] = ()
-    """What the footer lists, if it can be trusted."""
+    """The entries in the footer, if it is valid."""
     damaged: dict[Digest, Defect] = field(default_factory=dict)
-    """Entries that can't be read where the index has them, for certain."""
+    """Entries that certainly can't be read at their location in the index."""
     misfiled: dict[Digest, Defect] = field(default_factory=dict)
-    """Entries of which the footer says something else than the index."""
+    """Entries on which the footer and the index disagree."""
     unused_damaged: int = 0
-    """How many entries can't be read of those that the index has not here."""
+    """Number of damaged entries that the index does not locate in this pack."""
     kept: dict[Digest, bytes] = field(default_factory=dict)
-    """Decoded entries that the caller asked for; only what is right."""
+    """Decoded bytes of the entries to keep, if they are intact."""
     bytes_read: int = 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is wrong, as far as it was looked at."""
+        """Whether the inspection found no defect."""
         named = self.actual in (None, self.pack)
         damaged = self.damaged or self.unused_damaged
         wrong = self.reason or self.holes or damaged or self.misfiled
@@ -95,12 +95,12 @@ class PackInspector:
         self._ahead = ThreadPoolExecutor(max(1, backend.publishes_at_once), "cas-inspect-read")
 
     def look(self, pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
-        """Read size, header and footer of a pack, and compare them with where an index has entries.
+        """Read size, header and footer of a pack, and compare them with locations of an index.
 
         Raises
         ------
         BackendError
-            When storage fails, other than by having no such object.
+            When storage fails. A missing pack is a defect, not an error.
         """
         verdict = PackVerdict(pack)
         try:
@@ -122,19 +122,19 @@ class PackInspector:
     ) -> PackVerdict:
         """Read every byte of a pack: its structure, its name, and each entry in it.
 
-        At most three times 8 MiB are held, or twice the largest entry.
+        At most three times 8 MiB are in memory, or twice the largest entry.
 
         Parameters
         ----------
         keep
-            Entries whose bytes are wanted in the verdict, as `PackVerdict.kept`.
+            Entries whose bytes to return in `PackVerdict.kept`.
 
         Raises
         ------
         BackendError
-            When storage fails, other than by having no such object.
+            When storage fails. A missing pack is a defect, not an error.
         UnsupportedFormatError
-            When a newer release wrote the pack: its bytes are right, but mean something else.
+            When a newer release wrote the pack. It is intact, but can't be interpreted.
         """
         verdict = PackVerdict(pack)
         try:
@@ -147,27 +147,22 @@ class PackInspector:
         return verdict
 
     def close(self) -> None:
-        """Let go of the threads; idempotent."""
+        """Stop the threads; idempotent."""
         self._ahead.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _measure(self, verdict: PackVerdict) -> None:
         verdict.size = self._backend.size(pack_object_name(verdict.pack))
 
     def _read_structure(self, verdict: PackVerdict) -> None:
-        """Note the pack's actual name and what its footer lists.
+        """Enter the pack's actual name and the entries in its footer into the verdict.
 
-        UnsupportedFormatError when a newer release wrote the pack, and it isn't damage.
+        Raises UnsupportedFormatError if a newer release wrote the pack and it is not damaged.
         """
         name = pack_object_name(verdict.pack)
 
@@ -198,7 +193,7 @@ class PackInspector:
         located: Mapping[Digest, Location],
         keep: Collection[Digest],
     ) -> None:
-        """Decode and hash each entry as its last byte comes by."""
+        """Decode and hash each entry once its last byte is read."""
         assert verdict.size is not None  # noqa: S101 - it was measured
         unused = _elsewhere(verdict, located)
         waiting: deque[tuple[Digest, Location]] = deque()
@@ -209,7 +204,7 @@ class PackInspector:
             else:
                 verdict.damaged[digest] = Defect.MISSING
         held = memoryview(b"")
-        start = 0  # where what is held begins
+        start = 0  # offset of `held` in the pack
         for piece in self._pieces(verdict):
             held = memoryview(b"".join((held, piece))) if held else piece
             stop = start + len(held)
@@ -219,7 +214,7 @@ class PackInspector:
             _check_entries(verdict, ready, held, start, keep)
             needed = min(waiting[0][1].offset, stop) if waiting else stop
             held, start = held[needed - start :], needed
-        # Less came than there should be: the pack is not what it was when it was measured.
+        # The pack ended too early: it is shorter than when it was measured.
         verdict.damaged.update((digest, Defect.MISSING) for digest, _ in waiting)
         if verdict.holes:
             _note_unreadable(verdict, located)
@@ -228,9 +223,9 @@ class PackInspector:
             verdict.unused_damaged += 1
 
     def _pieces(self, verdict: PackVerdict) -> Iterator[memoryview]:
-        """Yield the bytes of a pack; the next ones are read while the caller uses the last.
+        """Yield the bytes of a pack in pieces; prefetch one while the caller uses another.
 
-        Where the medium refuses them, zeros: `PackVerdict.holes` tells.
+        Unreadable bytes are zeros, and their ranges are in `PackVerdict.holes`.
         """
         assert verdict.size is not None  # noqa: S101 - it was measured
         name = pack_object_name(verdict.pack)
@@ -249,7 +244,7 @@ class PackInspector:
 
 
 def verified(digest: Digest, place: Location, stored: Buffer) -> Buffer | None:
-    """Return what an entry's stored bytes decode to, or None if they are not that digest's."""
+    """Return the decoded bytes of an entry, or None if they do not have its digest."""
     try:
         data = decode(place.codec, stored, place.size)
     except ValueError:
@@ -262,7 +257,7 @@ def _missing(pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
 
 
 def _elsewhere(verdict: PackVerdict, located: Mapping[Digest, Location]) -> dict[Digest, Location]:
-    """Return the entries that the footer lists and the index has not in this pack."""
+    """Return the entries in the footer that the index does not locate in this pack."""
     return {
         entry.digest: Location(
             verdict.pack, entry.offset, entry.stored_size, entry.size, entry.codec
@@ -277,7 +272,7 @@ def _end(place: Location) -> int:
 
 
 def _can_be(place: Location, size: int) -> bool:
-    """Whether a pack of that size can have an entry there, and a reader would take it."""
+    """Whether a location is valid in a pack of `size` bytes, and a reader would accept it."""
     fits = place.offset >= HEADER_SIZE and place.stored_size >= 0 and _end(place) <= size
     return fits and max(place.size, place.stored_size) <= MAX_ENTRY_SIZE
 
@@ -289,14 +284,14 @@ def _check_entries(
     start: int,
     keep: Collection[Digest],
 ) -> None:
-    """Decode and hash entries that lie in what is `held`, which begins at `start`."""
+    """Decode and hash entries that lie in `held`, the bytes of the pack from `start` on."""
     for group in _groups(entries):
         stored = [held[at.offset - start : _end(at) - start] for _, at in group]
         try:
             blobs: Sequence[Buffer | None] = decode_all(
                 [(at.codec, part, at.size) for (_, at), part in zip(group, stored, strict=True)]
             )
-        except ValueError:  # each by itself, to learn which
+        except ValueError:  # decode each alone, to find the damaged ones
             blobs = [
                 verified(digest, at, part) for (digest, at), part in zip(group, stored, strict=True)
             ]
@@ -308,7 +303,7 @@ def _check_entries(
 
 
 def _note_unreadable(verdict: PackVerdict, located: Mapping[Digest, Location]) -> None:
-    """Tell which entries a hole is in, be it that zeros are what belongs there."""
+    """Mark the entries with a hole, even if the right bytes there are zeros."""
     stops = [hole.stop for hole in verdict.holes]
     for digest, place in located.items():
         following = bisect_right(stops, place.offset)
@@ -317,7 +312,7 @@ def _note_unreadable(verdict: PackVerdict, located: Mapping[Digest, Location]) -
 
 
 def _groups(entries: Sequence[tuple[Digest, Location]]) -> Iterator[list[tuple[Digest, Location]]]:
-    """Cut entries so that what a group decodes to is held at once."""
+    """Group entries so that the decoded bytes of a group fit into memory."""
     group: list[tuple[Digest, Location]] = []
     decoded = 0
     for digest, place in entries:
@@ -331,7 +326,7 @@ def _groups(entries: Sequence[tuple[Digest, Location]]) -> Iterator[list[tuple[D
 
 
 def _compare(verdict: PackVerdict, located: Mapping[Digest, Location]) -> None:
-    """Hold what the footer lists against where an index has entries."""
+    """Compare the entries in the footer with the locations in the index."""
     if verdict.reason is not None:
         return
     listed = {entry.digest: entry for entry in verdict.entries}

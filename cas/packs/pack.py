@@ -2,12 +2,12 @@
 
     header    magic, format version, 16 random bytes
     entries   back to back, each raw or one zstd frame
-    footer    one fixed-size record an entry, in order of offset
-    trailer   number of records, BLAKE3 of the footer, magic
+    footer    one fixed-size row for each entry, in order of offset
+    trailer   number of entries, BLAKE3 of the footer, magic
 
-A pack's name is the BLAKE3 of header, footer and trailer: these hold the digest of each entry, so
-the name vouches for all content without hashing it once more. Thanks to the random bytes a name
-never comes back once its pack was deleted.
+A pack's name is the BLAKE3 of header, footer and trailer. These contain the digest of each entry,
+so the name covers all content, which need not be hashed again. Because of the random bytes, the
+name of a deleted pack never returns.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ __all__ = [
 PACK_VERSION: Final = 1
 
 MAX_ENTRY_SIZE: Final = 64 << 20
-"""Bytes that one entry may hold, stored and decoded: what a reader is willing to allocate."""
+"""Largest size of an entry in bytes, stored and decoded. A reader allocates no more."""
 
 MAX_PACK_SIZE: Final = 1 << 32
-"""Bytes that no pack reaches: offsets have 32 bits."""
+"""A pack has fewer bytes than this, because offsets have 32 bits."""
 
 _MAGIC: Final = b"RUNCASPK"
 _END_MAGIC: Final = b"RUNCASPE"
@@ -66,29 +66,29 @@ _RECORD: Final = struct.Struct("<BBxx32sIII")
 _TRAILER: Final = struct.Struct("<I32s8s")
 HEADER_SIZE: Final = _HEADER.size
 FOOTER_RECORD_SIZE: Final = _RECORD.size
-"""Bytes that a footer has for each entry."""
+"""Bytes of the footer for each entry."""
 TRAILER_SIZE: Final = _TRAILER.size
 _CODECS: Final = frozenset(codec.value for codec in Codec)
 _KINDS: Final = frozenset((1, 2, 3))
-"""Those of `EntryKind`."""
+"""The values of `EntryKind`."""
 _TAIL_READ: Final = 64 << 10
-"""Bytes read from the end at first: the trailer and 1,360 records in one request."""
+"""Bytes of the first read at the end of a pack: the trailer and 1,360 entries in one request."""
 _WRITE_BUFFER: Final = 1 << 20
-"""Bytes gathered before they are written: small entries don't pay a call each."""
+"""Bytes collected for one write, so that small entries do not cost a call each."""
 
 
 class EntryKind(IntEnum):
-    """What an entry is; a reader skips kinds that it doesn't know."""
+    """The kind of an entry. A reader skips kinds that it does not know."""
 
     BLOB = 1
     RECORD = 2
-    """What a commit says of itself, for an index that is lost; see `index.journal`."""
+    """A journal record, from which a lost index is rebuilt; see `index.journal`."""
     CHUNK_LIST = 3
     """The chunks that make up a large blob; see `cas.packs.chunk_list`."""
 
 
 class PackEntry(NamedTuple):
-    """One record of a footer."""
+    """One entry in a footer."""
 
     kind: EntryKind
     codec: Codec
@@ -97,7 +97,7 @@ class PackEntry(NamedTuple):
     """Where the stored bytes begin, counted from the start of the pack."""
     stored_size: int
     size: int
-    """Bytes once decoded."""
+    """Bytes after decoding."""
 
 
 class SealedPack(NamedTuple):
@@ -109,18 +109,18 @@ class SealedPack(NamedTuple):
 
 
 def pack_size(entries: int, stored: int) -> int:
-    """Return the size of a pack with so many entries of so many stored bytes together."""
+    """Return the size of a pack with `entries` entries and `stored` bytes in them."""
     return HEADER_SIZE + stored + entries * _RECORD.size + _TRAILER.size
 
 
 def pack_object_name(name: Digest) -> str:
-    """Return the object that holds the pack of that name."""
+    """Return the name of the object that holds a pack."""
     text = str(name)
     return f"packs/{text[:2]}/{text}.pack"
 
 
 def parse_pack_name(name: str) -> Digest | None:
-    """Return the name of the pack that an object is, or None if that is no pack's object."""
+    """Return the pack that an object holds, or None if the object is not a pack."""
     try:
         pack = Digest.parse(name.rpartition("/")[2].removesuffix(".pack"))
     except InvalidDigestError:
@@ -177,14 +177,14 @@ class PackStructure(NamedTuple):
     """The parts of a pack around its entries. Every version has them in the same places."""
 
     version: int
-    """The header's, known or not."""
+    """The version in the header, which may be unknown."""
     name: Digest
     """The BLAKE3 of header, footer and trailer: the name that the pack must have."""
     footer: bytes
     footer_start: int
 
     def parse(self, name: str) -> Sequence[PackEntry]:
-        """Return the entries in order of offset; `read_footer` says which, and what it raises."""
+        """Return the entries as `read_footer` does, with the same errors."""
         if self.version != PACK_VERSION:
             raise UnsupportedFormatError(f"pack {name}", self.version, PACK_VERSION)
         return _parse_records(name, self.footer, self.footer_start)
@@ -198,32 +198,32 @@ def _name_of(header: bytes, footer: bytes, trailer: bytes) -> Digest:
 
 
 def read_footer(name: str, size: int, read: Callable[[int, int], Buffer]) -> Sequence[PackEntry]:
-    """Return the entries of a pack in order of offset, entries of unknown kind left out.
+    """Return the entries of a pack in order of offset, without those of unknown kinds.
 
-    Everything is checked before anything is allocated for it, so that a hostile pack costs no
-    more memory than its own footer: lengths, order, overlap, the footer's digest, doubled digests.
+    It checks lengths, order, overlap, the footer's digest and repeated digests. Each check comes
+    before memory is allocated, so a hostile pack costs no more memory than its own footer.
 
     Parameters
     ----------
     name
-        What to call the pack in errors.
+        Name of the pack in errors.
     size
         Size of the whole pack in bytes.
     read
-        Returns that many bytes from that offset, as `(offset, size)`.
+        Called as ``read(offset, size)``. It returns these bytes of the pack.
 
     Raises
     ------
     CorruptPackError
-        When anything contradicts anything.
+        When a part is unreadable, or parts contradict each other.
     UnsupportedFormatError
-        When a newer release wrote it.
+        When a newer release wrote the pack.
     """
     return read_structure(name, size, read).parse(name)
 
 
 def read_structure(name: str, size: int, read: Callable[[int, int], Buffer]) -> PackStructure:
-    """Return header, footer and trailer of a pack of any version; what is in them is not parsed.
+    """Return header, footer and trailer of a pack of any version. The footer is not parsed.
 
     Parameters and CorruptPackError as for `read_footer`.
     """
@@ -277,11 +277,11 @@ def _parse_records(name: str, footer: bytes, footer_start: int) -> list[PackEntr
 
 
 def _tail(name: str, read: Callable[[int, int], Buffer], size: int) -> bytes:
-    """Return the trailer with what lies before it: mostly the footer, and in one request."""
+    """Return the trailer and bytes before it, in one request; mostly these contain the footer."""
     wanted = min(size - HEADER_SIZE, _TAIL_READ)
     try:
         return _exactly(name, read, size - wanted, wanted)
-    except CorruptPackError:  # entries among it that can't be read are none of ours
+    except CorruptPackError:  # an unreadable entry among these bytes does not matter here
         return _exactly(name, read, size - _TRAILER.size, _TRAILER.size)
 
 

@@ -184,7 +184,7 @@ class Packer:
 
 
 class _OpenPack:
-    """The pack that one thread appends to. The first entry stages it; the next pack follows."""
+    """The pack that one thread appends to. Its first entry stages it. Reused after `publish`."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend

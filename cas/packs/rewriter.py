@@ -1,8 +1,8 @@
-"""Copying entries from packs into new ones: for compaction, and to rescue what a damaged pack has.
+"""Copying of entries into new packs, for compaction and for repair of damaged packs.
 
-Stored bytes are copied as they are, each entry once it has been decoded and has the digest that it
-is asked for by. What fails that is told and left where it is, so that no damage is ever copied into
-a pack that looks whole. Nothing is deleted here, and nothing decides what is worth copying.
+An entry is copied as stored, but only if its decoded bytes have the requested digest. All others
+are returned as faults and stay where they are. So damage never gets into a pack that looks intact.
+This module deletes nothing, and the caller chooses the entries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from cas.spans import SPAN_SIZE, cut_spans, find_cached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from cas.backend import Backend, StagedObject
     from cas.catalog import Location
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["EntryFault", "MovedEntry", "PackRewriter"]
 
 MOST_ENTRIES: Final = 50_000
-"""Entries of one rewritten pack. One transaction moves the rows of all of them; on SQLite every
-writer waits for it, some 0.3 s."""
+"""Largest number of entries in a rewritten pack. One transaction moves the rows of all of them. On
+SQLite every writer waits for it, some 0.3 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class MovedEntry:
-    """An entry that was copied: where it is besides, from now on."""
+    """A copied entry: its old location and the new one."""
 
     digest: Digest
     source: Location
@@ -53,15 +52,15 @@ class EntryFault:
     source: Location
     reason: str
     is_damage: bool
-    """Whether its bytes are missing or wrong; otherwise they are of a kind that isn't known."""
+    """Whether its bytes are missing or damaged; otherwise its kind is unknown."""
 
 
 class PackRewriter:
-    """Copies entries of any packs into as few new ones as it takes; `finish` writes the last.
+    """Copies entries of any packs into as few new packs as possible; `finish` writes the last.
 
-    At most 8 MiB of stored bytes are held, once more as they decode, or one entry if that is
-    larger. Used by one thread. A context manager: leaving it without `finish` discards what was not
-    published; what was published stays, and is recorded or not by `on_published`.
+    At most 8 MiB of stored bytes and 8 MiB of decoded bytes are in memory, or one larger entry.
+    Used by one thread. A context manager: leaving it without `finish` discards an unpublished pack.
+    Published packs stay, and `on_published` may record them.
     """
 
     def __init__(
@@ -71,14 +70,14 @@ class PackRewriter:
         register: Callable[[SealedPack], None],
         on_published: Callable[[SealedPack, Sequence[MovedEntry]], None],
     ) -> None:
-        """Bind the rewriter to its storage.
+        """Create a rewriter for one backend.
 
         Parameters
         ----------
         register
-            Notes a pack that is about to be published, before any of it is visible.
+            Registers a pack before it is published, while no part of it is visible.
         on_published
-            Is told of each pack that is durable, with all that was copied into it.
+            Called for each pack once it is durable, with all entries copied into it.
         """
         self._backend = backend
         self._register = register
@@ -88,7 +87,7 @@ class PackRewriter:
         self._waiting: list[tuple[Digest, Location, int]] = []
         self._copied: set[Digest] = set()
         self.bytes_copied = 0
-        """Stored bytes of all entries that were copied so far."""
+        """Stored bytes of all entries copied so far."""
 
     def copy(
         self,
@@ -98,25 +97,25 @@ class PackRewriter:
         *,
         kinds: Mapping[Digest, EntryKind] | None = None,
     ) -> list[EntryFault]:
-        """Copy entries of a pack; return those that were not, in order of offset.
+        """Copy entries of a pack; return a fault for each that can't be copied, by offset.
 
-        A digest that was copied before is passed over. What is copied is durable once
-        `on_published` was told of it.
+        A digest that was copied before is skipped. A copied entry is durable once `on_published`
+        is called for its pack.
 
         Parameters
         ----------
         pack, size
-            Its name, and the bytes that it should have; it is read whichever it has.
+            Name of the pack, and its expected size in bytes. The actual size may differ.
         kinds
-            What the entries are of which the footer doesn't say it, or all of them if it can't be
-            read; without them that is an error.
+            Kinds of entries that the footer does not list, or of all entries if the footer is
+            invalid. Without `kinds`, an invalid footer is an error.
 
         Raises
         ------
         CorruptPackError
-            When its footer can't be trusted, and `kinds` are not given; nothing was copied.
+            When the footer is invalid and `kinds` is None. Nothing was copied.
         UnsupportedFormatError
-            When a newer release wrote it, and `kinds` are not given.
+            When a newer release wrote the pack and `kinds` is None.
         BackendError
             When storage failed.
         """
@@ -134,8 +133,8 @@ class PackRewriter:
         known = []
         for digest, location in ordered:
             if digest not in found:
-                told = "its pack does not say what kind of entry it is"
-                faults.append(EntryFault(digest, location, told, is_damage=False))
+                reason = "its pack does not say what kind of entry it is"
+                faults.append(EntryFault(digest, location, reason, is_damage=False))
             elif digest not in self._copied:
                 known.append((digest, location))
         for span in cut_spans(find_cached(known, None)):
@@ -143,19 +142,14 @@ class PackRewriter:
         return sorted(faults, key=lambda fault: fault.source.offset)
 
     def finish(self) -> None:
-        """Publish what is left."""
+        """Publish the last pack, if there is one."""
         if self._pack is not None:
             self._seal()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         staged, self._staged, self._pack = self._staged, None, None
         if staged is not None:
             staged.discard()
@@ -173,8 +167,8 @@ class PackRewriter:
         decoded = _decoded([blob.location for blob in span.blobs], stored)
         for blob, raw, content in zip(span.blobs, stored, decoded, strict=True):
             if content is None or Digest.of(content) != blob.digest:
-                told = "its bytes are damaged"
-                faults.append(EntryFault(blob.digest, blob.location, told, is_damage=True))
+                reason = "its bytes are damaged"
+                faults.append(EntryFault(blob.digest, blob.location, reason, is_damage=True))
             else:
                 self._append(kinds[blob.digest], blob.digest, blob.location, raw)
         return faults
@@ -207,7 +201,7 @@ class PackRewriter:
 
 
 class _Source:
-    """A pack that is read from. A small one is read at once: three requests become one."""
+    """The pack to copy from. A small pack is read with one request instead of three."""
 
     def __init__(self, backend: Backend, pack: Digest, size: int) -> None:
         self._backend = backend
@@ -216,9 +210,9 @@ class _Source:
         self._whole: bytes | None = None
 
     def kinds(self) -> dict[Digest, EntryKind]:
-        """Return what each entry is, by the footer; ObjectNotFoundError if there is no pack."""
+        """Return the kinds of the entries in the footer. Raises as `read_footer` does."""
         if self._expected <= SPAN_SIZE:
-            # What can't be read of it is in no entry that is right, and fails the footer's digest.
+            # Unreadable bytes become zeros, which the digests of the entries and the footer reveal.
             data = self.read_around(0, SPAN_SIZE + 1)
             if len(data) <= SPAN_SIZE:
                 self._whole = data
@@ -226,21 +220,21 @@ class _Source:
         return {entry.digest: entry.kind for entry in read_footer(self._name, size, self.read)}
 
     def read(self, start: int, size: int) -> bytes:
-        """Return bytes of the pack; fewer only where it ends."""
+        """Return `size` bytes of the pack from `start`, or fewer if it ends before."""
         if self._whole is not None:
             return self._whole[start : start + size]
         return self._backend.read(self._name, start, size)
 
     def read_around(self, start: int, size: int) -> bytes:
-        """Return the same, with zeros for what the medium refuses."""
+        """Return the same bytes, with zeros for unreadable blocks."""
         if self._whole is not None:
             return self.read(start, size)
         return read_around(self._backend, self._name, start, size).data
 
 
 def _missing(entries: Iterable[tuple[Digest, Location]]) -> list[EntryFault]:
-    told = "its pack is missing"
-    return [EntryFault(digest, location, told, is_damage=True) for digest, location in entries]
+    reason = "its pack is missing"
+    return [EntryFault(digest, location, reason, is_damage=True) for digest, location in entries]
 
 
 def _part(data: memoryview, start: int, location: Location) -> memoryview:
@@ -249,11 +243,11 @@ def _part(data: memoryview, start: int, location: Location) -> memoryview:
 
 
 def _decoded(places: Sequence[Location], stored: Sequence[memoryview]) -> list[Buffer | None]:
-    """Return what entries decode to, None for each that doesn't."""
+    """Return the decoded entries, with None for each damaged one."""
     entries = [(at.codec, raw, at.size) for at, raw in zip(places, stored, strict=True)]
     cut_short = any(len(raw) < at.stored_size for at, raw in zip(places, stored, strict=True))
     if not cut_short:
-        with suppress(ValueError):  # together is quicker, and tells not which one is damaged
+        with suppress(ValueError):  # one call is faster, but does not show which entry is damaged
             return list(decode_all(entries))
     decoded: list[Buffer | None] = []
     for entry, place in zip(entries, places, strict=True):

@@ -313,7 +313,7 @@ class FileRepository:
                 key=known.key,
                 findings=findings,
                 provenance=provenance,
-                still_holds=lambda _change: True,  # an explicit registration is the last word
+                still_holds=lambda _change: True,  # an explicit registration always wins
                 scope=paths,
                 bytes_read=found.bytes_read,
                 annotations=annotations,

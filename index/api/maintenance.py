@@ -105,14 +105,10 @@ class StoreMaintenance:
         NotADirectoryError
             When a source is not a directory.
         """
-        from index.maintenance.repair.repair import repair
+        from index.maintenance.repair.repair import plan_repair, repair
 
-        return repair(
-            self.context,
-            [_source(source) for source in sources],
-            dry_run=dry_run,
-            progress=progress,
-        )
+        places = [_source(source) for source in sources]
+        return (plan_repair if dry_run else repair)(self.context, places, progress=progress)
 
     repair_async = awaitable(repair)
 

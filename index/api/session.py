@@ -27,8 +27,8 @@ __all__ = ["Session"]
 class Session:
     """A handle for one session. It is cheap to create, and valid as long as its store is open.
 
-    It gives no access to other sessions: whatever belongs to another session behaves as if it did
-    not exist.
+    It gives no access to other sessions: their runs, files and bytes behave as if they did not
+    exist.
     """
 
     id: str
@@ -95,7 +95,7 @@ class Session:
         return open_version(self._context.blobs, self._version(file))
 
     def read_bytes(self, file: int | Digest | str) -> bytes:
-        """Return all bytes of what `open` opens. Raises as `open` does."""
+        """Return all bytes of a file version or blob. Takes and raises the same as `open`."""
         return read_version(self._context.blobs, self._version(file))
 
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -12,10 +11,10 @@ from cas.store import BlobStore, open_settings
 from cas.urls import open_backend, open_cache
 from index.api.maintenance import StoreMaintenance
 from index.api.session import Session
-from index.context import INDEX_NAME, StoreContext
+from index.context import StoreContext, resolve_location, utc_now
 from index.db import schema
 from index.db.catalog import SqlCatalog
-from index.db.database import Database, sqlite_url
+from index.db.database import Database
 from index.db.queries import runs
 from index.decorators import awaitable
 from index.domain.classification import DEFAULT_CLASSIFIER
@@ -25,7 +24,7 @@ from index.errors import IndexLostError, StoreMismatchError, StoreNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
+    from datetime import datetime
 
     from sqlalchemy import URL
 
@@ -43,10 +42,6 @@ __all__ = ["ArtifactStore"]
 
 _CACHED_STATES: Final = 8
 """Number of runs whose state stays in memory between scans: about 1 KB per file."""
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class ArtifactStore(StoreMaintenance):
@@ -103,7 +98,7 @@ class ArtifactStore(StoreMaintenance):
         cache: str | os.PathLike[str] | None = None,
         cache_size: int | None = None,
         create: bool = True,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
         classifier: Classifier = DEFAULT_CLASSIFIER,
     ) -> Self:
         """Open a store, or create it on first use.
@@ -123,8 +118,8 @@ class ArtifactStore(StoreMaintenance):
             Processes and stores may share it, and you may delete it at any time. Blobs in a local
             directory are not cached.
         cache_size
-            Largest size of the cache in bytes; 10 GiB by default. The cache evicts what was used
-            least recently.
+            Largest size of the cache in bytes; 10 GiB by default. The cache first evicts the bytes
+            that were used least recently.
         create
             Whether to create a store that does not exist.
         clock
@@ -145,17 +140,10 @@ class ArtifactStore(StoreMaintenance):
         BackendError, IndexUnavailableError
             When storage, cache or database can't be used.
         """
-        if root is not None:
-            if index is not None or blobs is not None:
-                raise ValueError("give either root, or index and blobs")
-            path = Path(root)
-            index, blobs = sqlite_url(path.absolute() / INDEX_NAME), path
-        if index is None or blobs is None:
-            raise ValueError("give either root, or both index and blobs")
-        place = blobs if isinstance(blobs, str) else Path(blobs)
+        url, place = resolve_location(root, index, blobs)
         kept = None if cache is None else open_cache(place, cache, limit=cache_size)
         backend = open_backend(place, storage_options=storage_options)
-        database = Database(index)
+        database = Database(url)
         try:
             return cls(
                 database, backend, create=create, clock=clock, classifier=classifier, cache=kept
@@ -185,7 +173,7 @@ class ArtifactStore(StoreMaintenance):
             return runs.list_runs(connection)
 
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
-        """Return what `Session.producers` does for all sessions. For the owner of the store."""
+        """Return producers of all sessions, for the owner of the store; see `Session.producers`."""
         from index.reading.producers import find_producers
 
         return find_producers(self._context.database, None, of)
@@ -201,8 +189,8 @@ class ArtifactStore(StoreMaintenance):
         """Import the `files` table of an old tracker from an application's database.
 
         The database is only read. The bytes of files that still exist are stored. For missing files
-        the store keeps a version without bytes. You can call this again: it skips what a run has
-        already.
+        the store keeps a version without bytes. You can call this again: it skips paths that a run
+        has already.
 
         Parameters
         ----------
@@ -255,11 +243,11 @@ class ArtifactStore(StoreMaintenance):
     ) -> SyncReport:
         """Copy runs with their history to another store, and the bytes that it lacks.
 
-        On return, each run in the destination is as it was here at one moment, or the report says
-        why not. On raise, each run is complete or unchanged. You can interrupt a sync at any point:
-        bytes that have arrived are not sent again. A sync only adds; it never removes or replaces
-        anything in the destination. If both stores have recorded into a run, that is a conflict:
-        the report names it, and the run does not change.
+        On return, each run in the destination is as it was here at one moment, or the report gives
+        the reason. On raise, each run is complete or unchanged. You can interrupt a sync at any
+        point: bytes that have arrived are not sent again. A sync only adds; it never removes or
+        replaces anything in the destination. If both stores have recorded into a run, that is a
+        conflict: the report names it, and the run does not change.
 
         Parameters
         ----------
@@ -277,7 +265,7 @@ class ArtifactStore(StoreMaintenance):
         BackendError, IndexUnavailableError
             When storage or a database of either store fails.
         """
-        if progress is not None:  # needs totals, and so a plan
+        if progress is not None:  # progress needs totals, which a plan has
             plan = self.plan_sync(destination, sessions=sessions, runs=runs)
             return plan.execute(progress=progress)
         from index.transfer.sync import sync_runs
@@ -307,12 +295,7 @@ class ArtifactStore(StoreMaintenance):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _refuse_lost_index(self, database: Database, backend: Backend) -> None:

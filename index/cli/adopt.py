@@ -29,7 +29,7 @@ def adopt(
 ) -> None:
     """Import the `files` table of an old tracker. The old database is only read.
 
-    The command stores the bytes of files that still exist. Of missing files it keeps the metadata.
+    The command stores the bytes of files that still exist. It keeps the metadata of missing files.
     You can run it again: it skips what is imported already.
 
     \b

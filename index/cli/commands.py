@@ -53,7 +53,7 @@ class _Commands(click.Group):
         if cmd_name not in _MODULES:
             return None
         command = getattr(import_module(f"index.cli.{_MODULES[cmd_name]}"), cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101 - a test asks for each
+        assert isinstance(command, click.Command)  # noqa: S101 - a test loads each
         return command
 
 

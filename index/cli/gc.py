@@ -113,7 +113,7 @@ def _print_plan(plan: GcPlan, *, as_json: bool) -> None:
         (plan.swept, "to be swept"),
         (plan.condemned, f"to be condemned for {grace}"),
         (plan.waiting, f"condemned less than {grace} ago"),
-        (plan.pardoned, "needed again"),
+        (plan.unmarked, "needed again"),
     )
     parts = [f"{_tallied(tally)} {what}" for tally, what in tallies if tally.blobs] or [
         "no garbage"
@@ -166,7 +166,7 @@ def _print_report(report: GcReport, *, as_json: bool) -> None:
         click.echo(f"damaged: {what}: {printable(fault.reason)}; it was not changed", err=True)
     click.echo(
         f"{counted(report.condemned.blobs, 'blob')} condemned, {_tallied(report.swept)} swept, "
-        f"{report.pardoned} needed again; {counted(report.packs_deleted, 'pack')} deleted, "
+        f"{report.unmarked} needed again; {counted(report.packs_deleted, 'pack')} deleted, "
         f"{report.packs_compacted} rewritten; {human_size(max(report.bytes_freed, 0))} freed"
     )
 
@@ -183,7 +183,7 @@ def _plan_json(plan: GcPlan) -> dict[str, Any]:
         "swept": plan.swept,
         "condemned": plan.condemned,
         "waiting": plan.waiting,
-        "pardoned": plan.pardoned,
+        "unmarked": plan.unmarked,
         "packs": plan.packs,
         "compacted": plan.compacted,
         "orphans": plan.orphans,

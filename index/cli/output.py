@@ -55,9 +55,9 @@ def human_size(size: int) -> str:
 
 
 def columns(rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> None:
-    """Print rows with their columns aligned; those in `right` to the right, the last not padded.
+    """Print rows with aligned columns; those in `right` are aligned to the right.
 
-    What is None or empty is shown as a dash, a time to the second.
+    The last column is not padded. None and empty text are shown as a dash, times to the second.
     """
     if not rows:
         return
@@ -83,17 +83,17 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document; undecodable bytes in names as lone surrogates, which JSON allows."""
+    """Print one JSON document; undecodable bytes become lone surrogates, which JSON allows."""
     click.echo(json.dumps(plain(value), indent=2))
 
 
 def print_report(report: object, **before: object) -> None:
-    """Print what a report has as one JSON document, and before it what else is to be known."""
+    """Print a report as one JSON document, after the values in `before`."""
     print_json({**before, **plain(report)})
 
 
 def plain(value: Any) -> Any:
-    """Return a report, or anything that is in one, in JSON's types."""
+    """Return a report, or a value of one, as JSON types."""
     if isinstance(value, FileVersion):
         return to_json(value)
     if isinstance(value, Snapshot):

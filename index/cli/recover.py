@@ -105,5 +105,7 @@ def _print_steps(steps: Sequence[RecordedStep], what: str) -> None:
     for step in steps:
         name = step.operation if step.snapshot is None else f"snapshot {step.snapshot}"
         who = f" by {step.agent}" if step.agent else ""
-        told = f"{step.session}/{step.run}: {name}{who} of {step.created_at:%Y-%m-%d %H:%M:%S} UTC"
-        click.echo(f"{printable(told)}: {what}")
+        commit = (
+            f"{step.session}/{step.run}: {name}{who} of {step.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        click.echo(f"{printable(commit)}: {what}")

@@ -84,8 +84,8 @@ def _print(report: RepairReport, *, is_verified: bool) -> None:
         click.echo(f"set aside: {name}")
     done = "could be repaired" if report.dry_run else "repaired"
     click.echo(
-        f"{counted(report.damaged, 'damaged blob')}: {report.mended} {done},"
-        f" {report.lost_count} lost; {report.rescued} salvaged from damaged packs,"
+        f"{counted(report.damaged, 'damaged blob')}: {report.repaired} {done},"
+        f" {report.lost_count} lost; {report.salvaged} salvaged from damaged packs,"
         f" {counted(report.lists, 'chunk list')} written,"
         f" {human_size(report.bytes_read)} read, {human_size(report.bytes_stored)} stored"
     )

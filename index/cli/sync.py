@@ -83,7 +83,7 @@ def sync(
 
 
 def _destination(stack: ExitStack, location: StoreLocation, *, dry_run: bool) -> ArtifactStore:
-    """Open the destination. For a dry run, stand in an empty store for one that does not exist."""
+    """Open the destination. A dry run uses an empty temporary store if it does not exist."""
     if not dry_run:
         return stack.enter_context(location.open(create=True))
     try:

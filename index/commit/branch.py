@@ -11,7 +11,7 @@ from index.commit.chain import find_chained, store_entry
 from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
 from index.db.queries import files, journal, lineage, runs
 from index.domain.diff import diff_versions
-from index.domain.snapshots import Skipped, Snapshot, SnapshotHead, assemble
+from index.domain.snapshots import Skipped, Snapshot, assemble
 from index.errors import RunExistsError, UnknownRunError, UnknownSnapshotError
 from index.journal.entries import ForkEntry, RewindEntry
 
@@ -40,7 +40,7 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
     Raises
     ------
     UnknownRunError, UnknownSnapshotError, RunExistsError
-        When the source or the snapshot does not exist, or the target does.
+        When the source or the snapshot does not exist, or when the target exists.
     UnsettledScanError
         When scans of the source kept committing in between.
     """
@@ -69,8 +69,14 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
             with context.database.writing() as connection:
                 if runs.find_run(connection, source.session, source.run) != found:
                     raise CommitConflict
-                made = runs.insert_fork(
-                    connection, target.session, target.run, found.id, number, now, record
+                made = runs.insert_run(
+                    connection,
+                    runs.ensure_session(connection, target.session, now),
+                    target.run,
+                    now,
+                    parent_id=found.id,
+                    parent_snapshot=number,
+                    newest_record=record,
                 )
                 if made is None:
                     raise RunExistsError(target.run)
@@ -103,8 +109,8 @@ def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) 
         now = context.clock()
         with context.database.reading() as connection:
             step = _plan_rewind(connection, key, found, at, provenance, now)
-        if not step.changes_anything:
-            return Snapshot(*step.head, recorded=False)
+        if not step.snapshot.recorded:
+            return step.snapshot
         entry = RewindEntry(
             created_at=now,
             session=key.session,
@@ -143,25 +149,25 @@ def apply_rewind(
 ) -> Snapshot:
     """Write a rewind of a run whose next revision is claimed; return the new snapshot."""
     step = _plan_rewind(connection, key, found, at, provenance, now)
-    runs.insert_snapshot(connection, found.id, step.head, None)
-    files.end_versions(connection, step.ended, step.head.number)
-    lineage.bring_back(connection, step.wanted, step.head.number, now)
+    runs.insert_snapshot(connection, found.id, step.snapshot, None)
+    files.end_versions(connection, step.ended, step.snapshot.number)
+    lineage.bring_back(connection, step.wanted, step.snapshot.number, now)
     touched = files.list_versions(
-        connection, found.id, key.session, key.run, files.touches_snapshot(step.head.number)
+        connection, found.id, key.session, key.run, files.touches_snapshot(step.snapshot.number)
     )
-    (snapshot,) = assemble([step.head], touched)
+    (snapshot,) = assemble([step.snapshot], touched)
     return snapshot
 
 
 class _Rewind(NamedTuple):
     """The changes of a rewind."""
 
-    head: SnapshotHead
+    snapshot: Snapshot
+    """Without its changes; not recorded if the rewind changes nothing."""
     ended: list[int]
     """Ids of the versions that end."""
     wanted: list[int]
     """Ids of the past versions that become current again."""
-    changes_anything: bool
 
 
 def _plan_rewind(
@@ -181,7 +187,7 @@ def _plan_rewind(
     wanted = [*diff.added, *(change.after for change in diff.changed)]
     ended = [*diff.removed, *(change.before for change in diff.changed if change.after.digest)]
     lost = [version for version in wanted if version.digest is None]
-    head = SnapshotHead(
+    snapshot = Snapshot(
         found.newest_snapshot + 1 if diff else found.newest_snapshot,
         provenance,
         now,
@@ -189,12 +195,12 @@ def _plan_rewind(
         tuple(Skipped(v.path, "its bytes were gone before it was adopted") for v in lost),
         bytes_read=0,
         bytes_stored=0,
+        recorded=bool(diff),
     )
     return _Rewind(
-        head,
+        snapshot,
         [version.id for version in ended],
         [version.id for version in wanted if version.digest is not None],
-        bool(diff),
     )
 
 

@@ -49,9 +49,8 @@ __all__ = [
 
 _LOOKED_UP_ALONE: Final = 4
 _LOOKED_UP_SHARE: Final = 100
-"""Files are looked up one by one, until there are this many of them and they are more than this
-share of the run. Then the listing of the run is read at once, which takes as long as one lookup for
-each 40 of its files."""
+"""Lookups before the whole run is listed: `_LOOKED_UP_ALONE`, and one more for each 100 of its
+files. A listing takes as long as one lookup for each 40 of its files."""
 
 Look: TypeAlias = "Callable[[], AbstractContextManager[Connection]]"
 """Opens the connection to read from."""
@@ -134,7 +133,7 @@ class Memory:
     def __init__(self) -> None:
         self.runs: dict[RunKey, Known] = {}
         self.recorded: dict[RunKey, RunState] = {}
-        """States of runs that this transaction made. They are valid for all once it commits."""
+        """States of runs that this transaction made. Others may use them once it commits."""
         self.has_written = False
         """Whether it has written rows, which no other transaction sees yet."""
 
@@ -160,7 +159,7 @@ def memory_of(connection: Connection) -> Memory:
 
 
 def look_of(connection: Connection, context: StoreContext) -> Look:
-    """Return how to read: inside the transaction only after it has written rows.
+    """Return where to read: inside the transaction if it has written rows, otherwise outside.
 
     On SQLite a transaction that reads before it writes fails, instead of waiting, if others write.
     """
@@ -177,7 +176,7 @@ def catalog_of(connection: Connection, context: StoreContext) -> Catalog:
 def guard_savepoint(connection: Connection) -> None:
     """Begin the SQLite transaction if the driver has not: the next statement may be a savepoint.
 
-    A savepoint without a transaction before it is the transaction; releasing it commits.
+    Without a transaction, SQLite takes the savepoint as the transaction, and its release commits.
     """
     if not _is_begun(connection) and connection.get_nested_transaction() is None:
         connection.exec_driver_sql("BEGIN")
@@ -212,7 +211,7 @@ def begin_writing(connection: Connection) -> None:
 
 
 def check_references(connection: Connection, request: CommitRequest, written: WrittenBatch) -> None:
-    """Check that blobs that need no writing exist: the caller's foreign keys may be off.
+    """Check that reused blobs still exist: the caller's database may not check foreign keys.
 
     Raises CommitConflict if one is gone.
     """
@@ -302,7 +301,7 @@ def keep_when_committed(
 ) -> None:
     """Add the states that a transaction makes to the store's cache once it commits."""
     transaction = connection.get_transaction()
-    # A session that is bound to a connection may leave the commit to its owner.
+    # A session that is bound to a connection may leave the commit to the connection's owner.
     if transaction is None or not isinstance(db_session.get_bind(), Engine):
         return
     _awaited[db_session] = _Awaited(transaction, memory, context)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from cas.digest import Digest
 from index.commit.write import CommitConflict, record_blobs
 from index.db.queries import journal, lineage, runs, transfer
+from index.db.tables import VERSION_COLUMNS
 from index.errors import IndexInterruptedError, UnknownRunError, UnsettledScanError
-from index.journal.encoding import encode
+from index.journal.encoding import encode_record
 from index.journal.entries import HistoryEntry, VersionsEntry
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["find_chained", "store_entry", "write_history"]
 
 _ATTEMPTS: Final = 3
-"""Attempts to begin a chain for a run that others keep committing to. They continue it."""
+"""Attempts to begin a chain if others keep committing to the run. They continue the chain."""
 
 
 def find_chained(context: StoreContext, key: RunKey) -> FoundRun:
@@ -39,9 +40,9 @@ def find_chained(context: StoreContext, key: RunKey) -> FoundRun:
     Raises
     ------
     UnknownRunError
-        When it isn't there.
+        When it does not exist.
     UnsettledScanError
-        When what others do to it keeps breaking the chain.
+        When changes by others keep breaking the chain.
     """
     for _ in range(_ATTEMPTS):
         with context.database.reading() as connection:
@@ -57,7 +58,7 @@ def find_chained(context: StoreContext, key: RunKey) -> FoundRun:
 def store_entry(blobs: BlobStore, entry: Entry) -> tuple[WrittenBatch, Digest]:
     """Make a record durable in its own small pack; return its batch and digest."""
     with blobs.batch() as batch:
-        digest = batch.add_record(encode(entry))
+        digest = batch.add_record(encode_record(entry))
         return batch.finish(), digest
 
 
@@ -67,8 +68,8 @@ _VERSIONS: Final = 20_000
 _READ_ATTEMPTS: Final = 20
 """Attempts to read the run if others commit to it meanwhile."""
 
-COLUMNS: Final = (*transfer.COPIED, "origin")
-"""Columns of each version. The origin is a version: its run, its path as stored, its number."""
+COLUMNS: Final = (*VERSION_COLUMNS, "origin")
+"""Columns of each version. The origin is a run, a path as stored and a version number."""
 
 
 def write_history(context: StoreContext, key: RunKey) -> None:
@@ -104,14 +105,14 @@ def _write(context: StoreContext, key: RunKey) -> bool:
     try:
         return database.write(commit)
     except (IndexInterruptedError, CommitConflict):
-        return False  # it may have arrived; a look at the run tells
+        return False  # it may have succeeded: the next attempt reads the run
 
 
 def _describe(
     connection: Connection,
     batch: BatchWriter,
     key: RunKey,
-    row: transfer.RunRow,
+    row: transfer.RunColumns,
     now: datetime,
 ) -> list[Digest]:
     digests: list[Digest] = []
@@ -121,7 +122,7 @@ def _describe(
         count += len(group)
         rows = list(_rows(connection, group))
         part = VersionsEntry(created_at=now, columns=COLUMNS, rows=rows)
-        digests.append(batch.add_record(encode(part)))
+        digests.append(batch.add_record(encode_record(part)))
     entry = HistoryEntry(
         created_at=now,
         session=key.session,
@@ -136,7 +137,7 @@ def _describe(
         versions=count,
         parts=tuple(digests),
     )
-    digests.append(batch.add_record(encode(entry)))
+    digests.append(batch.add_record(encode_record(entry)))
     return digests
 
 
@@ -144,7 +145,7 @@ def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[list[Any]
     origins = {row.origin_id for row in group if row.origin_id is not None}
     found = lineage.find_origins(connection, origins) if origins else {}
     for row in group:
-        values = [_plain(value) for value in row[: len(transfer.COPIED)]]
+        values = [_plain(value) for value in row[: len(VERSION_COLUMNS)]]
         name, origin = found.get(row.origin_id or 0, (None, None))
         yield [*values, None if origin is None else [name, origin.path, origin.version]]
 

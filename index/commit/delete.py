@@ -77,7 +77,7 @@ def _delete(
     def attempt(_records: Sequence[Digest] | None) -> DeletionReceipt:
         with context.database.reading() as connection:
             dead = deletion.list_dead(connection, session, run)
-        if not dead:  # nothing was ever recorded in it, if it is there at all
+        if not dead:  # no such run, or no runs in the session
             with context.database.writing() as connection:
                 return delete(connection, dead)
         entry = DeletionEntry(

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 from cas.digest import Digest
-from index.journal.encoding import encode
+from index.journal.encoding import encode_record
 from index.journal.entries import CommitEntry, NewFiles, PartEntry
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _FILE_SIZE: Final = 160
 
 
 def describe(plan: CommitPlan) -> CommitPlan:
-    """Return the plan with its journal records; none if it changes nothing that records hold.
+    """Return the plan with its journal records; none if they would describe no change.
 
     Records hold no stat signatures: these belong to one host, and the next scan makes new ones.
     """
@@ -38,9 +38,11 @@ def describe(plan: CommitPlan) -> CommitPlan:
     if not (plan.makes_snapshot or plan.provenance_backfills or plan.notes or touched):
         return plan
     groups = list(_groups(plan))
-    parts = [encode(PartEntry(created_at=plan.now, files=_columns(*group))) for group in groups[1:]]
+    parts = [
+        encode_record(PartEntry(created_at=plan.now, files=_columns(*group)))
+        for group in groups[1:]
+    ]
     named = [Digest.of(data) for data in parts]
-    said = request.annotations
     entry = CommitEntry(
         created_at=plan.now,
         session=request.key.session,
@@ -56,15 +58,14 @@ def describe(plan: CommitPlan) -> CommitPlan:
         files=_columns(*groups[0]),
         parts=named,
         seen_on_disk=all(c.observed is not None and c.observed.seen_on_disk for c in plan.new),
-        is_final_output=bool(said.is_final_output),
-        meta=said.meta,
+        **request.annotations.columns,
         removed=[change.path for change in found.changes if change.observed is None],
         filled=[known.path for known in plan.provenance_backfills],
         notes={known.path: values for known, values in plan.notes.items()},
         touched=touched,
         replaces=plan.replaces,
     )
-    data = encode(entry)
+    data = encode_record(entry)
     return replace(plan, records=(*named, Digest.of(data)), record_data=(*parts, data))
 
 

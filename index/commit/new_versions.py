@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from index.domain.run_state import KnownFile
@@ -35,7 +35,7 @@ def new_rows(
     for (path, _, seen), (file_type, priority), (newest, appeared) in zip(
         new, kinds, befores, strict=True
     ):
-        assert seen is not None  # noqa: S101 - what was removed begins no version
+        assert seen is not None  # noqa: S101 - a removed file begins no version
         yield path, newest + 1, seen, file_type, priority, appeared
 
 
@@ -59,7 +59,6 @@ class NewVersions:
     @property
     def known(self) -> Iterator[KnownFile]:
         """Yield the versions as the next scan compares with them."""
-        provenance = self.request.provenance
         for file_id, (path, version, seen, _type, _priority, appeared) in zip(
             self.ids, self.rows, strict=True
         ):
@@ -73,17 +72,13 @@ class NewVersions:
                 seen.mtime_ns,
                 appeared,
                 seen.seen_on_disk,
-                provenance.node_id,
-                provenance.phase,
-                provenance.agent,
-                provenance.step_id,
-                provenance.event_id,
-                provenance.code_hash,
+                self.request.provenance,
             )
 
     def versions(self, wanted: Callable[[str], bool]) -> Iterator[FileVersion]:
         """Yield the versions as the API returns them, for the wanted paths."""
-        request, provenance = self.request, self.request.provenance
+        request = self.request
+        shared = asdict(request.provenance) | request.annotations.columns
         for file_id, (path, version, seen, file_type, priority, _appeared) in zip(
             self.ids, self.rows, strict=True
         ):
@@ -100,15 +95,8 @@ class NewVersions:
                     mtime_ns=seen.mtime_ns,
                     file_type=file_type,
                     priority=priority,
-                    is_final_output=bool(request.annotations.is_final_output),
-                    phase=provenance.phase,
-                    agent=provenance.agent,
-                    code_hash=provenance.code_hash,
-                    node_id=provenance.node_id,
-                    step_id=provenance.step_id,
-                    event_id=provenance.event_id,
                     created_at=self.now,
                     first_snapshot=self.number,
                     end_snapshot=None,
-                    meta=request.annotations.meta,
+                    **shared,
                 )

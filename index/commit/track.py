@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["PutRequest", "TrackRequest", "Tracker"]
 
 _ATTEMPTS: Final = 5
-"""Attempts at a scan if garbage collection deletes blobs that it relies on. Each failure takes a
+"""Attempts at a scan if garbage collection deletes blobs that it relies on. Each failure needs a
 collection that finishes during the scan."""
 
 

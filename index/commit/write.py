@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from index.commit.new_versions import NewVersions, new_rows
 from index.db.queries import blobs, files, journal, runs
 from index.domain.run_state import RunState
-from index.domain.snapshots import LazyVersions, Snapshot, SnapshotHead
+from index.domain.snapshots import LazyVersions, Snapshot
 from index.errors import IndexInterruptedError, UnsettledScanError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ T = TypeVar("T")
 
 TOUCH_FRESHNESS: Final = timedelta(hours=1)
 """Reuse writes a new touch time only if a blob's last one is older. This is far below any grace
-period of garbage collection, so reuse protects, and far above a run's pace, so it costs nothing."""
+period of garbage collection, so reused blobs are protected. It is far above the time between two
+scans of a run, so reuse costs nothing."""
 
 
 class CommitConflict(Exception):  # noqa: N818 - a signal to plan again, seen by no caller
@@ -59,7 +60,7 @@ class CommitConflict(Exception):  # noqa: N818 - a signal to plan again, seen by
 def retry_on_conflict(
     attempt: Callable[[Sequence[Digest] | None], T], *, attempts: int, name: str
 ) -> T:
-    """Return what an attempt to plan and commit returns; try again after each conflict.
+    """Return the result of an attempt to plan and commit; retry after each conflict.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def retry_on_conflict(
     Raises
     ------
     UnsettledScanError
-        With that name, when every attempt met a conflict.
+        When every attempt met a conflict. Its message gives `name`.
     """
     records: Sequence[Digest] | None = None
     for _ in range(attempts):
@@ -186,13 +187,13 @@ class _Attempt:
 
     def __init__(self, connection: Connection, plan: CommitPlan, written: WrittenBatch) -> None:
         self._connection = connection
-        self._prepared = plan
+        self._plan = plan
         self._written = written
         self.snapshot_id: int | None = None
 
     def run(self) -> tuple[Snapshot, RunState] | None:
         """Return the snapshot and new state, or None if another commit was first."""
-        connection, plan = self._connection, self._prepared
+        connection, plan = self._connection, self._plan
         request, findings, state = plan.request, plan.findings, plan.state
         run_id = state.run_id
         if run_id is None:
@@ -216,9 +217,7 @@ class _Attempt:
             files.annotate(connection, known.id, values)
         snapshot = _snapshot(plan, self._written, recorded=plan.makes_snapshot)
         if snapshot.recorded:
-            self.snapshot_id = runs.insert_snapshot(
-                connection, run_id, _head(snapshot), request.scope
-            )
+            self.snapshot_id = runs.insert_snapshot(connection, run_id, snapshot, request.scope)
         new, removed = self._record_versions(run_id)
         after = state.after(
             run_id, snapshot.number, [*self._renewed(), *new.known], removed, plan.records
@@ -240,7 +239,7 @@ class _Attempt:
         ), after
 
     def _record_versions(self, run_id: int) -> tuple[NewVersions, list[KnownFile]]:
-        plan = self._prepared
+        plan = self._plan
         changes, number, request = plan.findings.changes, plan.number, plan.request
         ended = [change.base for change in changes if change.base]
         files.end_versions(self._connection, [known.id for known in ended], number)
@@ -263,15 +262,14 @@ class _Attempt:
             snapshot=number,
             provenance=request.provenance,
             now=plan.now,
-            is_final_output=bool(request.annotations.is_final_output),
-            meta=request.annotations.meta,
+            annotations=request.annotations.columns,
         )
         removed = [c.base for c in changes if c.observed is None and c.base]
         new = NewVersions(request, ids, plan.new, plan.kinds, befores, number, plan.now)
         return new, removed
 
     def _removed_versions(self, removed: Sequence[KnownFile]) -> LazyVersions:
-        key = self._prepared.request.key
+        key = self._plan.request.key
         versions = files.list_by_id(
             self._connection, key.session, key.run, [known.id for known in removed]
         )
@@ -279,7 +277,7 @@ class _Attempt:
 
     def _renewed(self) -> Iterator[KnownFile]:
         """Yield the versions that stay, with refreshed stat values and filled provenance."""
-        plan = self._prepared
+        plan = self._plan
         renewed = {
             known.id: known._replace(
                 signature=seen.signature if seen.trusted else None,
@@ -289,26 +287,9 @@ class _Attempt:
             )
             for known, seen in plan.findings.refreshed
         }
-        provenance = plan.request.provenance
         for known in plan.provenance_backfills:
             version = renewed.get(known.id, known)
             renewed[known.id] = version._replace(
-                phase=version.phase or provenance.phase,
-                agent=version.agent or provenance.agent,
-                step_id=version.step_id or provenance.step_id,
-                event_id=version.event_id or provenance.event_id,
-                code_hash=version.code_hash or provenance.code_hash,
+                provenance=version.provenance.over(plan.request.provenance)
             )
         yield from renewed.values()
-
-
-def _head(snapshot: Snapshot) -> SnapshotHead:
-    return SnapshotHead(
-        snapshot.number,
-        snapshot.provenance,
-        snapshot.created_at,
-        snapshot.unchanged,
-        snapshot.skipped,
-        snapshot.bytes_read,
-        snapshot.bytes_stored,
-    )

@@ -156,7 +156,7 @@ def _insert_tuples(
     columns: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
     shared: Mapping[str, Any],
-    ignore_conflicts: bool,  # noqa: FBT001 - as its caller has it
+    ignore_conflicts: bool,  # noqa: FBT001 - as in its caller
 ) -> int:
     """Insert rows with statements that take about fifty of them at once."""
     constants = {name: value for name, value in shared.items() if value is not None}
@@ -210,7 +210,7 @@ def _insert_arrays(
     columns: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
     shared: Mapping[str, Any],
-    ignore_conflicts: bool,  # noqa: FBT001 - as its caller has it
+    ignore_conflicts: bool,  # noqa: FBT001 - as in its caller
 ) -> int:
     """Insert rows with one statement that takes each column as an array, and constants once."""
     preparer = connection.dialect.identifier_preparer

@@ -39,8 +39,8 @@ _PRAGMAS: Final = (
     "synchronous=FULL",
     "foreign_keys=ON",
     "temp_store=MEMORY",
-    # KiB: what a commit of 50,000 files touches. With the default of 2 MiB it would write pages to
-    # the log several times over.
+    # KiB: the pages that a commit of 50,000 files touches. With the default of 2 MiB it would write
+    # pages to the log several times.
     "cache_size=-32768",
 )
 
@@ -50,14 +50,14 @@ _POSTGRESQL: Final = {
     "application_name": "runcas",
     "connect_timeout": 10,
     "keepalives_idle": 60,
-    # Milliseconds: a lock is waited for as long as SQLite's; a statement has the time to delete a
-    # large session; a transaction whose client was cut off must not hold its locks for long.
+    # Milliseconds. A writer waits for a lock as long as on SQLite. A statement has enough time to
+    # delete a large session. A transaction whose client is gone must release its locks soon.
     "options": (
         f"-c lock_timeout={BUSY_TIMEOUT_S * 1000}"
         " -c statement_timeout=900000 -c idle_in_transaction_session_timeout=60000"
     ),
 }
-"""What a URL's query does not say."""
+"""Options that a URL's query does not set."""
 
 _PASSING_STATES: Final = frozenset(("40001", "40P01", "57P01", "57P02", "57P03"))
 """Serialization failure, deadlock, and a server that shuts down, crashed or starts. Source:
@@ -86,7 +86,7 @@ class Database:
             # SQLite's BEGIN does that by itself: a transaction reads the state it began with.
             self._reading = {"isolation_level": "REPEATABLE READ"} if self.is_server else {}
         except (ArgumentError, ImportError) as error:
-            # Whatever could not be parsed may hold a password.
+            # The text that could not be parsed may hold a password.
             raise IndexUnavailableError("URL", str(error).splitlines()[0]) from None
 
     @property
@@ -151,7 +151,7 @@ class Database:
             yield from rows
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Return what some work reads in a transaction; see `reading` and `with_retries`."""
+        """Run `work` in a reading transaction; return its result. See `with_retries`."""
 
         def attempt() -> T:
             with self.reading() as connection:
@@ -160,13 +160,13 @@ class Database:
         return self.with_retries(attempt)
 
     def write(self, work: Callable[[Connection], T], *, is_repeatable: bool = False) -> T:
-        """Do some work in a transaction that commits; see `writing` and `with_retries`.
+        """Run `work` in a transaction that commits; return its result. See `with_retries`.
 
         Parameters
         ----------
         is_repeatable
-            Whether doing the work twice is doing it once. Then it is also done again after a commit
-            that may have arrived.
+            Whether doing the work twice has the same effect as once. Then it is also retried after
+            a commit that may have succeeded.
         """
 
         def attempt() -> T:
@@ -212,7 +212,7 @@ class Database:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         if os.getpid() != self._process:
-            # SQLite's locks are the process's: used in a child they would hang or, worse, not hold.
+            # SQLite's locks belong to the process. In a child they would hang or, worse, not hold.
             reason = "it was opened before this process was forked; open the store after forking"
             raise IndexUnavailableError(self.url, reason)
         if self._is_closed:
@@ -246,9 +246,9 @@ def _first_line(error: DBAPIError) -> str:
 
 def _create_engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
-        told = {key: value for key, value in _POSTGRESQL.items() if key not in url.query}
+        options = {key: value for key, value in _POSTGRESQL.items() if key not in url.query}
         # The ping finds connections that a restart of the server has cut.
-        return create_engine(url, pool_pre_ping=True, max_overflow=-1, connect_args=told)
+        return create_engine(url, pool_pre_ping=True, max_overflow=-1, connect_args=options)
     if url.get_backend_name() != "sqlite":
         raise ArgumentError(
             f"an index is on SQLite or PostgreSQL, not on {url.get_backend_name()!r}"
@@ -267,7 +267,7 @@ def _create_engine(url: URL) -> Engine:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # BEGIN is ours to send
+    connection.isolation_level = None  # this module sends BEGIN
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["HEAD", "check", "check_connection", "current", "upgrade"]
 
 HEAD: Final = "0001"
-"""The revision that this release works with; a test holds it against the migrations."""
+"""The revision that this release works with; a test compares it with the migrations."""
 
 VERSION_TABLE: Final = "cas_alembic_version"
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROVENANCE_COLUMNS",
+    "VERSION_COLUMNS",
     "backups",
     "blob_chunks",
     "blobs",
@@ -95,8 +96,8 @@ def _provenance() -> list[Column[Any]]:
 def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     """Return an index of the rows that fulfil a condition.
 
-    The condition for PostgreSQL stands only in the migration, which makes the tables there. Naming
-    it here would import that dialect into every command, a fifteenth of a command's run time.
+    Only the migration has the condition for PostgreSQL, because it makes the tables there. Here it
+    would import that dialect into every command, which takes a fifteenth of a command's run time.
     """
     return Index(name, *columns, unique=unique, sqlite_where=text(where))
 
@@ -267,9 +268,9 @@ records: Final = Table(
     CheckConstraint("position >= 1", name="position"),
 )
 
-# The last owner of a blob that nothing refers to since runs were deleted. Only reports of garbage
-# collection show it, to the owner of the store; the row is deleted with the blob. A journal record
-# of a run has no path.
+# The last owner of a blob that nothing refers to any more, because runs were deleted. Only reports
+# of garbage collection show it, to the owner of the store. The row is deleted with the blob. A
+# journal record of a run has no path.
 released: Final = Table(
     "cas_released",
     metadata,
@@ -350,3 +351,11 @@ files: Final = Table(
     CheckConstraint("priority IN ('primary', 'secondary', 'internal')", name="priority"),
     sqlite_autoincrement=True,
 )
+
+VERSION_COLUMNS: Final = tuple(
+    column.name
+    for column in files.c
+    if column.name not in ("id", "run_id", "signature", "origin_id")
+)
+"""Columns of a file version that are the same in every index, path and version first. A signature
+belongs to one host."""

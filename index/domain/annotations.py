@@ -36,6 +36,11 @@ class Annotations:
         object.__setattr__(self, "meta", meta)
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that all new versions of a commit take from its annotations."""
+        return {"is_final_output": bool(self.is_final_output), "meta": self.meta}
+
+    @property
     def given(self) -> bool:
         """Whether any annotation is given."""
         return not (self.file_type is None and self.is_final_output is None and self.meta is None)

@@ -129,7 +129,8 @@ def to_fill(unchanged: Iterable[KnownFile], provenance: Provenance) -> list[Know
     return [
         known
         for known in unchanged
-        if known.node_id == node_id and any(getattr(known, name) is None for name in given)
+        if known.provenance.node_id == node_id
+        and any(getattr(known.provenance, name) is None for name in given)
     ]
 
 

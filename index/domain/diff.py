@@ -31,7 +31,7 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """The differences between two states, each part sorted by path. Digests decide."""
+    """The differences between two states, sorted by path. Content is compared by digest."""
 
     added: tuple[FileVersion, ...]
     """Only in the second state."""

@@ -45,7 +45,7 @@ class FaultKind(StrEnum):
     """The bytes of a blob are not in storage."""
     DAMAGED_BYTES = "damaged-bytes"
     """The bytes of a blob can't be read or decoded, or have another digest."""
-    NOT_MENDED = "not-mended"
+    NOT_REPAIRED = "not-repaired"
     """An earlier verification found this blob damaged, and it is not repaired yet."""
     BAD_LOCATION = "bad-location"
     """A blob lies outside its pack, overlaps another blob, or is in a pack that is not live."""
@@ -87,9 +87,9 @@ class Fault:
     digest: Digest | None = None
     """The blob, if the fault is in one."""
     touches: tuple[Holder, ...] = ()
-    """The first ten file versions that need it."""
+    """The first ten affected file versions."""
     touched: int = 0
-    """The number of file versions that need it."""
+    """The number of affected file versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_ID_LENGTH: Final = 255
-"""In characters, as the columns hold."""
+"""In characters: the width of the columns."""
 
 MAX_TYPE_LENGTH: Final = 32
 """In characters, for file types."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from cas.digest import Digest
+    from index.domain.provenance import Provenance
 
 __all__ = [
     "Directories",
@@ -43,12 +44,7 @@ class KnownFile(NamedTuple):
     mtime_ns: int
     appeared_in: int
     seen_on_disk: bool
-    node_id: str | None
-    phase: str | None
-    agent: str | None
-    step_id: str | None
-    event_id: str | None
-    code_hash: str | None
+    provenance: Provenance
 
 
 class Observed(NamedTuple):
@@ -223,5 +219,5 @@ _MIN, _MAX = -(1 << 63), (1 << 63) - 1
 
 
 def storable_time(time_ns: int) -> int:
-    """Return the nearest time that 64 bits can hold; file systems know years beyond 2262."""
+    """Return the nearest time that 64 bits can hold; filesystems may hold years after 2262."""
     return min(max(time_ns, _MIN), _MAX)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from stat import S_IFLNK
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,7 +22,6 @@ __all__ = [
     "RunSummary",
     "Skipped",
     "Snapshot",
-    "SnapshotHead",
     "assemble",
     "is_link",
     "snapshot_number",
@@ -117,24 +116,12 @@ class LazyVersions:
 _NONE = LazyVersions.ready(())
 
 
-class SnapshotHead(NamedTuple):
-    """A snapshot's own row, without the file versions."""
-
-    number: int
-    provenance: Provenance
-    created_at: datetime
-    unchanged: int
-    skipped: tuple[Skipped, ...]
-    bytes_read: int
-    bytes_stored: int
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of a run after a scan, and the changes that the scan found.
 
-    A scan without changes makes no snapshot. Its result then has the number of the newest snapshot,
-    which describes the work directory as it is, and no changes.
+    A scan without changes makes no snapshot. Its result then has no changes, and the number of the
+    newest snapshot, which still describes the work directory.
     """
 
     number: int
@@ -147,7 +134,7 @@ class Snapshot:
     bytes_read: int
     bytes_stored: int
     """Bytes of the packs written for this snapshot."""
-    recorded: bool
+    recorded: bool = True
     """Whether the scan made this snapshot; False if nothing had changed."""
     filled: int = 0
     """Number of file versions whose missing provenance the scan supplied."""
@@ -204,14 +191,14 @@ class RunSummary:
 
 
 def assemble(
-    heads: Iterable[SnapshotHead], versions: Iterable[FileVersion]
+    snapshots: Iterable[Snapshot], versions: Iterable[FileVersion]
 ) -> tuple[Snapshot, ...]:
     """Return snapshots with the versions that each added, changed and removed.
 
     Parameters
     ----------
-    heads
-        The snapshots' own rows, oldest first.
+    snapshots
+        The snapshots without changes, oldest first.
     versions
         Every file version of the run.
     """
@@ -221,19 +208,18 @@ def assemble(
         begun[version.first_snapshot].append(version)
         if version.end_snapshot is not None:
             ended[version.end_snapshot][version.path] = version
-    return tuple(_with_changes(head, begun[head.number], ended[head.number]) for head in heads)
+    return tuple(_with_changes(each, begun[each.number], ended[each.number]) for each in snapshots)
 
 
 def _with_changes(
-    head: SnapshotHead, begun: Sequence[FileVersion], ended: Mapping[str, FileVersion]
+    snapshot: Snapshot, begun: Sequence[FileVersion], ended: Mapping[str, FileVersion]
 ) -> Snapshot:
     paths = {version.path for version in begun}
     added = [version for version in begun if version.path not in ended]
     changed = [version for version in begun if version.path in ended]
     removed = [version for path, version in ended.items() if path not in paths]
-    return Snapshot(
-        *head,
-        recorded=True,
+    return replace(
+        snapshot,
         lazy_added=LazyVersions.ready(added),
         lazy_changed=LazyVersions.ready(changed),
         lazy_removed=LazyVersions.ready(removed),

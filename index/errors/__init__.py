@@ -1,33 +1,33 @@
 """Errors of the index.
 
     ArtifactIndexError
-    ├── InvalidNameError (ValueError)       a session, run or other id that can't be one
+    ├── InvalidNameError (ValueError)       an id or label that is not allowed
     ├── InvalidMetaError (ValueError)       notes that JSON can't hold
     ├── UnsafePathError (ValueError)        a path that would leave the run or the destination
     ├── UnknownSessionError (LookupError)
     ├── UnknownRunError (LookupError)
     ├── UnknownRunNameError (LookupError)   no session has such a run
     ├── SameStoreError (ValueError)         a store can't be synced with itself
-    ├── RunExistsError                      a fork can't have the id of a run that is there
+    ├── RunExistsError                      the id of a new run is taken
     ├── UnknownSnapshotError (LookupError)
-    ├── UnknownFileError (LookupError)      no such path, version or file id in the run
+    ├── UnknownFileError (LookupError)      no such path or version in the run
     ├── UnknownFileIdError (LookupError)
     ├── UnknownDigestError (LookupError)    no file of the session has these bytes
-    ├── WorkDirectoryError                  what should be tracked is missing or no directory
+    ├── WorkDirectoryError                  the path to track is missing or not a directory
     ├── RestoreConflictError                different content is in the way
     ├── RestoreFailedError                  the destination could not be written
-    ├── UnsettledScanError                  others kept taking away what a scan relied on
-    ├── DanglingFileError                   a file version whose bytes are gone
-    ├── DamagedFileError                    one whose bytes are damaged; a `DigestMismatchError` too
-    ├── BytesNotKeptError (LookupError)     a record whose bytes were never stored
-    ├── DamagedRecordError                  a commit's record in storage can't be understood
-    ├── LegacyTableError                    the old table to adopt from can't be read
+    ├── UnsettledScanError                  blobs or the run were removed at every attempt
+    ├── DanglingFileError                   the bytes of a file version are missing
+    ├── DamagedFileError                    its bytes are damaged; also a `DigestMismatchError`
+    ├── BytesNotKeptError (LookupError)     an adopted version without stored bytes
+    ├── DamagedRecordError                  a journal record in storage can't be decoded
+    ├── LegacyTableError                    the table to adopt can't be read
     ├── StoreMismatchError                  the index belongs to other storage
-    ├── IndexPresentError                   recovering finds an index where it should make one
+    ├── IndexPresentError                   recovery does not replace an existing index
     ├── IndexLostError                      storage holds packs, but its index is gone
-    ├── StoreNotFoundError (LookupError)    nothing was ever created there
+    ├── StoreNotFoundError (LookupError)    there is no store at this place
     ├── IndexUnavailableError               the database can't be reached, is full or locked
-    │   └── IndexInterruptedError           it went away, or two transactions were in conflict
+    │   └── IndexInterruptedError           the connection broke, or transactions conflicted
     └── SchemaOutOfDateError                names the current and the head revision
 
 As in `cas.errors`, an error takes the values that its class annotates, and ``__str__`` builds one

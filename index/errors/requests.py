@@ -1,4 +1,4 @@
-"""What was asked for is not there, can't be, or could not be done."""
+"""Errors of requests: an unknown subject, an invalid value, or a failed operation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class InvalidNameError(ArtifactIndexError, ValueError):
-    """An id that can't be one."""
+    """An id or label that is not allowed."""
 
     kind: str
     value: object
@@ -69,7 +69,7 @@ class UnsafePathError(ArtifactIndexError, ValueError):
 
 
 class UnknownSessionError(ArtifactIndexError, LookupError):
-    """No session of that id was ever written to."""
+    """The store has no session with that id."""
 
     session: str
 
@@ -78,7 +78,7 @@ class UnknownSessionError(ArtifactIndexError, LookupError):
 
 
 class UnknownRunError(ArtifactIndexError, LookupError):
-    """No run of that id was ever written to in the session."""
+    """The session has no run with that id."""
 
     session: str
     run: str
@@ -91,7 +91,7 @@ class UnknownRunError(ArtifactIndexError, LookupError):
 
 
 class UnknownRunNameError(ArtifactIndexError, LookupError):
-    """No session of the store has a run of that id."""
+    """No session of the store has a run with that id."""
 
     run: str
 
@@ -102,7 +102,7 @@ class UnknownRunNameError(ArtifactIndexError, LookupError):
 
 
 class SameStoreError(ArtifactIndexError, ValueError):
-    """A store was to be synced with itself."""
+    """Source and destination of a sync are the same store."""
 
     index: str
 
@@ -111,7 +111,7 @@ class SameStoreError(ArtifactIndexError, ValueError):
 
 
 class RunExistsError(ArtifactIndexError):
-    """A run that should be made is there already."""
+    """The id of a new run is taken."""
 
     run: str
 
@@ -164,7 +164,7 @@ class UnknownDigestError(ArtifactIndexError, LookupError):
 
 
 class WorkDirectoryError(ArtifactIndexError):
-    """What should be tracked can't be listed; nothing was recorded."""
+    """The directory to track can't be listed; nothing was recorded."""
 
     path: str
     reason: str
@@ -174,9 +174,9 @@ class WorkDirectoryError(ArtifactIndexError):
 
 
 class RestoreConflictError(ArtifactIndexError):
-    """Different content is where a restore would write.
+    """A restore would overwrite different content.
 
-    Nothing was written, unless that content appeared while the restore was under way.
+    Nothing was written, unless that content appeared during the restore.
     """
 
     path: str
@@ -191,7 +191,7 @@ class RestoreConflictError(ArtifactIndexError):
 
 
 class RestoreFailedError(ArtifactIndexError):
-    """The destination could not be written; the files restored before are whole."""
+    """The destination could not be written; files restored earlier are complete."""
 
     path: str
     reason: str
@@ -201,7 +201,7 @@ class RestoreFailedError(ArtifactIndexError):
 
 
 class UnsettledScanError(ArtifactIndexError):
-    """Each time that a scan was about to be recorded, something it relied on had been removed."""
+    """Every attempt to commit failed, because others removed blobs or the run itself."""
 
     run: str
 
@@ -213,7 +213,7 @@ class UnsettledScanError(ArtifactIndexError):
 
 
 class DanglingFileError(ArtifactIndexError):
-    """A file version is recorded but its bytes are gone from storage."""
+    """The bytes of a recorded file version are missing from storage."""
 
     path: str
     digest: Digest
@@ -226,7 +226,7 @@ class DanglingFileError(ArtifactIndexError):
 
 
 class DamagedFileError(DigestMismatchError, ArtifactIndexError):
-    """A file version is recorded but its bytes in storage are damaged; none are returned."""
+    """The bytes of a recorded file version are damaged in storage; none are returned."""
 
     def __init__(self, path: str, expected: Digest, actual: Digest | None, where: str) -> None:
         super().__init__(expected, actual, where)
@@ -238,7 +238,7 @@ class DamagedFileError(DigestMismatchError, ArtifactIndexError):
 
 
 class BytesNotKeptError(ArtifactIndexError, LookupError):
-    """A record that was adopted after its bytes were gone."""
+    """A file version that was adopted without bytes, because the file was gone."""
 
     path: str
     version: int

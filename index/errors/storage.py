@@ -1,4 +1,4 @@
-"""Index and storage that are not there, not usable, or not each other's."""
+"""Errors of index and storage: missing, unusable, or not belonging together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ArtifactIndexError(AnnotatedError):
 
 
 class DamagedRecordError(ArtifactIndexError):
-    """What a commit left in storage, for an index that is lost, can't be understood."""
+    """A journal record in storage can't be decoded."""
 
     reason: str
 
@@ -38,7 +38,7 @@ class DamagedRecordError(ArtifactIndexError):
 
 
 class LegacyTableError(ArtifactIndexError):
-    """The old table that should be adopted can't be read."""
+    """The table to adopt can't be read."""
 
     database: str
     reason: str
@@ -51,7 +51,7 @@ class LegacyTableError(ArtifactIndexError):
 
 
 class StoreMismatchError(ArtifactIndexError):
-    """The index was made for other storage than it was opened with."""
+    """The index was opened with storage that it does not belong to."""
 
     index: str
     blobs: str
@@ -76,7 +76,7 @@ class IndexPresentError(ArtifactIndexError):
 
 
 class IndexLostError(ArtifactIndexError):
-    """Storage holds packs, but the index that knows what is in them is gone."""
+    """Storage holds packs, but the index of their contents is gone."""
 
     index: str
     blobs: str
@@ -89,7 +89,7 @@ class IndexLostError(ArtifactIndexError):
 
 
 class StoreNotFoundError(ArtifactIndexError, LookupError):
-    """Nothing was ever created at that place."""
+    """There is no store at that place."""
 
     place: str
 
@@ -111,11 +111,11 @@ class IndexUnavailableError(ArtifactIndexError):
 
 
 class IndexInterruptedError(IndexUnavailableError):
-    """The database went away in mid-transaction, or a transaction was in conflict with others."""
+    """The connection to the database broke in a transaction, or transactions conflicted."""
 
     _: KW_ONLY
     may_have_committed: bool = False
-    """Whether the commit was on its way: what it recorded may be there."""
+    """Whether the commit had been sent, so that it may have succeeded."""
 
     def __str__(self) -> str:
         if not self.may_have_committed:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cas.digest import Buffer
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode_record", "encode_record"]
 
 _Kind: TypeAlias = type[Entry]
 
@@ -49,8 +49,8 @@ _KINDS: Final[Mapping[str, _Kind]] = {
 }
 
 
-def decode(data: Buffer) -> Entry:
-    """Return the record that `encode` made these bytes from.
+def decode_record(data: Buffer) -> Entry:
+    """Return the record that `encode_record` encoded.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _files(columns_by_name: Mapping[str, Any]) -> NewFiles:
     return files
 
 
-def encode(entry: Entry) -> bytes:
+def encode_record(entry: Entry) -> bytes:
     """Return the bytes of a record. A nonce makes them unique, so no file can equal them."""
     values: dict[str, Any] = {
         "version": RECORD_VERSION,

@@ -5,7 +5,7 @@ writes and reads the bytes. The bytes are an entry of a pack, of kind
 `cas.packs.pack.EntryKind.RECORD`, named and verified by their digest. The records of a run form a
 chain: each names the record before it. `docs/format.md` is normative.
 
-A record is durable before the transaction that it describes begins, as all bytes are. So storage
+Records, like all bytes, are durable before the transaction that they describe begins. So storage
 may hold records of commits that never took place; `index.maintenance.recover.chains` finds them.
 """
 

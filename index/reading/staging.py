@@ -32,8 +32,8 @@ OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOE
 _NAME: Final = re.compile(r"\.cas-[0-9a-f]{32}", re.ASCII)
 
 _NOT_AS_A_WHOLE: Final = {errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
-"""The target directory has appeared meanwhile, or the filesystem can't move directories, as some
-layered ones can't."""
+"""The target directory has appeared meanwhile, or the filesystem can't move directories. Some
+layered filesystems can't."""
 
 
 class Staging:

@@ -83,7 +83,7 @@ def opened(content: Content) -> Iterator[Source]:
             while piece := content.read(1 << 20):
                 spool.write(piece)
             spool.seek(0)
-            yield Source(spool, plain, now)  # type: ignore[arg-type]  # a BinaryIO but by name
+            yield Source(spool, plain, now)  # type: ignore[arg-type]  # has BinaryIO's methods
 
 
 def _opened_file(path: str) -> Iterator[Source]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cas.writer import BatchWriter
     from index.domain.run_state import Signature
-    from index.scan.scanner import Candidate, Scan
+    from index.scan.scanner import Scan, UnreadFile
 
 __all__ = ["RACY_WINDOW_NS", "Observations", "observe"]
 
@@ -92,7 +92,7 @@ class _Reader:
         self._batch = batch
         self._trusted_before = trusted_before
 
-    def read(self, candidate: Candidate) -> Observed:
+    def read(self, candidate: UnreadFile) -> Observed:
         """Read a candidate into the batch, unless its content is known."""
         if candidate.link is not None:
             return self._read_link(candidate, candidate.link)
@@ -121,7 +121,7 @@ class _Reader:
             True,  # noqa: FBT003 - seen_on_disk
         )
 
-    def _read_link(self, candidate: Candidate, status: os.stat_result) -> Observed:
+    def _read_link(self, candidate: UnreadFile, status: os.stat_result) -> Observed:
         """Store the target of a link as its bytes. The link is never followed."""
         target = os.fsencode(os.readlink(candidate.name, dir_fd=candidate.directory))
         signature = signature_of(status)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from index.domain.run_state import Directories, KnownFile
     from index.scan.coverage import Coverage
 
-__all__ = ["Candidate", "Scan", "check_directory"]
+__all__ = ["Scan", "UnreadFile", "check_directory"]
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONG_PATH: Final = MAX_PATH_BYTES // 4
@@ -42,7 +42,7 @@ _SPECIAL: Final = {
 }
 
 
-class Candidate(NamedTuple):
+class UnreadFile(NamedTuple):
     """A file or link whose content must be read while its directory is open."""
 
     path: str
@@ -81,7 +81,7 @@ class Scan:
         self.skipped: list[Skipped] = []
         """Paths that could not be read. Known files below them do not count as missing."""
 
-    def __iter__(self) -> Iterator[Candidate]:
+    def __iter__(self) -> Iterator[UnreadFile]:
         root = _open_root(self._root)
         try:
             for scope in self._coverage.scopes:
@@ -94,12 +94,12 @@ class Scan:
         """Report a candidate that could not be read."""
         self.skipped.append(Skipped(path, reason))
 
-    def lose(self, candidate: Candidate) -> None:
+    def lose(self, candidate: UnreadFile) -> None:
         """Count a candidate as not found, because it vanished before it was read."""
         if candidate.known is not None:
             self._miss(candidate.known)
 
-    def _walk_scope(self, root: int, scope: str) -> Iterator[Candidate]:
+    def _walk_scope(self, root: int, scope: str) -> Iterator[UnreadFile]:
         """Walk one directory of the scope; ``""`` is the whole work directory."""
         fd = os.dup(root)
         prefix = name = ""
@@ -116,7 +116,7 @@ class Scan:
 
     def _scope_is_no_directory(
         self, fd: int, scope: str, prefix: str, name: str, error: OSError
-    ) -> Iterator[Candidate]:
+    ) -> Iterator[UnreadFile]:
         """Handle a scope that is a file or link; report one that can't be opened."""
         try:
             if f"{prefix}{name}" == scope and error.errno in (errno.ENOTDIR, errno.ELOOP):
@@ -135,7 +135,7 @@ class Scan:
         finally:
             os.close(fd)
 
-    def _walk(self, fd: int, prefix: str) -> Iterator[Candidate]:
+    def _walk(self, fd: int, prefix: str) -> Iterator[UnreadFile]:
         stack = [_Frame(fd, prefix, [])]
         try:
             yield from self._visit(stack[0])
@@ -157,7 +157,7 @@ class Scan:
             for frame in stack:
                 os.close(frame.fd)
 
-    def _visit(self, frame: _Frame) -> Iterator[Candidate]:
+    def _visit(self, frame: _Frame) -> Iterator[UnreadFile]:
         """Yield the files of one directory that must be read."""
         directory = frame.prefix[:-1]
         try:
@@ -197,7 +197,7 @@ class Scan:
         if len(found) != len(known):
             self._judge_missing(directory, known, found)
 
-    def _visit_new(self, frame: _Frame, entries: list[os.DirEntry[str]]) -> Iterator[Candidate]:
+    def _visit_new(self, frame: _Frame, entries: list[os.DirEntry[str]]) -> Iterator[UnreadFile]:
         """Yield all files of a directory without known files; all of them must be read.
 
         Regular files get no `stat` here: they get one after they are opened.
@@ -238,7 +238,7 @@ class Scan:
 
     def _judge(
         self, frame: _Frame, name: str, status: os.stat_result, known: KnownFile | None
-    ) -> Candidate | None:
+    ) -> UnreadFile | None:
         """Return a candidate if a file or link must be read; report what can't be tracked."""
         kind = stat.S_IFMT(status.st_mode)
         if kind in (stat.S_IFREG, stat.S_IFLNK):
@@ -254,12 +254,12 @@ class Scan:
         known: KnownFile | None,
         *,
         link: os.stat_result | None = None,
-    ) -> Candidate | None:
+    ) -> UnreadFile | None:
         path = f"{frame.prefix}{name}"
         if len(path) > _LONG_PATH and len(os.fsencode(path)) > MAX_PATH_BYTES:
             self.skipped.append(Skipped(path, f"its path has more than {MAX_PATH_BYTES} bytes"))
             return None
-        return Candidate(path, name, frame.fd, link, known)
+        return UnreadFile(path, name, frame.fd, link, known)
 
     def _judge_missing(
         self, directory: str, known: Mapping[str, KnownFile], found: set[str]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from index.domain.run_state import Directories
-    from index.scan.scanner import Candidate
+    from index.scan.scanner import UnreadFile
 
 __all__ = ["Selection", "locate"]
 
@@ -38,7 +38,7 @@ class Selection(Scan):
                 found = (reasons[place] for place in (path, *ancestors(path)) if place in reasons)
                 raise self._refusal(path, next(found, "there is no such file"))
 
-    def _walk(self, fd: int, prefix: str) -> Iterator[Candidate]:
+    def _walk(self, fd: int, prefix: str) -> Iterator[UnreadFile]:
         os.close(fd)
         raise self._refusal(prefix[:-1], "it is a directory; track it, or register its files")
 

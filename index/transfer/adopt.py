@@ -27,7 +27,7 @@ from index.domain.classification import PRIORITIES
 from index.domain.names import MAX_TYPE_LENGTH, RunKey, check_id
 from index.domain.provenance import Provenance
 from index.domain.run_state import storable_time
-from index.domain.snapshots import Progress, Skipped, SnapshotHead
+from index.domain.snapshots import Progress, Skipped, Snapshot
 from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
 from index.scan.coverage import Coverage
 from index.scan.ingest import observe
@@ -223,11 +223,11 @@ class _Run:
             recorded = [path for path in sorted(todo) if path in seen or path not in known]
             gone = any(path not in seen for path in recorded)
             for at in (number, number + 1) if gone else (number,):
-                head = SnapshotHead(
+                snapshot = Snapshot(
                     at, Provenance(), now, 0, (), sum(o.size for o in seen.values()),
                     written.bytes_stored,
                 )  # fmt: skip
-                runs.insert_snapshot(connection, run_id, head, None)
+                runs.insert_snapshot(connection, run_id, snapshot, None)
             adopted.insert_past(
                 connection,
                 run_id,

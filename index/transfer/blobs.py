@@ -26,7 +26,6 @@ from index.errors import IndexInterruptedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-    from types import TracebackType
 
     from cas.catalog import WrittenBatch
     from cas.digest import Buffer, Digest
@@ -141,20 +140,15 @@ class BlobTransfer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
 
     def _record(self, written: WrittenBatch) -> None:
         database, now = self._destination.database, self._destination.clock()
         try:
             database.write(lambda connection: record_blobs(connection, written, (), now))
         except IndexInterruptedError as error:
-            if error.may_have_committed:  # a look at what is known tells
+            if error.may_have_committed:  # the next transfer looks up what is stored
                 raise CommitConflict from error
             raise
 
@@ -181,7 +175,7 @@ class BlobTransfer:
     def _read(self, order: Iterable[Digest], chunks: set[Digest]) -> Generator[Buffer]:
         """Yield chunks in the given order, storing those that the destination may lack."""
         times: deque[int] = deque()
-        # A hole of a sparse file is one chunk a thousand times over: it is read once.
+        # A hole in a sparse file repeats one chunk thousands of times: read it once.
         once = noting_repeats(order, times)
         known = self._theirs.find_known(chunks) if self._is_near else set()
         for is_known, group in groupby(once, known.__contains__):

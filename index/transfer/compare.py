@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from index.db.column_types import decode_path
-from index.db.queries.transfer import VersionRow
-from index.db.tables import PROVENANCE_COLUMNS
+from index.db.tables import PROVENANCE_COLUMNS, VERSION_COLUMNS
 from index.domain.snapshots import is_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from index.db.queries.transfer import VersionRow
 
 __all__ = ["DivergedError", "compare_snapshots", "compare_versions"]
 
@@ -24,10 +25,15 @@ _FACTS: Final = ("digest", "size", "first_snapshot", "appeared_in", "created_at"
 
 _PROVENANCE: Final = tuple(PROVENANCE_COLUMNS.values())
 
-_SAME: Final = VersionRow._fields.index("id")
+_SAME: Final = len(VERSION_COLUMNS)
 """Columns before this one are the same in both stores, unless one side changed them."""
 
-_IN_PLACE: Final = ("mode", "mtime_ns", "file_type", "priority", "is_final_output", "meta")
+_IN_PLACE: Final = tuple(
+    name
+    for name in VERSION_COLUMNS
+    if name not in ("path", "version", "end_snapshot", "seen_on_disk", *_FACTS, *_PROVENANCE)
+)
+"""Columns that are updated in place, where the newer side takes precedence: all others."""
 
 
 class DivergedError(Exception):

@@ -29,7 +29,7 @@ _LABELS: Final = (
 
 @dataclass(slots=True)
 class RowsByPath:
-    """One row for each path of a run, and the outcome of the others."""
+    """One row for each path of a run, the number of duplicates, and the skipped rows."""
 
     root: str
     """The work directory with its links resolved. Paths are relative to it."""
@@ -41,8 +41,8 @@ class RowsByPath:
     def of(cls, rows: Iterable[LegacyRow], root: str) -> RowsByPath:
         """Group rows, given oldest first, by path.
 
-        Of several rows of a path, the last one that brings different content counts. The producer
-        of a content is the one it was first stored with (ADR 0005).
+        If a path has several rows, the last one with different content counts. A content keeps its
+        first producer (ADR 0005).
         """
         found = cls(root)
         for row in rows:

@@ -68,7 +68,7 @@ class Lineage:
         families = dict(self._settled(rows, origins)) if self._has_copies or origins else {}
         absent = sorted(origins - families.keys())
         fresh = sum(row.origin_id is not None or row.id not in families for row in rows)
-        # At once: SQLite counts an id as used only when a row has it or a higher one.
+        # All at once: SQLite counts an id as used only when a row has it or a higher one.
         ids = iter(allocate_ids(self._destination, tables.files, len(absent) + fresh))
         families.update(zip(absent, ids, strict=False))
         placed: list[tuple[int, int | None]] = []
@@ -107,7 +107,7 @@ class Lineage:
             there = kin.get(key, [])
             if family not in mine:
                 found = _family_of(there, known[family][0] if family in known else None)
-            else:  # missing itself, but its copies may have its id
+            else:  # the original is missing, but its copies may have its id
                 awaiting = (each.origin_id for each in there if each.origin_id not in present)
                 found = next((origin for origin in awaiting if origin is not None), None)
             if found is not None:

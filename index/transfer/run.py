@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from index.commit.write import TOUCH_FRESHNESS, CommitConflict
-from index.db.queries import blobs, transfer
+from index.db.queries import blobs, files, runs, transfer
+from index.db.tables import VERSION_COLUMNS
 from index.transfer.compare import DivergedError, compare_snapshots, compare_versions
 from index.transfer.lineage import Lineage
 from index.transfer.report import SyncOutcome
@@ -23,13 +24,12 @@ from index.transfer.soundness import UnsoundError, check_run, sound_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
     from index.context import StoreContext
-    from index.db.queries.transfer import RunRow, VersionRow
+    from index.db.queries.transfer import RunColumns, VersionRow
     from index.domain.names import RunKey
 
 __all__ = ["Delta", "Examined", "examine", "record"]
@@ -73,12 +73,7 @@ class Delta:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.clear()
 
     def clear(self) -> None:
@@ -139,8 +134,8 @@ class Examined:
 
     key: RunKey
     outcome: SyncOutcome
-    mine: RunRow | None = None
-    theirs: RunRow | None = None
+    mine: RunColumns | None = None
+    theirs: RunColumns | None = None
     snapshots: tuple[tuple[Any, ...], ...] = ()
     """Snapshot rows that the destination lacks."""
     parent_id: int | None = None
@@ -200,11 +195,11 @@ def _examine(
 
 
 def _compare(
-    mine: RunRow,
+    mine: RunColumns,
     snapshots: Sequence[tuple[Any, ...]],
     versions: Iterable[VersionRow],
     others: Connection,
-    theirs: RunRow | None,
+    theirs: RunColumns | None,
     delta: Delta,
 ) -> Sequence[tuple[Any, ...]] | None:
     """Return the snapshots that the destination lacks (None if it is ahead); fill `delta`."""
@@ -225,10 +220,10 @@ def _compare(
 
 
 def _parent(
-    mine: RunRow,
+    mine: RunColumns,
     snapshots: Sequence[tuple[Any, ...]],
     others: Connection,
-    theirs: RunRow | None,
+    theirs: RunColumns | None,
     session: str,
 ) -> int | None:
     """Return the destination's id of the parent run; None if the link exists or there is no parent.
@@ -266,7 +261,7 @@ def record(
     *,
     has_copies: bool,
 ) -> None:
-    """Commit the rows that the destination lacks in one transaction. Their bytes are there.
+    """Commit the rows that the destination lacks in one transaction. Their bytes are stored.
 
     Parameters
     ----------
@@ -281,7 +276,9 @@ def record(
     mine = found.mine
     assert mine is not None  # noqa: S101 - it was found, or there is nothing to record
     with destination.database.writing() as connection:
-        session_id = transfer.lock_session(connection, found.key.session, mine.session_created_at)
+        session_id = runs.ensure_session(
+            connection, found.key.session, mine.session_created_at, lock=True
+        )
         run_id = _claimed(connection, session_id, found, mine)
         if found.parent_id is not None:
             transfer.link_parent(connection, run_id, found.parent_id, mine.parent_snapshot)
@@ -292,14 +289,25 @@ def record(
             # Ends come first, because at most one version of a path is current.
             transfer.update_versions(connection, batch.updates)
             ids = lineage.place(batch.inserts)
-            transfer.insert_versions(connection, run_id, batch.inserts, ids)
+            whole = [
+                (*row[: len(VERSION_COLUMNS)], *own)
+                for row, own in zip(batch.inserts, ids, strict=True)
+            ]
+            files.insert_whole(connection, run_id, (*VERSION_COLUMNS, "id", "origin_id"), whole)
 
 
-def _claimed(connection: Connection, session_id: int, found: Examined, mine: RunRow) -> int:
+def _claimed(connection: Connection, session_id: int, found: Examined, mine: RunColumns) -> int:
     """Claim the run at the destination, unchanged since the comparison; return its id."""
     theirs = found.theirs
     if theirs is None:
-        run_id = transfer.insert_run(connection, session_id, found.key.run, mine)
+        run_id = runs.insert_run(
+            connection,
+            session_id,
+            found.key.run,
+            mine.created_at,
+            revision=mine.revision,
+            parent_snapshot=mine.parent_snapshot,
+        )
         if run_id is None:
             raise CommitConflict
         return run_id

@@ -147,7 +147,7 @@ def plan_sync(
                 found = replace(found, outcome=SyncOutcome.UPDATED)
             if found.outcome in _TO_DO:
                 arriving.add((summary.session, summary.run))
-            planned.append(_told(found, delta))
+            planned.append(_synced_run(found, delta))
             for batch in delta.batches() if found.outcome in _TO_DO else ():
                 fresh = {d: size for d, size in batch.contents().items() if d[:8] not in seen}
                 if len(seen) < _REMEMBERED:
@@ -215,10 +215,10 @@ class _Execution:
         for _ in range(_ATTEMPTS):
             with Delta() as delta:
                 found = _examine(self._source, self._destination, key, delta)
-                told = _told(found, delta)
-                if told.outcome not in _TO_DO:
-                    # The commit whose answer was lost has arrived.
-                    return uncertain if uncertain and told.reason is None else told
+                run = _synced_run(found, delta)
+                if run.outcome not in _TO_DO:
+                    # The commit whose answer was lost has succeeded.
+                    return uncertain if uncertain and run.reason is None else run
                 try:
                     self._bring_bytes(delta)
                     self._record(found, delta)
@@ -234,14 +234,14 @@ class _Execution:
                 except IndexInterruptedError as error:
                     if not error.may_have_committed:
                         raise
-                    uncertain = told
+                    uncertain = run
                     continue
                 except (BlobNotFoundError, DigestMismatchError) as error:
                     reason = _explained(error, delta)
                     return SyncedRun(key.session, key.run, SyncOutcome.DAMAGED, reason=reason)
-            self._versions += told.versions
+            self._versions += run.versions
             self._report()
-            return told
+            return run
         reason = "others kept recording into it at the destination; sync again when that is over"
         return SyncedRun(key.session, key.run, SyncOutcome.FAILED, reason=reason)
 
@@ -292,7 +292,7 @@ def _lacks_parent(found: Examined) -> bool:
     return unchanged and found.theirs is not None and found.theirs.parent is None
 
 
-def _told(found: Examined, delta: Delta) -> SyncedRun:
+def _synced_run(found: Examined, delta: Delta) -> SyncedRun:
     is_due = found.outcome in _TO_DO
     return SyncedRun(
         found.key.session,

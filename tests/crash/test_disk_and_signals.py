@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from places import environment_of, everywhere, on, packs_of
+from places import COMBINATIONS, CORNERS, environment_of, everywhere, on, packs_of
 from trees import contents, read, write
 
 from index import ArtifactStore
@@ -83,14 +83,17 @@ def test_an_index_that_finds_no_room_is_one_sentence_and_loses_nothing(cas, plac
         assert contents(store.session("default").run("work")) == {"a": b"small"}
 
 
-@everywhere
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [0.0, 0.15, 0.4])
+@pytest.mark.parametrize(
+    ("place", "delay"),
+    [(each, 0.15) for each in COMBINATIONS] + [(each, at) for each in CORNERS for at in (0.0, 0.4)],
+    indirect=["place"],
+)
 def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(
     command, place, objects, work, delay
 ):
     write(work, {f"d{n % 20}/{n}": os.urandom(3000) for n in range(1000)})
-    write(work, {"big": os.urandom(40 << 20)})
+    write(work, {"big": os.urandom(20 << 20)})
     (python, c, code, *options), environment = command
     process = subprocess.Popen(
         [python, c, f"print('ready', flush=True); {code}", *options, "track", work],

@@ -112,11 +112,11 @@ def test_readers_get_all_but_what_is_hit(place, hit, tmp_path):
             run.restore(tmp_path / "all")
 
 
-def test_it_is_mended_from_the_work_directory(place, filled, hit, work):
+def test_it_is_repaired_from_the_work_directory(place, filled, hit, work):
     with ArtifactStore.open(**place) as store:
         store.verify(depth="bytes")
         report = store.repair(work)
-        assert (report.is_complete, report.mended) == (True, len(hit))
+        assert (report.is_complete, report.repaired) == (True, len(hit))
         (aside,) = report.set_aside
     assert_pristine(place, filled)
     name = aside.rpartition("/")[2]

@@ -118,17 +118,17 @@ def test_whoever_needs_a_condemned_blob_takes_it_back(store, run, clock, place):
     assert scalar(store, "SELECT count(*) FROM cas_released") == 0
 
 
-def test_what_is_condemned_and_referred_to_is_pardoned(store, run, clock, place):
+def test_what_is_condemned_and_referred_to_is_unmarked(store, run, clock, place):
     """A sentence that was passed while the reference was being added."""
     run.put("f", b"1" * 300)
     run.put("big", os.urandom(2 * MIB))
     change(store, "UPDATE cas_blobs SET condemned_at = '2026-01-01 00:00:00.000000'")
     assert len(contents(store)) == 5
     plan = store.plan_gc(grace=NOW)
-    assert plan.pardoned.blobs == 7  # and the records of two commits
+    assert plan.unmarked.blobs == 7  # and the records of two commits
     assert plan.swept.blobs == 0
     report = plan.execute()
-    assert (report.pardoned, report.swept.blobs) == (7, 0)
+    assert (report.unmarked, report.swept.blobs) == (7, 0)
     assert condemned(store) == 0
     check_sound(store, place)
 

@@ -18,7 +18,7 @@ CONDEMNED = "SELECT digest FROM cas_blobs WHERE condemned_at IS NOT NULL"
 
 
 @pytest.mark.parametrize("content", [b"1" * 300, b"2" * (2 * MIB)], ids=["small", "large"])
-def test_what_is_referred_to_is_pardoned_though_it_is_condemned(store, run, place, content):
+def test_what_is_referred_to_is_unmarked_though_it_is_condemned(store, run, place, content):
     run.put("f", content)
     store.session("s").run("gone").put("g", b"garbage")
     store.session("s").run("gone").delete()
@@ -26,7 +26,7 @@ def test_what_is_referred_to_is_pardoned_though_it_is_condemned(store, run, plac
     kept, garbage = Digest.of(content), Digest.of(b"garbage")
     with store.context.database.writing() as connection:
         swept = liveness.sweep(connection, sorted([kept, garbage]), None)
-    assert (swept.blobs, swept.pardoned) == (1, 1)
+    assert (swept.blobs, swept.unmarked) == (1, 1)
     assert (bytes(kept),) not in [(bytes(digest),) for (digest,) in rows(store, CONDEMNED)]
     check_sound(store, place)
 
@@ -52,9 +52,9 @@ def test_a_reader_whose_pack_is_gone_looks_where_the_bytes_are_now(store, place,
     live = os.urandom(9000)
     write(work, {"live": live, "dead": os.urandom(60_000)})
     session = store.session("s")
-    session.run("doomed").track(work)
+    session.run("deleted").track(work)
     session.run("kept").put("live", live)
-    session.run("doomed").delete()
+    session.run("deleted").delete()
     backend, moved = store.context.blobs.backend, []
     read = backend.read
 

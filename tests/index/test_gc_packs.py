@@ -51,12 +51,12 @@ def shared(store, work):
     """A run that needs one small file, and the chunks and list of a large one, of a large pack."""
     live = {"live": os.urandom(9000), "big": os.urandom(MIB + 99)}
     write(work, live | {"dead": os.urandom(500_000) * 6})
-    doomed = store.session("s").run("doomed")
-    doomed.track(work)
+    deleted = store.session("s").run("deleted")
+    deleted.track(work)
     kept = store.session("s").run("kept")
     for path, content in live.items():
         kept.put(path, content)
-    doomed.delete()
+    deleted.delete()
     return kept, live
 
 

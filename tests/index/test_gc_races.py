@@ -244,11 +244,11 @@ def half_dead(store, work):
     """A run that holds a file in a pack that is mostly dead otherwise."""
     live = os.urandom(9000)
     write(work, {"live": live, "dead": os.urandom(60_000)})
-    doomed = store.session("s").run("doomed")
-    doomed.track(work)
+    deleted = store.session("s").run("deleted")
+    deleted.track(work)
     kept = store.session("s").run("kept")
     kept.put("live", live)
-    doomed.delete()
+    deleted.delete()
     return kept
 
 
@@ -298,7 +298,7 @@ def test_a_pack_that_compaction_wrote_is_declared_dead_before_it_is_live(
     assert len(content_packs(objects)) == 1
 
 
-def test_a_blob_that_is_mended_while_it_is_moved_stays_where_it_is_mended(
+def test_a_blob_that_is_repaired_while_it_is_moved_stays_where_it_is_repaired(
     store, half_dead, collector, place
 ):
     content = half_dead.read_bytes("live")
@@ -306,13 +306,13 @@ def test_a_blob_that_is_mended_while_it_is_moved_stays_where_it_is_mended(
     def mend():
         change(collector, "UPDATE cas_blobs SET damaged_at = '2026-01-01 00:00:00'")
         collector.session("s").run("again").put("same", content)
-        mended.append(located(collector, content))
+        repaired.append(located(collector, content))
 
-    mended = []
+    repaired = []
     during(store, MOVING, mend)
     collect(store)
-    assert located(store, content) == mended[0]
-    assert isinstance(mended[0], Location)
+    assert located(store, content) == repaired[0]
+    assert isinstance(repaired[0], Location)
     check_sound(store, place)
 
 

@@ -34,12 +34,12 @@ def collector(place):
 def kept(store, work):
     """A run whose packs are all about to be rewritten."""
     write(work, {**SMALL, "big": BIG, "dead": os.urandom(14 * MIB)})
-    doomed = store.session("s").run("doomed")
-    doomed.track(work)
+    deleted = store.session("s").run("deleted")
+    deleted.track(work)
     kept = store.session("s").run("kept")
     (work / "dead").unlink()
     kept.track(work)
-    doomed.delete()
+    deleted.delete()
     return kept
 
 

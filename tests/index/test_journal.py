@@ -14,7 +14,7 @@ from cas.packs.pack import EntryKind, pack_object_name, read_footer
 from index import provenance
 from index.commit.write import record
 from index.errors import DamagedRecordError
-from index.journal.encoding import decode, encode
+from index.journal.encoding import decode_record, encode_record
 from index.journal.entries import CommitEntry, DeletionEntry, Entry, ForkEntry, NewFiles
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
@@ -58,7 +58,7 @@ def chain(store, session="s", run="r"):
     with store.context.database.reading() as connection:
         digests = connection.scalars(query, {"session": session, "run": run}).all()
     assert set(map(bytes, digests)) <= entries_in(store)
-    return [decode(store.context.blobs.read(Digest(bytes(digest)))) for digest in digests]
+    return [decode_record(store.context.blobs.read(Digest(bytes(digest)))) for digest in digests]
 
 
 class TestScans:
@@ -80,7 +80,9 @@ class TestScans:
             run.track(work)
         one, two, three = chain(store)
         assert one.previous is None
-        digests = [d for d in entries_in(store) if decode(store.context.blobs.read(d)) == one]
+        digests = [
+            d for d in entries_in(store) if decode_record(store.context.blobs.read(d)) == one
+        ]
         assert two.previous in digests
         assert three.previous not in (one.previous, two.previous)
         assert [e.snapshot for e in (one, two, three)] == [1, 2, 3]
@@ -171,7 +173,7 @@ class TestOtherCommits:
         query = text("SELECT digest FROM cas_records WHERE run_id IS NULL")
         with store.context.database.reading() as connection:
             (digest,) = connection.scalars(query).all()
-        entry = decode(store.context.blobs.read(Digest(bytes(digest))))
+        entry = decode_record(store.context.blobs.read(Digest(bytes(digest))))
         assert isinstance(entry, DeletionEntry)
         assert [name for name, _, _ in entry.runs] == ["r"]
 
@@ -204,7 +206,7 @@ class TestOtherCommits:
         first, put, scan = chain(store)
         assert len(entries_in(store)) == 4
         ((lost),) = scan.replaces
-        assert decode(store.context.blobs.fetch(lost, _place(store, lost))).previous == (
+        assert decode_record(store.context.blobs.fetch(lost, _place(store, lost))).previous == (
             put.previous
         )
         assert (first.revision, put.revision, scan.revision) == (1, 2, 3)
@@ -227,8 +229,8 @@ def _place(store, digest):
 
 class TestBytes:
     def test_a_record_comes_back_and_is_never_the_same_bytes(self):
-        assert decode(encode(FORK)) == FORK
-        assert encode(FORK) != encode(FORK)
+        assert decode_record(encode_record(FORK)) == FORK
+        assert encode_record(FORK) != encode_record(FORK)
 
     def test_a_commit_comes_back(self):
         entry = CommitEntry(
@@ -244,19 +246,19 @@ class TestBytes:
             ),
             parts=(Digest.of(b"b"),),
         )
-        told = decode(encode(entry))
+        told = decode_record(encode_record(entry))
         assert (told.files, told.parts, told.created_at) == (entry.files, entry.parts, NOW)
 
     @given(st.binary() | st.text().map(str.encode))
     def test_other_bytes_are_refused(self, data):
         with pytest.raises(DamagedRecordError):
-            decode(data)
+            decode_record(data)
 
     @given(st.data())
     def test_changed_bytes_are_a_record_or_refused(self, data):
-        changed = bytearray(encode(FORK))
+        changed = bytearray(encode_record(FORK))
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
         try:
-            assert isinstance(decode(changed), Entry)
+            assert isinstance(decode_record(changed), Entry)
         except DamagedRecordError:
             return

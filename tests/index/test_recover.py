@@ -363,7 +363,7 @@ class TestDamage:
             run.put("again", b"1")
             assert run.read_bytes("a") == b"1"
 
-    def test_a_large_file_that_lacks_a_chunk_is_named_and_mended(
+    def test_a_large_file_that_lacks_a_chunk_is_named_and_repaired(
         self, place, objects, work, tmp_path, monkeypatch
     ):
         monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 2 * MIB)
@@ -378,7 +378,7 @@ class TestDamage:
         assert not report.is_whole
         with ArtifactStore.open(**place) as store:
             found = store.verify()
-            assert {fault.kind for fault in found.faults} == {"not-mended", "broken-chunks"}
+            assert {fault.kind for fault in found.faults} == {"not-repaired", "broken-chunks"}
             assert found.counts["broken-chunks"] == 1  # big; its lost chunks are no large blobs
             assert found.without_list == 0
             store.repair(work)
@@ -533,14 +533,14 @@ def test_a_missing_cas_json_is_made_again(place, objects):
 
 
 class TestWhatLiesTwice:
-    """Damage that was mended lies in storage still, until it is collected."""
+    """Damage that was repaired lies in storage still, until it is collected."""
 
     TIMES = 8
     """The one copy or the other is found first, as chance has it: both happen among so many."""
 
     @pytest.fixture
-    def mended(self, place, objects, tmp_path):
-        """A store in which each blob and record was damaged and mended; what it told before."""
+    def repaired(self, place, objects, tmp_path):
+        """A store in which each blob and record was damaged and repaired; what it told before."""
 
         def mend(kind):
             with ArtifactStore.open(**place) as store:
@@ -564,8 +564,8 @@ class TestWhatLiesTwice:
         return mend
 
     @pytest.mark.parametrize("kind", [EntryKind.BLOB, EntryKind.RECORD])
-    def test_the_copy_that_is_right_is_taken(self, place, mended, kind):
-        before, contents = mended(kind)
+    def test_the_copy_that_is_right_is_taken(self, place, repaired, kind):
+        before, contents = repaired(kind)
         report, after = after_loss(place)
         assert after == before
         assert report.is_whole

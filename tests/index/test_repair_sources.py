@@ -109,7 +109,7 @@ def test_bytes_that_do_not_hash_to_the_digest_are_not_taken(lost, tmp_path):
         (false / name).write_bytes(flip(data, 0) if data else data)
     report = lost.repair(false)
     # The empty file needs no source, and two chunks of the large one are what they were.
-    assert (report.mended, report.lost_count) == (3, 4)
+    assert (report.repaired, report.lost_count) == (3, 4)
     assert report.bytes_stored < 1000 + 2 * MIB
     assert lost.session("s").run("r").read_bytes("empty") == b""
     with pytest.raises(Exception, match="cas repair"):
@@ -125,7 +125,7 @@ def test_another_store_has_them(place, stores, objects, tmp_path, filled):
         mutate(objects, HARMFUL["dropped"])
         store.verify(depth="index")
         dry = store.repair(copy, dry_run=True)
-        assert (dry.mended, dry.lost_count, dry.bytes_stored) == (dry.damaged, 0, 0)
+        assert (dry.repaired, dry.lost_count, dry.bytes_stored) == (dry.damaged, 0, 0)
         assert marked(store) == dry.damaged
         assert store.repair(copy).is_complete
     assert_pristine(place, filled)
@@ -177,7 +177,7 @@ def test_a_damaged_pack_stays_while_a_row_leads_into_it(place, objects, tmp_path
         store.verify(depth="bytes")
         report = store.repair()
         assert (report.lost_count, report.set_aside) == (1, ())
-        assert report.rescued > 3
+        assert report.salvaged > 3
         assert objects.read(name)
         damaged = objects.read(name)
         report = store.repair(tmp_path / "now")
@@ -208,7 +208,7 @@ def test_nothing_to_repair_writes_nothing(place, objects, filled):
     with ArtifactStore.open(**place) as store:
         assert store.verify(depth="bytes").is_sound
         report = store.repair()
-        assert (report.damaged, report.mended, report.rescued) == (0, 0, 0)
+        assert (report.damaged, report.repaired, report.salvaged) == (0, 0, 0)
     assert objects.names() == before
 
 
@@ -220,7 +220,7 @@ def test_a_repair_after_a_repair_finds_nothing_left(place, objects, filled, name
         store.verify(depth="bytes")
         assert len(store.repair().set_aside) == 1
         again = store.repair()
-        assert (again.set_aside, again.rescued) == ((), 0)
+        assert (again.set_aside, again.salvaged) == ((), 0)
         assert largest_pack(objects)
         assert held(store)[1] == SECOND | {"link": b"raw"}
 

@@ -95,7 +95,7 @@ def test_a_history_that_cannot_be_is_found(place, filled, name):
 
 @on(index="sqlite", blobs="local", because="rows are rows; the statements are tested above")
 @pytest.mark.parametrize("name", PLACES)
-def test_a_blob_that_is_not_where_its_row_says_is_found_and_mended_without_a_source(
+def test_a_blob_that_is_not_where_its_row_says_is_found_and_repaired_without_a_source(
     place, filled, name
 ):
     change, kind = PLACES[name]
@@ -142,7 +142,7 @@ CHUNKS = {
 
 
 @pytest.mark.parametrize("name", CHUNKS)
-def test_chunks_in_disorder_are_found_and_mended_from_the_list_in_storage(place, filled, name):
+def test_chunks_in_disorder_are_found_and_repaired_from_the_list_in_storage(place, filled, name):
     with ArtifactStore.open(**place) as store:
         assert execute(store, CHUNKS[name]) >= 1
         report = store.verify(depth="bytes")
@@ -171,7 +171,7 @@ def test_a_large_blob_without_its_list_gets_one(place, filled):
     assert_pristine(place, filled)
 
 
-def test_a_list_of_another_blob_is_found_and_mended(place, filled):
+def test_a_list_of_another_blob_is_found_and_repaired(place, filled):
     with ArtifactStore.open(**place) as store:
         execute(store, "UPDATE cas_chunk_lists SET list = :other", other=TEXT)
         assert {str(k) for k in store.verify(depth="bytes").counts} == {"broken-list"}
@@ -181,7 +181,7 @@ def test_a_list_of_another_blob_is_found_and_mended(place, filled):
 
 
 @pytest.mark.parametrize("digest", [RAW, CHUNK], ids=["file", "chunk"])
-def test_a_blob_without_a_row_is_found_and_mended_by_tracking(place, filled, digest, tmp_path):
+def test_a_blob_without_a_row_is_found_and_repaired_by_tracking(place, filled, digest, tmp_path):
     with ArtifactStore.open(**place) as store:
         assert execute(store, "DELETE FROM cas_blobs WHERE digest = :d", d=digest) == 1
         counts = {str(found) for found in store.verify(depth="index").counts}
@@ -230,7 +230,7 @@ def test_what_was_damaged_is_told_until_it_is_right_again(place, objects, filled
         assert marked(store) == 0
         store.verify(depth="bytes")
         (fault,) = store.verify(depth="index").faults
-        assert str(fault.kind) == "not-mended"
+        assert str(fault.kind) == "not-repaired"
         for name, data in before.items():
             objects.write(name, data)
         report = store.verify(depth="bytes")
@@ -253,7 +253,7 @@ def test_a_report_is_told_as_json(cas, store_root, tmp_path):
     ]
     code, out, _ = cas("--store", store_root, "verify")
     assert code == 3
-    assert "not-mended: blob" in out
+    assert "not-repaired: blob" in out
     assert "touches s/r: text@1 by planner" in out
     assert "cas repair --from DIR" in out
 

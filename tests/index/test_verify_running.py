@@ -199,7 +199,7 @@ def test_a_pack_that_is_collected_while_it_is_read_is_no_fault(place, objects, t
 
 
 @on(index="sqlite", blobs="local", because="whose rows are written meanwhile is the same anywhere")
-def test_a_blob_that_is_mended_while_it_is_verified_is_not_marked(place, objects, tmp_path):
+def test_a_blob_that_is_repaired_while_it_is_verified_is_not_marked(place, objects, tmp_path):
     fill(place, tmp_path)
     mutate(objects, HARMFUL["zstd"])
     with ArtifactStore.open(**place) as store, ArtifactStore.open(**place) as other:

@@ -1,4 +1,4 @@
-"""Objects dropped, cut short, extended, flipped at every region and swapped: found, and mended."""
+"""Objects that are lost, cut short, extended, flipped or swapped are found and repaired."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def filled(place, tmp_path):
 
 
 def check_damage(place, objects, tmp_path, filled, name, mutation, harms):
-    """Damage is found, never served, and mended from the work directories."""
+    """Damage is found, never served, and repaired from the work directories."""
     mutate(objects, mutation)
     with ArtifactStore.open(**place) as store:
         shallow = store.verify(depth="packs")
@@ -62,18 +62,18 @@ def check_damage(place, objects, tmp_path, filled, name, mutation, harms):
 
 @locally
 @pytest.mark.parametrize("name", HARMLESS)
-def test_damage_that_harms_no_blob_is_found_and_mended(place, objects, tmp_path, filled, name):
+def test_damage_that_harms_no_blob_is_found_and_repaired(place, objects, tmp_path, filled, name):
     check_damage(place, objects, tmp_path, filled, name, HARMLESS[name], harms=False)
 
 
 @locally
 @pytest.mark.parametrize("name", HARMFUL)
-def test_damage_of_blobs_is_found_never_served_and_mended(place, objects, tmp_path, filled, name):
+def test_damage_of_blobs_is_found_never_served_and_repaired(place, objects, tmp_path, filled, name):
     check_damage(place, objects, tmp_path, filled, name, HARMFUL[name], harms=True)
 
 
 @locally
-def test_damage_of_what_nothing_refers_to_any_more_is_found_and_mended(place, objects, work):
+def test_damage_of_what_nothing_refers_to_any_more_is_found_and_repaired(place, objects, work):
     with ArtifactStore.open(**place) as store:
         write(work, {"kept": b"kept" * 900, "gone": b"of no use" * 900})
         run = store.session("s").run("r")
@@ -99,13 +99,13 @@ def test_damage_of_what_nothing_refers_to_any_more_is_found_and_mended(place, ob
 
 
 @pytest.mark.parametrize("name", ["chunk", "dropped", "nonce"])
-def test_damage_is_found_and_mended_on_every_place(place, objects, tmp_path, filled, name):
+def test_damage_is_found_and_repaired_on_every_place(place, objects, tmp_path, filled, name):
     mutation = (HARMFUL | HARMLESS)[name]
     check_damage(place, objects, tmp_path, filled, name, mutation, harms=name in HARMFUL)
 
 
 @locally
-def test_two_packs_that_changed_places_are_found_and_mended(place, objects, tmp_path, filled):
+def test_two_packs_that_changed_places_are_found_and_repaired(place, objects, tmp_path, filled):
     one, other = packs_of(objects)
     first, second = objects.read(one), objects.read(other)
     objects.write(one, second)

@@ -120,7 +120,7 @@ MUTATIONS = (
     Mutation(
         "any node fills in who made a file",
         "index/domain/changes.py",
-        "if known.node_id == node_id and any(",
+        "if known.provenance.node_id == node_id\n        and any(",
         "if any(",
         ("tests/index/test_file_repository.py", "tests/index/test_provenance.py"),
     ),
@@ -249,28 +249,28 @@ MUTATIONS = (
 """,
         """after all packs that were sealed before.\"""
 """,
-        ("tests/cas/test_packing.py",),
+        ("tests/cas/test_packer.py",),
     ),
     Mutation(
         "what is read behind the end of a large file is taken",
         "cas/segments.py",
         "if before is not None and before.result().is_last:",
         "if before is not None and before.result() is None:",
-        ("tests/cas/test_stretches.py",),
+        ("tests/cas/test_segments.py",),
     ),
     Mutation(
         "the name of a pack does not cover its header",
         "cas/packs/pack.py",
         "for part in (header, footer, trailer):",
         "for part in (footer, trailer):",
-        ("tests/cas/test_pack.py", "tests/cas/test_inspection.py"),
+        ("tests/cas/test_pack.py", "tests/cas/test_inspector.py"),
     ),
     Mutation(
         "entries that the index does not have are not verified",
         "cas/packs/inspector.py",
         "unused = _elsewhere(verdict, located)",
         "unused: dict[Digest, Location] = {}",
-        ("tests/cas/test_inspection.py",),
+        ("tests/cas/test_inspector.py",),
     ),
     Mutation(
         "verification does not compare the name of a pack with its bytes",

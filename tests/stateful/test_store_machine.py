@@ -109,7 +109,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.damaged = {}
         """Name of an object -> what it was before it was damaged on purpose."""
         self.harmed = {}
-        """The same of all that ever were: mended or not, they lie there until collected."""
+        """The same of all that ever were: repaired or not, they lie there until collected."""
         self.count = 0
         self.opened = [self.open(number) for number in range(WRITERS)]
 
@@ -407,7 +407,7 @@ class StoreMachine(RuleBasedStateMachine):
         report = recover(**self.place, clock=self.clocks[who])
         self.opened = [self.open(number) for number in range(WRITERS)]
         assert (report.gaps, report.lost) == ((), ())
-        # What nobody needed any more was not mended, and a copy of the index nobody else has.
+        # What nobody needed any more was not repaired, and a copy of the index nobody else has.
         for reason in report.damaged_records:
             of_a_copy = reason.startswith("the copy of the index")
             assert self.harmed, reason
@@ -417,7 +417,7 @@ class StoreMachine(RuleBasedStateMachine):
         for key in sorted(found | self.model.runs.keys()):
             self.model.take_over(key, self.read(who, key) if key in found else None)
         self.check_everything()
-        # What was mended and not collected is known anew. None of it is needed, as was just seen.
+        # What was repaired and not collected is known anew. None of it is needed, as was just seen.
         there = self.objects.names()
         self.damaged = {
             name: data

@@ -37,25 +37,48 @@ def on_statement(store, prefix, act):
 
 
 @contextmanager
-def failing_at(store, number, error, *, after=False):
+def failing_at(store, number=None, error=None, *, after=False):
     """Raise `error` before (or after) the statement of that number, counted from 0, or at COMMIT.
 
-    Yields a list whose length is the number of points passed; `fired` is its last element then.
+    Yields the list of the points passed, each "statement" or "commit"; "fired" is its last element
+    if the error was raised. Without a number it only counts.
     """
     passed = []
     engine = store._context.database.engine
 
-    def count(*_):
-        passed.append("point")
-        if len(passed) == number + 1:
+    def count(name):
+        passed.append(name)
+        if number is not None and len(passed) == number + 1:
             passed.append("fired")
             raise error
 
-    names = ["after_cursor_execute" if after else "before_cursor_execute", "commit"]
-    for name in names:
-        event.listen(engine, name, count)
+    def statement(*_):
+        count("statement")
+
+    def commit(*_):
+        count("commit")
+
+    listeners = {
+        "after_cursor_execute" if after else "before_cursor_execute": statement,
+        "commit": commit,
+    }
+    for name, listener in listeners.items():
+        event.listen(engine, name, listener)
     try:
         yield passed
     finally:
-        for name in names:
-            event.remove(engine, name, count)
+        for name, listener in listeners.items():
+            event.remove(engine, name, listener)
+
+
+def telling_points(points, *, every=4):
+    """Return the numbers of those points at which a death can leave something of its own.
+
+    The database undoes a transaction that did not commit. So all deaths between two commits leave
+    the same rows: those next to a commit are tried, and one in `every` of the others.
+    """
+    return [
+        number
+        for number, name in enumerate(points)
+        if number % every == 0 or "commit" in (name, points[number - 1])
+    ]

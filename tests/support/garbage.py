@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from cas.digest import Digest
 from cas.packs.pack import EntryKind, read_footer
-from index.journal.encoding import decode
+from index.journal.encoding import decode_record
 from index.journal.entries import DeletionEntry
 
 NOW = timedelta(0)
@@ -118,7 +118,7 @@ def content_packs(objects):
 def check_only_tombstones(store, objects, runs):
     """Nothing is left, in the index and in storage, but that so many runs were deleted."""
     loose = rows(store, "SELECT digest FROM cas_records WHERE run_id IS NULL")
-    found = [decode(store.context.blobs.read(Digest(bytes(digest)))) for (digest,) in loose]
+    found = [decode_record(store.context.blobs.read(Digest(bytes(digest)))) for (digest,) in loose]
     assert {type(entry) for entry in found} <= {DeletionEntry}
     assert sum(len(entry.runs) for entry in found) == runs
     assert all_blobs(store) == {bytes(digest) for (digest,) in loose}
@@ -131,7 +131,7 @@ def check_only_tombstones(store, objects, runs):
 def check_sound(store, place):
     """Every reference can be read, no row leads nowhere, and no pack is without a use."""
     for (digest,) in rows(store, "SELECT DISTINCT digest FROM cas_records"):
-        decode(store.context.blobs.read(Digest(bytes(digest))))
+        decode_record(store.context.blobs.read(Digest(bytes(digest))))
     for summary in store.runs():
         run = store.session(summary.session).run(summary.run)
         for version in run.files():

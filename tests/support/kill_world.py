@@ -311,17 +311,17 @@ class World:
 
     def _make_garbage(self):
         """Leave packs that are mostly garbage, and many small ones, of runs that are gone."""
-        draw, doomed, kept = self._draw, self._name("doomed"), self._name("kept")
+        draw, deleted, kept = self._draw, self._name("deleted"), self._name("kept")
         files = {f"{n}": draw.randbytes(draw.randrange(20_000)) for n in range(120)}
         files["large"] = draw.randbytes(1_300_000)
-        folder = self._written(doomed, files)
+        folder = self._written(deleted, files)
         few = {path: files[path] for path in sorted(files)[::9]} | {"large": files["large"]}
         with ArtifactStore.open(**self.place) as store:
             session = store.session("s")
-            session.run(doomed).track(folder)
+            session.run(deleted).track(folder)
             for path, data in sorted(few.items()):
                 session.run(kept).put(path, data)
-            session.run(doomed).delete()
+            session.run(deleted).delete()
             steps = [dict(sorted(few.items())[: n + 1]) for n in range(len(few))]
             self._expected[kept] = [self._known(step) for step in steps]
             self._told[kept] = self._telling(store)[kept]

@@ -26,6 +26,9 @@ from pathlib import Path
 import botocore.config
 import botocore.session
 
+# A client parses a megabyte of JSON that describes the service, and the tests make a thousand.
+botocore.session.create_loader = cache(botocore.session.create_loader)
+
 START_S = 60
 """Seconds that SeaweedFS may take to start; it takes about 4."""
 

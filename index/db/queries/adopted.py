@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["KnownPath", "insert_past", "list_origins", "list_paths", "next_version"]
 
 _ORIGINS: Final = 100
-"""Paths to check for the work directory. One that was reached through a link does not show it."""
+"""Adopted paths to check for the work directory. A path through a link does not show it."""
 
 
 class KnownPath(NamedTuple):

@@ -47,7 +47,7 @@ def ids_of(session_id: int) -> Select[Any]:
 
 
 class DeadRun(NamedTuple):
-    """A run that is about to be deleted, as the index has it."""
+    """A run that is about to be deleted, as the index describes it."""
 
     id: int
     session_id: int

@@ -32,8 +32,7 @@ def find_holders(
 ) -> dict[Digest, tuple[int, tuple[Holder, ...]]]:
     """Return for each blob the number of file versions that need it, and the first ten of them.
 
-    A chunk or a chunk list is needed by the versions of its large blob, a journal record by its
-    run.
+    The versions of a large blob need its chunks and its chunk list. A run needs its records.
     """
     found: dict[Digest, tuple[int, tuple[Holder, ...]]] = {}
     ordered = sorted(digests)

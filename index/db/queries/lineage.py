@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
@@ -166,29 +166,13 @@ def find_present(connection: Connection, ids: Collection[int]) -> set[int]:
     return present
 
 
-_CONTENT: Final = (
-    "digest",
-    "size",
-    "mode",
-    "mtime_ns",
-    "file_type",
-    "priority",
-    "is_final_output",
-    "appeared_in",
-    "meta",
-    "seen_on_disk",
-    *tables.PROVENANCE_COLUMNS.values(),
-)
-"""Columns that every copy takes from its original."""
-
-
 def copy_history(connection: Connection, source: int, target: int, snapshot: int) -> None:
     """Copy the snapshots and file versions of a run, up to a snapshot, to a new run."""
     rows = tables.snapshots.c
     _copy(
         connection,
         tables.snapshots,
-        {c.name: c for c in rows if c.name != "id"} | {"run_id": literal(target)},
+        {**_copied(tables.snapshots), "run_id": literal(target)},
         rows.run_id == source,
         rows.number <= snapshot,
     )
@@ -198,16 +182,14 @@ def copy_history(connection: Connection, source: int, target: int, snapshot: int
         connection,
         tables.files,
         {
-            **{name: columns[name] for name in (*_CONTENT, "path", "version", "created_at")},
+            **_copied(tables.files),
             "run_id": literal(target),
-            "signature": columns.signature,
-            "first_snapshot": columns.first_snapshot,
             "end_snapshot": case((ended_later, null()), else_=columns.end_snapshot),
             "origin_id": _original(),
         },
         columns.run_id == source,
         columns.first_snapshot <= snapshot,
-        # A version without bytes ended at once. Cut off before its end, it would be current.
+        # A version without bytes ended at once. Without that end it would be current.
         or_(columns.digest.is_not(None), and_(columns.end_snapshot <= snapshot)),
     )
     _take_back_condemned(connection, target)
@@ -227,7 +209,7 @@ def bring_back(connection: Connection, ids: Sequence[int], snapshot: int, now: d
             connection,
             tables.files,
             {
-                **{name: columns[name] for name in (*_CONTENT, "path", "run_id")},
+                **_copied(tables.files),
                 "version": newest + 1,
                 "created_at": literal(now, tables.files.c.created_at.type),
                 # The work directory may hold other content: the next scan must read it.
@@ -240,9 +222,14 @@ def bring_back(connection: Connection, ids: Sequence[int], snapshot: int, now: d
         )
 
 
+def _copied(table: Table) -> dict[str, Any]:
+    """Return the columns that a copy takes from its original: all except the id."""
+    return {column.name: column for column in table.c if column.name != "id"}
+
+
 def _copy(
     connection: Connection,
-    table: Any,  # noqa: ANN401 - Table and its alias share no type
+    table: Table,
     values: dict[str, Any],
     *conditions: ColumnElement[bool],
 ) -> None:

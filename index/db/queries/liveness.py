@@ -30,8 +30,8 @@ __all__ = [
     "condemn",
     "find_bound",
     "list_candidates",
-    "pardon",
     "sweep",
+    "unmark",
 ]
 
 FIRST: Final = b""
@@ -76,7 +76,7 @@ class Swept(NamedTuple):
 
     blobs: int = 0
     stored_size: int = 0
-    pardoned: int = 0
+    unmarked: int = 0
 
 
 def find_bound(
@@ -197,11 +197,11 @@ def sweep(connection: Connection, digests: Sequence[bytes], condemned_by: dateti
             delete(tables.blobs).where(_blobs.digest.in_([digest for digest, _ in gone]))
         )
     kept = set(locked).difference(digest for digest, _ in gone)
-    pardoned = pardon(connection, sorted(kept)) if kept else 0
-    return Swept(len(gone), sum(size for _, size in gone), pardoned)
+    unmarked = unmark(connection, sorted(kept)) if kept else 0
+    return Swept(len(gone), sum(size for _, size in gone), unmarked)
 
 
-def pardon(connection: Connection, digests: Sequence[bytes]) -> int:
+def unmark(connection: Connection, digests: Sequence[bytes]) -> int:
     """Unmark condemned blobs that are needed again; return the number."""
     chosen = (
         select(_blobs.digest)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from cas.packs.rewriter import EntryFault, MovedEntry
 
 __all__ = [
-    "PackRow",
     "PackUsage",
+    "StoredPack",
     "bury",
     "declare_empty_dead",
     "declare_pending_dead",
@@ -41,8 +41,8 @@ _packs: Final = tables.packs.c
 _blobs: Final = tables.blobs.c
 
 
-class PackRow(NamedTuple):
-    """A pack as the index has it."""
+class StoredPack(NamedTuple):
+    """A pack as the index describes it."""
 
     id: int
     name: Digest
@@ -67,7 +67,7 @@ class PackUsage(NamedTuple):
 
 def declare_pending_dead(
     connection: Connection, created_by: datetime | None, limit: int
-) -> list[PackRow]:
+) -> list[StoredPack]:
     """Declare dead the pending packs created by a moment (None for all); return them."""
     conditions = [_packs.state == "pending"]
     if created_by is not None:
@@ -75,10 +75,10 @@ def declare_pending_dead(
     return _declare_dead(connection, conditions, limit)
 
 
-def declare_empty_dead(connection: Connection, after: int, limit: int) -> list[PackRow]:
+def declare_empty_dead(connection: Connection, after: int, limit: int) -> list[StoredPack]:
     """Declare dead the live packs with higher ids that no row points to; return them.
 
-    No row is pointed to a pack that is live already: a pack becomes live together with its rows.
+    A pack becomes live together with its rows. Nobody points more rows to a live pack.
     """
     empty = ~exists().where(_blobs.pack_id == _packs.id)
     return _declare_dead(connection, [_packs.state == "live", _packs.id > after, empty], limit)
@@ -86,11 +86,11 @@ def declare_empty_dead(connection: Connection, after: int, limit: int) -> list[P
 
 def _declare_dead(
     connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int
-) -> list[PackRow]:
-    # Another transaction is making a locked pack live, or declaring it dead.
+) -> list[StoredPack]:
+    # Skip locked packs: another transaction is making them live, or declaring them dead.
     chosen = select(*_COLUMNS).where(*conditions).order_by(_packs.id).limit(limit)
     rows = connection.execute(chosen.with_for_update(skip_locked=True, of=tables.packs)).all()
-    found = [PackRow(*row) for row in rows]
+    found = [StoredPack(*row) for row in rows]
     if found:
         ids = [pack.id for pack in found]
         connection.execute(update(tables.packs).where(_packs.id.in_(ids)).values(state="dead"))
@@ -99,7 +99,7 @@ def _declare_dead(
 
 def list_of_state(
     connection: Connection, state: str, after: int = 0, limit: int | None = None
-) -> list[PackRow]:
+) -> list[StoredPack]:
     """Return packs of a state that have bytes, by id: at most `limit`, with ids after `after`."""
     statement = (
         select(*_COLUMNS)
@@ -107,7 +107,7 @@ def list_of_state(
         .order_by(_packs.id)
         .limit(limit)
     )
-    return [PackRow(*row) for row in connection.execute(statement)]
+    return [StoredPack(*row) for row in connection.execute(statement)]
 
 
 def drop_dead(connection: Connection, ids: Collection[int]) -> None:
@@ -118,8 +118,8 @@ def drop_dead(connection: Connection, ids: Collection[int]) -> None:
 def bury(connection: Connection, name: Digest, now: datetime) -> bool:
     """Bury the name of an orphan, so that no transaction can ever make its pack live.
 
-    The row that stays is a dead pack of no bytes. Return False if another transaction has made a
-    row for the name.
+    The row that stays is a dead pack without bytes. Return False if another transaction has
+    inserted a row with the name.
     """
     buried = select(_packs.id).where(_packs.name == name, _packs.state == "dead", _packs.size == 0)
     made = (
@@ -133,7 +133,7 @@ def bury(connection: Connection, name: Digest, now: datetime) -> bool:
 
 
 def find_recorded(connection: Connection, names: Sequence[Digest]) -> set[Digest]:
-    """Return those of `names` that packs have, without buried ones."""
+    """Return those of `names` that have a row, without buried names."""
     found: set[Digest] = set()
     for batch in batches(names):
         found.update(
@@ -199,7 +199,7 @@ def move_entries(
     targets = {m.digest: m for m in moved}
     count = 0
     for batch in batches(sorted(targets)):
-        # A writer that has locked a row has its old place too; the next collection moves it.
+        # A row that a writer has locked keeps its old place; the next collection moves it.
         rows = connection.execute(
             select(_blobs.digest, _blobs.pack_id, _blobs.pack_offset)
             .where(_blobs.digest.in_(batch))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, insert, or_, select, update
 
 from index.db import tables
-from index.db.bulk import batches, bind_rows, insert_rows
+from index.db.bulk import batches, insert_rows
 from index.db.column_types import decode_path
-from index.db.queries import transfer
+from index.db.queries import runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,7 +32,6 @@ __all__ = [
     "insert_located",
     "insert_pack",
     "insert_run",
-    "insert_versions",
     "list_absent_records",
     "list_chained",
     "list_elsewhere",
@@ -126,26 +125,25 @@ def insert_run(
     parent_snapshot: int | None = None,
 ) -> int:
     """Insert a run, and its session if that is missing; return the id of the run."""
-    session_id = transfer.lock_session(connection, session, session_created_at or created_at)
-    runs = tables.runs
+    session_id = runs.ensure_session(connection, session, session_created_at or created_at)
+    known = tables.runs.c
     parent_id = (
         None
         if parent is None
         else connection.scalar(
-            select(runs.c.id).where(runs.c.session_id == session_id, runs.c.name == parent)
+            select(known.id).where(known.session_id == session_id, known.name == parent)
         )
     )
-    made = connection.execute(
-        insert(runs).values(
-            session_id=session_id,
-            name=run,
-            parent_run_id=parent_id,
-            parent_snapshot=parent_snapshot,
-            revision=0,
-            created_at=created_at,
-        )
+    made = runs.insert_run(
+        connection,
+        session_id,
+        run,
+        created_at,
+        parent_id=parent_id,
+        parent_snapshot=parent_snapshot,
     )
-    return int(made.inserted_primary_key[0])  # type: ignore[index] # a single row has one
+    assert made is not None, "chains have different names"  # noqa: S101
+    return made
 
 
 def set_run(
@@ -217,17 +215,6 @@ def touch_files(connection: Connection, values: Iterable[tuple[int, int, int, bo
             .where(tables.files.c.id == file_id)
             .values(mode=mode, mtime_ns=mtime_ns, seen_on_disk=seen)
         )
-
-
-def insert_versions(
-    connection: Connection,
-    run_id: int,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-) -> None:
-    """Insert versions with all their columns; paths are given as stored."""
-    bound = bind_rows(connection, tables.files, columns, rows)
-    insert_rows(connection, tables.files, columns, bound, shared={"run_id": run_id})
 
 
 def has_blob(connection: Connection, digest: Digest) -> bool:

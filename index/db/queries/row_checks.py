@@ -220,7 +220,7 @@ def _chunks(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
 
 
 def _lists(connection: Connection) -> Iterator[RowFault]:
-    """Yield references to a blob of one entry that does not exist."""
+    """Yield chunk lists, journal records and backups whose blobs have no rows."""
     blobs = tables.blobs.c
     sources = (
         ("the chunk list of blob", tables.chunk_lists, tables.chunk_lists.c.list),

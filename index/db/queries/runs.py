@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select, update
 from index.db import tables
 from index.db.bulk import dialect_insert
 from index.domain.provenance import Provenance
-from index.domain.snapshots import RunSummary, Skipped, SnapshotHead
+from index.domain.snapshots import RunSummary, Skipped, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +25,11 @@ __all__ = [
     "FoundRun",
     "advance_revision",
     "ensure_run",
+    "ensure_session",
     "find_run",
     "get_store_id",
     "has_snapshot",
-    "insert_fork",
+    "insert_run",
     "insert_snapshot",
     "insert_store_id",
     "lead_chain",
@@ -83,53 +84,52 @@ def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
 
 def ensure_run(connection: Connection, session: str, run: str, now: datetime) -> int:
     """Return the id of a run; insert it and its session if they are missing."""
-    _insert_if_absent(connection, tables.sessions, {"name": session, "created_at": now})
-    session_id = connection.scalar(
-        select(tables.sessions.c.id).where(tables.sessions.c.name == session)
-    )
-    _insert_if_absent(
-        connection,
-        tables.runs,
-        {"session_id": session_id, "name": run, "revision": 0, "created_at": now},
-    )
-    found = connection.scalars(
-        select(tables.runs.c.id).where(
-            tables.runs.c.session_id == session_id, tables.runs.c.name == run
-        )
-    )
-    return int(found.one())
+    session_id = ensure_session(connection, session, now)
+    made = insert_run(connection, session_id, run, now)
+    if made is not None:
+        return made
+    runs = tables.runs.c
+    found = select(runs.id).where(runs.session_id == session_id, runs.name == run)
+    return int(connection.scalars(found).one())
 
 
-def insert_fork(
+def ensure_session(
+    connection: Connection, session: str, created_at: datetime, *, lock: bool = False
+) -> int:
+    """Return the id of a session; insert it if it is missing. Lock its row on a server if asked."""
+    _insert_if_absent(connection, tables.sessions, {"name": session, "created_at": created_at})
+    found = select(tables.sessions.c.id).where(tables.sessions.c.name == session)
+    return int(connection.scalars(found.with_for_update(key_share=True) if lock else found).one())
+
+
+def insert_run(
     connection: Connection,
-    session: str,
-    run: str,
-    parent_id: int,
-    snapshot: int,
-    now: datetime,
-    newest_record: Digest,
+    session_id: int,
+    name: str,
+    created_at: datetime,
+    *,
+    revision: int = 0,
+    parent_id: int | None = None,
+    parent_snapshot: int | None = None,
+    newest_record: Digest | None = None,
 ) -> int | None:
-    """Insert a fork of a run; return its id, or None if its name is taken."""
-    session_id = connection.scalar(
-        select(tables.sessions.c.id).where(tables.sessions.c.name == session)
-    )
-    values = {
-        "session_id": session_id,
-        "name": run,
-        "parent_run_id": parent_id,
-        "parent_snapshot": snapshot,
-        "revision": 0,
-        "newest_record": newest_record,
-        "created_at": now,
-    }
-    made = _insert_if_absent(connection, tables.runs, values)
-    if not made:
-        return None
-    return connection.scalar(
-        select(tables.runs.c.id).where(
-            tables.runs.c.session_id == session_id, tables.runs.c.name == run
+    """Insert a run without files; return its id, or None if its name is taken."""
+    made = (
+        dialect_insert(connection, tables.runs)
+        .values(
+            session_id=session_id,
+            name=name,
+            parent_run_id=parent_id,
+            parent_snapshot=parent_snapshot,
+            revision=revision,
+            newest_record=newest_record,
+            created_at=created_at,
         )
+        .on_conflict_do_nothing()
+        .returning(tables.runs.c.id)
     )
+    made_id: int | None = connection.scalar(made)
+    return made_id
 
 
 def advance_revision(
@@ -176,21 +176,21 @@ def lead_chain(connection: Connection, found: FoundRun, newest_record: Digest) -
 
 
 def insert_snapshot(
-    connection: Connection, run_id: int, head: SnapshotHead, scope: Sequence[str] | None
+    connection: Connection, run_id: int, snapshot: Snapshot, scope: Sequence[str] | None
 ) -> int:
     """Insert a snapshot; return the id of its row, which on a server is never used twice."""
-    provenance = head.provenance
+    provenance = snapshot.provenance
     made = connection.execute(
         insert(tables.snapshots).values(
             run_id=run_id,
-            number=head.number,
+            number=snapshot.number,
             **{c: getattr(provenance, name) for name, c in tables.PROVENANCE_COLUMNS.items()},
             scope=None if scope is None else list(scope),
-            unchanged=head.unchanged,
-            skipped=[list(skipped) for skipped in head.skipped] or None,
-            bytes_read=head.bytes_read,
-            bytes_stored=head.bytes_stored,
-            created_at=head.created_at,
+            unchanged=snapshot.unchanged,
+            skipped=[list(skipped) for skipped in snapshot.skipped] or None,
+            bytes_read=snapshot.bytes_read,
+            bytes_stored=snapshot.bytes_stored,
+            created_at=snapshot.created_at,
         )
     )
     return int(made.inserted_primary_key[0])  # type: ignore[index] # a single row has one
@@ -204,14 +204,14 @@ def has_snapshot(connection: Connection, snapshot_id: int) -> bool:
     return found is not None
 
 
-def list_snapshots(connection: Connection, run_id: int) -> list[SnapshotHead]:
-    """Return a run's snapshots, oldest first."""
+def list_snapshots(connection: Connection, run_id: int) -> list[Snapshot]:
+    """Return a run's snapshots without their changes, oldest first."""
     rows = connection.execute(
         select(tables.snapshots)
         .where(tables.snapshots.c.run_id == run_id)
         .order_by(tables.snapshots.c.number)
     )
-    return [_head(row) for row in rows]
+    return [_snapshot(row) for row in rows]
 
 
 def list_runs(connection: Connection, session: str | None = None) -> list[RunSummary]:
@@ -251,8 +251,8 @@ def session_exists(connection: Connection, session: str) -> bool:
     return found is not None
 
 
-def _head(row: Row[Any]) -> SnapshotHead:
-    return SnapshotHead(
+def _snapshot(row: Row[Any]) -> Snapshot:
+    return Snapshot(
         row.number,
         Provenance(
             **{name: getattr(row, column) for name, column in tables.PROVENANCE_COLUMNS.items()}

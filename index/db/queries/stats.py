@@ -46,7 +46,7 @@ def run_stats(connection: Connection, run_id: int, session: str, run: str) -> Ru
             .group_by(column)
             .order_by(func.count().desc(), column)
         )
-        return {value: count for value, count in rows}  # noqa: C416 - rows are not pairs to mypy
+        return {value: count for value, count in rows}  # noqa: C416 - mypy does not see pairs
 
     return RunStats(
         session=session,
@@ -88,7 +88,7 @@ def store_stats(
         return int(connection.scalar(statement) or 0)
 
     live = tables.packs.c.state == "live"
-    # Blobs that exist only to rebuild the index are not content, until they are collected.
+    # Blobs that only serve to rebuild the index are not content, even after their run is deleted.
     content = ~or_(
         select(tables.records.c.id)
         .where(tables.records.c.digest == tables.blobs.c.digest)

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Text, bindparam, or_, select, tuple_, type_coerce, update
 
 from index.db import tables
-from index.db.bulk import bind_rows, dialect_insert, insert_rows
+from index.db.bulk import bind_rows, insert_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection
-
-    from cas.digest import Digest
+    from sqlalchemy.engine import Connection, Row
 
 __all__ = [
-    "COPIED",
     "SNAPSHOT_COLUMNS",
-    "RunRow",
+    "RunColumns",
     "VersionRow",
     "claim_run",
     "find_row",
-    "insert_run",
     "insert_snapshots",
-    "insert_versions",
     "iter_versions",
     "link_parent",
     "list_snapshots",
-    "lock_session",
     "update_versions",
 ]
 
@@ -40,7 +34,7 @@ _PAGE: Final = 5_000
 """Versions read at once, about 5 MB."""
 
 
-class RunRow(NamedTuple):
+class RunColumns(NamedTuple):
     """A run with the columns that another index needs."""
 
     id: int
@@ -53,37 +47,9 @@ class RunRow(NamedTuple):
     parent_snapshot: int | None
 
 
-class VersionRow(NamedTuple):
-    """A file version: the columns that are the same in every index, then its ids."""
-
-    path: str
-    """As stored in the column: see `index.db.column_types.encode_path`."""
-    version: int
-    digest: Digest | None
-    size: int
-    first_snapshot: int
-    appeared_in: int
-    created_at: datetime
-    end_snapshot: int | None
-    seen_on_disk: bool
-    workflow_phase: str | None
-    generating_agent: str | None
-    generating_code_hash: str | None
-    node_id: str | None
-    step_id: str | None
-    event_id: str | None
-    mode: int
-    mtime_ns: int
-    file_type: str
-    priority: str
-    is_final_output: bool
-    meta: Any
-    id: int
-    origin_id: int | None
-
-
-COPIED: Final = VersionRow._fields[: VersionRow._fields.index("id")]
-"""Columns that are the same in every index. The signature is not: it belongs to one host."""
+VersionRow: TypeAlias = "Row[Any]"
+"""A file version: `index.db.tables.VERSION_COLUMNS` as attributes, then its id and origin_id. The
+path is as stored in the column: see `index.db.column_types.encode_path`."""
 
 SNAPSHOT_COLUMNS: Final = tuple(
     column.name for column in tables.snapshots.c if column.name not in ("id", "run_id")
@@ -91,7 +57,7 @@ SNAPSHOT_COLUMNS: Final = tuple(
 """Columns of a snapshot that are the same in every index."""
 
 
-def find_row(connection: Connection, session: str, run: str) -> RunRow | None:
+def find_row(connection: Connection, session: str, run: str) -> RunColumns | None:
     """Return a run by the caller's ids; None if there is none."""
     parent = tables.runs.alias()
     found = connection.execute(
@@ -108,7 +74,7 @@ def find_row(connection: Connection, session: str, run: str) -> RunRow | None:
         .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
         .where(tables.sessions.c.name == session, tables.runs.c.name == run)
     ).first()
-    return None if found is None else RunRow(*found)
+    return None if found is None else RunColumns(*found)
 
 
 def list_snapshots(
@@ -150,7 +116,7 @@ def iter_versions(connection: Connection, run_id: int) -> Iterator[VersionRow]:
     """Yield a run's versions by path (in byte order) and number, reading one page at a time."""
     columns = tables.files.c
     path = type_coerce(columns.path, Text())
-    others = [columns[name] for name in VersionRow._fields[1:]]
+    others = [columns[name] for name in (*tables.VERSION_COLUMNS[1:], "id", "origin_id")]
     last: tuple[str, int] | None = ("", 0)
     while last is not None:
         rows = connection.execute(
@@ -159,37 +125,8 @@ def iter_versions(connection: Connection, run_id: int) -> Iterator[VersionRow]:
             .order_by(columns.path, columns.version)
             .limit(_PAGE)
         ).all()
-        yield from map(VersionRow._make, rows)
+        yield from rows
         last = (rows[-1][0], rows[-1][1]) if len(rows) == _PAGE else None
-
-
-def lock_session(connection: Connection, session: str, created_at: datetime) -> int:
-    """Return the id of a session, inserted if it is missing. Locks the session on a server."""
-    made = dialect_insert(connection, tables.sessions).values(name=session, created_at=created_at)
-    connection.execute(made.on_conflict_do_nothing())
-    locked = select(tables.sessions.c.id).where(tables.sessions.c.name == session)
-    return int(connection.scalars(locked.with_for_update(key_share=True)).one())
-
-
-def insert_run(connection: Connection, session_id: int, name: str, row: RunRow) -> int | None:
-    """Insert a run without history; age, revision and parent snapshot come from `row`.
-
-    Return its id, or None if the name is taken.
-    """
-    made = (
-        dialect_insert(connection, tables.runs)
-        .values(
-            session_id=session_id,
-            name=name,
-            parent_snapshot=row.parent_snapshot,
-            revision=row.revision,
-            created_at=row.created_at,
-        )
-        .on_conflict_do_nothing()
-        .returning(tables.runs.c.id)
-    )
-    made_id: int | None = connection.scalar(made)
-    return made_id
 
 
 def claim_run(connection: Connection, run_id: int, revision: int, new_revision: int) -> bool:
@@ -218,19 +155,6 @@ def insert_snapshots(connection: Connection, run_id: int, rows: Sequence[tuple[A
     """Insert the snapshots that `list_snapshots` returned for another run."""
     bound = bind_rows(connection, tables.snapshots, SNAPSHOT_COLUMNS, rows)
     insert_rows(connection, tables.snapshots, SNAPSHOT_COLUMNS, bound, shared={"run_id": run_id})
-
-
-def insert_versions(
-    connection: Connection,
-    run_id: int,
-    rows: Sequence[VersionRow],
-    ids: Sequence[tuple[int, int | None]],
-) -> None:
-    """Insert versions from another index, each with the given id and origin."""
-    names = (*COPIED, "id", "origin_id")
-    placed = [(*row[: len(COPIED)], *own) for row, own in zip(rows, ids, strict=True)]
-    bound = bind_rows(connection, tables.files, names, placed)
-    insert_rows(connection, tables.files, names, bound, shared={"run_id": run_id})
 
 
 def update_versions(

@@ -40,7 +40,7 @@ __all__ = [
 
 
 class VerifiablePack(NamedTuple):
-    """A pack as the index has it."""
+    """A pack as the index describes it."""
 
     id: int
     name: Digest
@@ -50,7 +50,7 @@ class VerifiablePack(NamedTuple):
 
 
 class LargeRow(NamedTuple):
-    """A large blob as the index has it."""
+    """A large blob as the index describes it."""
 
     digest: Digest
     size: int

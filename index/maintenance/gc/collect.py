@@ -18,7 +18,7 @@ from index.domain.snapshots import Progress
 from index.maintenance.gc import orphans
 from index.maintenance.gc.compact import choose, compact
 from index.maintenance.gc.report import GcReport, Tally
-from index.maintenance.gc.survey import cut, iter_candidates
+from index.maintenance.gc.survey import iter_candidates, split_batches
 from index.maintenance.gc.transactions import Transactions
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from index.context import StoreContext
     from index.db.queries.liveness import Candidate, Swept
-    from index.db.queries.packs import PackRow
+    from index.db.queries.packs import StoredPack
     from index.maintenance.gc.report import DamagedEntry, Orphan
     from index.maintenance.gc.settings import GcOptions
 
@@ -57,7 +57,7 @@ class Collection:
         self._since = options.cutoff(self._now)
         self._condemned = Tally()
         self._swept = Tally()
-        self._pardoned = 0
+        self._unmarked = 0
         self._packs_deleted = 0
         self._bytes_deleted = 0
         self._compacted = 0
@@ -78,7 +78,7 @@ class Collection:
         return GcReport(
             condemned=self._condemned,
             swept=self._swept,
-            pardoned=self._pardoned,
+            unmarked=self._unmarked,
             packs_deleted=self._packs_deleted,
             bytes_deleted=self._bytes_deleted,
             packs_compacted=self._compacted,
@@ -92,16 +92,16 @@ class Collection:
             self._transactions, self._settings, self._since, only_large=only_large
         )
         for found in ranges:
-            if self._since is not None:  # else they are swept at once
-                for batch in self._cut([blob for blob in found if blob.condemned_at is None]):
+            if self._since is not None:  # otherwise the collection sweeps them at once
+                for batch in self._split([blob for blob in found if blob.condemned_at is None]):
                     self._condemn(batch)
-            for batch in self._cut([blob for blob in found if self._is_due(blob)]):
+            for batch in self._split([blob for blob in found if self._is_due(blob)]):
                 self._sweep(batch)
-            for batch in self._cut([b for b in found if b.condemned_at and b.is_needed]):
-                self._pardon(batch)
+            for batch in self._split([b for b in found if b.condemned_at and b.is_needed]):
+                self._unmark(batch)
 
-    def _cut(self, blobs: list[Candidate]) -> Iterable[list[Candidate]]:
-        return cut(blobs, self._settings, self._context.blobs.chunk_size)
+    def _split(self, blobs: list[Candidate]) -> Iterable[list[Candidate]]:
+        return split_batches(blobs, self._settings, self._context.blobs.chunk_size)
 
     def _is_due(self, blob: Candidate) -> bool:
         if self._since is None:
@@ -127,13 +127,13 @@ class Collection:
         done = self._transactions.write(work)
         if done is not None:
             self._swept = _plus(self._swept, done.blobs, done.stored_size)
-            self._pardoned += done.pardoned
+            self._unmarked += done.unmarked
         self._report()
 
-    def _pardon(self, batch: list[Candidate]) -> None:
+    def _unmark(self, batch: list[Candidate]) -> None:
         digests = [blob.digest for blob in batch]
-        done = self._transactions.write(lambda connection: liveness.pardon(connection, digests))
-        self._pardoned += done or 0
+        done = self._transactions.write(lambda connection: liveness.unmark(connection, digests))
+        self._unmarked += done or 0
 
     def _forget_names(self) -> None:
         """Delete notes of last owners for blobs that are referenced again."""
@@ -147,7 +147,7 @@ class Collection:
         """Declare packs dead that no row points to, and delete dead packs."""
         limit = self._settings.batch
 
-        def pending(connection: Connection) -> list[PackRow]:
+        def pending(connection: Connection) -> list[StoredPack]:
             return packs.declare_pending_dead(connection, self._since, limit)
 
         while len(self._transactions.write(pending) or ()) == limit:
@@ -155,7 +155,7 @@ class Collection:
         after = 0
         while True:
 
-            def empty(connection: Connection, after: int = after) -> list[PackRow]:
+            def empty(connection: Connection, after: int = after) -> list[StoredPack]:
                 return packs.declare_empty_dead(connection, after, limit)
 
             found = self._transactions.write(empty)
@@ -169,7 +169,7 @@ class Collection:
         after = 0
         while True:
 
-            def look(connection: Connection, after: int = after) -> list[PackRow]:
+            def look(connection: Connection, after: int = after) -> list[StoredPack]:
                 return packs.list_of_state(connection, "dead", after, self._settings.batch)
 
             found = self._transactions.read(look)
@@ -239,7 +239,7 @@ def _plus(tally: Tally, blobs: int, size: int) -> Tally:
     return Tally(tally.blobs + blobs, tally.stored_size + size)
 
 
-def _delete(backend: Backend, pack: PackRow) -> bool:
+def _delete(backend: Backend, pack: StoredPack) -> bool:
     """Delete the object of a dead pack; return whether it existed."""
     name = pack_object_name(pack.name)
     try:

@@ -59,7 +59,7 @@ def choose(
         if _dead(usage) >= max(settings.least_dead, settings.dead_share * usage.size)
     ]
     chosen = [(usage, _MOSTLY_DEAD) for usage in sorted(dead, key=_dead, reverse=True)]
-    # A small pack with many entries is full by their number; merging would only copy it.
+    # A small pack with very many entries counts as full; merging would only copy it.
     small = [
         usage
         for usage in sound

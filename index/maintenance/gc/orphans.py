@@ -1,9 +1,9 @@
 """Orphans: objects below ``packs/`` that have no row in the index.
 
 An orphan may be a foreign object. It may be left over from a lost index, from an index that was
-restored from a backup, or from an application's transaction that was rolled back. Or such a
-transaction is still running: its pack gets a row only at the commit. No clock can tell these cases
-apart. So before an object is removed its name is buried: a permanent row ensures that no
+restored from a backup, or from an application's transaction that was rolled back. Or the
+transaction is still running: its pack gets a row only at the commit. No clock distinguishes these
+cases. So before an object is removed its name is buried: a permanent row ensures that no
 transaction can commit a pack of that name. A writer that tries gets a conflict, and stores the
 bytes again.
 """
@@ -67,7 +67,7 @@ def _unknown(
 
 
 def _is_there(backend: Backend, name: str) -> bool:
-    """Whether an object still exists, so that its row was not deleted with it since the listing."""
+    """Whether an object still exists. Otherwise it was deleted, like its row, after the listing."""
     try:
         backend.size(name)
     except ObjectNotFoundError:

@@ -41,7 +41,7 @@ class GcPlan:
     """Blobs to condemn now. They are deleted after the grace period."""
     waiting: Tally
     """Blobs whose grace period is not over."""
-    pardoned: Tally
+    unmarked: Tally
     """Condemned blobs that something refers to again."""
     packs: tuple[DeadPack, ...]
     compacted: tuple[CompactedPack, ...]
@@ -118,7 +118,7 @@ def plan_gc(context: StoreContext, options: GcOptions) -> GcPlan:
         swept=Tally(*tallies[Fate.SWEPT]),
         condemned=Tally(*tallies[Fate.CONDEMNED]),
         waiting=Tally(*tallies[Fate.WAITING]),
-        pardoned=Tally(*tallies[Fate.PARDONED]),
+        unmarked=Tally(*tallies[Fate.UNMARKED]),
         packs=(*_unfinished(transactions, since), *_empty(left)),
         compacted=described(chosen),
         orphans=tuple(find_orphans(transactions, context.blobs.backend)),
@@ -128,7 +128,7 @@ def plan_gc(context: StoreContext, options: GcOptions) -> GcPlan:
 
 def _fate(blob: Candidate, since: datetime | None) -> Fate:
     if blob.condemned_at is not None and blob.is_needed:
-        return Fate.PARDONED
+        return Fate.UNMARKED
     if since is None:
         return Fate.SWEPT
     if blob.condemned_at is None:

@@ -31,7 +31,7 @@ class Fate(StrEnum):
     """Condemned now: nothing refers to it. It is deleted after the grace period."""
     WAITING = "waiting"
     """Condemned earlier, and still within the grace period."""
-    PARDONED = "pardoned"
+    UNMARKED = "unmarked"
     """Unmarked: it was condemned, but something refers to it again."""
 
 
@@ -55,11 +55,11 @@ class GarbageBlob(NamedTuple):
     stored_size: int
     """Bytes in its pack; 0 for a large blob, whose chunks are listed separately."""
     session: str | None
-    """Of the first version that had it, like run, path and agent. None for chunks, and for what was
-    never recorded, by a scan that failed."""
+    """Session of the first version with these bytes; run, path and agent are of the same version.
+    None for chunks, and for bytes of a failed scan, which were never recorded."""
     run: str | None
     path: str | None
-    """None for a journal record, like agent."""
+    """None for a journal record; `agent` too."""
     agent: str | None
 
     @property
@@ -127,7 +127,7 @@ class GcReport:
     """Blobs condemned by this collection. They are deleted after the grace period."""
     swept: Tally
     """Blobs removed from the index."""
-    pardoned: int
+    unmarked: int
     """Number of condemned blobs unmarked, because something refers to them again."""
     packs_deleted: int
     bytes_deleted: int

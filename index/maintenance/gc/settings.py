@@ -33,7 +33,7 @@ class GcSettings:
 
     rest: float = 1.0
     """Pause after each transaction on SQLite, as a multiple of its duration. SQLite has no queue:
-    waiting writers poll, and without pauses would hardly ever find it free."""
+    waiting writers poll, and without pauses they would hardly ever find it free."""
 
     dead_share: float = 0.5
     """The share of a pack that must be dead before it is rewritten. At one half, each byte written

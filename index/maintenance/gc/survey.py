@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from index.maintenance.gc.settings import GcSettings
     from index.maintenance.gc.transactions import Transactions
 
-__all__ = ["cut", "iter_candidates"]
+__all__ = ["iter_candidates", "split_batches"]
 
 
 def iter_candidates(
@@ -47,7 +47,7 @@ def iter_candidates(
         after = until
 
 
-def cut(
+def split_batches(
     candidates: Sequence[Candidate], settings: GcSettings, chunk_size: int
 ) -> Iterator[list[Candidate]]:
     """Yield batches of candidates. A large blob counts as many times as it has chunks.

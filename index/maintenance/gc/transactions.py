@@ -33,13 +33,13 @@ class Transactions:
         self._rest = 0.0 if database.is_server else rest
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Return what some work reads."""
+        """Run `work` in a reading transaction; return its result."""
         return self._database.read(work)
 
     def write(self, work: Callable[[Connection], T]) -> T | None:
-        """Do some work in a transaction; return what it returns.
+        """Run `work` in a transaction; return its result.
 
-        None if references keep coming to what it deletes: that is for the next collection.
+        Return None if rows that it deletes keep getting references. The next collection retries.
         """
         started = time.monotonic()
         for _ in range(_ATTEMPTS):

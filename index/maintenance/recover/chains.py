@@ -67,7 +67,7 @@ class Chains:
     steps: list[Step] = field(default_factory=list)
     never_arrived: list[Digest] = field(default_factory=list)
     discarded: list[Digest | Key] = field(default_factory=list)
-    """Chains without a run any more. They have steps only if forks depend on them."""
+    """Chains whose run is gone. They have steps only if forks depend on them."""
     gone: list[Key] = field(default_factory=list)
     """Runs that were deleted, and whose name no later run has."""
 
@@ -160,7 +160,7 @@ class _Arrangement:
 
     def _outlived(self, chains: Sequence[_Chain], chosen: Sequence[_Chain]) -> set[Digest]:
         """Return records of deleted runs, and of chains that a newer chain replaces."""
-        anew = {
+        replaced = {
             chain.key
             for chain in chosen
             if isinstance(chain.start, bytes)
@@ -169,7 +169,7 @@ class _Arrangement:
         return {
             digest
             for chain in chains
-            if chain.is_deleted or chain.key in anew
+            if chain.is_deleted or chain.key in replaced
             for digest, _ in chain.path
         }
 
@@ -313,7 +313,7 @@ class _Arrangement:
         ]
         # A fork is younger than its parent.
         independent.sort(key=lambda chain: self._age(chain.start))
-        # Forks of a record come before the next record: they begin with the state that it left.
+        # Forks of a record come before the next record: they begin with the state before it.
         waiting: list[tuple[_Chain, int]] = [(chain, 0) for chain in reversed(independent)]
         while waiting:
             chain, place = waiting.pop()

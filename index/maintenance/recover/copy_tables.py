@@ -44,7 +44,7 @@ def copy_packs(source: Connection, target: Connection) -> None:
 
 
 def copy_blobs(source: Connection, target: Connection, now: datetime) -> None:
-    """Copy blobs that the target lacks. Blobs of one entry have no bytes there."""
+    """Copy blobs that the target lacks. Blobs of one entry are damaged there: no pack has them."""
     names = ("digest", "size", "created_at", "damaged_at")
     columns = [column.name for column in tables.blobs.c]
     digest, size, pack, created = map(columns.index, ("digest", "size", "pack_id", "created_at"))

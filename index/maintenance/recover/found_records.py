@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from index.errors import DamagedRecordError
-from index.journal.encoding import decode
+from index.journal.encoding import decode_record
 from index.journal.entries import (
     BackupEntry,
     CommitEntry,
@@ -59,7 +59,7 @@ class FoundRecords:
             self._damaged.append(f"record {digest} is damaged")
             return
         try:
-            entry = decode(data)
+            entry = decode_record(data)
         except DamagedRecordError as error:
             self._damaged.append(f"record {digest}: {error.reason}")
             return
@@ -85,7 +85,9 @@ class FoundRecords:
     def read(self, digest: Digest) -> Entry:
         """Return a complete record."""
         held = self._held.get(digest)
-        return decode(self._reader.fetch(digest, self.places[digest])) if held is None else held
+        return (
+            decode_record(self._reader.fetch(digest, self.places[digest])) if held is None else held
+        )
 
     def describe(self, digest: Digest) -> RecordedStep:
         """Return a record of a chain as reports show it."""

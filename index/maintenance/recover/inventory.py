@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cas.catalog import Location, MemoryCatalog
-from cas.digest import Digest
 from cas.errors import (
     BlobNotFoundError,
     CorruptPackError,
     DigestMismatchError,
-    InvalidDigestError,
     ObjectNotFoundError,
 )
-from cas.packs.pack import PACK_VERSION, pack_object_name, read_structure
+from cas.packs.pack import PACK_VERSION, parse_pack_name, read_structure
 from cas.reader import BlobReader
 from index.maintenance.recover.report import DamagedPack
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cas.backend import Backend
-    from cas.digest import Buffer
+    from cas.digest import Buffer, Digest
     from cas.packs.pack import PackEntry
 
 __all__ = ["FoundPack", "Inventory"]
@@ -48,11 +46,8 @@ class Inventory:
         """Yield all packs with a readable footer, by name."""
         found = sorted(self._backend.iter_objects("packs/"), key=lambda each: each.name)
         for each in found:
-            try:
-                name = Digest.parse(each.name.rpartition("/")[2].removesuffix(".pack"))
-                if each.name != pack_object_name(name):
-                    continue
-            except InvalidDigestError:
+            name = parse_pack_name(each.name)
+            if name is None:
                 continue  # a reader ignores objects whose names it doesn't know
             try:
                 yield FoundPack(name, each.size, self._footer(name, each.name, each.size))
@@ -67,9 +62,9 @@ class Inventory:
             name, size, lambda start, count: self._backend.read(name, start, count)
         )
         if structure.name != pack:
-            told = f"by what is in it, its name is {structure.name}; what is right of it is used"
-            self.damaged.append(DamagedPack(name, told))
-            # The version may be what is damaged. Every entry is verified before it is believed.
+            reason = f"by what is in it, its name is {structure.name}; what is right of it is used"
+            self.damaged.append(DamagedPack(name, reason))
+            # The version may be damaged. Every entry is verified before it is used.
             structure = structure._replace(version=PACK_VERSION)
         return structure.parse(name)
 

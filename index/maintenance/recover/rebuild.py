@@ -196,7 +196,7 @@ class _Rebuilding:
             rebuilding.insert_large(self._connection, blob, digest, self._now)
 
     def _sizes_of_chunks(self, blob: ChunkedBlob) -> dict[Digest, int]:
-        """Return what chunks have that may be lost: all but the last one have one size."""
+        """Return the sizes of chunks, even of lost ones: all except the last have the same size."""
         each = self._chunk_size
         if -(-blob.size // each) != len(blob.chunks):  # the settings were lost and rebuilt
             each = -(-blob.size // len(blob.chunks))

@@ -6,14 +6,13 @@ import os
 import tempfile
 import uuid
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cas.errors import ObjectNotFoundError
 from cas.store import CHUNK_SIZE, open_settings
 from cas.urls import open_backend
-from index.context import INDEX_NAME
+from index.context import INDEX_NAME, resolve_location, utc_now
 from index.db import schema
 from index.db.database import Database, sqlite_url
 from index.db.queries import runs
@@ -23,6 +22,7 @@ from index.reading.staging import Staging, remove_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
     from sqlalchemy import URL
 
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["recover"]
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def recover(
     root: str | os.PathLike[str] | None = None,
     *,
@@ -45,7 +41,7 @@ def recover(
     storage_options: Mapping[str, object] | None = None,
     dry_run: bool = False,
     progress: Callable[[Progress], None] | None = None,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> RecoveryReport:
     """Rebuild the index of a store from its storage alone, with names and provenance.
 
@@ -62,7 +58,7 @@ def recover(
     Parameters
     ----------
     root, index, blobs, storage_options
-        As of `ArtifactStore.open`.
+        As in `ArtifactStore.open`.
     dry_run
         Rebuild in a temporary place, and only return the report.
     progress
@@ -79,16 +75,9 @@ def recover(
     BackendError, IndexUnavailableError
         When storage or the database can't be used.
     """
-    if root is not None:
-        if index is not None or blobs is not None:
-            raise ValueError("give either root, or index and blobs")
-        path = Path(root)
-        index, blobs = sqlite_url(path.absolute() / INDEX_NAME), path
-    if index is None or blobs is None:
-        raise ValueError("give either root, or both index and blobs")
-    place = blobs if isinstance(blobs, str) else Path(blobs)
+    url, place = resolve_location(root, index, blobs)
     backend = open_backend(place, storage_options=storage_options)
-    database = Database(index)
+    database = Database(url)
     try:
         store_id, chunk_size = _identity(backend, create=not dry_run)
 
@@ -112,7 +101,7 @@ def recover(
 
 
 def _identity(backend: Backend, *, create: bool) -> tuple[str, int]:
-    """Return the id and chunk size of the store. Missing settings are made if it has packs.
+    """Return the id and chunk size of the store. Missing settings are created if it has packs.
 
     Raises StoreNotFoundError if there are neither settings nor packs.
     """
@@ -175,7 +164,7 @@ def _directory(path: Path) -> Iterator[int]:
 
 
 def _publish(staged: Path, file: Path, folder: int) -> None:
-    # SQLite must not take a log of the lost file for that of the new one.
+    # SQLite must not apply a log of the lost file to the new one.
     for suffix in ("-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
             Path(f"{file}{suffix}").rename(f"{file}{suffix}.lost-{uuid.uuid4().hex}")

@@ -12,10 +12,11 @@ from index.commit.branch import apply_rewind
 from index.db import tables
 from index.db.bulk import allocate_ids
 from index.db.queries import files, journal, lineage, rebuilding, runs, transfer
+from index.domain.annotations import Annotations
 from index.domain.names import RunKey
 from index.domain.provenance import Provenance
 from index.domain.run_state import Observed
-from index.domain.snapshots import Skipped, SnapshotHead
+from index.domain.snapshots import Skipped, Snapshot
 from index.journal.entries import (
     CommitEntry,
     ForkEntry,
@@ -92,7 +93,7 @@ class Replay:
             place = self._begin(entry, step, entry.run_created_at)
             self._write_history(place.id, entry)
         else:
-            assert isinstance(entry, CommitEntry | RewindEntry)  # noqa: S101 - all there are
+            assert isinstance(entry, CommitEntry | RewindEntry)  # noqa: S101 - no others exist
             place = place or self._begin(entry, step, entry.created_at)
             if isinstance(entry, CommitEntry):
                 self._commit(place.id, entry)
@@ -137,7 +138,7 @@ class Replay:
         key = RunKey(entry.session, place.name)
         found = runs.find_run(self._connection, key.session, key.run)
         if found is None or entry.at > found.newest_snapshot:
-            return  # behind a gap
+            return  # its snapshot is in a gap
         apply_rewind(self._connection, key, found, entry.at, _provenance(entry), entry.created_at)
 
     def _commit(self, run_id: int, entry: CommitEntry) -> None:
@@ -160,7 +161,7 @@ class Replay:
                 files.annotate(connection, current[path], values)
         if entry.snapshot is None:
             return
-        runs.insert_snapshot(connection, run_id, _head(entry, provenance), entry.scope)
+        runs.insert_snapshot(connection, run_id, _snapshot(entry, provenance), entry.scope)
         ended = [*entry.removed, *(path for group in groups for path in group.paths)]
         current = rebuilding.find_current(connection, run_id, ended)
         files.end_versions(connection, list(current.values()), entry.snapshot)
@@ -207,8 +208,7 @@ class Replay:
             snapshot=snapshot,
             provenance=provenance,
             now=entry.created_at,
-            is_final_output=entry.is_final_output,
-            meta=entry.meta,
+            annotations={name: getattr(entry, name) for name in Annotations().columns},
         )
 
     def _parts(self, entry: CommitEntry) -> Iterator[NewFiles]:
@@ -253,7 +253,7 @@ class Replay:
             made.append({**_typed(row), "id": file_id, "origin_id": origin_id})
         if made:
             columns = list(made[0])
-            rebuilding.insert_versions(
+            files.insert_whole(
                 connection, run_id, columns, [[row[name] for name in columns] for row in made]
             )
 
@@ -277,9 +277,9 @@ def _provenance(entry: CommitEntry | RewindEntry) -> Provenance:
     return Provenance(**values)
 
 
-def _head(entry: CommitEntry, provenance: Provenance) -> SnapshotHead:
-    assert entry.snapshot is not None  # noqa: S101 - the caller has looked
-    return SnapshotHead(
+def _snapshot(entry: CommitEntry, provenance: Provenance) -> Snapshot:
+    assert entry.snapshot is not None  # noqa: S101 - the caller has checked
+    return Snapshot(
         entry.snapshot,
         provenance,
         entry.created_at,

@@ -13,7 +13,7 @@ from cas.digest import Digest, Hasher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from index.maintenance.repair.mender import Mender
+    from index.maintenance.repair.search import Search
 
 __all__ = ["search_directory"]
 
@@ -22,20 +22,20 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_
 
 
 def search_directory(
-    root: str, mender: Mender, chunk_size: int, report: Callable[[], None]
+    root: str, search: Search, chunk_size: int, report: Callable[[], None]
 ) -> None:
     """Offer the contents below a directory, whatever the file names. Unreadable files are skipped.
 
     A file is read only if, by its size, it may hold wanted bytes.
     """
     for path, status in _walk(root):
-        if not mender.wanted:
+        if not search.wanted:
             return
         try:
             if stat.S_ISLNK(status.st_mode):
-                mender.offer(os.fsencode(os.readlink(path)))
-            elif _may_have(mender, status.st_size, chunk_size):
-                _search_file(path, mender, chunk_size, report)
+                search.offer(os.fsencode(os.readlink(path)))
+            elif _may_have(search, status.st_size, chunk_size):
+                _search_file(path, search, chunk_size, report)
         except OSError:
             continue
 
@@ -60,42 +60,42 @@ def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield entry.path, status
 
 
-def _may_have(mender: Mender, size: int, chunk_size: int) -> bool:
-    if mender.wants_size(size):
+def _may_have(search: Search, size: int, chunk_size: int) -> bool:
+    if search.wants_size(size):
         return True
     return size > chunk_size and (
-        mender.wants_size(chunk_size) or mender.wants_size(size % chunk_size)
+        search.wants_size(chunk_size) or search.wants_size(size % chunk_size)
     )
 
 
-def _search_file(path: str, mender: Mender, chunk_size: int, report: Callable[[], None]) -> None:
+def _search_file(path: str, search: Search, chunk_size: int, report: Callable[[], None]) -> None:
     """Offer each chunk of a file, and the file itself if it is a wanted large blob."""
     whole = Hasher()
     chunks: list[Digest] = []
     with open(path, "rb", buffering=0, opener=_opener) as file:
         size = os.fstat(file.fileno()).st_size
-        is_large = size > chunk_size and mender.wants_size(size)
+        is_large = size > chunk_size and search.wants_size(size)
         for piece in _pieces(file.fileno(), chunk_size):
-            mender.bytes_read += len(piece)
-            mender.offer(piece)
+            search.bytes_read += len(piece)
+            search.offer(piece)
             if is_large:
                 whole.update(piece)
                 chunks.append(Digest.of(piece))
             report()
         digest = whole.digest()
-        if is_large and mender.wanted.get(digest) == whole.size:
+        if is_large and search.wanted.get(digest) == whole.size:
             blob = ChunkedBlob(digest, whole.size, tuple(chunks))
-            _take_large(file.fileno(), blob, mender, chunk_size)
+            _take_large(file.fileno(), blob, search, chunk_size)
 
 
-def _take_large(fd: int, blob: ChunkedBlob, mender: Mender, chunk_size: int) -> None:
+def _take_large(fd: int, blob: ChunkedBlob, search: Search, chunk_size: int) -> None:
     """Take all chunks of a file. Take nothing if the file has changed since it was read."""
     os.lseek(fd, 0, os.SEEK_SET)
     for chunk, piece in zip_longest(blob.chunks, _pieces(fd, chunk_size)):
         if piece is None or Digest.of(piece) != chunk:
             return
-        mender.take_chunk(piece)
-    mender.take_large(blob)
+        search.take_chunk(piece)
+    search.take_large(blob)
 
 
 def _pieces(fd: int, size: int) -> Iterator[bytes]:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
-from cas.digest import Digest
 from index.commit.write import CommitConflict, record_blobs
 from index.db.catalog import SqlCatalog
 from index.db.queries import repairs
+from index.maintenance.repair.salvage import copy_entries
+from index.maintenance.repair.search import Search
 from index.maintenance.verify.packs import noting
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
-    from types import TracebackType
 
     from sqlalchemy.engine import Connection
 
-    from cas.catalog import ChunkedBlob, Placement
-    from cas.digest import Buffer
+    from cas.catalog import ChunkedBlob, Location, Placement
+    from cas.digest import Buffer, Digest
     from cas.packs.pack import SealedPack
     from cas.writer import BatchWriter
     from index.context import StoreContext
+    from index.db.queries.verification import VerifiablePack
 
 __all__ = ["Mender"]
 
@@ -48,15 +48,15 @@ class _Unlisted:
         self._catalog.register_pack(pack)
 
 
-class Mender:
-    """Takes bytes of damaged blobs; `finish` commits the rest. A context manager.
+class Mender(Search):
+    """A search that stores the bytes it takes; `finish` commits the rest. A context manager.
 
     New bytes are durable before a transaction points the rows to them. So an interrupted repair
     leaves each blob as it was, or intact.
     """
 
     def __init__(
-        self, context: StoreContext, wanted: Mapping[Digest, int], *, dry_run: bool
+        self, context: StoreContext, wanted: Mapping[Digest, int], records: Collection[Digest]
     ) -> None:
         """Bind the mender to its store.
 
@@ -64,75 +64,43 @@ class Mender:
         ----------
         wanted
             The damaged blobs, with their sizes.
-        dry_run
-            Write nothing, and only note which blobs can be repaired.
+        records
+            The wanted journal records, which have their own kind of entry.
         """
+        super().__init__(wanted)
         self._context = context
+        self._records = records
         self._catalog = _Unlisted(SqlCatalog(context.database, context.clock))
         self._stack = ExitStack()
         self._batch: BatchWriter | None = None
         self._batch_bytes = 0
-        self._dry_run = dry_run
-        self.wanted: dict[Digest, int] = dict(wanted)
-        """The blobs that are still wanted."""
-        self.records: Collection[Digest] = ()
-        """The wanted blobs that are journal records, which have their own kind of entry."""
-        self._sizes = Counter(wanted.values())
-        self.mended: set[Digest] = set()
         self.lists = 0
-        self.bytes_read = 0
         self.bytes_stored = 0
 
-    def offer(self, data: Buffer) -> Digest | None:
-        """Take bytes if they belong to a wanted blob of one entry; return its digest, else None."""
-        if not self.wants_size(len(data)):
-            return None
-        digest = Digest.of(data)
-        return digest if self.take(digest, data) else None
-
     def take(self, digest: Digest, data: Buffer) -> bool:
-        """Take the bytes of a wanted blob of one entry; return False if the digest differs."""
-        if self.wanted.get(digest) != len(data) or Digest.of(data) != digest:
-            return False
-        self.settle(digest)
-        if not self._dry_run:
-            writer = self._writer()
-            if digest in self.records:
-                writer.add_record(data)
-            else:
-                writer.add(data)
-            self._add_size(len(data))
-        return True
+        is_taken = super().take(digest, data)
+        if is_taken:
+            self._add(data, is_record=digest in self._records)
+        return is_taken
 
     def take_chunk(self, data: Buffer) -> None:
-        """Take a chunk of a large blob, before the call of `take_large` for that blob."""
-        if not self._dry_run:
-            self._writer().add(data)
-            self._add_size(len(data))
+        self._add(data, is_record=False)
 
     def take_large(self, blob: ChunkedBlob) -> None:
-        """Take the chunks of a damaged large blob, whose whole hash the caller has checked."""
-        self.settle(blob.digest)
-        if not self._dry_run:
-            self._writer().add_chunked(blob)
+        super().take_large(blob)
+        self._writer().add_chunked(blob)
+
+    def take_entries(
+        self, pack: VerifiablePack, entries: Sequence[tuple[Digest, Location]]
+    ) -> None:
+        copy_entries(self._context, pack, entries, None, is_located=False)
+        super().take_entries(pack, entries)
 
     def write_list(self, blob: ChunkedBlob) -> None:
         """Write the chunk list of a large blob whose chunks are stored and intact."""
         self.lists += 1
-        if not self._dry_run:
-            self._catalog.unlisted.add(blob.digest)
-            self._writer().add_chunked(blob)
-
-    def settle(self, digest: Digest) -> None:
-        """Note that a blob is repaired."""
-        size = self.wanted.pop(digest, None)
-        if size is not None:
-            self._sizes[size] -= 1
-            self.mended.add(digest)
-
-    def wants_size(self, size: int) -> bool:
-        """Whether a blob of this size is wanted."""
-        return self._sizes[size] > 0
+        self._catalog.unlisted.add(blob.digest)
+        self._writer().add_chunked(blob)
 
     def finish(self) -> None:
         """Commit the blobs taken; on return they are durable and in the index."""
@@ -151,27 +119,27 @@ class Mender:
         try:
             noting(self._context, record)
         except CommitConflict:
-            # Tried again after a commit that had arrived: its packs are live already. Otherwise
-            # garbage collection took them, and the blobs are as damaged as before.
+            # Either an earlier attempt has succeeded, and its packs are live already. Or garbage
+            # collection has declared them dead, and the blobs stay damaged.
             return
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
 
     def _writer(self) -> BatchWriter:
         if self._batch is None:
             self._batch = self._stack.enter_context(self._context.blobs.batch(self._catalog))
         return self._batch
 
-    def _add_size(self, size: int) -> None:
-        self._batch_bytes += size
+    def _add(self, data: Buffer, *, is_record: bool) -> None:
+        writer = self._writer()
+        if is_record:
+            writer.add_record(data)
+        else:
+            writer.add(data)
+        self._batch_bytes += len(data)
         if self._batch_bytes >= _BATCH_SIZE:
             self.finish()

@@ -34,9 +34,16 @@ if TYPE_CHECKING:
     from cas.packs.rewriter import MovedEntry
     from index.context import StoreContext
     from index.db.queries.verification import VerifiablePack
-    from index.maintenance.repair.mender import Mender
+    from index.maintenance.repair.search import Search
 
-__all__ = ["chunks_from_list", "find_elsewhere", "salvage_pack", "set_aside", "take_cached"]
+__all__ = [
+    "chunks_from_list",
+    "copy_entries",
+    "find_elsewhere",
+    "salvage_pack",
+    "set_aside",
+    "take_cached",
+]
 
 _ASIDE: Final = "damaged/"
 
@@ -52,10 +59,10 @@ def salvage_pack(context: StoreContext, pack: VerifiablePack) -> int:
         kinds = repairs.kinds_of(connection, located.keys())
         damaged = {row.digest for row in repairs.list_damaged(connection)}
     right = [(digest, place) for digest, place in located.items() if digest not in damaged]
-    return _copy(context, pack, right, kinds, is_located=True)
+    return copy_entries(context, pack, right, kinds, is_located=True)
 
 
-def _copy(
+def copy_entries(
     context: StoreContext,
     pack: VerifiablePack,
     entries: Sequence[tuple[Digest, Location]],
@@ -102,32 +109,29 @@ def _lead(
     return repairs.lead(connection, places)
 
 
-def find_elsewhere(context: StoreContext, mender: Mender, *, dry_run: bool) -> None:
+def find_elsewhere(context: StoreContext, search: Search) -> None:
     """Search the footers of all packs for wanted blobs, and copy the intact ones.
 
     A row may point to the wrong place, bytes may be stored twice, or an object may have another
-    object's name. The blobs are copied to new packs, because garbage collection relies on no row
-    being pointed to a pack that was live before.
+    object's name. The blobs are copied to new packs, because garbage collection relies on this:
+    nobody points more rows to a live pack.
     """
-    if not mender.wanted:
+    if not search.wanted:
         return
     with context.database.reading() as connection:
         packs = verification.list_packs(connection)
     with PackInspector(context.blobs.backend) as inspector:
         for pack in packs:
-            if pack.state != "live" or not mender.wanted:
+            if pack.state != "live" or not search.wanted:
                 continue
             found = []
             for entry in inspector.look(pack.name, {}).entries:
-                if mender.wanted.get(entry.digest) == entry.size:
+                if search.wanted.get(entry.digest) == entry.size:
                     at = entry.offset, entry.stored_size, entry.size, entry.codec
                     place = Location(pack.name, *at)
                     if _is_right(context, entry.digest, place):
                         found.append((entry.digest, place))
-            if not dry_run:
-                _copy(context, pack, found, None, is_located=False)
-            for digest, _ in found:
-                mender.settle(digest)
+            search.take_entries(pack, found)
 
 
 def _is_right(context: StoreContext, digest: Digest, place: Location) -> bool:
@@ -140,19 +144,19 @@ def _is_right(context: StoreContext, digest: Digest, place: Location) -> bool:
     return verified(digest, place, stored) is not None
 
 
-def take_cached(context: StoreContext, mender: Mender) -> None:
+def take_cached(context: StoreContext, search: Search) -> None:
     """Take wanted blobs from the cache of remote packs."""
     if context.blobs.cache is None:
         return
     with context.database.reading() as connection:
-        located = blob_rows.locate(connection, list(mender.wanted))
+        located = blob_rows.locate(connection, list(search.wanted))
     for digest, place in located.items():
         if isinstance(place, Location):
             try:
                 data = context.blobs.fetch(digest, place)
             except (BlobNotFoundError, DigestMismatchError):
                 continue
-            mender.take(digest, data)
+            search.take(digest, data)
 
 
 def chunks_from_list(context: StoreContext, large: Sequence[Digest]) -> Iterator[ChunkedBlob]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from index.context import StoreContext
-    from index.maintenance.repair.mender import Mender
+    from index.maintenance.repair.search import Search
 
 __all__ = ["search_store"]
 
@@ -22,51 +22,51 @@ __all__ = ["search_store"]
 def search_store(
     source: StoreContext,
     context: StoreContext,
-    mender: Mender,
+    search: Search,
     report: Callable[[], None],
 ) -> None:
-    """Take what another store has; what is damaged or missing there is passed over.
+    """Take the wanted blobs from another store; skip those that are damaged or missing there.
 
-    A chunk that it doesn't have by itself is cut out of a large blob that it has.
+    If it lacks a wanted chunk as a blob, the chunk is read from a large blob that contains it.
     """
     chunk_size = context.blobs.chunk_size
     catalog = SqlCatalog(source.database, source.clock)
-    for digest, place in catalog.locate(list(mender.wanted)).items():
-        if mender.wanted.get(digest) != place.size:
+    for digest, place in catalog.locate(list(search.wanted)).items():
+        if search.wanted.get(digest) != place.size:
             continue
         try:
             if place.size > chunk_size:
-                _take_large(source, digest, mender)
+                _take_large(source, digest, search)
             else:
                 data = source.blobs.read(digest)
-                mender.bytes_read += len(data)
-                mender.take(digest, data)
+                search.bytes_read += len(data)
+                search.take(digest, data)
         except (BlobNotFoundError, DigestMismatchError):
             continue
         report()
     with context.database.reading() as connection:
-        parts = repairs.positions_of(connection, list(mender.wanted))
+        parts = repairs.positions_of(connection, list(search.wanted))
     for digest, places in parts.items():
         for blob, position in places:
-            if digest not in mender.wanted:
+            if digest not in search.wanted:
                 break
             try:
                 start = position * chunk_size
-                data = source.blobs.read_range(blob, start, mender.wanted[digest])
+                data = source.blobs.read_range(blob, start, search.wanted[digest])
             except (BlobNotFoundError, DigestMismatchError):
                 continue
-            mender.bytes_read += len(data)
-            mender.take(digest, data)
+            search.bytes_read += len(data)
+            search.take(digest, data)
 
 
-def _take_large(source: StoreContext, digest: Digest, mender: Mender) -> None:
+def _take_large(source: StoreContext, digest: Digest, search: Search) -> None:
     """Take a large blob; raise as `BlobStore.iter_pieces` does, which hashes it whole."""
     whole = Hasher()
     chunks = []
     for piece in source.blobs.iter_pieces(digest):
-        mender.bytes_read += len(piece)
+        search.bytes_read += len(piece)
         whole.update(piece)
         chunks.append(Digest.of(piece))
-        mender.take_chunk(piece)
+        search.take_chunk(piece)
     if whole.digest() == digest:
-        mender.take_large(ChunkedBlob(digest, whole.size, tuple(chunks)))
+        search.take_large(ChunkedBlob(digest, whole.size, tuple(chunks)))

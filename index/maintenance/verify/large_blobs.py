@@ -53,7 +53,7 @@ def verify_large(
         findings.recovered += noting(
             context, lambda connection, now: verification.clear_large(connection, whole, now)
         )
-    for digest in sorted(wrong):  # each by itself, with rows that are read again
+    for digest in sorted(wrong):  # check each alone, with its rows read again
         again = _load(context, {digest: sizes[digest]})
         if digest in put_together(context, again, count)[1]:
             noting(context, partial(verification.mark_large, digests=[digest]))
@@ -103,7 +103,7 @@ def put_together(
 
 
 def _load(context: StoreContext, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:
-    """Return the large blobs whose chunks all exist, by the current rows."""
+    """Return the large blobs whose chunks all exist according to the current rows."""
     with context.database.reading() as connection:
         still = [large.digest for large in verification.list_large(connection, list(sizes))]
         readable = verification.without_damage(connection, still)

@@ -15,7 +15,6 @@ from index.domain.faults import Fault, FaultKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from types import TracebackType
 
     from sqlalchemy.engine import Connection
 
@@ -36,7 +35,7 @@ _GROUP_PACKS: Final = 100
 
 
 class _Located(NamedTuple):
-    """A pack, and the blobs in it by the index."""
+    """A pack, and its blobs according to the index."""
 
     pack: VerifiablePack
     entries: Mapping[Digest, Location]
@@ -69,12 +68,7 @@ class PackVerifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def look(self, packs: Sequence[VerifiablePack], report: Callable[[], None]) -> None:
@@ -141,9 +135,9 @@ class PackVerifier:
                 lambda connection, now: verification.note_verified(connection, [pack.id], now),
             )
             return
-        condemned = noting(self._context, partial(_condemn, found=found, verdict=verdict))
-        if condemned is not None:
-            self._findings.recovered += condemned
+        recovered = noting(self._context, partial(_condemn, found=found, verdict=verdict))
+        if recovered is not None:
+            self._findings.recovered += recovered
             self._findings.add_pack(fresh[0], verdict)
             self.faulty.append(fresh[0])
 
@@ -188,7 +182,7 @@ class PackVerifier:
 
 
 def noting(context: StoreContext, note: Callable[[Connection, datetime], T]) -> T:
-    """Note something in a transaction of its own; to note it twice must be to note it once."""
+    """Run `note` in its own transaction; return its result. It must be safe to repeat."""
     return context.database.write(
         lambda connection: note(connection, context.clock()), is_repeatable=True
     )

@@ -63,7 +63,7 @@ class _Verification:
         self._total = 0
         self._left: list[VerifiablePack | LargeRow] = []
         self._settled: set[Digest] = set()
-        """Large blobs that this run has already verified."""
+        """Large blobs that this verification has already verified."""
 
     def run(self) -> VerifyReport:
         listing = compare_objects(self._context)
@@ -169,7 +169,7 @@ class _Verification:
             for digest, since in verification.find_damaged(connection, MOST_FAULTS):
                 if digest not in known:
                     detail = f"it was found damaged on {since:%Y-%m-%d %H:%M} UTC"
-                    findings.add(Fault(FaultKind.NOT_MENDED, f"blob {digest}", detail, digest))
+                    findings.add(Fault(FaultKind.NOT_REPAIRED, f"blob {digest}", detail, digest))
             return VerifyReport(
                 depth=self._depth,
                 faults=findings.explained(connection),
