@@ -30,8 +30,8 @@ hypothesis.settings.register_profile("default", max_examples=25, **_REPEATABLE)
 hypothesis.settings.register_profile("nightly", max_examples=2000, derandomize=False, **_ALWAYS)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# Hypothesis also draws constants of whichever modules are loaded, and which these are depends on
-# the tests that ran before: two runs would draw different examples from the same seed.
+# Hypothesis also draws constants of loaded modules. Which modules are loaded depends on the
+# tests that ran before, so two runs would draw different examples from the same seed.
 hypothesis.internal.conjecture.providers._get_local_constants = (
     hypothesis.internal.conjecture.providers.Constants
 )
@@ -39,7 +39,7 @@ hypothesis.internal.conjecture.providers._get_local_constants = (
 
 @pytest.fixture(scope="session")
 def servers():
-    """PostgreSQL and S3, each up from when a test first asks for it."""
+    """PostgreSQL and S3; each starts when a test first needs it."""
     with Servers() as running:
         yield running
 
@@ -52,13 +52,13 @@ def stores(servers, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def postgres(servers):
-    """Databases on a PostgreSQL that is up as long as the tests are."""
+    """Databases on a PostgreSQL that runs as long as the tests."""
     return servers.databases
 
 
 @pytest.fixture(scope="session")
 def empty_store(stores, tmp_path_factory):
-    """The directory of an embedded store that nothing was recorded in; copied, never used."""
+    """The directory of an embedded store without records; copied, never used."""
     return stores.make("sqlite-local", tmp_path_factory.mktemp("empty"))["root"]
 
 
@@ -70,7 +70,7 @@ def store_root(stores, tmp_path):
 
 @pytest.fixture(params=CORNERS)
 def place(request, stores, tmp_path):
-    """Where an empty store is, as `ArtifactStore.open` takes it; on two of four combinations."""
+    """The place of an empty store, for `ArtifactStore.open`; on two of four combinations."""
     made = stores.make(request.param, tmp_path / "place")
     yield made
     stores.drop(made)
@@ -78,7 +78,7 @@ def place(request, stores, tmp_path):
 
 @pytest.fixture
 def objects(place):
-    """What the blobs of that store are kept as, seen and damaged below the API."""
+    """The blobs of that store in storage, read and damaged below the API."""
     return objects_of(place)
 
 
@@ -108,7 +108,7 @@ def s3_service(servers):
 
 @pytest.fixture
 def s3(s3_service):
-    """A place of its own in that bucket."""
+    """A new prefix in that bucket."""
     return s3_service.elsewhere()
 
 
@@ -121,7 +121,7 @@ def inspector(s3):
 
 @pytest.fixture
 def proxy(s3_service):
-    """Stands between whoever takes its URL for the endpoint and the service."""
+    """A proxy between the service and clients that use its URL as endpoint."""
     from fault_proxy import FaultProxy
 
     between = FaultProxy(s3_service.endpoint)

@@ -1,4 +1,4 @@
-"""Which module may know what: read from the code's own imports."""
+"""Which module may import which, checked in the code."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ RANK = [
     "reading", "transfer", "maintenance", "api", "__init__", "filesystem", "export", "web",
     "integrations", "cli",
 ]  # fmt: skip
-"""The rooms of the house, bottom up: none imports one that comes after it."""
+"""The rooms, bottom up: none imports a later one."""
 
 SINGLE_FILES = {"__init__", "context", "decorators", "models"}
-"""The rooms of `index` that are one module."""
+"""Rooms of `index` that are one module."""
 
 FACES = {"filesystem", "export", "web", "integrations"}
-"""Rooms that stand on the public names alone, and not on each other."""
+"""Rooms that import only public names, and not each other."""
 
 STRANGERS = [{"scan", "reading"}, {"transfer", "maintenance"}]
 """Neighbours: neither room of a pair imports the other."""
 
 RULES = [
-    # files, what they may not import, except
+    # files, what they must not import, except
     ("cas/**/*.py", {"index", "sqlalchemy", "alembic", "click", "rich"}, set()),
     (
         "cas/**/*.py",
@@ -95,7 +95,7 @@ def room_of(module):
 
 
 def imports(path, *, typing=True):
-    """Yield the modules that a file imports; with `typing` those for type checkers as well."""
+    """Yield the modules that a file imports; with `typing`, also those for type checkers."""
     tree = ast.parse(path.read_text())
     skipped = set()
     if not typing:
@@ -113,9 +113,9 @@ def imports(path, *, typing=True):
 
 
 def edges():
-    """Yield each import of one of our modules by another, those inside functions included.
+    """Yield each import of one of our modules by another, also those inside functions.
 
-    `from package import module` is an import of the module, and not of the package.
+    `from package import module` is an import of the module, not of the package.
     """
     for module, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -157,7 +157,7 @@ def test_rooms_side_by_side_do_not_know_each_other():
         or (room_of(module) != room_of(other) and {room_of(module), room_of(other)} <= FACES)
     }
     assert met <= {
-        # A lost index is rebuilt aside and takes its place at the end, as a restore does.
+        # A lost index is rebuilt in a temporary place and moved at the end, like a restore.
         "index.maintenance.recover.recover imports index.reading.staging"
     }
 
@@ -245,7 +245,7 @@ def test_modules_stay_small():
 
 
 def test_no_test_is_skipped():
-    """One that can't hold on a combination of index and blobs says so by `places.on`."""
+    """A test that cannot hold on a combination of index and blobs says so with `places.on`."""
     for path in files("tests/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("pytest."):

@@ -1,4 +1,4 @@
-"""The benchmarks begin: what they import of the library is still there."""
+"""The benchmarks start: all names that they import from the library exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each fault that was observed in the trackers this library replaces, by name."""
+"""Each fault that was observed in the older trackers, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/deploying.md says of roles and servers holds."""
+"""docs/deploying.md is right about roles and servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "deploying.md").read_
 
 @pytest.fixture
 def place(stores, tmp_path):
-    """The index of the owner, on which the guide's grants were run, and who was granted."""
+    """Yield a function that opens the store as one of the guide's roles."""
     (grants,) = re.findall(r"```sql\n(.*?)```", GUIDE, re.DOTALL)
     made = stores.make("postgresql-local", tmp_path / "place")
     url = make_url(made["index"])

@@ -1,4 +1,4 @@
-"""What the documentation says is what happens."""
+"""The documentation is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples run as printed; what they claim is asserted inside them."""
+"""The examples run as printed, and assert what they claim."""
 
 from __future__ import annotations
 

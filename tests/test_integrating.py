@@ -1,4 +1,4 @@
-"""The pages for workflow engines run as they are printed."""
+"""The pages for workflow engines run as printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CODE = re.compile(r"^( *)```(python|sh)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
 def run_page(name):
-    """Run every block of a page in order, in the current directory; return the last names."""
+    """Run the blocks of a page in order in the current directory; return the last names."""
     names = {}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     found = CODE.findall((DOCS / name).read_text())
@@ -61,7 +61,7 @@ def test_from_nothing_to_tracked():
     with engine.connect() as connection:
         options = {"include_name": names["include_name"]}
         context = MigrationContext.configure(connection, opts=options)
-        (ours,) = compare_metadata(context, MetaData())  # what Alembic would change
+        (ours,) = compare_metadata(context, MetaData())  # changes that Alembic would make
     engine.dispose()
     assert (ours[0], ours[1].name) == ("remove_table", "steps")
     with ArtifactStore.open(index="sqlite:///engine.db", blobs="artifacts", create=False) as store:

@@ -1,4 +1,4 @@
-"""The wheel contains what it must, and works away from the checkout."""
+"""The wheel is complete, and works outside the checkout."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_wheel_contains_the_packages_the_migrations_and_the_type_markers(whe
 
 @pytest.mark.slow
 def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
-    """Unpacked beside the installed dependencies, in an interpreter that can't see the checkout."""
+    """Unpack the wheel for an interpreter that has its dependencies, without the checkout."""
     target = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(target)
     (tmp_path / "work").mkdir()

@@ -1,4 +1,4 @@
-"""The examples of Hypothesis are the same in every run, whatever ran before."""
+"""Hypothesis draws the same examples in every run, whatever ran before."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_only_the_nightly_profile_draws_at_random():
 
 
 def test_a_module_that_is_loaded_changes_no_example(tmp_path, monkeypatch):
-    """Or the examples of a test would depend on which tests its worker ran before."""
+    """Otherwise the examples would depend on the tests that the same worker ran before."""
     before = drawn()
     source = tmp_path.parent.parent / "constants.py"
     source.write_text(f"VALUES = {[*range(10**6, 10**6 + 500)]}")

@@ -1,4 +1,4 @@
-"""No value gets into the text of a statement: what is put together is names of our own tables."""
+"""No value gets into the text of a statement. Only names of our own tables are put together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SQL = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|PRAGMA|ALTER|CREATE|DROP|SET|LOCK|TRUNCATE|ATTACH"
     r"|VACUUM|ANALYZE|GRANT|COPY|FROM|WHERE|VALUES|ON CONFLICT|AND|OR|IN|= ANY|BEGIN|SAVEPOINT)\b"
 )
-"""How the text of a statement, or a part of one, begins."""
+"""Beginnings of the text of a statement, or of a part of one."""
 
 PUT_TOGETHER = {
     "index/db/bulk.py": {
@@ -26,17 +26,17 @@ PUT_TOGETHER = {
     "index/db/database.py": {"pragma"},  # of a constant list
     "index/db/schema.py": {"VERSION_TABLE"},
 }  # fmt: skip
-"""What statements are put together of, by module; another part is worth a second look."""
+"""Parts of statements, by module. Review each new one."""
 
 TAKES_TEXT = {
     "text": 0, "exec_driver_sql": 0, "literal_column": 0, "executescript": 0, "run_over": 1,
 }  # fmt: skip
-"""Functions, and which of their arguments is a statement as text."""
+"""Functions, and which of their arguments is a statement's text."""
 
 GIVEN_BY_NAME = {
     "index/db/bulk.py": {
         "compiled.string", "statement", "statement(rest)", "statement(at_once)",
-        # What `run_over` is given, with marks for parameters put in.
+        # An argument of `run_over`, with marks for parameters put in.
         "statement.format(wanted=wanted, **marks)",
     },
     "index/db/queries/blobs.py": {"_FIND_KNOWN", "_TOUCH"},
@@ -45,7 +45,7 @@ GIVEN_BY_NAME = {
     "index/db/schema.py": {"f'SELECT version_num FROM {VERSION_TABLE}'"},
     "index/db/tables.py": {"where"},
 }  # fmt: skip
-"""Statements as text that aren't constants where they are run, by module."""
+"""Texts of statements that are not constants where they are executed, by module."""
 
 
 def modules():
@@ -55,7 +55,7 @@ def modules():
 
 
 def parts_of(node):
-    """Return what an f-string, a sum, a % or a format call puts into its constant text."""
+    """Return the parts that an f-string, a sum, a % or a format call puts into constant text."""
     if isinstance(node, ast.JoinedStr):
         first = node.values[0]
         text = first.value if isinstance(first, ast.Constant) else ""

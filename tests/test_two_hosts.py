@@ -1,4 +1,4 @@
-"""Two hosts share one store by nothing but the command: PostgreSQL, S3, and a home each."""
+"""Two hosts share one store through the command: PostgreSQL, S3, and a home each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def database():
-    """A database whose owner must show a password."""
+    """A database whose owner must give a password."""
     server = PostgresServer()
     url = make_url(Databases(server.url()).create())
     with psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True) as connection:
@@ -36,7 +36,7 @@ def database():
 
 
 class Host:
-    """A home and a project directory, and no variable that says more than where they are."""
+    """A home and a project directory, without other variables that name places."""
 
     def __init__(self, root):
         self.home = root / "home"
@@ -56,7 +56,7 @@ class Host:
         )
 
     def cas(self, *arguments):
-        """Run the command to its end; return what it printed."""
+        """Run the command to its end; return its output."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, "")
@@ -79,7 +79,7 @@ def place(database, s3):
 
 @pytest.fixture
 def with_files(place, tmp_path):
-    """A host that has its credentials in files."""
+    """A host with its credentials in files."""
     index, s3 = place
     host = Host(tmp_path / "a")
     url = make_url(index)
@@ -92,7 +92,7 @@ def with_files(place, tmp_path):
 
 @pytest.fixture
 def with_variables(place, tmp_path):
-    """A host that has its credentials in its environment."""
+    """A host with its credentials in its environment."""
     _, s3 = place
     host = Host(tmp_path / "b")
     host.environment |= {"PGPASSWORD": PASSWORD, "AWS_ENDPOINT_URL": s3.endpoint}
@@ -107,7 +107,7 @@ def test_one_restores_what_the_other_tracked_and_both_track_at_once(
     one, two = with_files, with_variables
     index, s3 = place
 
-    # Each notes where the store is; the first makes it.
+    # Each host notes where the store is; the first creates it.
     ids = [
         host.json("init", "--index", index, "--blobs", s3.url)["store_id"] for host in (one, two)
     ]

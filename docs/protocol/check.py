@@ -52,7 +52,7 @@ READING = ("WRITERS=1", "READERS=1")
 CHECKS = [
     Check("the protocol", ("STRICT",)),
     Check("the protocol, two digests", ("STRICT", *ONE_COLLECTOR)),
-    Check("the protocol, two digests, two packs", ("STRICT", *TWO_PACKS)),
+    Check("the protocol, two digests and packs", ("STRICT", *TWO_PACKS)),
     Check("the protocol, a reader", ("STRICT", *READING)),
     Check("the protocol, no crashes", ("STRICT", "NO_CRASHES")),
     Check("CALLERS_TRANSACTION", ("STRICT", "CALLERS_TRANSACTION")),

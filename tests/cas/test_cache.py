@@ -1,4 +1,4 @@
-"""The directory of the cache: what is kept, what goes, and what can happen to it."""
+"""The directory of the cache: what is kept, what is evicted, and what can happen to it."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ class TestTheLimit:
         for number, path in enumerate(sorted(kept(root))):
             used_at(path, 1_000 + number)
         first = cache.extents(PACK).find(0, 1)
-        assert cache.read(first, 0, 1) == b"\0"  # which makes the oldest the newest
+        assert cache.read(first, 0, 1) == b"\0"  # so the oldest becomes the newest
         cache.keep(OTHER, 0, bytes(20_000))
         names = {path.name for path in kept(root)}
-        assert "0-20000" in names  # both of PACK, which was read, and of OTHER
+        assert "0-20000" in names  # both the one that was read and that of OTHER
         assert len(kept(root)) == 4
         assert "20000-40000" not in names
         assert "40000-60000" not in names

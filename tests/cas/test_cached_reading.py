@@ -1,4 +1,4 @@
-"""Reading blobs with a cache: what storage is asked for, and what never reaches a reader."""
+"""Reading blobs with a cache: the requests to storage, and the bytes that readers get."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class TestDamage:
         (file,) = kept(store.root)
         damage(file)
         assert read_all(store, digests) == by_digest(blobs)
-        assert len(store.asked()) == 1  # together, however many were damaged
+        assert len(store.asked()) == 1  # in one request, however many were damaged
         assert read_all(store, digests) == by_digest(blobs)
         assert store.asked() == []
 
@@ -364,14 +364,14 @@ class TestStreaming:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak < 22 * MIB  # of 40: a request of 8 as it came, and what was made of it
+        assert peak < 22 * MIB  # not 40 MiB: a request of 8 MiB, and what is made of it
 
     def test_chunks_that_come_again_are_fetched_once_for_each_request(self, store):
         data = bytes(MIB) * 40
         (digest,) = store.write(data)
         with store.blobs.open(digest) as stream:
             assert stream.read() == data
-        assert len(store.asked()) == 1  # a chunk of zeros, and then from the cache
+        assert len(store.asked()) == 1  # one chunk of zeros; the others come from the cache
         store.open()
         assert store.blobs.read(digest) == data
         assert store.asked() == []
@@ -388,4 +388,4 @@ def test_memory_is_bounded_however_much_is_read_into_the_cache(tmp_path):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 30 * MIB  # of 60
+    assert peak < 30 * MIB  # not 60 MiB

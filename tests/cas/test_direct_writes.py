@@ -1,5 +1,4 @@
-"""Large files are written in blocks that pass the page cache by, and come out right wherever
-that is refused."""
+"""Large files are written in blocks past the page cache, and are right where that is refused."""
 
 import errno
 import os
@@ -13,7 +12,7 @@ BLOCK = 2 << 20
 
 
 class Calls(PosixCalls):
-    """Notes what is asked for, and can refuse or cut short."""
+    """Records the calls, and can refuse or shorten writes."""
 
     def __init__(self, *, no_flag=False, no_direct_write=False, cut=None):
         self.writes = []

@@ -25,7 +25,7 @@ def test_what_is_found_covers_what_was_asked_for_and_is_found_if_anything_does(
     for number in dropped:
         if number < len(there):
             gone = sorted(there)[number]
-            # Of what others cover it is forgotten that it is there; that costs a fetch, no more.
+            # Extents inside a dropped one are forgotten, too. That costs one fetch.
             if not is_covered(there - {gone}, gone[0], gone[1] - gone[0]):
                 there -= {b for b in there if gone[0] <= b[0] and b[1] <= gone[1]}
                 extents.drop(Extent(PACK, *gone))

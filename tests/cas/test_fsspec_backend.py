@@ -1,4 +1,4 @@
-"""S3 as it is, and what happens between it and us: every fault comes from a proxy in between."""
+"""A real S3 service behind a proxy, which causes every fault."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FAILED_ANSWERS = [
 
 @pytest.fixture
 def open_store(s3):
-    """Open the place of this test, through whatever is asked for."""
+    """Open the backend of this test; a parameter may replace its place or settings."""
     opened = []
 
     def open_store(place=s3, retrying=QUICK, **options):
@@ -114,7 +114,7 @@ class TestTransientFaults:
     def test_a_service_that_stops_reading_is_given_up(
         self, open_store, s3, proxy, inspector, monkeypatch
     ):
-        # No time-out of the client's runs while a request is being sent.
+        # None of the client's time-outs runs while it sends a request.
         monkeypatch.setattr("cas.backends.remote._PATIENCE_S", 0.5)
         backend = open_store(s3.through(proxy))
         with proxy.fault(Fault.HANG, method="PUT"):
@@ -144,7 +144,7 @@ class TestTransientFaults:
             publish(backend, NAME, DATA)
         assert f"{s3.url}/{NAME}" in str(caught.value)
         assert "run the command again" in str(caught.value)
-        # aiohttp sends a PUT once more when a connection that it had kept turns out to be closed.
+        # aiohttp sends a PUT once more if a kept connection turns out to be closed.
         assert int(re.search(r"tried (\d+)", str(caught.value))[1]) >= planned.fired / 2
         assert inspector.names() == set()
         publish(backend, NAME, DATA)
@@ -225,7 +225,7 @@ class TestPermanentFaults:
 
     @pytest.mark.parametrize("call", ["publish", "create"])
     def test_a_bucket_that_is_not_there_is_not_written_to(self, open_store, s3, call):
-        # Some services tell only those that there is no such bucket who could have listed it.
+        # Some services report a missing bucket only to clients that may list it.
         backend = open_store(replace(s3, bucket="runcas-nowhere"))
         with pytest.raises(BackendError, match=r"create it|check the name") as caught:
             CALLS[call](backend)
@@ -327,7 +327,7 @@ class TestBlobs:
 
 
 class TestUploadsOfOneBatch:
-    """Several packs are on their way at once; what is written meanwhile is bounded."""
+    """Several packs are uploaded at once, within a bound."""
 
     AT_ONCE = 4
 
@@ -340,7 +340,7 @@ class TestUploadsOfOneBatch:
         monkeypatch.setattr("cas.packs.packer.PACK_SIZE", MIB)
 
     def batch_of(self, blobs, size):
-        """Write `size` MiB as chunks that do not compress; return what was written."""
+        """Write `size` MiB as chunks that do not compress; return the written batch."""
         draw = random.Random(6)
         with blobs.batch() as batch:
             for _ in range(size):
@@ -383,9 +383,7 @@ class TestUploadsOfOneBatch:
             pytest.raises(StorageAccessError),
         ):
             self.batch_of(blobs, 40)
-        assert (
-            requests["PUT"] <= 2 * self.AT_ONCE
-        )  # those that had begun, and as many while it came
+        assert requests["PUT"] <= 2 * self.AT_ONCE  # those begun, and as many until the error
 
     def test_no_pack_is_in_memory_while_it_waits(self, s3, proxy):
         place = s3.through(proxy)
@@ -394,10 +392,10 @@ class TestUploadsOfOneBatch:
             writer = subprocess.Popen(
                 [sys.executable, "-c", WRITE_PACKS, *told], stdout=subprocess.PIPE, text=True
             )
-            gate.wait_for(self.AT_ONCE)  # four of 16 MiB, and one more is written
+            gate.wait_for(self.AT_ONCE)  # four of 16 MiB, while one more is written
             gate.open()
             grown, _ = writer.communicate(timeout=120)
-        assert int(grown) < 80 * MIB  # of 160
+        assert int(grown) < 80 * MIB  # not 160 MiB
 
 
 WRITE_PACKS = """
@@ -450,14 +448,14 @@ class TestLargeObjects:
             ("packs/warm", 1),
             *((name, 40 * MIB) for name in names),
         }
-        assert peak < 20 * MIB  # of 160
+        assert peak < 20 * MIB  # not 160 MiB
 
     def test_what_is_too_large_for_one_put_goes_in_parts(self, backend, proxy, inspector):
         backend._remote.multipart_size = 8 * MIB
         data = random.Random(3).randbytes(11 * MIB + 1)
         with proxy.counting() as requests:
             publish(backend, NAME, data)
-        assert requests == {"POST": 2, "PUT": 3}  # begun, ended; two halves and a byte
+        assert requests == {"POST": 2, "PUT": 3}  # begin and end; two halves and a byte
         assert inspector.read(NAME) == data
 
     def test_a_part_that_fails_leaves_no_upload_behind(self, backend, proxy, inspector):

@@ -1,4 +1,4 @@
-"""Packs and locations that somebody made up: errors of ours, bounded memory, nothing unverified."""
+"""Forged packs and locations: errors of ours, bounded memory, nothing unverified."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ numbers = st.one_of(
 
 
 class Object:
-    """Bytes in storage that count how much of them was asked for."""
+    """Bytes in storage that count how many of them were requested."""
 
     def __init__(self, data):
         self.data = data
@@ -71,7 +71,7 @@ class Object:
 
 
 def entries_of(data):
-    """Return what the footer says, or nothing; only errors of ours may come out."""
+    """Return the entries of the footer, or none; only errors of ours may be raised."""
     stored = Object(data)
     entries = []
     with contextlib.suppress(CasError):
@@ -81,7 +81,7 @@ def entries_of(data):
 
 
 def check_reading(data):
-    """Read every entry that the pack claims to have; each is right or an error."""
+    """Read every entry that the pack claims to have. Each is right or raises an error."""
     backend, catalog = MemoryBackend(), MemoryCatalog()
     backend.objects[pack_object_name(NAME)] = data
     found = []
@@ -101,7 +101,7 @@ def check_reading(data):
 
 @st.composite
 def edits(draw):
-    """Draw a sound pack with bytes replaced, put in, taken out or put elsewhere, in any region."""
+    """Draw a sound pack with bytes replaced, inserted, removed or repeated, in any region."""
     data = bytearray(SOUND)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, len(data)))
@@ -151,7 +151,7 @@ def test_made_up_records_yield_right_blobs_or_errors(made_up, body, count):
 
 @given(st.lists(records, min_size=1, max_size=5), st.data())
 def test_records_that_lie_in_order_yield_right_blobs_or_errors(made_up, data):
-    """So that what comes after the check of the order is reached as well."""
+    """Entries in order pass the check of the order, and reach the checks after it."""
     ordered, position = [], HEADER.size
     for kind, codec, digest, *_ in made_up:
         stored = data.draw(st.integers(0, 60))
@@ -290,7 +290,7 @@ def test_frames_with_changed_bytes_are_value_errors_or_of_their_size(some, place
 
 
 def test_hostile_packs_and_locations_are_refused_in_little_memory():
-    """In a process that may have 300 MB more than it has; bombs hold, claim or are gigabytes."""
+    """The process may use 300 MB more than it has; bombs hold, claim or are gigabytes."""
     code = """
         import io, os, resource, sys, tempfile
         from pathlib import Path

@@ -1,4 +1,4 @@
-"""Looking at whole packs: what is right, what is wrong, and how little of it is held."""
+"""Inspecting whole packs: which entries are right or damaged, in little memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def backend():
 
 @pytest.fixture
 def pack(backend):
-    """Return the name of a pack and what is in it, by digest."""
+    """Return the name of a pack, and its blobs by digest."""
     catalog = MemoryCatalog()
     with BlobStore(backend, catalog, open_settings(backend, create=True)).batch() as batch:
         for data in BLOBS:
@@ -190,7 +190,7 @@ def test_a_version_that_was_flipped_is_damage_and_one_that_was_written_is_not(
 
 
 def test_a_pack_is_streamed(inspector, backend):
-    """Of 60 MiB that do not compress a few spans are held."""
+    """Of 60 MiB that do not compress, only a few spans are in memory."""
     catalog = MemoryCatalog()
     rng = random.Random(9)
     with BlobStore(backend, catalog, open_settings(backend, create=True)).batch() as batch:

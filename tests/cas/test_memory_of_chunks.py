@@ -1,4 +1,4 @@
-"""What the chunks of a large file cost besides reading and hashing."""
+"""The cost of a large file's chunks in memory, besides reading and hashing."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def test_the_memory_of_a_chunk_serves_the_next():
     command = [sys.executable, "-c", PROGRAM, str(PIECES)]
     faults = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     pages = PIECES * (1 << 20) // resource.getpagesize()
-    # It is glibc that is told to keep it; elsewhere no page may be faulted in twice.
+    # Only glibc has a setting to keep the memory. Elsewhere a page may be faulted in twice.
     assert faults < (pages / 40 if platform.libc_ver()[0] == "glibc" else 2 * pages)

@@ -21,7 +21,7 @@ from cas.packs.pack import (
 
 
 def make(blobs):
-    """Write a pack; return its bytes and what sealing said."""
+    """Write a pack; return its bytes and the result of sealing."""
     backend = MemoryBackend()
     staged = backend.stage()
     writer = PackWriter(staged)

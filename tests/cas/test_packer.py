@@ -1,5 +1,8 @@
-"""A batch has a second pack under way once it has filled one, the pack that tells of all others is
-published last, and whatever interrupts a batch leaves no thread and nothing staged."""
+"""Batches with several packs: the one with the records is last, and interrupts leave nothing.
+
+A batch opens a second pack once it has filled one. The pack with records and chunk lists is
+published after all others. However a batch is interrupted, no thread and no staged file stays.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ SECONDS = 30
 
 
 class Backend(MemoryBackend):
-    """Writes two objects at once; tells what is staged, and holds or fails the writes of one."""
+    """Writes two objects at once, counts staged bytes, and delays or fails the writes of one."""
 
     writes_at_once = 2
 
@@ -79,7 +82,7 @@ def store(backend, catalog, monkeypatch):
 
 
 def write(store, size):
-    """Store so many MiB; return their digests and what was written."""
+    """Store that many MiB; return their digests and the written batch."""
     with store.batch() as batch:
         digests = [batch.add(os.urandom(MIB)) for _ in range(size)]
         written = batch.finish()
@@ -105,7 +108,7 @@ def test_a_pack_goes_on_while_another_waits_for_its_disk(store, backend):
         for number in range(40):
             batch.add(os.urandom(MIB))
             if number == 30:
-                # One of the two that came second waits; those after it are written all the same.
+                # One of the two packs in the second place waits; later ones are still written.
                 backend.wait_until(lambda: len(backend.staged) > 2 and backend.staged[2] > 0)
                 backend.held[1].set()
         written = batch.finish()
@@ -158,7 +161,7 @@ def test_records_and_lists_are_published_once_all_that_they_tell_of_is(
     assert {pack_object_name(written.blobs[digest].pack) for digest in told} == {last}
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])  # the third writes what comes last
+@pytest.mark.parametrize("number", [1, 2, 3])  # the third thread writes the last pack
 @pytest.mark.parametrize("begun", [False, True])
 def test_ctrl_c_while_a_thread_starts_leaves_none_and_nothing_staged(
     store, backend, monkeypatch, number, begun
@@ -180,7 +183,7 @@ def test_ctrl_c_while_a_thread_starts_leaves_none_and_nothing_staged(
         write(store, 61)
     for thread in threading.enumerate():
         if thread.name == "cas-pack":
-            thread.join(SECONDS)  # one that had yet to begin
+            thread.join(SECONDS)  # a thread that had not started yet
     assert not any(thread.name == "cas-pack" for thread in threading.enumerate())
     assert backend.discarded >= len(backend.staged) - len(backend.objects)
 

@@ -1,4 +1,4 @@
-"""What errors of clients mean that the tests don't run: told by their names and what they carry."""
+"""Errors of clients that the tests do not run, recognised by name and attributes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUBJECT = "gs://bucket/prefix/packs/one"
 
 
 def client_error(name, *, base=Exception, **carried):
-    """Return an exception that is named and furnished as a client's."""
+    """Return an exception with the name and the attributes of a client's."""
     module, _, kind = name.rpartition(".")
     error = type(kind, (base,), {"__module__": module})("as the client puts it")
     for attribute, value in carried.items():

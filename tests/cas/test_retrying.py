@@ -9,7 +9,7 @@ from cas.errors import BackendError, TransientBackendError
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that only advances during sleeps."""
 
     def __init__(self):
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""Entries copied from pack to pack: what is right, as it is; what is damaged, never."""
+"""Copying entries from pack to pack: right ones unchanged, damaged ones never."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def backend(request, tmp_path):
 
 
 def pack(backend, contents):
-    """Publish a pack of contents, of all kinds in turn; return name, size and entries."""
+    """Publish a pack with these contents, its kinds in turn; return name, size and entries."""
     staged = backend.stage()
     writer = PackWriter(staged)
     places = []
@@ -59,7 +59,7 @@ def damage(backend, name, change):
 
 
 class Told:
-    """What a rewriter says, in order."""
+    """The events of a rewriter, in order."""
 
     def __init__(self, backend):
         self.backend = backend
@@ -236,7 +236,7 @@ def test_a_digest_is_copied_once_however_many_packs_have_it(backend, told):
             rewriter.copy(name, size, entries)
         rewriter.finish()
     assert len(told.moved) == 3
-    entries_of(backend, told.packs[0])  # a doubled digest would be refused
+    entries_of(backend, told.packs[0])  # the reader refuses a repeated digest
 
 
 @pytest.mark.parametrize("bound", ["PACK_SIZE", "MOST_ENTRIES"])
@@ -277,7 +277,7 @@ def test_a_pack_is_not_held_in_memory(tmp_path):
 
 
 def test_what_batches_wrote_is_rewritten_and_read(backend):
-    """By the store's own writer and reader, large blobs and compression included."""
+    """With the store's own writer and reader, including large blobs and compression."""
     from cas.store import BlobStore, open_settings
 
     catalog = MemoryCatalog()

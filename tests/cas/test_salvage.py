@@ -1,4 +1,4 @@
-"""Reading around bad blocks: all that can be had comes, zeros for the rest, and they are told."""
+"""Reading around bad blocks: all readable bytes, zeros for the rest, and the bad ranges."""
 
 from __future__ import annotations
 

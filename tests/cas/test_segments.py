@@ -1,4 +1,4 @@
-"""A large blob is read and hashed by several threads, and is what one thread would have read."""
+"""Several threads read and hash a large blob, with the same result as one thread."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def expected(data):
 
 @pytest.fixture
 def opened(tmp_path):
-    """Open a file of some bytes for reading."""
+    """Return a function that opens a file with these bytes for reading."""
     fds = []
 
     def make(data):
@@ -93,7 +93,7 @@ def test_what_grows_back_after_the_end_was_met_is_not_taken():
     def reading(number):
         def get():
             if number == 1:
-                assert read.wait(SECONDS)  # until what follows was read already
+                assert read.wait(SECONDS)  # until the next segment has been read
             if number == 2:
                 read.set()
             return [parts[number]]
@@ -250,7 +250,7 @@ def test_a_file_of_a_batch_is_stored_as_far_as_it_goes(opened, there):
 
 
 class Chunked:
-    """A store of small chunks, where every large file is looked at whether it is stored."""
+    """A store of small chunks that looks for an existing copy of every large file."""
 
     def __init__(self):
         self.catalog = MemoryCatalog()
@@ -273,7 +273,7 @@ def chunked(monkeypatch):
 
 @pytest.fixture
 def passes(monkeypatch):
-    """Note of each pass over a large file whether its chunks were hashed."""
+    """For each pass over a large file, record whether its chunks were hashed."""
     noted = []
     original = SegmentHasher.hash
 

@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 
 class Setting:
-    """A blob store in memory, with small chunks so that small blobs are large ones."""
+    """A blob store in memory. With small chunks, small blobs are large blobs."""
 
     def __init__(self, chunk_size=None):
         self.backend = MemoryBackend()
@@ -112,7 +112,7 @@ def test_a_large_blob_is_read_in_few_requests_and_in_its_own_order(setting, monk
     original = setting.backend.read
     monkeypatch.setattr(setting.backend, "read", lambda *a: reads.append(a) or original(*a))
     assert b"".join(setting.store.iter_pieces(digest)) == blob
-    assert len(reads) == 2  # 0 to 4, which have 2, 0 and 1 again; the tail
+    assert len(reads) == 2  # chunks 0 to 4, which include the repeated 2, 0 and 1; the tail
 
 
 def test_reading_many_passes_over_large_blobs_and_repeats(tiny):
@@ -154,7 +154,7 @@ def test_the_chunks_of_a_large_blob_are_listed_in_a_pack_beside_them(tiny):
     listed = decode_chunk_list(tiny.store.fetch(kept, written.blobs[kept]))
     assert (listed,) == written.chunked
     _, again = tiny.write(b"aaaabbbbcccc")
-    assert not again.packs  # nor is the list of a blob that is known
+    assert not again.packs  # nor is the list of a known blob
 
 
 def test_a_record_is_an_entry_of_its_own_kind_even_if_its_bytes_are_known(tiny):
@@ -236,7 +236,7 @@ def test_a_flipped_byte_anywhere_in_an_entry_is_never_served(setting):
             damaged[position] ^= 1
             setting.backend.objects[name] = bytes(damaged)
             with suppress(DigestMismatchError):
-                assert setting.store.read(digest) == blob  # a bit that zstd does not use
+                assert setting.store.read(digest) == blob  # zstd does not use every bit
     setting.backend.objects[name] = whole
     assert setting.store.read(digests[1]) == blobs[1]
 
@@ -274,7 +274,7 @@ def test_a_list_of_chunks_that_lost_its_end_is_noticed(tiny):
 
 
 def test_a_process_that_is_forked_after_hashing_can_hash(setting):
-    """BLAKE3's shared threads don't survive a fork; a worker that relied on them would hang."""
+    """BLAKE3's shared threads do not survive a fork; a worker that used them would hang."""
     data = os.urandom(3 * MIB)
     (digest,), _ = setting.write(data)
     child = os.fork()

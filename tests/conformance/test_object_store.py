@@ -10,7 +10,7 @@ from cas.testing import BackendConformance
 
 
 class TestFsspecMemory(BackendConformance):
-    """Whole objects, by one thread at a time."""
+    """Whole objects, written by one thread at a time."""
 
     @pytest.fixture
     def backend(self):
@@ -29,7 +29,7 @@ class TestFsspecMemory(BackendConformance):
 
 
 class TestAnyOtherFilesystem(BackendConformance):
-    """Directories, uploads that are renamed, no conditional write: what nothing is known of."""
+    """An unknown filesystem: directories, uploads with a rename, no conditional write."""
 
     @pytest.fixture
     def backend(self, tmp_path):

@@ -82,7 +82,7 @@ def start(root, blobs, seed, turns=40):
 
 
 def check(ended):
-    """See that processes, each with what it wrote, went through."""
+    """Check that all processes, given with their output, succeeded."""
     for worker, (out, err) in ended:
         assert (worker.returncode, out) == (0, "ready\ndone\n"), err
 
@@ -93,7 +93,7 @@ def test_processes_that_fill_and_evict_at_once_all_read_right_bytes(tmp_path, bl
     workers = [start(root, blobs, seed) for seed in range(4)]
     check([(worker, worker.communicate(timeout=120)) for worker in workers])
     assert left_half_written(root) == []
-    # What was written while another counted is noticed with the next that is kept.
+    # A process that counts does not see what others write; the next `keep` counts again.
     assert size_on_disk(root) <= 4 * MIB
     PackCache(root, limit=2 * MIB).keep(Digest.of(b"one more"), 0, b"x")
     assert 0 < size_on_disk(root) <= 3 * MIB
@@ -106,7 +106,7 @@ def test_a_process_killed_at_any_moment_leaves_a_cache_that_serves_the_others(tm
     for seed in range(6):
         victim = start(root, blobs, seed, turns=1_000)
         assert victim.stdout.readline() == "ready\n"
-        time.sleep(0.02 * seed)  # where it strikes is left to chance; all of it must hold
+        time.sleep(0.02 * seed)  # where it lands depends on timing; all must hold
         victim.send_signal(signal.SIGKILL)
         victim.communicate(timeout=60)
         assert victim.returncode == -signal.SIGKILL
@@ -127,7 +127,7 @@ def test_the_directory_is_deleted_again_and_again_under_its_users(tmp_path, blob
 
 
 def test_dying_at_any_system_call_of_the_cache(tmp_path):
-    """What is visible is whole, and what is half-written is nowhere else than in tmp."""
+    """Visible files are whole; half-written ones are only in tmp."""
     fired = 0
     for number in range(1_000):
         root = tmp_path / str(number)

@@ -1,7 +1,7 @@
 """The process dies at every system call of storage and at every statement of the commit.
 
-After each death the store is opened again: what was committed before is whole, what is visible is
-whole, leftovers are confined to ``tmp/`` and packs that nothing refers to, and a rescan completes.
+After each death the store is opened again. What was committed before is whole, and so is all that
+is visible. Leftovers are only in ``tmp/`` and in packs that nothing refers to. A rescan completes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ on_local_blobs = on(
 
 
 def opened(place, calls=None):
-    """Open a store, the system calls of whose storage are counted or fail."""
+    """Open a store whose storage counts its system calls or lets them fail."""
     if calls is None:
         return ArtifactStore.open(**place)
     backend = LocalBackend(place.get("root", place.get("blobs")), calls=calls)
@@ -61,7 +61,7 @@ def opened(place, calls=None):
         raise
 
 
-# Dead is dead: cleaning up in the writing thread dies as well, where nobody catches it.
+# After the death, cleanup in the writing thread fails too, and nothing catches the error.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @on_local_blobs
 def test_dying_at_any_system_call_of_storage(prepared, tmp_path):
@@ -162,7 +162,7 @@ def test_killed_in_mid_commit_as_a_process(place, prepared):
 
 @on_local_blobs
 def test_bytes_are_durable_before_rows(place, prepared):
-    """In the order of recorded calls: sync, rename, directory sync of every pack, then COMMIT."""
+    """Check the recorded calls: each pack's sync, rename and directory sync come before COMMIT."""
     calls = FaultyCalls()
     store = opened(place, calls)
 

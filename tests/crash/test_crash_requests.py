@@ -1,7 +1,7 @@
-"""The process dies at every request to S3: the counterpart of dying at every system call.
+"""The process dies at every request to S3, as it dies at every system call elsewhere.
 
-It is killed as it waits for an answer: before the request reaches the service, which never hears of
-it, or after, so that the service did what nobody learned of.
+It is killed while it waits for an answer: either before the request reaches the service, or after
+the service has executed it.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def test_dying_at_any_request_that_creates_the_store(prepared, stores, proxy, tm
         assert objects_of(place).leftovers() == []
         prepared.drop(place)
         number += 1
-    assert number > 5  # to look for settings, to make them, to look for packs, and several packs
+    assert number > 5  # read settings, create them, list packs, and send several packs
 
 
 @with_s3
 def test_any_request_refused_once(prepared, proxy, tmp_path, monkeypatch):
-    """What is refused is told and leaves nothing behind it; the next scan completes."""
+    """A refused request is reported and leaves nothing behind; the next scan completes."""
     monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 1 << 20)
     refused = 0
     reasons = set()
@@ -120,13 +120,13 @@ def test_any_request_refused_once(prepared, proxy, tmp_path, monkeypatch):
         refused += 1
     assert refused >= 4
     assert all("renew them and run the command again" in reason for reason in reasons)
-    assert len(reasons) >= 4  # each names its object
+    assert len(reasons) >= 4  # each error names its object
 
 
 @with_s3
 @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.LOST_ANSWER], ids=lambda f: f.name)
 def test_any_request_failing_once(prepared, proxy, tmp_path, monkeypatch, fault):
-    """What passes is tried again and nobody notices."""
+    """A passing fault is retried, and the caller does not notice."""
     monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 1 << 20)
     number = 0
     while True:

@@ -1,4 +1,4 @@
-"""A full disk and Ctrl-C, as a process meets them."""
+"""A full disk and Ctrl-C, in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from index import ArtifactStore
 
 @pytest.fixture
 def command(place):
-    """The command's words and environment, to be run on the store."""
+    """The arguments and environment of the command for this store."""
     words = [sys.executable, "-c", "from index.cli import main; main()"]
     if "root" in place:
         return [*words, "--store", place["root"]], dict(os.environ)
@@ -42,7 +42,7 @@ def cas(command):
 
 
 def limited(size):
-    """Let the process write no file larger than `size`, which is how its disk is full."""
+    """Let the process write no file larger than `size`, which acts like a full disk."""
     import resource
 
     def limit():
@@ -103,10 +103,10 @@ def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(
         env=environment,
     )
     assert process.stdout.readline() == "ready\n"
-    time.sleep(delay)  # where in the scan it strikes is left to chance; all of it must hold
+    time.sleep(delay)  # where in the scan it lands depends on timing; all must hold
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    # -SIGINT: it struck when the command was done and the interpreter on its way out.
+    # -SIGINT: it came after the command, while the interpreter was ending.
     assert process.returncode in (0, 130, -signal.SIGINT)
     if process.returncode == 130:
         assert errors.strip().splitlines() == ["interrupted; unfinished work was not recorded"]
@@ -115,5 +115,5 @@ def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(
         run.track(work)
         assert contents(run) == read(work)
         run.put("another", b"write")
-    # Whatever the interrupted process could not clear away, the next one that writes has.
+    # The next writing process has removed what the interrupted one left.
     assert objects.leftovers() == []

@@ -1,4 +1,4 @@
-"""A collection dies at every statement, commit, system call and request; nothing is lost by it."""
+"""A collection dies at every statement, commit, system call and request, and loses nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def opened(place, calls):
 
 
 def check(place):
-    """Everything referred to is whole at once; the next collection finishes the work."""
+    """Everything referenced is whole at once; the next collection finishes the work."""
     with ArtifactStore.open(**place) as store:
         kept = store.session("s").run("kept")
         assert {path: kept.read_bytes(path) for path in LIVE} == LIVE
@@ -112,13 +112,13 @@ def test_dying_at_any_system_call(prepared, tmp_path):
             break
         fired += 1
     assert fired >= 40
-    # A directory is made for a new pack, and synced, unless others have one of that name.
+    # A new pack needs a new directory, and its sync, unless another pack has the same one.
     assert len(calls.calls) >= fired - 2
 
 
 @on_embedded
 def test_any_system_call_failing_once(prepared, tmp_path):
-    """Every second one; dying is tried at each."""
+    """Every second call; the test above dies at each."""
     fired = refused = 0
     for number in range(0, 1000, 2):
         place = prepared.copy(tmp_path / str(number))
@@ -145,7 +145,7 @@ on_s3 = on(
 @on_s3
 @pytest.mark.parametrize("fault", [Fault.EXPIRED_TOKEN, Fault.LOST_ANSWER])
 def test_any_request_refused_or_its_answer_lost(prepared, proxy, tmp_path, fault):
-    """From every second one on, if refused; once, if its answer was lost: it is asked for again."""
+    """A refusal lasts from every second request on. A lost answer happens once and is retried."""
     fired = 0
     for number in range(0, 1000, 2):
         place = prepared.copy(tmp_path / str(number))

@@ -1,7 +1,7 @@
-"""A copy of the index, and a recovery, die at every statement, call and request, or find no room.
+"""A backup and a recovery die at every statement, call and request, or find the disk full.
 
-After each the store has all that it had, or the index is as lost as it was; done again, it is
-complete. Collections and repairs die likewise in modules of their own.
+After each death the store has all that it had, or its index is still lost; the next attempt
+completes. Interrupted collections and repairs have their own modules.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from index.errors import IndexUnavailableError
 
 MIB = 1 << 20
 STEP = int(os.environ.get("CAS_DEATH_STEP", "5"))
-"""Every so many-th statement is died at; 1 for all of them, which takes minutes."""
+"""Die at every n-th statement. With 1, at each, which takes minutes."""
 
 LARGE = os.urandom(MIB + 99)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A store with a copy of its index and more since, what it tells, and itself without index."""
+    """A store with a backup and later commits, its reports, and a copy of it without index."""
 
     place: dict
     lost: dict
@@ -109,7 +109,7 @@ def has_index(place):
 
 
 def check_recovery(prepared, place):
-    """There is no index, or all of it; then there is."""
+    """Check that there is no index or a complete one; then recover and check all."""
     if not has_index(place):
         assert recover(**place).lost == ()
     check_copy(prepared, place)
@@ -119,7 +119,7 @@ def check_recovery(prepared, place):
 
 
 def check_copy(prepared, place):
-    """Everything is there, and a copy can be made."""
+    """Check that everything is there, and that another backup succeeds."""
     with ArtifactStore.open(**place, create=False) as store:
         report = store.verify(depth="bytes")
         assert report.is_sound, report.faults
@@ -133,7 +133,7 @@ def check_copy(prepared, place):
 
 @contextmanager
 def any_statement_fails(number, error):
-    """Raise before the statement, or the commit, of that number of any database in the block."""
+    """Raise before the statement or commit of that number, of any database in the block."""
     passed = []
 
     def count(*_):
@@ -151,7 +151,7 @@ def any_statement_fails(number, error):
             event.remove(Engine, name, count)
 
 
-# Who is dead closes no cursors.
+# A dead process closes no cursors.
 abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -245,7 +245,7 @@ def test_any_request_refused_from_then_on(prepared, proxy, tmp_path, operation):
 
 @on_embedded
 def test_storage_that_fails_while_a_copy_is_read_ends_the_recovery(prepared, tmp_path, monkeypatch):
-    """The copy is none the worse for it: to do without it would lose what it alone knows."""
+    """The backup is not treated as damaged: without it, what only it knows would be lost."""
     place = prepared.copy(tmp_path / "place", lost=True)
 
     def fail(*_):
@@ -272,7 +272,7 @@ def test_a_file_that_can_not_be_made_or_named_is_told_as_ours(prepared, tmp_path
             with pytest.raises(IndexUnavailableError) as refused:
                 recover(**place)
         assert os.strerror(errno.ENOSPC) in str(refused.value)
-        if has_index(place):  # its directory could not be synced
+        if has_index(place):  # only the sync of its directory failed
             lose_index(place)
         check_recovery(prepared, place)
 
@@ -289,7 +289,7 @@ def test_what_a_killed_recovery_left_is_removed_by_the_next(prepared, tmp_path):
 
 @pytest.mark.parametrize("place", CORNERS, indirect=True)
 def test_a_recovery_forgets_copies_that_were_let_go_since(place, tmp_path):
-    """The newest copy knows of older ones; the oldest of these are gone since it was made."""
+    """The newest backup lists older ones; the oldest of these were removed after it was made."""
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")
         run.put("a", b"1")
@@ -336,7 +336,7 @@ except (ArtifactIndexError, CasError) as error:
 
 @pytest.fixture(scope="module")
 def wide(stores, tmp_path_factory):
-    """A run of many files, all of which is garbage in a copy of the store."""
+    """A run of many files, and a copy of the store in which all of them are garbage."""
     folder = tmp_path_factory.mktemp("wide")
     place = stores.make("sqlite-local", folder)
     write(folder / "work", {f"d{n % 50}/{n:05}": b"%d" % n for n in range(3000)})
@@ -353,7 +353,7 @@ def wide(stores, tmp_path_factory):
 def test_a_disk_that_is_full_is_told_in_one_sentence_and_loses_nothing(
     wide, stores, tmp_path, operation
 ):
-    """No file may grow beyond a size, which is how the disk of one process is full."""
+    """A limit on the size of files acts like a full disk for one process."""
     place = stores.copy(wide[operation], tmp_path / "place")
     with ArtifactStore.open(**place) as store:
         before = told_of_kept(store)
@@ -387,7 +387,7 @@ def test_a_disk_that_is_full_is_told_in_one_sentence_and_loses_nothing(
 
 
 def told_of_kept(store):
-    """Return the runs that are there, with all their files."""
+    """Return the existing runs; check how many files they have."""
     found = {summary.run for summary in store.runs()}
     for name in found:
         run = store.session("s").run(name)

@@ -1,7 +1,7 @@
-"""A repair dies at every system call of storage and at every statement; nothing is lost.
+"""A repair dies at every system call of storage and at every statement, and loses nothing.
 
-After each death everything that was readable is, what is visible is right, and repairing once more
-completes: the store is then verified clean.
+After each death everything readable is still readable, all returned bytes are right, and another
+repair completes. Then verification finds no fault.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from index.errors import ArtifactIndexError
 
 @dataclass(frozen=True)
 class Damaged(Template):
-    """A store with a damaged pack, known to it, and what was in it."""
+    """A store with a pack that is marked as damaged, and the contents of the store."""
 
     sources: list
     expected: tuple
@@ -57,16 +57,16 @@ def prepare(stores, tmp_path_factory):
 
 
 def opened(place, calls):
-    """Open an embedded store, the system calls of whose storage are counted or fail."""
+    """Open an embedded store whose storage counts its system calls or lets them fail."""
     database = Database(sqlite_url(place["root"] / "index.db"))
     backend = LocalBackend(place["root"], calls=calls)
     return ArtifactStore(database, backend, create=False, clock=utc_now)
 
 
 def check_after_death(damaged, place, number):
-    """What was readable is, what is served is right, and a second repair completes.
+    """Check that readable files are readable and right, and that a second repair completes.
 
-    After every fourth death every byte of storage is read as well.
+    After every fourth death, also read every byte of storage.
     """
     with ArtifactStore.open(**place) as store:
         served = read_what_can_be(store)
@@ -79,7 +79,7 @@ def check_after_death(damaged, place, number):
         assert_pristine(place, damaged.expected)
 
 
-# Dead is dead: cleaning up in the writing thread dies as well, where nobody catches it.
+# After the death, cleanup in the writing thread fails too, and nothing catches the error.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
     damaged = prepare("sqlite-local")
@@ -96,7 +96,7 @@ def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
         if not calls.fired:
             break
         fired += 1
-    assert fired >= 60  # a few more or less: packs have random names, and share directories or not
+    assert fired >= 60  # the number varies: packs have random names, and may share directories
 
 
 @pytest.mark.parametrize("combination", CORNERS)

@@ -1,7 +1,7 @@
-"""A sync dies at every statement and every system call; the next one goes on where it was.
+"""A sync dies at every statement and every system call; the next one continues.
 
-After each death the destination has each run as it was or as it will be, whole, and bytes that had
-been recorded are not read again.
+After each death the destination has each run whole, in its old or its new state. Bytes that were
+recorded are not read again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from index.db.database import Database, sqlite_url
 
 @pytest.fixture(scope="module")
 def prepared(empty_store, tmp_path_factory):
-    """A source, a destination that has some of it, and what each tells."""
+    """A source, a destination that has a part of it, and their reports."""
     folder = tmp_path_factory.mktemp("prepared")
     shutil.copytree(empty_store, folder / "source")
     shutil.copytree(empty_store, folder / "destination")
@@ -70,12 +70,12 @@ def source(prepared):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    """Record what has arrived after every megabyte, so that there is much to be interrupted."""
+    """Record arrived bytes after every megabyte, so that there is much to interrupt."""
     monkeypatch.setattr(index.transfer.blobs, "_BATCH_SIZE", 1 << 20)
 
 
 def check_after_death(source, root, prepared):
-    """What must hold whatever happened; then a sync completes and all is there."""
+    """Check that each run is old or new; then sync, and check that everything is there."""
     _, before, after, made = prepared
     with ArtifactStore.open(root) as destination:
         found = histories(destination)
@@ -86,7 +86,7 @@ def check_after_death(source, root, prepared):
         assert histories(destination) == after
         assert productions(destination) == made
         assert source.sync_to(destination).blobs == 0
-        # All may have come before the death: then it is the next write that clears up.
+        # If all arrived before the death, the next write cleans up.
         destination.session("next").run("write").put("x", b"x")
     assert list((root / "tmp").iterdir()) == []
     return found != before
@@ -135,7 +135,7 @@ def test_dying_at_any_system_call_of_storage(prepared, source, tmp_path, small_b
 
 
 def test_what_has_arrived_is_not_sent_again(source, empty_store, tmp_path, small_batches):
-    """Interrupted where the run's rows would be recorded, when all its bytes are there."""
+    """Interrupt when all bytes have arrived, before the rows of the run are recorded."""
     root = tmp_path / "destination"
     shutil.copytree(empty_store, root)
     with ArtifactStore.open(root) as destination:

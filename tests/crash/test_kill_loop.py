@@ -1,10 +1,10 @@
-"""A process is killed at a random moment of whatever it does to a store, again and again.
+"""A process is killed at random moments of its operations on a store, again and again.
 
-Each time the store is opened again, every byte of it is verified, and what the process had said to
-be done is compared byte by byte; then the operation is done once more and completes, and garbage
-collection leaves nothing. The store lives through all of it: it is not a new one each time.
+Each time the store is opened again, every byte of it is verified, and what the process had
+acknowledged is compared byte by byte. Then the operation is repeated and completes, and garbage
+collection leaves nothing. One store lives through all kills.
 
-The loop is as long as CAS_KILLS says, and an eighth of that on services, with a seed of CAS_SEED:
+CAS_KILLS is the number of kills, an eighth of that on services; CAS_SEED is the seed:
 
     CAS_KILLS=300 pytest -s tests/crash/test_kill_loop.py
 """
@@ -36,7 +36,7 @@ def victims():
 
 
 class Loop:
-    """Kills, and counts where they struck."""
+    """Kills, and counts in which state they hit."""
 
     def __init__(self, world, new_world, victims, draw):
         self._world = world
@@ -44,23 +44,23 @@ class Loop:
         self._victims = victims
         self._draw = draw
         self._pauses = {}
-        """Of each operation, the seconds before each line that it says when nobody kills it."""
+        """For each operation, the seconds before each of its lines when it is not killed."""
         self.kills = Counter()
         self.struck = Counter()
         self.begun = Counter()
-        """Of the kills that struck, those after something had been acknowledged."""
+        """Number of kills during an operation after it had acknowledged something."""
 
     def run(self, operation):
-        """Have an operation done and killed, then done again; the first time once unharmed."""
+        """Have an operation done, killed, and done again; at first, also without a kill."""
         if operation not in self._pauses:
             self._pauses[operation] = self._once(operation, None).pauses
-        # Between any two lines alike, or most deaths would be in what takes the longest: on
-        # services to connect, before anything was acknowledged.
+        # Choose among lines evenly. Otherwise most kills would hit the longest step: on services,
+        # connecting, before anything was acknowledged.
         lines = self._draw.randrange(len(self._pauses[operation]))
         fate = self._once(operation, (lines, self._draw.uniform(0, self._pauses[operation][lines])))
         self.kills[operation] += 1
         self.struck[operation] += not fate.is_done
-        if fate.is_done:  # it is quicker than it was
+        if fate.is_done:  # it has become faster
             self._pauses[operation][lines] /= 2
         self.begun[operation] += bool(not fate.is_done and fate.said)
 
@@ -74,7 +74,7 @@ class Loop:
         return fate
 
     def tell(self, combination):
-        """Print the figures, for who runs it with -s."""
+        """Print the figures, for `pytest -s`."""
         lines = [f"{'operation':10} {'kills':>6} {'struck':>6} {'acknowledged before':>20}"]
         lines += [
             f"{name:10} {self.kills[name]:6} {self.struck[name]:6} {self.begun[name]:20}"
@@ -104,6 +104,6 @@ def test_nothing_that_was_acknowledged_is_lost(stores, victims, tmp_path, combin
         loop.run(waiting.pop())
     loop.tell(combination)
     assert sum(loop.kills.values()) == kills
-    if kills >= len(OPERATIONS):  # of fewer nothing follows
+    if kills >= len(OPERATIONS):  # fewer kills prove nothing
         assert sum(loop.struck.values()) > kills * 0.4
     world.drop()

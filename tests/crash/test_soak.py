@@ -1,10 +1,9 @@
-"""Eight writers, readers and collectors without a grace period, all at once, for a while.
+"""Eight writers, with readers and collectors without a grace period, work at once for a while.
 
-Each writer writes down what was committed, as soon as it is told so. In the end every byte of the
-store is verified and every run compared with what its writer wrote down.
+Each writer notes its commits as soon as they return. At the end every byte of the store is
+verified, and every run is compared with its writer's notes.
 
-`CAS_SOAK_SECONDS` says how long; with some minutes this is the soak that docs/reliability.md tells
-of.
+`CAS_SOAK_SECONDS` is the duration; with some minutes this is the soak of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from index import ArtifactStore
 
 SECONDS = float(os.environ.get("CAS_SOAK_SECONDS", "6"))
 ELSEWHERE = 0.5
-"""Of that time, what PostgreSQL and S3 get."""
+"""Share of that time for PostgreSQL and S3."""
 WRITERS = 8
 READERS = 2
 COLLECTORS = 2
 LONGEST_END_S = 300
-"""How long a step may take that was begun when the time was over."""
+"""Seconds that the last step of a process may take after the time is over."""
 
 START = """
 import json, os, random, sys, time
@@ -183,7 +182,7 @@ def start(code, place, folder, number, seconds):
 
 
 def let_go_at_once(processes):
-    """Have all begin at the same moment; return what they counted, and what went wrong."""
+    """Start all processes at the same moment; return their counts and errors."""
     try:
         for process in processes:
             assert process.stdout.readline() == "ready\n", process.communicate()[1]

@@ -1,9 +1,8 @@
 """Every system call of storage fails once, in every way, during every operation that writes.
 
-After each fault the error is one of ours, in one sentence; nothing that was acknowledged is lost,
-the store opens and every byte of it is verified, and the operation completes when it is done again.
-
-By default each call fails in one way, which goes round; CAS_FAULT_TURNS=4 lets each fail in all:
+After each fault the error is one of ours, in one sentence. Nothing acknowledged is lost, the store
+opens and every byte of it is verified, and the operation completes when it is repeated. By default
+each call fails in one way, in turn; CAS_FAULT_TURNS=4 lets each fail in all:
 
     CAS_FAULT_TURNS=4 pytest -s tests/crash/test_system_call_faults.py
 """
@@ -47,7 +46,7 @@ NEW = {**OLD, "raw": DRAW.randbytes(8000), "more": DRAW.randbytes(2 * MIB + 7)}
 
 @dataclass(frozen=True)
 class Prepared:
-    """A store that holds OLD, and garbage; and what an operation needs besides."""
+    """A store that holds OLD and garbage, and what an operation also needs."""
 
     place: dict
     work: Path
@@ -75,7 +74,7 @@ def prepared(stores, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def damaged(prepared, tmp_path_factory):
-    """The same, known to be damaged, with all that is needed to mend it in the work directory."""
+    """The same store, marked as damaged, with all bytes for its repair in the work directory."""
     place = prepared.copy(tmp_path_factory.mktemp("damaged"))
     work = tmp_path_factory.mktemp("sources")
     write(work, {**OLD, **{f"new-{path}": data for path, data in NEW.items()}})
@@ -109,13 +108,13 @@ def operation(request):
 
 @pytest.fixture
 def begun(operation, prepared, request):
-    """What the operation begins with."""
+    """The state in which the operation begins."""
     fixtures = {"repair": "damaged", "recover": "without_index"}
     return request.getfixturevalue(fixtures[operation]) if operation in fixtures else prepared
 
 
 def do(operation, place, work):
-    """Open the store and do it."""
+    """Open the store and do the operation."""
     if operation == "recover":
         recover(**place)
         return
@@ -137,7 +136,7 @@ AFTER = {"track": NEW, "put": {**OLD, "large": NEW["more"]}}
 
 
 def check(operation, place, work):
-    """All that was acknowledged is there, and the operation completes when it is done again."""
+    """Check that all acknowledged data is there, and that the operation completes when repeated."""
     if operation != "recover" or (place["root"] / "index.db").exists():
         with ArtifactStore.open(**place, create=False) as store:
             if operation != "repair":
@@ -157,7 +156,7 @@ def check(operation, place, work):
 
 
 def refusal(operation, place, work):
-    """Do it; return the error of ours that it ended with, if any."""
+    """Do the operation; return the error of ours that ended it, if any."""
     try:
         do(operation, place, work)
     except (CasError, ArtifactIndexError) as error:
@@ -214,7 +213,7 @@ def test_short_writes_and_short_reads_are_gone_on_with(operation, begun, tmp_pat
 def test_what_was_written_before_a_failed_fsync_is_written_again(
     operation, begun, tmp_path, monkeypatch
 ):
-    """A later fsync that succeeds says nothing of it: a power cut then takes it away."""
+    """A later successful fsync proves nothing: a power cut would then remove the data."""
     fired = 0
     for number in range(1000):
         place = begun.copy(tmp_path / str(number))

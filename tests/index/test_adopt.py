@@ -1,4 +1,4 @@
-"""Moving over from the old trackers' table, which is only read."""
+"""Adopting an older tracker's table, which is only read."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_run_again_it_adopts_nothing(store, run, url, add, work):
 
 
 def test_run_again_it_keeps_the_root_that_it_found(store, run, url, add, work):
-    """A later row higher up would otherwise make all paths others, and adopt everything twice."""
+    """Otherwise a later row higher up would change all paths, and adopt everything twice."""
     write(work, {"data/a": b"1", "b": b"2"})
     add(row(work / "data" / "a"))
     store.adopt(url)
@@ -168,7 +168,7 @@ def test_duplicates_collapse_also_through_a_link(store, run, url, add, work, tmp
 
 
 def test_of_rows_of_another_content_the_newest_content_counts(store, run, url, add, work):
-    """And of those of one content the oldest, filled by later ones of the same node."""
+    """Among rows of one content the oldest counts; later ones of its node fill it in."""
     write(work, {"a": b"new", "b": b"1"})
     old, new = (hashlib.sha256(data).hexdigest() for data in (b"old", b"new"))
     add(

@@ -1,4 +1,4 @@
-"""A disk that refuses to read a block: that costs what lies in it, and ends nothing."""
+"""A disk that refuses to read a block: only its contents are lost, and nothing else stops."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def place(store_root):
 
 @pytest.fixture
 def filled(place, work):
-    """A store of two packs, each with forty files; return what is in it."""
+    """A store of two packs, each with forty files; return its contents."""
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")
         write(work, FILES)
@@ -49,7 +49,7 @@ def filled(place, work):
 
 
 def pack_of(place, path):
-    """Return the pack that a file is in, and where it is there."""
+    """Return the pack that has a file, with offset and stored size."""
     with closing(sqlite3.connect(place["root"] / "index.db")) as index:
         name, offset, size = index.execute(
             "SELECT hex(p.name), b.pack_offset, b.stored_size FROM cas_files f"
@@ -62,7 +62,7 @@ def pack_of(place, path):
 
 
 def hit_by(place, hole, files):
-    """Return the files that have bytes in a hole."""
+    """Return the files with bytes in an unreadable range."""
     return {
         path
         for path in files
@@ -73,7 +73,7 @@ def hit_by(place, hole, files):
 
 @pytest.fixture
 def hole(place, filled, disk):
-    """A block in the middle of the first pack that can't be read any more."""
+    """An unreadable block in the middle of the first pack."""
     pack, offset, _ = pack_of(place, "d/f20")
     return disk.damage(pack, offset + 10)
 
@@ -155,7 +155,7 @@ def test_an_unreadable_structure_harms_no_blob_that_lies_elsewhere(
         shallow = store.verify(depth="packs")
         assert not shallow.is_sound
         assert shallow.counts["broken-pack"] == 1
-        # The last entry of all is the record of the commit.
+        # The last entry is the journal record.
         assert marked(store) >= len(hit)
         told = {holder.path for fault in shallow.faults for holder in fault.touches}
         assert hit <= told <= hit | {None}

@@ -46,7 +46,7 @@ def test_exactly_those_that_are_asked_for_are_touched_and_only_if_it_is_long_ago
 
     with store.context.database.writing() as connection:
         blobs.touch(connection, known[:count], NOW, timedelta(days=10))
-        assert touched()[0] == 0  # they are but nine days old
+        assert touched()[0] == 0  # they are only nine days old
         blobs.touch(connection, known[:count], NOW, timedelta(days=8))
         found, when = touched()
         assert found == count

@@ -1,4 +1,4 @@
-"""The command, as a shell meets it."""
+"""The command, as it runs in a shell."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def tracked(cas, place, tmp_path, monkeypatch):
-    """The command in a directory that has the store or names it, with a directory tracked once."""
+    """The command in a directory that has or names the store, after one track."""
     for name, value in credentials_of(place).items():
         monkeypatch.setenv(name, value)
     if "root" in place:
@@ -108,7 +108,7 @@ def test_help_does_without_the_database_library():
 
 
 class TestANotedStore:
-    """`cas init --index --blobs` writes cas.toml, which commands below find."""
+    """`cas init --index --blobs` writes cas.toml, which commands in subdirectories find."""
 
     def test_it_is_found_from_below_and_its_paths_are_relative_to_it(
         self, cas, tmp_path, monkeypatch
@@ -407,7 +407,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path, store_root):
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
-        with suppress(OSError):  # a closed terminal reads as EIO
+        with suppress(OSError):  # reading from a closed terminal raises EIO
             while piece := os.read(ours, 4096):
                 shown += piece
         out = process.stdout.read()

@@ -24,7 +24,7 @@ SPANS = {
 
 @pytest.fixture
 def deleted(cas, tmp_path):
-    """A store one of whose two runs was deleted."""
+    """A store with two runs, one of them deleted."""
     write(tmp_path / "work", {"a.txt": b"a" * 5000, "b\x1b[2J": os.urandom(2000), "same": b"same"})
     assert cas("track", "work", "--run", "gone", "--agent", "engineer")[0] == 0
     write(tmp_path / "other", {"same": b"same"})

@@ -162,7 +162,7 @@ def test_a_terminal_gets_a_progress_bar(tracked, tmp_path):
     ) as process:
         os.close(theirs)
         shown = b""
-        with suppress(OSError):  # a closed terminal reads as EIO
+        with suppress(OSError):  # reading from a closed terminal raises EIO
             while piece := os.read(ours, 4096):
                 shown += piece
         out = process.stdout.read()

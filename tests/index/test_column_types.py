@@ -17,7 +17,7 @@ NAMES = st.binary(min_size=1).map(os.fsdecode)
 def test_any_name_that_a_filesystem_can_hold_comes_back_exactly(name):
     stored = encode_path(name)
     assert decode_path(stored) == name
-    stored.encode("utf-8")  # which every database takes
+    stored.encode("utf-8")  # every database accepts it
 
 
 @given(NAMES, NAMES)

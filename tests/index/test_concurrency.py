@@ -1,4 +1,4 @@
-"""Several scans of one run at once, in threads and processes; several creators of one store."""
+"""Concurrent scans of one run, in threads and processes; concurrent creators of one store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from index.errors import IndexUnavailableError
 
 
 def in_threads(count, work):
-    """Run `work(number)` in threads that start together; raise what any of them raised."""
+    """Run `work(number)` in threads that start together; raise the first error of any."""
     start = threading.Barrier(count)
     failures = []
 
@@ -41,7 +41,7 @@ def in_threads(count, work):
 
 
 def in_processes(count, code, *arguments):
-    """Run Python code in processes at once; return what each printed."""
+    """Run Python code in several processes at once; return the output of each."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments), str(number)],
@@ -117,7 +117,7 @@ with ArtifactStore.open(**json.loads(place)) as store:
 
 @pytest.mark.slow
 def test_processes_that_write_and_scan_lose_nothing(store, place, work):
-    """Whatever order they commit in, the last state of every file is recorded in the end."""
+    """In whatever order they commit, the last state of every file is recorded at the end."""
     in_processes(4, WRITE_AND_TRACK, as_json(place), work)
     run = store.session("s").run("r")
     assert contents(run) == read(work)
@@ -167,7 +167,7 @@ class Interloper:
 
 
 class TestASlowScan:
-    """One scan looks, another looks and commits, then the first one commits."""
+    """A scan reads; another one reads and commits; then the first one commits."""
 
     @pytest.fixture
     def other(self, place):
@@ -202,7 +202,7 @@ class TestASlowScan:
         ]
 
     def test_records_what_it_saw_after_the_others_look(self, store, run, other, work, monkeypatch):
-        """The other one commits something older first: the file still is as this one saw it."""
+        """The other one first commits something older: the file is still as this scan saw it."""
         write(work, {"f": b"0"})
         run.track(work)
         write(work, {"f": b"1"})
@@ -309,7 +309,7 @@ def test_a_forked_child_is_told_to_open_its_own_store(store):
 
 
 class TestWhatWasCollectedMeanwhile:
-    """Garbage collection may take what a scan relies on; the scan then stores it anew."""
+    """Garbage collection may take blobs that a scan relies on; the scan then stores them again."""
 
     def test_a_blob_that_was_swept_is_stored_again(self, store, run, work, monkeypatch):
         store.session("old").run("r").put("x", b"shared")

@@ -1,4 +1,4 @@
-"""What a workflow engine sees of tracking: what changed, what failed, and never an exception."""
+"""Tracking in a workflow engine: changes, failures, and never an exception."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class TestTheEventLoop:
         write(work, {"one": block * 40})
         write(work, {f"small/{n // 100}/{n}": block[n : n + 5000] for n in range(2000)})
         gaps = []
-        # The best of three: other work on the machine only ever makes a gap longer.
+        # The best of three: other work on the machine only makes a gap longer.
         for number in range(3):
             tracker = DAGTracker(store, f"s{number}", "r")
             gaps.append(asyncio.run(longest_gap_during(tracker, work)))

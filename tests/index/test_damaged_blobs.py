@@ -1,4 +1,4 @@
-"""What is known to be damaged counts as not stored, and is whole again once it is written anew."""
+"""A damaged blob counts as not stored. Storing its bytes again repairs it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 1 << 20
 @pytest.fixture
 def damage(store):
     def mark():
-        """Lose every object, and know it."""
+        """Mark all blobs as damaged, and drop all chunk lists."""
         with store.context.database.writing() as connection:
             connection.execute(text("UPDATE cas_blobs SET damaged_at = '2026-01-01 00:00:00'"))
             connection.execute(text("DELETE FROM cas_chunk_lists"))
@@ -57,7 +57,7 @@ def test_what_is_not_damaged_is_not_stored_again(store, work):
 
 
 def test_tracking_a_large_file_again_mends_a_chunk_of_it(store, work, monkeypatch):
-    monkeypatch.setattr("cas.writer._RECOGNISED_FROM", MIB)  # else it is too small for that
+    monkeypatch.setattr("cas.writer._RECOGNISED_FROM", MIB)  # smaller files are not looked up
     data = os.urandom(4 * MIB)
     (work / "big").write_bytes(data)
     store.session("s").run("r").track(work)

@@ -1,4 +1,4 @@
-"""Registering files inside an application's own transaction, on its own database."""
+"""Registering files inside an application's own transaction, in its database."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class AppFile(Base):
 
 
 def make_application(url):
-    """Its own tables and its own Alembic version; ours come beside."""
+    """Create the application's tables and its Alembic version. Ours come beside them."""
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
@@ -63,7 +63,7 @@ def place(request, stores, tmp_path):
 
 @pytest.fixture
 def url(place):
-    """The application's database."""
+    """The URL of the application's database."""
     return place["index"]
 
 
@@ -74,7 +74,7 @@ def app_store(place):
 
 
 def engine_on(url, begin=None):
-    """An application's engine; with `begin`, one that SQLAlchemy's recipe was followed for."""
+    """An application's engine; with `begin`, one that follows SQLAlchemy's recipe."""
     if not url.startswith("sqlite"):
         return create_engine(url)
     engine = create_engine(url, connect_args={"timeout": 30})
@@ -115,7 +115,7 @@ def repository(db_session, app_store, work):
 
 @pytest.fixture
 def committed(app_store):
-    """What everybody else sees of the run."""
+    """The run as others see it."""
     return app_store.session("s").run("r")
 
 
@@ -214,7 +214,7 @@ class TestTheCallersTransaction:
     ):
         write(work, {"a": b"1"})
         repository.register_file("r", "a")
-        db_session.close()  # what the end of a process does to its transaction
+        db_session.close()  # the end of a process does the same to its transaction
         assert app_store.stats().packs == 0
         assert len(packs_of(objects)) == 1
         committed.track(work)
@@ -272,7 +272,7 @@ class TestSavepointsOnSQLite:
         db_session.rollback()
         assert app_store.runs() == []
         db_session.add(AppSession(id="s"))
-        with db_session.begin_nested():  # which the application's own row is before
+        with db_session.begin_nested():  # after the application's own row
             db_session.scalar(select(func.count()).select_from(AppSession))
             repository.register_file("r", "a")
         db_session.rollback()
@@ -332,7 +332,7 @@ class TestOtherWriters:
             with pytest.raises(IndexUnavailableError, match="BEGIN IMMEDIATE") as caught:
                 repository.register_file("r", "a")
             assert str(caught.value).count("\n") == 0
-            assert db_session.scalar(count) == 0  # the transaction is as it was
+            assert db_session.scalar(count) == 0  # the transaction is unchanged
         engine = engine_on(url, "BEGIN IMMEDIATE")
         with Session(engine) as db_session, db_session.begin():
             db_session.scalar(count)
@@ -539,10 +539,10 @@ class TestStatements:
     def test_unchanged_files_cost_no_statement_each(
         self, repository, db_session, engine, app_store, work, monkeypatch, window
     ):
-        """Neither those whose times are believed at once, nor those that are read each time.
+        """This holds for files whose signature is trusted at once, and for those read each time.
 
-        When a file's time comes to be believed, that is written once. The clock must not decide
-        here in which of the two rounds that is.
+        When a file's signature becomes trusted, that is written once. The clock must not decide in
+        which of the two rounds this happens.
         """
         monkeypatch.setattr("index.scan.ingest.RACY_WINDOW_NS", window)
         write(work, {f"f{n}": b"%d" % n for n in range(1000)})
@@ -623,7 +623,7 @@ class TestStatements:
                 outer.rollback()
         assert app_store.runs() == []
         with ArtifactStore.open(**place) as other:
-            # The run's first revision, as the one that is gone would be; elsewhere, like a process.
+            # It gets the rolled back run's revision; another store acts like another process.
             other.session("s").run("r").put("b", b"2")
         with Session(engine) as db_session, db_session.begin():
             repository = FileRepository(db_session, "s", store=app_store, work_dir=work)

@@ -1,4 +1,4 @@
-"""Garbage goes, with its bytes; what anything refers to stays; and the plan says so before."""
+"""Garbage and its bytes are deleted, referenced blobs stay, and the plan lists both before."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ def test_whoever_needs_a_condemned_blob_takes_it_back(store, run, clock, place):
 
 
 def test_what_is_condemned_and_referred_to_is_unmarked(store, run, clock, place):
-    """A sentence that was passed while the reference was being added."""
+    """The blobs were condemned while their references were being added."""
     run.put("f", b"1" * 300)
     run.put("big", os.urandom(2 * MIB))
     change(store, "UPDATE cas_blobs SET condemned_at = '2026-01-01 00:00:00.000000'")
     assert len(contents(store)) == 5
     plan = store.plan_gc(grace=NOW)
-    assert plan.unmarked.blobs == 7  # and the records of two commits
+    assert plan.unmarked.blobs == 7  # and two journal records
     assert plan.swept.blobs == 0
     report = plan.execute()
     assert (report.unmarked, report.swept.blobs) == (7, 0)
@@ -218,7 +218,7 @@ def test_chunks_that_large_blobs_and_small_files_share(store, run, objects):
 
 
 def test_a_large_blob_that_is_taken_back_keeps_its_chunks(store, run, clock, place):
-    """Its writer clears its own mark only; its chunks were condemned with it."""
+    """The writer unmarks only the large blob; its chunks were condemned with it."""
     content = os.urandom(2 * MIB)
     run.put("big", content)
     run.delete()
@@ -279,13 +279,13 @@ def digests(store):
 
 
 def kept(store):
-    """Return what tells of the deletion."""
+    """Return the records of deletions."""
     told = rows(store, "SELECT digest FROM cas_records WHERE position NOT IN (8, 9)")
     return {bytes(digest) for (digest,) in told}
 
 
 def test_batches_of_one_collect_the_same(store, run, work, place, objects):
-    """Wherever a large blob and its chunks are parted."""
+    """Whichever batch separates a large blob from its chunks."""
     write(work, {name: os.urandom(2 * MIB) for name in "ab"} | {"c": b"c", "d": b"d"})
     run.track(work)
     store.session("session-1").run("kept").put("a", (work / "a").read_bytes())
@@ -311,7 +311,7 @@ def test_progress_is_told_and_the_awaitable_twin_collects(store, run):
     run.delete()
     told = []
     asyncio.run(store.plan_gc(grace=NOW).execute_async(progress=told.append))
-    assert told[-1].files == told[-1].files_total == 2  # with the record of the commit
+    assert told[-1].files == told[-1].files_total == 2  # with the journal record
     assert told[-1].bytes == told[-1].bytes_total > 0
 
 

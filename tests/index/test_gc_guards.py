@@ -1,4 +1,4 @@
-"""What collection refuses at each of its steps, whatever the steps before it let pass."""
+"""What each step of a collection refuses, even if the steps before it let it pass."""
 
 from __future__ import annotations
 

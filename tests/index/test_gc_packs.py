@@ -1,4 +1,4 @@
-"""Packs are rewritten, deleted or left, and what storage holds besides is told."""
+"""Packs are rewritten, deleted or kept, and other objects in storage are reported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def store(place, clock):
 
 @pytest.fixture
 def shared(store, work):
-    """A run that needs one small file, and the chunks and list of a large one, of a large pack."""
+    """A run that needs a small file, and chunks and list of a large one, from a large pack."""
     live = {"live": os.urandom(9000), "big": os.urandom(MIB + 99)}
     write(work, live | {"dead": os.urandom(500_000) * 6})
     deleted = store.session("s").run("deleted")
@@ -134,9 +134,9 @@ def test_damage_is_told_and_left_where_it_is(store, shared, objects, how):
     assert (old in packs_of(objects)) == (how != "missing")
     if how == "flipped":
         assert bytes(data) == objects.read(old)
-    again = collect(store)  # what is known to be damaged is not tried each time
+    again = collect(store)  # a blob that is marked as damaged is not tried again
     assert again.packs_compacted == (0 if marked else 1)
-    if marked:  # and whoever stores the same bytes again mends them
+    if marked:  # storing the same bytes again repairs it
         store.session("s").run("again").put("live", live["live"])
         assert kept.read_bytes("live") == live["live"]
 
@@ -162,7 +162,7 @@ def test_what_is_worth_rewriting():
 
 
 def test_a_pending_pack_is_left_for_the_grace_period(store, run, objects, clock):
-    """What a writer that died left: a pack that is noted and published, and not recorded."""
+    """A writer died after it published its pack, and before it recorded it."""
     with store.context.blobs.batch() as batch:
         batch.add(b"lost" * 100)
         batch.finish()
@@ -188,14 +188,14 @@ def test_a_dead_pack_of_a_collection_that_was_cut_off_is_deleted(store, run, obj
     assert {pack.reason for pack in store.plan_gc().packs} == {"dead"}
     assert collect(store, grace=None).packs_deleted == 1
     assert packs_of(objects) == []
-    assert tables_of(store)["packs"] == 1  # of the one whose object nobody saw
+    assert tables_of(store)["packs"] == 1  # the row of the pack without an object
     clock.go(25 * HOUR)
     collect(store, grace=None)
     assert tables_of(store)["packs"] == 0
 
 
 def lost_pack(store, content):
-    """Publish a pack that no row knows."""
+    """Publish a pack without a row."""
     with store.context.blobs.batch(Forgetful()) as batch:
         digest = batch.add(content)
         written = batch.finish()
@@ -203,7 +203,7 @@ def lost_pack(store, content):
 
 
 class Forgetful:
-    """A catalog that knows nothing, as for files that an application's transaction registers."""
+    """A catalog without memory, as for files that an application's transaction registers."""
 
     def find_known(self, digests):
         return set()
@@ -238,7 +238,7 @@ def listed(told):
 
 @pytest.fixture
 def application(place):
-    """An application's own engine on the index, and its sessions."""
+    """An application's own engine on the index."""
     url = place.get("index") or f"sqlite:///{place['root'] / 'index.db'}"
     engine = create_engine(url)
     yield engine
@@ -253,7 +253,7 @@ def registering(application, store, work):
 def test_a_pack_that_is_removed_before_an_application_records_it_is_stored_again(
     store, application, work, place, objects
 ):
-    """Published, not recorded, and taken for an orphan: its name is buried."""
+    """It was published, not recorded, and taken for an orphan: a dead row reserves its name."""
     write(work, {"f": b"1" * 300})
     db_session, repository = registering(application, store, work)
     done = after_publishing(store, lambda: collect(store, remove_orphans=True))
@@ -269,7 +269,7 @@ def test_a_pack_that_is_removed_before_an_application_records_it_is_stored_again
 
 
 def after_publishing(store, action):
-    """Do something once, when a pack has just been published."""
+    """Do something once, just after a pack was published."""
     done = []
     backend = store.context.blobs.backend
     stage = backend.stage
@@ -328,7 +328,7 @@ def test_a_buried_object_that_comes_back_is_an_orphan_again(store, objects):
 
 
 def test_bytes_that_a_scan_lost_are_collected(store, run, objects, place):
-    """Blobs that were recorded, and that nothing ever referred to: an interrupted transfer's."""
+    """An interrupted transfer recorded blobs that nothing refers to."""
     content = os.urandom(2 * MIB)
     run.put("f", content)
     with store.context.database.writing() as connection:

@@ -1,4 +1,4 @@
-"""Collections beside writers: whoever comes first, what a writer recorded can be read."""
+"""Collections beside writers: in any order, everything recorded can be read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from index.db.catalog import SqlCatalog
 
 MIB = 1 << 20
 KNOWN = "SELECT digest FROM cas_blobs"
-"""How a writer asks which digests are known."""
+"""The query of a writer for known digests."""
 
 on_postgresql = on(
     index="postgresql",
@@ -57,7 +57,7 @@ def collector(place):
 
 
 def garbage(store, contents):
-    """Leave contents to nobody."""
+    """Leave blobs without references."""
     run = store.session("old").run("old")
     for number, content in enumerate(contents):
         run.put(f"f{number}", content)
@@ -113,7 +113,7 @@ def test_a_pack_is_declared_dead_between_pending_and_live(store, run, collector,
 
 
 def test_a_pack_is_declared_dead_before_it_is_published(store, run, collector, work, objects):
-    """Its object comes after its row is dead; the row stays for a while, for whoever finds it."""
+    """The object appears after its row is dead. The row stays for a while, so it is deleted."""
 
     done = []
     backend = store.context.blobs.backend
@@ -146,7 +146,7 @@ def test_a_pack_is_declared_dead_before_it_is_published(store, run, collector, w
 def test_a_reference_that_is_not_committed_yet_keeps_its_blob(store, run, collector, place):
     garbage(store, [b"1" * 300])
     swept = []
-    # The writer's touch is done: clear it, as if the sentence had been passed after it.
+    # The writer clears the mark before this, so the blob could be condemned again after it.
     done = during(store, "INSERT INTO cas_files", lambda: swept.append(swept_by(collector)))
     run.put("f", b"1" * 300)
     assert done
@@ -183,7 +183,7 @@ def test_two_collectors_at_once_do_it_once(store, run, collector, place, objects
         thread.start()
     for thread in threads:
         thread.join()
-    # Of the contents, and of the records of as many commits: each by one of them.
+    # Content and journal records: each is deleted by one of them.
     assert sum(report.swept.blobs for report in reports) == 24 + 21
     check_sound(store, place)
     collect(store)
@@ -193,7 +193,7 @@ def test_two_collectors_at_once_do_it_once(store, run, collector, place, objects
 
 @pytest.mark.parametrize("step", ["LEFT OUTER JOIN cas_released", "cas_packs.size > "])
 def test_a_collection_inside_another_one(store, run, collector, place, objects, step):
-    """After the other one looked for garbage, and after it looked for dead packs."""
+    """After the outer one looked for garbage, and after it looked for dead packs."""
     run.put("f", os.urandom(5000))
     run.delete()
     plan = store.plan_gc(grace=NOW)
@@ -202,7 +202,7 @@ def test_a_collection_inside_another_one(store, run, collector, place, objects, 
     assert content_packs(objects) == []
     assert tables_of(store)["contents"] == 0
     collect(store)
-    assert tables_of(store)["packs"] <= 1  # kept, as nobody saw its object
+    assert tables_of(store)["packs"] <= 1  # the row stays, as there was no object
 
 
 def test_a_run_is_deleted_while_its_blobs_are_looked_at(store, run, collector, place):
@@ -236,12 +236,12 @@ def located(store, content):
 
 
 MOVING = "cas_blobs.digest, cas_blobs.pack_offset"
-"""How compaction asks what is in a pack."""
+"""The query of compaction for the blobs of a pack."""
 
 
 @pytest.fixture
 def half_dead(store, work):
-    """A run that holds a file in a pack that is mostly dead otherwise."""
+    """A run with a file in a pack that is otherwise mostly dead."""
     live = os.urandom(9000)
     write(work, {"live": live, "dead": os.urandom(60_000)})
     deleted = store.session("s").run("deleted")
@@ -318,7 +318,7 @@ def test_a_blob_that_is_repaired_while_it_is_moved_stays_where_it_is_repaired(
 
 @on_postgresql
 def test_a_row_that_a_writer_has_locked_is_not_waited_for(store, half_dead, collector, place):
-    """It keeps its place, and so its pack; the next collection moves it."""
+    """Its blob is not moved, and its pack stays; the next collection moves it."""
     content = half_dead.read_bytes("live")
     before = located(store, content)
     with collector.context.database.writing() as connection:
@@ -332,7 +332,7 @@ def test_a_row_that_a_writer_has_locked_is_not_waited_for(store, half_dead, coll
 
 @on_postgresql
 def test_references_that_keep_coming_leave_it_to_the_next_collection(store, run, place):
-    """A foreign key of somebody else's is never an error of a collection."""
+    """A foreign key of another application is no error of a collection."""
     run.put("f", b"1" * 300)
     change(store, "CREATE TABLE theirs (digest bytea REFERENCES cas_blobs (digest))")
     change(store, "INSERT INTO theirs SELECT digest FROM cas_blobs")
@@ -343,7 +343,7 @@ def test_references_that_keep_coming_leave_it_to_the_next_collection(store, run,
 
 
 def test_what_a_sync_brought_is_swept_before_it_is_referred_to(store, collector, place, tmp_path):
-    """Blobs are recorded batch by batch before the rows that need them."""
+    """Blobs are recorded in batches before the rows that need them."""
     with ArtifactStore.open(tmp_path / "source") as source:
         run = source.session("s").run("r")
         for number, content in enumerate(CONTENTS):
@@ -381,7 +381,7 @@ def test_what_an_adoption_found_known_is_swept_before_it_commits(
 
 
 class Crowd:
-    """Threads whose errors the test is told."""
+    """Threads whose errors fail the test."""
 
     def __init__(self):
         self.errors = []
@@ -401,7 +401,7 @@ class Crowd:
     def _guarded(self, work, *arguments):
         try:
             work(*arguments)
-        except BaseException as error:  # noqa: BLE001 - told by the test
+        except BaseException as error:  # noqa: BLE001 - raised by `join`
             self.errors.append(error)
 
 
@@ -409,7 +409,7 @@ SHARED = [os.urandom(2000) for _ in range(6)] + [os.urandom(MIB + 1) for _ in ra
 
 
 def write_runs(place, number):
-    """Record and delete runs of contents that others record, too; read each at once."""
+    """Record and delete runs with contents that others also record; read each at once."""
     with ArtifactStore.open(**place) as store:
         for turn in range(6):
             run = store.session("s").run(f"{number}-{turn}")
@@ -424,7 +424,7 @@ def write_runs(place, number):
 def collect_until(stop, place):
     with ArtifactStore.open(**place) as store:
         while not stop.is_set():
-            # Packs are left a moment: a scan that always loses its pack never ends.
+            # A short grace period: without one, a scan could lose its pack again and again.
             collect(store, grace=timedelta(milliseconds=300))
 
 

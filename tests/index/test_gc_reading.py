@@ -1,4 +1,4 @@
-"""What is read while its pack is rewritten and deleted is found where it is now."""
+"""Reads succeed while a collection rewrites and deletes the pack."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def kept(store, work):
 
 @pytest.fixture
 def moved(place, collector):
-    """Rewrites every pack that has contents and deletes it; says that it did."""
+    """Return a function that rewrites and deletes every pack with content, and checks it."""
 
     def move():
         objects = objects_of(place)
@@ -59,7 +59,7 @@ def moved(place, collector):
 
 @pytest.mark.slow
 def test_every_way_of_reading(store, kept, moved, tmp_path):
-    """Each begins before the packs move and ends after; the streams have read a part by then."""
+    """Each read begins before the packs move and ends after; streams have read a part before."""
     stream = kept.open("big")
     assert stream.read(3 * MIB) == BIG[: 3 * MIB]
     untouched = kept.open("big")

@@ -1,4 +1,4 @@
-"""Records of commits are collected like everything else; those that a run needs stay whole."""
+"""Journal records are collected like all blobs; those that a run needs stay."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS = 50
 
 
 def records(store):
-    """Return how many records of commits there are, told by runs or garbage."""
+    """Return the number of journal records, of runs or garbage."""
     return len(rows(store, "SELECT digest FROM cas_blobs")) - len(contents(store))
 
 
@@ -40,7 +40,7 @@ def bytes_of_packs(objects):
 
 
 def recovered(place):
-    """Lose the index; return the report of making it anew, and what the store tells then."""
+    """Lose the index; return the report of its recovery, and the recovered histories."""
     lose_index(place)
     report = recover(**place)
     with ArtifactStore.open(**place, create=False) as store:
@@ -48,7 +48,7 @@ def recovered(place):
 
 
 def play(store, work):
-    """Play a workflow: each step writes and tracks, registers an output, and fills in a step id."""
+    """Play a workflow. Each step writes and tracks, registers an output, and fills in a step id."""
     run = store.session("s").run("r")
     for step in range(STEPS):
         write(work, {f"step_{step}/log": b"%d\n" % step * 50})
@@ -80,7 +80,7 @@ def test_the_packs_of_a_workflow_become_one(store, work, objects, place):
 
 
 def made_by(run):
-    """Return what a run holds, and who made it."""
+    """Return the files of a run and their provenance."""
     return {v.path: (v.version, v.digest, v.agent, v.node_id, v.step_id) for v in run.files()}
 
 
@@ -107,7 +107,7 @@ def test_records_go_with_their_run_and_a_fork_keeps_those_that_it_needs(store, r
     run.delete()
     assert records(store) == 5
     assert swept_by(store) == 2
-    assert records(store) == 4  # two of the run and the fork's own; and that a run was deleted
+    assert records(store) == 4  # two of the run, the fork's own, and the deletion record
     check_sound(store, place)
     assert told(store)[0]["session-1", "fork"][1] == known
     fork.delete()
@@ -143,12 +143,12 @@ def test_a_recovery_after_collections_gives_the_same_store(store, run, work, pla
     recovery, after = recovered(place)
     assert after == known
     assert recovery.is_whole
-    assert recovery.deleted == (("session-1", "run-1"),)  # of the other nothing is left
+    assert recovery.deleted == (("session-1", "run-1"),)  # nothing is left of the other one
 
 
 @pytest.mark.parametrize("keeper", ["fork", "backup"])
 def test_a_deleted_run_stays_so_when_its_last_record_is_gone(store, run, place, keeper):
-    """The note of its deletion names that record; a fork or a copy has those before it."""
+    """The deletion record names that record; a fork or a backup has those before it."""
     run.put("f", b"1" * 300)
     if keeper == "fork":
         run.fork("fork")
@@ -180,7 +180,7 @@ def test_a_run_of_the_same_name_as_a_deleted_one_comes_back(store, run, place):
 
 
 def test_a_record_of_a_commit_that_lost_a_race_is_garbage(store, run, objects, place):
-    """It was durable before its transaction found that another commit was first."""
+    """It was durable before its transaction found another commit."""
     run.put("f", b"1")
     with ArtifactStore.open(**place) as other:
         there = other.session("session-1").run("run-1")

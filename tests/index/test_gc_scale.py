@@ -1,4 +1,4 @@
-"""A large index: statements grow with batches, and writers wait for one of them."""
+"""A large index: the number of statements grows with batches; writers wait for one batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOBS = 30_000
 
 @pytest.fixture
 def crowded(store):
-    """An index of many blobs that nothing refers to, in packs whose objects are not there."""
+    """An index of many unreferenced blobs, in packs without objects."""
     store.session("s").run("r").put("f", b"needed" * 100)
     with store.context.database.writing() as connection:
         now = store.context.clock()

@@ -1,6 +1,6 @@
-"""Whatever an index says, a restore writes below its destination and nothing but files and links.
+"""Whatever an index says, a restore writes only files and links, below its destination.
 
-Paths, modes, times and link targets are made up; directories of the destination are swapped for
+Paths, modes, times and link targets are forged. Directories of the destination are swapped for
 links at every system call.
 """
 
@@ -66,7 +66,7 @@ def test_no_text_in_the_index_is_read_as_a_path_that_leads_out(parts):
 
 
 class Blobs:
-    """A blob store in memory, and where it has what was put into it."""
+    """A blob store in memory, and the locations of its blobs."""
 
     def __init__(self):
         backend, self.catalog = MemoryBackend(), MemoryCatalog()
@@ -155,7 +155,7 @@ CALLS = ["open", "mkdir", "link", "rename", "symlink", "unlink", "stat", "utime"
 
 
 class Swapper:
-    """Stands in for `os` and swaps a directory for a link out of it at the n-th call."""
+    """Replaces `os`, and swaps a directory for a link to the outside at the n-th call."""
 
     def __init__(self, number, directory, outside):
         self._left = number
@@ -205,7 +205,7 @@ def test_a_directory_swapped_for_a_link_at_any_call_leads_nowhere(tmp_path, monk
                 blobs.restore(rows, target, overwrite=True)
         swaps += swapper.has_swapped
         if swapped == "." and number == 0:
-            continue  # the destination itself is the caller's word until it is open
+            continue  # the caller chooses the destination; it may be a link until it is open
         assert everything(outside) == before, number
         if not swapper.has_swapped:
             break

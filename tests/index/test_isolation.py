@@ -1,7 +1,7 @@
-"""What belongs to another session is answered for like what does not exist.
+"""Another session's runs and files behave as if they did not exist.
 
 Two sessions have the same run ids and paths. Each way to reach something is tried with the other
-session's ids and with ids that nobody has; the two answers must be the same but for the id itself.
+session's ids and with unused ids; the two results must be the same except for the id.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def theirs(store, mine):
 
 
 def outcome(call, *unknown):
-    """Return what a call gives: its value, or its error with the id that was asked for left out."""
+    """Return the value of a call, or its error without the id."""
     try:
         return call()
     except ArtifactIndexError as error:
@@ -211,7 +211,7 @@ WORDS = [
     'theirs"', "theirs'; DROP TABLE cas_files; --", "x' UNION SELECT 1 --", "%(name)s", ":name",
     "?", "{name}",
 ]  # fmt: skip
-"""Wildcards, other spellings, and what ends a string or names a parameter in SQL."""
+"""Wildcards, other spellings, and characters that end a string or name a parameter in SQL."""
 
 
 def test_no_word_for_a_session_or_run_means_another_one(store, mine, theirs):

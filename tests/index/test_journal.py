@@ -1,4 +1,4 @@
-"""Every commit leaves a record of itself in storage, chained to the one before it."""
+"""Every commit leaves a journal record in storage, chained to the previous one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(store):
 
 
 def entries_in(store, kind=EntryKind.RECORD):
-    """Return digests of entries of one kind by reading storage, without the index."""
+    """Return the digests of entries of one kind, read from storage without the index."""
     backend = store.context.blobs._backend
     found = set()
     for each in backend.iter_objects("packs/"):
@@ -49,7 +49,7 @@ def entries_in(store, kind=EntryKind.RECORD):
 
 
 def chain(store, session="s", run="r"):
-    """Return the records that the index has of a run, oldest first."""
+    """Return the records of a run in the index, oldest first."""
     query = text(
         "SELECT digest FROM cas_records JOIN cas_runs ON cas_runs.id = run_id"
         " JOIN cas_sessions ON cas_sessions.id = session_id"

@@ -1,4 +1,4 @@
-"""Runs that stem from others, that go back, and that are compared with each other."""
+"""Runs that are forked, rewound, deleted and compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from index.errors import (
 
 @pytest.fixture
 def history(run, work):
-    """A run of three snapshots: two files made, one rewritten, one gone and one new."""
+    """A run of three snapshots: two files added, one changed, one removed and one added."""
     write(work, {"plan.md": b"the plan", "data/a.csv": b"1"})
     run.track(work, phase="planning", agent="planner", node_id="planning")
     write(work, {"data/a.csv": b"2"})
@@ -419,7 +419,7 @@ class TestDeletion:
 
     @on(index="sqlite", because="PostgreSQL counts no instructions")
     def test_its_work_grows_with_the_versions_even_if_all_are_equal(self, store, work):
-        """Counted in instructions of SQLite's virtual machine, which no other load changes."""
+        """Counted in instructions of SQLite's virtual machine, which other load does not change."""
         session = store.session("session-1")
         counted = []
         for count in (100, 400):
@@ -435,7 +435,7 @@ class TestDeletion:
     def test_bytes_stay_until_garbage_collection(self, history, store, objects):
         packs = set(packs_of(objects))
         history.delete()
-        assert packs < set(packs_of(objects))  # which have a record of the deletion as well
+        assert packs < set(packs_of(objects))  # the new pack has the deletion record
 
     def test_a_run_deleted_during_a_scan_is_scanned_anew(self, history, place, work):
         write(work, {"new": b"new"})

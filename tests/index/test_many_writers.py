@@ -1,4 +1,4 @@
-"""Eight processes track overlapping trees into one store, and one of them is killed."""
+"""Eight processes track overlapping trees into one store; one of them is killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from index import ArtifactStore
 
 WRITERS = 8
 SHARING = 4
-"""Of the writers, how many track one directory into one run; the others have one of each."""
+"""Number of writers that track one directory into one run; the others have one of each."""
 
 TURNS = 3
 
@@ -78,7 +78,7 @@ def start(place, root, number, dies_at):
 
 
 def all_at_once(place, root, victim, dies_at):
-    """Run the writers, all from the same moment; return their exit codes and what they said."""
+    """Start all writers at the same moment; return their exit codes and error output."""
     processes = [start(place, root, n, dies_at if n == victim else 0) for n in range(WRITERS)]
     for process in processes:
         assert process.stdout.readline() == "ready\n", process.communicate()[1]
@@ -96,7 +96,7 @@ def stamp(data):
 
 
 def assert_nothing_is_half(store):
-    """What no reader may ever see, asked of the tables themselves."""
+    """Check in the tables that no reader can see a partial commit."""
     with store.context.database.reading() as connection:
         for question in (
             "SELECT run_id, path FROM cas_files WHERE end_snapshot IS NULL"
@@ -112,7 +112,7 @@ def assert_nothing_is_half(store):
 
 
 def assert_history_is_whole(run):
-    """Every version is there with the bytes that were once written to its path."""
+    """Check that every version has bytes that were once written to its path."""
     numbers = [snapshot.number for snapshot in run.snapshots()]
     assert numbers == list(range(1, len(numbers) + 1))
     paths = {version.path for number in numbers for version in run.files(at=number)}
@@ -132,7 +132,7 @@ def assert_history_is_whole(run):
     ("victim", "seed"), [(0, 1), (WRITERS - 1, 2)], ids=["shares-its-run", "has-its-own-run"]
 )
 def test_one_of_eight_is_killed_and_nothing_is_lost(place, tmp_path, victim, seed):
-    # From the first look at the run to well into the last turn: each takes more than ten.
+    # Between the first read of the run and the last turn: each turn takes more than ten statements.
     dies_at = random.Random(seed).randrange(1, 10 * TURNS)
     codes, errors = all_at_once(place, tmp_path, victim, dies_at)
     assert [n for n, code in enumerate(codes) if code != 0] == [victim], errors
@@ -147,7 +147,7 @@ def test_one_of_eight_is_killed_and_nothing_is_lost(place, tmp_path, victim, see
             if number == victim and run_of(number) not in {r.run for r in session.runs()}:
                 continue  # it died before its first commit
             run = session.run(run_of(number))
-            for snapshot in run.snapshots():  # a turn is there whole, or not at all
+            for snapshot in run.snapshots():  # a turn is whole or absent
                 turns = {stamp(data)[1] for data in contents(run, at=snapshot.number).values()}
                 assert turns == {snapshot.number - 1}
         for number in (0, *range(SHARING, WRITERS)):

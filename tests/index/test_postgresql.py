@@ -1,4 +1,4 @@
-"""An index on a server that is killed, restarted, cut off, or in conflict: nothing is lost."""
+"""An index on a server that is killed, restarted, cut off or in conflict loses nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from index.errors import IndexInterruptedError, IndexUnavailableError
 
 @pytest.fixture(scope="module")
 def server():
-    """A server of this module's own, since it is killed."""
+    """A server of this module's own, because tests kill it."""
     server = PostgresServer()
     yield server
     server.stop()
@@ -38,7 +38,7 @@ def url(server):
 
 @pytest.fixture(params=BLOBS)
 def blobs(request, tmp_path):
-    """Where the blobs are, as `ArtifactStore.open` takes it."""
+    """The place of the blobs, as arguments of `ArtifactStore.open`."""
     if request.param == "local":
         return {"blobs": tmp_path / "blobs"}
     s3 = request.getfixturevalue("s3")
@@ -79,7 +79,7 @@ def test_a_server_killed_during_a_track_and_started_again(server, store, run, wo
 
 
 def test_a_server_killed_while_the_command_tracks(server, url, s3, proxy, work):
-    """It dies while the bytes are on their way, is up again after a while, and nobody notices."""
+    """It dies during the upload and restarts; the command succeeds without a message."""
     place = {"index": url, "blobs": s3.url, "storage_options": s3.options()}
     write(work, {f"d/{n}": b"%d" % n for n in range(50)})
     environment = os.environ | environment_of(through(place, proxy))
@@ -169,14 +169,14 @@ class TestACommitWhoseAnswerIsLost:
 
 
 def test_a_deadlock_is_settled_by_doing_it_again(store, run, work, url):
-    """Another client holds the key that the scan inserts next, and wants the row that it holds."""
+    """Another client holds the key that the scan inserts next, and wants the scan's row."""
     write(work, {"a": b"1"})
     run.track(work)
     write(work, {"a": b"2"})
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     ended = []
     with psycopg.connect(address) as other:
-        other.execute("SET deadlock_timeout = '30s'")  # the scan is the one to be told
+        other.execute("SET deadlock_timeout = '30s'")  # so the scan gets the error
         other.execute(
             "INSERT INTO cas_blobs (digest, size, created_at) VALUES (%s, 1, now())",
             [Digest.of(b"2")],
@@ -216,7 +216,7 @@ def test_a_password_is_in_no_error_and_no_figure(server, tmp_path):
 
 @pytest.mark.parametrize("blobs", ["local"], indirect=True)  # S3: see test_storage_faults
 def test_bytes_are_durable_before_the_index_is_asked(server, store, run, work, tmp_path):
-    """Storage that fails leaves no row."""
+    """A failure of storage leaves no row."""
     write(work, {"a": b"1"})
     (tmp_path / "blobs" / "tmp").rmdir()
     (tmp_path / "blobs" / "tmp").write_bytes(b"")

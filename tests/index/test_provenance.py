@@ -61,7 +61,7 @@ def test_an_opaque_id_may_look_like_a_path():
 
 
 class TestCoroutinesAndGenerators:
-    """The scope is that of the moment a coroutine was made for, not of the moment it runs."""
+    """A coroutine has the scope in which it was created, not that in which it runs."""
 
     def test_a_carried_coroutine_function_runs_in_the_scope(self):
         async def agent():

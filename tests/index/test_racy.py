@@ -1,4 +1,4 @@
-"""The racy rule: a signature is believed only if no later write could have left it as it is."""
+"""The racy rule: a signature is trusted only if a later write would change it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reads(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The scanner's idea of the present, as an offset in nanoseconds from the real one."""
+    """An offset in nanoseconds from the real time to the scanner's."""
     offset = [0]
     original = time.time_ns
     monkeypatch.setattr("index.commit.track.time.time_ns", lambda: original() + offset[0])
@@ -63,7 +63,7 @@ def test_a_file_of_the_future_is_always_read(run, work, reads, clock):
 
 
 def test_a_same_size_write_within_one_tick_is_found(run, work, monkeypatch):
-    """The file system's clock stands still: the second write leaves the very same signature."""
+    """The filesystem's clock stands still: the second write leaves the same signature."""
     write(work, {"f": b"one"})
     frozen = (work / "f").stat()
     for module in ("scanner", "ingest"):
@@ -72,7 +72,7 @@ def test_a_same_size_write_within_one_tick_is_found(run, work, monkeypatch):
             lambda _status: signature_of(frozen),
         )
     run.track(work)
-    # The signature was taken within the window, so it isn't kept: there is nothing to be equal to.
+    # The signature was taken within the window, so it is not recorded.
     assert run._context.states.get("session-1", "run-1").find("f").signature is None
     (work / "f").write_bytes(b"two")
     assert [v.path for v in run.track(work).changed] == ["f"]

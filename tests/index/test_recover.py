@@ -1,4 +1,4 @@
-"""An index that is lost is made anew from storage alone: names, history and provenance."""
+"""A lost index is rebuilt from storage: names, history and provenance."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MIB = 1 << 20
 
 
 def after_loss(place, **options):
-    """Lose the index, recover it, and return the report and what the store tells now."""
+    """Lose the index and recover it; return the report and the recovered histories."""
     lose_index(place)
     report = recover(**place, **options)
     with ArtifactStore.open(**place, create=False) as store:
@@ -42,7 +42,7 @@ def after_loss(place, **options):
 
 
 def fill(store, work):
-    """Record a bit of everything."""
+    """Record some of everything."""
     run = store.session("s").run("r")
     draw = random.Random(3)
     log = draw.randbytes(2 * MIB + 5)
@@ -174,7 +174,7 @@ class TestBackups:
 class TestCommitsThatNeverArrived:
     @pytest.fixture
     def dies(self, monkeypatch):
-        """Have the next commit die once its bytes are durable."""
+        """Let the next commit die once its bytes are durable."""
 
         class Died(BaseException):
             pass
@@ -371,7 +371,7 @@ class TestDamage:
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")
             run.track(work, agent="x")
-        objects.remove(largest_pack(objects))  # the last one, with the record, is none such
+        objects.remove(largest_pack(objects))  # the last pack, with the record, is not the largest
         lose_index(place)
         report = recover(**place)
         assert [(lost.path, lost.agent) for lost in report.lost] == [("big", "x")]
@@ -379,7 +379,7 @@ class TestDamage:
         with ArtifactStore.open(**place) as store:
             found = store.verify()
             assert {fault.kind for fault in found.faults} == {"not-repaired", "broken-chunks"}
-            assert found.counts["broken-chunks"] == 1  # big; its lost chunks are no large blobs
+            assert found.counts["broken-chunks"] == 1  # big; its missing chunks are not large blobs
             assert found.without_list == 0
             store.repair(work)
             assert not store.verify(depth="bytes").faults
@@ -423,7 +423,7 @@ class TestDamage:
             store.session("s").run("other").put("a", b"1")
             before = set(packs_of(objects))
             store.session("s").run("r").put("a", b"1")
-            (pack,) = set(packs_of(objects)) - before  # with nothing but the record of it
+            (pack,) = set(packs_of(objects)) - before  # it has only the journal record
             store.back_up()
         objects.remove(pack)
         report, _ = after_loss(place)
@@ -445,7 +445,7 @@ class TestDamage:
     def test_a_pack_with_a_damaged_header_is_told_and_what_is_right_in_it_is_used(
         self, place, objects, at, value
     ):
-        """Version, random bytes, reserved ones: none of them is needed to read what is in it."""
+        """Version, random bytes, reserved bytes: reading the entries needs none of them."""
         with ArtifactStore.open(**place) as store:
             store.session("s").run("r").put("a", b"1" * 3_000)
         (pack,) = packs_of(objects)
@@ -533,14 +533,14 @@ def test_a_missing_cas_json_is_made_again(place, objects):
 
 
 class TestWhatLiesTwice:
-    """Damage that was repaired lies in storage still, until it is collected."""
+    """Damaged bytes that were repaired stay in storage until they are collected."""
 
     TIMES = 8
-    """The one copy or the other is found first, as chance has it: both happen among so many."""
+    """Which copy is found first is random; with this many, both cases happen."""
 
     @pytest.fixture
     def repaired(self, place, objects, tmp_path):
-        """A store in which each blob and record was damaged and repaired; what it told before."""
+        """Return a function that damages and repairs blobs or records; it returns all contents."""
 
         def mend(kind):
             with ArtifactStore.open(**place) as store:

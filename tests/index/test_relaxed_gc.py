@@ -1,4 +1,4 @@
-"""While a scan makes many objects the collector is asked to wait, and afterwards is as it was."""
+"""Python's garbage collector runs less often during a scan; then its setting is restored."""
 
 from __future__ import annotations
 

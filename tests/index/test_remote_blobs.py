@@ -69,7 +69,7 @@ def test_a_tree_is_tracked_rescanned_and_restored_with_few_requests(
         assert run.read_bytes("data/3/170.bin") == tree["data/3/170.bin"]
     assert rescanning == {}
     assert set(restoring) == {"GET"}
-    assert restoring["GET"] <= 1 + 4  # neighbours together, and the chunks of the large one
+    assert restoring["GET"] <= 1 + 4  # neighbours in one, and the chunks of the large one
     assert opening == {"GET": 1 + restoring["GET"] + 1}  # cas.json, and the file that was read
 
 
@@ -77,7 +77,7 @@ def test_opening_a_new_store_writes_its_settings_once(open_store, proxy, inspect
     with proxy.counting() as requests:
         open_store().close()
     assert inspector.names() == {"cas.json"}
-    assert requests == {"GET": 1, "PUT": 1, "LIST": 1}  # listed lest an index was lost
+    assert requests == {"GET": 1, "PUT": 1, "LIST": 1}  # it lists, in case an index was lost
     with proxy.counting() as requests:
         open_store().close()
     assert requests == {"GET": 1}
@@ -95,7 +95,7 @@ def test_what_could_not_be_stored_is_not_recorded(open_store, proxy, inspector, 
         with pytest.raises(UnknownRunError):
             run.files()
         assert inspector.names() == {"cas.json"}
-        run.track(work)  # the credentials were renewed
+        run.track(work)  # after the credentials were renewed
         assert len(run.files()) == len(tree)
 
 
@@ -139,7 +139,7 @@ def test_blobs_of_another_store_are_refused(open_store, place):
 
 @pytest.fixture
 def cas(place, tmp_path):
-    """Run the command with credentials and endpoint where they usually are."""
+    """Run the command with credentials and endpoint in their usual places."""
     found = {"AWS_ACCESS_KEY_ID": place.key, "AWS_SECRET_ACCESS_KEY": place.secret}
     environment = os.environ | {name: value for name, value in found.items() if value is not None}
     environment["AWS_ENDPOINT_URL"] = place.endpoint

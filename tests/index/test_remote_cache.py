@@ -1,4 +1,4 @@
-"""A store with its blobs in S3 and a cache in front: counted request by request."""
+"""A store with blobs in S3 and a cache; the tests count its requests."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_local_blobs_are_not_cached_and_the_cache_is_not_even_imported(tmp_path)
 class TestTheCommand:
     @pytest.fixture
     def cas(self, place, tmp_path, monkeypatch, capfd):
-        """Run the command in-process with credentials where they usually are."""
+        """Run the command in-process with credentials in their usual places."""
         found = {"AWS_ACCESS_KEY_ID": place.key, "AWS_SECRET_ACCESS_KEY": place.secret}
         for name, value in (found | {"AWS_ENDPOINT_URL": place.endpoint}).items():
             if value is not None:

@@ -1,4 +1,4 @@
-"""Damaged records of commits are written anew from the index: nobody else has their bytes."""
+"""Damaged journal records are written again from the index, as nothing else has their bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(store):
 
 
 def damage_new(objects, before):
-    """Remove the packs that were written since."""
+    """Remove the packs that were written since `before`."""
     for name in set(packs_of(objects)) - before:
         objects.remove(name)
 

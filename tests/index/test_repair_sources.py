@@ -1,4 +1,4 @@
-"""Where bytes are had again: directories, other stores, the cache, and the store itself."""
+"""Sources of repair: directories, other stores, the cache, and the store itself."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def filled(place, tmp_path):
 
 @pytest.fixture
 def lost(place, objects, filled):
-    """A store that has lost its largest pack, and knows it."""
+    """A store without its largest pack, whose blobs are marked as damaged."""
     mutate(objects, HARMFUL["dropped"])
     with ArtifactStore.open(**place) as store:
         store.verify(depth="index")
@@ -59,7 +59,7 @@ def test_files_are_known_by_their_content_whatever_their_names(lost, place, tmp_
 
 @local
 def test_a_chunk_is_taken_from_any_file_that_has_it_at_its_place(lost, tmp_path, filled):
-    """A file that has grown since still has all but the last chunk of what it was."""
+    """A file that has grown since still has all old chunks except the last."""
     grown = tmp_path / "grown"
     grown.mkdir()
     (grown / "log").write_bytes(LARGE + b"more")
@@ -108,7 +108,7 @@ def test_bytes_that_do_not_hash_to_the_digest_are_not_taken(lost, tmp_path):
     for name, data in FIRST.items():
         (false / name).write_bytes(flip(data, 0) if data else data)
     report = lost.repair(false)
-    # The empty file needs no source, and two chunks of the large one are what they were.
+    # The empty file needs no source, and two chunks of the large one are unchanged.
     assert (report.repaired, report.lost_count) == (3, 4)
     assert report.bytes_stored < 1000 + 2 * MIB
     assert lost.session("s").run("r").read_bytes("empty") == b""
@@ -236,7 +236,7 @@ def test_the_command_takes_stores_configurations_and_directories(cas, store_root
     expected = fill(place, tmp_path)
     assert cas("sync", store_root, tmp_path / "copy")[0] == 0
     (tmp_path / "copy.toml").write_text('index = "sqlite:///copy/index.db"\nblobs = "copy"\n')
-    # A work directory is no store because it has one in it.
+    # A work directory that contains a store is not a store.
     assert cas("sync", store_root, tmp_path / "elsewhere" / "work" / ".cas")[0] == 0
     for name in ("now", "then"):
         os.rename(tmp_path / name, tmp_path / "elsewhere" / "work" / name)

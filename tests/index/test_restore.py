@@ -180,7 +180,7 @@ def test_a_hostile_path_in_the_index_is_refused(run, store, work, out, hostile):
 
 
 def test_a_restored_link_is_not_written_through(run, store, work, out, tmp_path):
-    """A run that was made to hold a link and a file below that link."""
+    """Forged rows have a link, and a file below that link."""
     write(work, {"x/f": b"1"})
     (work / "link").symlink_to(tmp_path)
     run.track(work)
@@ -200,7 +200,7 @@ def test_set_user_id_is_not_restored(run, work, out):
 
 
 def flip(objects, offset):
-    """Change one bit of the only pack there is."""
+    """Change one bit of the only pack."""
     (pack,) = packs_of(objects)
     data = bytearray(objects.read(pack))
     data[offset] ^= 1
@@ -275,7 +275,7 @@ def test_a_failure_at_any_call_leaves_whole_files_only(
 
 @pytest.mark.parametrize("large", [False, True])
 def test_ctrl_c_ends_a_restore_soon_and_leaves_whole_files_only(run, work, out, monkeypatch, large):
-    """The signal reaches the waiting thread; those that write must hear of it."""
+    """Only the waiting thread gets the signal; the writing threads must stop, too."""
     count = 1 if large else 300
     files = {f"d/{n}": os.urandom(40 << 20 if large else 10) for n in range(count)}
     write(work, files)

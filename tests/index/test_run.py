@@ -1,4 +1,4 @@
-"""Reading a run, single files, and what names what."""
+"""Reading a run and single files, and how they are named."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class TestPut:
             run.restore(tmp_path / "out")
             assert run.restore(tmp_path / "out").unchanged == 1
         finally:
-            # shutil.rmtree, which pytest would use, can't go that deep.
+            # shutil.rmtree, which pytest would use, cannot remove so deep a path.
             subprocess.run(["rm", "-rf", tmp_path / "out"], check=True)
 
     def test_a_stream_that_keeps_growing_comes_to_an_end(self, run, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Restoring into an empty directory: everything is written aside and takes its place at the end."""
+"""Restoring into an empty directory: files are staged and moved at the end."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def out(tmp_path):
 
 @pytest.fixture
 def tracked(run, work):
-    """A run that holds `FILES`."""
+    """A run with the files `FILES`."""
     write(work, FILES)
     run.track(work)
     return run
 
 
 def visible(root):
-    """Return `{path: bytes}` of what is not hidden below `root`."""
+    """Return `{path: bytes}` of what is below `root` and not hidden."""
     return {path: data for path, data in read(root).items() if "/." not in f"/{path}"}
 
 
@@ -58,14 +58,14 @@ def test_nothing_has_its_name_before_everything_is_written(tracked, out, monkeyp
     when_moved(monkeypatch, lambda: seen.append((visible(out), read(out))))
     tracked.restore(out)
     ((early, hidden),) = seen
-    assert early in ({}, {"top": b"1"})  # which is moved by a link
+    assert early in ({}, {"top": b"1"})  # a file at the top is linked, not renamed
     assert {b"2", b"3", b"4"} <= set(hidden.values())
     assert read(out) == FILES
     assert sorted(os.listdir(out)) == ["d", "f", "top"]
 
 
 def test_a_file_costs_one_name(tracked, out, monkeypatch):
-    """That is what staging is for."""
+    """This is the purpose of staging."""
     moved = []
     original = os.rename
     monkeypatch.setattr(os, "rename", lambda *a, **k: (moved.append(a[0]), original(*a, **k)))

@@ -1,4 +1,4 @@
-"""How many statements reach the database does not depend on how many files there are."""
+"""The number of statements does not depend on the number of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from index import ArtifactStore
 
 @pytest.fixture(autouse=True)
 def aged(monkeypatch):
-    """Let scans take place long after the files were written, so that signatures are trusted."""
+    """Let scans happen long after the files were written, so that signatures are trusted."""
     present = time.time_ns
     monkeypatch.setattr("index.commit.track.time.time_ns", lambda: present() + 3600 * 10**9)
 

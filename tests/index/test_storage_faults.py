@@ -1,7 +1,7 @@
-"""What S3 and the way to it do wrong, while the command tracks and restores.
+"""Faults of S3 and of the network, while the command tracks and restores.
 
-Whatever happens, nothing is lost and nothing is half visible: what passes is not noticed, what
-lasts is one sentence that says what to do, and once it is over the same command completes.
+Nothing is lost and nothing is visible in part. A passing fault is not noticed. A lasting one is one
+sentence that says what to do; after it, the same command completes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OLD = {"kept": b"as it was", "changed": b"before"}
 NEW = {"kept": b"as it was", "changed": b"after", "new/large": os.urandom(30_000)}
 
 PASSING = [Fault.INTERNAL_ERROR, Fault.BAD_GATEWAY, Fault.SLOW_DOWN, Fault.RESET, Fault.HANG]
-"""What may be over in a moment, whichever way the bytes go."""
+"""Faults that may pass, in both directions."""
 
 ON_THE_WAY_THERE = [*PASSING, Fault.LOST_ANSWER, Fault.CORRUPTED]
 ON_THE_WAY_BACK = [*PASSING, Fault.TRUNCATED, Fault.SHORT, Fault.CORRUPTED]
@@ -41,11 +41,11 @@ pytestmark = on(blobs="s3", because="a local directory has no network to it")
 
 @pytest.fixture
 def passing(proxy, monkeypatch):
-    """Let a fault happen to one request or two, of which those that hang time out soon."""
+    """Let a fault happen to one or two requests; hanging ones time out soon."""
 
     @contextmanager
     def passing(fault, **where):
-        # Of bytes that do not match, a reader asks once more.
+        # If bytes do not match, a reader fetches them once more.
         times = 1 if fault is Fault.CORRUPTED else 2
         with monkeypatch.context() as patch, proxy.fault(fault, times=times, **where):
             if fault is Fault.HANG:
@@ -57,7 +57,7 @@ def passing(proxy, monkeypatch):
 
 @pytest.fixture
 def lasting(proxy, monkeypatch):
-    """Let a fault happen to every request, which is given up in a moment."""
+    """Let a fault happen to every request; the retries end soon."""
     quick = partial(Retrying, deadline=0.3, first_wait=0.001, longest_wait=0.02)
 
     @contextmanager
@@ -73,7 +73,7 @@ def lasting(proxy, monkeypatch):
 
 @pytest.fixture
 def cas(place, proxy, monkeypatch, capfd):
-    """Run the command, through the proxy; return exit code, output and errors."""
+    """Run the command through the proxy; return exit code, output and errors."""
     for name, value in environment_of(through(place, proxy)).items():
         monkeypatch.setenv(name, value)
 
@@ -87,7 +87,7 @@ def cas(place, proxy, monkeypatch, capfd):
 
 @pytest.fixture
 def tracked(cas, work):
-    """A work directory with changes since it was tracked."""
+    """A work directory that has changed since it was tracked."""
     write(work, OLD)
     assert cas("track", work)[0] == 0
     write(work, NEW)
@@ -96,7 +96,7 @@ def tracked(cas, work):
 
 @pytest.fixture
 def seen(place):
-    """Return what is visible without the proxy, by snapshot."""
+    """Return a function that reads the run at each snapshot, without the proxy."""
 
     def seen():
         with ArtifactStore.open(**place) as store:
@@ -152,7 +152,7 @@ def test_what_lasts_while_restoring_is_told_and_leaves_no_part_of_a_file(
     assert cas("track", tracked)[0] == 0
     with lasting(fault, method="GET", path="/packs/"):
         code, out, err = cas("restore", tmp_path / "out")
-    if fault is Fault.CORRUPTED:  # bytes that are never right can't be told from damaged ones
+    if fault is Fault.CORRUPTED:  # bytes that are always wrong look like damaged ones
         assert (code, out, err.count("\n")) == (3, "", 1)
         assert "hash to" in err
     else:

@@ -1,4 +1,4 @@
-"""Copying runs between two stores, whatever their indexes are kept in."""
+"""Copying runs between two stores, on any index."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MIB = 1 << 20
 
 @pytest.fixture(params=["sqlite-sqlite", "sqlite-postgresql", "postgresql-sqlite"])
 def places(request, empty_store, tmp_path):
-    """Where two stores are, with different ids, as `ArtifactStore.open` takes it."""
+    """Places of two stores with different ids, as arguments of `ArtifactStore.open`."""
     made, told = [], []
     for name, kind in zip(("ours", "theirs"), request.param.split("-"), strict=True):
         root = tmp_path / name
@@ -76,8 +76,8 @@ def rows(store):
             name: connection.scalar(select(func.count()).select_from(text(name)))
             for name in ("cas_runs", "cas_snapshots", "cas_files", "cas_blobs", "cas_blob_chunks")
         }
-        # Of two that store a large blob at once both write its list, and the first one's counts;
-        # records of commits are each store's own.
+        # Two writers that store a large blob at once both write its list, and the first one counts.
+        # Each store has its own journal records.
         unused = text(
             "SELECT count(*) FROM cas_blobs WHERE digest NOT IN"
             " (SELECT digest FROM cas_files WHERE digest IS NOT NULL"
@@ -89,7 +89,7 @@ def rows(store):
 
 @pytest.fixture
 def grown(source, work):
-    """A run with everything that a run can have."""
+    """A run with everything that a run can contain."""
     run = source.session("s").run("r")
     draw = random.Random(3)
     log = draw.randbytes(2 * MIB + 5)
@@ -150,7 +150,7 @@ def test_signatures_stay_behind_so_that_the_other_host_hashes_once(
     (tmp_path / "elsewhere" / "a").write_bytes(b"another")
     snapshot = copy.track(tmp_path / "elsewhere")
     assert [v.path for v in snapshot.changed] == ["a"]
-    assert [v.path for v in snapshot.removed] == []  # what was put was never seen on disk
+    assert [v.path for v in snapshot.removed] == []  # a put file was never seen on disk
 
 
 def test_a_second_sync_reads_no_byte_and_writes_nothing(source, destination, grown, places):
@@ -177,7 +177,7 @@ def test_a_run_that_grew_brings_what_is_new_and_no_other_byte(
     write(work, {"a": b"newer", "data/c": b"c" * 1000})
     (work / "data" / "b").unlink()
     grown.track(work, agent="late")
-    for pack in old:  # what the destination has is not read again
+    for pack in old:  # the destination's bytes are not read again
         pack.unlink()
     report = source.sync_to(destination)
     assert outcomes(report) == {"r": "updated"}
@@ -199,7 +199,7 @@ def test_of_a_large_file_only_new_chunks_are_read_and_sent(source, destination, 
         write(work, {"log": state})
         run.track(work)
     report = source.sync_to(destination)
-    assert (report.blobs, report.bytes_read) == (4, 4 * MIB)  # each chunk once, though two have it
+    assert (report.blobs, report.bytes_read) == (4, 4 * MIB)  # each chunk once, though both have it
     for state in states[2:]:
         write(work, {"log": state})
         run.track(work)
@@ -221,7 +221,7 @@ def test_large_files_that_branch_are_hashed_from_where_they_part(source, destina
 
 
 class TestInPlace:
-    """What is written in place of versions that are there already."""
+    """Changes in place of existing versions."""
 
     def test_provenance_that_was_filled_in_later_is_filled_in(self, source, destination, run, work):
         write(work, {"a": b"1"})
@@ -263,7 +263,7 @@ class TestInPlace:
 
 
 class TestConflicts:
-    """Runs of one name with two histories."""
+    """Runs of the same name with two histories."""
 
     def test_what_both_stores_recorded_into_is_left_alone_and_the_others_go_on(
         self, source, destination, run
@@ -293,7 +293,7 @@ class TestConflicts:
         session = destination.session("s")
         assert [v.run for v in session.producers(Digest.of(b"1"))] == ["r"]
         assert [v.run for v in session.producers(Digest.of(b"mine"))] == ["r-mine"]
-        # The run that it stems from is there under that name only in part; it is still that run.
+        # The destination has only a part of the parent run, under its name.
         assert [s.parent for s in session.runs() if s.run == "r-mine"] == [None]
 
     def test_a_run_that_was_deleted_and_made_again_is_another_one(self, source, destination, run):
@@ -343,7 +343,7 @@ class TestConflicts:
 
 
 class TestTrees:
-    """Runs that stem from others, and copies that know their originals."""
+    """Forks, and copies that know their originals."""
 
     @pytest.fixture
     def tree(self, source):
@@ -373,7 +373,7 @@ class TestTrees:
         for names in order:
             source.sync_to(destination, runs=names)
         assert productions(destination) == productions(source)
-        source.sync_to(destination)  # links from forks to parents that came later
+        source.sync_to(destination)  # links from forks to parents that arrived later
         assert histories(destination) == histories(source)
         with destination.context.database.reading() as connection:
             dangling = connection.scalar(
@@ -446,11 +446,11 @@ class TestTrees:
 
 
 class TestFaults:
-    """What is damaged, missing, or in the way."""
+    """Damaged and missing bytes, and obstacles."""
 
     def test_damage_fails_the_run_it_is_in_and_no_other(self, source, destination, run, places):
         run.put("good", b"good")
-        bad = os.urandom(3000)  # which is stored as it is
+        bad = os.urandom(3000)  # it does not compress, so it is stored unchanged
         run.put("bad", bad)
         source.session("s").run("fine").put("a", b"fine")
         for pack in packs_in(_blobs(places[0])):
@@ -480,7 +480,7 @@ class TestFaults:
                 text("UPDATE cas_blob_chunks SET chunk = :chunk WHERE position = 1"),
                 {"chunk": Digest.of(first)},
             )
-        # The chunks are there already, so that a list could be believed unread.
+        # The chunks are already there, so the list could be trusted without reading.
         for number, data in enumerate((first, second)):
             destination.session("t").run("t").put(str(number), data)
         (told,) = source.sync_to(destination).runs
@@ -551,10 +551,10 @@ class TestFaults:
 
 
 class TestOthers:
-    """Somebody else at work in either store."""
+    """Another writer works in one of the stores."""
 
     def during(self, store, word, action):
-        """Do something once, when a statement with a word has been executed."""
+        """Do something once, after a statement that contains `word`."""
         done = []
         engine = store.context.database.engine
 
@@ -590,7 +590,7 @@ class TestOthers:
         run.put("a", b"2")
         plan = source.plan_sync(destination)
         copy = destination.session("s").run("r")
-        # Once the rows have been compared, bytes are looked up.
+        # After comparing the rows, the sync looks up bytes.
         done = self.during(destination, "FROM cas_blobs", lambda: copy.put("z", b"theirs"))
         report = plan.execute()
         assert done
@@ -656,7 +656,7 @@ class TestOthers:
         source.sync_to(destination)
         copy = destination.session("s").run("r")
         copy.restore(tmp_path / "there")
-        copy.track(tmp_path / "there")  # remembered from here on
+        copy.track(tmp_path / "there")  # signatures are recorded from here on
         write(work, {"a": b"2"})
         run.track(work)
         source.sync_to(destination)
@@ -666,7 +666,7 @@ class TestOthers:
 
 
 class TestRequests:
-    """What is asked for."""
+    """Options and selections."""
 
     def test_a_plan_writes_nothing_and_says_what_would_be_done(
         self, source, destination, grown, places
@@ -773,7 +773,7 @@ def test_a_run_of_many_batches(source, destination, grown, monkeypatch):
 
 
 def test_what_was_touched_lately_costs_no_write(source, destination, run):
-    """Bytes that the destination has are kept from garbage collection by a touch, once an hour."""
+    """A touch, once an hour, keeps the destination's bytes from garbage collection."""
     now = [datetime(2030, 1, 1, tzinfo=UTC)]
     with ArtifactStore.open(
         index=destination.context.database.engine.url,

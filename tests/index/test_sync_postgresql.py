@@ -1,4 +1,4 @@
-"""Syncing to an index on a server that is killed, restarted or cut off: nothing is lost."""
+"""Syncing to an index on a server that is killed, restarted or cut off loses nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from index import ArtifactStore, SyncOutcome
 
 @pytest.fixture(scope="module")
 def server():
-    """A server of this module's own, since it is killed."""
+    """A server of this module's own, because tests kill it."""
     server = PostgresServer()
     yield server
     server.stop()

@@ -1,4 +1,4 @@
-"""Syncing with a store whose blobs are in S3, request by request."""
+"""Syncing with a store whose blobs are in S3; the tests count its requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_to_s3_and_back(local, remote, proxy, work, tree, tmp_path):
     run.track(work)
     with proxy.counting() as sending:
         local.sync_to(remote)
-    assert sending == {"PUT": 2}  # the second one is the record of what has come
+    assert sending == {"PUT": 2}  # the bytes, and the journal record
     with proxy.counting() as again:
         local.sync_to(remote)
     assert again == {}
@@ -53,7 +53,7 @@ def test_to_s3_and_back(local, remote, proxy, work, tree, tmp_path):
     run.track(work)
     with proxy.counting() as sending:
         report = local.sync_to(remote)
-    assert sending == {"PUT": 2}  # chunks that are there already are hashed from the local disk
+    assert sending == {"PUT": 2}  # known chunks are hashed from the local disk
     assert report.blobs == 1
     assert report.bytes_stored < 1000
 

@@ -1,4 +1,4 @@
-"""A source whose index was damaged or made up: what can't be so is refused, the rest goes on."""
+"""A source whose index is damaged or forged: impossible rows are refused, other runs are copied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def roots(empty_store, tmp_path, work):
-    """A store with two runs, whose files are small, linked and large; and an empty one."""
+    """A store with two runs of small, linked and large files, and an empty one."""
     for name in ("ours", "theirs"):
         shutil.copytree(empty_store, tmp_path / name)
     write(work, {"a": b"four", "b": b"b", "large": bytes(range(256)) * 16 * 1024})

@@ -1,8 +1,8 @@
-"""What is recorded can't speak to a terminal: every command escapes it, whatever it is.
+"""Recorded text cannot control a terminal: every command escapes it.
 
 Names come from archives, from agents, and from an index that somebody else wrote; shells complete
-them into arguments. So they are planted by SQL where the library would refuse them, in every column
-that takes text, and given as arguments too.
+them into arguments. The tests plant them with SQL where the library would refuse them, in every
+text column, and also give them as arguments.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\r\x08\x9b31m\x85\u202e\u2066\u200f\u2028\x7f\ue0
 """Title, clear, return, backspace, C1, next line, bidi controls, separator, delete, private use."""
 
 SPOKEN = "\u202egnp.\u2066exe\u200f"
-"""What the library takes as a label: it has no control character in the narrow sense."""
+"""A label that the library accepts: it has no control character in the narrow sense."""
 
 LABELS = ("phase", "agent", "node_id", "step_id", "event_id", "code_hash")
 LABEL_COLUMNS = (
@@ -70,11 +70,11 @@ CALLS = {
            ("--session", "s", "--run", SPOKEN, "--yes"),
            ("--session", "s", "--whole-session", "--yes")],
 }  # fmt: skip
-"""What each command is called with, in an order in which all that is planted stays long enough."""
+"""Arguments of each command, in an order in which the planted names stay long enough."""
 
 
 def spoken(text):
-    """Return the characters that are no text: whatever a terminal may act on instead of show."""
+    """Return the characters that a terminal may act on instead of showing them."""
     return {
         character
         for character in text
@@ -84,7 +84,7 @@ def spoken(text):
 
 @pytest.fixture
 def planted(store_root, tmp_path, monkeypatch):
-    """A store full of hostile names, in the directory that the command runs in."""
+    """A store full of hostile names, in the working directory of the command."""
     write(tmp_path / "w", {"a": b"1", EVIL: b"2", "lost": b"lost"})
     for folder in (f"dir{EVIL}", "clash", "named"):
         write(tmp_path / folder, {EVIL: b"other", "a": b"other"})
@@ -101,7 +101,7 @@ def planted(store_root, tmp_path, monkeypatch):
     _plant(store_root / "index.db")
     _plant_old_table(tmp_path / "old.db")
     (tmp_path / ".cas").symlink_to(store_root)
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))  # nobody says yes
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))  # nobody answers yes
 
 
 def _plant(index):

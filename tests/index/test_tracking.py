@@ -1,4 +1,4 @@
-"""Tracking a work directory: what is found, what it is attributed to, what is taken for removed."""
+"""Tracking a work directory: what is found, its provenance, and what counts as removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestChanges:
         assert contents(run) == read(work)
 
     def test_changes_are_counted_without_being_made(self, run, work):
-        """To make 20,000 versions takes longer than what a command has to say of them."""
+        """Creating 20,000 versions takes longer than printing their counts."""
         write(work, {"same": b"1", "changed": b"1", "gone": b"1", "gone too": b"1"})
         run.track(work)
         write(work, {"changed": b"2", "new": b"1", "newer": b"1", "newest": b"1"})
@@ -378,7 +378,7 @@ class TestOddFiles:
     def test_special_files_are_reported_and_never_opened(self, run, work, monkeypatch):
         write(work, {"a": b"1"})
         os.mkfifo(work / "fifo")
-        monkeypatch.chdir(work)  # the path of a socket may have 100 characters
+        monkeypatch.chdir(work)  # the path of a socket has at most about 100 characters
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind("socket")
             snapshot = run.track(work)
@@ -414,7 +414,7 @@ class TestOddFiles:
 
 
 class Unreadable:
-    """Make opening certain names fail, since the tests may run as root."""
+    """Let the opening of certain names fail, since the tests may run as root."""
 
     def __init__(self, monkeypatch, *names):
         original = os.open
@@ -603,7 +603,7 @@ class TestFailures:
         write(work, {"odd": b"1", "other": b"2"})
         os.utime(work / "odd", ns=(10**19, 10**19))
         if (work / "odd").stat().st_mtime_ns != 10**19:
-            return  # this file system can't hold them either
+            return  # this filesystem cannot hold them either
         run.track(work)
         run.put("put", work / "odd")
         assert contents(run) == {"odd": b"1", "other": b"2", "put": b"1"}

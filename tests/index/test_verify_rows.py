@@ -1,4 +1,4 @@
-"""Rows that can't be so are found, by a number of statements that the rows don't change."""
+"""Inconsistent rows are found, in a number of statements that does not depend on the rows."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_blob_that_is_not_where_its_row_says_is_found_and_repaired_without_a_s
         with pytest.raises((CasError, ArtifactIndexError)):
             store.session("s").run("r").read_bytes("text")
         if "size" in name and "stored" not in name:
-            # Only the pack's own footer still tells the size that the row had.
+            # Only the pack's footer still has the right size.
             execute(store, "UPDATE cas_blobs SET size = :n WHERE digest = :d", n=size, d=TEXT)
         assert store.repair().is_complete
     assert_pristine(place, filled)

@@ -1,4 +1,4 @@
-"""Verification within a budget, beside others at work, and while storage fails."""
+"""Verification within a budget, beside other work, and while storage fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def clock():
-    """A clock that goes on by a minute each time it is read."""
+    """A clock that advances by a minute at each call."""
     moments = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n) for n in range(10**9))
     return lambda: next(moments)
 
@@ -48,7 +48,7 @@ def test_a_budget_is_kept_and_the_next_call_goes_on(many):
     while left != 0:
         report = many.verify(max_bytes=700_000)
         assert report.is_sound
-        # No further than the pack, or large blob, that was begun.
+        # It ends with the pack or large blob that it had begun.
         assert report.bytes_read < 700_000 + 4 * MIB
         assert left is None or report.packs_left <= 11
         assert (report.oldest_verified is None) == (calls < 3)
@@ -56,7 +56,7 @@ def test_a_budget_is_kept_and_the_next_call_goes_on(many):
         left = 0 if report.oldest_verified else 1
     assert calls == 4
     oldest = report.oldest_verified
-    many.verify(max_bytes=500_000)  # the large blob, which never was put together
+    many.verify(max_bytes=500_000)  # the large blob, which had not been assembled before
     again = many.verify(max_bytes=900_000)
     assert again.oldest_verified > oldest
     assert again.bytes_left > 0
@@ -120,7 +120,7 @@ def test_an_answer_that_was_spoilt_on_its_way_is_no_damage(place, proxy, tmp_pat
 
 
 class Workers:
-    """Threads that do some work again and again; what goes wrong is raised when they stop."""
+    """Threads that repeat some work. When they stop, the first error is raised."""
 
     def __init__(self, works):
         self._stop = threading.Event()
@@ -149,7 +149,7 @@ class Workers:
 
 
 def tracker(store, folder, number):
-    """Return work that tracks a run of five files, changed every other time, and deletes it."""
+    """Return a function that tracks five files, changed every other time, and deletes the run."""
 
     def work(turn):
         write(folder, {f"f{n}": b"%d %d %d" % (number, n, turn // 2) * 50 for n in range(5)})

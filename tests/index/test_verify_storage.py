@@ -1,4 +1,4 @@
-"""Objects that are lost, cut short, extended, flipped or swapped are found and repaired."""
+"""Objects that are missing, truncated, extended, flipped or swapped are found and repaired."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ locally = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", 
 
 @pytest.fixture
 def filled(place, tmp_path):
-    """A store in which something of every kind is, and what is in it."""
+    """A store with an entry of every kind; return its contents."""
     return fill(place, tmp_path)
 
 
 def check_damage(place, objects, tmp_path, filled, name, mutation, harms):
-    """Damage is found, never served, and repaired from the work directories."""
+    """Check that damage is found, never returned, and repaired from the work directories."""
     mutate(objects, mutation)
     with ArtifactStore.open(**place) as store:
         shallow = store.verify(depth="packs")
@@ -124,7 +124,7 @@ def test_two_packs_that_changed_places_are_found_and_repaired(place, objects, tm
 
 @locally
 def test_every_region_of_a_pack_matters(place, objects, filled):
-    """A flip of any byte, two hundred of them spread evenly, is found by reading every byte."""
+    """Reading every byte finds each of two hundred flips, spread evenly."""
     name = largest_pack(objects)
     data = objects.read(name)
     with ArtifactStore.open(**place) as store, PackInspector(store.context.blobs.backend) as eye:

@@ -1,9 +1,9 @@
-"""Write the store that `test_old_formats.py` opens, as the code of this checkout writes it.
+"""Write the store that `test_old_formats.py` opens, with the code of this checkout.
 
     PYTHONPATH=.:tests/support python tests/migrations/keep_store.py
 
-It goes to `tests/migrations/data/<revision of the schema>`, with `expected.json`: what each run
-holds. Run it for a release that changes the schema or the format, and commit what it writes. Never
+It goes to `tests/migrations/data/<revision of the schema>`, with `expected.json`: the files of each
+run. Run it for a release that changes the schema or the format, and commit the result. Never
 replace the store of an earlier release.
 """
 
@@ -22,11 +22,11 @@ from index import ArtifactStore
 from index.db.schema import HEAD
 
 LOG = b"step,amplitude\n" * 160_000
-"""A large file: three chunks, which compress well."""
+"""A large file: three chunks that compress well."""
 
 
 def fill(root, work):
-    """Write the store; return what each run holds."""
+    """Write the store; return the files of each run."""
     write(work, {"planning/plan.md": b"a plan\n", "data/log.txt": LOG, "empty": b""})
     write(work, {os.fsdecode(b"caf\xe9.txt"): b"coffee\n"})
     Path(work, "link").symlink_to("planning/plan.md")
@@ -53,7 +53,7 @@ def fill(root, work):
 
 
 def main():
-    """Write the store and what it holds."""
+    """Write the store and its expected content."""
     kept = KEPT / HEAD
     if kept.exists():
         sys.exit(f"{kept} is there already")

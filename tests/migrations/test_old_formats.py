@@ -1,7 +1,7 @@
-"""A store that release 0.1.0 wrote opens, reads, verifies, is tracked on and restores.
+"""A store of release 0.1.0 opens, reads, verifies, tracks and restores.
 
-`data/0001` is such a store; `keep_store.py` wrote it. From 0.1.0 on it never changes: whatever a
-later release does to the schema or the format, these tests keep it readable.
+`keep_store.py` wrote that store, `data/0001`. From 0.1.0 on it never changes: these tests keep it
+readable, whatever a later release changes in the schema or the format.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EXPECTED = expected_of(OLDEST)
 
 @pytest.fixture(params=CORNERS)
 def place(request, stores, tmp_path):
-    """Where a copy of that store is, after `cas db upgrade`."""
+    """The place of a copy of that store, after `cas db upgrade`."""
     made = old_store(stores, request.param, tmp_path / "old")
     database = Database(index_of(made))
     schema.upgrade(database)
@@ -110,7 +110,7 @@ def recovered(place):
 
 
 def test_its_index_is_rebuilt_from_its_storage(place):
-    """From the copy of the index in it, and the records since."""
+    """From the backup of the index in it, and later journal records."""
     assert recovered(place) == EXPECTED
 
 

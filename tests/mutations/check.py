@@ -1,13 +1,13 @@
 """Break the library in one place at a time, and show that a test fails for each.
 
-    python tests/mutations/check.py              every mutation; print the table
-    python tests/mutations/check.py fsync racy   those with one of these words in what they say
-    python tests/mutations/check.py --record     every mutation; put the table into the docs as well
+    python tests/mutations/check.py                 all mutations; print the table
+    python tests/mutations/check.py synced session  those whose name has one of these words
+    python tests/mutations/check.py --record        all; also put the table into the docs
 
-Each is made in a copy of the tree, and the tests that `table.py` names for it are run there, on
-SQLite and local blobs. Before that all of them are run with nothing broken: a test that fails then
-is left out, since it would notice everything. The exit code is 1 if a mutation survives, or if a
-test was left out. It takes some minutes.
+Each mutation is made in a copy of the tree. There its tests, listed in `table.py`, run on SQLite
+and local blobs. First all of them run without a mutation: a test that fails then is left out, since
+it would fail for every mutation. The exit code is 1 if a mutation survives, or if a test was left
+out. It takes some minutes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ONE_PLACE = "not postgresql and not s3"
 LONGEST_S = 600
 NOTICED = "noticed"
 TESTS_FAILED = 1
-"""pytest's exit code; higher ones mean that it could not run them."""
+"""pytest's exit code for failed tests. Higher ones mean that they could not run."""
 
 
 def copy_tree(target):
@@ -47,7 +47,7 @@ def copy_tree(target):
 
 
 def run_tests(tree, tests, *options):
-    """Return pytest's exit code (None if it did not end), what failed, and what it said."""
+    """Return pytest's exit code (None after a time-out), the failed tests, and the output."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "CI": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", ONE_PLACE]
     with tempfile.TemporaryDirectory(prefix="runcas-tests-") as folder:
@@ -68,7 +68,7 @@ def run_tests(tree, tests, *options):
 
 
 def is_the_copy(tree):
-    """Whether what tests import there is the copy."""
+    """Return whether tests import the copy."""
     told = subprocess.run(
         [sys.executable, "-c", "import cas, index; print(cas.__file__, index.__file__)"],
         cwd=tree,
@@ -81,7 +81,7 @@ def is_the_copy(tree):
 
 
 def check(mutation, tree, left_out):
-    """Return how it ended, and the test that noticed."""
+    """Return the outcome, and the test that noticed."""
     file = tree / mutation.file
     before = file.read_text()
     if before.count(mutation.old) != 1:

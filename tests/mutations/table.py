@@ -1,4 +1,4 @@
-"""What is broken on purpose, one at a time, and the tests of which one must fail for it."""
+"""The mutations. For each, at least one of its tests must fail."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["MUTATIONS", "Mutation"]
 
 
 class Mutation(NamedTuple):
-    """One replacement of a text that is in a file exactly once."""
+    """One replacement of a text that occurs exactly once in a file."""
 
     name: str
     file: str
     old: str
     new: str
     tests: tuple[str, ...]
-    """What pytest is called with."""
+    """Arguments of pytest."""
 
 
 RACES = "tests/index/test_gc_races.py"
@@ -29,7 +29,7 @@ RECOVER = "tests/index/test_recover.py"
 CRASH = "tests/crash/test_crash_points.py"
 
 MUTATIONS = (
-    # What is durable, and when
+    # Durability
     Mutation(
         "a pack gets its name before its bytes are synced",
         "cas/backends/local.py",
@@ -66,7 +66,7 @@ MUTATIONS = (
         (f"{CRASH}::test_bytes_are_durable_before_rows",),
     ),
     Mutation(
-        "what another writer has staged is taken for abandoned",
+        "the file of a running writer is removed as abandoned",
         "cas/backends/local.py",
         """                    self._calls.lock_exclusive(fd, wait=False)
                     self._calls.unlink(entry.path)
@@ -77,7 +77,7 @@ MUTATIONS = (
     ),
     # Commits
     Mutation(
-        "a commit does not look at the run's revision",
+        "a commit does not check the run's revision",
         "index/db/queries/runs.py",
         """            tables.runs.c.revision == revision,
             tables.runs.c.newest_record == newest_record,
@@ -90,35 +90,35 @@ MUTATIONS = (
         (CONCURRENCY,),
     ),
     Mutation(
-        "a pack need not be pending to become live",
+        "a pack that is not pending becomes live",
         "index/db/queries/blobs.py",
         """.where(tables.packs.c.name.in_(batch), tables.packs.c.state == "pending")""",
         """.where(tables.packs.c.name.in_(batch))""",
         (RACES,),
     ),
     Mutation(
-        "whoever reuses a condemned blob does not take it back",
+        "a writer that reuses a condemned blob does not unmark it",
         "index/db/queries/blobs.py",
         "SET condemned_at = NULL, touched_at",
         "SET touched_at",
         (f"{CONCURRENCY}::TestWhatWasCollectedMeanwhile", RACES, GC),
     ),
     Mutation(
-        "writers count on blobs that are known to be damaged",
+        "writers rely on blobs that are marked as damaged",
         "index/db/queries/blobs.py",
         "digest {wanted} AND damaged_at IS NULL",
         "digest {wanted}",
         (DAMAGED,),
     ),
     Mutation(
-        "what was put since a scan began is taken for missing",
+        "a scan removes a file that was put after it began",
         "index/domain/changes.py",
         "elif change.observed is None and (now is None or not now.seen_on_disk):",
         "elif change.observed is None and now is None:",
         (CONCURRENCY,),
     ),
     Mutation(
-        "any node fills in who made a file",
+        "any node fills in missing provenance",
         "index/domain/changes.py",
         "if known.provenance.node_id == node_id\n        and any(",
         "if any(",
@@ -126,14 +126,14 @@ MUTATIONS = (
     ),
     # Change detection
     Mutation(
-        "a file written just before the scan is believed unchanged",
+        "the signature of a file written just before the scan is trusted",
         "index/scan/ingest.py",
         "return newest_ns < self._trusted_before and is_storable(signature)",
         "return is_storable(signature)",
         (RACY,),
     ),
     Mutation(
-        "a file that changed while it was read is believed unchanged",
+        "the signature of a file that changed during the read is trusted",
         "index/scan/ingest.py",
         """            and signature == signature_of(before)
 """,
@@ -142,7 +142,7 @@ MUTATIONS = (
     ),
     # Sessions
     Mutation(
-        "a run is found under its name in any session",
+        "a run is found by its name in any session",
         "index/db/queries/runs.py",
         """.where(tables.sessions.c.name == session, tables.runs.c.name == run)
     ).first()
@@ -163,7 +163,7 @@ MUTATIONS = (
     ),
     # Garbage collection
     Mutation(
-        "a sweep does not look at references",
+        "a sweep does not check references",
         "index/db/queries/liveness.py",
         """ *(~exists().where(to == _blobs.digest) for to in _DIRECT),
             *(~exists().where(part == _blobs.digest) for part, _ in _PARTS),
@@ -179,14 +179,14 @@ MUTATIONS = (
         ("tests/index/test_gc_guards.py", GC),
     ),
     Mutation(
-        "a pack is declared dead while rows lead into it",
+        "a pack is declared dead while rows point into it",
         "index/db/queries/packs.py",
         """[_packs.state == "live", _packs.id > after, empty]""",
         """[_packs.state == "live", _packs.id > after]""",
         (GC,),
     ),
     Mutation(
-        "compaction moves rows that lead elsewhere by now",
+        "compaction moves rows that point elsewhere by now",
         "index/db/queries/packs.py",
         """            if (pack_id, offset)
             == (old.get(targets[digest].source.pack), targets[digest].source.offset)
@@ -195,7 +195,7 @@ MUTATIONS = (
         (RACES,),
     ),
     Mutation(
-        "the row of a dead pack is dropped before its writer may have published it",
+        "the row of a dead pack is deleted while its writer may still publish it",
         "index/maintenance/gc/collect.py",
         "if was_there or pack.created_at <= late",
         "if was_there or pack.id",
@@ -209,13 +209,13 @@ MUTATIONS = (
         ("tests/index/test_gc_guards.py", PACKS),
     ),
     Mutation(
-        "a reader whose pack is gone does not look again",
+        "a reader whose pack is gone does not look up the new location",
         "cas/reader.py",
         "if again == gone or not isinstance(again, Location):",
         "if again == gone or isinstance(again, Location):",
         ("tests/index/test_gc_guards.py", "tests/index/test_gc_reading.py"),
     ),
-    # What is read
+    # Reading
     Mutation(
         "the digest of a blob is not verified when it is read",
         "cas/reader.py",
@@ -233,7 +233,7 @@ MUTATIONS = (
         ("tests/cas/test_store.py", "tests/index/test_restore.py"),
     ),
     Mutation(
-        "the digest of a large blob is not verified when its chunks are",
+        "the digest of a large blob is not verified, only those of its chunks",
         "cas/reader.py",
         """            if whole.size == placement.size:
                 check_whole(placement, whole)
@@ -242,7 +242,7 @@ MUTATIONS = (
         ("tests/cas/test_store.py", DAMAGED, "tests/index/test_restore.py"),
     ),
     Mutation(
-        "the pack with the records is published beside those with the bytes",
+        "the pack with the records does not wait for the other packs",
         "cas/packs/packer.py",
         """after all packs that were sealed before.\"""
         self._publisher.finish()
@@ -252,7 +252,7 @@ MUTATIONS = (
         ("tests/cas/test_packer.py",),
     ),
     Mutation(
-        "what is read behind the end of a large file is taken",
+        "bytes read after the end of a large file are stored",
         "cas/segments.py",
         "if before is not None and before.result().is_last:",
         "if before is not None and before.result() is None:",
@@ -281,21 +281,21 @@ MUTATIONS = (
     ),
     # Recovery
     Mutation(
-        "recovery takes records that were replaced for commits",
+        "recovery treats replaced records as commits",
         "index/maintenance/recover/chains.py",
         "for lost in entry.replaces",
         "for lost in ()",
         (RECOVER,),
     ),
     Mutation(
-        "recovery brings back what was deleted",
+        "recovery restores deleted runs",
         "index/maintenance/recover/chains.py",
         "chain.is_deleted = bool(deletions)",
         "chain.is_deleted = bool(deletions) and not deletions",
         (RECOVER,),
     ),
     Mutation(
-        "recovery ignores which records are named",
+        "recovery ignores whether another record names a record",
         "index/maintenance/recover/chains.py",
         "return (digest in self._named, entry.revision,",
         "return (True, entry.revision,",

@@ -1,4 +1,4 @@
-"""The cache against a dict: whatever happens to its directory, right bytes or nothing come back."""
+"""The cache against a dict: whatever happens to its directory, it returns right bytes or none."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class CacheMachine(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp()) / "cache"
         self.kept = set()
-        """What was kept whole and not damaged since; some of it may have been evicted."""
+        """Parts that were kept whole and not damaged later; some may have been evicted."""
         self.damaged = set()
-        """Files that have as many bytes as they should, but others."""
+        """Files of the right size with wrong bytes."""
 
     @initialize()
     def open(self):
@@ -46,7 +46,7 @@ class CacheMachine(RuleBasedStateMachine):
     def keep(self, number, pack, start, size):
         data = BYTES[pack][start : start + size]
         with ExitStack() as stack:
-            # Held open: or a new file may be given the number of one that goes.
+            # Held open, because a new file could get the inode number of a removed one.
             held = {path: stack.enter_context(path.open("rb")) for path in kept(self.root)}
             there = {path: os.fstat(file.fileno()).st_ino for path, file in held.items()}
             self.caches[number].keep(pack, start, data)
@@ -67,7 +67,7 @@ class CacheMachine(RuleBasedStateMachine):
         cache = self.caches[number]
         extent = cache.extents(pack).find(start, len(wanted))
         if extent is None:
-            # Another may have added it within a tick of the filesystem's clock; a newcomer sees it.
+            # Another cache added it within a tick of the filesystem's clock; a new one sees it.
             anew = PackCache(self.root, limit=LIMIT).extents(pack).find(start, len(wanted))
             assert anew is not None or not self.is_covered(pack, start, start + len(wanted))
             return

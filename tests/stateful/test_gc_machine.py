@@ -1,4 +1,4 @@
-"""Writers, deletions and collections in any order, with the clock moved at will, against dicts."""
+"""Writers, deletions and collections in any order, with arbitrary clocks, against dicts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GRACES = st.sampled_from([timedelta(0), timedelta(hours=1), None])
 
 
 class GcMachine(RuleBasedStateMachine):
-    """The model: by run, the contents of its paths; and when each content was last referred to."""
+    """The model: by run, the contents of its paths; for each content, its last reference."""
 
     stores: Stores
     combination: str

@@ -1,4 +1,4 @@
-"""A run against a model that is nothing but dicts: no code of the library is in it."""
+"""A run against a model of dicts, without code of the library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTENTS = {
     "large": b"\1" * ((1 << 20) + 7),
 }
 BYTES = st.one_of(st.binary(max_size=12), st.sampled_from(list(CONTENTS)))
-"""Bytes, or the name of one of the contents, which would be too long to report."""
+"""Bytes, or the name of one of the contents, which are too long to print."""
 NODES = st.sampled_from([None, "n1", "n2"])
 AGENTS = st.sampled_from([None, "engineer", "planner"])
 
@@ -62,7 +62,7 @@ class RunMachine(RuleBasedStateMachine):
     # The work directory
 
     def clear(self, path):
-        """Make room for a file at `path`, as far as something else is in the way."""
+        """Remove what is in the way of a file at `path`."""
         parts = path.split("/")
         for n in range(1, len(parts)):
             above = "/".join(parts[:n])
@@ -101,10 +101,10 @@ class RunMachine(RuleBasedStateMachine):
             (self.work / path).chmod(mode)
             os.utime(self.work / path)
 
-    # The library, and what the model makes of it
+    # The library and the model
 
     def record(self, changes, *, agent, node, seen, always=False):
-        """Apply `{path: content or None}` to the model as one snapshot, if it is one."""
+        """Apply `{path: content or None}` to the model as one snapshot, if it changes anything."""
         new = {}
         for path, content in changes.items():
             known = self.current.get(path)
@@ -171,7 +171,7 @@ class RunMachine(RuleBasedStateMachine):
         number = data.draw(st.integers(0, len(self.states) - 1))
         state = self.states[number]
         if any(f"{one}/" in other for one in state for other in state if other.startswith(one)):
-            return  # a file was put where a directory is: no directory can hold both
+            return  # a file was put in the place of a directory: no directory can hold both
         out = self.folder / "out"
         self.run.restore(out, at=number)
         found = {}

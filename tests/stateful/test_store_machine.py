@@ -1,9 +1,9 @@
-"""A whole store against a model of dicts: writers, collections, damage, repair, loss of the index.
+"""A whole store against a model of dicts: writers, collections, damage, repair, lost indexes.
 
-Several stores are open on one place, each with a clock of its own that goes anywhere. Whatever they
-do, in whatever order and in the middle of each other, every run holds what the model says at each
-of its snapshots, and every byte of it is read and right. Where storage was damaged on purpose and
-not repaired yet, reading may fail, but never serves other bytes, and verification tells.
+Several stores are open on one place, each with its own arbitrary clock. Whatever they do, in any
+order and in the middle of each other, every run holds what the model says at each of its snapshots,
+and every byte is right. While storage is damaged on purpose and not yet repaired, a read may fail,
+but never returns other bytes, and verification reports the damage.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ CONTENTS = {
     "larger": bytes(range(256)) * 9000,
 }
 BETWEEN = "between"
-"""What is put in the middle of something else; no work directory has it."""
+"""The path that is put in the middle of another operation; no work directory has it."""
 
 PATHS = st.sampled_from(["a", "b", "d/c"])
 BYTES = st.sampled_from(sorted(CONTENTS))
-"""The name of one of the contents, which would be too long to tell of."""
+"""The name of one of the contents, which are too long to print."""
 
 SESSIONS = st.sampled_from(["s1", "s1", "s2"])
 RUNS = st.sampled_from(["r1", "r2", "r3"])
@@ -107,9 +107,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.clocks = [Clock() for _ in range(WRITERS)]
         self.model = StoreModel()
         self.damaged = {}
-        """Name of an object -> what it was before it was damaged on purpose."""
+        """Name of an object -> its bytes before it was damaged on purpose."""
         self.harmed = {}
-        """The same of all that ever were: repaired or not, they lie there until collected."""
+        """The same for all objects ever damaged: repaired or not, they stay until collected."""
         self.count = 0
         self.opened = [self.open(number) for number in range(WRITERS)]
 
@@ -133,21 +133,21 @@ class StoreMachine(RuleBasedStateMachine):
         return self.opened[who].session(key[0]).run(key[1])
 
     def begin_step(self):
-        """Let a second pass everywhere; return a name that no agent has had."""
+        """Advance all clocks by a second; return an unused agent name."""
         for clock in self.clocks:
             clock.go(SECOND)
         self.count += 1
         return f"agent-{self.count}"
 
     def meanwhile(self, who, told_of, *, taken=(), into=None):
-        """Return a context in whose middle another writer does something.
+        """Return a context in which another writer acts once.
 
         Parameters
         ----------
         taken
-            Runs that are not deleted, and that nothing is put into.
+            Runs that the other writer neither deletes nor changes.
         into
-            The run that something is put into.
+            The run that it puts a file into.
         """
         if told_of is None:
             return nullcontext()
@@ -257,7 +257,7 @@ class StoreMachine(RuleBasedStateMachine):
         amid=st.booleans(),
     )
     def register(self, who, session, run, where, commits, before, amid):
-        """In a transaction of the application's, with collections before it and within it."""
+        """Register in the application's transaction, with collections before it and within it."""
         key, agent = (session, run), self.begin_step()
         disk, current = self.disks[where], self.model.now(key)
         changed = {
@@ -344,7 +344,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.delete(key, self.clocks[who]())
         self.check_sessions()
 
-    # StoreMaintenance
+    # Maintenance
 
     @rule(
         who=WHO,
@@ -407,7 +407,7 @@ class StoreMachine(RuleBasedStateMachine):
         report = recover(**self.place, clock=self.clocks[who])
         self.opened = [self.open(number) for number in range(WRITERS)]
         assert (report.gaps, report.lost) == ((), ())
-        # What nobody needed any more was not repaired, and a copy of the index nobody else has.
+        # Unneeded records are not repaired, nor are backups: nothing else has their bytes.
         for reason in report.damaged_records:
             of_a_copy = reason.startswith("the copy of the index")
             assert self.harmed, reason
@@ -417,7 +417,7 @@ class StoreMachine(RuleBasedStateMachine):
         for key in sorted(found | self.model.runs.keys()):
             self.model.take_over(key, self.read(who, key) if key in found else None)
         self.check_everything()
-        # What was repaired and not collected is known anew. None of it is needed, as was just seen.
+        # Recovery also restores blobs that were repaired, not collected, and are no longer needed.
         there = self.objects.names()
         self.damaged = {
             name: data
@@ -460,7 +460,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.damaged)
     @rule(who=WHO)
     def mend(self, who):
-        """From files with the bytes of the model; records of commits are in no work directory."""
+        """Repair from files with the bytes of the model, and from journal records put aside."""
         self.begin_step()
         store = self.opened[who]
         report = store.verify(depth="bytes")
@@ -472,7 +472,7 @@ class StoreMachine(RuleBasedStateMachine):
         lost = store.repair(source).lost
         assert all(holder.path is None for fault in lost for holder in fault.touches), lost
         lost = store.repair(self.records).lost
-        if lost:  # chunks of a large blob that only garbage collection knows to be unneeded
+        if lost:  # chunks of a large blob; only garbage collection knows that they are not needed
             assert not any(fault.touched for fault in lost), lost
             collect(store)
         report = store.verify(depth="bytes")
@@ -482,7 +482,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.check_everything()
 
     def keep_records(self, who):
-        """Put aside what tells of commits: it can be had from another store, not from work."""
+        """Put journal records aside. Another store could have them, a work directory cannot."""
         for (digest,) in rows(self.opened[who], RECORDS):
             kept = self.records / bytes(digest).hex()
             if not kept.exists():
@@ -492,7 +492,7 @@ class StoreMachine(RuleBasedStateMachine):
                     assert self.damaged
 
     def changed_objects(self):
-        """Return the damaged objects that the index counts on."""
+        """Return the damaged objects that the index relies on."""
         names = {pack_object_name(Digest(name)) for (name,) in rows(self.opened[0], LIVE)}
         there = self.objects.names()
         return [
@@ -502,10 +502,10 @@ class StoreMachine(RuleBasedStateMachine):
             and (name not in there or not is_sound(PurePath(name).stem, self.objects.read(name)))
         ]
 
-    # What holds always
+    # What must always hold
 
     def read(self, who, key, *, at=None):
-        """Return what a run tells of each snapshot, or of one; None for unreadable bytes."""
+        """Return the files at each snapshot of a run, or at one; None for unreadable bytes."""
         run = self.handle(who, key)
         numbers = range(len(run.snapshots()) + 1) if at is None else [at]
         return [
@@ -532,7 +532,7 @@ class StoreMachine(RuleBasedStateMachine):
                 assert state[path][0] == content or (self.damaged and state[path][0] is None), path
 
     def check_everything(self):
-        """Every run at every snapshot, and that there is nothing else."""
+        """Check every run at every snapshot, and that there is no other run."""
         who = self.count % WRITERS
         assert {(s.session, s.run) for s in self.opened[who].runs()} == self.model.runs.keys()
         for key, states in self.model.runs.items():
@@ -540,7 +540,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.check_sessions()
 
     def check_sessions(self):
-        """Of what no run of a session refers to nothing is told in it."""
+        """Check that a session cannot read bytes that none of its runs refers to."""
         who = self.count % WRITERS
         for session in ("s1", "s2"):
             held = self.model.contents(session)
@@ -562,7 +562,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_run_holds_what_the_model_says(self):
-        """As it is now; at every snapshot it is looked at after each collection and at the end."""
+        """Check the newest snapshots; all are checked after each collection and at the end."""
         for key, states in self.model.runs.items() if hasattr(self, "model") else ():
             found = self.read((self.count + 1) % WRITERS, key, at=len(states) - 1)
             self.compare(found, told(states[-1:]))

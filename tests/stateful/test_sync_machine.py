@@ -1,4 +1,4 @@
-"""Two stores that are recorded into and synced, at times cut off, against a model of dicts."""
+"""Two stores, recorded into, synced and sometimes cut off, against a model of dicts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class CutOff(BaseException):
 
 @dataclass(frozen=True)
 class Model:
-    """A run: what it held after each commit that made a snapshot, and the names of these commits.
+    """A run: its content after each commit that made a snapshot, and the names of these commits.
 
-    What a path holds is (bytes, production); a production is the number of the put that made them.
+    A path holds (bytes, production). A production is the number of the put that made the bytes.
     """
 
     states: tuple = ({},)
@@ -146,7 +146,7 @@ class SyncMachine(RuleBasedStateMachine):
         self.accept_what_arrived(here, there)
 
     def expected(self, mine, theirs):
-        """Return what may be reported of a run, and what it is then where it is copied."""
+        """Return the possible outcomes for a run, and its destination model if it is copied."""
         if theirs is None:
             return {"copied"}, mine
         if not (begins_with(mine, theirs) or begins_with(theirs, mine)):
@@ -159,7 +159,7 @@ class SyncMachine(RuleBasedStateMachine):
         return may | {"updated"}, mine
 
     def accept_what_arrived(self, here, there):
-        """After a cut, each run is what it was or what it would be; take over which."""
+        """After a cut, accept each run in its old or its new state."""
         ours, theirs = self.models[here], self.models[there]
         found = {summary.run: summary.snapshots for summary in self.stores[there].runs()}
         assert theirs.keys() <= found.keys()
@@ -199,7 +199,7 @@ class SyncMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize(("batch", "steps"), [(5_000, 30), (1, 10)])
 def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch, steps):
-    """Also with a page and a batch for each version, and all but one batch in a file."""
+    """Also with pages and batches of one version, and with all batches but one in a file."""
     if batch == 1:
         monkeypatch.setattr(index.transfer.run, "_BATCH", 1)
         monkeypatch.setattr(index.transfer.run, "_IN_MEMORY", 1)

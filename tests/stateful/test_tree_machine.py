@@ -1,4 +1,4 @@
-"""Several runs that fork, go back and are deleted, against a model that is nothing but dicts."""
+"""Runs that fork, go back and are deleted, against a model of dicts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SESSIONS = st.sampled_from(["s1", "s1", "s1", "s2"])
 class TreeMachine(RuleBasedStateMachine):
     """The model: by session and run, a list of states; a state is path -> (bytes, production).
 
-    A production is the number of the put that made the bytes; copies have their original's.
+    A production is the number of the put that made the bytes; copies keep the original's.
     """
 
     stores: Stores

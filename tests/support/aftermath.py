@@ -1,4 +1,4 @@
-"""What a scan that dies began with, and what must hold wherever it died."""
+"""The start of a scan that dies, and what must hold wherever it died."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEW = {"old": b"old bytes", "both": b"second", "new": os.urandom(4000), "big": o
 
 @dataclass(frozen=True)
 class Template:
-    """A store that each death has a copy of."""
+    """A store. Each death gets a copy of it."""
 
     place: dict
     stores: Stores
@@ -30,7 +30,7 @@ class Template:
         return self.stores.copy(self.place, folder)
 
     def drop(self, place):
-        """Remove a copy, whatever its connections are in the middle of."""
+        """Remove a copy, even while its connections are in use."""
         self.stores.drop(place)
         if "root" in place:
             shutil.rmtree(place["root"])
@@ -56,7 +56,7 @@ def prepare(stores, combination, folder):
 
 
 def check_after_crash(place, work):
-    """What must hold whatever happened; then a rescan completes and everything is there."""
+    """Check what must hold; then rescan, and check that everything is there."""
     objects = objects_of(place)
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")

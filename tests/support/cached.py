@@ -1,4 +1,4 @@
-"""A blob store in memory with a cache on disk: what is asked of storage is counted."""
+"""A blob store in memory with a cache on disk; it counts the requests to storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class CountingBackend(MemoryBackend):
     def __init__(self):
         super().__init__()
         self.reads = []
-        """Start and size of every range that was asked for, the settings apart."""
+        """Start and size of every requested range, without those of settings."""
 
     def read(self, name, start=0, size=None):
         if name.startswith("packs/"):
@@ -34,7 +34,7 @@ class CachedStore:
         self.open(limit=limit, calls=calls)
 
     def open(self, *, limit=1 << 30, calls=None):
-        """Begin anew, as another process would."""
+        """Start again, as another process would."""
         self.cache = PackCache(self.root, limit=limit, calls=calls)
         self.blobs = BlobStore(self.backend, self.catalog, self.settings, self.cache)
 
@@ -52,13 +52,13 @@ class CachedStore:
         return digests
 
     def asked(self):
-        """Return what was asked of storage since this was asked last."""
+        """Return the requests to storage since the last call."""
         reads, self.backend.reads = self.backend.reads, []
         return reads
 
 
 def kept(root):
-    """Return the files of a cache, found without it."""
+    """Return the files of a cache, found without the cache."""
     return sorted(Path(root, "runcas-v1", "packs").glob("*/*/*"))
 
 

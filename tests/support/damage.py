@@ -1,4 +1,4 @@
-"""A store with something of every kind in it, and ways to damage it that no API has."""
+"""A store with an entry of every kind, and ways to damage it below the API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECOND = {**FIRST, "raw": random.Random(3).randbytes(2500), "more": b"more text 
 
 
 def fill(place, work):
-    """Record two snapshots, SECOND is what the work directory holds then; return what was read."""
+    """Record two snapshots, leave SECOND in the work directory, and return both contents."""
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")
         write(work / "now", FIRST)
@@ -51,7 +51,7 @@ def held(store):
 
 
 def read_what_can_be(store):
-    """Return what the files are read as, by snapshot and path; only what is served."""
+    """Return the contents of all files that can be read, by snapshot and path."""
     run = store.session("s").run("r")
     served = {}
     for at in (1, 2):
@@ -62,7 +62,7 @@ def read_what_can_be(store):
 
 
 def records_of(data):
-    """Return the footer's records of a pack, read without the library: kind, digest, offset, …."""
+    """Return the footer's entries of a pack, read without the library: kind, digest, offset, …."""
     (count,) = struct.unpack_from("<I", data, len(data) - TRAILER_SIZE)
     start = len(data) - TRAILER_SIZE - count * RECORD.size
     return [RECORD.unpack_from(data, start + n * RECORD.size) for n in range(count)]
@@ -99,7 +99,7 @@ def inside(kind, *, codec=None, least=1, nth=0):
 
 
 def footer_at(field):
-    """Return a mutation that flips a bit of the first record, at that byte of it."""
+    """Return a mutation that flips a bit of the first footer entry, at that byte of it."""
 
     def mutate(data):
         return flip(data, len(data) - TRAILER_SIZE - len(records_of(data)) * RECORD.size + field)
@@ -108,7 +108,7 @@ def footer_at(field):
 
 
 HARMLESS = {
-    # These harm no blob: the pack alone is not what its name says.
+    # These harm no blob: only the pack does not match its name.
     "magic": lambda data: flip(data, 3),
     "version": lambda data: flip(data, 8),
     "nonce": lambda data: flip(data, 20),
@@ -140,7 +140,7 @@ HARMFUL = {
     "dropped": lambda data: None,
 }
 ONLY_BYTES = {"raw", "zstd", "chunk", "chunk-list", "first-byte"}
-"""What sizes, header and footer don't show."""
+"""Damage that size, header and footer do not show."""
 
 
 def mutate(objects, mutation):
@@ -155,10 +155,10 @@ def mutate(objects, mutation):
 
 
 def execute(store, statement, **values):
-    """Change rows behind the store's back, whatever foreign keys and constraints say."""
+    """Change rows below the store's API, regardless of foreign keys and constraints."""
     database = store.context.database
     if database.file is not None:
-        # A connection of its own: SQLite's foreign keys are off unless they are asked for.
+        # A separate connection: SQLite's foreign keys are off unless they are switched on.
         with closing(sqlite3.connect(database.file)) as connection:
             connection.execute("PRAGMA ignore_check_constraints=ON")
             done = connection.execute(statement, values).rowcount
@@ -170,7 +170,7 @@ def execute(store, statement, **values):
 
 
 def marked(store):
-    """Return how many blobs are known to be damaged."""
+    """Return how many blobs are marked as damaged."""
     with store.context.database.reading() as connection:
         found = connection.execute(
             text("SELECT count(*) FROM cas_blobs WHERE damaged_at IS NOT NULL")
@@ -179,7 +179,7 @@ def marked(store):
 
 
 def assert_pristine(place, expected):
-    """Every pack is what it is named, and everything is read as it was."""
+    """Check that every pack matches its name, and that every file reads as before."""
     objects = objects_of(place)
     with ArtifactStore.open(**place) as store:
         report = store.verify(depth="bytes")

@@ -1,4 +1,4 @@
-"""Statements that a database executes, recorded or failed, by SQLAlchemy's own events."""
+"""Record or fail the statements that a database executes, by SQLAlchemy's events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def statements(store):
 
 
 def on_statement(store, prefix, act):
-    """Act once, before a statement that begins so reaches the driver."""
+    """Act once, before the first such statement reaches the driver."""
     acted = []
 
     def look(_connection, _cursor, statement, *_):

@@ -1,4 +1,4 @@
-"""An HTTP proxy between a client and S3 that counts requests and does to some what networks do."""
+"""An HTTP proxy between a client and S3. It counts requests, and adds network faults to some."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Fault(Enum):
     HANG = auto()
     TRUNCATED = auto()  # half the body, then the connection ends
     SHORT = auto()  # half the body, with a Content-Length that says so
-    CORRUPTED = auto()  # one byte of the body is another: of a PUT's on the way there
+    CORRUPTED = auto()  # one byte of the body differs; of a PUT, on the way to the service
     EXPIRED_TOKEN = auto()
     NO_BUCKET = auto()
     NO_CONDITIONS = auto()  # a service that does not know If-None-Match
@@ -41,7 +41,7 @@ ANSWERS = {
 
 
 class Planned:
-    """A fault that happens to `times` requests that fit, once `skip` of them have passed."""
+    """A fault in the next `times` matching requests, after `skip` of them have passed."""
 
     def __init__(self, fault, method, path, times, skip):
         self.fault = fault
@@ -64,9 +64,9 @@ class Planned:
 
 
 class Gate:
-    """Holds the requests of a method back until it is opened, and counts how many are on their way.
+    """Holds back the requests of a method until it is opened, and counts the pending ones.
 
-    On its way is what arrived and was not answered yet.
+    A request is pending from its arrival until its answer.
     """
 
     def __init__(self, method):
@@ -78,13 +78,13 @@ class Gate:
         self._changed = threading.Condition()
 
     def wait_for(self, count):
-        """Return once so many requests are on their way."""
+        """Return when that many requests are pending."""
         with self._changed:
             arrived = self._changed.wait_for(lambda: self._on_their_way >= count, 60)
         assert arrived, f"of {count} requests {self._on_their_way} came"
 
     def let_pass(self, count):
-        """Let so many requests pass, and return once they are answered."""
+        """Let that many requests pass, and return when they are answered."""
         with self._changed:
             left = self._on_their_way - count
             self._tickets += count
@@ -117,7 +117,7 @@ class Gate:
 
 
 class FaultProxy:
-    """Listens on loopback; `counts` has the requests by method, with LIST apart from GET."""
+    """Listens on loopback. `counts` has the requests by method; LIST is apart from GET."""
 
     def __init__(self, endpoint):
         self.counts = Counter()
@@ -137,7 +137,7 @@ class FaultProxy:
 
     @contextmanager
     def fault(self, fault, *, method=None, path="", times=1, skip=0, must_fire=True):
-        """Let a fault happen; it is an error if it does not. `times` None: to every request."""
+        """Let a fault happen, or raise if it does not. `times` None means every request."""
         planned = Planned(fault, method, path, times, skip)
         with self._lock:
             self._planned.append(planned)
@@ -151,7 +151,7 @@ class FaultProxy:
 
     @contextmanager
     def counting(self):
-        """Yield a Counter that has the requests of the block once it is over."""
+        """Yield a Counter. After the block it has the block's requests."""
         before = self.counts.copy()
         found = Counter()
         yield found
@@ -159,7 +159,7 @@ class FaultProxy:
 
     @contextmanager
     def gate(self, method):
-        """Hold the requests of a method back until the gate is opened, or the block ends."""
+        """Hold back the requests of a method until the gate is opened or the block ends."""
         self._gate = gate = Gate(method)
         try:
             yield gate
@@ -171,7 +171,7 @@ class FaultProxy:
     def death(self, kill, *, at, after):
         """Call `kill` at the request of that number, counted from 0, before or after it arrives.
 
-        Its client gets no answer. Yields a list that is empty if there was no such request.
+        The client gets no answer. Yields a list, which is empty if there was no such request.
         """
         died = []
 
@@ -287,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def reset(self):
-        linger = struct.pack("ii", 1, 0)  # closing sends RST in place of FIN
+        linger = struct.pack("ii", 1, 0)  # closing sends RST instead of FIN
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.close()
         self.close_connection = True

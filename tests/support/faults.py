@@ -1,4 +1,4 @@
-"""A local backend's system calls with a fault at the n-th of them, and a record of all."""
+"""The system calls of a local backend, recorded, with a fault at the n-th of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cas.backends.posix import PosixCalls
 
 
 class PowerCut(BaseException):
-    """The process ends here: no handler for ordinary errors may run to completion because of it."""
+    """The process ends here. No handler for ordinary errors may catch it."""
 
 
 READS = {"open_read", "pread", "size", "close", "list_directory"}
@@ -18,7 +18,7 @@ READS = {"open_read", "pread", "size", "close", "list_directory"}
 
 
 class FaultyCalls(PosixCalls):
-    """Counts every call; at number `fail_at` raises `error`, and from then on if `dead`."""
+    """Counts every call. Raises `error` at number `fail_at`, and at all later ones if `dead`."""
 
     def __init__(self, fail_at=None, error=None, *, dead=False, only=None):
         self.calls = []
@@ -30,7 +30,7 @@ class FaultyCalls(PosixCalls):
         self._only = only
 
     def end_process(self):
-        """Close what is open, as the kernel does for a process that is gone."""
+        """Close open files, as the kernel does for a dead process."""
         for fd in self.open:
             os.close(fd)
         self.open.clear()
@@ -109,7 +109,7 @@ for _name in (
 
 
 class ShortCalls(PosixCalls):
-    """Writes and reads a part of what it is asked to, as the system may; counts how often."""
+    """Writes and reads only a part, as the system may, and counts how often."""
 
     def __init__(self):
         self.short = 0
@@ -131,7 +131,7 @@ class ShortCalls(PosixCalls):
 
 
 class BadSectors(PosixCalls):
-    """A disk that refuses to read some blocks; counts how often it did."""
+    """A disk that refuses to read some blocks, and counts how often it did."""
 
     BLOCK = 4096
 
@@ -142,7 +142,7 @@ class BadSectors(PosixCalls):
         self._times = times
 
     def damage(self, path, offset, size=1):
-        """Let the blocks be bad in which these bytes are; return them as a range of bytes."""
+        """Make the blocks of these bytes bad; return the blocks as a range of bytes."""
         first, last = offset // self.BLOCK, (offset + size - 1) // self.BLOCK
         inode = os.stat(path).st_ino
         self.bad |= {(inode, number) for number in range(first, last + 1)}
@@ -161,8 +161,8 @@ class BadSectors(PosixCalls):
 class Disk(PosixCalls):
     """Knows what a power cut would leave; one fsync of a file fails.
 
-    What was written to a file before its fsync failed is lost, whatever a later fsync says: the
-    kernel has dropped the pages and told of it once. (Source: PostgreSQL wiki, "Fsync Errors".)
+    Bytes written before a failed fsync are lost, even if a later fsync succeeds: the kernel has
+    dropped the pages and reported it once. (Source: PostgreSQL wiki, "Fsync Errors".)
     """
 
     def __init__(self, fail_at):
@@ -170,7 +170,7 @@ class Disk(PosixCalls):
         self.synced = 0
         self._fail_at = fail_at
         self._volatile = {}
-        """Inodes with bytes that are not durable, and whether they can still become so."""
+        """Inodes with bytes that are not durable, and whether they can still become durable."""
         self._unsure = {}
         """Names that are not durable, by directory."""
 
@@ -212,7 +212,7 @@ class Disk(PosixCalls):
         self._unsure.pop(path, None)
 
     def cut_power(self, root):
-        """Leave below a directory what is durable; return how many files lost their bytes."""
+        """Leave only durable data below a directory; return how many files lost their bytes."""
         for name in [name for names in self._unsure.values() for name in names]:
             if os.path.isdir(name):
                 shutil.rmtree(name)

@@ -1,4 +1,4 @@
-"""Packs made by hand, from the text of docs/format.md rather than by the writer."""
+"""Packs made by hand, after docs/format.md, without the writer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLOB, RAW, ZSTD = 1, 0, 1
 
 
 def pack_of(records, *, body=b"", version=1, count=None, digest=None, magic=b"RUNCASPE"):
-    """Return a pack with these records, whose digest fits unless another is given."""
+    """Return a pack with these entries, with the right footer digest unless another is given."""
     table = b"".join(RECORD.pack(*record) for record in records)
     count = len(records) if count is None else count
     trailer = TRAILER.pack(count, digest or blake3(table).digest(), magic)
@@ -22,7 +22,7 @@ def pack_of(records, *, body=b"", version=1, count=None, digest=None, magic=b"RU
 
 
 def sound_pack(blobs):
-    """Return a pack of these blobs, each as a frame where that is shorter."""
+    """Return a pack of these blobs. Each is a zstd frame where that is shorter."""
     records, body = [], b""
     for data in blobs:
         frame = zstandard.ZstdCompressor().compress(data)
@@ -34,7 +34,7 @@ def sound_pack(blobs):
 
 
 def frame_of(data):
-    """Return header, footer and trailer of a pack together, and the records of the footer."""
+    """Return header, footer and trailer of a pack together, and the entries of the footer."""
     count, _, _ = TRAILER.unpack(data[-TRAILER.size :])
     start = len(data) - TRAILER.size - count * RECORD.size
     records = list(RECORD.iter_unpack(data[start : -TRAILER.size]))
@@ -47,7 +47,7 @@ def name_of(data):
 
 
 def assert_sound(name, data):
-    """A pack has the name that it must have, and what every entry decodes to has its digest."""
+    """Check that a pack has the right name, and that each decoded entry has its digest."""
     assert name == name_of(data)
     for _, codec, digest, offset, stored, size in frame_of(data)[1]:
         content = data[offset : offset + stored]
@@ -57,7 +57,7 @@ def assert_sound(name, data):
 
 
 def is_sound(name, data):
-    """Whether that holds of a pack; a flipped bit of a zstd frame may be of no consequence."""
+    """Return whether a pack passes this check. A flipped bit of a zstd frame may change nothing."""
     try:
         assert_sound(name, data)
     except (AssertionError, ValueError, struct.error, zstandard.ZstdError):
@@ -66,7 +66,7 @@ def is_sound(name, data):
 
 
 def signed_again(data):
-    """Return a pack with the footer's digest made to fit, as whoever forges one would."""
+    """Return a pack whose footer digest matches its footer, as a forger would make it."""
     if len(data) < HEADER.size + TRAILER.size:
         return data
     count, _, magic = TRAILER.unpack(data[-TRAILER.size :])
@@ -83,6 +83,6 @@ def frame_claiming(data, size):
     whole = zstandard.ZstdCompressor(write_checksum=False).compress(data)
     bare = zstandard.ZstdCompressor(write_content_size=False, write_checksum=False).compress(data)
     assert whole[:4] == bare[:4] == b"\x28\xb5\x2f\xfd"
-    # Magic, descriptor: content size of four bytes, and no window of its own (RFC 8878, 3.1.1.1).
+    # Magic, descriptor: content size of four bytes, and no window size (RFC 8878, 3.1.1.1).
     blocks = bare[zstandard.frame_header_size(bare) :]
     return whole[:4] + bytes([0b1010_0000]) + struct.pack("<I", size) + blocks

@@ -1,4 +1,4 @@
-"""What the tests of garbage collection share: a clock, hooks, and looks below the API."""
+"""What tests of garbage collection share: a clock, hooks, and queries below the API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clock:
 
 
 def collect(store, *, grace=NOW, **options):
-    """Plan and execute."""
+    """Plan and execute a collection."""
     return store.plan_gc(grace=grace, **options).execute()
 
 
@@ -53,24 +53,24 @@ def change(store, sql):
 
 OF_RECORDS = """(SELECT digest FROM cas_records
     UNION SELECT digest FROM cas_released WHERE path IS NULL)"""
-"""Digests of the records of commits: those that are kept, and those of deleted runs."""
+"""Digests of journal records: those that are kept, and those of deleted runs."""
 
 CONTENTS = f"FROM cas_blobs WHERE digest NOT IN {OF_RECORDS}"
-"""Blobs that are somebody's content: files, and chunks and chunk lists of large ones."""
+"""Blobs with content: files, and chunks and chunk lists of large files."""
 
 
 def contents(store, condition="1 = 1"):
-    """Return the blobs that are no records of commits."""
+    """Return the blobs that are not journal records."""
     return {bytes(digest) for (digest,) in rows(store, f"SELECT digest {CONTENTS} AND {condition}")}
 
 
 def condemned(store):
-    """Return how many contents are condemned."""
+    """Return how many content blobs are condemned."""
     return len(contents(store, "condemned_at IS NOT NULL"))
 
 
 def swept_by(store, **options):
-    """Collect; return how many contents went. What else went were records of commits."""
+    """Collect; return how many content blobs were deleted. All others were journal records."""
     everything, before = all_blobs(store), contents(store)
     report = collect(store, **options)
     gone = everything - all_blobs(store)
@@ -88,9 +88,9 @@ def kinds(plan):
 
 
 def tables_of(store):
-    """Return how many rows the tables of bytes have for contents: without those of records.
+    """Return the number of rows for content in each table, without those for journal records.
 
-    A pack counts unless it is live and has records alone.
+    A pack counts unless it is live and has only journal records.
     """
     names = ("blob_chunks", "chunk_lists", "released")
     found = {name: scalar(store, f"SELECT count(*) FROM cas_{name}") for name in names}  # noqa: S608
@@ -101,13 +101,13 @@ def tables_of(store):
 
 
 def entries_of(objects, name):
-    """Return what the footer of a pack says is in it."""
+    """Return the entries in the footer of a pack."""
     data = objects.read(name)
     return read_footer(name, len(data), lambda at, size: data[at : at + size])
 
 
 def content_packs(objects):
-    """Return the names of the packs that have anything but records of commits."""
+    """Return the names of the packs that do not only have journal records."""
     return [
         name
         for name in packs_of(objects)
@@ -116,7 +116,7 @@ def content_packs(objects):
 
 
 def check_only_tombstones(store, objects, runs):
-    """Nothing is left, in the index and in storage, but that so many runs were deleted."""
+    """Check that index and storage have nothing but the records of that many deleted runs."""
     loose = rows(store, "SELECT digest FROM cas_records WHERE run_id IS NULL")
     found = [decode_record(store.context.blobs.read(Digest(bytes(digest)))) for (digest,) in loose]
     assert {type(entry) for entry in found} <= {DeletionEntry}
@@ -129,7 +129,7 @@ def check_only_tombstones(store, objects, runs):
 
 
 def check_sound(store, place):
-    """Every reference can be read, no row leads nowhere, and no pack is without a use."""
+    """Check that every reference can be read, and that every needed pack is in storage."""
     for (digest,) in rows(store, "SELECT DISTINCT digest FROM cas_records"):
         decode_record(store.context.blobs.read(Digest(bytes(digest))))
     for summary in store.runs():
@@ -142,7 +142,7 @@ def check_sound(store, place):
 
 
 def during(store, word, action, *, threaded=True):
-    """Do something once, in another thread, when a statement with a word has been executed."""
+    """Do something once, in another thread, after a statement that contains `word`."""
     done = []
 
     def act(_connection, _cursor, statement, *_):
@@ -162,10 +162,10 @@ def during(store, word, action, *, threaded=True):
 def before_commit_of_packs(
     store, action, *, noted_by="INSERT INTO cas_packs", step="UPDATE cas_packs"
 ):
-    """Do something once, when a scan's packs are published and its commit has not written.
+    """Do something once, after a scan published its packs and before its commit writes.
 
-    Or, in general, between a transaction with one statement and the next one that writes; on
-    PostgreSQL, where a transaction does not say so, before that one's statement `step`.
+    In general: between a transaction with the statement `noted_by` and the next one that writes. On
+    PostgreSQL, where BEGIN does not show whether a transaction writes, before its statement `step`.
     """
     done = []
     noted = []

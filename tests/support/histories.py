@@ -1,4 +1,4 @@
-"""What a store tells of its runs, by its public interface, without what is each store's own."""
+"""What a store's public interface returns for its runs, without what only that store has."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def history_of(run):
 
 
 def histories(store):
-    """Return the history of every run, with its age and where it stems from."""
+    """Return the history of every run, with its dates and its origin."""
     return {
         (summary.session, summary.run): (
             summary,
@@ -39,7 +39,7 @@ def histories(store):
 
 
 def productions(store):
-    """Return who made what in every session: by session and digest, runs, paths and versions."""
+    """Return the producers in every session: by session and digest, runs, paths and versions."""
     made = {}
     for session, run in run_keys(store):
         for snapshot in store.session(session).run(run).snapshots():
@@ -55,10 +55,10 @@ def productions(store):
 
 
 def told(store):
-    """Return everything that a store tells, but for what a recovery is known to lose."""
+    """Return everything that a store reports, without what a recovery loses."""
     everything = {}
     for key, (summary, history) in histories(store).items():
-        snapshots = [snapshot[:-1] for snapshot in history["snapshots"]]  # but for bytes_stored
+        snapshots = [snapshot[:-1] for snapshot in history["snapshots"]]  # without bytes_stored
         everything[key] = (summary, {**history, "snapshots": snapshots})
     return everything, productions(store)
 

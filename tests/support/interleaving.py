@@ -1,4 +1,4 @@
-"""Doing something in the middle of something else, at a statement that a number says."""
+"""Do something in the middle of another operation, before the statement of a given number."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqlalchemy import event
 _CHANGES = ("INSERT", "UPDATE", "DELETE")
 _RUNS = ("INSERT INTO cas_runs", "UPDATE cas_runs", "DELETE FROM cas_runs")
 _PATIENCE_S = 3
-"""How long to wait for what may itself wait for a lock of whom it interrupts."""
+"""Seconds to wait for the action, which may wait for a lock of the operation it interrupts."""
 
 
 class Interruption:
-    """Acts once, in a thread of its own, before a statement of a store; then it goes on."""
+    """Acts once, in its own thread, before a statement of a store; then the store continues."""
 
     def __init__(self, store, number, action, *, while_writing):
         self.fired = False
@@ -68,13 +68,14 @@ class Interruption:
 def at_statement(store, number, action, *, while_writing=False):
     """Do something through another store before a statement of this one, counted from 0.
 
-    Statements within a transaction that writes are passed over: SQLite has one writer at a time.
-    So is what comes after a run's row was touched, so that the action is always first.
+    Statements inside a writing transaction do not count: SQLite has one writer at a time.
+    Statements after the first that changes the run's row do not count: the action always comes
+    first.
 
     Parameters
     ----------
     while_writing
-        Also within a transaction of PostgreSQL, for what waits for no row.
+        Count statements inside a transaction of PostgreSQL, too. The action must wait for no row.
     """
     engine = store.context.database.engine
     interruption = Interruption(store, number, action, while_writing=while_writing)

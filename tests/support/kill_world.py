@@ -1,4 +1,4 @@
-"""A store that operations are killed in, one after the other, and what it must hold throughout."""
+"""A store in which operations are killed, one after the other, and what must hold throughout."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from index.errors import IndexPresentError
 _NO_TIME = timedelta(0)
 
 _KEPT = 5
-"""Runs that are kept: the oldest is deleted, and is garbage then, when there are more."""
+"""Number of runs to keep. If there are more, the oldest is deleted and becomes garbage."""
 
 
 @dataclass
 class Attempt:
-    """An operation that a victim is told to do."""
+    """An operation for a victim."""
 
     operation: str
     told: dict
     grows: dict = field(default_factory=dict)
-    """What each snapshot of a run will hold, one more for each word of the victim."""
+    """What each snapshot of a run will hold; each line of the victim confirms one more."""
     shrinks: list = field(default_factory=list)
-    """Runs that will be gone, one more for each word."""
+    """Runs to delete; each line confirms one more."""
     is_sound: bool = True
-    """Whether the store is, before and wherever it is interrupted."""
+    """Whether the store is sound before and during the operation."""
 
 
 class World:
-    """One store, another one that it is copied to, and all that was acknowledged."""
+    """A store, another one as destination of syncs, and all acknowledged changes."""
 
     def __init__(self, stores, combination, folder, draw):
         self._stores = stores
@@ -59,11 +59,11 @@ class World:
         self._other = stores.make(combination, folder / "other")
         self._sources = folder / "sources"
         self._expected = {}
-        """For each run, what it holds at each snapshot: never asked of the store."""
+        """For each run, what it holds at each snapshot; not read from the store."""
         self._bytes = {}
-        """By digest, all bytes that were ever given to the store."""
+        """By digest, all bytes that the store was ever given."""
         self._told = {}
-        """For each run, all that the store told of it when it was done."""
+        """For each run, all that the store reported when it was complete."""
         self.found = Counter()
         """What deaths left behind."""
         for _ in range(2):
@@ -74,7 +74,7 @@ class World:
         for place in (self.place, self._other):
             self._stores.drop(place)
 
-    # What victims are told to do.
+    # Operations for victims.
 
     def track(self):
         draw, name, folders = self._draw, self._name("track"), []
@@ -139,7 +139,7 @@ class World:
     # What must hold.
 
     def check_killed(self, attempt, said):
-        """Everything acknowledged is there, whatever was killed; what was not is whole or not."""
+        """Check that all acknowledged changes are there, and that others are whole or absent."""
         self._wait_for_the_dead()
         check = getattr(self, f"_after_{attempt.operation}", None)
         if check is not None:
@@ -157,7 +157,7 @@ class World:
                 self._compare(store, attempt, said)
 
     def complete(self, attempt):
-        """Do again what was interrupted; check that it completes and leaves no garbage."""
+        """Do the interrupted operation again; check that it completes and leaves no garbage."""
         self._do(attempt)
         self._settle(attempt)
 
@@ -178,7 +178,7 @@ class World:
         perform(attempt.operation, told)
 
     def _settle(self, attempt=None):
-        """Check all, remember what is told, and see that nothing is left to collect."""
+        """Check everything, remember the reports, and check that nothing is left to collect."""
         if attempt is not None:
             check = getattr(self, f"_done_{attempt.operation}", None)
             if check is not None:
@@ -188,11 +188,11 @@ class World:
             plan = store.plan_gc(grace=_NO_TIME, remove_orphans=True)
             assert list(plan.iter_blobs()) == []
             assert plan.orphans == ()
-            # A name that was noted and never published stays buried, for a publisher that is late.
+            # The name of a pack that was never published stays reserved, for a late publisher.
             there = set(packs_of(objects_of(self.place)))
             assert {pack.reason for pack in plan.packs} <= {"dead"}
             assert not there & {pack_object_name(pack.name) for pack in plan.packs}
-            if plan.compacted:  # what was rewritten is one more small pack
+            if plan.compacted:  # the rewritten entries are one more small pack
                 assert {pack.reason for pack in plan.compacted} == {"small"}
                 plan.execute()
                 assert store.plan_gc(grace=_NO_TIME).compacted == ()
@@ -256,7 +256,7 @@ class World:
         assert objects_of(self._other).leftovers() == []
 
     def _done_back_up(self, _attempt):
-        """A copy of the store whose index is lost has everything."""
+        """Check that a copy of the store with a lost index recovers everything."""
         copied = self._stores.copy(self.place, self._folder / f"copy-{self._number}")
         self._number += 1
         lose_index(copied)
@@ -285,7 +285,7 @@ class World:
         for name in aside:
             objects.remove(name)
 
-    # How it is done.
+    # Helpers.
 
     @property
     def _as_json(self):
@@ -296,7 +296,7 @@ class World:
         return f"{of}-{self._number}"
 
     def _known(self, files):
-        """Remember bytes; return what they hash to by path."""
+        """Remember bytes; return their digests by path."""
         digests = {path: Digest.of(data) for path, data in files.items()}
         self._bytes |= {digests[path]: data for path, data in files.items()}
         return digests
@@ -310,7 +310,7 @@ class World:
         return folder
 
     def _make_garbage(self):
-        """Leave packs that are mostly garbage, and many small ones, of runs that are gone."""
+        """Leave a pack that is mostly garbage, and many small packs."""
         draw, deleted, kept = self._draw, self._name("deleted"), self._name("kept")
         files = {f"{n}": draw.randbytes(draw.randrange(20_000)) for n in range(120)}
         files["large"] = draw.randbytes(1_300_000)
@@ -329,7 +329,7 @@ class World:
         shutil.rmtree(folder)
 
     def _damage(self):
-        """Flip a bit of some bytes that the sources have too."""
+        """Flip a bit in some blobs that the sources also have."""
         objects = objects_of(self.place)
         needed = {d for steps in self._expected.values() for step in steps for d in step.values()}
         mine = {digest for digest in needed if self._bytes[digest]}
@@ -357,7 +357,7 @@ class World:
             database.close()
 
     def _wait_for_the_dead(self):
-        """Return when a server has noticed that the victim is gone."""
+        """Return when a server has noticed that the victim is dead."""
         url = str(self.place.get("index", ""))
         if url.startswith("postgresql"):
             others = (
@@ -369,13 +369,13 @@ class World:
                     pass
 
     def _check_folder(self):
-        """Beside the index lies nothing that a victim left."""
+        """Check that the victim left nothing beside the index."""
         if "root" in self.place:
             there = {path.name for path in self.place["root"].iterdir()}
             assert there <= {"cas.json", "damaged", "index.db", "packs", "tmp"}, there
 
     def tidy(self):
-        """Delete the oldest runs, and what they were made of."""
+        """Delete the oldest runs and their sources."""
         names = sorted(self._expected, key=lambda name: int(name.split("-")[1]))
         with ArtifactStore.open(**self.place) as store:
             for name in names[:-_KEPT]:
@@ -392,7 +392,7 @@ class World:
 
 
 class NewWorld:
-    """A database without tables, in which they are created: a new one for each victim."""
+    """A new, empty database for each victim, which creates the tables in it."""
 
     def __init__(self, stores, combination):
         self._stores = stores
@@ -426,17 +426,17 @@ def _snapshots(store, name):
 
 @dataclass(frozen=True)
 class Told:
-    """All that a store tells of a run, but for what a recovery is known to lose."""
+    """All that a store reports about a run, without what a recovery loses."""
 
     summary: object
     snapshots: list
     versions: list
     held: list
-    """At each snapshot: paths and what their bytes hash to, which were read."""
+    """At each snapshot: paths and digests. Their bytes were read."""
 
 
 def _told(store, known):
-    """Return what is told of each run; every byte of it is compared with what is `known`."""
+    """Return the reports on each run; compare every byte with `known`."""
     told, seen = {}, set()
     for summary in store.runs():
         run = store.session("s").run(summary.run)

@@ -1,4 +1,4 @@
-"""The old tracker's table, as the specification's model has it."""
+"""The old tracker's table, after the model in the specification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losing the index of a store, below the API."""
+"""Lose the index of a store, below the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kept stores: for each schema that is released, one that was written then, and what it held."""
+"""Kept stores: one for each released schema, and what it held."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def index_of(place):
 
 
 def told_of(store):
-    """Return what `expected_of` has, as a store tells it."""
+    """Return the same as `expected_of`, read from a store."""
     told = {}
     for summary in store.runs():
         run = store.session(summary.session).run(summary.run)
@@ -55,7 +55,7 @@ def told_of(store):
 
 
 def check_bytes(store, expected):
-    """Every version of every run has the bytes that it had."""
+    """Check that every version of every run has its bytes."""
     for (session, name), rows in expected.items():
         run = store.session(session).run(name)
         for path, number, digest, size, *_ in rows:
@@ -94,7 +94,7 @@ def _copy_objects(kept, place, folder):
 
 
 def _copy_rows(file, url, revision):
-    """Fill a database of that schema with the rows of an SQLite file of it."""
+    """Fill a database with the rows of an SQLite file of the same schema."""
     source, target = Database(sqlite_url(file)), Database(url)
     schema.upgrade(target, revision)
     with closing(sqlite3.connect(file)) as plain:
@@ -115,7 +115,7 @@ def _copy_rows(file, url, revision):
 
 
 def _settle_ids(connection, known):
-    """Let ids that are given from now on be higher than those that were copied."""
+    """Let new ids begin after the highest copied one."""
     if connection.dialect.name == "postgresql":
         for table in known:
             if "id" in table.c and table is not tables.store:

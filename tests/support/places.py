@@ -1,7 +1,8 @@
-"""Where the stores of the tests are: each kind of index with each kind of blobs.
+"""Places of the tests' stores: each kind of index with each kind of blobs.
 
-A place is what `ArtifactStore.open` takes. Every store is a copy of an empty one, migrated once for
-each combination; PostgreSQL and S3 are real, and start when a test first needs them.
+A place is a dict of arguments of `ArtifactStore.open`. Every store is a copy of an empty one,
+migrated once for each combination. PostgreSQL and S3 are real, and start when a test first needs
+them.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ INDEXES = ("sqlite", "postgresql")
 BLOBS = ("local", "s3")
 COMBINATIONS = tuple(f"{index}-{blobs}" for index in INDEXES for blobs in BLOBS)
 CORNERS = ("sqlite-local", "postgresql-s3")
-"""Each index and each kind of blobs once, for what does not depend on the pairing."""
+"""Each index and each kind of blobs once, for tests that do not depend on the pairing."""
 
 everywhere = pytest.mark.parametrize("place", COMBINATIONS, indirect=True)
-"""Run a test on all four combinations: what it does may depend on the pairing."""
+"""Run a test on all four combinations, because it may depend on the pairing."""
 
 
 def on(*, index=None, blobs=None, because, fixture="place", every_pair=False):
-    """Run a test only where index and blobs are those; `because` says what others lack.
+    """Run a test only on this index and these blobs; `because` says what others lack.
 
-    That is a corner, where one has them, and all such combinations with `every_pair`.
+    It runs on a corner if one matches, and with `every_pair` on all matching combinations.
     """
     assert because
     chosen = [
@@ -67,13 +68,13 @@ class Servers:
 
     @cached_property
     def s3(self):
-        from s3 import s3_place  # botocore takes its time
+        from s3 import s3_place  # importing botocore takes long
 
         return self._stack.enter_context(s3_place())
 
     @cached_property
     def s3_session(self):
-        """What aiobotocore reads from disk for a client, once in place of once for each store."""
+        """The data files of an aiobotocore client, read once instead of once for each store."""
         from aiobotocore.session import AioSession
 
         return AioSession()
@@ -88,10 +89,10 @@ class Stores:
         self._empty = {}
 
     def make(self, combination, folder, *, prepare=None):
-        """Return the place of a new, empty store; what it has on disk is below `folder`.
+        """Return the place of a new, empty store; its local files are below `folder`.
 
-        With `prepare`, the index is in a database of another owner, which that function was called
-        with the URL of; index and blobs then are apart also where both are local.
+        With `prepare`, the index is in another owner's database, and `prepare` was called with its
+        URL. Index and blobs then are apart even where both are local.
         """
         key = (combination, prepare)
         if key not in self._empty:
@@ -115,7 +116,7 @@ class Stores:
         return {"index": self._servers.databases.create(place["index"]), **copied}
 
     def drop(self, place):
-        """Remove what is neither below a folder nor in the bucket of these tests."""
+        """Remove a place's database. Folders and the test bucket are removed elsewhere."""
         if place.get("index", "sqlite").startswith("postgresql"):
             self._servers.databases.drop(place["index"])
 
@@ -129,7 +130,7 @@ class Stores:
         return copied
 
     def nowhere(self, combination, *, embedded=True):
-        """Return a place where there is no store yet."""
+        """Return a place without a store."""
         index, blobs = combination.split("-")
         folder = self._folder / uuid.uuid4().hex
         folder.mkdir()
@@ -147,13 +148,13 @@ class Stores:
 
 
 class LocalObjects:
-    """A directory of blobs, seen and damaged without the library."""
+    """A directory of blobs, read and damaged without the library."""
 
     def __init__(self, root):
         self.root = Path(root)
 
     def names(self):
-        """Return the names of all objects, without what is staged."""
+        """Return the names of all objects, without staged ones."""
         files = (path for path in self.root.rglob("*") if path.is_file())
         names = {str(path.relative_to(self.root)) for path in files}
         return {name for name in names if not name.startswith(("tmp/", "index.db"))}
@@ -169,12 +170,12 @@ class LocalObjects:
         (self.root / name).unlink()
 
     def leftovers(self):
-        """Return what writers left staged."""
+        """Return the staged files that writers left."""
         return sorted(path.name for path in (self.root / "tmp").iterdir())
 
 
 def objects_of(place):
-    """Return the objects of a store as its storage has them, below the API."""
+    """Return the objects in a store's storage, read below the API."""
     if "storage_options" not in place:
         return LocalObjects(place.get("root", place.get("blobs")))
     from s3 import Inspector, Place
@@ -204,7 +205,7 @@ def packs_of(objects):
 
 
 def as_json(place):
-    """Return a place as text for another process, which says ``**json.loads(text)``."""
+    """Return a place as text for another process, which uses ``**json.loads(text)``."""
     told = {name: str(value) for name, value in place.items()}
     if "storage_options" in place:
         options = place["storage_options"].items()
@@ -213,13 +214,13 @@ def as_json(place):
 
 
 def environment_of(place):
-    """Return the variables by which the command finds a store that is not where `cas.toml` says."""
+    """Return the environment of a command that uses a store which `cas.toml` does not name."""
     told = {"CAS_INDEX": place["index"], "CAS_BLOBS": str(place["blobs"])}
     return told | credentials_of(place)
 
 
 def credentials_of(place):
-    """Return the variables in which AWS's tools look for what `storage_options` has."""
+    """Return the environment variables of AWS's tools for the values in `storage_options`."""
     options = place.get("storage_options", {})
     names = {
         "key": "AWS_ACCESS_KEY_ID",

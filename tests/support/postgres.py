@@ -1,4 +1,4 @@
-"""A real PostgreSQL on loopback, from a wheel's programs, that stops with the tests.
+"""A real PostgreSQL on loopback, from a wheel's programs; it stops with the tests.
 
 `CAS_TEST_POSTGRES` names another server to use: a URL such as ``postgresql+psycopg://…`` of a role
 that may create databases, on PostgreSQL 15 or newer.
@@ -24,12 +24,12 @@ from sqlalchemy import make_url
 
 _NOBODY = 65534
 _ROOM = 4 << 30
-"""Bytes that must be free in memory for a server to be there: it takes some 300 MB."""
+"""Bytes of memory that must be free to keep a server in memory: it takes some 300 MB."""
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "200",
-    # A test kills the server, not the machine: what the kernel has is not lost.
+    # A test kills the server, not the machine: data in the kernel is not lost.
     "fsync": "off",
     "full_page_writes": "off",
     "shared_buffers": "64MB",
@@ -45,22 +45,22 @@ class PostgresServer:
         self._settings = {**_SETTINGS, **(settings or {})}
         self._programs = _programs()
         self._user = {}
-        if os.geteuid() == 0:  # which PostgreSQL refuses to run as
-            # A home directory may be closed to others; the programs may lie in one.
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            # A home directory may be closed to others, and the programs may be in one.
             self._programs = _copy_programs(self._programs, self._folder / "packages")
             shutil.chown(self._folder, _NOBODY, _NOBODY)
             shutil.chown(self._data, _NOBODY, _NOBODY)
             self._user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
         command = ["initdb", "--auth=trust", "--encoding=UTF8", "--username=postgres"]
         self._call(*command, "--no-sync", "--locale=C.UTF-8", f"--pgdata={self._data}")
-        # Whoever else is made a role must show a password.
+        # Every other role must give a password.
         (self._data / "pg_hba.conf").write_text(
             "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        # Linux takes the thread that started a process for its parent: this one stays.
+        # For Linux, the thread that started a process is its parent, so this one stays.
         self._parent = ThreadPoolExecutor(1, "postgres")
         self._process = None
         self.start()
@@ -88,7 +88,7 @@ class PostgresServer:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
     def kill(self):
-        """Kill every process of it at once, as a crash does."""
+        """Kill all its processes at once, as a crash does."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         pids = [int(pid) for pid in children.read_text().split()]
         for pid in (self._process.pid, *pids):
@@ -139,20 +139,20 @@ class Databases:
         if template is None:
             self._execute(f"CREATE DATABASE {name}")
         else:
-            # Of so small a database the files are copied in half the time that their log takes.
+            # Copying the files of such a small database takes half the time of copying its log.
             source = make_url(template).database
             self._execute(f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY")
         self._made.append(name)
         return self._url.set(database=name).render_as_string(hide_password=False)
 
     def drop(self, url):
-        """Drop a database, whoever is connected."""
+        """Drop a database, even if it has connections."""
         name = make_url(url).database
         self._execute(f"DROP DATABASE {name} WITH (FORCE)")
         self._made.remove(name)
 
     def close(self):
-        """Drop what is left."""
+        """Drop all remaining databases."""
         for name in list(self._made):
             self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -163,7 +163,7 @@ class Databases:
 
 
 def _in_memory():
-    """Return a directory in memory, None without one: a database is three hundred small files."""
+    """Return a directory in memory, or None: a database is three hundred small files."""
     memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes one in it that is ours alone
     roomy = memory.is_dir() and shutil.disk_usage(memory).free >= _ROOM
     return memory if roomy and os.access(memory, os.W_OK | os.X_OK) else None
@@ -175,7 +175,7 @@ def _programs():
 
 
 def _copy_programs(programs, destination):
-    """Copy the programs with what they find relative to themselves; return where they are."""
+    """Copy the programs and the files that they find by relative paths; return the new folder."""
     package = programs.parents[1]
     installed = destination / package.name / programs.parent.name
     shutil.copytree(programs.parent, installed, symlinks=True)

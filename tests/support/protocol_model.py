@@ -1,13 +1,13 @@
 """The protocol of writers, collectors and readers, checked in every interleaving.
 
-The same protocol as `docs/protocol/protocol.pml`, written a second time and independently of SPIN,
-so that it is checked wherever the tests run. Breadth-first, so that what leads to a fault is as
-short as can be. Writers are interchangeable, and so are collectors and readers: states that differ
-only in who is who are one.
+It is the protocol of `docs/protocol/protocol.pml`, written a second time and independently of SPIN,
+so that it is checked wherever the tests run. The search is breadth-first, so the path to a fault is
+as short as possible. Writers are interchangeable, and so are collectors and readers: states that
+differ only in their order are one.
 
-A crash loses what a process knows and nothing else, and another process may take its place. So it
-is a step back to the start, possible at any point. Clocks are not trusted: everything may be older
-than the grace period at any time, so that no step of a collector waits for anything.
+A crash loses only what a process knows, and another process may take its place. So a crash is a
+step back to the start, possible at any point. Clocks are not trusted: everything may be older than
+the grace period at any time, so no step of a collector waits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOWHERE = -1
 
 
 class Variant(StrEnum):
-    """What is otherwise than in the protocol; named as the macros of the specification are."""
+    """Differences from the protocol, named as the macros of the specification."""
 
     CALLERS_TRANSACTION = "CALLERS_TRANSACTION"
     NO_CLEAR = "NO_CLEAR"
@@ -59,9 +59,9 @@ class Pack(NamedTuple):
     present: bool
     """Whether its object is in storage."""
     held: int
-    """The digests in it, a bit each, as are all sets of digests here."""
+    """Its digests as a bit set, as all sets of digests here."""
     late: bool = False
-    """Whether it was published after it had been declared dead."""
+    """Whether it was published after it was declared dead."""
 
 
 class Writer(NamedTuple):
@@ -70,13 +70,13 @@ class Writer(NamedTuple):
     missing: int = 0
     pack: int = NOWHERE
     references: int = 0
-    """What it has committed and nobody has deleted; the only thing that outlives a crash."""
+    """Committed references that were not deleted. Only they outlive a crash."""
 
 
 class Collector(NamedTuple):
     at: str = ""
     pack: int = NOWHERE
-    """What it deletes or compacts."""
+    """The pack that it deletes or compacts."""
     into: int = NOWHERE
     moving: int = 0
 
@@ -97,7 +97,7 @@ class State(NamedTuple):
     collectors: tuple[Collector, ...]
     readers: tuple[Reader, ...]
     unneeded: int = 0
-    """What a collector that believes an earlier look at references (a variant) saw none to."""
+    """Digests without a reference at the last look of a collector that trusts it (a variant)."""
 
     @property
     def known(self) -> int:
@@ -119,7 +119,7 @@ class State(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How much there is of everything; writers stop when names for packs run out."""
+    """How many there are of each; writers stop when no pack name is left."""
 
     writers: int = 2
     collectors: int = 2
@@ -130,18 +130,18 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found."""
+    """The result of a check."""
 
     states: int
     depth: int
     fault: str | None
-    """None if every state is as it should be."""
+    """None if no state has a fault."""
     steps: tuple[str, ...] = ()
-    """What led to the fault."""
+    """The steps that lead to the fault."""
 
 
 class FaultError(Exception):
-    """A step found what must not be."""
+    """A step found a forbidden state."""
 
 
 Step = tuple[str, State]
@@ -152,7 +152,7 @@ def replaced(items: tuple, number: int, item: object) -> tuple:
 
 
 def at_work(state: State, kind: str, number: int, process: tuple) -> State:
-    """Return the state with what one of its writers, collectors or readers does now."""
+    """Return the state after one process has changed."""
     return state._replace(**{kind: replaced(getattr(state, kind), number, process)})
 
 
@@ -161,7 +161,7 @@ def bits(digests: int) -> Iterator[int]:
 
 
 class Protocol:
-    """The steps that each process can take. What touches several rows at once is a transaction."""
+    """The steps that each process can take. A change of several rows is one transaction."""
 
     def __init__(self, size: Size, variants: frozenset[Variant]) -> None:
         self.size = size
@@ -185,7 +185,7 @@ class Protocol:
             yield from self.go_on(state, "readers", number, self.read(state, number, reader))
 
     def go_on(self, state: State, kind: str, number: int, taken: Iterator[Step]) -> Iterator[Step]:
-        """Yield what a process does next, and that it crashes; FaultError if it is stuck."""
+        """Yield the next steps of a process, and its crash; raise FaultError if it is stuck."""
         process = getattr(state, kind)[number]
         able = False
         for step in taken:
@@ -209,7 +209,7 @@ class Protocol:
         state = state._replace(writers=replaced(state.writers, number, writer))
         if state.referenced >> digest & 1:
             return state
-        # Who reads what was deleted is promised nothing.
+        # A reader of deleted data has no guarantee.
         readers = tuple(
             Reader() if reader.at and reader.digest == digest else reader
             for reader in state.readers
@@ -280,7 +280,7 @@ class Protocol:
         return state._replace(rows=tuple(rows), condemned=condemned)
 
     def names(self, state: State) -> list[int]:
-        """Return the names that a new pack may get: one that none had before."""
+        """Return the names that a new pack may get: only unused ones."""
         if Variant.NAMES_RETURN in self.variants:
             for name, pack in enumerate(state.packs):
                 if pack.row == Row.GONE:
@@ -298,7 +298,7 @@ class Protocol:
     # Collectors
 
     def collect(self, state: State) -> Iterator[Step]:
-        """What is one transaction, whichever collector begins it."""
+        """Yield single transactions, which any collector may begin."""
         referenced = state.referenced
         for digest in bits(state.known):
             bit = 1 << digest
@@ -316,7 +316,7 @@ class Protocol:
                 yield f"declare {name} dead", dead
 
     def sweep_at_once(self, state: State, digest: int) -> Iterator[Step]:
-        """Without a grace period there is no sentence first."""
+        """Sweep without condemning first, as without a grace period."""
         bit = 1 << digest
         may_go = not state.referenced & bit
         if Variant.EARLIER_LOOK in self.variants:
@@ -335,7 +335,7 @@ class Protocol:
                 yield name
 
     def delete(self, state: State, number: int, collector: Collector) -> Iterator[Step]:
-        """What removes objects: one pack, in three steps."""
+        """Yield the three steps that remove the object of a pack."""
         name = collector.pack
         if not collector.at:
             for found in self.deletable(state):
@@ -355,7 +355,7 @@ class Protocol:
             yield f"delete row {name}", self.idle(state, "collectors", number)
 
     def deletable(self, state: State) -> Iterator[int]:
-        """Yield the packs whose objects may be deleted: the dead, unless something is wrong."""
+        """Yield the packs whose objects may be deleted: dead ones, and others in wrong variants."""
         for name, pack in enumerate(state.packs):
             listed = pack.present and pack.row in (Row.NEVER, Row.GONE)
             if pack.row == Row.DEAD or (listed and Variant.NO_PENDING in self.variants):
@@ -364,7 +364,7 @@ class Protocol:
             yield from self.unused(state)
 
     def compact(self, state: State, number: int, collector: Collector) -> Iterator[Step]:
-        """What rewrites a pack, in four steps."""
+        """Yield the four steps that rewrite a pack."""
         stages = {"": self.choose, "rewrite": self.rewrite, "copy": self.copy, "move": self.move}
         if collector.at in stages:
             yield from stages[collector.at](state, number, collector)
@@ -412,7 +412,7 @@ class Protocol:
     # Readers
 
     def read(self, state: State, number: int, reader: Reader) -> Iterator[Step]:
-        """Look a location up, read there, and look again if the object is gone."""
+        """Look up a location, read there, and look it up again if the object is gone."""
 
         if not reader.at:
             for digest in bits(state.referenced):
@@ -434,7 +434,7 @@ class Protocol:
             place = state.rows[reader.digest]
             if place == reader.pack:
                 raise FaultError(f"a reader finds {reader.digest} gone, and not moved")
-            # More looks than that are not told apart, lest there be no end of states.
+            # More looks are not distinguished, to keep the number of states finite.
             looks = min(reader.looks + 1, 2)
             again = Reader("read", reader.digest, place, looks)
             yield f"locate {reader.digest} again", at_work(state, "readers", number, again)
@@ -449,8 +449,8 @@ class Protocol:
             if not state.packs[state.rows[digest]].present:
                 return f"{digest} is referenced and its object is gone"
         if not self.variants:
-            # Stronger than it need be, for rows that nothing refers to; it is what makes the rest
-            # hold, so a change of the protocol that breaks it is worth a look.
+            # Stronger than necessary for rows without a reference. The rest depends on it, so look
+            # closely at a change of the protocol that breaks it.
             for digest in bits(state.known):
                 pack = state.packs[state.rows[digest]]
                 if pack.row != Row.LIVE or not pack.present or not pack.held >> digest & 1:
@@ -458,7 +458,7 @@ class Protocol:
         return None
 
     def find_garbage(self, state: State) -> str | None:
-        """Return what one undisturbed collector can't remove of a state, though it should."""
+        """Return garbage of a state that one undisturbed collector should remove, and cannot."""
         left = state
         while step := next(self.collect(left), None) or next(
             self.delete(left, 0, left.collectors[0]), None
@@ -467,7 +467,7 @@ class Protocol:
         if left.known & ~left.referenced:
             return "a row that nothing refers to can't be collected"
         for name, pack in enumerate(left.packs):
-            # What was never registered, or came too late, is reported and left to a person.
+            # An object that was never registered, or came too late, is only reported.
             told = pack.late or pack.row == Row.NEVER
             if pack.present and name not in left.rows and not told:
                 return f"the object of {name} can't be collected"
@@ -475,7 +475,7 @@ class Protocol:
 
 
 def check(size: Size, variants: frozenset[Variant] = frozenset()) -> Checked:
-    """Go through every state that can be reached; stop at the first with a fault."""
+    """Visit every reachable state; stop at the first with a fault."""
     search = _Search(Protocol(size, variants))
     try:
         search.run()
@@ -486,7 +486,7 @@ def check(size: Size, variants: frozenset[Variant] = frozenset()) -> Checked:
 
 
 class _Search:
-    """Breadth-first, so that the last state is as far from the first as any."""
+    """A breadth-first search, so that the last state is at least as far as all others."""
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
@@ -524,7 +524,7 @@ class _Search:
             raise FaultError(fault)
 
     def steps_so_far(self) -> list[str]:
-        """Return what led to the state that was looked at last."""
+        """Return the steps to the last visited state."""
         steps = []
         state = self._state
         while (origin := self.came_from[state]) is not None:
@@ -534,7 +534,7 @@ class _Search:
 
 
 def _undisturbed(state: State) -> State:
-    """Return what is left when every process has crashed, with one collector to clear it up."""
+    """Return the state after all processes have crashed, with one collector to clean up."""
     return state._replace(
         writers=tuple(Writer(references=writer.references) for writer in state.writers),
         collectors=(Collector(),),

@@ -1,4 +1,4 @@
-"""A relay between a client and a server on loopback, that can cut a connection at a message."""
+"""A relay between a client and a server on loopback. It can cut a connection at a message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 class Relay:
-    """Passes bytes on both ways; a context manager that stops with the block."""
+    """Passes on bytes both ways; a context manager that stops with the block."""
 
     def __init__(self, port):
         self._target = port
@@ -22,7 +22,7 @@ class Relay:
         self.cuts = 0
 
     def cut_at(self, marker, *, deliver):
-        """Cut the next connection that sends `marker`, which the server still gets or not."""
+        """Cut the next connection that sends `marker`, before or after the server gets it."""
         self._marker, self._deliver = marker, deliver
 
     def __enter__(self):
@@ -68,7 +68,7 @@ class Relay:
         self._shut(client)
         if self._deliver:
             server.sendall(data)
-            time.sleep(0.2)  # until the server has committed; its answer goes nowhere
+            time.sleep(0.2)  # until the server has committed; its answer is dropped
         return True
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""A real S3 service: the one that CAS_TEST_S3 names, or SeaweedFS on loopback for the session.
+"""A real S3 service: CAS_TEST_S3, or SeaweedFS on loopback for the session.
 
-CAS_TEST_S3 is the URL of an endpoint; credentials are where AWS's tools look for them. They must be
-allowed to make a bucket, a PUT to one that isn't there must fail, as it does not for an
-administrator of SeaweedFS, and unknown credentials must be refused.
+CAS_TEST_S3 is the URL of an endpoint; credentials come from the usual places of AWS's tools. They
+must be allowed to create a bucket. A PUT to a missing bucket must fail, which it does not for an
+administrator of SeaweedFS. Unknown credentials must be refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ START_S = 60
 
 @dataclass(frozen=True)
 class Place:
-    """A bucket of a service, and a prefix in it that is nobody else's."""
+    """A bucket of a service, and a prefix in it that nobody else uses."""
 
     endpoint: str
     bucket: str
@@ -48,12 +48,12 @@ class Place:
         return f"s3://{self.bucket}/{self.prefix}"
 
     def options(self, **extra):
-        """Storage options for this place; `extra` goes over them."""
+        """Return storage options for this place; `extra` overrides them."""
         given = {"key": self.key, "secret": self.secret, "endpoint_url": self.endpoint, **extra}
         return {name: value for name, value in given.items() if value is not None}
 
     def credentials(self):
-        """Return what was given, or what is found where AWS's tools look, by its usual names."""
+        """Return the given value, or the one that AWS's tools find under its usual names."""
         found = {"aws_access_key_id": self.key, "aws_secret_access_key": self.secret}
         if self.key is None:
             there = botocore.session.Session().get_credentials().get_frozen_credentials()
@@ -74,7 +74,7 @@ class Place:
 
 
 class Inspector:
-    """Looks at a place, and damages it, by botocore alone: without fsspec, s3fs or this library."""
+    """Reads and damages a place with botocore alone: without fsspec, s3fs or this library."""
 
     def __init__(self, place):
         self._place = place
@@ -99,7 +99,7 @@ class Inspector:
         self._client.delete_object(Bucket=self._place.bucket, Key=self._key(name))
 
     def leftovers(self):
-        """Return what is neither settings nor a pack, and uploads that were never finished."""
+        """Return objects that are neither settings nor packs, and unfinished uploads."""
         strange = {n for n in self.names() if n != "cas.json" and not n.startswith("packs/")}
         return sorted(strange) + self.unfinished_uploads()
 
@@ -127,7 +127,7 @@ def client(endpoint, key, secret):
 
 @contextmanager
 def s3_place():
-    """Yield a `Place` in a new bucket, of a service that is there for as long as the block."""
+    """Yield a `Place` in a new bucket, of a service that runs during the block."""
     if endpoint := os.environ.get("CAS_TEST_S3"):
         with _bucket(endpoint) as bucket:
             yield Place(endpoint, bucket, "store")
@@ -135,14 +135,14 @@ def s3_place():
     owner, member = (("AKIA" + uuid.uuid4().hex[:12].upper(), uuid.uuid4().hex) for _ in range(2))
     with _seaweed(owner, member) as endpoint:
         bucket = "runcas"
-        # SeaweedFS lets an administrator's PUT make its bucket; the tests are no administrator.
+        # In SeaweedFS an administrator's PUT creates its bucket; the tests are no administrator.
         client(endpoint, *owner).create_bucket(Bucket=bucket)
         yield Place(endpoint, bucket, "store", *member)
 
 
 @contextmanager
 def _bucket(endpoint):
-    """A bucket that is gone afterwards, by the credentials that are in their usual places."""
+    """Create a bucket with the usual credentials, and remove it afterwards."""
     user = client(endpoint, None, None)
     name = f"runcas-{uuid.uuid4().hex[:12]}"
     user.create_bucket(Bucket=name)
@@ -176,7 +176,7 @@ def _started(folder, owner, member):
             }
         )
     )
-    for _ in range(3):  # a port may be taken between our asking for it and its use
+    for _ in range(3):  # a port may be taken between the query and its use
         port, server = _start(folder)
         if _answers(f"http://127.0.0.1:{port}/", server):
             return server, f"http://127.0.0.1:{port}"
@@ -218,16 +218,16 @@ def _start(folder):
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
     with (folder / "log").open("ab") as log:
-        # The shell ends the server when its input ends: also if this process is killed.
-        # It isn't asked to: going in good order takes it 25 s, and nothing of it is kept.
+        # The shell kills the server when its input ends, also if this process was killed.
+        # It does not stop the server properly: that takes 25 s, and nothing is kept.
         script = '"$@" & pid=$!; read _; kill -9 $pid; wait $pid'
         server = subprocess.Popen(
             ["sh", "-c", script, "sh", *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env={**os.environ, "TMPDIR": str(folder)},  # for its sockets, which it leaves behind
-            start_new_session=True,  # Ctrl-C is for the tests
+            env={**os.environ, "TMPDIR": str(folder)},  # for its sockets, which it does not remove
+            start_new_session=True,  # Ctrl-C goes to the tests only
         )
     return ports["s3.port"], server
 
@@ -244,7 +244,7 @@ def _answers(url, server):
             urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 - loopback
         except urllib.error.HTTPError as error:
             error.close()
-            return True  # it refuses who shows no credentials, so it is there
+            return True  # it refuses requests without credentials, so it runs
         except OSError:
             time.sleep(0.05)
         else:

@@ -1,4 +1,4 @@
-"""What a whole store should hold, in dicts and lists: no code of the library is in it."""
+"""The expected content of a whole store, in dicts and lists, without code of the library."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Version:
-    """What a path holds from one snapshot on. Shared by the snapshots of a run that show it."""
+    """The content of a path from one snapshot on, shared by the snapshots that have it."""
 
     content: bytes
     agent: str | None
     node: str | None
     seen: bool
-    """Whether a scan has seen it on disk: only then can a scan find it removed."""
+    """Whether a scan has seen it on disk. Only then can a scan remove it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a transaction that was rolled back would have made of a run."""
+    """What a run would have become by a transaction that was rolled back."""
 
     before: list
-    """As `told` has the run then."""
+    """The run before it, as `told` returns it."""
     states: list
     at: datetime
 
 
 def told(states):
-    """Return what a run tells of each of its snapshots: path -> (bytes, agent)."""
+    """Return the files of a run at each of its snapshots: path -> (bytes, agent)."""
     return [{path: (v.content, v.agent) for path, v in state.items()} for state in states]
 
 
 def copied(states):
-    """Return states whose versions are others than the original's, and shared as they were."""
+    """Return states with copies of the versions, shared as in the original."""
     copies = {id(v): replace(v) for state in states for v in state.values()}
     return [{path: copies[id(v)] for path, v in state.items()} for state in states]
 
 
 class StoreModel:
-    """Session and run -> states, of which the first is the empty one before all snapshots."""
+    """Session and run -> states. The first is the empty one before all snapshots."""
 
     def __init__(self):
         self.runs = {}
         self.changed_at = {}
-        """Session and run -> when something was last recorded in it, or it was deleted."""
+        """Session and run -> when it was last recorded into or deleted."""
         self.attempts = defaultdict(list)
-        """Session and run -> what was rolled back; its records may lie in storage still."""
+        """Session and run -> transactions that were rolled back; storage may have their records."""
 
     def now(self, key):
-        """Return what a run holds; nothing if it isn't there."""
+        """Return what a run holds; nothing if it does not exist."""
         return self.runs[key][-1] if key in self.runs else {}
 
     def record(self, key, changes, at, *, agent, node, seen, always=False):
-        """Apply `{path: bytes or None}` as one snapshot, if it is one."""
+        """Apply `{path: bytes or None}` as one snapshot, if it changes anything."""
         exists = key in self.runs
         states = self.runs.get(key, [{}])
         current, new = states[-1], {}
@@ -80,7 +80,7 @@ class StoreModel:
             self.changed_at[key] = at
 
     def attempt(self, key, changes, at, *, agent, node, seen=True):
-        """Note what a transaction would have made of a run, had it not been rolled back."""
+        """Remember what a transaction that was rolled back would have made of a run."""
         before = told(self.runs.get(key, [{}]))
         other = StoreModel()
         if key in self.runs:
@@ -93,7 +93,7 @@ class StoreModel:
         self.changed_at[new] = when
 
     def rewind(self, key, at, when):
-        """Return whether that changes anything."""
+        """Go back to a snapshot; return whether that changes anything."""
         states = self.runs[key]
         current, wanted = states[-1], states[at]
         state = {
@@ -113,7 +113,7 @@ class StoreModel:
         self.changed_at[key] = when
 
     def contents(self, session=None):
-        """Return every bytes that some run refers to, or some run of a session."""
+        """Return all contents that some run, or some run of a session, refers to."""
         return {
             version.content
             for (where, _), states in self.runs.items()
@@ -123,10 +123,10 @@ class StoreModel:
         }
 
     def take_over(self, key, found):
-        """Accept what a recovery made of a run: what it was, or with what was rolled back.
+        """Accept a recovered run: as it was, or with the changes of a rolled back transaction.
 
-        Storage can't tell the last record of a run that arrived from one that did not. Of several
-        that go on from the same one it takes the newest, by the clocks of those who wrote them.
+        Storage cannot tell whether the last record of a run was committed. Of several records that
+        continue the same one, recovery takes the newest, by the clocks of their writers.
         """
         if key in self.runs and found == told(self.runs[key]):
             return

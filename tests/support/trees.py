@@ -29,7 +29,7 @@ def read(root):
 
 
 def contents(run, at=None):
-    """Return `{path: bytes}` of what a run holds."""
+    """Return `{path: bytes}` of the files of a run."""
     return {v.path: run.read_bytes(v.path, at=at) for v in run.files(at=at)}
 
 

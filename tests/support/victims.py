@@ -1,9 +1,9 @@
-"""Processes that do one operation on a store, say what is done of it, and may be killed in it.
+"""Processes that do one operation on a store, report their progress, and may be killed.
 
-One process imports everything and opens nothing; it forks a victim for each operation, so that a
-victim begins its work within milliseconds. What a victim says comes in lines, each written at once:
-``ready`` with its process id, ``open`` for each store that it has opened, one line for all that is
-done and must therefore stay, and ``done``.
+One process imports everything and opens nothing. It forks a victim for each operation, so that a
+victim begins its work within milliseconds. A victim reports in lines, each written at once:
+``ready`` with its process id, ``open`` for each opened store, one line for all that is done and
+must therefore stay, and ``done``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from index.db.database import Database
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a victim."""
+    """How a victim ended."""
 
     said: list
-    """What it said to be done, without ``ready``, ``open`` and ``done``."""
+    """The reported steps, without ``ready``, ``open`` and ``done``."""
     is_done: bool
     pauses: list
-    """Seconds before each line beyond ``ready``, as far as they were waited for."""
+    """Seconds before each line after ``ready``, until the kill."""
     status: int
 
 
@@ -54,7 +54,7 @@ class Victims:
             self._mother.stdin.close()
 
     def run(self, operation, told, *, kill=None):
-        """Have an operation done; kill the process if `kill` says when.
+        """Have an operation done; kill the process at `kill`.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class Victims:
         heard, pauses, at = [], [], time.monotonic()
         while not heard or heard[-1] not in _LAST:
             if kill is not None and len(heard) == kill[0]:
-                time.sleep(kill[1])  # where it strikes is left to chance; all of it must hold
+                time.sleep(kill[1])  # where it lands depends on timing; all must hold
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
                 break
@@ -91,7 +91,7 @@ class Victims:
 
 
 def perform(operation, told, say=lambda _what: None):
-    """Do an operation here."""
+    """Do an operation in this process."""
     _OPERATIONS[operation](say, **told)
 
 
@@ -183,7 +183,7 @@ def _say(what):
 
 
 def _be_mother():
-    """Fork a victim for each line; what comes late is imported now."""
+    """Fork a victim for each line. Import now what the library imports late."""
     import alembic.command
     import s3fs
 
@@ -214,7 +214,7 @@ def _be_victim(operation, told):
         _say(f"ready {os.getpid()}")
         perform(operation, told, _say)
         _say("done")
-    except BaseException:  # noqa: BLE001 - told, and the test fails of it
+    except BaseException:  # noqa: BLE001 - reported, and fails the test
         _say(f"{traceback.format_exc()}\nfailed")
         os._exit(1)
     os._exit(0)
