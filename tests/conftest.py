@@ -16,7 +16,6 @@ from index.cli import main
 pytest.register_assert_rewrite("cas.testing")
 
 # Python's garbage collector took an eighth of the processor time of the tests.
-gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
 _ALWAYS = {
