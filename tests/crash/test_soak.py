@@ -22,7 +22,7 @@ from places import CORNERS, as_json
 
 from index import ArtifactStore
 
-SECONDS = float(os.environ.get("CAS_SOAK_SECONDS", "6"))
+SECONDS = float(os.environ.get("CAS_SOAK_SECONDS", "3"))
 ELSEWHERE = 0.5
 """Share of that time for PostgreSQL and S3."""
 WRITERS = 8

@@ -239,6 +239,7 @@ def test_a_missing_pack_is_named_by_the_file_that_needs_it(run, work, out, objec
         run.open("f")
 
 
+@on(index="sqlite", blobs="local", because="the destination is the same whatever the store")
 @pytest.mark.parametrize("is_empty", [True, False])
 @pytest.mark.parametrize("call", ["open", "write", "fchmod", "utime", "rename", "close"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
