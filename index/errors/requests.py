@@ -197,7 +197,7 @@ class RestoreFailedError(ArtifactIndexError):
     reason: str
 
     def __str__(self) -> str:
-        return f"cannot restore {self.path!r}: {self.reason}; mend that and restore again"
+        return f"cannot restore {self.path!r}: {self.reason}; remove the cause and restore again"
 
 
 class UnsettledScanError(ArtifactIndexError):
@@ -246,5 +246,5 @@ class BytesNotKeptError(ArtifactIndexError, LookupError):
     def __str__(self) -> str:
         return (
             f"version {self.version} of {self.path!r} is a record without bytes: the file was gone "
-            "before it was adopted; put it anew if you have a copy"
+            "before it was adopted; put it again if you have a copy"
         )

@@ -106,7 +106,7 @@ class IndexUnavailableError(ArtifactIndexError):
     def __str__(self) -> str:
         return (
             f"the index {self.url} can't be used: {self.reason}; "
-            "mend that and run the command again, nothing was recorded"
+            "remove the cause and try again, nothing was recorded"
         )
 
 

@@ -44,7 +44,7 @@ def compare_snapshots(mine: Sequence[tuple[Any, ...]], theirs: Sequence[tuple[An
     """Check that one list begins with the other. Raises DivergedError if not."""
     for one, other in zip(mine, theirs, strict=False):
         if one != other:
-            raise DivergedError(f"snapshot {other[0]} is another one there")
+            raise DivergedError(f"snapshot {other[0]} differs there")
 
 
 def compare_versions(
@@ -79,11 +79,11 @@ def compare_versions(
         if theirs is None:
             assert mine is not None  # noqa: S101 - a pair has one of them
             if mine.first_snapshot <= common:
-                raise DivergedError(f"{decode_path(mine.path)!r} has a version less there")
+                raise DivergedError(f"{decode_path(mine.path)!r} lacks a version there")
             yield mine, None, {}
         elif mine is None:
             if theirs.first_snapshot <= common:
-                raise DivergedError(f"{decode_path(theirs.path)!r} has a version more there")
+                raise DivergedError(f"{decode_path(theirs.path)!r} has an extra version there")
         elif mine[:_SAME] != theirs[:_SAME]:
             changes = _changes(mine, theirs, common, is_newer=is_newer)
             if changes and not is_ahead:
@@ -115,9 +115,9 @@ def _changes(
     name = f"version {theirs.version} of {decode_path(theirs.path)!r}"
     differ = any(getattr(mine, fact) != getattr(theirs, fact) for fact in _FACTS)
     if differ or is_link(mine.mode) != is_link(theirs.mode):
-        raise DivergedError(f"{name} is another one there")
+        raise DivergedError(f"{name} differs there")
     if _end(mine, common) != _end(theirs, common):
-        raise DivergedError(f"{name} ends otherwise there")
+        raise DivergedError(f"{name} ends at another snapshot there")
     changes: dict[str, Any] = {}
     if mine.end_snapshot != theirs.end_snapshot:
         changes["end_snapshot"] = mine.end_snapshot

@@ -429,7 +429,7 @@ class TestDamage:
         report, _ = after_loss(place)
         assert (report.lost, report.gaps, report.is_whole) == ((), (), False)
         ((reason),) = report.damaged_records
-        assert "only a copy of the index knows of it" in reason
+        assert "only a backup of the index names it" in reason
         with ArtifactStore.open(**place) as store:
             assert store.session("s").run("r").read_bytes("a") == b"1"
             assert not store.verify(depth="index").is_sound
@@ -455,7 +455,7 @@ class TestDamage:
         report, _ = after_loss(place)
         ((damaged),) = report.damaged_packs
         assert damaged.name == pack
-        assert "by what is in it, its name is" in damaged.reason
+        assert "its content has the name" in damaged.reason
         assert not report.lost
         with ArtifactStore.open(**place) as store:
             assert store.session("s").run("r").read_bytes("a") == b"1" * 3_000

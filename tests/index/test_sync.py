@@ -276,7 +276,7 @@ class TestConflicts:
         before = history_of(destination.session("s").run("r"))
         report = source.sync_to(destination)
         assert outcomes(report) == {"r": "conflict", "other": "copied"}
-        assert "snapshot 2 is another one there; fork it under another id" in (
+        assert "snapshot 2 differs there; fork it under another id" in (
             report.of(SyncOutcome.CONFLICT)[0].reason
         )
         assert history_of(destination.session("s").run("r")) == before

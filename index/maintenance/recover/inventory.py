@@ -62,7 +62,7 @@ class Inventory:
             name, size, lambda start, count: self._backend.read(name, start, count)
         )
         if structure.name != pack:
-            reason = f"by what is in it, its name is {structure.name}; what is right of it is used"
+            reason = f"its content has the name {structure.name}; its intact entries are used"
             self.damaged.append(DamagedPack(name, reason))
             # The version may be damaged. Every entry is verified before it is used.
             structure = structure._replace(version=PACK_VERSION)

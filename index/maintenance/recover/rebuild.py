@@ -133,7 +133,7 @@ class _Rebuilding:
         repairs.forget_unneeded(self._connection)
         for digest in rebuilding.list_absent_records(self._connection):
             reason = (
-                "only a copy of the index knows of it; `cas repair` begins its run's chain anew"
+                "only a backup of the index names it; `cas repair` begins a new chain for its run"
             )
             self._damaged.append(f"record {digest} is missing: {reason}")
         return self._report(chains, since)

@@ -57,7 +57,7 @@ def verify_large(
         again = _load(context, {digest: sizes[digest]})
         if digest in put_together(context, again, count)[1]:
             noting(context, partial(verification.mark_large, digests=[digest]))
-            detail = f"{describe_chunks(again[digest])} does not make it up"
+            detail = f"{describe_chunks(again[digest])} does not add up to its bytes"
             findings.add(Fault(FaultKind.BROKEN_CHUNKS, f"large blob {digest}", detail, digest))
     return unreadable
 
