@@ -35,6 +35,7 @@ def hash_all(segments):
             return [chunk for segment in hashed for chunk in segment.chunks], whole
     finally:
         hasher.close()
+        hasher._threads.shutdown(wait=True)  # so that all that any thread hashes is in the whole
 
 
 def expected(data):
