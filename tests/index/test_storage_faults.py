@@ -49,7 +49,7 @@ def passing(proxy, monkeypatch):
         times = 1 if fault is Fault.CORRUPTED else 2
         with monkeypatch.context() as patch, proxy.fault(fault, times=times, **where):
             if fault is Fault.HANG:
-                patch.setattr("cas.backends.remote._PATIENCE_S", 2)
+                patch.setattr("cas.backends.remote._PATIENCE_S", 4)
             yield
 
     return passing
@@ -65,7 +65,7 @@ def lasting(proxy, monkeypatch):
         with monkeypatch.context() as patch, proxy.fault(fault, times=None, **where):
             patch.setattr("cas.backends.fsspec.Retrying", quick)
             if fault is Fault.HANG:
-                patch.setattr("cas.backends.remote._PATIENCE_S", 2)
+                patch.setattr("cas.backends.remote._PATIENCE_S", 4)
             yield
 
     return lasting
