@@ -58,7 +58,7 @@ def damage(backend, name, change):
         path.write_bytes(change(path.read_bytes()))
 
 
-class Told:
+class Listener:
     """The events of a rewriter, in order."""
 
     def __init__(self, backend):
@@ -93,19 +93,21 @@ def entries_of(backend, sealed):
 
 
 @pytest.fixture
-def told(backend):
-    return Told(backend)
+def listener(backend):
+    return Listener(backend)
 
 
-def test_entries_of_several_packs_become_one_with_the_same_stored_bytes_and_kinds(backend, told):
+def test_entries_of_several_packs_become_one_with_the_same_stored_bytes_and_kinds(
+    backend, listener
+):
     one = pack(backend, [b"first" * 9, os.urandom(300), b""])
     other = pack(backend, [b"0123456789" * 1000, b"a", b"bb"])
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         assert rewriter.copy(one[0], one[1], one[2][:2]) == []
         assert rewriter.copy(other[0], other[1], other[2]) == []
         rewriter.finish()
-    (sealed,) = told.packs
-    assert told.events == ["register", "published"]
+    (sealed,) = listener.packs
+    assert listener.events == ["register", "published"]
     old = {e.digest: e for name in (one[0], other[0]) for e in entries_of_name(backend, name)}
     for entry in entries_of(backend, sealed):
         assert (entry.kind, entry.codec, entry.size) == (
@@ -113,19 +115,19 @@ def test_entries_of_several_packs_become_one_with_the_same_stored_bytes_and_kind
             old[entry.digest].codec,
             old[entry.digest].size,
         )
-    for moved in told.moved:
+    for moved in listener.moved:
         before, after = stored(backend, moved.source), stored(backend, moved.target)
         assert before == after
         assert moved.target.pack == sealed.name
-    assert len(told.moved) == 5
-    assert rewriter.bytes_copied == sum(moved.source.stored_size for moved in told.moved)
+    assert len(listener.moved) == 5
+    assert rewriter.bytes_copied == sum(moved.source.stored_size for moved in listener.moved)
     assert sealed.size == pack_size(5, rewriter.bytes_copied)
 
 
 def entries_of_name(backend, name):
-    told = pack_object_name(name)
+    stored = pack_object_name(name)
     return read_footer(
-        told, backend.size(told), lambda start, size: backend.read(told, start, size)
+        stored, backend.size(stored), lambda start, size: backend.read(stored, start, size)
     )
 
 
@@ -139,7 +141,7 @@ def decoded(backend, moved):
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_damaged_entry_is_told_and_not_copied_and_the_others_are(backend, told, which):
+def test_a_damaged_entry_is_told_and_not_copied_and_the_others_are(backend, listener, which):
     contents = [os.urandom(100), b"compresses" * 500, os.urandom(50)]
     name, size, entries = pack(backend, contents)
     digest, place = entries[which]
@@ -148,19 +150,19 @@ def test_a_damaged_entry_is_told_and_not_copied_and_the_others_are(backend, told
         return data[: place.offset] + bytes([data[place.offset] ^ 1]) + data[place.offset + 1 :]
 
     damage(backend, pack_object_name(name), flip)
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         (fault,) = rewriter.copy(name, size, entries)
         rewriter.finish()
     assert (fault.digest, fault.source, fault.is_damage) == (digest, place, True)
-    assert {m.digest for m in told.moved} == {d for d, _ in entries} - {digest}
+    assert {m.digest for m in listener.moved} == {d for d, _ in entries} - {digest}
 
 
-def test_any_flipped_bit_is_told_or_harmless(told, backend):
+def test_any_flipped_bit_is_told_or_harmless(listener, backend):
     contents = [os.urandom(20), b"x" * 400, b"y"]
     name, size, entries = pack(backend, contents)
     for at in range(size):
         damage(backend, pack_object_name(name), lambda data, at=at: flipped(data, at))
-        mine = Told(backend)
+        mine = Listener(backend)
         faults = []
         with mine.rewriter() as rewriter:
             try:
@@ -181,42 +183,42 @@ def flipped(data, at):
 
 
 def test_a_pack_whose_footer_is_damaged_gives_its_entries_only_to_who_knows_their_kinds(
-    backend, told
+    backend, listener
 ):
     name, size, entries = pack(backend, [b"one", b"two" * 100, b"three"])
     damage(backend, pack_object_name(name), lambda data: data[:-30])
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         with pytest.raises(CorruptPackError):
             rewriter.copy(name, size, entries)
         kinds = {digest: KINDS[n] for n, (digest, _) in enumerate(entries)}
         assert rewriter.copy(name, size, entries, kinds=kinds) == []
         rewriter.finish()
-    assert {e.digest: e.kind for e in entries_of(backend, told.packs[0])} == kinds
+    assert {e.digest: e.kind for e in entries_of(backend, listener.packs[0])} == kinds
 
 
-def test_a_truncated_pack_gives_what_is_left_of_it(backend, told):
+def test_a_truncated_pack_gives_what_is_left_of_it(backend, listener):
     name, size, entries = pack(backend, [b"one" * 100, os.urandom(200), os.urandom(300)])
     damage(backend, pack_object_name(name), lambda data: data[: entries[2][1].offset + 10])
     kinds = dict.fromkeys((digest for digest, _ in entries), EntryKind.BLOB)
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         (fault,) = rewriter.copy(name, size, entries, kinds=kinds)
         rewriter.finish()
     assert fault.digest == entries[2][0]
-    assert len(told.moved) == 2
+    assert len(listener.moved) == 2
 
 
-def test_all_of_a_pack_that_is_missing_is_told(backend, told):
+def test_all_of_a_pack_that_is_missing_is_told(backend, listener):
     name, size, entries = pack(backend, [b"one", b"two"])
     backend.delete(pack_object_name(name))
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         faults = rewriter.copy(name, size, entries)
         rewriter.finish()
     assert [fault.digest for fault in faults] == [digest for digest, _ in entries]
     assert all(fault.is_damage for fault in faults)
-    assert told.packs == []
+    assert listener.packs == []
 
 
-def test_an_entry_of_an_unknown_kind_stays_and_is_no_damage(backend, told):
+def test_an_entry_of_an_unknown_kind_stays_and_is_no_damage(backend, listener):
     staged = backend.stage()
     writer = PackWriter(staged)
     data = b"of a later release"
@@ -224,38 +226,38 @@ def test_an_entry_of_an_unknown_kind_stays_and_is_no_damage(backend, told):
     sealed = writer.seal()
     staged.publish(pack_object_name(sealed.name))
     at = Location(sealed.name, offset, len(data), len(data), Codec.RAW)
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         (fault,) = rewriter.copy(sealed.name, sealed.size, [(Digest.of(data), at)])
     assert not fault.is_damage
 
 
-def test_a_digest_is_copied_once_however_many_packs_have_it(backend, told):
+def test_a_digest_is_copied_once_however_many_packs_have_it(backend, listener):
     one, other = pack(backend, [b"same", b"x"]), pack(backend, [b"same", b"y"])
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         for name, size, entries in (one, other):
             rewriter.copy(name, size, entries)
         rewriter.finish()
-    assert len(told.moved) == 3
-    entries_of(backend, told.packs[0])  # the reader refuses a repeated digest
+    assert len(listener.moved) == 3
+    entries_of(backend, listener.packs[0])  # reading fails if a digest is listed twice
 
 
 @pytest.mark.parametrize("bound", ["PACK_SIZE", "MOST_ENTRIES"])
 def test_packs_end_at_either_bound_and_each_is_told_when_it_is_durable(
-    backend, told, monkeypatch, bound
+    backend, listener, monkeypatch, bound
 ):
     monkeypatch.setattr(rewriter_module, bound, {"PACK_SIZE": 1000, "MOST_ENTRIES": 4}[bound])
     name, size, entries = pack(backend, [os.urandom(250) for _ in range(12)])
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         rewriter.copy(name, size, entries)
-        assert told.events[:2] == ["register", "published"]
+        assert listener.events[:2] == ["register", "published"]
         rewriter.finish()
-    assert [sealed.entries for sealed in told.packs] == [4, 4, 4]
-    assert told.events == ["register", "published"] * 3
+    assert [sealed.entries for sealed in listener.packs] == [4, 4, 4]
+    assert listener.events == ["register", "published"] * 3
 
 
-def test_leaving_without_finish_publishes_nothing_more(backend, told):
+def test_leaving_without_finish_publishes_nothing_more(backend, listener):
     name, size, entries = pack(backend, [b"one"])
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         rewriter.copy(name, size, entries)
     assert names(backend) == {pack_object_name(name)}
     if isinstance(backend, LocalBackend):
@@ -265,14 +267,14 @@ def test_leaving_without_finish_publishes_nothing_more(backend, told):
 def test_a_pack_is_not_held_in_memory(tmp_path):
     backend = LocalBackend(tmp_path / "store")
     name, size, entries = pack(backend, [os.urandom(1 << 20) for _ in range(48)])
-    told = Told(backend)
+    listener = Listener(backend)
     tracemalloc.start()
-    with told.rewriter() as rewriter:
+    with listener.rewriter() as rewriter:
         rewriter.copy(name, size, entries)
         rewriter.finish()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(told.moved) == 48
+    assert len(listener.moved) == 48
     assert peak < 32 << 20
 
 
@@ -292,12 +294,12 @@ def test_what_batches_wrote_is_rewritten_and_read(backend):
         ]
         written = batch.finish()
     catalog.record(written)
-    told = Told(backend)
-    with told.rewriter() as rewriter:
+    listener = Listener(backend)
+    with listener.rewriter() as rewriter:
         (sealed,) = written.packs
         assert rewriter.copy(sealed.name, sealed.size, written.blobs.items()) == []
         rewriter.finish()
-    catalog.placements.update((moved.digest, moved.target) for moved in told.moved)
+    catalog.placements.update((moved.digest, moved.target) for moved in listener.moved)
     backend.delete(pack_object_name(sealed.name))
     assert [store.read(digest) for digest in digests] == contents
 

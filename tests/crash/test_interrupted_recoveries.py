@@ -48,14 +48,14 @@ class Prepared:
 
     place: dict
     lost: dict
-    told: dict
+    expected: dict
     stores: object
 
     def copy(self, folder, *, lost=False):
         return self.stores.copy(self.lost if lost else self.place, folder)
 
 
-def told(store):
+def histories_of(store):
     return {
         key: (history["versions"], history["held"])
         for key, (_, history) in histories(store).items()
@@ -75,7 +75,7 @@ def prepared(request, stores, tmp_path_factory):
         store.session("t").run("gone").put("x", b"gone")
         store.session("t").run("gone").delete()
         run.put("c", b"3" * 400)
-        before = told(store)
+        before = histories_of(store)
     lost = stores.copy(place, folder / "lost")
     lose_index(lost)
     yield Prepared(place, lost, before, stores)
@@ -123,11 +123,11 @@ def check_copy(prepared, place):
     with ArtifactStore.open(**place, create=False) as store:
         report = store.verify(depth="bytes")
         assert report.is_sound, report.faults
-        assert told(store) == prepared.told
+        assert histories_of(store) == prepared.expected
         store.back_up(keep=1)
         collect(store, remove_orphans=True)
         assert store.verify(depth="bytes").is_sound
-        assert told(store) == prepared.told
+        assert histories_of(store) == prepared.expected
     assert objects_of(place).leftovers() == []
 
 
@@ -356,7 +356,7 @@ def test_a_disk_that_is_full_is_told_in_one_sentence_and_loses_nothing(
     """A limit on the size of files acts like a full disk for one process."""
     place = stores.copy(wide[operation], tmp_path / "place")
     with ArtifactStore.open(**place) as store:
-        before = told_of_kept(store)
+        before = files_of_kept(store)
     if operation == "recover":
         lose_index(place)
 
@@ -376,17 +376,17 @@ def test_a_disk_that_is_full_is_told_in_one_sentence_and_loses_nothing(
     else:
         with ArtifactStore.open(**place, create=False) as store:
             assert store.verify(depth="bytes").is_sound
-            assert told_of_kept(store) == before
+            assert files_of_kept(store) == before
     assert run().returncode == 0
     with ArtifactStore.open(**place, create=False) as store:
         assert store.verify(depth="bytes").is_sound
-        after = told_of_kept(store)
+        after = files_of_kept(store)
         assert after == (before - {"r"} if operation == "delete" else before)
         collect(store, remove_orphans=True)
         assert store.session("s").run("kept").read_bytes("a") == LARGE
 
 
-def told_of_kept(store):
+def files_of_kept(store):
     """Return the existing runs; check how many files they have."""
     found = {summary.run for summary in store.runs()}
     for name in found:

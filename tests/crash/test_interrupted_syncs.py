@@ -79,9 +79,9 @@ def check_after_death(source, root, prepared):
     _, before, after, made = prepared
     with ArtifactStore.open(root) as destination:
         found = histories(destination)
-        for key, told in found.items():
+        for key, history in found.items():
             was = before.get(key)
-            assert told[1] in (was and was[1], after[key][1])
+            assert history[1] in (was and was[1], after[key][1])
         source.sync_to(destination)
         assert histories(destination) == after
         assert productions(destination) == made
@@ -177,8 +177,8 @@ def test_killed_again_and_again_it_comes_to_an_end(prepared, source, empty_store
             child.send_signal(signal.SIGKILL)
         killed += child.returncode == -signal.SIGKILL
         with ArtifactStore.open(root) as destination:
-            for key, told in histories(destination).items():
-                assert told[1] == prepared[2][key][1]
+            for key, history in histories(destination).items():
+                assert history[1] == prepared[2][key][1]
     assert killed >= 3
     with ArtifactStore.open(root) as destination:
         source.sync_to(destination)

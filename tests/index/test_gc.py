@@ -309,10 +309,10 @@ def test_progress_is_told_and_the_awaitable_twin_collects(store, run):
 
     run.put("f", b"1" * 300)
     run.delete()
-    told = []
-    asyncio.run(store.plan_gc(grace=NOW).execute_async(progress=told.append))
-    assert told[-1].files == told[-1].files_total == 2  # with the journal record
-    assert told[-1].bytes == told[-1].bytes_total > 0
+    reports = []
+    asyncio.run(store.plan_gc(grace=NOW).execute_async(progress=reports.append))
+    assert reports[-1].files == reports[-1].files_total == 2  # with the journal record
+    assert reports[-1].bytes == reports[-1].bytes_total > 0
 
 
 def test_stats_tell_what_waits_for_collection(store, run, clock):

@@ -246,8 +246,8 @@ class TestBytes:
             ),
             parts=(Digest.of(b"b"),),
         )
-        told = decode_record(encode_record(entry))
-        assert (told.files, told.parts, told.created_at) == (entry.files, entry.parts, NOW)
+        decoded = decode_record(encode_record(entry))
+        assert (decoded.files, decoded.parts, decoded.created_at) == (entry.files, entry.parts, NOW)
 
     @given(st.binary() | st.text().map(str.encode))
     def test_other_bytes_are_refused(self, data):

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from old_formats import KEPT, told_of
+from old_formats import KEPT, files_of
 from trees import write
 
 from index import ArtifactStore
@@ -49,7 +49,7 @@ def fill(root, work):
         gone = store.session("session-2").run("gone")
         gone.put("gone", b"of no use any more")
         gone.delete()
-        return told_of(store)
+        return files_of(store)
 
 
 def main():
@@ -58,9 +58,9 @@ def main():
     if kept.exists():
         sys.exit(f"{kept} is there already")
     with tempfile.TemporaryDirectory() as work:
-        told = fill(kept / "store", work)
+        kept_files = fill(kept / "store", work)
     (kept / "store" / "tmp").rmdir()  # git has no empty directories
-    expected = {"/".join(key): rows for key, rows in told.items()}
+    expected = {"/".join(key): rows for key, rows in kept_files.items()}
     (kept / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from garbage import collect
 from lost import lose_index
-from old_formats import KEPT, OLDEST, check_bytes, expected_of, index_of, old_store, told_of
+from old_formats import KEPT, OLDEST, check_bytes, expected_of, files_of, index_of, old_store
 from places import CORNERS, objects_of, packs_of
 from trees import packs_in, read, write
 
@@ -46,7 +46,7 @@ def bytes_of(run):
 
 def test_it_is_whole_and_every_version_of_every_run_reads_back(place):
     with ArtifactStore.open(**place, create=False) as store:
-        assert told_of(store) == EXPECTED
+        assert files_of(store) == EXPECTED
         check_bytes(store, EXPECTED)
         assert store.verify(depth="bytes").is_sound
 
@@ -79,7 +79,7 @@ def test_garbage_collection_takes_what_a_deleted_run_left_and_keeps_all_else(pla
         assert (report.swept.blobs, report.packs_deleted, report.damaged) == (2, 1, ())
         assert set(packs_of(objects_of(place))) < set(before)
         collect(store)
-        assert told_of(store) == EXPECTED
+        assert files_of(store) == EXPECTED
         check_bytes(store, EXPECTED)
         assert store.verify(depth="bytes").is_sound
 
@@ -90,8 +90,8 @@ def test_tracking_goes_on(place, work):
         run = store.session("session-1").run("run-1")
         number = run.snapshots()[-1].number
         run.track(work, agent="later")
-        told = told_of(store)["session-1", "run-1"]
-        assert {row[:2] for row in EXPECTED["session-1", "run-1"]} < {row[:2] for row in told}
+        files = files_of(store)["session-1", "run-1"]
+        assert {row[:2] for row in EXPECTED["session-1", "run-1"]} < {row[:2] for row in files}
         assert run.read_bytes("planning/plan.md") == b"a new plan"
         assert run.snapshots()[-1].number == number + 1
         check_bytes(store, EXPECTED)
@@ -106,7 +106,7 @@ def recovered(place):
     with ArtifactStore.open(**place, create=False) as store:
         assert store.verify(depth="bytes").is_sound
         check_bytes(store, EXPECTED)
-        return told_of(store)
+        return files_of(store)
 
 
 def test_its_index_is_rebuilt_from_its_storage(place):
@@ -118,7 +118,7 @@ def test_its_index_is_rebuilt_after_further_commits(place):
     with ArtifactStore.open(**place, create=False) as store:
         for session, run in EXPECTED:
             store.session(session).run(run).put("more", b"more", agent="later")
-        before = told_of(store)
+        before = files_of(store)
     assert recovered(place) == before
 
 
@@ -161,8 +161,8 @@ def test_the_script_puts_large_files_of_new_packs_together_and_extracts_records(
     records = [json.loads(file.read_text()) for file in (tmp_path / "out/records").glob("*.json")]
     (commit,) = [r for r in records if r.get("provenance", {}).get("agent") == "later"]
     digests = base64.b64decode(commit["files"]["digests"])
-    told = dict(zip(commit["files"]["paths"], range(0, len(digests), 32), strict=True))
-    assert found[digests[told["large"] :][:32].hex()] == large
+    files = dict(zip(commit["files"]["paths"], range(0, len(digests), 32), strict=True))
+    assert found[digests[files["large"] :][:32].hex()] == large
 
 
 @pytest.mark.parametrize("place", ["sqlite-local"], indirect=True)

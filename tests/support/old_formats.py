@@ -21,8 +21,8 @@ OLDEST = "0001"
 
 def expected_of(revision):
     """Return the versions of each run, by session and run."""
-    told = json.loads((KEPT / revision / "expected.json").read_text())
-    return {tuple(key.split("/")): [tuple(row) for row in rows] for key, rows in told.items()}
+    files = json.loads((KEPT / revision / "expected.json").read_text())
+    return {tuple(key.split("/")): [tuple(row) for row in rows] for key, rows in files.items()}
 
 
 def old_store(stores, combination, folder, revision=OLDEST):
@@ -43,15 +43,15 @@ def index_of(place):
     return place.get("index") or str(sqlite_url(Path(place["root"]) / "index.db"))
 
 
-def told_of(store):
+def files_of(store):
     """Return the same as `expected_of`, read from a store."""
-    told = {}
+    files = {}
     for summary in store.runs():
         run = store.session(summary.session).run(summary.run)
         paths = {v.path for s in run.snapshots() for v in (*s.added, *s.changed)}
         rows = [_row(version) for path in sorted(paths) for version in run.history(path)]
-        told[summary.session, summary.run] = sorted(rows)
-    return told
+        files[summary.session, summary.run] = sorted(rows)
+    return files
 
 
 def check_bytes(store, expected):
