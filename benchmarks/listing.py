@@ -100,7 +100,7 @@ def _insert_snapshot(connection: Connection, run: int, snapshot: int, files: int
             "created_at": _NOW,
             "first_snapshot": snapshot,
             "appeared_in": snapshot,
-            "seen_on_disk": True,
+            "seen_by": 1,
             "workflow_phase": "control",
             "generating_agent": "engineer",
             "node_id": f"step_{snapshot}",

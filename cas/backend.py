@@ -5,12 +5,13 @@ A backend stores immutable objects under names and does not interpret their byte
 * **Atomicity.** An object is visible completely under its name or not at all. Staged objects are
   never listed or read.
 * **Durability.** When `StagedObject.publish` or `Backend.create` has returned, the object survives
-  a crash of the process or the machine, and a power loss.
+  a crash of the process or the machine, and a power loss. (A local filesystem that can't sync
+  directories may lose new names in a power loss.)
 * **Read after write.** The next call of any process finds a published object.
 * **Publish if absent.** If several processes call `Backend.create` for one name, exactly one call
   returns True. Every later read returns the bytes of that call.
 * **Immutability.** The bytes of a name never change. If a name is published twice, the object has
-  the bytes of one of the two.
+  the bytes of one of the two. (`claim_storage` alone deletes a name and creates it anew.)
 * **Errors.** A backend raises only errors of `cas.errors`; the original error is the ``__cause__``.
   A retry may help only after `TransientBackendError`.
 * **Threads.** Any thread may call every method at any time. One `StagedObject` belongs to one

@@ -20,6 +20,7 @@ __all__ = [
     "Location",
     "MemoryCatalog",
     "Placement",
+    "StoreCatalog",
     "WrittenBatch",
 ]
 
@@ -73,6 +74,16 @@ class Catalog(Protocol):
         """Register a pack before it is published, while no part of it is visible."""
 
 
+class StoreCatalog(Catalog, Protocol):
+    """The catalog of a whole store."""
+
+    def in_batch(self) -> Catalog:
+        """Return the catalog for a batch of this thread. Other threads call it for that one."""
+
+    def note_damaged(self, digest: Digest) -> None:
+        """Note that a reader found a blob missing or damaged. Never raises an error of its own."""
+
+
 class MemoryCatalog:
     """A `Catalog` in memory."""
 
@@ -88,6 +99,12 @@ class MemoryCatalog:
 
     def register_pack(self, pack: SealedPack) -> None:
         self.packs[pack.name] = pack
+
+    def in_batch(self) -> MemoryCatalog:
+        return self
+
+    def note_damaged(self, digest: Digest) -> None:
+        """Do nothing: nobody repairs these blobs."""
 
     def record(self, batch: WrittenBatch) -> None:
         """Record the result of a batch, so that its blobs can be read."""

@@ -6,6 +6,7 @@
     ├── DigestMismatchError               the bytes of a blob do not hash to its digest
     ├── CorruptPackError                  a pack's structure is invalid
     ├── UnsupportedFormatError            written by a newer version of the format
+    ├── StoreClosedError                  the store was closed before this call
     └── BackendError                      a backend could not perform an operation
         ├── ObjectNotFoundError (LookupError)
         ├── UnreadableObjectError         the medium can't read some bytes of an object
@@ -40,6 +41,7 @@ __all__ = [
     "ObjectNotFoundError",
     "StorageAccessError",
     "StorageFullError",
+    "StoreClosedError",
     "TransientBackendError",
     "UnreadableObjectError",
     "UnsupportedFormatError",
@@ -70,7 +72,7 @@ class DigestMismatchError(CasError):
         found = "cannot be read" if self.actual is None else f"hash to {self.actual}"
         return (
             f"blob {self.expected} is damaged: its bytes in {self.where} {found}; "
-            "mend it with `cas repair --from DIR`, a directory or store that has these bytes"
+            "mend it with `store.repair(DIR)`, a directory or store that has these bytes"
         )
 
 
@@ -81,7 +83,7 @@ class CorruptPackError(CasError):
     reason: str
 
     def __str__(self) -> str:
-        return f"pack {self.name} is corrupt: {self.reason}; `cas verify` tells what that harms"
+        return f"pack {self.name} is corrupt: {self.reason}; `store.verify()` tells what that harms"
 
 
 class UnsupportedFormatError(CasError):
@@ -96,6 +98,15 @@ class UnsupportedFormatError(CasError):
             f"{self.subject} has format {self.found!r}, but this release of runcas reads "
             f"{self.supported!r}; upgrade with `pip install --upgrade runcas`"
         )
+
+
+class StoreClosedError(CasError):
+    """A call on a store after it was closed, or on a stream of it."""
+
+    subject: str
+
+    def __str__(self) -> str:
+        return f"the store with {self.subject} was closed; open it again"
 
 
 class BackendError(CasError):
@@ -125,7 +136,7 @@ class UnreadableObjectError(BackendError):
     def __str__(self) -> str:
         return (
             f"some of {self.subject} can't be read: {self.reason}; "
-            "`cas verify` tells what that harms"
+            "`store.verify()` tells what that harms"
         )
 
 
@@ -138,7 +149,7 @@ class StorageFullError(BackendError):
 
     def __str__(self) -> str:
         return (
-            f"no space is left for {self.subject}; free some and run the command again, "
+            f"no space is left for {self.subject}; free some and repeat the call, "
             "nothing was recorded"
         )
 

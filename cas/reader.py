@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -29,6 +28,7 @@ from cas.spans import (
     describe_location,
     find_cached,
 )
+from cas.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
@@ -175,7 +175,7 @@ class BlobReader:
     def _ahead(self, blobs: Iterable[Sought]) -> Iterator[tuple[Digest, Buffer]]:
         # Many small calls that release the interpreter are slower on two threads than on one.
         # So the other thread makes few large calls, and this one does everything else.
-        with ThreadPoolExecutor(1, "cas-read") as ahead:
+        with Threads(1, "cas-read") as ahead:
             loading: Future[_Loaded] | None = None
             for span in chain(cut_spans(blobs), (None,)):
                 following = ahead.submit(self._load, span) if span else None

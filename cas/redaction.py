@@ -45,6 +45,11 @@ class Secrets:
         # The longest first: one secret may be part of another.
         self._values: Final = sorted(filter(None, found), key=len, reverse=True)
 
+    @property
+    def are_any(self) -> bool:
+        """Whether there are credentials."""
+        return bool(self._values)
+
     def hide(self, text: str) -> str:
         """Return `text` with every secret blanked out."""
         for value in self._values:

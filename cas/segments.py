@@ -8,17 +8,19 @@ cores, 4 GiB take 0.72 s, and 0.95 s if one thread reads, one hashes chunks and 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import deque
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.backends.posix import read_fully
 from cas.digest import Digest
+from cas.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -36,6 +38,10 @@ _THREADS: Final = 2
 
 _AHEAD: Final = 2
 """Segments that are prefetched and hashed before the caller takes one: 4 MiB."""
+
+
+_BLOCK: Final = 512
+"""Bytes of the unit of `st_blocks`, whatever the filesystem's own blocks are (stat(3type))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class SegmentHasher:
     """The threads that hash one blob at a time. They start with the first segment."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, "cas-hash")
+        self._threads = Threads(_THREADS, "cas-hash")
 
     def hash(
         self, segments: Iterable[Segment], whole: Hasher, *, chunked: bool = True
@@ -146,9 +152,10 @@ def _hash(
 def segments_of_file(fd: int, size: int, chunk_size: int) -> Iterator[Segment]:
     """Yield the segments of the first `size` bytes of an open file, whatever its position."""
     step = _CHUNKS * chunk_size
+    read = _read_sparse if os.fstat(fd).st_blocks * _BLOCK < size else read_fully
     for start in range(0, size, step):
         end = min(start + step, size)
-        yield Segment(end - start, partial(_read_chunks, fd, start, end, chunk_size))
+        yield Segment(end - start, partial(_read_chunks, read, fd, start, end, chunk_size))
 
 
 def segments_of_pieces(pieces: Iterable[Buffer]) -> Iterator[Segment]:
@@ -158,13 +165,32 @@ def segments_of_pieces(pieces: Iterable[Buffer]) -> Iterator[Segment]:
         yield Segment(sum(map(len, chunks)), partial(list, chunks))
 
 
-def _read_chunks(fd: int, start: int, end: int, chunk_size: int) -> list[Buffer]:
+def _read_chunks(
+    read: Callable[..., bytes], fd: int, start: int, end: int, chunk_size: int
+) -> list[Buffer]:
     chunks: list[Buffer] = []
     for offset in range(start, end, chunk_size):
         wanted = min(chunk_size, end - offset)
-        chunk = read_fully(os.pread, fd, wanted, offset)
+        chunk = read(os.pread, fd, wanted, offset)
         if chunk:
             chunks.append(chunk)
         if len(chunk) < wanted:
             break  # the end, even if the file has grown since
     return chunks
+
+
+def _read_sparse(pread: Callable[[int, int, int], bytes], fd: int, size: int, offset: int) -> bytes:
+    """Return bytes as `read_fully` does, without reading where the file has a hole."""
+    try:
+        hole = os.lseek(fd, offset, os.SEEK_DATA) - offset
+    except OSError as error:
+        # There is no data from here on, or the filesystem can't tell.
+        hole = size if error.errno == errno.ENXIO else 0
+    if hole < size:
+        return read_fully(pread, fd, size, offset)
+    return _zeros(min(size, max(os.fstat(fd).st_size - offset, 0)))
+
+
+@lru_cache(maxsize=1)
+def _zeros(size: int) -> bytes:
+    return bytes(size)

@@ -1,6 +1,7 @@
 """The blob store: a backend, its settings, and a catalog of its blobs.
 
     <root>/cas.json              written once, by the first process
+    <root>/index.json            names the index that the storage belongs to
     <root>/packs/ab/<name>.pack  see `cas.packs.pack`
 
 `BlobStore` writes batches and reads blobs. It can't delete blobs: only garbage collection does. The
@@ -23,9 +24,18 @@ from cas.writer import BatchWriter
 if TYPE_CHECKING:
     from cas.backend import Backend
     from cas.cache.cache import PackCache
-    from cas.catalog import Catalog
+    from cas.catalog import Catalog, StoreCatalog
+    from cas.digest import Digest
 
-__all__ = ["CHUNK_SIZE", "FORMAT_VERSION", "BlobStore", "StoreSettings", "open_settings"]
+__all__ = [
+    "CHUNK_SIZE",
+    "FORMAT_VERSION",
+    "BlobStore",
+    "StoreSettings",
+    "claim_storage",
+    "find_owner",
+    "open_settings",
+]
 
 FORMAT_VERSION: Final = 1
 
@@ -37,6 +47,7 @@ On fifty steps that append 1 MiB to a file of 50 MiB, chunks of 1 MiB stored 114
 """
 
 _SETTINGS_NAME: Final = "cas.json"
+_CLAIM_NAME: Final = "index.json"
 _NUMBERS: Final = {"format_version", "chunk_size"}
 
 
@@ -110,17 +121,50 @@ def _read(backend: Backend) -> StoreSettings:
     return settings
 
 
+def find_owner(backend: Backend) -> str | None:
+    """Return the id of the index that storage belongs to; None if it belongs to none.
+
+    To an index, the packs of another one are orphans, which it may remove.
+    """
+    try:
+        text = backend.read(_CLAIM_NAME)
+    except ObjectNotFoundError:
+        return None
+    try:
+        return str(json.loads(text)["index_id"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        subject = f"{_CLAIM_NAME} of the store at {backend.url}"
+        raise UnsupportedFormatError(subject, text[:40], "the id of an index") from None
+
+
+def claim_storage(backend: Backend, index_id: str, *, replace: bool = False) -> bool:
+    """Claim storage for an index, unless another has; return whether it belongs to `index_id`.
+
+    Of several that claim it at once, one gets it.
+
+    Parameters
+    ----------
+    replace
+        Take the storage from the index that had it. That one was lost, or is refused from now on.
+    """
+    if replace:
+        backend.delete(_CLAIM_NAME)
+    data = (json.dumps({"index_id": index_id}) + "\n").encode()
+    return backend.create(_CLAIM_NAME, data) or find_owner(backend) == index_id
+
+
 class BlobStore(BlobReader):
     """A store of blobs by digest, on any backend. Safe for use by several threads."""
 
     def __init__(
         self,
         backend: Backend,
-        catalog: Catalog,
+        catalog: StoreCatalog,
         settings: StoreSettings,
         cache: PackCache | None = None,
     ) -> None:
         super().__init__(backend, catalog, cache)
+        self._own = catalog
         self.settings: Final = settings
 
     @property
@@ -143,6 +187,10 @@ class BlobStore(BlobReader):
         """The backend of the packs, for maintenance. Only maintenance may delete."""
         return self._backend
 
+    def note_damaged(self, digest: Digest) -> None:
+        """Note that a reader found a blob missing or damaged, as far as that can be noted."""
+        self._own.note_damaged(digest)
+
     def batch(self, catalog: Catalog | None = None) -> BatchWriter:
         """Begin a batch of writes, as a context manager.
 
@@ -151,7 +199,9 @@ class BlobStore(BlobReader):
         catalog
             The catalog to use in place of the store's own. It must describe the same storage.
         """
-        return BatchWriter(self._backend, catalog or self._catalog, chunk_size=self.chunk_size)
+        if catalog is None:
+            catalog = self._own.in_batch()
+        return BatchWriter(self._backend, catalog, chunk_size=self.chunk_size)
 
     def close(self) -> None:
         """Release open resources of the backend; idempotent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from cas.backends.local import LocalBackend
@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from cas.backend import Backend
     from cas.cache.cache import PackCache
 
-__all__ = ["open_backend", "open_cache"]
+__all__ = ["STORAGE_WAIT_S", "open_backend", "open_cache"]
+
+STORAGE_WAIT_S: Final = 60.0
+"""Seconds that an outage of a service may take."""
 
 
 def open_backend(
-    url: str | Path, *, storage_options: Mapping[str, object] | None = None
+    url: str | Path,
+    *,
+    storage_options: Mapping[str, object] | None = None,
+    wait: float = STORAGE_WAIT_S,
 ) -> Backend:
     """Return the backend that `url` names. This reads and writes nothing.
 
@@ -33,6 +39,8 @@ def open_backend(
     storage_options
         Options for fsspec's filesystem, as in ``{"endpoint_url": "https://…"}``. Credentials need
         not be here: the client of each service finds them in its usual places.
+    wait
+        Seconds that calls go on trying while remote storage is down.
 
     Raises
     ------
@@ -42,8 +50,9 @@ def open_backend(
     local, remote = _split(url)
     if remote is not None:
         from cas.backends.fsspec import ObjectStoreBackend
+        from cas.backends.retrying import Retrying
 
-        return ObjectStoreBackend(remote, storage_options)
+        return ObjectStoreBackend(remote, storage_options, retrying=Retrying(deadline=wait))
     if storage_options:
         raise ValueError(f"storage_options are for remote storage, and {str(url)!r} is not")
     return MemoryBackend() if local is None else LocalBackend(local)

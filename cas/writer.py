@@ -9,9 +9,8 @@ bytes, whatever the size of the batch.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.backends.posix import read_fully
@@ -22,9 +21,10 @@ from cas.packs.codec import encode_all
 from cas.packs.pack import FOOTER_RECORD_SIZE, EntryKind
 from cas.packs.packer import Packer
 from cas.segments import SegmentHasher, segments_of_file, segments_of_pieces
+from cas.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cas.backend import Backend
     from cas.catalog import Catalog, Location
@@ -67,14 +67,14 @@ class BatchWriter:
 
     def __init__(self, backend: Backend, catalog: Catalog, *, chunk_size: int) -> None:
         self._catalog = catalog
-        self._chunk_size = chunk_size
+        self.chunk_size: Final = chunk_size
         self._group: dict[Digest, Buffer] = {}
         self._group_bytes = 0
         self._seen: set[Digest] = set()
         self._new_chunked: dict[Digest, ChunkedBlob] = {}
         self._records: dict[Digest, Buffer] = {}
-        # An executor starts threads at the first task: a batch without new blobs has none.
-        self._compressors = ThreadPoolExecutor(_COMPRESSORS, "cas-compress")
+        # They start with the first task: a batch without new blobs has none.
+        self._compressors = Threads(_COMPRESSORS, "cas-compress")
         self._hashing = SegmentHasher()
         self._packer = Packer(backend, catalog)
 
@@ -122,8 +122,9 @@ class BatchWriter:
     def add_file(self, fd: int, size: int, *, unless: bytes | None = None) -> tuple[Digest, int]:
         """Add up to `size` bytes from the start of an open file; return digest and size.
 
-        A bounded part of the file is in memory. Other threads read a large file; on return or raise
-        they have stopped reading it.
+        A file of size 0 is read to its end: in procfs, and on some other filesystems, it may have
+        content all the same. A bounded part of the file is in memory. Other threads read a large
+        file; on return or raise they have stopped reading it. They do not read its holes.
 
         Parameters
         ----------
@@ -135,12 +136,23 @@ class BatchWriter:
         OSError
             When reading fails.
         """
-        if size > self._chunk_size:
+        if size > self.chunk_size:
             return self._recognise(fd, size) or self._add_segments(
-                segments_of_file(fd, size, self._chunk_size)
+                segments_of_file(fd, size, self.chunk_size)
             )
+        if not size:
+            return self.add_pieces(self._to_the_end(fd))
         data = read_fully(os.pread, fd, size)
         return self.add(data, unless=unless), len(data)
+
+    def _to_the_end(self, fd: int) -> Iterator[Buffer]:
+        """Yield the pieces of a file of unknown size. One that grows ends with a piece."""
+        for offset in count(0, self.chunk_size):
+            piece = read_fully(os.pread, fd, self.chunk_size, offset)
+            if piece:
+                yield piece
+            if len(piece) < self.chunk_size or os.fstat(fd).st_size:
+                return
 
     def _recognise(self, fd: int, size: int) -> tuple[Digest, int] | None:
         """Return digest and size of a large file if it is stored already; hash it once.
@@ -150,12 +162,12 @@ class BatchWriter:
         """
         if size < _RECOGNISED_FROM:
             return None
-        starts = (0, (size - 1) // self._chunk_size * self._chunk_size)
-        ends = {Digest.of(read_fully(os.pread, fd, self._chunk_size, start)) for start in starts}
+        starts = (0, (size - 1) // self.chunk_size * self.chunk_size)
+        ends = {Digest.of(read_fully(os.pread, fd, self.chunk_size, start)) for start in starts}
         if len(self._catalog.find_known(ends)) < len(ends):
             return None
         whole = Hasher()
-        segments = segments_of_file(fd, size, self._chunk_size)
+        segments = segments_of_file(fd, size, self.chunk_size)
         with closing(self._hashing.hash(segments, whole, chunked=False)) as hashed:
             for _ in hashed:
                 pass
@@ -180,7 +192,7 @@ class BatchWriter:
         with closing(self._hashing.hash(segments, whole)) as hashed:
             for segment in hashed:
                 for digest, chunk in segment.chunks:
-                    if last is not None and len(last) != self._chunk_size:
+                    if last is not None and len(last) != self.chunk_size:
                         raise ValueError("a piece before the last is not of the chunk size")
                     last = chunk
                     self._add(digest, chunk)

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from index.api.store import ArtifactStore
     from index.domain.diff import Diff, FileChange
     from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
-    from index.domain.reports import DeletionReceipt, RunStats, StoreStats
+    from index.domain.listing import DirectoryEntry
+    from index.domain.reports import DeletionReceipt, GroupStats, RunStats, StoreStats
     from index.maintenance.backup import BackupReport
     from index.maintenance.gc.plan import GcPlan
     from index.maintenance.gc.report import GarbageBlob, GcReport
     from index.maintenance.recover.recover import recover
     from index.maintenance.recover.report import RecoveryReport
     from index.maintenance.repair.repair import RepairReport
-    from index.reading.restore import RestoreResult
+    from index.reading.restore import RestoreResult, RestoreWarning
+    from index.scan.content import NewFile
     from index.transfer.adopt import AdoptionReport
     from index.transfer.report import SyncedRun, SyncOutcome, SyncReport
     from index.transfer.sync import SyncPlan
@@ -44,6 +46,7 @@ __all__ = [
     "DAGTracker",
     "DeletionReceipt",
     "Diff",
+    "DirectoryEntry",
     "Fault",
     "FaultKind",
     "FileChange",
@@ -53,12 +56,15 @@ __all__ = [
     "GarbageBlob",
     "GcPlan",
     "GcReport",
+    "GroupStats",
     "Holder",
+    "NewFile",
     "Progress",
     "Provenance",
     "RecoveryReport",
     "RepairReport",
     "RestoreResult",
+    "RestoreWarning",
     "RuleClassifier",
     "Run",
     "RunStats",
@@ -72,27 +78,35 @@ __all__ = [
     "SyncedRun",
     "TrackingOutcome",
     "VerifyReport",
+    "__version__",
     "carried",
     "provenance",
     "recover",
 ]
 
+__version__: str
+
 _IMPORTED_LATER: Final = {
+    "__version__": "cas",
     "AdoptionReport": "index.transfer.adopt",
     "DeletionReceipt": "index.domain.reports",
     "RestoreResult": "index.reading.restore",
+    "RestoreWarning": "index.reading.restore",
     "RunStats": "index.domain.reports",
     "StoreStats": "index.domain.reports",
     "ArtifactStore": "index.api.store",
     "BackupReport": "index.maintenance.backup",
     "DAGTracker": "index.api.dag_tracker",
     "Diff": "index.domain.diff",
+    "DirectoryEntry": "index.domain.listing",
     "FileChange": "index.domain.diff",
     "FileRepository": "index.api.file_repository",
     "FilesUpdated": "index.api.dag_tracker",
     "GarbageBlob": "index.maintenance.gc.report",
     "GcPlan": "index.maintenance.gc.plan",
     "GcReport": "index.maintenance.gc.report",
+    "GroupStats": "index.domain.reports",
+    "NewFile": "index.scan.content",
     "Fault": "index.domain.faults",
     "FaultKind": "index.domain.faults",
     "Holder": "index.domain.faults",
@@ -116,3 +130,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any attribute
     value = getattr(import_module(_IMPORTED_LATER[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

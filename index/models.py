@@ -46,6 +46,7 @@ class StoreRow(Base):
     if TYPE_CHECKING:
         id: Mapped[int]
         store_id: Mapped[str]
+        index_id: Mapped[str]
         created_at: Mapped[datetime]
 
 
@@ -73,6 +74,7 @@ class RunRow(Base):
         parent_snapshot: Mapped[int | None]
         revision: Mapped[int]
         newest_record: Mapped[Digest | None]
+        work_dir: Mapped[str | None]
         created_at: Mapped[datetime]
 
 
@@ -100,6 +102,7 @@ class SnapshotRow(ProvenanceColumns, Base):
         scope: Mapped[list[str] | None]
         unchanged: Mapped[int]
         skipped: Mapped[list[list[str]] | None]
+        torn: Mapped[list[str] | None]
         bytes_read: Mapped[int]
         bytes_stored: Mapped[int]
         created_at: Mapped[datetime]
@@ -219,5 +222,5 @@ class FileRow(ProvenanceColumns, Base):
         appeared_in: Mapped[int]
         meta: Mapped[Any | None]
         signature: Mapped[bytes | None]
-        seen_on_disk: Mapped[bool]
+        seen_by: Mapped[int]
         origin_id: Mapped[int | None]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 STDLIB = __import__("sys").stdlib_module_names
 
 RANK = [
-    "cas", "errors", "decorators", "domain", "journal", "db", "context", "models", "scan", "commit",
+    "cas", "errors", "domain", "decorators", "journal", "db", "context", "models", "scan", "commit",
     "reading", "transfer", "maintenance", "api", "__init__", "filesystem", "export", "web",
     "integrations", "cli",
 ]  # fmt: skip

@@ -50,7 +50,8 @@ def empty_directory(tmp_path, monkeypatch):
 
 def test_from_nothing_to_tracked():
     names = run_page("integrating.md")
-    assert [update.node_id for update in names["events"]] == ["planning", "step_4"]
+    nodes = [update.node_id for update in names["events"]]
+    assert nodes == ["planning", "planning", "planning", "step_4"]
     (listed,) = names["printed"]
     assert [line.split()[-1] for line in listed.splitlines()] == [
         "data/table.csv",

@@ -54,7 +54,7 @@ CODE = """
 """
 
 
-@pytest.mark.parametrize("umask", ["077", "022"])
+@pytest.mark.parametrize("umask", ["077", "022", "002"])
 def test_files_and_directories_of_a_store_are_as_the_umask_says(tmp_path, umask):
     write(tmp_path / "work", {f"d{n}/f": os.urandom(300_000) for n in range(12)})
     done = subprocess.run(
@@ -72,6 +72,8 @@ def test_files_and_directories_of_a_store_are_as_the_umask_says(tmp_path, umask)
         assert kind == "d" or not bits & 0o7111, (mode, path)
         assert not bits & (stat.S_ISUID | stat.S_ISGID), (mode, path)
         assert bits & 0o400, (mode, path)
+        if path.startswith("made/store/") and kind == "f":
+            assert bits == 0o666 & ~int(umask, 8), (mode, path)  # a group may share it
     paths = {path for _, _, path in found}
     assert {"made/store/index.db", "made/store/index.db-wal", "made/store/cas.json"} <= paths
     assert {"made/store/tmp", "made/store/packs", "made/cache", "made/copy/index.db"} <= paths

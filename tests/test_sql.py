@@ -23,7 +23,9 @@ PUT_TOGETHER = {
         "', '.join([*names, *map(preparer.quote, shared)])",
         "', '.join([*(f'r.{name}' for name in names), *constants])",
     },
-    "index/db/database.py": {"pragma"},  # of a constant list
+    "index/db/queries/current.py": {"marks"},  # for parameters
+    "index/db/engines.py": {"timeout", "round(pause * 1000)"},  # numbers
+    "index/db/sqlite.py": {"pragma"},  # of a constant list
     "index/db/schema.py": {"VERSION_TABLE"},
 }  # fmt: skip
 """Parts of statements, by module. Review each new one."""
@@ -40,8 +42,8 @@ GIVEN_BY_NAME = {
         "statement.format(wanted=wanted, **marks)",
     },
     "index/db/queries/blobs.py": {"_FIND_KNOWN", "_TOUCH"},
+    "index/db/queries/current.py": {"statement"},
     "index/commit/caller_transaction.py": {"_BEGIN_WRITING"},
-    "index/db/database.py": {"'BEGIN IMMEDIATE' if immediate else 'BEGIN'"},
     "index/db/schema.py": {"f'SELECT version_num FROM {VERSION_TABLE}'"},
     "index/db/tables.py": {"where"},
 }  # fmt: skip

@@ -20,10 +20,9 @@ because fsspec's thread is not copied.
 
 from __future__ import annotations
 
-import errno
 import tempfile
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
@@ -35,10 +34,10 @@ from cas.backends.traits import traits_of
 from cas.errors import (
     BackendError,
     ObjectNotFoundError,
-    StorageFullError,
     TransientBackendError,
 )
 from cas.redaction import Secrets, shown_url
+from cas.temporary import using_temporary_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -210,17 +209,17 @@ class _SpooledObject:
 
     def __init__(self, backend: ObjectStoreBackend) -> None:
         self._backend = backend
-        with _spooling():
+        with using_temporary_files():
             self._file, self._path = _temporary_file()
         self._size = 0
 
     def write(self, data: Buffer) -> None:
-        with _spooling():
+        with using_temporary_files():
             self._size += self._file.write(data)
 
     def publish(self, name: str) -> None:
         check_name(name)
-        with _spooling():
+        with using_temporary_files():
             self._file.flush()
         self._backend.send(self._path, self._size, name)
         self.discard()
@@ -246,18 +245,6 @@ def _temporary_file() -> tuple[IO[bytes], str]:
         return file, str(_OPEN_FILES / str(file.fileno()))
     named = tempfile.NamedTemporaryFile(prefix="runcas-")  # noqa: SIM115
     return named, named.name
-
-
-@contextmanager
-def _spooling() -> Iterator[None]:
-    """Translate errors of the temporary file to those of `cas.errors`."""
-    try:
-        yield
-    except OSError as error:
-        where = f"temporary files in {tempfile.gettempdir()}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError(where) from error
-        raise BackendError(where, error.strerror or str(error)) from error
 
 
 def _filesystem_class(protocol: str, package: str | None) -> type[Any]:

@@ -7,6 +7,11 @@ section 4.) fsspec's local filesystem does not sync, so this backend does not us
 
 A writer locks its staged file while the file is open. An unlocked file in ``tmp/`` was left by a
 dead writer. The first `stage` of each process removes such files, without using a clock.
+
+Some filesystems lack a call. Without hard links, a lock of the root makes `create` exclusive.
+Without locks, nobody removes what dead writers leave. Without both, `create` is exclusive among the
+threads that share a backend. If a directory can't be synced, a power loss
+may take the name of a new object. docs/deploying.md says what that means for a store.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cas.backend import ObjectInfo, check_name
 from cas.backends.direct_writes import BlockWriter
-from cas.backends.posix import PosixCalls, read_fully
+from cas.backends.posix import UNSUPPORTED, PosixCalls, read_fully
 from cas.errors import (
     BackendError,
     ObjectNotFoundError,
@@ -37,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["LocalBackend"]
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+
+_NO_LINKS: Final = {*UNSUPPORTED, errno.EPERM, errno.EMLINK, errno.EXDEV}
+"""Errors of a filesystem without hard links, or without links between directories (AFS)."""
 
 _REFUSED: Final = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 """Errors of a read from a bad sector, or from a block with a wrong checksum. (Linux, fs/ext4/ext4.h
@@ -160,6 +168,32 @@ class LocalBackend:
             self._calls.fsync_directory(parent)
         self._made.add(path)
 
+    def lock(self, fd: int) -> None:
+        """Lock an open file or directory, if its filesystem has locks."""
+        try:
+            self._calls.lock_exclusive(fd, wait=True)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+
+    def move_unless_taken(self, source: str, target: str) -> bool:
+        """Rename a file unless the name is taken; return whether this call did.
+
+        A lock of the root keeps other writers away meanwhile; without locks, those of this object.
+        """
+        with self._lock:
+            root = self._calls.open_read(str(self.root))
+            try:
+                self.lock(root)
+                try:
+                    self._calls.modified(target)
+                except FileNotFoundError:
+                    self._calls.rename(source, target)
+                    return True
+                return False
+            finally:
+                self._calls.close(root)
+
     def _remove_abandoned(self) -> None:
         for entry in self._calls.list_directory(self._tmp):
             with suppress(OSError):  # skip files that can't be opened or locked
@@ -184,7 +218,7 @@ class _StagedFile:
             fd = calls.create_exclusive(path)
             self._path, self._fd = path, fd
             try:
-                calls.lock_exclusive(fd, wait=True)
+                backend.lock(fd)
                 lost = calls.links(fd) == 0
             except BaseException:
                 self.discard()
@@ -218,6 +252,12 @@ class _StagedFile:
                 self._calls.link(source, target)
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if not self._backend.move_unless_taken(source, target):
+                    return False
+                self._path = None
             self._calls.fsync_directory(os.path.dirname(target))
             return True
 
@@ -260,4 +300,12 @@ def _translated(subject: str, *, reading: bool = False) -> Iterator[None]:
             raise ObjectNotFoundError(subject) from None
         if error.errno in _FULL:
             raise StorageFullError(subject) from error
+        if error.errno == errno.ENOTDIR and (file := _file_above(subject)):
+            raise BackendError(file, "it is a file; give a directory") from error
         raise BackendError(subject, error.strerror or str(error)) from error
+
+
+def _file_above(path: str) -> str | None:
+    """Return the file that is in the place of a directory above `path`."""
+    place = Path(path)
+    return next((str(each) for each in place.parents if os.path.isfile(each)), None)

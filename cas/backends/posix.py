@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,13 @@ if TYPE_CHECKING:
 
     from cas.digest import Buffer
 
-__all__ = ["PosixCalls", "read_fully"]
+__all__ = ["UNSUPPORTED", "PosixCalls", "read_fully"]
+
+UNSUPPORTED: Final = frozenset(
+    (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF)
+)
+"""Errors of a filesystem that has no locks, or can't sync a directory. An NFS client answers EBADF
+to a lock of a file that is open for reading only."""
 
 _O_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 """Only Linux has this flag. Elsewhere every write goes through the page cache."""
@@ -113,10 +120,13 @@ class PosixCalls:
         os.unlink(path)  # noqa: PTH108
 
     def fsync_directory(self, path: str) -> None:
-        """Make the names in a directory durable."""
+        """Make the names in a directory durable, if its filesystem can sync a directory."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
         finally:
             os.close(fd)
 

@@ -14,7 +14,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cas.backends.remote_errors import (
@@ -29,10 +32,14 @@ from cas.errors import (
     BucketNotFoundError,
     CasError,
     ObjectNotFoundError,
+    StoreClosedError,
 )
+from cas.threads import Threads
+from cas.waiting import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from asyncio import AbstractEventLoop
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from cas.backends.traits import Traits
@@ -46,6 +53,9 @@ MULTIPART_SIZE: Final = 256 << 20
 _PART_SIZE: Final = 64 << 20
 _PARTS_AT_ONCE: Final = 2
 """Number of parts of a multipart upload in memory."""
+
+_LOOP_THREADS: Final = 8
+"""Most threads of the clients' event loop."""
 
 _PATIENCE_S: Final = 60.0
 _SLOWEST: Final = 128 << 10
@@ -82,7 +92,7 @@ class Remote:
     ) -> None:
         self.traits: Final = traits
         self._kind = kind
-        self._options = {**(traits.options or {}), **options}
+        self._options = _merged(traits.options or {}, options)
         self._url = url
         self._secrets = secrets
         self._lock = threading.Lock()
@@ -176,13 +186,15 @@ class Remote:
     def _filesystem(self) -> Any:  # noqa: ANN401 - fsspec's classes have no useful types
         with self._lock:
             if self._closed:
-                raise BackendError(self._url, "it was closed")
+                raise StoreClosedError(self._url)
             if self._made is None:
                 made = self._kind(
                     **{"use_listings_cache": False, **self._options}, skip_instance_cache=True
                 )
                 if self.traits.attempts is not None:
                     made.retries = self.traits.attempts
+                if made.async_impl:
+                    _let_go_on(made.loop)
                 self._made = made
             return self._made
 
@@ -195,10 +207,10 @@ class Remote:
             with self._turn:
                 if coroutine is None:
                     return getattr(filesystem, method)(*args, **options)
-                from fsspec.asyn import sync
+                from asyncio import run_coroutine_threadsafe
 
-                patience = _PATIENCE_S + size / _SLOWEST
-                return sync(filesystem.loop, coroutine, *args, timeout=patience, **options)
+                answer = run_coroutine_threadsafe(coroutine(*args, **options), filesystem.loop)
+                return result_of(answer, _PATIENCE_S + size / _SLOWEST)
         except Exception as error:
             # The error that the caller was handling is unrelated to this one.
             part_from(error, handled)
@@ -210,10 +222,11 @@ class Remote:
         subject = self._shown(path)
         try:
             yield
-        except CasError:
+        except (CasError, CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - each client has its own
-            meant = translated(error, subject, self._secrets)
+            checked = writing and self.traits.checksums
+            meant = translated(error, subject, self._secrets, has_checksum=checked)
             if writing and isinstance(meant, ObjectNotFoundError) and self.traits.whole_objects:
                 # The missing thing is the bucket, not the object being created.
                 meant = BucketNotFoundError("/".join(subject.split("/")[:3]))
@@ -221,6 +234,26 @@ class Remote:
 
     def _shown(self, path: str) -> str:
         return f"{self._url.partition('://')[0]}://{path}"
+
+
+class _LoopThreads(Threads, ThreadPoolExecutor):
+    """`Threads` of the type that an event loop demands."""
+
+
+@cache
+def _let_go_on(loop: AbstractEventLoop) -> None:
+    """Let a loop's clients work after the main thread has ended; they resolve names on threads."""
+    loop.set_default_executor(_LoopThreads(_LOOP_THREADS, "cas-loop"))
+
+
+def _merged(defaults: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    """Return options over their defaults, those in dicts one by one."""
+    merged = {**defaults, **given}
+    for name, default in defaults.items():
+        value = given.get(name)
+        if isinstance(default, Mapping) and isinstance(value, Mapping):
+            merged[name] = _merged(default, value)
+    return merged
 
 
 class S3Remote(Remote):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_past_end", "is_taken", "is_unsupported", "part_from", "translated"]
 
-_RENEW: Final = "the credentials have expired; renew them and run the command again"
+_RENEW: Final = "the credentials have expired; renew them and repeat the call"
 _GRANT: Final = (
     "access was refused; check the name, and that these credentials may read, write and list there"
 )
@@ -36,6 +36,12 @@ _REGION: Final = (
     "the bucket is in another region; set AWS_DEFAULT_REGION to it, or give "
     "storage_options={'client_kwargs': {'region_name': ...}}"
 )
+_CHECKSUMS: Final = (
+    "a service other than Amazon's may refuse its checksums: set "
+    "AWS_REQUEST_CHECKSUM_CALCULATION=when_required, or give storage_options="
+    "{'config_kwargs': {'request_checksum_calculation': 'when_required'}}"
+)
+"""botocore sends them since version 1.36, and services answer in many ways."""
 _NO_CREDENTIALS: Final = (
     "no credentials were found; configure them where the service's own tools look for them "
     "(for S3: environment, ~/.aws or an instance role), or give storage_options"
@@ -61,7 +67,7 @@ _REFUSALS: Final = {
     "ExpiredTokenException": _RENEW,
     "TokenRefreshRequired": _RENEW,
     "RequestExpired": _RENEW,
-    "RequestTimeTooSkewed": "this machine's clock is wrong; set it and run the command again",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it and repeat the call",
 }
 _REFUSING_TYPES: Final = {
     "botocore.exceptions.NoCredentialsError": _NO_CREDENTIALS,
@@ -84,6 +90,20 @@ _PERMANENT: Final = {
     "InvalidBucketName": "the service allows no bucket of that name; correct the URL",
     "MethodNotAllowed": _NO_WRITING,
     "NotImplemented": _NO_WRITING,
+}
+_REFUSED_CHECKSUMS: Final = {
+    "AuthorizationHeaderMalformed",
+    "BadDigest",
+    "InvalidArgument",
+    "InvalidDigest",
+    "InvalidRequest",
+    "MalformedTrailerError",
+    "MissingContentLength",
+    "NotImplemented",
+    "SignatureDoesNotMatch",
+    "UnsupportedArgument",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
 }
 _MISSING_BUCKET: Final = {"NoSuchBucket", "ContainerNotFound"}
 _FULL_CODES: Final = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
@@ -159,7 +179,9 @@ def part_from(error: BaseException, handled: BaseException | None) -> None:
             cause.__context__ = None
 
 
-def translated(error: Exception, subject: str, secrets: Secrets) -> BackendError:
+def translated(
+    error: Exception, subject: str, secrets: Secrets, *, has_checksum: bool = False
+) -> BackendError:
     """Return the error of `cas.errors` for an error of a filesystem.
 
     A missing object gives ObjectNotFoundError.
@@ -168,8 +190,14 @@ def translated(error: Exception, subject: str, secrets: Secrets) -> BackendError
     ----------
     subject
         The object being read or written, for display.
+    has_checksum
+        Whether the request had a checksum of botocore, which the service may not know.
     """
-    return _from_answer(_answer(error), subject) or _from_types(error, subject, secrets)
+    answer = _answer(error)
+    meant = _from_answer(answer, subject) or _from_types(error, subject, secrets)
+    if has_checksum and (answer.code in _REFUSED_CHECKSUMS or answer.status in (411, 501)):
+        return type(meant)(subject, f"{meant.reason}; {_CHECKSUMS}")
+    return meant
 
 
 def _from_answer(answer: _Answer, subject: str) -> BackendError | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cas.errors import TransientBackendError
+from cas.waiting import log_wait, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Retrying"]
 
 T = TypeVar("T")
-
-_LOG: Final = logging.getLogger("cas.backends.retrying")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Retrying:
     longest_wait: float = 10.0
     """Seconds, as `first_wait`."""
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = pause
 
     def call(self, attempt: Callable[[], T]) -> T:
         """Call `attempt` until it succeeds, and return its result.
@@ -57,10 +55,10 @@ class Retrying:
                 wait = self._wait_after(number)
                 passed = self.clock() - started
                 if passed + wait >= self.deadline:
-                    again = "it may help to run the command again later"
+                    again = "it may help to repeat the call later"
                     reason = f"{error.reason}; tried {number} times in {passed:.0f} s, {again}"
                     raise TransientBackendError(error.subject, reason) from error.__cause__
-                _LOG.info("%s; trying again in %.2f s", error, wait)
+                log_wait(error.subject, error.reason, waited=passed, pause=wait)
                 self.sleep(wait)
         raise AssertionError("unreachable")  # pragma: no cover
 

@@ -43,6 +43,9 @@ class Traits:
     options: Mapping[str, Any] | None = None
     """Default options of the filesystem. Those of the caller take precedence."""
 
+    checksums: bool = False
+    """Whether the client sends checksums with writes, which services of that kind may refuse."""
+
     attempts: int | None = None
     """The value of the filesystem's ``retries``. Only `cas.backends.retrying` retries."""
 
@@ -62,6 +65,7 @@ _S3: Final = Traits(
     uploads_at_once=_SEVERAL,
     # botocore would retry each of s3fs's attempts, and s3fs each of ours.
     options={"config_kwargs": {"retries": {"max_attempts": 0}}},
+    checksums=True,
     attempts=1,
 )
 _GCS: Final = Traits(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -23,6 +22,7 @@ from cas.packs.codec import decode, decode_all
 from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_structure
 from cas.packs.salvage import read_around
 from cas.spans import SPAN_SIZE
+from cas.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ class PackInspector:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._ahead = ThreadPoolExecutor(max(1, backend.publishes_at_once), "cas-inspect-read")
+        self._ahead = Threads(max(1, backend.publishes_at_once), "cas-inspect-read")
 
     def look(self, pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
         """Read size, header and footer of a pack, and compare them with locations of an index.

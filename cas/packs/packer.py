@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cas.catalog import Location
 from cas.packs.pack import PackWriter, pack_object_name
+from cas.threads import Threads
+from cas.waiting import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +51,7 @@ class Packer:
         self._threads: list[threading.Thread] = []
         self._publisher = _Publisher(catalog, backend.publishes_at_once)
         self._error: BaseException | None = None
-        self._aborted = False
+        self._stop = Stop()
         self._open: _OpenPack | None = None
         self._lock = threading.Lock()
         self._packs: list[SealedPack] = []
@@ -67,15 +69,24 @@ class Packer:
         if len(self._threads) < min(self._backend.writes_at_once, len(self._packs) + 1):
             self._begin_thread(self._run)
         self._queue.put(encoded)
+        if not self._threads:  # none can start: this one does the work
+            self._queue.put(None)
+            pack, self._open = self._open, None
+            self._run(pack)
 
-    def _begin_thread(self, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, name="cas-pack", daemon=True)
+    def _begin_thread(self, target: Callable[[], None]) -> bool:
+        """Start a thread; return whether one could start. If not, see `cas.threads`."""
+        thread = threading.Thread(target=self._stop.ends(target), name="cas-pack", daemon=True)
         try:
             self._threads.append(thread)  # before start: Ctrl-C may come meanwhile
             thread.start()
+        except RuntimeError:
+            self._threads.remove(thread)
+            return False
         except BaseException as error:
             self._error = error
             raise
+        return True
 
     def finish(
         self, last: Sequence[Future[Encoded]]
@@ -90,14 +101,18 @@ class Packer:
         self._settle()
         if last or self._open is not None:
             # On a thread: here, Ctrl-C may come between staging a pack and keeping it.
-            self._begin_thread(partial(self._run_last, last))
+            if not self._begin_thread(partial(self._run_last, last)):
+                self._run_last(last)
             self._settle()
         self._publisher.finish()
         return tuple(self._packs), self._blobs
 
     def abort(self) -> None:
-        """Stop and discard unpublished packs. Has no effect after `finish`."""
-        self._aborted = True
+        """Stop and discard unpublished packs. Has no effect after `finish`.
+
+        What a thread waits for ends now (`cas.waiting`); what it writes, it writes first.
+        """
+        self._stop.set()
         self._join()
         if self._open is not None:
             self._open.discard()
@@ -116,8 +131,9 @@ class Packer:
             if thread.is_alive():
                 thread.join()
 
-    def _run(self) -> None:
-        pack = _OpenPack(self._backend)
+    def _run(self, pack: _OpenPack | None = None) -> None:
+        """Write what is queued, up to None, to a new pack or the given one."""
+        pack = pack or _OpenPack(self._backend)
         try:
             while (encoded := self._queue.get()) is not None:
                 try:
@@ -127,7 +143,8 @@ class Packer:
                     return  # the pool was shut down: the batch is being abandoned
                 finally:
                     self._room.release()
-            self._queue.put(None)  # for the next thread
+            if self._threads:
+                self._queue.put(None)  # for the next thread
             if not self._stopped:
                 self._leave(pack)
         except BaseException as error:  # noqa: BLE001 - raised on the thread that adds and finishes
@@ -154,7 +171,7 @@ class Packer:
 
     @property
     def _stopped(self) -> bool:
-        return self._aborted or self._error is not None
+        return self._stop.is_set or self._error is not None
 
     def _append(self, pack: _OpenPack, encoded: Encoded, seal: Callable[[_OpenPack], None]) -> None:
         kind, entries = encoded
@@ -234,7 +251,7 @@ class _Publisher:
     def __init__(self, catalog: Catalog, at_once: int) -> None:
         self._catalog = catalog
         self._at_once = at_once
-        self._threads = ThreadPoolExecutor(at_once, "cas-publish")
+        self._threads = Threads(at_once, "cas-publish")
         self._running: set[Future[None]] = set()
         self._lock = threading.Lock()
 

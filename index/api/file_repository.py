@@ -8,56 +8,39 @@ are then orphans in storage, which are harmless.
 from __future__ import annotations
 
 import os
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.engine import TwoPhaseTransaction
 from sqlalchemy.orm import Session, scoped_session
 
+from index.commit.caller_commit import CallersRun
 from index.commit.caller_transaction import (
-    Known,
-    Memory,
     begin_writing,
-    catalog_of,
     check_index,
-    check_references,
+    check_kept,
     guard_savepoint,
     keep_when_committed,
     look_of,
     memory_of,
-    within,
 )
-from index.commit.plan import CommitRequest
-from index.commit.prepare import plan_commit, with_records
-from index.commit.write import CommitConflict, load_state, record
-from index.db.catalog import TransactionCatalog
-from index.db.queries import blobs, files, runs
+from index.db.queries import files, listings, runs
 from index.domain.annotations import Annotations
-from index.domain.changes import compare_scan, rebase
-from index.domain.names import MAX_TYPE_LENGTH, RunKey, check_id, check_label
-from index.domain.provenance import Provenance, current_provenance
-from index.errors import UnsettledScanError
-from index.scan.ingest import observe
-from index.scan.selection import Selection, locate
+from index.domain.names import RunKey, as_paths, check_id, check_local, check_path
+from index.domain.provenance import Provenance, current_provenance, either
+from index.errors import IndexUnavailableError
+from index.scan.selection import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.engine import Connection
 
-    from cas.catalog import Catalog, WrittenBatch
     from index.api.store import ArtifactStore
-    from index.commit.caller_transaction import Look
-    from index.commit.plan import CommitPlan
-    from index.domain.run_state import RunState
+    from index.domain.names import Label
+    from index.domain.reports import DeletionReceipt
     from index.domain.snapshots import FileVersion
 
 __all__ = ["FileRepository"]
-
-_ATTEMPTS: Final = 5
-"""How often files are read again because the state behind the first read has changed. On SQLite the
-second attempt succeeds, because no other process can write then."""
 
 
 class FileRepository:
@@ -75,7 +58,7 @@ class FileRepository:
     def __init__(
         self,
         db_session: Session | scoped_session[Session],
-        session_id: str,
+        session_id: Label,
         *,
         store: ArtifactStore,
         work_dir: str | os.PathLike[str] | None = None,
@@ -102,37 +85,43 @@ class FileRepository:
         self.session_id: Final = check_id("session", session_id)
         self._db_session = db_session
         self._context = store.context
-        self._work_dir = None if work_dir is None else os.path.abspath(work_dir)
+        self._work_dir = None if work_dir is None else os.path.abspath(check_local(work_dir))
         self._is_checked = False
 
     def register_file(
         self,
-        run_id: str,
+        run_id: Label,
         file_path: str | os.PathLike[str],
         file_type: str | None = None,
-        node_id: str | None = None,
-        step_id: str | None = None,
-        event_id: str | None = None,
-        workflow_phase: str | None = None,
-        generating_agent: str | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        workflow_phase: Label | None = None,
+        generating_agent: Label | None = None,
         is_final_output: bool | None = None,  # noqa: FBT001 - the specification's signature
         *,
-        generating_code_hash: str | None = None,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        code_hash: Label | None = None,
+        generating_code_hash: Label | None = None,
         meta: object = None,
     ) -> FileVersion:
         """Store a file's bytes and record its present content; return its version.
 
-        If the path has the same content already, there is no new version. Recorded provenance
-        stays; only the node that produced the content fills in missing fields. On return the bytes
-        are durable. The version becomes durable when the caller commits.
+        If the path has the same content already, there is no new version. The call then claims the
+        present one, as `Run.put` does: it fills in provenance that is missing, and
+        `FileVersion.refused` has what is not taken. If the file changes each time it is read, what
+        was read last is recorded, and `FileVersion.torn` is true. On return the bytes are durable.
+        The version becomes durable when the caller commits. `phase`, `agent` and `code_hash` may be
+        given by the specification's names, too.
 
         Parameters
         ----------
         file_path
             A path in the work directory, relative to it or absolute. Its parent directories may be
             symbolic links. A file that is a symbolic link is recorded as a link.
-        file_type
-            The type; None derives it from the path.
+        file_type, is_final_output, meta
+            What you say of the path. None keeps what was said before; see `Run.annotate`.
 
         Raises
         ------
@@ -141,8 +130,9 @@ class FileRepository:
         UnsafePathError
             When it lies outside the work directory.
         IndexUnavailableError
-            On SQLite: when others write and this transaction has read before, so that it can't
-            wait for them; or when a rollback could not undo the version.
+            When another session has rolled back what this one had registered, because both use
+            one connection. On SQLite also: when others write and this transaction has read before,
+            so that it can't wait for them; or when a rollback could not undo the version.
         UnsettledScanError
             When other writers caused a conflict on every one of several attempts.
         """
@@ -153,27 +143,30 @@ class FileRepository:
             node_id=node_id,
             step_id=step_id,
             event_id=event_id,
-            workflow_phase=workflow_phase,
-            generating_agent=generating_agent,
+            phase=either("phase", phase, "workflow_phase", workflow_phase),
+            agent=either("agent", agent, "generating_agent", generating_agent),
             is_final_output=is_final_output,
-            generating_code_hash=generating_code_hash,
+            code_hash=either("code_hash", code_hash, "generating_code_hash", generating_code_hash),
             meta=meta,
         )
         return version
 
     def register_files(
         self,
-        run_id: str,
+        run_id: Label,
         file_paths: Sequence[str | os.PathLike[str]],
         file_type: str | None = None,
         *,
-        node_id: str | None = None,
-        step_id: str | None = None,
-        event_id: str | None = None,
-        workflow_phase: str | None = None,
-        generating_agent: str | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        workflow_phase: Label | None = None,
+        generating_agent: Label | None = None,
         is_final_output: bool | None = None,
-        generating_code_hash: str | None = None,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        code_hash: Label | None = None,
+        generating_code_hash: Label | None = None,
         meta: object = None,
     ) -> list[FileVersion]:
         """Register many files at once as `register_file` does, in one snapshot and few statements.
@@ -185,35 +178,93 @@ class FileRepository:
             raise ValueError("give the repository a work_dir: paths are recorded relative to it")
         context = self._context
         root, paths = locate(self._work_dir, file_paths, context.owns, context.database.file)
-        if file_type is not None:
-            check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
         provenance = Provenance(
-            workflow_phase, generating_agent, node_id, step_id, event_id, generating_code_hash
+            phase=either("phase", phase, "workflow_phase", workflow_phase),
+            agent=either("agent", agent, "generating_agent", generating_agent),
+            node_id=node_id,
+            step_id=step_id,
+            event_id=event_id,
+            code_hash=either("code_hash", code_hash, "generating_code_hash", generating_code_hash),
         ).over(current_provenance())
         annotations = Annotations(file_type, is_final_output, meta)
         if not paths:
             return []
-        connection = self._connection()
-        memory = memory_of(connection)
-        cause: Exception | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                return self._register(connection, memory, key, root, paths, provenance, annotations)
-            except (IntegrityError, CommitConflict) as error:
-                memory.runs.pop(key, None)
-                cause = error
-        raise UnsettledScanError(run_id) from cause
+        return self._run(key).register(root, paths, provenance, annotations)
+
+    def remove_file(
+        self,
+        run_id: Label,
+        file_path: str | os.PathLike[str],
+        *,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+    ) -> FileVersion:
+        """End the current version of a file in the caller's transaction; return that version.
+
+        See `Run.remove`. The file need not be on disk, and is not removed from there.
+        """
+        (version,) = self.remove_files(
+            run_id,
+            [file_path],
+            phase=phase,
+            agent=agent,
+            node_id=node_id,
+            step_id=step_id,
+            event_id=event_id,
+            code_hash=code_hash,
+        )
+        return version
+
+    def remove_files(
+        self,
+        run_id: Label,
+        file_paths: Sequence[str | os.PathLike[str]],
+        *,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+    ) -> list[FileVersion]:
+        """Remove many files at once as `remove_file` does, in one snapshot.
+
+        Raises
+        ------
+        UnknownRunError, UnknownFileError
+            When there is no such run, or no file at one of the paths. Nothing is removed then.
+        UnsafePathError
+            When a path lies outside the work directory.
+        IndexUnavailableError, UnsettledScanError
+            As in `register_file`.
+        """
+        key = RunKey(self.session_id, check_id("run", run_id))
+        if self._work_dir is None:
+            paths = [check_path(path) for path in as_paths("file_paths", file_paths)]
+        else:
+            context = self._context
+            _, paths = locate(self._work_dir, file_paths, context.owns, context.database.file)
+        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        if not paths:
+            return []
+        return self._run(key).remove(paths, provenance.over(current_provenance()))
 
     def list_files(
         self,
-        run_id: str,
+        run_id: Label,
         file_type: str | None = None,
-        phase: str | None = None,
+        phase: Label | None = None,
         *,
-        node_id: str | None = None,
-        step_id: str | None = None,
-        event_id: str | None = None,
-        generating_agent: str | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+        generating_agent: Label | None = None,
         is_final_output: bool | None = None,
     ) -> list[FileVersion]:
         """Return the files of a run that match all arguments, by first appearance, then path.
@@ -221,10 +272,11 @@ class FileRepository:
         The result includes files registered in this transaction. It is empty for a run that this
         session does not have.
         """
-        check_id("run", run_id)
+        run_id = check_id("run", run_id)
+        agent = either("agent", agent, "generating_agent", generating_agent)
         connection = self._connection()
-        conditions = files.conditions_for(
-            provenance=Provenance(phase, generating_agent, node_id, step_id, event_id),
+        conditions = listings.conditions_for(
+            provenance=Provenance(phase, agent, node_id, step_id, event_id, code_hash),
             file_type=file_type,
             is_final_output=is_final_output,
         )
@@ -236,8 +288,51 @@ class FileRepository:
                 reading, found.id, self.session_id, run_id, files.visible_at(None), *conditions
             )
 
+    def delete_run(self, run_id: Label) -> DeletionReceipt:
+        """Delete a run as `Run.delete` does, when the caller commits; return the receipt.
+
+        Storage must be reachable when the caller commits: the journal record of the deletion is
+        stored then. Until then other transactions see the run, and writers to it wait.
+
+        Raises
+        ------
+        UnknownRunError
+            When this session has no such run.
+        IndexUnavailableError
+            As in `register_file`.
+        """
+        from index.commit.delete import delete_run_within
+
+        key = RunKey(self.session_id, check_id("run", run_id))
+        connection = self._connection()
+        if isinstance(connection.get_transaction(), TwoPhaseTransaction):
+            # Its record would have to be stored before it is known whether the second phase comes.
+            reason = "a run can't be deleted in a transaction of two phases; use another session"
+            raise IndexUnavailableError(self._context.database.url, reason)
+        memory = memory_of(connection)
+        begin_writing(connection)
+        with connection.begin_nested():
+            receipt, keep_record = delete_run_within(connection, self._context, key)
+        memory.before_commit.append(keep_record)
+        memory.runs.pop(key, None)
+        memory.recorded.pop(key, None)
+        memory.has_written = True
+        keep_when_committed(self._session(), connection, memory, self._context)
+        return receipt
+
+    def _run(self, key: RunKey) -> CallersRun:
+        connection, context = self._connection(), self._context
+        session = self._session()
+        return CallersRun(
+            connection,
+            context,
+            key,
+            lambda memory: keep_when_committed(session, connection, memory, context),
+        )
+
     def _connection(self) -> Connection:
         db_session = self._session()
+        check_kept(db_session)
         transaction = db_session.get_transaction()
         if transaction is not None and db_session.in_nested_transaction():
             guard_savepoint(transaction.connection(None))  # SQLAlchemy sends savepoints late
@@ -250,116 +345,3 @@ class FileRepository:
     def _session(self) -> Session:
         db_session = self._db_session
         return db_session() if isinstance(db_session, scoped_session) else db_session
-
-    def _load(self, look: Look, memory: Memory, key: RunKey) -> Known:
-        states = self._context.states
-        cached = states.get(key.session, key.run)
-        with look() as connection:
-            state = load_state(connection, key, cached)
-        if not memory.has_written and state.run_id is not None:
-            states.keep(key.session, key.run, state)
-        memory.runs[key] = known = Known(key, state)
-        return known
-
-    def _register(
-        self,
-        connection: Connection,
-        memory: Memory,
-        key: RunKey,
-        root: str,
-        paths: Sequence[str],
-        provenance: Provenance,
-        annotations: Annotations,
-    ) -> list[FileVersion]:
-        look = look_of(connection, self._context)
-        known = memory.runs.get(key) or self._load(look, memory, key)
-        catalog = catalog_of(connection, self._context)
-        plan, written = self._read(look, catalog, known, root, paths, provenance, annotations)
-        base, (based_on, state) = known.state, self._record(connection, plan, written)
-        if state is not base:
-            if based_on is base:
-                known.advance(state, paths)
-            else:
-                known = Known(key, state)
-            memory.runs[key] = known
-            memory.recorded[key] = state
-            memory.has_written = True
-            keep_when_committed(self._session(), connection, memory, self._context)
-        return known.versions(look_of(connection, self._context), paths)
-
-    def _read(
-        self,
-        look: Look,
-        catalog: Catalog,
-        known: Known,
-        root: str,
-        paths: Sequence[str],
-        provenance: Provenance,
-        annotations: Annotations,
-    ) -> tuple[CommitPlan, WrittenBatch]:
-        """Store the new content of the files; return the plan of the commit."""
-        started_ns = time.time_ns()
-        scan = Selection(root, known.state.directories, paths)
-        with self._context.blobs.batch(catalog) as batch:
-            found = observe(scan, batch, started_ns=started_ns)
-            scan.require({observed.path for observed in found.files})
-            findings = compare_scan(found.files, (), scan.unchanged, known.state)
-            classifier = self._context.classifier
-            if annotations.given and not findings.changes:
-                recorded = known.versions(look, [file.path for file in findings.unchanged])
-                if not any(annotations.over(version, classifier) for version in recorded):
-                    annotations = Annotations()  # else each call would look up its files again
-            request = CommitRequest(
-                key=known.key,
-                findings=findings,
-                provenance=provenance,
-                still_holds=lambda _change: True,  # an explicit registration always wins
-                scope=paths,
-                bytes_read=found.bytes_read,
-                annotations=annotations,
-                classifier=classifier,
-            )
-            now = self._context.clock()
-            plan = plan_commit(request, findings, known.state, look=look, now=now)
-            plan = plan.write_records(batch)
-            return plan, batch.finish()
-
-    def _record(
-        self, connection: Connection, plan: CommitPlan, written: WrittenBatch
-    ) -> tuple[RunState, RunState]:
-        """Record the whole plan or, on raise, nothing; return the run's state before and after."""
-        request = plan.request
-        unregistered = list(written.packs)
-
-        @contextmanager
-        def begin() -> Iterator[Connection]:
-            begin_writing(connection)
-            with connection.begin_nested():
-                while unregistered:
-                    blobs.insert_pending_pack(connection, unregistered.pop(), plan.now)
-                check_references(connection, request, written)
-                yield connection
-
-        while True:
-            done = record(begin, plan, written)
-            if done is not None:
-                return plan.state, done[1]
-            # This happens once: from here on the transaction holds the run.
-            state = load_state(connection, request.key)
-            findings = rebase(plan.findings, state, request.still_holds)
-            settled = {change.path for change in findings.changes}
-            settled.update(file.path for file in findings.unchanged)
-            if not settled.issuperset(request.scope or ()):
-                raise CommitConflict  # others have recorded new content for an unchanged file
-            plan = plan_commit(
-                request,
-                findings,
-                state,
-                look=within(connection),
-                now=self._context.clock(),
-                replaces=(*plan.replaces, *plan.records),
-            )
-            known = len(written.packs)
-            with self._context.blobs.batch(TransactionCatalog(connection)) as batch:
-                written = with_records(batch, written, plan)
-            unregistered.extend(written.packs[known:])

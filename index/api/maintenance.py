@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from index.decorators import awaitable
+from index.domain.names import check_local
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
-    from datetime import timedelta
 
     from index.context import StoreContext
     from index.domain.faults import VerifyReport
@@ -68,7 +69,10 @@ class StoreMaintenance:
         from index.domain.faults import Depth
         from index.maintenance.verify.verify import verify
 
-        asked = Depth(depth or (Depth.PACKS if max_bytes is None else Depth.BYTES))
+        wanted = depth or (Depth.PACKS if max_bytes is None else Depth.BYTES)
+        if wanted not in tuple(Depth):
+            raise ValueError(f"depth is one of {', '.join(Depth)}, not {depth!r}")
+        asked = Depth(wanted)
         if max_bytes is not None and (asked is not Depth.BYTES or max_bytes <= 0):
             raise ValueError("max_bytes is a number of bytes that depth 'bytes' may read")
         return verify(self.context, depth=asked, max_bytes=max_bytes, progress=progress)
@@ -160,6 +164,8 @@ class StoreMaintenance:
         from index.maintenance.gc.plan import plan_gc
         from index.maintenance.gc.settings import GcOptions, GcSettings
 
+        if not isinstance(grace, timedelta | None):
+            raise TypeError(f"grace is a timedelta, as timedelta(hours=1), not {grace!r}")
         settings = GcSettings() if grace is None else GcSettings(grace=grace)
         return plan_gc(
             self.context, GcOptions(settings, compact, max_bytes, remove_orphans=remove_orphans)
@@ -169,6 +175,7 @@ class StoreMaintenance:
 def _source(given: StoreMaintenance | str | os.PathLike[str]) -> StoreContext | str:
     if isinstance(given, StoreMaintenance):
         return given.context
-    if not Path(given).is_dir():
-        raise NotADirectoryError(f"{os.fspath(given)!r} is no directory to repair from")
-    return os.fspath(given)
+    directory = check_local(given)
+    if not Path(directory).is_dir():
+        raise NotADirectoryError(f"{directory!r} is no directory to repair from")
+    return directory

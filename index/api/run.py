@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from index.api.run_reader import RunReader
-from index.commit.track import PutRequest, Tracker, TrackRequest
+from index.commit.named import NamedFiles
+from index.commit.track import Tracker, TrackRequest
 from index.decorators import awaitable
-from index.domain.names import MAX_TYPE_LENGTH, RunKey, as_paths, check_id, check_label, check_path
+from index.domain.annotations import Annotations
+from index.domain.names import RunKey, as_paths, check_id, check_local, check_path, check_scan_path
 from index.domain.provenance import Provenance, current_provenance
 from index.domain.snapshots import snapshot_number
+from index.scan.content import NewFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import os
+    from collections.abc import Callable, Iterable, Sequence
 
+    from index.domain.names import Label
     from index.domain.reports import DeletionReceipt
     from index.domain.snapshots import FileVersion, Progress, Snapshot
     from index.scan.content import Content
@@ -23,26 +27,33 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run(RunReader):
     """A handle for one run. It is cheap to create, and valid as long as its store is open.
 
     Safe for use by several threads. `RunReader` has the methods that read. The first write creates
-    the run; reading a run before that raises `UnknownRunError`.
+    the run; reading a run before that raises `UnknownRunError`. A run copies and pickles as its
+    store does: see `ArtifactStore`.
     """
 
     def track(
         self,
         work_dir: str | os.PathLike[str],
         *,
-        phase: str | None = None,
-        agent: str | None = None,
-        node_id: str | None = None,
-        step_id: str | None = None,
-        event_id: str | None = None,
-        code_hash: str | None = None,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
         scope: Sequence[str] | None = None,
         ignore: Sequence[str] = (),
+        hidden: bool = False,
+        default_ignores: bool = True,
+        gitignore: bool = False,
+        prefix: str | os.PathLike[str] | None = None,
+        same_directory: bool = False,
+        final: Sequence[str | os.PathLike[str]] = (),
         progress: Callable[[Progress], None] | None = None,
     ) -> Snapshot:
         """Record the present files of a work directory.
@@ -53,13 +64,39 @@ class Run(RunReader):
         the content of the same node is unchanged. Several threads and processes may track one run
         at once.
 
+        The run remembers the directory. If another one is scanned later, the run is what that one
+        holds: files that are missing there are removed, as after a move. A scan removes only what
+        one with the same `prefix` has seen. One with a prefix does not replace the directory.
+
+        The result lists what is not recorded, or perhaps not well: `Snapshot.skipped`, `torn` and
+        `absent`. It counts what the scan passed over: `hidden` and `ignored`.
+
         Parameters
         ----------
         scope
             Directories to scan, relative to `work_dir`; None for all. The scan finds removed files
             only in them.
         ignore
-            Patterns in gitignore syntax, in addition to hidden entries and ``__pycache__``.
+            Patterns of files to leave out, as git has them in ``.gitignore``. One that begins with
+            ``!`` brings in what it names, also a hidden file. They take precedence over those in
+            files named ``.casignore``, which may be in any directory.
+        hidden
+            Whether to record files and directories whose names begin with a dot. Without it, the
+            scan looks only at those that the run holds, perhaps by a `put`.
+        default_ignores
+            Whether to leave out what hardly anyone wants: ``.git``, ``node_modules``, ``.venv``,
+            ``__pycache__``, ``.ipynb_checkpoints``, ``*.tmp``, editors' files, and the like.
+        gitignore
+            Whether to leave out what git's ignore files in the work directory name.
+        prefix
+            The path in the run under which to record the directory, of at most 62 names. Only
+            there can a missing file count as removed.
+        same_directory
+            Refuse another directory than that of the scan before. The command does so if it takes
+            the run's id from the directory's name.
+        final
+            Paths in `work_dir`, or patterns as in `ignore`. Files that match are final outputs from
+            now on, be they new, changed or unchanged. Other files stay what they are.
         progress
             Called now and then with the files and bytes scanned so far.
 
@@ -67,21 +104,29 @@ class Run(RunReader):
         ------
         WorkDirectoryError
             When the directory is missing or can't be listed.
+        OtherDirectoryError
+            When it is another directory, and `same_directory` is true.
         UnsafePathError, InvalidNameError
-            When a scope leaves the directory, or an id is not valid.
+            When a scope leaves the directory, or a path, an id or a pattern is not valid.
         BackendError, IndexUnavailableError
             When storage or the database fails.
         """
         provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         if scope is not None:
-            scope = [os.fspath(entry) for entry in as_paths("scope", scope)]
+            scope = as_paths("scope", scope)
         request = TrackRequest(
             self.key,
-            os.fspath(work_dir),
+            check_local(work_dir),
             provenance.over(current_provenance()),
             scope,
             as_paths("ignore", ignore),
-            progress,
+            hidden=hidden,
+            default_ignores=default_ignores,
+            gitignore=gitignore,
+            prefix="" if prefix is None else check_scan_path(prefix),
+            final=as_paths("final", final),
+            progress=progress,
+            same_directory=same_directory,
         )
         cached = self._context.states.get(self.key.session, self.key.run)
         snapshot, state = Tracker(self._context).track(request, cached)
@@ -95,59 +140,208 @@ class Run(RunReader):
         path: str | os.PathLike[str],
         content: Content,
         *,
-        phase: str | None = None,
-        agent: str | None = None,
-        node_id: str | None = None,
-        step_id: str | None = None,
-        event_id: str | None = None,
-        code_hash: str | None = None,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
         file_type: str | None = None,
         is_final_output: bool | None = None,
         meta: object = None,
+        expected_version: int | None = None,
     ) -> FileVersion:
         """Record one file under `path`, from any source of content; return its version.
 
         A later scan does not remove the file because it is not on disk, unless a scan has seen it
-        there. The file ends versions whose paths conflict with it (`a` with `a/b`). If the path
-        has the same content already, there is no new version: the call sets `file_type`,
-        `is_final_output` and `meta` of the present one.
+        there. The file ends versions whose paths conflict with it (`a` with `a/b`).
+
+        If the path has the same content already, there is no new version. The call then claims the
+        present one: it fills in provenance that is missing, whoever recorded the version. If
+        another agent is recorded as its maker, nothing is filled in, and `FileVersion.refused` of
+        the result has what was not taken. The mode and time of a path are taken in any case.
+
+        A path whose file changes while it is read is read again. If it does not settle, what was
+        read last is recorded, and `FileVersion.torn` of the result is true.
 
         Parameters
         ----------
         content
             Bytes, the path of a file, or a binary file object.
-        meta
-            Any value that JSON can represent.
+        file_type, is_final_output, meta
+            What you say of the path. None keeps what was said before; see `annotate`.
+        expected_version
+            Number of the version that the content replaces, 0 if the path has no file. None
+            replaces whatever is there.
 
         Raises
         ------
         UnsafePathError
-            When `path` is absolute or leaves the run.
+            When `path` is absolute or leaves the run, or nothing can have the path of the content.
+        VersionConflictError
+            When another version is current than the expected one. Nothing is recorded.
+        WorkDirectoryError
+            When the content is the path of a file that can't be read.
         """
-        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        clean = check_path(path)
-        if file_type is not None:
-            check_label("file type", file_type, longest=MAX_TYPE_LENGTH)
-        version, state = Tracker(self._context).put(
-            PutRequest(
-                self.key,
-                clean,
-                content,
-                provenance.over(current_provenance()),
-                file_type,
-                is_final_output,
-                meta,
-            ),
-            self._context.states.get(self.key.session, self.key.run),
+        file = NewFile(
+            path,
+            content,
+            file_type=file_type,
+            is_final_output=is_final_output,
+            meta=meta,
+            expected_version=expected_version,
         )
-        self._context.states.keep(self.key.session, self.key.run, state)
+        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        (version,) = self._put([file], provenance)
         return version
 
     put_async = awaitable(put)
 
+    files_async = awaitable(RunReader.files)
+
+    open_async = awaitable(RunReader.open)
+
+    read_bytes_async = awaitable(RunReader.read_bytes)
+
+    def put_many(
+        self,
+        files: Iterable[NewFile | tuple[str | os.PathLike[str], Content]],
+        *,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+    ) -> tuple[FileVersion, ...]:
+        """Record many files as `put` does, in one snapshot; return their versions in that order.
+
+        New bytes go into as few packs as possible. Either all files are recorded or none.
+
+        Parameters
+        ----------
+        files
+            Pairs of path and content, or `NewFile` where there is more to say of a file.
+
+        Raises
+        ------
+        ValueError, UnsafePathError
+            When two files have the same path, or one lies below another; or as in `put`.
+        VersionConflictError
+            When another version is current than one of the files expects.
+        WorkDirectoryError
+            When the content is the path of a file that can't be read.
+        """
+        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        return self._put([_new_file(each) for each in as_paths("files", files)], provenance)
+
+    put_many_async = awaitable(put_many)
+
+    def _put(self, files: Sequence[NewFile], provenance: Provenance) -> tuple[FileVersion, ...]:
+        return NamedFiles(self._context, self.key).put(files, provenance.over(current_provenance()))
+
+    def remove(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+    ) -> FileVersion:
+        """End the current version of a path, as a new snapshot; return that version.
+
+        The path keeps its history and bytes, and `rewind` brings it back. The snapshot has the
+        provenance of this call, or of the enclosing `provenance` scope. The work directory does not
+        change: a later scan records the file again if it is still there.
+
+        Raises
+        ------
+        UnknownRunError, UnknownFileError
+            When there is no such run, or no file at the path. The error names the closest paths.
+        UnsafePathError
+            When `path` is absolute or leaves the run.
+        """
+        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        (version,) = self._remove([path], provenance)
+        return version
+
+    remove_async = awaitable(remove)
+
+    def remove_many(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+    ) -> tuple[FileVersion, ...]:
+        """Remove many paths as `remove` does, in one snapshot; return the versions in that order.
+
+        A path that is given twice counts once. If one of the paths has no file, nothing is removed.
+        """
+        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        return self._remove(as_paths("paths", paths), provenance)
+
+    remove_many_async = awaitable(remove_many)
+
+    def _remove(
+        self, paths: Sequence[str | os.PathLike[str]], provenance: Provenance
+    ) -> tuple[FileVersion, ...]:
+        clean = list(dict.fromkeys(check_path(path) for path in paths))
+        return NamedFiles(self._context, self.key).remove(
+            clean, provenance.over(current_provenance())
+        )
+
+    def annotate(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        file_type: str | None = None,
+        is_final_output: bool | None = None,
+        meta: object = None,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+    ) -> FileVersion:
+        """Say what the current version of a path is, or who made it; return the version.
+
+        There is no new version and no snapshot. What is said holds for later versions of the path,
+        too, until it is taken back: by another value, ``is_final_output=False``, ``meta={}``, or
+        ``file_type=""``, by which the classifier decides again.
+
+        Provenance that you pass claims the version, as in `put`. The enclosing `provenance` scope
+        does not: who annotates a file need not have made it.
+
+        Parameters
+        ----------
+        meta
+            Any value that JSON can represent. It replaces earlier notes.
+
+        Raises
+        ------
+        UnknownRunError, UnknownFileError
+            When there is no such run, or no file at the path. The error names the closest paths.
+        """
+        return NamedFiles(self._context, self.key).annotate(
+            check_path(path),
+            Annotations(file_type, is_final_output, meta),
+            Provenance(phase, agent, node_id, step_id, event_id, code_hash),
+        )
+
+    annotate_async = awaitable(annotate)
+
     restore_async = awaitable(RunReader.restore)
 
-    def fork(self, run_id: str, *, at: int | Snapshot | None = None) -> Run:
+    def fork(self, run_id: Label, *, at: int | Snapshot | None = None) -> Run:
         """Create a new run of this session from a snapshot of this run.
 
         No bytes are copied. The new run has this run's history up to the snapshot, with its
@@ -193,3 +387,11 @@ class Run(RunReader):
         from index.commit.delete import delete_run
 
         return delete_run(self._context, self.key)
+
+
+def _new_file(given: object) -> NewFile:
+    if isinstance(given, NewFile):
+        return given
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"each file is a NewFile, or a pair of path and content, not {given!r}")
+    return NewFile(*given)

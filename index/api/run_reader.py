@@ -1,123 +1,43 @@
-"""Reading of a run: files, history, snapshots, bytes, diffs and statistics."""
+"""Reading of a run: history, snapshots, bytes, diffs and statistics."""
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from index.db.queries import files, runs
+from index.api.run_files import RunFiles
+from index.db.queries import files, listings, runs
 from index.db.queries.restorable import list_restorable
-from index.decorators import relaxed_gc
+from index.decorators import naming_memory, relaxed_gc
 from index.domain.manifest import group_for_display, manifest_of
-from index.domain.names import MAX_ROW_ID, check_path, check_prefix
+from index.domain.names import check_local, check_path
 from index.domain.provenance import Provenance
-from index.domain.snapshots import Snapshot, assemble, snapshot_number
-from index.errors import (
-    RestoreFailedError,
-    UnknownFileError,
-    UnknownRunError,
-    UnknownSnapshotError,
-)
+from index.domain.reports import check_labels
+from index.domain.snapshots import assemble, with_lazy_changes
+from index.errors import RestoreFailedError, UnknownRunError
 from index.reading.streams import open_version, read_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import os
+    from collections.abc import Callable, Iterable
     from typing import BinaryIO
 
-    from sqlalchemy.engine import Connection
-
-    from index.context import StoreContext
-    from index.db.queries.files import Condition
-    from index.db.queries.runs import FoundRun
+    from cas.digest import Digest
     from index.domain.diff import Diff
-    from index.domain.names import RunKey
-    from index.domain.reports import RunStats
-    from index.domain.snapshots import FileVersion, Progress
+    from index.domain.reports import GroupStats, RunStats, StatsLabel
+    from index.domain.snapshots import FileVersion, Progress, Snapshot
     from index.reading.restore import RestoreResult
 
 __all__ = ["RunReader"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunReader:
+@dataclass(frozen=True, slots=True, repr=False)
+class RunReader(RunFiles):
     """The reading half of `Run`. Safe for use by several threads.
 
     Reading a run that was never written to raises `UnknownRunError`. Where a method takes a
     snapshot, pass its number or the `Snapshot` itself. None means the present state.
     """
-
-    key: RunKey
-    _context: StoreContext = field(repr=False, compare=False)
-
-    @property
-    def id(self) -> str:
-        """The caller's id of the run."""
-        return self.key.run
-
-    def files(
-        self,
-        *,
-        phase: str | None = None,
-        agent: str | None = None,
-        node_id: str | None = None,
-        step_id: str | None = None,
-        event_id: str | None = None,
-        code_hash: str | None = None,
-        file_type: str | None = None,
-        priority: str | None = None,
-        is_final_output: bool | None = None,
-        prefix: str | os.PathLike[str] | None = None,
-        at: int | Snapshot | None = None,
-    ) -> tuple[FileVersion, ...]:
-        """Return the files of the run that match all arguments, by first appearance, then path.
-
-        Parameters
-        ----------
-        prefix
-            Plain text that the path begins with.
-        at
-            A snapshot: the files as they were then.
-        """
-        conditions = files.conditions_for(
-            provenance=Provenance(phase, agent, node_id, step_id, event_id, code_hash),
-            file_type=file_type,
-            priority=priority,
-            is_final_output=is_final_output,
-            prefix=None if prefix is None else check_prefix(prefix),
-        )
-        with self._reading() as (connection, found):
-            return self._visible(connection, found, at, *conditions)
-
-    def file(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        version: int | None = None,
-        at: int | Snapshot | None = None,
-    ) -> FileVersion:
-        """Return the file at `path`: the present version, another version, or that of a snapshot.
-
-        Raises
-        ------
-        UnknownFileError
-            When there is no such file or version.
-        """
-        clean = check_path(path)
-        if version is not None and at is not None:
-            raise ValueError("give a version or a snapshot, not both")
-        if version is not None and not 0 < version <= MAX_ROW_ID:
-            raise UnknownFileError(self.id, clean, version)
-        matches = files.has_path(clean)
-        with self._reading() as (connection, found):
-            if version is None:
-                versions = self._visible(connection, found, at, matches)
-            else:
-                versions = self._versions(connection, found, matches, files.has_version(version))
-        if not versions:
-            raise UnknownFileError(self.id, clean, version)
-        return versions[0]
 
     def history(self, path: str | os.PathLike[str]) -> tuple[FileVersion, ...]:
         """Return every version that `path` ever had, including removed ones, oldest first.
@@ -127,8 +47,8 @@ class RunReader:
         clean = check_path(path)
         with self._reading() as (connection, found):
             versions = self._versions(connection, found, files.has_path(clean))
-        if not versions:
-            raise UnknownFileError(self.id, clean)
+            if not versions:
+                raise self._unknown(connection, found, clean)
         return versions
 
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -137,6 +57,34 @@ class RunReader:
             heads = runs.list_snapshots(connection, found.id)
             versions = self._versions(connection, found)
         return assemble(heads, versions)
+
+    def find_snapshot(
+        self,
+        *,
+        phase: str | None = None,
+        agent: str | None = None,
+        node_id: str | None = None,
+        step_id: str | None = None,
+        event_id: str | None = None,
+        code_hash: str | None = None,
+    ) -> Snapshot | None:
+        """Return the newest snapshot whose provenance matches all arguments; None if none does.
+
+        Its changes are read when you ask for them. A scan that found nothing new made no snapshot.
+        """
+        wanted = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        with self._reading() as (connection, found):
+            snapshot = runs.find_snapshot(connection, found.id, wanted)
+        return None if snapshot is None else with_lazy_changes(snapshot, self._changes_of(snapshot))
+
+    def _changes_of(self, snapshot: Snapshot) -> Callable[[], Snapshot]:
+        def load() -> Snapshot:
+            with self._reading() as (connection, found):
+                touched = files.touches_snapshot(snapshot.number)
+                (loaded,) = assemble([snapshot], self._versions(connection, found, touched))
+            return loaded
+
+        return load
 
     def open(
         self,
@@ -163,6 +111,7 @@ class RunReader:
         return read_version(self._context.blobs, self.file(path, version=version, at=at))
 
     @relaxed_gc()
+    @naming_memory("restore a run")
     def restore(
         self,
         destination: str | os.PathLike[str],
@@ -178,14 +127,20 @@ class RunReader:
         outside `destination`. Special mode bits such as set-user-id are not restored. Files are not
         synced: a power loss soon after may lose some, and a second restore writes them again. In an
         empty destination, up to 1 GiB is first written to a hidden directory in it and appears at
-        the end. If a restore is killed, the next one removes that directory.
+        the end. If a restore is killed, the next one removes that directory. At least 64 KiB of
+        zeros in a row become a hole.
+
+        A mode or time that the destination does not take is a warning in the result, and so is a
+        link that it can't hold. Files with the right content are not written, and get their mode
+        and time only if these differ.
 
         Parameters
         ----------
         paths
             Files and directories to restore; None for all.
         overwrite
-            Whether to replace different content in the destination.
+            Whether to replace different content in the destination. A directory makes way for a
+            file only if the run has held all files in it. Links to directories are not replaced.
 
         Raises
         ------
@@ -194,6 +149,8 @@ class RunReader:
         RestoreConflictError
             When different content is in the way. Nothing was written, unless that content appeared
             during the restore.
+        NameClashError
+            When the filesystem takes two paths for one name. Nothing was written.
         RestoreFailedError, UnsafePathError
             When the destination can't be written, or a link in it leads outside.
         DanglingFileError, DamagedFileError
@@ -203,22 +160,32 @@ class RunReader:
 
         if isinstance(paths, str):
             raise TypeError("paths takes a sequence of paths, not one string")
-        if self._context.owns(os.fspath(destination)):
-            raise RestoreFailedError(os.fspath(destination), "it is the store itself")
+        target = check_local(destination)
+        if self._context.owns(target):
+            raise RestoreFailedError(target, "it is the store itself")
         with self._reading() as (connection, found):
             number = self._check_snapshot(found, at)
-            versions, places = list_restorable(connection, found.id, files.visible_at(number))
-        if paths is not None:
-            wanted = [check_path(path) for path in paths]
-            versions, missing = select(versions, wanted)
-            if missing is not None:
-                raise UnknownFileError(self.id, missing)
+            visible = files.visible_at(number)
+            versions, places = list_restorable(connection, found.id, visible)
+            if paths is not None:
+                versions, missing = select(versions, [check_path(path) for path in paths])
+                if missing is not None:
+                    raise self._unknown(connection, found, missing, visible)
+
+        def known_below(directory: str) -> set[tuple[str, Digest | None]]:
+            below = listings.conditions_for(provenance=Provenance(), prefix=f"{directory}/")
+            with self._reading() as (connection, found):
+                return {
+                    (v.path, v.digest) for v in list_restorable(connection, found.id, *below)[0]
+                }
+
         return restore(
             versions,
             places,
             self._context.blobs,
-            os.fspath(destination),
+            target,
             overwrite=overwrite,
+            known_below=known_below,
             progress=progress,
         )
 
@@ -279,36 +246,13 @@ class RunReader:
         with self._reading() as (connection, found):
             return stats.run_stats(connection, found.id, self.key.session, self.id)
 
-    @contextmanager
-    def _reading(self) -> Iterator[tuple[Connection, FoundRun]]:
-        with self._context.database.reading() as connection:
-            yield connection, self._find(connection)
+    def stats_by(self, *labels: StatsLabel) -> tuple[GroupStats, ...]:
+        """Return counts and sizes of the run's files for each combination of labels.
 
-    def _find(self, connection: Connection) -> FoundRun:
-        found = runs.find_run(connection, self.key.session, self.key.run)
-        if found is None:
-            raise UnknownRunError(self.key.session, self.key.run)
-        return found
+        ``run.stats_by("phase", "agent")`` has a `GroupStats` for each agent of each phase, sorted
+        by these labels, None last. Raises ValueError if a label is not one of `StatsLabel`.
+        """
+        from index.db.queries import stats
 
-    def _visible(
-        self,
-        connection: Connection,
-        found: FoundRun,
-        at: int | Snapshot | None,
-        *conditions: Condition,
-    ) -> tuple[FileVersion, ...]:
-        number = self._check_snapshot(found, at)
-        return self._versions(connection, found, files.visible_at(number), *conditions)
-
-    def _check_snapshot(self, found: FoundRun, at: int | Snapshot | None) -> int | None:
-        number = snapshot_number(at)
-        if number is not None and not 0 <= number <= found.newest_snapshot:
-            raise UnknownSnapshotError(self.id, number, found.newest_snapshot)
-        return number
-
-    def _versions(
-        self, connection: Connection, found: FoundRun, *conditions: Condition
-    ) -> tuple[FileVersion, ...]:
-        return tuple(
-            files.list_versions(connection, found.id, self.key.session, self.id, *conditions)
-        )
+        with self._reading() as (connection, found):
+            return stats.group_stats(connection, check_labels(labels), run_id=found.id)

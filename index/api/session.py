@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from cas.digest import Digest
 from index.api.run import Run
+from index.context import Handle
 from index.db.queries import files, runs
-from index.domain.names import MAX_ROW_ID, RunKey, check_id
+from index.domain.names import MAX_ROW_ID, RunKey, check_id, storable
+from index.domain.reports import check_labels
 from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
 from index.reading.streams import open_version, read_version
 
@@ -17,15 +19,18 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from index.context import StoreContext
-    from index.domain.reports import DeletionReceipt
+    from index.domain.names import Label
+    from index.domain.reports import DeletionReceipt, GroupStats, StatsLabel
     from index.domain.snapshots import FileVersion, RunSummary
 
 __all__ = ["Session"]
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Session(Handle):
     """A handle for one session. It is cheap to create, and valid as long as its store is open.
+
+    It copies and pickles as its store does: see `ArtifactStore`.
 
     It gives no access to other sessions: their runs, files and bytes behave as if they did not
     exist.
@@ -34,7 +39,10 @@ class Session:
     id: str
     _context: StoreContext = field(repr=False, compare=False)
 
-    def run(self, run_id: str) -> Run:
+    def __repr__(self) -> str:
+        return f"<Session {self.id!r} in {self._context.database.url}>"
+
+    def run(self, run_id: Label) -> Run:
         """Return a run of this session. The first write to it creates it.
 
         Raises
@@ -58,6 +66,21 @@ class Session:
                 raise UnknownSessionError(self.id)
         return found
 
+    def stats_by(self, *labels: StatsLabel) -> tuple[GroupStats, ...]:
+        """Return counts and sizes of the session's files for each combination of labels.
+
+        ``session.stats_by("run", "file_type")``; see `Run.stats_by`. Raises UnknownSessionError if
+        nothing was ever written to the session.
+        """
+        from index.db.queries import stats
+
+        checked = check_labels(labels)
+        with self._context.database.reading() as connection:
+            found = stats.group_stats(connection, checked, session=self.id)
+            if not found and not runs.session_exists(connection, self.id):
+                raise UnknownSessionError(self.id)
+        return found
+
     def file(self, file_id: int) -> FileVersion:
         """Return a file version by its id, current or past.
 
@@ -69,7 +92,7 @@ class Session:
         if isinstance(file_id, bool) or not isinstance(file_id, int):
             raise TypeError(f"a file id is a number, not {file_id!r}")
         if not 0 < file_id <= MAX_ROW_ID:
-            raise UnknownFileIdError(self.id, file_id)
+            raise UnknownFileIdError(self.id, storable(file_id))
         with self._context.database.reading() as connection:
             found = files.list_in_sessions(connection, self.id, files.has_id(file_id))
         if not found:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cas.errors import ObjectNotFoundError
-from cas.store import BlobStore, open_settings
-from cas.urls import open_backend, open_cache
+from cas.store import BlobStore
+from cas.urls import STORAGE_WAIT_S, open_backend, open_cache
+from cas.waiting import check_wait
+from index.api.binding import bind, own_paths
 from index.api.maintenance import StoreMaintenance
 from index.api.session import Session
-from index.context import StoreContext, resolve_location, utc_now
-from index.db import schema
+from index.context import Handle, StoreContext, reopened, resolve_location, utc_now
 from index.db.catalog import SqlCatalog
-from index.db.database import Database
+from index.db.database import DATABASE_WAIT_S, LOCK_WAIT_S, Database
 from index.db.queries import runs
 from index.decorators import awaitable
 from index.domain.classification import DEFAULT_CLASSIFIER
-from index.domain.names import as_paths, check_id
+from index.domain.names import as_paths, check_id, check_local
+from index.domain.reports import check_labels
 from index.domain.run_state import StateCache
-from index.errors import IndexLostError, StoreMismatchError, StoreNotFoundError
+from index.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
@@ -32,9 +35,10 @@ if TYPE_CHECKING:
     from cas.cache.cache import PackCache
     from cas.digest import Digest
     from index.domain.classification import Classifier
-    from index.domain.reports import StoreStats
+    from index.domain.names import Label
+    from index.domain.reports import GroupStats, StatsLabel, StoreStats
     from index.domain.snapshots import FileVersion, Progress, RunSummary
-    from index.transfer.adopt import AdoptionReport
+    from index.transfer.adopt import AdoptionReport, Root
     from index.transfer.report import SyncReport
     from index.transfer.sync import SyncPlan
 
@@ -44,13 +48,18 @@ _CACHED_STATES: Final = 8
 """Number of runs whose state stays in memory between scans: about 1 KB per file."""
 
 
-class ArtifactStore(StoreMaintenance):
+class ArtifactStore(StoreMaintenance, Handle):
     """Artifacts of workflow runs, by session and run. Safe for use by several threads.
 
     The store is a context manager: leaving it closes the connections. A forked process can't use
     the store of its parent. Fork before the parent opens a store, or spawn the process: SQLite
     connections do not survive a fork (SQLite documentation, "How To Corrupt An SQLite Database
     File", section 2.6).
+
+    A copy of a store, a session or a run is the object itself. All of them pickle as how to open
+    the store again, `storage_options` and the password of the index included, so keep the pickle
+    as secret as these. Where it is unpickled, it shares the store that the process has open, or
+    opens it until the process ends.
     """
 
     def __init__(
@@ -62,21 +71,10 @@ class ArtifactStore(StoreMaintenance):
         clock: Callable[[], datetime],
         classifier: Classifier = DEFAULT_CLASSIFIER,
         cache: PackCache | None = None,
+        reopen: partial[StoreContext] | None = None,
     ) -> None:
         """Bind an index and a backend to each other. Most callers use `open`."""
-        settings = open_settings(backend, create=create)
-        if not create and database.file and not Path(database.file).exists():
-            # Reading a SQLite file that does not exist would create it.
-            if _has_packs(backend):
-                raise IndexLostError(database.url, backend.url)
-            raise StoreNotFoundError(database.url)
-        was_there = schema.current(database) is not None
-        if not was_there:
-            self._refuse_lost_index(database, backend)
-            if create:
-                schema.upgrade(database)
-        schema.check(database)
-        self._bind(database, settings.store_id, backend, clock(), was_there=was_there)
+        settings = bind(database, backend, create=create, clock=clock)
         blobs = BlobStore(backend, SqlCatalog(database, clock), settings, cache)
         self._context = StoreContext(
             database=database,
@@ -84,7 +82,8 @@ class ArtifactStore(StoreMaintenance):
             states=StateCache(_CACHED_STATES),
             clock=clock,
             classifier=classifier,
-            own_paths=_own_paths(database, backend, cache),
+            own_paths=own_paths(database, backend, cache),
+            reopen=reopen,
         )
 
     @classmethod
@@ -97,6 +96,9 @@ class ArtifactStore(StoreMaintenance):
         storage_options: Mapping[str, object] | None = None,
         cache: str | os.PathLike[str] | None = None,
         cache_size: int | None = None,
+        lock_wait: float = LOCK_WAIT_S,
+        database_wait: float = DATABASE_WAIT_S,
+        storage_wait: float = STORAGE_WAIT_S,
         create: bool = True,
         clock: Callable[[], datetime] = utc_now,
         classifier: Classifier = DEFAULT_CLASSIFIER,
@@ -120,6 +122,11 @@ class ArtifactStore(StoreMaintenance):
         cache_size
             Largest size of the cache in bytes; 10 GiB by default. The cache first evicts the bytes
             that were used least recently.
+        lock_wait
+            Seconds that a writer waits for another writer's lock on the index.
+        database_wait, storage_wait
+            Seconds that calls go on trying while the database server or remote storage is down. The
+            logger ``cas.waiting`` tells of each wait.
         create
             Whether to create a store that does not exist.
         clock
@@ -135,18 +142,41 @@ class ArtifactStore(StoreMaintenance):
             When the index needs ``cas db upgrade``, or a newer runcas.
         UnsupportedFormatError
             When a newer release wrote the store.
-        StoreMismatchError
+        StoreMismatchError, StorageClaimedError
             When index and blobs don't belong together.
         BackendError, IndexUnavailableError
             When storage, cache or database can't be used.
         """
+        check_wait("lock_wait", lock_wait)
+        check_wait("database_wait", database_wait)
+        check_wait("storage_wait", storage_wait)
         url, place = resolve_location(root, index, blobs)
-        kept = None if cache is None else open_cache(place, cache, limit=cache_size)
-        backend = open_backend(place, storage_options=storage_options)
-        database = Database(url)
+        kept = None if cache is None else open_cache(place, check_local(cache), limit=cache_size)
+        backend = open_backend(place, storage_options=storage_options, wait=storage_wait)
+        database = Database(url, lock_wait=lock_wait, database_wait=database_wait)
+        reopen = partial(
+            reopened,
+            cls.open,
+            index=database.secret_url,
+            blobs=place.absolute() if isinstance(place, Path) else place,
+            storage_options=storage_options,
+            cache=None if cache is None else Path(cache).absolute(),
+            cache_size=cache_size,
+            clock=clock,
+            classifier=classifier,
+            lock_wait=lock_wait,
+            database_wait=database_wait,
+            storage_wait=storage_wait,
+        )
         try:
             return cls(
-                database, backend, create=create, clock=clock, classifier=classifier, cache=kept
+                database,
+                backend,
+                create=create,
+                clock=clock,
+                classifier=classifier,
+                cache=kept,
+                reopen=reopen,
             )
         except ObjectNotFoundError:
             database.close()
@@ -157,7 +187,7 @@ class ArtifactStore(StoreMaintenance):
             backend.close()
             raise
 
-    def session(self, session_id: str) -> Session:
+    def session(self, session_id: Label) -> Session:
         """Return a session. The first write in it creates it.
 
         Raises
@@ -172,6 +202,12 @@ class ArtifactStore(StoreMaintenance):
         with self._context.database.reading() as connection:
             return runs.list_runs(connection)
 
+    def find_runs(self, run_id: str) -> list[RunSummary]:
+        """Return the runs with this id in any session, oldest first, for the owner of the store."""
+        wanted = check_id("run", run_id)
+        with self._context.database.reading() as connection:
+            return runs.list_runs(connection, run=wanted)
+
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
         """Return producers of all sessions, for the owner of the store; see `Session.producers`."""
         from index.reading.producers import find_producers
@@ -183,7 +219,8 @@ class ArtifactStore(StoreMaintenance):
         url: str | URL,
         *,
         session: str = "default",
-        root: str | os.PathLike[str] | None = None,
+        root: Root = None,
+        moved: Mapping[str, str | os.PathLike[str]] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> AdoptionReport:
         """Import the `files` table of an old tracker from an application's database.
@@ -197,8 +234,12 @@ class ArtifactStore(StoreMaintenance):
         session
             Session of the rows that name none.
         root
-            Work directory of the runs, with ``{session}`` and ``{run}`` for their ids. None means
-            the deepest directory that all paths of a run share.
+            Work directories of the runs: text with ``{session}`` and ``{run}`` for their ids, a
+            mapping from run ids, or a function of session id and run id. Where it names none, the
+            deepest directory that all paths of a run share.
+        moved
+            Absolute directories of the table, and where each is now. The adopted metadata keeps
+            the old path.
 
         Raises
         ------
@@ -206,12 +247,19 @@ class ArtifactStore(StoreMaintenance):
             When the database can't be read or has no such table.
         """
         from index.transfer.adopt import adopt
+        from index.transfer.legacy_paths import check_moves
 
-        folder = None if root is None else os.fspath(root)
-        return adopt(self._context, url, session=session, root=folder, progress=progress)
+        return adopt(
+            self._context,
+            url,
+            session=session,
+            root=root,
+            moved=check_moves(moved),
+            progress=progress,
+        )
 
     def check_runs(
-        self, *, sessions: Iterable[str] | None = None, runs: Iterable[str] | None = None
+        self, *, sessions: Iterable[Label] | None = None, runs: Iterable[Label] | None = None
     ) -> None:
         """Check that sessions and runs exist in this store; raise as `sync_to` does if not."""
         from index.transfer.sync import select_runs
@@ -222,8 +270,8 @@ class ArtifactStore(StoreMaintenance):
         self,
         destination: ArtifactStore,
         *,
-        sessions: Iterable[str] | None = None,
-        runs: Iterable[str] | None = None,
+        sessions: Iterable[Label] | None = None,
+        runs: Iterable[Label] | None = None,
     ) -> SyncPlan:
         """Compare this store with another and return what `sync_to` would copy; write nothing.
 
@@ -237,8 +285,8 @@ class ArtifactStore(StoreMaintenance):
         self,
         destination: ArtifactStore,
         *,
-        sessions: Iterable[str] | None = None,
-        runs: Iterable[str] | None = None,
+        sessions: Iterable[Label] | None = None,
+        runs: Iterable[Label] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> SyncReport:
         """Copy runs with their history to another store, and the bytes that it lacks.
@@ -287,10 +335,29 @@ class ArtifactStore(StoreMaintenance):
                 cache=self._context.blobs.cache,
             )
 
+    def stats_by(self, *labels: StatsLabel) -> tuple[GroupStats, ...]:
+        """Return counts and sizes of all files for each combination of labels.
+
+        ``store.stats_by("session", "phase")``; see `Run.stats_by`.
+        """
+        from index.db.queries import stats
+
+        with self._context.database.reading() as connection:
+            return stats.group_stats(connection, check_labels(labels))
+
     def close(self) -> None:
         """Close the database and the backend; idempotent."""
         self._context.database.close()
         self._context.blobs.close()
+
+    def __repr__(self) -> str:
+        context = self._context
+        state = "" if context.database.is_open else ", not open"
+        name = type(self).__name__
+        return f"<{name} with index {context.database.url}, blobs {context.blobs.url}{state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _store_of, (type(self), self._context)
 
     def __enter__(self) -> Self:
         return self
@@ -298,57 +365,21 @@ class ArtifactStore(StoreMaintenance):
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _refuse_lost_index(self, database: Database, backend: Backend) -> None:
-        """Refuse an empty index for storage that has packs: its history would look lost."""
-        # In this order, because another process may be creating both right now.
-        if _has_packs(backend) and schema.current(database) is None:
-            raise IndexLostError(database.url, backend.url)
 
-    def _bind(
-        self,
-        database: Database,
-        store_id: str,
-        backend: Backend,
-        now: datetime,
-        *,
-        was_there: bool,
-    ) -> None:
-        """Check that the index belongs to this storage; bind a new index to it."""
-
-        def look() -> str | None:
-            with database.reading() as connection:
-                return runs.get_store_id(connection)
-
-        bound = look()
-        if bound is None:
-            # A process binds the index before it publishes a pack.
-            if was_there and _has_packs(backend) and look() is None:
-                raise IndexLostError(database.url, backend.url)
-            with database.writing() as connection:
-                runs.insert_store_id(connection, store_id, now)
-                bound = runs.get_store_id(connection)
-        if bound != store_id:
-            raise StoreMismatchError(database.url, backend.url)
-
-
-def _has_packs(backend: Backend) -> bool:
-    return next(iter(backend.iter_objects("packs/")), None) is not None
+def _store_of(kind: type[ArtifactStore], context: StoreContext) -> ArtifactStore:
+    store = kind.__new__(kind)
+    store._context = context  # noqa: SLF001 - a constructor
+    return store
 
 
 def _chosen(
-    sessions: Iterable[str] | None, names: Iterable[str] | None
+    sessions: Iterable[Label] | None, names: Iterable[Label] | None
 ) -> dict[str, tuple[str, ...] | None]:
     return {
-        "sessions": None if sessions is None else as_paths("sessions", sessions),
-        "names": None if names is None else as_paths("runs", names),
+        "sessions": None if sessions is None else _ids("session", as_paths("sessions", sessions)),
+        "names": None if names is None else _ids("run", as_paths("runs", names)),
     }
 
 
-def _own_paths(database: Database, backend: Backend, cache: PackCache | None) -> list[str]:
-    """Return the local paths of the store itself, which a scan must not record."""
-    paths = [backend.url] if Path(backend.url).is_dir() else []
-    if database.file:
-        paths += [f"{database.file}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
-    if cache is not None:
-        paths.append(str(cache.root))
-    return paths
+def _ids(kind: str, values: tuple[Label, ...]) -> tuple[str, ...]:
+    return tuple(check_id(kind, value) for value in values)

@@ -26,7 +26,7 @@ _MODULES: Final = {
     "who": "lineage",
     "fork": "lineage",
     "rewind": "lineage",
-    "rm": "lineage",
+    "rm": "remove",
     "adopt": "adopt",
     "sync": "sync",
     "verify": "verify",

@@ -17,8 +17,9 @@ from cas.errors import (
     InvalidDigestError,
     ObjectNotFoundError,
 )
+from index.cli.advice import in_commands
 from index.cli.commands import cas
-from index.cli.output import printable
+from index.cli.output import printable, show_waits
 from index.errors import (
     ArtifactIndexError,
     DanglingFileError,
@@ -57,8 +58,12 @@ The README has the same table."""
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the `cas` command and exit."""
+    if arguments is None:
+        _decode_names_as_utf8()
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files
+    show_waits()
     try:
         # None, or the exit code of a command that ended without an error but incompletely.
         code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)
@@ -75,14 +80,43 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     except (ValueError, OverflowError) as error:  # an argument that the library refused
         _print_error(error)
         sys.exit(_USAGE)
-    except OSError as error:  # standard output can't be written
-        _print_error(error)
+    except MemoryError as error:
+        _print_error(str(error) or "no memory is left; free some and run the command again")
+        sys.exit(_ERROR)
+    except OSError as error:  # mostly, standard output can't be written
+        subject = "standard output" if error.filename is None else str(error.filename)
+        _print_error(f"{subject} can't be used: {error.strerror or error}")
         os._exit(_ERROR)  # sys.exit would flush the buffers and fail again, with a traceback
     sys.exit(code or _OK)
 
 
-def _print_error(error: Exception) -> None:
-    click.echo(f"error: {printable(str(error))}", err=True)
+def _decode_names_as_utf8() -> None:
+    """Start again in Python's UTF-8 mode, in a locale that decodes file names otherwise.
+
+    File names are UTF-8 in the store, whatever the locale is. (Source: Python documentation,
+    "Python UTF-8 Mode".)
+    """
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _replace_closed_streams() -> None:
+    """Open what the caller has closed of the standard streams.
+
+    Else a file of the store would get one of the numbers 0 to 2, and messages would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def _print_error(error: object) -> None:
+    click.echo(f"error: {printable(in_commands(str(error)))}", err=True)
 
 
 def _show(error: click.ClickException) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,8 +11,6 @@ from index.cli.output import (
     columns,
     counted,
     human_size,
-    plain,
-    print_json,
     print_report,
     printable,
     progress_bar,
@@ -99,7 +97,7 @@ def gc(
 
 def _print_plan(plan: GcPlan, *, as_json: bool) -> None:
     if as_json:
-        print_json(_plan_json(plan))
+        print_report(plan, dry_run=True)
         return
     _print_blobs(plan.iter_blobs())
     for pack in plan.packs:
@@ -116,7 +114,7 @@ def _print_plan(plan: GcPlan, *, as_json: bool) -> None:
         (plan.unmarked, "needed again"),
     )
     parts = [f"{_tallied(tally)} {what}" for tally, what in tallies if tally.blobs] or [
-        "no garbage"
+        f"no garbage older than {grace}" if plan.options.settings.grace else "no garbage"
     ]
     packs = f"{counted(len(plan.packs), 'pack')} to delete, {len(plan.compacted)} to rewrite"
     click.echo(f"{'; '.join(parts)}; {packs}; {human_size(plan.bytes_freed)} to free")
@@ -158,7 +156,7 @@ def _print_orphans(orphans: Sequence[Orphan]) -> None:
 
 def _print_report(report: GcReport, *, as_json: bool) -> None:
     if as_json:
-        print_report(report, dry_run=False, bytes_freed=report.bytes_freed)
+        print_report(report, dry_run=False)
         return
     _print_orphans(report.orphans)
     for fault in report.damaged:
@@ -169,23 +167,12 @@ def _print_report(report: GcReport, *, as_json: bool) -> None:
         f"{report.unmarked} needed again; {counted(report.packs_deleted, 'pack')} deleted, "
         f"{report.packs_compacted} rewritten; {human_size(max(report.bytes_freed, 0))} freed"
     )
+    if report.next_removal is not None:
+        click.echo(
+            "condemned blobs are removed by the collections that run after"
+            f" {report.next_removal:%Y-%m-%d %H:%M} UTC; --grace 0 removes them at once"
+        )
 
 
 def _tallied(tally: Tally) -> str:
     return f"{counted(tally.blobs, 'blob')} ({human_size(tally.stored_size)})"
-
-
-def _plan_json(plan: GcPlan) -> dict[str, Any]:
-    return {
-        "dry_run": True,
-        "grace_s": plan.options.settings.grace.total_seconds(),
-        "bytes_freed": plan.bytes_freed,
-        "swept": plan.swept,
-        "condemned": plan.condemned,
-        "waiting": plan.waiting,
-        "unmarked": plan.unmarked,
-        "packs": plan.packs,
-        "compacted": plan.compacted,
-        "orphans": plan.orphans,
-        "blobs": [{**plain(blob), "kind": blob.kind} for blob in plan.iter_blobs()],
-    }

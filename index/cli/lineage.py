@@ -1,46 +1,37 @@
-"""The commands for the lineage of runs: diff, who, fork, rewind, rm."""
+"""The commands for the lineage of runs: diff, who, fork, rewind."""
 
 from __future__ import annotations
 
 import re
+from os.path import isfile  # unlike pathlib's, it never raises
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cas.digest import Digest, Hasher
 from cas.errors import InvalidDigestError
-from index.cli.options import at_option, json_option, only_run, run_options
+from index.cli.options import LABELS, at_option, json_option, only_run, run_options
 from index.cli.output import (
     columns,
-    counted,
     human_size,
-    plain,
     print_json,
+    print_report,
     printable,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from index.api.session import Session
     from index.cli.location import StoreLocation
     from index.domain.diff import Diff
     from index.domain.snapshots import FileVersion
 
-__all__ = ["diff", "fork", "rewind", "rm", "who"]
+__all__ = ["diff", "fork", "rewind", "who"]
 
 _READ_SIZE = 1 << 20
 _DIGEST_SHOWN = 12
 _ABBREVIATED = re.compile("[0-9a-f]{7,63}")
-_GROUPS = {
-    "phase": "phase",
-    "agent": "agent",
-    "node": "node_id",
-    "step": "step_id",
-    "event": "event_id",
-    "type": "file_type",
-}
 
 
 class _NotFoundError(click.ClickException):
@@ -53,7 +44,7 @@ class _NotFoundError(click.ClickException):
 @run_options
 @click.argument("first")
 @click.argument("second", required=False)
-@click.option("--by", type=click.Choice(sorted(_GROUPS)), help="Group the changes by provenance.")
+@click.option("--by", type=click.Choice(sorted(LABELS)), help="Group the changes by provenance.")
 @json_option
 @click.pass_obj
 def diff(
@@ -68,14 +59,16 @@ def diff(
 ) -> None:
     """Compare two snapshots of a run, or two runs of a session.
 
-    A number is a snapshot of --run. Any other word is a run, and RUN@N is a run at snapshot N.
-    Without SECOND, the command compares with the present state of the run.
+    A number is a snapshot of --run. Any other word is a run. RUN@N is a run at snapshot N, and RUN@
+    a run as it is now, also if its id is a number. Without SECOND, the command compares with the
+    present state of the run.
 
     \b
     cas diff 1 2 --run run-7
     cas diff 3 --by agent
     cas diff run-7 run-8
     cas diff run-7@3 run-8
+    cas diff 1@ 2@               the runs 1 and 2
     """  # noqa: D301
     with location.open(create=False) as store:
         session = store.session(session_id)
@@ -88,16 +81,16 @@ def diff(
         assert other is not None, "default is a run then"  # noqa: S101
         found = one.diff(other, after, at=before)
     if by is not None:
-        parts = found.by(_GROUPS[by])  # type: ignore[arg-type]  # the values are its literals
+        parts = found.by(LABELS[by])  # type: ignore[arg-type]  # the values are its literals
         if as_json:
-            print_json([{by: group, **_diff_json(part)} for group, part in parts.items()])
+            print_json([{by: group, **part.to_dict()} for group, part in parts.items()])
         for group, part in parts.items() if not as_json else ():
             if part:
                 click.echo(f"{by} {printable(group or '-')}")
                 _print_diff(part, indent="  ")
         return
     if as_json:
-        print_json(_diff_json(found))
+        print_report(found)
     else:
         _print_diff(found)
 
@@ -196,7 +189,7 @@ def rewind(
         run = only_run(store, session_id, run_id)
         made = run.rewind(snapshot)
     if as_json:
-        print_json({"session": session_id, "run": run.id, **plain(made)})
+        print_report(made, session=session_id, run=run.id)
         return
     click.echo(
         f"snapshot {made.number} of {printable(run.id)} holds what {snapshot} held:"
@@ -205,92 +198,12 @@ def rewind(
     )
 
 
-@click.command()
-@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
-@click.option("--run", "run_id", metavar="ID", help="The run to delete.")
-@click.option("--whole-session", is_flag=True, help="Delete the session with all its runs.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@json_option
-@click.pass_obj
-def rm(
-    location: StoreLocation,
-    *,
-    session_id: str,
-    run_id: str | None,
-    whole_session: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    """Delete a run or a session, and show which bytes become garbage.
-
-    A session is deleted with all its runs. Forks of a deleted run stay complete. `cas gc` removes
-    the bytes.
-
-    \b
-    cas rm --run run-7
-    cas rm --session task-12 --whole-session --yes
-    """  # noqa: D301
-    if (run_id is None) != whole_session:
-        raise click.UsageError("name the run with --run, or give --whole-session")
-    what = f"session {session_id}" if run_id is None else f"run {run_id} of session {session_id}"
-    with location.open(create=False) as store:
-        session = store.session(session_id)
-        owner = session if run_id is None else session.run(run_id)
-        if not yes:
-            _check_there(session, run_id)
-            _confirm(f"delete {printable(what)} with its history?")
-        receipt = owner.delete()
-    if as_json:
-        print_json(
-            {
-                **plain(receipt),
-                "released_bytes": receipt.released_bytes,
-                "kept_bytes": receipt.kept_bytes,
-            }
-        )
-        return
-    click.echo(
-        f"deleted {printable(what)}: {counted(len(receipt.runs), 'run')},"
-        f" {counted(receipt.versions, 'file version')}"
-    )
-    click.echo(
-        f"to go with cas gc: {counted(len(receipt.released), 'content')},"
-        f" {human_size(receipt.released_bytes)}, that nothing in the session needs any more"
-    )
-    if receipt.kept:
-        holders = sorted({blob.run for blob in receipt.kept})
-        click.echo(
-            f"to stay: {counted(len(receipt.kept), 'content')},"
-            f" {human_size(receipt.kept_bytes)}, for "
-            + ", ".join(printable(holder) for holder in holders)
-        )
-
-
-def _check_there(session: Session, run_id: str | None) -> None:
-    """Raise if the session or run does not exist, before the user is asked to confirm."""
-    if run_id is None:
-        session.runs()
-    else:
-        session.run(run_id).stats()
-
-
-def _confirm(question: str) -> None:
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        agreed = False
-    if not agreed:
-        raise click.ClickException("nothing was deleted; answer y, or give --yes in scripts")
-
-
 def _state(text: str) -> tuple[str | None, int | None]:
-    """Parse ``N`` as a snapshot, and ``RUN`` or ``RUN@N`` as a run."""
-    if text.isascii() and text.isdigit():
-        return None, int(text)
+    """Parse ``N`` as a snapshot, and ``RUN``, ``RUN@`` or ``RUN@N`` as a run."""
     run, at, number = text.rpartition("@")
-    if at and number.isascii() and number.isdigit():
-        return run, int(number)
-    return text, None
+    if number.isascii() and number.isdigit():
+        return run or None, int(number)
+    return run if at and not number else text, None
 
 
 def _what(text: str) -> Digest | str:
@@ -298,7 +211,7 @@ def _what(text: str) -> Digest | str:
         return Digest.parse(text)
     except InvalidDigestError:
         file = Path(text)
-    if not file.is_file():
+    if not isfile(file):
         return text
     hasher = Hasher()
     with file.open("rb") as stream:
@@ -333,15 +246,3 @@ def _print_diff(found: Diff, indent: str = "") -> None:
         f"{indent}{len(found.added)} added, {len(found.removed)} removed,"
         f" {len(found.changed)} changed, {len(found.identical)} identical"
     )
-
-
-def _diff_json(found: Diff) -> dict[str, Any]:
-    return {
-        "added": found.added,
-        "removed": found.removed,
-        "changed": [
-            {"path": change.path, "before": change.before, "after": change.after}
-            for change in found.changed
-        ],
-        "identical": len(found.identical),
-    }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from index.api.store import ArtifactStore
 
 __all__ = [
+    "LABELS",
     "at_option",
     "filter_options",
     "json_option",
@@ -27,6 +28,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SHOWN_RUNS: Final = 10
+
+LABELS: Final = {
+    "phase": "phase",
+    "agent": "agent",
+    "node": "node_id",
+    "step": "step_id",
+    "event": "event_id",
+    "type": "file_type",
+}
+"""Attributes of files by the name of their option."""
 
 
 def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:

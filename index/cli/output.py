@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
-from cas.digest import Digest
-from index.domain.manifest import to_json
-from index.domain.snapshots import FileVersion, Snapshot
+from cas.waiting import WAITS
+from index.domain.results import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from index.domain.results import Result
     from index.domain.snapshots import Progress
 
 __all__ = [
     "columns",
     "counted",
     "human_size",
-    "plain",
     "print_json",
     "print_report",
     "printable",
     "progress_bar",
+    "show_waits",
 ]
+
+_SHOWN_AFTER_S = 2.0
+"""A wait that is over sooner is not worth a line."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -42,6 +45,28 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+class _WaitLines(logging.Handler):
+    """Prints one line for each long wait for storage, a database or a lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        subject, waited, pause = (getattr(record, name) for name in ("subject", "waited", "pause"))
+        before = self._until.get(subject, 0.0) if waited else 0.0
+        self._until[subject] = waited + pause
+        if before < _SHOWN_AFTER_S <= waited + pause:
+            click.echo(f"{printable(record.getMessage())} …", err=True)
+
+
+def show_waits() -> None:
+    """Print a line on stderr when a command has waited for two seconds."""
+    logger = logging.getLogger(WAITS)
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_WaitLines()]
 
 
 def human_size(size: int) -> str:
@@ -57,7 +82,8 @@ def human_size(size: int) -> str:
 def columns(rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> None:
     """Print rows with aligned columns; those in `right` are aligned to the right.
 
-    The last column is not padded. None and empty text are shown as a dash, times to the second.
+    The last column is not padded. None and empty text are shown as a dash, times to the second, in
+    UTC.
     """
     if not rows:
         return
@@ -73,7 +99,7 @@ def columns(rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> N
 
 def _cell(value: object) -> str:
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
     return printable("-" if value is None else str(value) or "-")
 
 
@@ -84,51 +110,12 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 def print_json(value: object) -> None:
     """Print one JSON document; undecodable bytes become lone surrogates, which JSON allows."""
-    click.echo(json.dumps(plain(value), indent=2))
+    click.echo(json.dumps(to_json(value), indent=2))
 
 
-def print_report(report: object, **before: object) -> None:
+def print_report(report: Result, **before: object) -> None:
     """Print a report as one JSON document, after the values in `before`."""
-    print_json({**before, **plain(report)})
-
-
-def plain(value: Any) -> Any:
-    """Return a report, or a value of one, as JSON types."""
-    if isinstance(value, FileVersion):
-        return to_json(value)
-    if isinstance(value, Snapshot):
-        return _snapshot(value)
-    if isinstance(value, Digest):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
-
-
-def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot in JSON's types, without the session and run it belongs to."""
-    return {
-        "snapshot": snapshot.number,
-        "recorded": snapshot.recorded,
-        "created_at": plain(snapshot.created_at),
-        **asdict(snapshot.provenance),
-        "added": plain(snapshot.added),
-        "changed": plain(snapshot.changed),
-        "removed": plain(snapshot.removed),
-        "unchanged": snapshot.unchanged,
-        "filled": snapshot.filled,
-        "skipped": plain(snapshot.skipped),
-        "bytes_read": snapshot.bytes_read,
-        "bytes_stored": snapshot.bytes_stored,
-    }
+    print_json({**before, **report.to_dict()})
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from index.cli.options import (
+    LABELS,
     at_option,
     filter_options,
     json_option,
@@ -27,12 +28,21 @@ from index.cli.output import (
     printable,
     progress_bar,
 )
+from index.domain.listing import FileOrder
+from index.domain.results import to_json
 from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from index.api.run import Run
+    from index.api.session import Session
+    from index.api.store import ArtifactStore
     from index.cli.location import StoreLocation
+    from index.domain.listing import DirectoryEntry
+    from index.domain.reports import GroupStats
     from index.domain.snapshots import FileVersion
+    from index.reading.restore import RestoreWarning
 
 __all__ = ["cat", "log", "ls", "restore", "snapshots", "stats"]
 
@@ -44,7 +54,15 @@ _DIGEST_SHOWN = 12
 @run_options
 @provenance_options
 @filter_options
+@click.option("--glob", metavar="PATTERN", help="Only paths that match, as 'data/**/*.csv'.")
 @at_option
+@click.option("--order-by", metavar="ORDER", default="appearance", show_default=True,
+              type=click.Choice(get_args(FileOrder)),
+              help="appearance, path, size or created_at; -size is the largest first.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="List at most N files.")
+@click.option("--after", metavar="PATH", help="Begin after this file: the last one of a page.")
+@click.option("--dir", "folder", metavar="PATH",
+              help="List one directory and its directories; . is the whole run.")  # fmt: skip
 @json_option
 @click.pass_obj
 def ls(
@@ -53,6 +71,10 @@ def ls(
     *,
     session_id: str,
     run_id: str | None,
+    folder: str | None,
+    at: int | None,
+    limit: int | None,
+    after: str | None,
     as_json: bool,
     **selection: Any,
 ) -> None:
@@ -62,9 +84,17 @@ def ls(
     cas ls
     cas ls --run run-7 --agent engineer --type plot
     cas ls --run run-7 --at 3 --json
+    cas ls --glob 'data/**/*.csv' --order-by -size --limit 10
+    cas ls --dir data
     """  # noqa: D301
+    if folder is not None:
+        _refuse_filters()
     with location.open(create=False) as store:
-        versions = only_run(store, session_id, run_id).files(**selection)
+        run = only_run(store, session_id, run_id)
+        if folder is not None:
+            _print_entries(run.list_dir(folder, at=at, limit=limit, after=after), as_json=as_json)
+            return
+        versions = run.files(at=at, limit=limit, after=after, **selection)
     if as_json:
         print_json(versions)
         return
@@ -168,6 +198,8 @@ def cat(
     cas cat data/result.csv --run run-7
     cas cat data/result.csv@1 --run run-7
     """  # noqa: D301
+    if sys.__stdout__ is None:
+        raise click.UsageError("standard output is closed; the bytes would go nowhere")
     with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
         name, version = _split_version(run, path, at)
@@ -181,7 +213,7 @@ def cat(
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 @run_options
 @at_option
-@click.option("--overwrite", is_flag=True, help="Replace files that have other content.")
+@click.option("--overwrite", is_flag=True, help="Replace what has other content.")
 @json_option
 @click.pass_obj
 def restore(
@@ -196,6 +228,9 @@ def restore(
     as_json: bool,
 ) -> None:
     """Write a run's files to DEST, with modes and times. Every byte is verified.
+
+    What DEST does not take besides bytes is reported, and the exit code stays 0. With --overwrite,
+    a directory makes way for a file only if the run has held all files in it.
 
     \b
     cas restore elsewhere/ --run run-7
@@ -212,32 +247,58 @@ def restore(
         f"{counted(result.written, 'file')} written ({human_size(result.bytes_written)}), "
         f"{result.unchanged} there already"
     )
+    _print_warnings(result.warnings)
     for path in result.without_bytes:
         click.echo(f"not restored, its bytes were never stored: {printable(path)}", err=True)
+
+
+def _print_warnings(warnings: Iterable[RestoreWarning]) -> None:
+    """Print one line for each reason: some filesystems refuse the same for every file."""
+    paths: dict[str, list[str]] = {}
+    for path, reason in warnings:
+        paths.setdefault(reason, []).append(path)
+    for reason, named in paths.items():
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        click.echo(f"warning: {printable(named[0])}{more}: {printable(reason)}", err=True)
 
 
 @click.command("stats")
 @click.option("--session", "session_id", metavar="ID", help="Only this session's runs.")
 @click.option("--run", "run_id", metavar="ID", help="One run in detail.")
+@click.option("--by", multiple=True, type=click.Choice([*LABELS, "session", "run"]),
+              help="Files and bytes by this; may be repeated.")  # fmt: skip
 @json_option
 @click.pass_obj
 def stats(
-    location: StoreLocation, *, session_id: str | None, run_id: str | None, as_json: bool
+    location: StoreLocation,
+    *,
+    session_id: str | None,
+    run_id: str | None,
+    by: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Show locations, sizes and what deduplication saves.
 
     \b
     cas stats
     cas stats --session session-1 --run run-7
+    cas stats --run run-7 --by phase --by agent
     """  # noqa: D301
     with location.open(create=False) as store:
-        found: dict[str, Any]
+        if by:
+            owner: ArtifactStore | Session | Run = store
+            if run_id is not None:
+                owner = store.session(session_id or "default").run(run_id)
+            elif session_id is not None:
+                owner = store.session(session_id)
+            _print_groups(owner.stats_by(*(LABELS.get(label, label) for label in by)), as_json)  # type: ignore[arg-type]  # its literals
+            return
         if run_id is not None:
-            found = asdict(store.session(session_id or "default").run(run_id).stats())
+            found = store.session(session_id or "default").run(run_id).stats().to_dict()
         else:
-            found = asdict(store.stats())
+            found = store.stats().to_dict()
             listed = store.runs() if session_id is None else store.session(session_id).runs()
-            found["run_list"] = [asdict(summary) for summary in listed]
+            found["run_list"] = to_json(listed)
     if as_json:
         print_json(found)
         return
@@ -247,7 +308,50 @@ def stats(
     columns([(name, _shown_value(name, value)) for name, value in found.items()])
     if listed:
         click.echo()
-        columns([(s["session"], s["run"], f"{s['snapshots']} snapshots") for s in listed])
+        columns(
+            [(s["session"], s["run"], f"{s['snapshots']} snapshots", s["work_dir"]) for s in listed]
+        )
+
+
+def _refuse_filters() -> None:
+    """Refuse options that the listing of a directory does not have."""
+    context = click.get_current_context()
+    allowed = {"session_id", "run_id", "folder", "at", "limit", "after", "as_json"}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{parameter.opts[0]} selects files; leave out --dir for it")
+
+
+def _print_entries(entries: Sequence[DirectoryEntry], *, as_json: bool) -> None:
+    if as_json:
+        print_json(entries)
+        return
+    columns(
+        [
+            (
+                human_size(entry.bytes),
+                counted(entry.files, "file") if entry.version is None else entry.version.file_type,
+                entry.version and entry.version.agent,
+                f"{entry.path}/" if entry.version is None else _shown_path(entry.version),
+            )
+            for entry in entries
+        ],
+        right=(0,),
+    )
+
+
+def _print_groups(groups: Sequence[GroupStats], as_json: bool) -> None:  # noqa: FBT001
+    if as_json:
+        print_json(groups)
+        return
+    columns(
+        [
+            (*group.labels.values(), counted(group.files, "file"), human_size(group.bytes))
+            for group in groups
+        ],
+    )
 
 
 def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None]:
@@ -274,7 +378,8 @@ def _span(version: FileVersion) -> str:
 
 def _shown_value(name: str, value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{printable(str(key))} {count}" for key, count in value.items()) or "-"
+        counts = (f"{printable(str(key)) or '-'} {count}" for key, count in value.items())
+        return ", ".join(counts) or "-"
     if isinstance(value, int) and "bytes" in name:
         return f"{human_size(value)} ({value})"
     return printable(str(value))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from index.cli.advice import in_commands
 from index.cli.options import json_option
 from index.cli.output import counted, human_size, print_report, printable, progress_bar
 
@@ -68,7 +69,7 @@ def recover(context: click.Context, /, *, dry_run: bool, as_json: bool) -> None:
     with progress_bar("recovering", "packs") as progress:
         report = location.recover(dry_run=dry_run, progress=progress)
     if as_json:
-        print_report(report, dry_run=dry_run, is_whole=report.is_whole)
+        print_report(report, dry_run=dry_run)
     else:
         _print(report, dry_run=dry_run)
     if not report.is_whole:
@@ -79,7 +80,7 @@ def _print(report: RecoveryReport, *, dry_run: bool) -> None:
     for pack in report.damaged_packs:
         click.echo(f"{printable(pack.name)}: {printable(pack.reason)}", err=True)
     for reason in report.damaged_records:
-        click.echo(printable(reason), err=True)
+        click.echo(printable(in_commands(reason)), err=True)
     for lost in report.lost:
         who = f" by {lost.agent}" if lost.agent else ""
         where = f"{lost.session}/{lost.run}: {lost.path}@{lost.version}{who}"

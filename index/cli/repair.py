@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from os.path import isdir, isfile  # unlike pathlib's, they never raise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def repair(
         with progress_bar("repairing", "blobs") as progress:
             report = store.repair(*places, dry_run=dry_run, progress=progress)
     if as_json:
-        print_report(report, is_complete=report.is_complete)
+        print_report(report)
     else:
         _print(report, is_verified=depth is not None)
     if not report.is_complete:
@@ -68,9 +69,9 @@ def repair(
 
 def _source(stack: ExitStack, name: Path, context: click.Context) -> ArtifactStore | Path:
     """Open `name` if it is a store. A directory that contains a store is an ordinary directory."""
-    if name.is_file() or (name / "cas.json").is_file():
+    if isfile(name) or isfile(name / "cas.json"):
         return stack.enter_context(location_at(name, context.obj).open(create=False))
-    if not name.is_dir():
+    if not isdir(name):
         raise click.UsageError(f"--from {printable(str(name))}: there is no such directory")
     return name
 

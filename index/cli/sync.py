@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cas.temporary import using_temporary_files
 from index.cli.location import StoreLocation, location_at
 from index.cli.options import json_option
 from index.cli.output import counted, human_size, print_report, printable, progress_bar
@@ -89,13 +90,14 @@ def _destination(stack: ExitStack, location: StoreLocation, *, dry_run: bool) ->
     try:
         return stack.enter_context(location.open(create=False))
     except StoreNotFoundError:
-        nowhere = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        with using_temporary_files():
+            nowhere = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         return stack.enter_context(StoreLocation(nowhere, None, None).open(create=True))
 
 
 def _print(report: SyncReport, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print_report(report, dry_run=dry_run, versions=report.versions)
+        print_report(report, dry_run=dry_run)
         return
     for run in report.runs:
         name = f"{printable(run.session)}/{printable(run.run)}"

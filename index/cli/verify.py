@@ -44,7 +44,7 @@ def verify(
     with context.obj.open(create=False) as store, progress_bar("verifying", "blobs") as progress:
         report = store.verify(depth=depth, max_bytes=max_bytes, progress=progress)
     if as_json:
-        print_report(report, is_sound=report.is_sound)
+        print_report(report)
     else:
         _print(report)
     if not report.is_sound:
@@ -90,7 +90,10 @@ def _remarks(report: VerifyReport) -> list[str]:
     if report.packs_left or report.bytes_left:
         left = f"{counted(report.packs_left, 'pack')}, {human_size(report.bytes_left)}"
         lines.append(f"{left} left to read; run it again to continue")
-    if report.depth == "bytes":
+    if report.depth != "bytes":
+        what = "no pack was read" if report.depth == "index" else "the bytes of files were not read"
+        lines.append(f"{what}: cas verify --depth bytes also checks every byte")
+    else:
         since = report.oldest_verified
         when = "some packs never were" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
         lines.append(f"every byte of every pack was verified: {when}")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from index.cli.location import StoreLocation, check_config, write_config
+from index.cli.location import StoreLocation, check_config, track_settings, write_config
 from index.cli.options import json_option, only_run, provenance_options, run_options
 from index.cli.output import (
     human_size,
-    plain,
     print_json,
     printable,
     progress_bar,
@@ -90,7 +89,27 @@ def init(
     "--scope", multiple=True, metavar="DIR", help="Scan only this directory; may be repeated."
 )
 @click.option(
-    "--ignore", multiple=True, metavar="PATTERN", help="Skip as in .gitignore; may be repeated."
+    "--ignore",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out, as in .gitignore; may be repeated. !PATTERN brings in.",
+)
+@click.option("--hidden/--no-hidden", default=None, help="Record hidden files too.")
+@click.option(
+    "--default-ignores/--no-default-ignores",
+    default=None,
+    help="Leave out .git, node_modules, *.tmp and the like (the default).",
+)
+@click.option(
+    "--gitignore/--no-gitignore", default=None, help="Leave out what .gitignore files name."
+)
+@click.option("--prefix", metavar="PATH", help="Record the directory under this path of the run.")
+@click.option("--moved", is_flag=True, help="DIR is the run's directory, in another place now.")
+@click.option(
+    "--final",
+    multiple=True,
+    metavar="PATTERN",
+    help="Mark matching files as final outputs; may be repeated.",
 )
 @json_option
 @click.pass_obj
@@ -103,33 +122,58 @@ def track(
     run_id: str | None,
     scope: tuple[str, ...],
     ignore: tuple[str, ...],
+    hidden: bool | None,
+    default_ignores: bool | None,
+    gitignore: bool | None,
+    prefix: str | None,
+    moved: bool,
+    final: tuple[str, ...],
     as_json: bool,
     **provenance: Any,
 ) -> None:
     """Record the present files of a work directory.
 
-    The scan skips hidden entries, __pycache__ and the store itself.
+    The scan passes over hidden files, what few want (.git, node_modules, *.tmp and the like), what
+    files named .casignore say, and the store itself. It tells how many. A table [track] in cas.toml
+    sets hidden, default_ignores, gitignore and ignore for all commands below its directory.
+
+    Without --run, the run has the name of the directory. If it holds another directory of that
+    name, the command refuses: give --run, or --moved if the directory was moved.
 
     \b
     cas track work/
     cas track work/ --run run-7 --phase control --agent engineer --node step_1
-    cas track work/ --scope data --scope plots --ignore '*.tmp'
+    cas track work/ --scope data --scope plots --ignore '*.log'
+    cas track work/ --final 'reports/*.pdf'
+    cas track work/ --ignore '!.hydra/'
+    cas track /scratch/job-7/out --run run-7 --prefix data
     """  # noqa: D301
     begun = time.perf_counter()
     # Check all arguments first: a mistyped one must not create a store.
     check_directory(str(directory))
+    is_guess = run_id is None
     run_id = _run_for(directory) if run_id is None else check_id("run", run_id)
     check_id("session", session_id)
+    settings = track_settings(
+        ignore=ignore, hidden=hidden, default_ignores=default_ignores, gitignore=gitignore
+    )
     with location.open(create=True) as store:
         run = store.session(session_id).run(run_id)
         with progress_bar("tracking") as progress:
             snapshot = run.track(
-                directory, scope=scope or None, ignore=ignore, progress=progress, **provenance
+                directory,
+                scope=scope or None,
+                same_directory=is_guess and not moved,
+                final=final,
+                prefix=prefix,
+                progress=progress,
+                **settings,
+                **provenance,
             )
     elapsed = time.perf_counter() - begun
     if as_json:
         head = {"session": session_id, "run": run.id}
-        print_json({**head, **plain(snapshot), "elapsed_s": round(elapsed, 6)})
+        print_json({**head, **snapshot.to_dict(), "elapsed_s": round(elapsed, 6)})
         return
     _print_outcome(run, snapshot, elapsed)
 
@@ -139,13 +183,23 @@ def track(
 @click.option("--as", "path", metavar="PATH", help="Path in the run. Default: FILE.")
 @run_options
 @provenance_options
-@click.option("--type", "file_type", metavar="TYPE", help="Default: derived from the path.")
 @click.option(
-    "--final",
+    "--type",
+    "file_type",
+    metavar="TYPE",
+    help="Default: as before, or derived from the path. '' derives it again.",
+)
+@click.option(
+    "--final/--not-final",
     "is_final_output",
-    is_flag=True,
     default=None,
-    help="Mark the file as a final output.",
+    help="Whether the file is a final output. Default: as before.",
+)
+@click.option(
+    "--expected-version",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Fail unless the file replaces this version; 0 for a new file.",
 )
 @json_option
 @click.pass_obj
@@ -162,13 +216,18 @@ def put(
 ) -> None:
     """Record one file from any directory. Use - to read standard input.
 
+    If the file changes each time it is read, the command records what it read last, and says so.
+
     \b
     cas put report.pdf --run run-7 --final
     cas put /tmp/out.csv --as data/out.csv --run run-7 --agent engineer
+    cas put notes.md --run run-7 --expected-version 3
     """  # noqa: D301
     from_stdin = str(file) == "-"
     if from_stdin and path is None:
         raise click.UsageError("standard input needs a path in the run: --as PATH")
+    if from_stdin and sys.stdin is None:
+        raise click.UsageError("standard input is closed; give a file, or something to read")
     content: BinaryIO | Path = sys.stdin.buffer if from_stdin else file
     if not from_stdin:
         from index.scan.content import opened
@@ -181,8 +240,18 @@ def put(
         version = run.put(name, content, **labels)
     if as_json:
         print_json(version)
-    else:
-        click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
+        return
+    click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
+    if version.torn:
+        _tell_torn(version.path)
+    if version.refused is not None:
+        recorded = asdict(version.provenance)
+        differing = ", ".join(
+            f"{name} {printable(value)} ({printable(recorded[name] or '-')} is recorded)"
+            for name, value in asdict(version.refused).items()
+            if value is not None
+        )
+        click.echo(f"not taken for the same content: {differing}", err=True)
 
 
 def _run_for(directory: Path) -> str:
@@ -197,11 +266,24 @@ def _run_for(directory: Path) -> str:
 def _print_outcome(run: Run, snapshot: Snapshot, elapsed: float) -> None:
     for skipped in snapshot.skipped:
         click.echo(f"skipped {printable(skipped.path)}: {printable(skipped.reason)}", err=True)
+    for path in snapshot.torn:
+        _tell_torn(path)
+    for path in snapshot.absent:
+        click.echo(f"absent {printable(path)}: nothing is there", err=True)
+    passed_over = "".join(
+        f", {number} {reason}"
+        for number, reason in ((snapshot.hidden, "hidden"), (snapshot.ignored, "ignored"))
+        if number
+    )
     state = f"snapshot {snapshot.number}" if snapshot.recorded else "nothing new"
     click.echo(
         f"{printable(run.id)}: {state}, {len(snapshot.lazy_added)} added, "
         f"{len(snapshot.lazy_changed)} changed, {len(snapshot.lazy_removed)} removed, "
-        f"{snapshot.unchanged} unchanged, {len(snapshot.skipped)} skipped; "
+        f"{snapshot.unchanged} unchanged, {len(snapshot.skipped)} skipped{passed_over}; "
         f"{human_size(snapshot.bytes_read)} read, {human_size(snapshot.bytes_stored)} stored "
         f"in {elapsed:.2f} s"
     )
+
+
+def _tell_torn(path: str) -> None:
+    click.echo(f"torn {printable(path)}: it changed each time it was read", err=True)

@@ -133,6 +133,7 @@ def _describe(
         run_created_at=row.created_at,
         parent=row.parent,
         parent_snapshot=row.parent_snapshot,
+        work_dir=row.work_dir,
         snapshots=[_snapshot(each) for each in transfer.list_snapshots(connection, row.id)],
         versions=count,
         parts=tuple(digests),

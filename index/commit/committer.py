@@ -13,11 +13,12 @@ from sqlalchemy.exc import IntegrityError
 
 from index.commit.prepare import plan_commit, with_records
 from index.commit.write import CommitConflict, UncertainCommitError, load_state, record
-from index.db.queries import files, runs
-from index.domain.changes import rebase
+from index.db.queries import current, files, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy.engine import Connection
 
     from cas.catalog import WrittenBatch
     from cas.digest import Digest
@@ -38,16 +39,33 @@ class Committer:
         self._context = context
         self._database = context.database
 
-    def get_version(self, key: RunKey, file_id: int) -> FileVersion:
-        """Return a file version of the run by its id, as it is now."""
-        (version,) = self._database.read(
-            lambda connection: files.list_by_id(connection, key.session, key.run, [file_id])
+    def list_versions(self, key: RunKey, ids: Sequence[int]) -> dict[str, FileVersion]:
+        """Return file versions of the run, given by their ids, as they are now; by path."""
+        found = self._database.read(
+            lambda connection: files.list_by_id(connection, key.session, key.run, ids)
         )
-        return version
+        return {version.path: version for version in found}
 
-    def load_state(self, key: RunKey, cached: RunState | None = None) -> RunState:
-        """Return the run's state; `cached` itself if it is still the newest."""
-        return self._database.read(lambda connection: load_state(connection, key, cached))
+    def load_state(
+        self,
+        key: RunKey,
+        cached: RunState | None = None,
+        paths: Collection[str] | None = None,
+    ) -> RunState:
+        """Return the run's state; `cached` itself if it is still the newest and holds enough.
+
+        With `paths` it may hold only the files that concern these.
+        """
+        return self._database.read(lambda connection: load_state(connection, key, cached, paths))
+
+    def list_similar(self, key: RunKey, path: str) -> tuple[str, ...]:
+        """Return paths of the run that the caller may mean by one without a file."""
+
+        def look(connection: Connection) -> tuple[str, ...]:
+            found = runs.find_run(connection, key.session, key.run)
+            return () if found is None else current.list_similar(connection, found.id, path)
+
+        return self._database.read(look)
 
     def plan_commit(
         self, request: CommitRequest, state: RunState, superseded_records: Sequence[Digest] = ()
@@ -95,10 +113,10 @@ class Committer:
         request, before = plan.request, plan.state
         if not before.has_chain:
             self._begin_chain(request.key)
-        newer = self.load_state(request.key)
+        newer = self.load_state(request.key, paths=request.paths)
         if newer.run_id is None or before.run_id not in (None, newer.run_id):
             raise CommitConflict
-        found = rebase(plan.findings, newer, request.still_holds)
+        found = request.rebased(plan.findings, newer)
         again = self._prepare(request, found, newer, superseded_records)
         with self._context.blobs.batch() as batch:
             return again, with_records(batch, written, again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,8 @@ from index.journal.entries import CommitEntry, NewFiles, PartEntry
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from index.commit.plan import CommitPlan, FileKind
+    from index.commit.plan import CommitPlan
+    from index.domain.annotations import FileKind
     from index.domain.changes import Change
 
 __all__ = ["describe"]
@@ -31,11 +33,13 @@ def describe(plan: CommitPlan) -> CommitPlan:
     """
     request, state, found = plan.request, plan.state, plan.findings
     touched = [
-        (known.path, seen.mode, seen.mtime_ns, True)
+        (known.path, seen.mode, seen.mtime_ns, known.seen_by | seen.seen_by)
         for known, seen in found.refreshed
-        if (seen.mode, seen.mtime_ns, True) != (known.mode, known.mtime_ns, known.seen_on_disk)
+        if (seen.mode, seen.mtime_ns) != (known.mode, known.mtime_ns)
+        or seen.seen_by & ~known.seen_by
     ]
-    if not (plan.makes_snapshot or plan.provenance_backfills or plan.notes or touched):
+    changes = (plan.makes_snapshot, plan.provenance_backfills, plan.notes, touched, plan.work_dir)
+    if not any(changes):
         return plan
     groups = list(_groups(plan))
     parts = [
@@ -54,15 +58,16 @@ def describe(plan: CommitPlan) -> CommitPlan:
         scope=request.scope,
         unchanged=len(found.unchanged),
         skipped=request.skipped,
+        torn=request.torn,
         bytes_read=request.bytes_read,
         files=_columns(*groups[0]),
         parts=named,
-        seen_on_disk=all(c.observed is not None and c.observed.seen_on_disk for c in plan.new),
-        **request.annotations.columns,
+        seen_by=next((c.observed.seen_by for c in plan.new if c.observed is not None), 0),
         removed=[change.path for change in found.changes if change.observed is None],
         filled=[known.path for known in plan.provenance_backfills],
         notes={known.path: values for known, values in plan.notes.items()},
         touched=touched,
+        work_dir=plan.work_dir,
         replaces=plan.replaces,
     )
     data = encode_record(entry)
@@ -73,11 +78,16 @@ def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Change], Sequence[FileK
     """Yield groups of new versions that fit one record each; at least one group."""
     new, kinds = plan.new, plan.kinds
     start = size = 0
-    for number, change in enumerate(new, 1):
+    noted: set[int] = set()
+    for number, (change, kind) in enumerate(zip(new, kinds, strict=True), 1):
         size += 6 * len(change.path) + _FILE_SIZE  # JSON escapes take up to six bytes a character
+        if kind.meta is not None and id(kind) not in noted:
+            noted.add(id(kind))
+            size += len(json.dumps(kind.meta))
         if size > _PART_SIZE:
             yield new[start:number], kinds[start:number]
             start, size = number, 0
+            noted.clear()
     if start == 0 or start < len(new):
         yield new[start:], kinds[start:]
 
@@ -85,8 +95,9 @@ def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Change], Sequence[FileK
 def _columns(new: Sequence[Change], kinds: Sequence[FileKind]) -> NewFiles:
     if not new:
         return NewFiles()
-    numbers: dict[FileKind, int] = {}
-    kind_of = [numbers.setdefault(kind, len(numbers)) for kind in kinds]
+    numbers: dict[int, int] = {}  # by identity: notes can't be hashed
+    kind_of = [numbers.setdefault(id(kind), len(numbers)) for kind in kinds]
+    distinct = {id(kind): kind for kind in kinds}
     # Unpack into columns: reading five fields of each named tuple takes four times as long.
     seen = (change.observed for change in new if change.observed is not None)
     paths, digests, sizes, modes, mtimes_ns, *_ = zip(*seen, strict=True)
@@ -96,6 +107,6 @@ def _columns(new: Sequence[Change], kinds: Sequence[FileKind]) -> NewFiles:
         sizes=sizes,
         modes=modes,
         mtimes_ns=mtimes_ns,
-        kinds=list(numbers),
+        kinds=list(distinct.values()),
         kind_of=kind_of,
     )

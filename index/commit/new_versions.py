@@ -9,34 +9,32 @@ from index.domain.run_state import KnownFile
 from index.domain.snapshots import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from index.commit.plan import CommitRequest, FileKind
+    from index.commit.plan import CommitRequest
+    from index.db.queries.current import Before
     from index.db.queries.files import NewRow
+    from index.domain.annotations import FileKind
     from index.domain.changes import Change
 
 __all__ = ["NewVersions", "new_rows"]
 
 
 def new_rows(
-    new: Sequence[Change], kinds: Sequence[FileKind], befores: Sequence[tuple[int, int]]
+    new: Sequence[Change], kinds: Sequence[FileKind], befores: Mapping[str, Before], number: int
 ) -> Iterator[NewRow]:
-    """Yield the rows of new versions.
+    """Yield the rows of new versions, which begin at the snapshot `number`.
 
     A generator, because a run has tens of thousands.
-
-    Parameters
-    ----------
-    befores
-        For each path its newest version number so far (0 for none) and the snapshot in which it
-        first appeared.
     """
-    for (path, _, seen), (file_type, priority), (newest, appeared) in zip(
-        new, kinds, befores, strict=True
-    ):
+    for (path, _, seen), kind in zip(new, kinds, strict=True):
         assert seen is not None  # noqa: S101 - a removed file begins no version
-        yield path, newest + 1, seen, file_type, priority, appeared
+        before = befores.get(path)
+        if before is None:
+            yield path, 1, seen, kind, number
+        else:
+            yield path, before.version + 1, seen, kind, before.appeared_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +45,19 @@ class NewVersions:
     ids: Sequence[int]
     new: Sequence[Change]
     kinds: Sequence[FileKind]
-    befores: Sequence[tuple[int, int]]
+    befores: Mapping[str, Before]
     number: int
     now: datetime
 
     @property
     def rows(self) -> Iterator[NewRow]:
         """Yield the inserted rows, in the order of `ids`."""
-        return new_rows(self.new, self.kinds, self.befores)
+        return new_rows(self.new, self.kinds, self.befores, self.number)
 
     @property
     def known(self) -> Iterator[KnownFile]:
         """Yield the versions as the next scan compares with them."""
-        for file_id, (path, version, seen, _type, _priority, appeared) in zip(
-            self.ids, self.rows, strict=True
-        ):
+        for file_id, (path, version, seen, kind, appeared) in zip(self.ids, self.rows, strict=True):
             yield KnownFile(
                 seen.signature if seen.trusted else None,
                 file_id,
@@ -71,15 +67,16 @@ class NewVersions:
                 seen.mode,
                 seen.mtime_ns,
                 appeared,
-                seen.seen_on_disk,
+                seen.seen_by,
+                kind.is_final_output,
                 self.request.provenance,
             )
 
     def versions(self, wanted: Callable[[str], bool]) -> Iterator[FileVersion]:
         """Yield the versions as the API returns them, for the wanted paths."""
         request = self.request
-        shared = asdict(request.provenance) | request.annotations.columns
-        for file_id, (path, version, seen, file_type, priority, _appeared) in zip(
+        provenance = asdict(request.provenance)
+        for file_id, (path, version, seen, kind, _appeared) in zip(
             self.ids, self.rows, strict=True
         ):
             if wanted(path):
@@ -93,10 +90,9 @@ class NewVersions:
                     size=seen.size,
                     mode=seen.mode,
                     mtime_ns=seen.mtime_ns,
-                    file_type=file_type,
-                    priority=priority,
                     created_at=self.now,
                     first_snapshot=self.number,
                     end_snapshot=None,
-                    **shared,
+                    **kind._asdict(),
+                    **provenance,
                 )

@@ -6,17 +6,18 @@ So the journal record of the commit is ready in time to go into the same pack as
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
-from index.domain.annotations import Annotations
 from index.domain.classification import DEFAULT_CLASSIFIER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
+    from index.db.queries.current import Before
+    from index.domain.annotations import Annotations, FileKind
     from index.domain.changes import Change, ScanChanges
     from index.domain.classification import Classifier
     from index.domain.names import RunKey
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
     from index.domain.run_state import KnownFile, RunState
     from index.domain.snapshots import Skipped
 
-__all__ = ["CommitPlan", "CommitRequest", "FileKind"]
-
-FileKind: TypeAlias = tuple[str, str]
-"""File type and priority."""
+__all__ = ["CommitPlan", "CommitRequest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,13 @@ class CommitPlan:
     provenance_backfills: Sequence[KnownFile]
     """Versions whose missing provenance the commit fills in."""
     notes: Mapping[KnownFile, Mapping[str, Any]]
-    """Columns that annotations change, by version with unchanged content."""
+    """Columns that annotations and claims change, by version with unchanged content."""
     new: Sequence[Change]
     """The changes that begin a new version."""
     kinds: Sequence[FileKind]
     """The kind of each of `new`. Equal kinds are one object."""
+    befores: Mapping[str, Before]
+    """The last versions of the paths of `new`, which these continue."""
     now: datetime
     replaces: Sequence[Digest]
     """Records of earlier attempts that failed."""
@@ -63,7 +63,15 @@ class CommitPlan:
             or found.refreshed
             or self.provenance_backfills
             or self.notes
+            or self.work_dir
         )
+
+    @property
+    def work_dir(self) -> str | None:
+        """The new work directory of the run; None if it stays as it is."""
+        before, given = self.state.work_dir, self.request.work_dir
+        stays = given == before or (self.request.is_part and before is not None)
+        return None if stays else given
 
     @property
     def makes_snapshot(self) -> bool:
@@ -94,10 +102,25 @@ class CommitRequest:
     key: RunKey
     findings: ScanChanges
     provenance: Provenance
-    still_holds: Callable[[Change], bool]
-    """Whether a change still matches the path now; see `index.domain.changes.rebase`."""
+    rebased: Callable[[ScanChanges, RunState], ScanChanges]
+    """Returns the findings relative to a newer state, which other commits have made."""
+    paths: Collection[str] | None = None
+    """The paths that it concerns, where it names them: it loads no others. None for a scan."""
+    is_claim: bool = False
+    """Whether the provenance is claimed for the files by name; see `index.domain.changes`."""
     scope: Sequence[str] | None = None
     skipped: tuple[Skipped, ...] = ()
+    torn: tuple[str, ...] = ()
+    hidden: int = 0
+    ignored: int = 0
+    absent: tuple[str, ...] = ()
     bytes_read: int = 0
-    annotations: Annotations = field(default_factory=Annotations)
+    work_dir: str | None = None
+    """The real path of the scanned directory; None if this is no scan of one."""
+    is_part: bool = False
+    """Whether that directory is recorded under a path of the run, which may have its own."""
+    same_directory: bool = False
+    """Whether it must be the directory of the scan before."""
+    annotations: Mapping[str, Annotations] = field(default_factory=dict)
+    """What the caller says, by path. Other paths keep what was said before."""
     classifier: Classifier = DEFAULT_CLASSIFIER

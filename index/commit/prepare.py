@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index.commit.plan import CommitPlan
-from index.db.queries import files
-from index.domain.changes import to_fill, with_displaced
+from index.db.queries import current
+from index.db.tables import PROVENANCE_COLUMNS
+from index.domain.annotations import NOTHING_SAID
+from index.domain.changes import to_claim, to_fill, with_displaced
+from index.errors import OtherDirectoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
     from cas.catalog import WrittenBatch
     from cas.digest import Digest
     from cas.writer import BatchWriter
-    from index.commit.plan import CommitRequest, FileKind
-    from index.domain.changes import ScanChanges
+    from index.commit.plan import CommitRequest
+    from index.db.queries.current import Before
+    from index.domain.annotations import FileKind
+    from index.domain.changes import Change, ScanChanges
     from index.domain.run_state import KnownFile, RunState
 
-__all__ = ["plan_commit", "with_records"]
+__all__ = ["check_directory", "plan_commit", "with_records"]
 
 
 def plan_commit(
@@ -41,26 +49,29 @@ def plan_commit(
         Opens a read transaction.
     replaces
         Records of earlier attempts that failed.
+
+    Raises
+    ------
+    OtherDirectoryError
+        See `check_directory`.
     """
+    if request.same_directory:
+        check_directory(request.key.run, state.work_dir, request.work_dir)
     findings = with_displaced(findings, state)
-    said = request.annotations
-    final = bool(said.is_final_output)
     new = [change for change in findings.changes if change.observed is not None]
-    kinds = []
-    shared: dict[FileKind, FileKind] = {}
-    for change in new:
-        file_type = said.file_type or request.classifier.classify(change.path)
-        priority = request.classifier.prioritise(file_type, is_final_output=final)
-        kind = file_type, priority
-        kinds.append(shared.setdefault(kind, kind))
+    noted = _noted(request, findings)
+    befores = _load_befores(look, state, new, noted)
     plan = CommitPlan(
         request=request,
         state=state,
         findings=findings,
-        provenance_backfills=to_fill(findings.unchanged, request.provenance),
-        notes=_notes(look, request, findings),
+        provenance_backfills=(
+            () if request.is_claim else to_fill(findings.unchanged, request.provenance)
+        ),
+        notes=_notes(request, findings, noted, befores),
         new=new,
-        kinds=kinds,
+        kinds=_kinds(request, new, befores),
+        befores=befores,
         now=now,
         replaces=tuple(replaces),
         records=(),
@@ -72,6 +83,16 @@ def plan_commit(
     from index.commit.describe import describe  # not imported by a scan that finds nothing
 
     return describe(plan)
+
+
+def check_directory(run: str, before: str | None, now: str | None) -> None:
+    """Raise OtherDirectoryError if a run's work directory and a scanned one are not the same."""
+    if before is None or now is None or before == now:
+        return
+    with suppress(OSError):
+        if Path(before).samefile(now):  # another name of it
+            return
+    raise OtherDirectoryError(run, before, now)
 
 
 def with_records(batch: BatchWriter, written: WrittenBatch, plan: CommitPlan) -> WrittenBatch:
@@ -92,14 +113,66 @@ def with_records(batch: BatchWriter, written: WrittenBatch, plan: CommitPlan) ->
     )
 
 
-def _notes(
-    look: Callable[[], AbstractContextManager[Any]], request: CommitRequest, findings: ScanChanges
-) -> dict[KnownFile, dict[str, Any]]:
-    if not request.annotations.given or not findings.unchanged:
-        return {}
-    known = {known.id: known for known in findings.unchanged}
-    with look() as connection:
-        versions = files.list_by_id(connection, request.key.session, request.key.run, list(known))
+def _noted(request: CommitRequest, findings: ScanChanges) -> list[KnownFile]:
+    """Return the versions with unchanged content that annotations may change."""
     said = request.annotations
-    changed = ((known[v.id], said.over(v, request.classifier)) for v in versions)
-    return {version: values for version, values in changed if values}
+    if not said:
+        return []
+    return [
+        known
+        for known in findings.unchanged
+        if known.path in said and said[known.path].may_change(known)
+    ]
+
+
+def _load_befores(
+    look: Callable[[], AbstractContextManager[Any]],
+    state: RunState,
+    new: Sequence[Change],
+    noted: Sequence[KnownFile],
+) -> dict[str, Before]:
+    """Return the last versions of the paths that change. Nothing is read for unchanged ones."""
+    if state.run_id is None or state.newest_snapshot == 0 or not (new or noted):
+        return {}
+    ids = [known.id for known in noted]
+    ids += [change.base.id for change in new if change.base is not None]
+    others = [change.path for change in new if change.base is None]
+    with look() as connection:
+        return current.load_newest(connection, state.run_id, ids, others)
+
+
+def _kinds(
+    request: CommitRequest, new: Sequence[Change], befores: Mapping[str, Before]
+) -> list[FileKind]:
+    kinds = []
+    shared: dict[Any, FileKind] = {}
+    for path, _, _ in new:
+        said = request.annotations.get(path, NOTHING_SAID)
+        before = befores.get(path)
+        kind = said.kind(path, None if before is None else before.kind, request.classifier)
+        # Notes can't be hashed. Without them a kind is its own key.
+        key = kind if kind.meta is None else (*kind[:-1], json.dumps(kind.meta))
+        kinds.append(shared.setdefault(key, kind))
+    return kinds
+
+
+def _notes(
+    request: CommitRequest,
+    findings: ScanChanges,
+    noted: Sequence[KnownFile],
+    befores: Mapping[str, Before],
+) -> dict[KnownFile, dict[str, Any]]:
+    """Return the columns that annotations and claims change, without versions that stay."""
+    notes: dict[KnownFile, dict[str, Any]] = {}
+    for known in noted:
+        if known.path in befores:  # else another commit has ended it meanwhile
+            said = request.annotations[known.path]
+            before = befores[known.path].kind
+            notes[known] = said.over(known.path, before, request.classifier)
+    if request.is_claim:
+        for known in findings.unchanged:
+            claimed = to_claim(known.provenance, request.provenance)
+            if claimed:
+                columns = {PROVENANCE_COLUMNS[name]: value for name, value in claimed.items()}
+                notes[known] = {**notes.get(known, {}), **columns}
+    return {known: values for known, values in notes.items() if values}

@@ -1,4 +1,4 @@
-"""Tracking of a work directory, or of a single file: read, store, then commit.
+"""Tracking of a work directory: read, store, then commit.
 
 Bytes are durable before any row refers to them. One transaction commits everything that a call
 found. A crash in between leaves packs that nothing refers to, never a row without its bytes.
@@ -9,23 +9,25 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
-from index.commit.write import CommitConflict, retry_on_conflict
+from index.commit.prepare import check_directory
+from index.commit.write import retry_on_conflict
 from index.decorators import relaxed_gc
 from index.domain.annotations import Annotations
-from index.domain.changes import compare_scan
-from index.domain.run_state import Observed, signature_of
+from index.domain.changes import compare_scan, rebase
+from index.domain.run_state import signature_of
 from index.errors import WorkDirectoryError
-from index.scan.content import opened
 from index.scan.coverage import Coverage
 from index.scan.ingest import observe
 from index.scan.scanner import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cas.digest import Digest
     from index.context import StoreContext
@@ -33,14 +35,16 @@ if TYPE_CHECKING:
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
     from index.domain.run_state import RunState
-    from index.domain.snapshots import FileVersion, Progress, Snapshot
-    from index.scan.content import Content, Source
+    from index.domain.snapshots import Progress, Snapshot
 
-__all__ = ["PutRequest", "TrackRequest", "Tracker"]
+__all__ = ["TrackRequest", "Tracker"]
 
 _ATTEMPTS: Final = 5
 """Attempts at a scan if garbage collection deletes blobs that it relies on. Each failure needs a
 collection that finishes during the scan."""
+
+
+_FINAL: Final = Annotations(is_final_output=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +56,30 @@ class TrackRequest:
     provenance: Provenance
     scope: Sequence[str] | None = None
     ignore: Sequence[str] = ()
+    hidden: bool = False
+    default_ignores: bool = True
+    gitignore: bool = False
+    prefix: str = ""
+    """The path in the run of the work directory; ``""`` if paths in both are the same."""
+    final: Sequence[str] = ()
     progress: Callable[[Progress], None] | None = None
+    same_directory: bool = False
 
+    @property
+    def prefix_length(self) -> int:
+        """Number of characters in a path of the run before the path in the work directory."""
+        return len(self.prefix) + 1 if self.prefix else 0
 
-@dataclass(frozen=True, slots=True)
-class PutRequest:
-    """The arguments of a put."""
-
-    key: RunKey
-    path: str
-    content: Content
-    provenance: Provenance
-    file_type: str | None = None
-    is_final_output: bool | None = None
-    meta: object = None
+    @property
+    def scopes_in_run(self) -> Sequence[str] | None:
+        """The scope, as paths in the run."""
+        if not self.prefix:
+            return self.scope
+        return [f"{self.prefix}/{path}" for path in self.scope or ()] or [self.prefix]
 
 
 class Tracker:
-    """Tracks work directories and single files. Safe for use by several threads."""
+    """Tracks work directories. Safe for use by several threads."""
 
     def __init__(self, context: StoreContext) -> None:
         self._context = context
@@ -88,6 +98,8 @@ class Tracker:
         ------
         WorkDirectoryError
             When the directory can't be listed, or is the store's own.
+        OtherDirectoryError
+            When it must be, and is not, the directory of the scan before.
         UnsettledScanError
             When garbage collection deleted blobs that the scan relied on, at every attempt.
         """
@@ -101,82 +113,30 @@ class Tracker:
 
         return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=request.key.run)
 
-    def put(self, request: PutRequest, cached: RunState | None) -> tuple[FileVersion, RunState]:
-        """Commit one file, independent of the work directory; return its version.
-
-        Parameters
-        ----------
-        cached
-            The state that an earlier call returned, if there was one.
-
-        Raises
-        ------
-        WorkDirectoryError
-            When the content is a path that can't be read.
-        """
-        with opened(request.content) as source:
-
-            def attempt(records: Sequence[Digest] | None) -> tuple[FileVersion, RunState]:
-                if records is None:
-                    return self._put_once(request, source, cached, ())
-                source.rewind()
-                return self._put_once(request, source, None, records)
-
-            return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=request.key.run)
-
-    def _put_once(
-        self,
-        request: PutRequest,
-        source: Source,
-        cached: RunState | None,
-        superseded_records: Sequence[Digest],
-    ) -> tuple[FileVersion, RunState]:
-        state = self._committer.load_state(request.key, cached)
-        with self._context.blobs.batch() as batch:
-            digest, size = batch.add_pieces(source.pieces(self._context.blobs.chunk_size))
-            seen = Observed(
-                path=request.path,
-                digest=digest,
-                size=size,
-                mode=source.mode,
-                mtime_ns=source.mtime_ns,
-                signature=None,
-                trusted=False,
-                seen_on_disk=False,
-            )
-            plan = self._committer.plan_commit(
-                CommitRequest(
-                    key=request.key,
-                    findings=compare_scan([seen], (), (), state),
-                    provenance=request.provenance,
-                    still_holds=lambda _change: True,  # an explicit put always wins
-                    bytes_read=size,
-                    annotations=Annotations(
-                        request.file_type, request.is_final_output, request.meta
-                    ),
-                    classifier=self._context.classifier,
-                ),
-                state,
-                superseded_records,
-            )
-            plan = plan.write_records(batch)
-            written = batch.finish()
-        _, after = self._committer.commit(plan, written)
-        known = after.find(request.path)
-        if known is None:
-            raise CommitConflict
-        return self._committer.get_version(request.key, known.id), after
-
     def _track_once(
         self, request: TrackRequest, cached: RunState | None, superseded_records: Sequence[Digest]
     ) -> tuple[Snapshot, RunState]:
         # Taken before the scan: a file changed after this time is always read again.
         started_ns = time.time_ns()
         state = self._committer.load_state(request.key, cached)
-        coverage = Coverage.of(
-            request.root, scope=request.scope, ignore=request.ignore, own=self._context.own_paths
+        work_dir = os.path.realpath(request.root)
+        if request.same_directory:  # before the files are read; the plan checks it again
+            check_directory(request.key.run, state.work_dir, work_dir)
+        coverage = Coverage(
+            request.scope,
+            ignore=request.ignore,
+            hidden=request.hidden,
+            default_ignores=request.default_ignores,
+            gitignore=request.gitignore,
         )
-        scan = Scan(request.root, state.directories, coverage)
+        final = Coverage(ignore=request.final, hidden=True, default_ignores=False)
+        scan = Scan(
+            request.root,
+            state.directories,
+            coverage,
+            own=self._context.own_files,
+            prefix=request.prefix,
+        )
         with self._context.blobs.batch() as batch:
             found = observe(
                 scan,
@@ -184,16 +144,27 @@ class Tracker:
                 started_ns=started_ns,
                 progress=request.progress,
             )
+            present = chain((seen.path for seen in found.files), (k.path for k in scan.unchanged))
             # Plan while the last blobs are compressed and written.
             plan = self._committer.plan_commit(
                 CommitRequest(
                     request.key,
                     compare_scan(found.files, scan.missing, scan.unchanged, state),
                     request.provenance,
-                    still_holds=_Looker(request.root).still_holds,
-                    scope=request.scope,
+                    rebased=partial(
+                        rebase, seen_by=scan.bit, still_holds=_Looker(request).still_holds
+                    ),
+                    scope=request.scopes_in_run,
                     skipped=tuple(sorted(scan.skipped)),
+                    torn=tuple(sorted(found.torn)),
+                    hidden=scan.passed_over["hidden"],
+                    ignored=scan.passed_over["ignored"],
+                    absent=tuple(scan.absent),
                     bytes_read=found.bytes_read,
+                    work_dir=work_dir,
+                    is_part=bool(request.prefix),
+                    same_directory=request.same_directory,
+                    annotations=_final_among(request, final, present),
                     classifier=self._context.classifier,
                 ),
                 state,
@@ -204,16 +175,27 @@ class Tracker:
         return self._committer.commit(plan, written)
 
 
+def _final_among(
+    request: TrackRequest, patterns: Coverage, paths: Iterable[str]
+) -> dict[str, Annotations]:
+    """Return that paths of the run are final, where `final` has them or a pattern for them."""
+    names, cut = frozenset(request.final), request.prefix_length
+    return {
+        path: _FINAL for path in paths if path[cut:] in names or not patterns.covers(path[cut:])
+    }
+
+
 class _Looker:
     """Reads a path again when another commit contradicts a change."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, request: TrackRequest) -> None:
+        self._root = request.root
+        self._cut = request.prefix_length
 
     def still_holds(self, change: Change) -> bool:
         """Whether the path still is as this scan found it."""
         try:
-            status = os.lstat(os.path.join(self._root, change.path))
+            status = os.lstat(os.path.join(self._root, change.path[self._cut :]))
         except (FileNotFoundError, NotADirectoryError):
             return change.observed is None
         except OSError:

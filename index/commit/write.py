@@ -12,13 +12,16 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from index.commit.new_versions import NewVersions, new_rows
-from index.db.queries import blobs, files, journal, runs
+from index.db.queries import blobs, current, files, journal, runs
+from index.db.tables import PROVENANCE_COLUMNS
+from index.decorators import naming_memory
+from index.domain.provenance import Provenance
 from index.domain.run_state import RunState
 from index.domain.snapshots import LazyVersions, Snapshot
 from index.errors import IndexInterruptedError, UnsettledScanError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -47,6 +50,9 @@ period of garbage collection, so reused blobs are protected. It is far above the
 scans of a run, so reuse costs nothing."""
 
 
+_PROVENANCE: Final = frozenset(PROVENANCE_COLUMNS.values())
+
+
 class CommitConflict(Exception):  # noqa: N818 - a signal to plan again, seen by no caller
     """Something that the plan relies on is gone: a blob is swept, a pack dead, a run deleted.
 
@@ -70,12 +76,13 @@ def retry_on_conflict(
     Raises
     ------
     UnsettledScanError
-        When every attempt met a conflict. Its message gives `name`.
+        When every attempt met a conflict. Its message gives `name`, as that of a MemoryError does.
     """
     records: Sequence[Digest] | None = None
     for _ in range(attempts):
         try:
-            return attempt(records)
+            with naming_memory(f"record {name!r}"):
+                return attempt(records)
         except CommitConflict as conflict:
             records = conflict.records
     raise UnsettledScanError(name)
@@ -92,21 +99,40 @@ class UncertainCommitError(Exception):
         """The snapshot row that exists if it succeeded; None if a retry is safe without one."""
 
 
-def load_state(connection: Connection, key: RunKey, cached: RunState | None = None) -> RunState:
-    """Return the state of the run; `cached` itself if it is still the newest."""
+def load_state(
+    connection: Connection,
+    key: RunKey,
+    cached: RunState | None = None,
+    paths: Collection[str] | None = None,
+) -> RunState:
+    """Return the state of the run; `cached` itself if it is still the newest and holds enough.
+
+    Parameters
+    ----------
+    paths
+        Paths whose files, and files in conflict with them, are enough. Then the cost does not
+        depend on the size of the run. None for the whole run.
+    """
     found = runs.find_run(connection, key.session, key.run)
     if found is None:
         return RunState()
     newest = (found.id, found.revision, found.newest_record)
     if cached and (cached.run_id, cached.revision, cached.newest_record) == newest:
-        return cached
+        if cached.holds(paths):
+            return cached
+        if paths is not None:
+            return cached.with_files(current.load_concerned(connection, found.id, paths), paths)
     return RunState.of(
         found.id,
         found.revision,
         found.newest_snapshot,
-        files.load_current(connection, found.id),
+        current.load_current(connection, found.id)
+        if paths is None
+        else current.load_concerned(connection, found.id, paths),
         newest_record=found.newest_record,
         records=found.records,
+        work_dir=found.work_dir,
+        loaded=None if paths is None else frozenset(paths),
     )
 
 
@@ -178,7 +204,12 @@ def _snapshot(plan: CommitPlan, written: WrittenBatch, *, recorded: bool) -> Sna
         bytes_read=request.bytes_read,
         bytes_stored=written.bytes_stored,
         recorded=recorded,
-        filled=len(plan.provenance_backfills),
+        filled=len(plan.provenance_backfills)
+        + sum(not values.keys().isdisjoint(_PROVENANCE) for values in plan.notes.values()),
+        torn=request.torn,
+        hidden=request.hidden,
+        ignored=request.ignored,
+        absent=request.absent,
     )
 
 
@@ -204,6 +235,7 @@ class _Attempt:
             state.revision,
             newest_record=state.newest_record,
             next_record=plan.newest_record,
+            work_dir=plan.work_dir,
         ):
             return None
         referenced = (c.observed.digest for c in findings.changes if c.observed)
@@ -213,14 +245,18 @@ class _Attempt:
         files.fill_provenance(
             connection, [known.id for known in plan.provenance_backfills], request.provenance
         )
-        for known, values in plan.notes.items():
-            files.annotate(connection, known.id, values)
+        files.annotate(connection, {known.id: values for known, values in plan.notes.items()})
         snapshot = _snapshot(plan, self._written, recorded=plan.makes_snapshot)
         if snapshot.recorded:
             self.snapshot_id = runs.insert_snapshot(connection, run_id, snapshot, request.scope)
         new, removed = self._record_versions(run_id)
         after = state.after(
-            run_id, snapshot.number, [*self._renewed(), *new.known], removed, plan.records
+            run_id,
+            snapshot.number,
+            [*self._renewed(), *new.known],
+            removed,
+            plan.records,
+            work_dir=plan.work_dir,
         )
         if not findings.changes:
             return snapshot, after
@@ -243,29 +279,17 @@ class _Attempt:
         changes, number, request = plan.findings.changes, plan.number, plan.request
         ended = [change.base for change in changes if change.base]
         files.end_versions(self._connection, [known.id for known in ended], number)
-        fresh = [c.path for c in changes if c.base is None]
-        histories = (
-            files.load_histories(self._connection, run_id, fresh)
-            if fresh and plan.state.newest_snapshot
-            else {}
-        )
-        never = 0, number
-        befores = [
-            histories.get(path, never) if base is None else (base.version, base.appeared_in)
-            for path, base, _ in plan.new
-        ]
         ids = files.insert_versions(
             self._connection,
-            new_rows(plan.new, plan.kinds, befores),
-            count=len(befores),
+            new_rows(plan.new, plan.kinds, plan.befores, number),
+            count=len(plan.new),
             run_id=run_id,
             snapshot=number,
             provenance=request.provenance,
             now=plan.now,
-            annotations=request.annotations.columns,
         )
         removed = [c.base for c in changes if c.observed is None and c.base]
-        new = NewVersions(request, ids, plan.new, plan.kinds, befores, number, plan.now)
+        new = NewVersions(request, ids, plan.new, plan.kinds, plan.befores, number, plan.now)
         return new, removed
 
     def _removed_versions(self, removed: Sequence[KnownFile]) -> LazyVersions:
@@ -276,14 +300,14 @@ class _Attempt:
         return LazyVersions.ready(versions)
 
     def _renewed(self) -> Iterator[KnownFile]:
-        """Yield the versions that stay, with refreshed stat values and filled provenance."""
+        """Yield the versions that stay, with new stat values, provenance or final output flag."""
         plan = self._plan
         renewed = {
             known.id: known._replace(
                 signature=seen.signature if seen.trusted else None,
                 mode=seen.mode,
                 mtime_ns=seen.mtime_ns,
-                seen_on_disk=True,
+                seen_by=known.seen_by | seen.seen_by,
             )
             for known, seen in plan.findings.refreshed
         }
@@ -291,5 +315,14 @@ class _Attempt:
             version = renewed.get(known.id, known)
             renewed[known.id] = version._replace(
                 provenance=version.provenance.over(plan.request.provenance)
+            )
+        for known, values in plan.notes.items():
+            version = renewed.get(known.id, known)
+            claimed = Provenance(
+                **{name: values.get(column) for name, column in PROVENANCE_COLUMNS.items()}
+            )
+            renewed[known.id] = version._replace(
+                provenance=claimed.over(version.provenance),
+                is_final_output=values.get("is_final_output", version.is_final_output),
             )
         yield from renewed.values()

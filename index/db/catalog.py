@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from index.db.queries import blobs
+from index.errors import ArtifactIndexError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -19,13 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlCatalog", "TransactionCatalog"]
 
+_NOTE_WAIT_S: Final = 2.0
+"""Seconds that a reader waits for writers before it reports damage without a note of it."""
+
 
 class SqlCatalog:
     """A `cas.catalog.Catalog` over the index. Each call runs in its own transaction."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], *, caller: int | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._caller = caller
 
     def find_known(self, digests: Collection[Digest]) -> set[Digest]:
         return self._database.read(lambda connection: blobs.find_known(connection, digests))
@@ -37,7 +46,16 @@ class SqlCatalog:
         self._database.write(
             lambda connection: blobs.insert_pending_pack(connection, pack, self._clock()),
             is_repeatable=True,
+            caller=self._caller,
         )
+
+    def in_batch(self) -> SqlCatalog:
+        return SqlCatalog(self._database, self._clock, caller=threading.get_ident())
+
+    def note_damaged(self, digest: Digest) -> None:
+        # Whoever reads may not be allowed to write, and reports the damage in any case.
+        with suppress(ArtifactIndexError), self._database.writing(lock_wait=_NOTE_WAIT_S) as db:
+            blobs.note_damaged(db, digest, self._clock())
 
 
 class TransactionCatalog:

@@ -1,13 +1,14 @@
-"""Column types that SQLAlchemy does not have: paths, digests and UTC times."""
+"""Column types that SQLAlchemy does not have: paths, digests, UTC times and exact JSON."""
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Integer, LargeBinary, Text
 from sqlalchemy.types import TypeDecorator
 
 from cas.digest import DIGEST_SIZE, Digest
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Dialect
 
-__all__ = ["BigId", "DigestColumn", "PathColumn", "UtcDateTime", "decode_path", "encode_path"]
+__all__ = [
+    "BigId",
+    "DigestColumn",
+    "JsonColumn",
+    "PathColumn",
+    "UtcDateTime",
+    "decode_path",
+    "encode_path",
+]
 
 BigId: Final = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit key. In SQLite only INTEGER is an alias of the rowid."""
@@ -30,9 +39,9 @@ _ESCAPED: Final = re.compile(r"\\(\\|x[0-9a-f]{2})")
 def encode_path(path: str) -> str:
     r"""Return the text that the index stores for a path.
 
-    In a path from `os.fsdecode`, bytes that are not UTF-8 are lone surrogates, which databases
-    refuse as text. Such a byte is stored as ``\xff``, and a backslash as two. All other paths are
-    stored unchanged, and are readable in any SQL console.
+    In a path, bytes that are not UTF-8 are lone surrogates, which databases refuse as text. Such a
+    byte is stored as ``\xff``, and a backslash as two. All other paths are stored unchanged, and
+    are readable in any SQL console.
     """
     if "\\" not in path and path.isascii():
         return path
@@ -92,6 +101,27 @@ class UtcDateTime(TypeDecorator[datetime]):
         self, dialect: Dialect, coltype: object
     ) -> Callable[[Any], datetime | None]:
         return _utc_or_none
+
+
+class _JsonText(TypeDecorator[Any]):
+    """JSON in a column of text, for SQLite.
+
+    SQLite gives a column of type JSON numeric affinity: it stores the text of a number as a number
+    of 64 bits. (Source: SQLite documentation, "Datatypes In SQLite", section 3.1.)
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> object:
+        return None if value is None else json.loads(value)
+
+
+JsonColumn: Final = JSON(none_as_null=True).with_variant(_JsonText(), "sqlite")
+"""A JSON value, which is read as it was written; None is null."""
 
 
 def _path_or_none(value: str | None) -> str | None:

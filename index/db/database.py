@@ -4,6 +4,7 @@ SQLite is set up for one writer and many readers at once, in threads and process
 write-ahead log, full sync at commit, and foreign keys. Writers take the write lock when they begin
 (``BEGIN IMMEDIATE``): a transaction that reads first and asks for the lock later fails instead of
 waiting. (Source: SQLite documentation, "Write-Ahead Logging", section on SQLITE_BUSY.)
+`index.db.sqlite` opens its connections.
 """
 
 from __future__ import annotations
@@ -13,58 +14,45 @@ import random
 import time
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
-from index.errors import IndexInterruptedError, IndexUnavailableError
+from cas.waiting import log_wait, pause
+from index.db.engines import CALLER, LOCK_WAIT, create_index_engine, parse_url, shown_url
+from index.errors import IndexInterruptedError, IndexUnavailableError, StoreClosedError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection
 
-__all__ = ["Database", "is_impossible", "sqlite_url"]
+    from index.db.sqlite import ReadOnly
+
+__all__ = ["DATABASE_WAIT_S", "LOCK_WAIT_S", "Database", "is_impossible", "sqlite_url"]
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_S: Final = 60
+LOCK_WAIT_S: Final = 60.0
 """Seconds a writer waits for other writers. A commit of 100,000 files takes about one second."""
 
-_PRAGMAS: Final = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "foreign_keys=ON",
-    "temp_store=MEMORY",
-    # KiB: the pages that a commit of 50,000 files touches. With the default of 2 MiB it would write
-    # pages to the log several times.
-    "cache_size=-32768",
-)
-
-_IMMEDIATE: Final = "cas_immediate"
-
-_POSTGRESQL: Final = {
-    "application_name": "runcas",
-    "connect_timeout": 10,
-    "keepalives_idle": 60,
-    # Milliseconds. A writer waits for a lock as long as on SQLite. A statement has enough time to
-    # delete a large session. A transaction whose client is gone must release its locks soon.
-    "options": (
-        f"-c lock_timeout={BUSY_TIMEOUT_S * 1000}"
-        " -c statement_timeout=900000 -c idle_in_transaction_session_timeout=60000"
-    ),
-}
-"""Options that a URL's query does not set."""
+DATABASE_WAIT_S: Final = 60.0
+"""Seconds that a restart of the server may take."""
 
 _PASSING_STATES: Final = frozenset(("40001", "40P01", "57P01", "57P02", "57P03"))
 """Serialization failure, deadlock, and a server that shuts down, crashed or starts. Source:
 PostgreSQL 18, appendix A, "PostgreSQL Error Codes"."""
 
-_INSIST_S: Final = 60
-"""Seconds that a restart of the server may take."""
+_PASSING_REFUSALS: Final = ("the database system is", "connection slots", "too many", "terminating")
+"""Parts of the answers of a server that starts, stops or has no connection left."""
+
+_PERMANENT_FAILURES: Final = (
+    *("FATAL:", "password", "SSL", "certificate", "authentication"),
+    *("invalid ", "definition of service"),
+)
+"""Parts of what libpq says of a connection that no retry makes. A failed attempt has no code."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -77,22 +65,61 @@ def sqlite_url(path: Path) -> URL:
 class Database:
     """Connections to one index. Safe for use by several threads, but not after a fork."""
 
-    def __init__(self, url: str | URL) -> None:
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        lock_wait: float = LOCK_WAIT_S,
+        database_wait: float = DATABASE_WAIT_S,
+    ) -> None:
+        """Prepare connections; connect to nothing.
+
+        Parameters
+        ----------
+        lock_wait
+            Seconds to wait for a lock that another writer has.
+        database_wait
+            Seconds to wait for a server that is down.
+        """
         self._process = os.getpid()
         self._is_closed = False
+        self._lock_wait = lock_wait
+        self._database_wait = database_wait
         try:
-            self._url = make_url(url)
-            self.engine: Final = _create_engine(self._url)
+            self._url = parse_url(url)
+            self.engine: Final = create_index_engine(self._url, shown=self.url, lock_wait=lock_wait)
             # SQLite's BEGIN does that by itself: a transaction reads the state it began with.
             self._reading = {"isolation_level": "REPEATABLE READ"} if self.is_server else {}
-        except (ArgumentError, ImportError) as error:
+        except ImportError as error:
+            reason = f"its driver is missing ({error}); run `pip install 'runcas[postgres]'`"
+            raise IndexUnavailableError("URL", reason) from None
+        except (ArgumentError, ValueError) as error:
             # The text that could not be parsed may hold a password.
             raise IndexUnavailableError("URL", str(error).splitlines()[0]) from None
 
     @property
     def url(self) -> str:
         """The URL without its password."""
-        return self._url.render_as_string(hide_password=True)
+        try:
+            return shown_url(self._url)
+        except UnicodeEncodeError:  # a file whose name is not UTF-8
+            return f"sqlite:///{self.file}"
+
+    @property
+    def secret_url(self) -> str:
+        """The URL with its password, and with the whole path of an SQLite file."""
+        url, file = self._url, self.file
+        if file is not None and not file.startswith("file:"):
+            url = url.set(database=str(Path(file).absolute()))
+        try:
+            return url.render_as_string(hide_password=False)
+        except UnicodeEncodeError:  # a file whose name is not UTF-8
+            return f"sqlite:///{url.database}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process may use it: not after `close`, and not after a fork."""
+        return not self._is_closed and os.getpid() == self._process
 
     @property
     def is_server(self) -> bool:
@@ -103,6 +130,21 @@ class Database:
     def file(self) -> str | None:
         """The path of the SQLite database file; None on a server."""
         return self._url.database if self._url.get_backend_name() == "sqlite" else None
+
+    def exists(self) -> bool:
+        """Whether the SQLite file exists. True on a server.
+
+        Raises
+        ------
+        IndexUnavailableError
+            When its directory can't be read.
+        """
+        try:
+            return self.file is None or bool(Path(self.file).stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise IndexUnavailableError(self.url, error.strerror or str(error)) from error
 
     def is_same(self, other: Database) -> bool:
         """Whether `other` is the same SQLite file, or the same database on the same server."""
@@ -119,18 +161,34 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the index and changes nothing."""
-        with self._translated(), self.engine.connect() as connection:
+        with self._translated(), self._connect() as connection:
+            read_only = self._detached(connection)
             yield connection.execution_options(**self._reading)
+            if read_only is not None and not read_only.is_unchanged():
+                reason = "another process changed it while it was read without locks"
+                raise IndexUnavailableError(self.url, reason)
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(
+        self, *, lock_wait: float | None = None, caller: int | None = None
+    ) -> Iterator[Connection]:
         """Open a transaction that commits durably when the block ends without raising.
 
         Raises IndexInterruptedError if the connection breaks. Its `may_have_committed` says whether
         the commit had been sent.
+
+        Parameters
+        ----------
+        lock_wait
+            Seconds to wait for SQLite's lock, in place of the database's own.
+        caller
+            The thread that waits for this one, if it is not this one itself.
         """
-        with self._translated(), self.engine.connect() as connection:
-            immediate = connection.execution_options(**{_IMMEDIATE: True})
+        patience = self._lock_wait if lock_wait is None else lock_wait
+        with self._translated(), self._connect() as connection:
+            if (read_only := self._detached(connection)) is not None:
+                raise IndexUnavailableError(self.url, f"it can only be read: {read_only.reason}")
+            immediate = connection.execution_options(**{LOCK_WAIT: patience, CALLER: caller})
             is_committing = False
             try:
                 with immediate.begin():
@@ -159,7 +217,13 @@ class Database:
 
         return self.with_retries(attempt)
 
-    def write(self, work: Callable[[Connection], T], *, is_repeatable: bool = False) -> T:
+    def write(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        is_repeatable: bool = False,
+        caller: int | None = None,
+    ) -> T:
         """Run `work` in a transaction that commits; return its result. See `with_retries`.
 
         Parameters
@@ -167,11 +231,13 @@ class Database:
         is_repeatable
             Whether doing the work twice has the same effect as once. Then it is also retried after
             a commit that may have succeeded.
+        caller
+            See `writing`.
         """
 
         def attempt() -> T:
             try:
-                with self.writing() as connection:
+                with self.writing(caller=caller) as connection:
                     return work(connection)
             except IndexInterruptedError as error:
                 if not is_repeatable:
@@ -183,19 +249,21 @@ class Database:
     def with_retries(self, work: Callable[[], T]) -> T:
         """Do work in transactions; retry while the database is unavailable or in conflict.
 
-        Retries stop after a minute. Then, or if a commit may have succeeded, this raises
+        Retries stop after `database_wait`. Then, or if a commit may have succeeded, this raises
         `IndexInterruptedError`. The work must be safe to repeat.
         """
-        deadline = time.monotonic() + _INSIST_S
+        started = time.monotonic()
         for attempt in count():
             try:
                 return work()
             except IndexInterruptedError as error:
-                pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
-                if error.may_have_committed or time.monotonic() + pause > deadline:
+                most = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+                waited = time.monotonic() - started
+                if error.may_have_committed or waited + most > self._database_wait:
                     raise
+                log_wait(self.url, error.reason, waited=waited, pause=most)
                 # Jitter: many hosts that lost one server should not come back all at once.
-                time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - no secret
+                pause(random.uniform(most / 2, most))  # noqa: S311 - no secret
         raise AssertionError("unreachable")
 
     def leave_one_file(self) -> None:
@@ -209,6 +277,14 @@ class Database:
         self._is_closed = True
         self.engine.dispose()
 
+    def _connect(self) -> Connection:
+        """Return a connection; wait for a server that is down."""
+        return self.with_retries(self._connect_once) if self.is_server else self.engine.connect()
+
+    def _connect_once(self) -> Connection:
+        with self._translated():
+            return self.engine.connect()
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         if os.getpid() != self._process:
@@ -216,7 +292,7 @@ class Database:
             reason = "it was opened before this process was forked; open the store after forking"
             raise IndexUnavailableError(self.url, reason)
         if self._is_closed:
-            raise IndexUnavailableError(self.url, "the store was closed; open it again")
+            raise StoreClosedError(self.url)
         try:
             yield
         except IntegrityError:
@@ -225,7 +301,28 @@ class Database:
             state = getattr(error.orig, "sqlstate", None)
             if self.is_server and (error.connection_invalidated or _is_passing(error, state)):
                 raise self._interrupted(error, may_have_committed=False) from error
-            raise IndexUnavailableError(self.url, _first_line(error)) from error
+            raise IndexUnavailableError(self.url, self._reason(error)) from error
+
+    def _detached(self, connection: Connection) -> ReadOnly | None:
+        """Take a connection that can only read out of the pool; return None if it can write.
+
+        The next transaction connects again: by then the index may be writable, or changed.
+        """
+        if self.is_server:
+            return None
+        from index.db.sqlite import READ_ONLY  # a server needs no SQLite
+
+        found: ReadOnly | None = connection.info.get(READ_ONLY)
+        if found is not None:
+            connection.detach()
+        return found
+
+    def _reason(self, error: DBAPIError) -> str:
+        if self.file is None:
+            return _first_line(error)
+        from index.db.sqlite import reason_of
+
+        return reason_of(error.orig, self.file)
 
     def _interrupted(self, error: DBAPIError, *, may_have_committed: bool) -> IndexInterruptedError:
         reason = _first_line(error)
@@ -234,56 +331,17 @@ class Database:
 
 def _is_passing(error: DBAPIError, state: str | None) -> bool:
     """Whether a retry may succeed: nothing was committed."""
-    if state is None:  # no server answered
-        return isinstance(error, OperationalError)
+    if state is None:  # no connection was made
+        said = str(error.orig)
+        is_permanent = any(part in said for part in _PERMANENT_FAILURES)
+        is_passing = any(part in said for part in _PASSING_REFUSALS)
+        return isinstance(error, OperationalError) and (is_passing or not is_permanent)
     return state in _PASSING_STATES or state.startswith("08")
 
 
 def _first_line(error: DBAPIError) -> str:
     lines = str(error.orig).strip().splitlines()
     return lines[0] if lines else type(error.orig).__name__
-
-
-def _create_engine(url: URL) -> Engine:
-    if url.get_backend_name() == "postgresql":
-        options = {key: value for key, value in _POSTGRESQL.items() if key not in url.query}
-        # The ping finds connections that a restart of the server has cut.
-        return create_engine(url, pool_pre_ping=True, max_overflow=-1, connect_args=options)
-    if url.get_backend_name() != "sqlite":
-        raise ArgumentError(
-            f"an index is on SQLite or PostgreSQL, not on {url.get_backend_name()!r}"
-        )
-    if url.database in (None, "", ":memory:"):
-        raise ArgumentError("an SQLite index needs a file, as in sqlite:///runs.db")
-    engine = create_engine(
-        url,
-        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
-        max_overflow=-1,
-    )
-    event.listen(engine, "connect", _set_up_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    event.listen(engine, "invalidate", _roll_back_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # this module sends BEGIN
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _roll_back_sqlite(connection: sqlite3.Connection, *_: object) -> None:
-    """Release the write lock when Ctrl-C interrupts a statement.
-
-    SQLAlchemy then closes the connection without a rollback. SQLite keeps the transaction of a
-    closed connection as long as one of its cursors lives, and a notebook's traceback keeps one.
-    """
-    connection.rollback()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get(_IMMEDIATE)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
 def is_impossible(error: IntegrityError) -> bool:

@@ -6,12 +6,13 @@ an error: opening an index that is up to date costs one SELECT.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import inspect, text
 
-from index.errors import SchemaOutOfDateError
+from index.errors import IndexUnavailableError, SchemaOutOfDateError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -30,10 +31,13 @@ _MIGRATION_LOCK: Final = 0x72756E636173
 """Key of the PostgreSQL advisory lock around a migration: 'runcas' in ASCII."""
 
 
+_alembic: Final = threading.Lock()
+"""Alembic keeps the migration in progress in module globals."""
+
+
 def current(database: Database) -> str | None:
     """Return the revision of the database; None if it has none of our tables."""
-    with database.reading() as connection:
-        return _current(connection)
+    return database.read(_current)
 
 
 def check(database: Database) -> None:
@@ -44,8 +48,7 @@ def check(database: Database) -> None:
     SchemaOutOfDateError
         When the schema is older, newer or missing. The message names the command to run.
     """
-    with database.reading() as connection:
-        check_connection(connection, database.url)
+    database.read(lambda connection: check_connection(connection, database.url))
 
 
 def check_connection(connection: Connection, url: str) -> None:
@@ -64,15 +67,27 @@ def upgrade(database: Database, revision: str = HEAD) -> None:
     SchemaOutOfDateError
         When a newer release made the schema.
     """
-    with database.writing() as connection:
+
+    def work(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            _check_encoding(connection, database.url)
         found = _current(connection)
         if found == revision:
             return
         if found is not None and found not in _known_revisions():
             raise SchemaOutOfDateError(database.url, found, HEAD, newer=True)
         _migrate(connection, revision)
+
+    database.write(work, is_repeatable=True)
+
+
+def _check_encoding(connection: Connection, url: str) -> None:
+    """Raise unless the database can hold any text. SQL_ASCII keeps what it is given."""
+    encoding = str(connection.scalar(text("SELECT current_setting('server_encoding')")))
+    if encoding not in ("UTF8", "SQL_ASCII"):
+        reason = f"its encoding {encoding} can't hold every name; create it with ENCODING 'UTF8'"
+        raise IndexUnavailableError(url, reason)
 
 
 def _current(connection: Connection) -> str | None:
@@ -93,7 +108,8 @@ def _migrate(connection: Connection, revision: str) -> None:
 
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    with _alembic:
+        command.upgrade(config, revision)
 
 
 def _config() -> Config:

@@ -9,10 +9,10 @@ and the library does not need it. `index.models` maps classes onto the tables.
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-from index.db.column_types import BigId, DigestColumn, PathColumn, UtcDateTime
+from index.db.column_types import BigId, DigestColumn, JsonColumn, PathColumn, UtcDateTime
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
@@ -108,6 +108,13 @@ store: Final = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     _required("store_id", String(36)),
+    Column(
+        "index_id",
+        String(36),
+        nullable=False,
+        default=lambda: str(uuid.uuid4()),
+        comment="A UUID; index.json in the storage names the index that it belongs to.",
+    ),
     _required("created_at", UtcDateTime),
     CheckConstraint("id = 1", name="one_row"),
 )
@@ -139,6 +146,11 @@ runs: Final = Table(
         DigestColumn,
         comment="The end of its chain in cas_records; null if that lacks something of the run.",
     ),
+    Column(
+        "work_dir",
+        PathColumn,
+        comment="The directory of its newest scan; null before the first one, also of a fork.",
+    ),
     _required("created_at", UtcDateTime),
     UniqueConstraint("session_id", "name"),
     Index(None, "parent_run_id"),
@@ -153,12 +165,17 @@ snapshots: Final = Table(
     _id(),
     _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
     _required("number", Integer),
-    Column("scope", JSON(none_as_null=True)),
+    Column("scope", JsonColumn),
     _required("unchanged", Integer),
     Column(
         "skipped",
-        JSON(none_as_null=True),
+        JsonColumn,
         comment="List of [path, reason]; null if nothing was skipped.",
+    ),
+    Column(
+        "torn",
+        JsonColumn,
+        comment="Paths of files that changed while they were read; null if none did.",
     ),
     _required("bytes_read", BigInteger),
     _required("bytes_stored", BigInteger),
@@ -319,16 +336,17 @@ files: Final = Table(
     _required("first_snapshot", Integer),
     Column("end_snapshot", Integer, comment="Null while current."),
     _required("appeared_in", Integer, comment="Snapshot of the path's first version."),
-    Column("meta", JSON(none_as_null=True)),
+    Column("meta", JsonColumn),
     Column(
         "signature",
         LargeBinary(40),
         comment="Packed stat signature; null if the content must be hashed again.",
     ),
     _required(
-        "seen_on_disk",
-        Boolean,
-        comment="A scan has seen it in a work directory; only then does absence mean removal.",
+        "seen_by",
+        BigInteger,
+        comment="The scans that saw it on disk, as bits: bit n stands for scans whose prefix has n"
+        " names. Only to these does absence mean removal.",
     ),
     Column(
         "origin_id",

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from index.domain.classification import says_final
+from index.domain.names import MAX_TYPE_LENGTH, check_label
 from index.errors import InvalidMetaError
 
 if TYPE_CHECKING:
     from index.domain.classification import Classifier
-    from index.domain.snapshots import FileVersion
+    from index.domain.run_state import KnownFile
 
-__all__ = ["Annotations"]
+__all__ = ["NOTHING_SAID", "Annotations", "FileKind"]
+
+
+MAX_META_DEPTH: Final = 100
+"""Lists and objects inside each other. Much deeper ones, Python can write and not read."""
+
+
+class FileKind(NamedTuple):
+    """The annotation columns of a file version. Many versions of a commit share one kind."""
+
+    file_type: str
+    priority: str
+    is_final_output: bool
+    meta: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """File type, final output flag and free notes. None leaves a value as it is."""
+    """What a caller says of a path: file type, final output flag and free notes.
+
+    None leaves a value as the path's last version has it. An empty file type takes back an earlier
+    one: the classifier decides again.
+    """
 
     file_type: str | None = None
     is_final_output: bool | None = None
@@ -25,6 +44,8 @@ class Annotations:
     """Any JSON value. It is kept after a round trip through JSON, so tuples become lists."""
 
     def __post_init__(self) -> None:
+        if self.file_type not in (None, ""):
+            check_label("file type", self.file_type, longest=MAX_TYPE_LENGTH)
         if self.is_final_output not in (None, True, False):
             raise TypeError(f"is_final_output is True, False or None, not {self.is_final_output!r}")
         if self.meta is None:
@@ -33,26 +54,63 @@ class Annotations:
             meta = json.loads(json.dumps(self.meta, allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidMetaError(str(error)) from error
+        if _is_deeper(meta, MAX_META_DEPTH):
+            raise InvalidMetaError(f"it is nested more than {MAX_META_DEPTH} deep")
         object.__setattr__(self, "meta", meta)
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The columns that all new versions of a commit take from its annotations."""
-        return {"is_final_output": bool(self.is_final_output), "meta": self.meta}
 
     @property
     def given(self) -> bool:
         """Whether any annotation is given."""
         return not (self.file_type is None and self.is_final_output is None and self.meta is None)
 
-    def over(self, version: FileVersion, classifier: Classifier) -> dict[str, Any]:
-        """Return the columns of a version whose values these annotations change."""
-        file_type = self.file_type or version.file_type
-        final = version.is_final_output if self.is_final_output is None else self.is_final_output
-        values = {
-            "file_type": file_type,
-            "is_final_output": final,
-            "priority": classifier.prioritise(file_type, is_final_output=final),
-            "meta": version.meta if self.meta is None else self.meta,
+    def may_change(self, known: KnownFile) -> bool:
+        """Whether a version could get other annotations by these, as far as `known` shows."""
+        return (
+            self.file_type is not None
+            or self.meta is not None
+            or self.is_final_output not in (None, bool(known.is_final_output))
+        )
+
+    def kind(self, path: str, before: FileKind | None, classifier: Classifier) -> FileKind:
+        """Return the kind of a version of `path`.
+
+        Parameters
+        ----------
+        before
+            The kind of the path's last version. It holds where these annotations say nothing.
+        """
+        if self.file_type is None and before is not None:
+            file_type = before.file_type
+        else:
+            file_type = self.file_type or classifier.classify(path)
+        if self.is_final_output is not None:
+            final = bool(self.is_final_output)
+        elif before is not None:
+            final = bool(before.is_final_output)
+        else:
+            final = says_final(classifier, path)
+        meta = before.meta if self.meta is None and before is not None else self.meta
+        priority = classifier.prioritise(file_type, is_final_output=final)
+        return FileKind(file_type, priority, final, meta)
+
+    def over(self, path: str, before: FileKind, classifier: Classifier) -> dict[str, Any]:
+        """Return the columns that these annotations change in a version of kind `before`."""
+        after = self.kind(path, before, classifier)._asdict()
+        if json.dumps(after["meta"]) == json.dumps(before.meta):  # for Python, 1 equals True
+            del after["meta"]
+        return {
+            name: value
+            for name, value in after.items()
+            if name == "meta" or value != getattr(before, name)
         }
-        return {name: value for name, value in values.items() if value != getattr(version, name)}
+
+
+NOTHING_SAID = Annotations()
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list) and (
+        levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
+    )

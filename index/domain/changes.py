@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from index.domain.names import ancestors
+from index.domain.provenance import Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from index.domain.provenance import Provenance
     from index.domain.run_state import KnownFile, Observed, RunState
+    from index.domain.snapshots import FileVersion
 
-__all__ = ["Change", "ScanChanges", "compare_scan", "rebase", "to_fill", "with_displaced"]
+__all__ = [
+    "Change",
+    "ScanChanges",
+    "compare_scan",
+    "rebase",
+    "refused",
+    "to_claim",
+    "to_fill",
+    "with_displaced",
+]
+
+_MAKER: Final = ("agent", "code_hash")
+"""The fields of a provenance that say who made a file. The others say where in the workflow."""
 
 
 class Change(NamedTuple):
@@ -61,29 +74,38 @@ def compare_scan(
 
 
 def rebase(
-    findings: ScanChanges, state: RunState, still_holds: Callable[[Change], bool]
+    findings: ScanChanges, state: RunState, seen_by: int, still_holds: Callable[[Change], bool]
 ) -> ScanChanges:
     """Return the findings relative to a newer `state`, which other commits have made.
 
     Where this scan found a path unchanged, the other commits win. Where it found a change, the
     change stays unless another commit made the same one. If another commit made a different
     change to the path, `still_holds` reads the path again and decides.
+
+    Parameters
+    ----------
+    seen_by
+        The `Scan.bit` of this scan.
     """
     changes = []
     same = []
+    refreshed = []
     for change in findings.changes:
         now = state.find(change.path)
         base_id = change.base.id if change.base else None
         if now is not None and change.observed is not None and change.observed.same_content(now):
             same.append(now)
-        elif change.observed is None and (now is None or not now.seen_on_disk):
-            continue  # gone already, or put there since: no scan saw it on disk
+            if not now.seen_by & seen_by:
+                refreshed.append((now, change.observed))
+        elif change.observed is None and (now is None or not now.seen_by & seen_by):
+            continue  # gone already, or recorded since by other means: no such scan saw it
         elif (now.id if now else None) == base_id or still_holds(change):
             changes.append(Change(change.path, now, change.observed))
     return ScanChanges(
         changes,
-        [(known, seen) for known, seen in findings.refreshed if _is_current(known, state)],
-        same + [known for known in findings.unchanged if _is_current(known, state)],
+        refreshed
+        + [(now, seen) for known, seen in findings.refreshed if (now := _current(known, state))],
+        same + [now for known in findings.unchanged if (now := _current(known, state))],
     )
 
 
@@ -97,16 +119,16 @@ def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
     new = [c.path for c in findings.changes if c.base is None and c.observed is not None]
     if not new or not state.directories:
         return findings
-    folders = {ancestor for path in state.directories for ancestor in (path, *ancestors(path))}
     displaced = {}
     for path in new:
         for ancestor in ancestors(path):
             known = state.find(ancestor)
             if known is not None and ancestor not in handled:
                 displaced[ancestor] = known
-        if path in folders:
-            below = (known for known in state if known.path.startswith(f"{path}/"))
-            displaced.update((known.path, known) for known in below if known.path not in handled)
+    names = set(new)
+    for directory, files in state.directories.items():
+        if not names.isdisjoint((directory, *ancestors(directory))):
+            displaced.update((k.path, k) for k in files.values() if k.path not in handled)
     if not displaced:
         return findings
     changes = [*findings.changes, *(Change(p, known, None) for p, known in displaced.items())]
@@ -119,11 +141,7 @@ def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
 def to_fill(unchanged: Iterable[KnownFile], provenance: Provenance) -> list[KnownFile]:
     """Return the versions of this node whose missing provenance this scan supplies."""
     node_id = provenance.node_id
-    given = [
-        field.name
-        for field in fields(provenance)
-        if field.name != "node_id" and getattr(provenance, field.name) is not None
-    ]
+    given = [name for name, _ in _given(provenance) if name != "node_id"]
     if node_id is None or not given:
         return []
     return [
@@ -134,16 +152,51 @@ def to_fill(unchanged: Iterable[KnownFile], provenance: Provenance) -> list[Know
     ]
 
 
-def _is_current(known: KnownFile, state: RunState) -> bool:
+def to_claim(recorded: Provenance, given: Provenance) -> dict[str, str]:
+    """Return the fields that an explicit claim supplies to a version with the same content.
+
+    It supplies what is missing. If another agent made the version, or if a known agent made it at
+    another node, it supplies nothing. If only the node is another one, some scan was first that did
+    not know the agent: the claim supplies who made the file, and not where.
+    """
+    at_another_node = recorded.node_id is not None and given.node_id not in (
+        None,
+        recorded.node_id,
+    )
+    if recorded.agent is not None and (
+        at_another_node or given.agent not in (None, recorded.agent)
+    ):
+        return {}
+    return {
+        name: value
+        for name, value in _given(given)
+        if getattr(recorded, name) is None and (name in _MAKER or not at_another_node)
+    }
+
+
+def refused(version: FileVersion, given: Provenance) -> Provenance | None:
+    """Return those fields of a claim that a version did not take; None if it took all."""
+    differing = {name: value for name, value in _given(given) if value != getattr(version, name)}
+    return Provenance(**differing) if differing else None
+
+
+def _given(provenance: Provenance) -> Iterator[tuple[str, str]]:
+    for name in Provenance.__slots__:
+        value = getattr(provenance, name)
+        if value is not None:
+            yield name, value
+
+
+def _current(known: KnownFile, state: RunState) -> KnownFile | None:
+    """Return a version with what others have said of it since; None if it is not current."""
     now = state.find(known.path)
-    return now is not None and now.id == known.id
+    return now if now is not None and now.id == known.id else None
 
 
 def _has_new_stat(known: KnownFile, seen: Observed) -> bool:
+    if seen.signature is None:
+        return False  # bytes have no mode or time of their own
+    if (seen.mode, seen.mtime_ns) != (known.mode, known.mtime_ns):
+        return True
     signature = seen.signature if seen.trusted else None
-    return seen.seen_on_disk and (
-        not known.seen_on_disk
-        or signature != known.signature
-        or seen.mode != known.mode
-        or seen.mtime_ns != known.mtime_ns
-    )
+    return bool(seen.seen_by) and (not seen.seen_by & known.seen_by or signature != known.signature)

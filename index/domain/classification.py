@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULT_CLASSIFIER", "KINDS", "PRIORITIES", "Classifier", "RuleClassifier"]
+__all__ = [
+    "DEFAULT_CLASSIFIER",
+    "KINDS",
+    "PRIORITIES",
+    "Classifier",
+    "RuleClassifier",
+    "says_final",
+]
 
 PRIORITIES: Final = ("primary", "secondary", "internal")
 
@@ -25,13 +32,23 @@ KINDS: Final = (
 
 
 class Classifier(Protocol):
-    """Gives the file type of a path and the priority of that type."""
+    """Gives the file type of a path and the priority of that type.
+
+    A classifier may have a third method, ``is_final(path) -> bool``: whether the first version of
+    the path is a final output. What a caller says takes precedence, and holds for later versions.
+    """
 
     def classify(self, path: str) -> str:
         """Return the file type of a path relative to the work directory, at most 32 characters."""
 
     def prioritise(self, file_type: str, *, is_final_output: bool) -> str:
         """Return one of `PRIORITIES`."""
+
+
+def says_final(classifier: Classifier, path: str) -> bool:
+    """Whether a classifier says that a path is a final output; most of them say nothing of that."""
+    is_final = getattr(classifier, "is_final", None)
+    return is_final is not None and bool(is_final(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
+
+from index.domain.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,11 +19,13 @@ Grouping: TypeAlias = Literal["phase", "agent", "node_id", "step_id", "event_id"
 
 
 @dataclass(frozen=True, slots=True)
-class FileChange:
+class FileChange(Result):
     """A path whose content differs between the two states."""
 
     before: FileVersion
     after: FileVersion
+
+    derived: ClassVar = ("path",)
 
     @property
     def path(self) -> str:
@@ -30,7 +34,7 @@ class FileChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Diff:
+class Diff(Result):
     """The differences between two states, sorted by path. Content is compared by digest."""
 
     added: tuple[FileVersion, ...]
@@ -44,6 +48,10 @@ class Diff:
     def __bool__(self) -> bool:
         """Whether anything differs."""
         return bool(self.added or self.removed or self.changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the differences as JSON types; `identical` is the number of identical files."""
+        return {**Result.to_dict(self), "identical": len(self.identical)}
 
     def by(self, attribute: Grouping) -> dict[str | None, Diff]:
         """Return the diff split by an attribute of the files.

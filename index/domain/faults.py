@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from index.domain.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,9 +77,13 @@ class Holder(NamedTuple):
     version: int | None
     agent: str | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the holder as JSON types."""
+        return self._asdict()
+
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Result):
     """Something that is certainly wrong."""
 
     kind: FaultKind
@@ -93,13 +99,13 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(Result):
     """The results of a verification."""
 
     depth: Depth
     faults: tuple[Fault, ...]
     """The first thousand faults."""
-    counts: Mapping[FaultKind, int]
+    counts: Mapping[FaultKind, int] = field(hash=False)
     """The number of faults of each kind. Checks of rows stop at a thousand each."""
     packs: int
     """The number of live packs."""
@@ -130,6 +136,8 @@ class VerifyReport:
     """The oldest verification time among the packs; None if one was never verified."""
     marked: int = 0
     """Blobs that are marked as damaged now."""
+
+    derived: ClassVar = ("is_sound",)
 
     @property
     def is_sound(self) -> bool:

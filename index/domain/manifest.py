@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from index.domain.classification import KINDS
@@ -15,16 +14,7 @@ if TYPE_CHECKING:
     from index.domain.names import RunKey
     from index.domain.snapshots import FileVersion, Snapshot
 
-__all__ = ["group_for_display", "manifest_of", "to_json"]
-
-
-def to_json(version: FileVersion) -> dict[str, Any]:
-    """Return a file version as JSON types."""
-    values = asdict(version)
-    values["digest"] = None if version.digest is None else str(version.digest)
-    values["mode"] = f"{version.mode:o}"
-    values["created_at"] = version.created_at.isoformat()
-    return values
+__all__ = ["group_for_display", "manifest_of"]
 
 
 def group_for_display(versions: Iterable[FileVersion]) -> dict[str, tuple[FileVersion, ...]]:
@@ -50,7 +40,7 @@ def manifest_of(
         "session": key.session,
         "run": key.run,
         "snapshot": newest if number is None else number,
-        "files": [to_json(version) for version in versions],
+        "files": [version.to_dict() for version in versions],
         "total_files": len(versions),
         "total_bytes": sum(version.size for version in versions),
         "final_outputs": {

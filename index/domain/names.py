@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
+from cas.digest import Digest
 from index.errors import InvalidNameError, UnsafePathError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
+    from collections.abc import Iterator
+    from uuid import UUID
 
 __all__ = [
+    "Label",
     "RunKey",
     "ancestors",
     "as_paths",
     "check_id",
     "check_label",
+    "check_local",
     "check_path",
     "check_prefix",
+    "check_scan_path",
+    "from_native",
+    "storable",
+    "to_native",
+    "usable_label",
 ]
 
 T = TypeVar("T")
 
+Label: TypeAlias = "str | int | UUID"
+"""An id or label of the caller. Integers and UUIDs are taken by their text."""
+
+MAX_PREFIX_NAMES: Final = 62
+"""In the path that a scan records under: each number of names has a bit of a signed integer."""
+
 MAX_ID_LENGTH: Final = 255
 """In characters: the width of the columns."""
+
+_DIGITS: Final = 16
+"""Of the digest that ends a shortened label."""
 
 MAX_TYPE_LENGTH: Final = 32
 """In characters, for file types."""
@@ -38,37 +57,107 @@ MAX_PATH_BYTES: Final = 4096
 """PATH_MAX of Linux. A longer path can't be restored by its full name."""
 
 
-def check_id(kind: str, value: str) -> str:
-    """Return a session or run id, or raise `InvalidNameError`.
+def check_id(kind: str, value: Label) -> str:
+    """Return a session or run id as text, or raise `InvalidNameError`.
 
     It refuses what `check_label` refuses, and also a slash or ``..``, because ids become
     segments of URLs.
     """
-    check_label(kind, value)
-    if "/" in value:
+    text = check_label(kind, value)
+    if "/" in text:
         raise InvalidNameError(kind, value, "it contains a '/'")
-    if ".." in value or value == ".":
+    if ".." in text or text == ".":
         raise InvalidNameError(kind, value, "it reads as a relative path")
-    return value
+    return text
 
 
-def check_label(kind: str, value: str, *, longest: int = MAX_ID_LENGTH) -> str:
-    """Return an opaque id of the caller, or raise `InvalidNameError`.
+def check_label(kind: str, value: Label, *, longest: int = MAX_ID_LENGTH) -> str:
+    """Return an opaque id of the caller as text, or raise `InvalidNameError`.
 
     It refuses the empty string, more than `longest` characters, control characters and text that
     is not valid Unicode.
     """
     if not isinstance(value, str):
-        raise InvalidNameError(kind, value, "it is not a string")
+        value = _text_of(kind, value)
     if not value:
         raise InvalidNameError(kind, value, "it is empty")
     if len(value) > longest:
         raise InvalidNameError(
             kind, value, f"it has {len(value)} characters, at most {longest} fit"
         )
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+    if any(map(_is_refused, value)):
         raise InvalidNameError(kind, value, "it contains a control or undecodable character")
     return value
+
+
+def _text_of(kind: str, value: object) -> str:
+    from numbers import Integral  # rarely needed
+    from uuid import UUID
+
+    if isinstance(value, bool) or not isinstance(value, Integral | UUID):
+        raise InvalidNameError(kind, value, "it is no string, integer or UUID")
+    try:
+        return str(value)
+    except ValueError:  # it has more digits than Python writes in decimal
+        return hex(int(value))
+
+
+def usable_label(kind: str, value: object) -> str | None:
+    """Return a label without what `check_label` refuses; None if nothing is left.
+
+    A label that is too long ends with the digest of its whole text, so that no two become one.
+    """
+    try:
+        text = value if isinstance(value, str) else _text_of(kind, value)
+    except InvalidNameError:
+        return None
+    text = "".join(" " if _is_refused(character) else character for character in text).strip()
+    if len(text) > MAX_ID_LENGTH:
+        digest = str(Digest.of(text.encode()))[:_DIGITS]
+        text = f"{text[: MAX_ID_LENGTH - _DIGITS - 1]}-{digest}"
+    return text or None
+
+
+def _is_refused(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs")
+
+
+_IS_UTF8: Final = sys.getfilesystemencoding() == "utf-8"
+"""Whether this process decodes file names as the store does. In a locale with another encoding, and
+without Python's UTF-8 mode, it does not."""
+
+
+def from_native(name: str) -> str:
+    """Return a path of the store from a name that this process has read from a directory."""
+    return name if _IS_UTF8 else os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def to_native(path: str) -> str:
+    """Return the name by which this process opens a path of the store."""
+    return path if _IS_UTF8 else os.fsdecode(path.encode("utf-8", "surrogateescape"))
+
+
+_HAS_NUL: Final = "it contains a NUL character"
+_NO_NAME: Final = "it can't be a file name on this system"
+
+
+def check_local(path: str | os.PathLike[str]) -> str:
+    """Return a path on this machine as text, or raise `UnsafePathError` if nothing can have it."""
+    text = _path_text(path)
+    if "\0" in text:
+        raise UnsafePathError(text, _HAS_NUL)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise UnsafePathError(text, _NO_NAME) from None
+    return text
+
+
+def _path_text(path: object) -> str:
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(f"a path is text or a pathlib path, not {path!r}")
+    return text
 
 
 def check_path(path: str | os.PathLike[str]) -> str:
@@ -77,13 +166,13 @@ def check_path(path: str | os.PathLike[str]) -> str:
     ``./a//b`` becomes ``a/b``. It refuses absolute paths, ``..``, NUL, the empty path and paths
     that no file system can hold.
     """
-    text = os.fspath(path)
+    text = _path_text(path)
     if type(text) is str and _is_plain(text):  # not a StrEnum, which prints differently
         return text
     if text.startswith("/"):
         raise UnsafePathError(text, "it is absolute; give it relative to the work directory")
     if "\0" in text:
-        raise UnsafePathError(text, "it contains a NUL character")
+        raise UnsafePathError(text, _HAS_NUL)
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise UnsafePathError(text, "it contains '..'")
@@ -91,12 +180,12 @@ def check_path(path: str | os.PathLike[str]) -> str:
         raise UnsafePathError(text, "it names no file")
     clean = "/".join(parts)
     try:
-        size = len(os.fsencode(clean))
+        encoded = clean.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise UnsafePathError(text, "it can't be a file name on this system") from None
-    if size > MAX_PATH_BYTES:
+        raise UnsafePathError(text, _NO_NAME) from None
+    if len(encoded) > MAX_PATH_BYTES:
         raise UnsafePathError(text[:60] + "…", f"it has more than {MAX_PATH_BYTES} bytes")
-    return clean
+    return encoded.decode("utf-8", "surrogateescape")
 
 
 def _is_plain(text: str) -> bool:
@@ -112,21 +201,39 @@ def _is_plain(text: str) -> bool:
     )
 
 
+def check_scan_path(prefix: str | os.PathLike[str]) -> str:
+    """Return the path of a run that a scan records under, or raise `UnsafePathError`."""
+    path = check_path(prefix)
+    if path.count("/") >= MAX_PREFIX_NAMES:
+        raise UnsafePathError(path, f"a scan's prefix has at most {MAX_PREFIX_NAMES} names")
+    return path
+
+
 def check_prefix(prefix: str | os.PathLike[str]) -> str:
     """Return a prefix of paths, or raise `UnsafePathError` if no path can have it."""
-    text = os.fspath(prefix)
+    text = _path_text(prefix)
+    if "\0" in text:
+        raise UnsafePathError(text, _HAS_NUL)
     try:
-        os.fsencode(text)
+        encoded = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise UnsafePathError(text, "no file name on this system begins so") from None
-    return text
+        raise UnsafePathError(text, "no file name begins so") from None
+    return encoded.decode("utf-8", "surrogateescape")
 
 
-def as_paths(name: str, values: Iterable[T]) -> tuple[T, ...]:
-    """Return the values as a tuple. Raises TypeError for a single string."""
-    if isinstance(values, str):
-        raise TypeError(f"{name} takes a sequence of strings, not one string")
-    return tuple(values)
+def as_paths(name: str, values: Iterable[T | os.PathLike[str]]) -> tuple[T | str, ...]:
+    """Return the values as a tuple, with paths as text. Raises TypeError for a single one."""
+    given: object = values  # callers without a type checker give anything
+    if isinstance(given, str | bytes | os.PathLike):
+        raise TypeError(f"{name} takes a sequence, not one: give [{values!r}]")
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{name} takes a sequence, not {given!r}")
+    return tuple(os.fspath(value) if isinstance(value, os.PathLike) else value for value in values)
+
+
+def storable(number: int) -> int:
+    """Return the nearest number that the databases hold: filesystems have years after 2262."""
+    return min(max(number, ~MAX_ROW_ID), MAX_ROW_ID)
 
 
 def ancestors(path: str) -> Iterator[str]:

@@ -3,47 +3,64 @@
 The scope is a context variable. `asyncio` tasks and `asyncio.to_thread` inherit the scope in which
 they start, and concurrent agents don't see each other's scopes. A new thread, or a thread of an
 executor, starts without a scope; `carried` passes the current one to it.
+
+A generator shares the context of whoever takes its items. So a scope that a generator opens is
+remembered with its frame, too: it holds while the generator runs, and not between two items.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import types
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from index.domain.names import check_label
+from index.domain.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from contextvars import Token
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from types import FrameType
 
-__all__ = ["Provenance", "ProvenanceScope", "carried", "current_provenance", "provenance"]
+    from index.domain.names import Label
+
+__all__ = ["Provenance", "ProvenanceScope", "carried", "current_provenance", "either", "provenance"]
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Phase, agent, DAG node, step, event and code hash; None if the caller did not give it."""
+@dataclass(frozen=True, slots=True, init=False)
+class Provenance(Result):
+    """Phase, agent, DAG node, step, event and code hash; None if the caller did not give it.
 
-    phase: str | None = None
-    agent: str | None = None
-    node_id: str | None = None
-    step_id: str | None = None
-    event_id: str | None = None
-    code_hash: str | None = None
+    An integer or a UUID becomes its text.
+    """
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                check_label(field.name, value)
+    phase: str | None
+    agent: str | None
+    node_id: str | None
+    step_id: str | None
+    event_id: str | None
+    code_hash: str | None
+
+    def __init__(
+        self,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+    ) -> None:
+        given = (phase, agent, node_id, step_id, event_id, code_hash)
+        for field, value in zip(fields(self), given, strict=True):
+            checked = None if value is None else check_label(field.name, value)
+            object.__setattr__(self, field.name, checked)
 
     def over(self, outer: Provenance) -> Provenance:
         """Return this provenance, with missing fields filled from `outer`."""
@@ -51,60 +68,168 @@ class Provenance:
         return replace(outer, **given) if given else outer
 
 
-_scope: Final[ContextVar[Provenance]] = ContextVar(
-    "cas_provenance",
-    default=Provenance(),  # noqa: B039 - frozen
-)
+class _Entered(NamedTuple):
+    """A scope that was entered."""
+
+    scope: ProvenanceScope | None
+    combined: Provenance
+    """With what enclosed it then."""
+    owner: FrameType | None = None
+    """The generator that has the `with` statement."""
+    inside: FrameType | None = None
+    """The innermost generator with a scope that was running; perhaps the owner."""
+
+
+_scopes: Final[ContextVar[tuple[_Entered, ...]]] = ContextVar("cas_provenance", default=())
+
+_generators: Final[dict[FrameType, tuple[_Entered, ...]]] = {}
+"""The scopes that generators have open, by their frames. A generator may run in many contexts."""
 
 
 def current_provenance() -> Provenance:
     """Return the combined provenance of the enclosing `provenance` scopes."""
-    return _scope.get()
+    return _combined(_running(inspect.currentframe()))
+
+
+def _combined(generator: FrameType | None) -> Provenance:
+    """Return the provenance inside a generator that runs, or outside of any."""
+    entered = reversed(_scopes.get())
+    if generator is None:
+        last = next((one for one in entered if _holds(one.inside)), None)
+        return Provenance() if last is None else last.combined
+    own = _generators[generator][-1]
+    last = next((one for one in entered if one.inside is generator), own)
+    return last.combined if last.owner is None else own.combined
+
+
+def _running(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost generator with an open scope that a frame runs in."""
+    # What `_called` calls has the scopes that it was given, and no others.
+    while _generators and frame is not None and frame.f_code is not _called.__code__:
+        if frame in _generators:
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def _holds(inside: FrameType | None) -> bool:
+    """Whether a scope holds outside of the generator that it was entered in.
+
+    It does not for the caller of the generator, between two items. It does for a task or thread
+    that the generator waits for.
+    """
+    if inside is None:
+        return True
+    return inside in _generators and (inside.f_back is not None or _awaits(inside))
+
+
+def _awaits(frame: FrameType) -> bool:
+    """Whether the suspended frame of a generator is at an `await`, and not at a `yield`.
+
+    Source: Python's documentation of `dis`: RESUME stands where a frame continues. The low bits of
+    its argument are 3 after an `await`.
+    """
+    from opcode import opmap
+
+    code, resume = frame.f_code.co_code, opmap.get("RESUME")
+    rest = (at for at in range(frame.f_lasti, len(code), 2) if code[at] == resume)
+    at = next(rest, None)
+    return at is not None and code[at + 1] & 3 == 3
+
+
+def _generator_of_with() -> FrameType | None:
+    """Return the generator whose `with` statement calls a method of a scope; None for others.
+
+    A generator that `contextlib` runs belongs to a `with` statement of its caller.
+    """
+    frame = inspect.currentframe()
+    frame = frame and frame.f_back and frame.f_back.f_back
+    while frame is not None and (_is_contextlib(frame) or _is_contextlib(frame.f_back)):
+        frame = frame.f_back
+    kinds = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+    return frame if frame is not None and frame.f_code.co_flags & kinds else None
+
+
+def _is_contextlib(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_globals.get("__name__") == "contextlib"
+
+
+def _without(
+    entered: Sequence[_Entered], scope: ProvenanceScope, owner: FrameType | None
+) -> tuple[_Entered, ...]:
+    """Return what was entered without the last entry of a scope."""
+    for n in reversed(range(len(entered))):
+        if entered[n].scope is scope and entered[n].owner is owner:
+            return (*entered[:n], *entered[n + 1 :])
+    return tuple(entered)
 
 
 def carried(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function that runs in the current `provenance` scope, on any thread.
 
-    Use it as ``executor.submit(carried(work), …)`` or ``Thread(target=carried(work))``. A coroutine
-    function runs in the scope when it is awaited, too. Raises TypeError for a generator function,
-    because between two items the consumer may have other scopes.
+    Use it as ``executor.submit(carried(work), …)`` or ``Thread(target=carried(work))``. The
+    coroutine or generator of such a function also runs in the scope, wherever it is awaited or its
+    items are taken. The returned function is of the same kind as the given one.
     """
-    scope = _scope.get()
+    scope = current_provenance()
     return _within(lambda: scope, function)
 
 
 class ProvenanceScope(AbstractContextManager[Provenance]):
-    """The scope that `provenance` returns: a context manager, and a decorator of functions."""
+    """The scope that `provenance` returns: a context manager, and a decorator of functions.
+
+    Several threads and tasks may use one, also inside itself. Leaving it never raises, wherever the
+    block ends.
+    """
 
     def __init__(self, provenance: Provenance) -> None:
         self._provenance = provenance
-        self._tokens: list[Token[Provenance]] = []
 
     def __enter__(self) -> Provenance:
-        scope = self._provenance.over(_scope.get())
-        self._tokens.append(_scope.set(scope))
-        return scope
+        owner = _generator_of_with()
+        running = _running(inspect.currentframe())
+        combined = self._provenance.over(_combined(running))
+        entered = _Entered(self, combined, owner, owner or running)
+        if owner is not None:
+            _generators[owner] = (*_generators.get(owner, ()), entered)
+        # A generator may have been closed in another context: its scopes are still in this one.
+        open_ = [one for one in _scopes.get() if one.inside is None or one.inside in _generators]
+        _scopes.set((*open_, entered))
+        return combined
 
     def __exit__(self, *_error: object) -> None:
-        _scope.reset(self._tokens.pop())
+        # Not with a token, which raises in another context than that of `__enter__`.
+        owner = _generator_of_with()
+        _scopes.set(_without(_scopes.get(), self, owner))
+        if owner is not None:
+            _generators[owner] = _without(_generators.get(owner, ()), self, owner)
+            if not _generators[owner]:
+                del _generators[owner]
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return the function so that each call runs in this scope, inside the caller's scope."""
-        return _within(lambda: self._provenance.over(_scope.get()), function)
+        """Return the function so that each call runs in this scope, inside the caller's scope.
+
+        The returned function is of the same kind: a coroutine function stays one, and so does a
+        generator function. These take the caller's scope when they begin to run, not when they are
+        called. Between two items of a generator its caller is in no scope of it.
+        """
+        return _within(lambda: self._provenance.over(current_provenance()), function)
 
 
 def provenance(
     *,
-    phase: str | None = None,
-    agent: str | None = None,
-    node_id: str | None = None,
-    step_id: str | None = None,
-    event_id: str | None = None,
-    code_hash: str | None = None,
+    phase: Label | None = None,
+    agent: Label | None = None,
+    node_id: Label | None = None,
+    step_id: Label | None = None,
+    event_id: Label | None = None,
+    code_hash: Label | None = None,
 ) -> ProvenanceScope:
-    """Set the provenance of files tracked or put inside the block.
+    """Set the provenance of files tracked or put inside the block or the decorated function.
 
-    Fields of an inner scope take precedence over those of the outer scopes.
+    Fields of an inner scope take precedence over those of the outer scopes. A block in a generator
+    holds for what the generator calls and awaits, and not for its caller between two items. What it
+    starts and leaves running needs `carried`, or the generator the decorator.
 
     Raises
     ------
@@ -114,31 +239,107 @@ def provenance(
     return ProvenanceScope(Provenance(phase, agent, node_id, step_id, event_id, code_hash))
 
 
-def _within(scope_now: Callable[[], Provenance], function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function whose calls and coroutines run in the scope that `scope_now` returns."""
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"{function.__qualname__} is a generator: give it a `with provenance(…)` of its own"
-        )
+def either(
+    name: str, value: Label | None, long_name: str, long_value: Label | None
+) -> Label | None:
+    """Return the value of a parameter with two names, or raise TypeError for two values."""
+    if value is not None and long_value is not None and value != long_value:
+        raise TypeError(f"give {name} or {long_name}, not both: they are one parameter")
+    return long_value if value is None else value
 
-    @functools.wraps(function)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        scope = scope_now()
-        token = _scope.set(scope)
+
+def _within(scope_now: Callable[[], Provenance], function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function of the same kind that runs in what `scope_now` returns when it begins."""
+
+    def begun(*args: P.args, **kwargs: P.kwargs) -> tuple[list[_Entered], Any]:
+        within = [_Entered(None, scope_now())]
+        return within, _called(within, function, *args, **kwargs)
+
+    def plain(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - perhaps wrapped
+        made = begun(*args, **kwargs)
+        for _, is_made, stepped in _KINDS:
+            if is_made(made[1]):
+                return stepped(lambda: made)()
+        return made[1]
+
+    inside = next((stepped(begun) for is_kind, _, stepped in _KINDS if is_kind(function)), plain)
+    return functools.update_wrapper(inside, function)
+
+
+def _called(
+    within: list[_Entered], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Call a function in scopes; afterwards the list has those that the call left open."""
+    outside = _scopes.get()
+    _scopes.set(tuple(within))
+    try:
+        return function(*args, **kwargs)
+    finally:
+        within[:] = _scopes.get()
+        _scopes.set(outside)
+
+
+def _stepped(within: list[_Entered], steps: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
+    """Run a generator or coroutine; only its steps are in the scopes. Any context may take them."""
+    step = functools.partial(steps.send, None)
+    while True:
         try:
-            result = function(*args, **kwargs)
-        finally:
-            _scope.reset(token)
-        if inspect.iscoroutine(result):
-            return _awaited(scope, result)  # type: ignore[return-value] # a coroutine for another
-        return result
+            item = _called(within, step)
+        except StopIteration as end:
+            return end.value
+        try:
+            sent = yield item
+        except BaseException as error:  # noqa: BLE001 - the generator or coroutine decides
+            step = functools.partial(steps.throw, error)
+        else:
+            step = functools.partial(steps.send, sent)
+
+
+@types.coroutine
+def _awaited(within: list[_Entered], steps: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
+    return (yield from _stepped(within, steps))
+
+
+def _coroutine(begun: Callable[P, tuple[list[_Entered], Any]]) -> Callable[P, Any]:
+    async def inside(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401
+        return await _awaited(*begun(*args, **kwargs))
 
     return inside
 
 
-async def _awaited(scope: Provenance, pending: Coroutine[Any, Any, T]) -> T:
-    token = _scope.set(scope)
-    try:
-        return await pending
-    finally:
-        _scope.reset(token)
+def _generator(begun: Callable[P, tuple[list[_Entered], Any]]) -> Callable[P, Any]:
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, Any, Any]:
+        return (yield from _stepped(*begun(*args, **kwargs)))
+
+    return inside
+
+
+def _async_generator(begun: Callable[P, tuple[list[_Entered], Any]]) -> Callable[P, Any]:
+    async def inside(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, Any]:
+        within, items = begun(*args, **kwargs)
+        step = items.asend(None)
+        while True:
+            try:
+                item = await _awaited(within, step)
+            except StopAsyncIteration:
+                return
+            try:
+                sent = yield item
+            except GeneratorExit:
+                await _awaited(within, items.aclose())
+                raise
+            except BaseException as error:  # noqa: BLE001 - the generator decides
+                step = items.athrow(error)
+            else:
+                step = items.asend(sent)
+
+    return inside
+
+
+_KINDS: Final = (
+    (inspect.iscoroutinefunction, inspect.iscoroutine, _coroutine),
+    (inspect.isgeneratorfunction, inspect.isgenerator, _generator),
+    (inspect.isasyncgenfunction, inspect.isasyncgen, _async_generator),
+)
+"""Kinds of functions: how to know one, how to know what it returns, and a function of the kind that
+runs step by step what was begun. Frameworks treat a function by its kind."""

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
+
+from index.domain.results import Result
 
 if TYPE_CHECKING:
     from cas.digest import Digest
 
-__all__ = ["DeletionReceipt", "KeptBlob", "ReleasedBlob", "RunStats", "StoreStats"]
+__all__ = [
+    "DeletionReceipt",
+    "GroupStats",
+    "KeptBlob",
+    "ReleasedBlob",
+    "RunStats",
+    "StatsLabel",
+    "StoreStats",
+    "check_labels",
+]
+
+StatsLabel: TypeAlias = Literal[
+    "session", "run", "phase", "agent", "code_hash", "node_id", "step_id", "event_id", "file_type",
+    "priority", "is_final_output",
+]  # fmt: skip
+"""What statistics can be split by."""
+
+
+def check_labels(labels: tuple[StatsLabel, ...]) -> tuple[StatsLabel, ...]:
+    """Return the labels. Raises ValueError if one is unknown, or if there is none."""
+    known = get_args(StatsLabel)
+    for label in labels:
+        if label not in known:
+            raise ValueError(f"statistics are split by {', '.join(known)}, not by {label!r}")
+    if not labels:
+        raise ValueError(f"name what to split statistics by: {', '.join(known)}")
+    return tuple(dict.fromkeys(labels))
 
 
 @dataclass(frozen=True, slots=True)
-class RunStats:
+class RunStats(Result):
     """A run in numbers."""
 
     session: str
@@ -28,17 +56,38 @@ class RunStats:
     """Total size of all versions, before deduplication."""
     distinct_bytes: int
     """Total size after deduplication, before compression."""
-    files_by_type: dict[str, int]
-    files_by_agent: dict[str | None, int]
-    files_by_phase: dict[str | None, int]
-    files_by_step: dict[str | None, int]
-    files_by_node: dict[str | None, int]
-    files_by_priority: dict[str, int]
+    files_by_type: dict[str, int] = field(hash=False)
+    files_by_agent: dict[str | None, int] = field(hash=False)
+    files_by_phase: dict[str | None, int] = field(hash=False)
+    files_by_step: dict[str | None, int] = field(hash=False)
+    files_by_node: dict[str | None, int] = field(hash=False)
+    files_by_priority: dict[str, int] = field(hash=False)
     final_outputs: int
 
 
 @dataclass(frozen=True, slots=True)
-class StoreStats:
+class GroupStats(Result):
+    """The files with the same labels, in numbers."""
+
+    labels: dict[str, Any] = field(hash=False)
+    """The values by which these files are grouped; None for files without that label."""
+    files: int
+    """Current files."""
+    bytes: int
+    """Total size of the current files."""
+    versions: int
+    """File versions, current and past."""
+    version_bytes: int
+    """Total size of all versions, before deduplication."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the labels and the numbers as JSON types."""
+        numbers = Result.to_dict(self)
+        return {**numbers.pop("labels"), **numbers}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats(Result):
     """A whole store in numbers."""
 
     store_id: str
@@ -90,7 +139,7 @@ class KeptBlob(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class DeletionReceipt:
+class DeletionReceipt(Result):
     """The files that a deletion removed, and the contents that it released or kept.
 
     A receipt covers one session. Garbage collection deletes released content unless another
@@ -105,6 +154,8 @@ class DeletionReceipt:
     """Number of file versions deleted, the current ones included."""
     released: tuple[ReleasedBlob, ...]
     kept: tuple[KeptBlob, ...]
+
+    derived: ClassVar = ("released_bytes", "kept_bytes")
 
     @property
     def released_bytes(self) -> int:

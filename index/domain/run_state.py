@@ -27,7 +27,6 @@ __all__ = [
     "StateCache",
     "is_storable",
     "signature_of",
-    "storable_time",
 ]
 
 
@@ -43,7 +42,9 @@ class KnownFile(NamedTuple):
     mode: int
     mtime_ns: int
     appeared_in: int
-    seen_on_disk: bool
+    seen_by: int
+    """The scans that saw this version on disk, as the sum of their `Scan.bit`; 0 if none did."""
+    is_final_output: bool
     provenance: Provenance
 
 
@@ -56,10 +57,11 @@ class Observed(NamedTuple):
     mode: int
     mtime_ns: int
     signature: Signature | None
-    """None if the content did not come from the work directory."""
+    """None if the content came from no file."""
     trusted: bool
     """Whether an equal signature in a later scan means equal content."""
-    seen_on_disk: bool
+    seen_by: int
+    """The `Scan.bit` of the scan that saw it; 0 for a put."""
 
     def same_content(self, known: KnownFile) -> bool:
         """Whether the known version has the same bytes, and both are links or neither is."""
@@ -83,7 +85,9 @@ class StateCache:
             return self._states.get((session, run))
 
     def keep(self, session: str, run: str, state: RunState) -> None:
-        """Cache the state of a run, unless the cache has a newer one."""
+        """Cache the state of a run, unless it is partial or the cache has a newer one."""
+        if state.loaded is not None:
+            return
         with self._lock:
             kept = self._states.pop((session, run), None)
             if kept and kept.run_id == state.run_id and kept.revision > state.revision:
@@ -110,6 +114,11 @@ class RunState:
     """The end of the run's chain of journal records; None if the chain is incomplete."""
     records: int = 0
     """The number of records in that chain."""
+    work_dir: str | None = None
+    """The directory of the newest scan; None before the first one."""
+    loaded: frozenset[str] | None = None
+    """For a partial state: the paths whose files, and files in conflict with them, it holds. None
+    if it holds the whole run."""
 
     @property
     def has_chain(self) -> bool:
@@ -126,6 +135,8 @@ class RunState:
         *,
         newest_record: Digest | None = None,
         records: int = 0,
+        work_dir: str | None = None,
+        loaded: frozenset[str] | None = None,
     ) -> RunState:
         """Return a state with the files indexed by directory and name."""
         directories: dict[str, dict[str, KnownFile]] = {}
@@ -135,7 +146,37 @@ class RunState:
                 directories[directory][name] = known
             except KeyError:
                 directories[directory] = {name: known}
-        return cls(run_id, revision, newest_snapshot, directories, newest_record, records)
+        return cls(
+            run_id,
+            revision,
+            newest_snapshot,
+            directories,
+            newest_record,
+            records,
+            work_dir,
+            loaded,
+        )
+
+    def holds(self, paths: Collection[str] | None) -> bool:
+        """Whether nothing that concerns these paths, or the whole run, is left to load."""
+        if self.loaded is None or self.run_id is None:
+            return True
+        return paths is not None and self.loaded.issuperset(paths)
+
+    def with_files(self, files: Iterable[KnownFile], paths: Iterable[str]) -> RunState:
+        """Return a partial state that also holds `files`, which are all that concern `paths`."""
+        assert self.run_id is not None  # noqa: S101 - a run without a row has no files
+        assert self.loaded is not None  # noqa: S101 - a whole state has them already
+        return RunState.of(
+            self.run_id,
+            self.revision,
+            self.newest_snapshot,
+            [*self, *files],
+            newest_record=self.newest_record,
+            records=self.records,
+            work_dir=self.work_dir,
+            loaded=self.loaded.union(paths),
+        )
 
     def find(self, path: str) -> KnownFile | None:
         """Return the current version of a path; None if the run does not hold it."""
@@ -153,6 +194,8 @@ class RunState:
         replaced: Iterable[KnownFile],
         removed: Iterable[KnownFile],
         added: Collection[Digest] = (),
+        *,
+        work_dir: str | None = None,
     ) -> RunState:
         """Return the state of the next revision.
 
@@ -160,6 +203,8 @@ class RunState:
         ----------
         added
             The journal records of the commit, the newest one last.
+        work_dir
+            The new work directory; None if it stays as it is.
         """
         directories = dict(self.directories)
         copied: set[str] = set()
@@ -186,6 +231,8 @@ class RunState:
             directories,
             next(reversed(tuple(added)), self.newest_record),
             self.records + len(added),
+            work_dir or self.work_dir,
+            self.loaded,
         )
 
 
@@ -213,11 +260,3 @@ def signature_of(status: os.stat_result) -> Signature:
 def is_storable(signature: Signature) -> bool:
     """Whether the index can store a signature: its times are within 292 years of 1970."""
     return len(signature) == _SIGNATURE.size
-
-
-_MIN, _MAX = -(1 << 63), (1 << 63) - 1
-
-
-def storable_time(time_ns: int) -> int:
-    """Return the nearest time that 64 bits can hold; filesystems may hold years after 2262."""
-    return min(max(time_ns, _MIN), _MAX)

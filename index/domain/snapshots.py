@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from functools import cache
 from stat import S_IFLNK
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from index.domain.names import storable
 from index.domain.provenance import Provenance
+from index.domain.results import Result, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -25,18 +28,19 @@ __all__ = [
     "assemble",
     "is_link",
     "snapshot_number",
+    "with_lazy_changes",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class FileVersion:
+class FileVersion(Result):
     """A path of a run that held a digest from one snapshot until another."""
 
     id: int
     session: str
     run: str
     path: str
-    """POSIX path relative to the work directory, decoded as `os.fsdecode` does."""
+    """POSIX path relative to the work directory. Bytes that are not UTF-8 are lone surrogates."""
     version: int
     """1, 2, … for each path of a run."""
     digest: Digest | None
@@ -61,7 +65,13 @@ class FileVersion:
     first_snapshot: int
     end_snapshot: int | None
     """The snapshot that replaced or removed it; None while it is current."""
-    meta: Any
+    meta: Any = field(hash=False)  # perhaps a dict
+    refused: Provenance | None = field(default=None, compare=False)
+    """Provenance that a call gave for this version and that was not recorded, because the version
+    has other provenance already. Only results of `put`, `annotate` and `register_file` have it."""
+    torn: bool = field(default=False, compare=False)
+    """Whether the file changed each time this call read it. The version holds what was read last,
+    which may be a mixture of two contents. Only results of `put` and `register_file` have it."""
 
     @property
     def is_link(self) -> bool:
@@ -74,6 +84,17 @@ class FileVersion:
         return Provenance(
             self.phase, self.agent, self.node_id, self.step_id, self.event_id, self.code_hash
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the version as JSON types; `mode` is text in octal.
+
+        `refused` and `torn` are there only if there is something to tell.
+        """
+        values = {**Result.to_dict(self), "mode": f"{self.mode:o}"}
+        for name in ("refused", "torn"):
+            if not values[name]:
+                del values[name]
+        return values
 
 
 class Skipped(NamedTuple):
@@ -88,7 +109,7 @@ class LazyVersions:
 
     __slots__ = ("_count", "_make", "_versions")
 
-    def __init__(self, make: Callable[[], Iterator[FileVersion]], count: int) -> None:
+    def __init__(self, make: Callable[[], Iterable[FileVersion]], count: int | None = None) -> None:
         self._make = make
         self._count = count
         self._versions: tuple[FileVersion, ...] | None = None
@@ -97,7 +118,7 @@ class LazyVersions:
     def ready(cls, versions: Iterable[FileVersion]) -> LazyVersions:
         """Wrap versions that exist already."""
         made = tuple(versions)
-        return cls(lambda: iter(made), len(made))
+        return cls(lambda: made, len(made))
 
     def get(self) -> tuple[FileVersion, ...]:
         """Return the versions; the same tuple at each call."""
@@ -106,8 +127,8 @@ class LazyVersions:
         return self._versions
 
     def __len__(self) -> int:
-        """Return the number of versions without building them."""
-        return self._count
+        """Return the number of versions, without building them if it is known."""
+        return len(self.get()) if self._count is None else self._count
 
     def __reduce__(self) -> tuple[object, ...]:
         return LazyVersions.ready, (self.get(),)
@@ -117,7 +138,7 @@ _NONE = LazyVersions.ready(())
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Result):
     """The state of a run after a scan, and the changes that the scan found.
 
     A scan without changes makes no snapshot. Its result then has no changes, and the number of the
@@ -138,9 +159,32 @@ class Snapshot:
     """Whether the scan made this snapshot; False if nothing had changed."""
     filled: int = 0
     """Number of file versions whose missing provenance the scan supplied."""
+    torn: tuple[str, ...] = ()
+    """Paths of files that changed each time they were read. Their versions hold what was read last,
+    which may be a mixture of two contents."""
+    hidden: int = 0
+    """Number of entries that the scan passed over because their names begin with a dot. Like
+    `ignored` and `absent` it is known only for the result of a scan, not for its past ones."""
+    ignored: int = 0
+    """Number of entries that the scan passed over for a pattern. A directory counts as one."""
+    absent: tuple[str, ...] = ()
+    """Scopes that do not exist. If none does, they are in `skipped` too."""
     lazy_added: LazyVersions = field(default=_NONE, repr=False, compare=False)
     lazy_changed: LazyVersions = field(default=_NONE, repr=False, compare=False)
     lazy_removed: LazyVersions = field(default=_NONE, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        counts = {
+            "added": len(self.lazy_added),
+            "changed": len(self.lazy_changed),
+            "removed": len(self.lazy_removed),
+            "unchanged": self.unchanged,
+            "filled": self.filled,
+            "skipped": len(self.skipped),
+        }
+        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        made = "" if self.recorded else ", not made now"
+        return f"<Snapshot {self.number}{made}: {told or 'no files'}>"
 
     @property
     def added(self) -> tuple[FileVersion, ...]:
@@ -157,9 +201,30 @@ class Snapshot:
         """Versions that ended without a successor, sorted by path."""
         return self.lazy_removed.get()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the snapshot as JSON types; its number is ``snapshot``."""
+        return {
+            "snapshot": self.number,
+            "recorded": self.recorded,
+            "created_at": to_json(self.created_at),
+            **self.provenance.to_dict(),
+            "added": to_json(self.added),
+            "changed": to_json(self.changed),
+            "removed": to_json(self.removed),
+            "unchanged": self.unchanged,
+            "filled": self.filled,
+            "hidden": self.hidden,
+            "ignored": self.ignored,
+            "skipped": to_json(self.skipped),
+            "torn": to_json(self.torn),
+            "absent": to_json(self.absent),
+            "bytes_read": self.bytes_read,
+            "bytes_stored": self.bytes_stored,
+        }
+
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Result):
     """The progress of a long operation."""
 
     files: int
@@ -173,11 +238,11 @@ def snapshot_number(at: int | Snapshot | None) -> int | None:
     number = at.number if isinstance(at, Snapshot) else at
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise TypeError(f"a snapshot is given by itself or by its number, not as {at!r}")
-    return number
+    return number if number is None else storable(number)
 
 
 @dataclass(frozen=True, slots=True)
-class RunSummary:
+class RunSummary(Result):
     """A run in a listing."""
 
     session: str
@@ -188,6 +253,8 @@ class RunSummary:
     """The run that this run was forked from; None if that is deleted."""
     parent_snapshot: int | None = None
     """The snapshot that it was forked at. It stays when the parent is deleted."""
+    work_dir: str | None = None
+    """The directory of its newest scan; None if it was never scanned, as a new fork."""
 
 
 def assemble(
@@ -209,6 +276,17 @@ def assemble(
         if version.end_snapshot is not None:
             ended[version.end_snapshot][version.path] = version
     return tuple(_with_changes(each, begun[each.number], ended[each.number]) for each in snapshots)
+
+
+def with_lazy_changes(snapshot: Snapshot, load: Callable[[], Snapshot]) -> Snapshot:
+    """Return a snapshot whose changes are those of `load`, which is called at most once."""
+    load = cache(load)
+    return replace(
+        snapshot,
+        lazy_added=LazyVersions(lambda: load().added),
+        lazy_changed=LazyVersions(lambda: load().changed),
+        lazy_removed=LazyVersions(lambda: load().removed),
+    )
 
 
 def _with_changes(

@@ -11,10 +11,13 @@
     ├── RunExistsError                      the id of a new run is taken
     ├── UnknownSnapshotError (LookupError)
     ├── UnknownFileError (LookupError)      no such path or version in the run
+    ├── VersionConflictError                another version is current than the expected one
     ├── UnknownFileIdError (LookupError)
     ├── UnknownDigestError (LookupError)    no file of the session has these bytes
     ├── WorkDirectoryError                  the path to track is missing or not a directory
+    ├── OtherDirectoryError                 a run by that name holds another directory
     ├── RestoreConflictError                different content is in the way
+    ├── NameClashError                      a destination takes two paths for one name
     ├── RestoreFailedError                  the destination could not be written
     ├── UnsettledScanError                  blobs or the run were removed at every attempt
     ├── DanglingFileError                   the bytes of a file version are missing
@@ -23,6 +26,7 @@
     ├── DamagedRecordError                  a journal record in storage can't be decoded
     ├── LegacyTableError                    the table to adopt can't be read
     ├── StoreMismatchError                  the index belongs to other storage
+    ├── StorageClaimedError                 the storage belongs to another index
     ├── IndexPresentError                   recovery does not replace an existing index
     ├── IndexLostError                      storage holds packs, but its index is gone
     ├── StoreNotFoundError (LookupError)    there is no store at this place
@@ -30,16 +34,17 @@
     │   └── IndexInterruptedError           the connection broke, or transactions conflicted
     └── SchemaOutOfDateError                names the current and the head revision
 
-As in `cas.errors`, an error takes the values that its class annotates, and ``__str__`` builds one
-sentence that ends with what to do next.
+`StoreClosedError` is that of `cas.errors`. As there, an error takes the values that its class
+annotates, and ``__str__`` builds one sentence that ends with what to do next.
 """
 
 from __future__ import annotations
 
+from cas.errors import StoreClosedError as StoreClosedError
 from index.errors import requests, storage
 from index.errors.requests import *  # noqa: F403
 from index.errors.storage import *  # noqa: F403
 
-__all__ = []
+__all__ = ["StoreClosedError"]
 __all__ += requests.__all__
 __all__ += storage.__all__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from cas.errors import DigestMismatchError
 from index.errors.storage import ArtifactIndexError
@@ -16,6 +17,8 @@ __all__ = [
     "DanglingFileError",
     "InvalidMetaError",
     "InvalidNameError",
+    "NameClashError",
+    "OtherDirectoryError",
     "RestoreConflictError",
     "RestoreFailedError",
     "RunExistsError",
@@ -29,6 +32,7 @@ __all__ = [
     "UnknownSnapshotError",
     "UnsafePathError",
     "UnsettledScanError",
+    "VersionConflictError",
     "WorkDirectoryError",
 ]
 
@@ -59,7 +63,7 @@ class InvalidMetaError(ArtifactIndexError, ValueError):
 
 
 class UnsafePathError(ArtifactIndexError, ValueError):
-    """A path that would leave the run's directory or the destination of a restore."""
+    """A path that leads out of a run or the destination of a restore, or that nothing can have."""
 
     path: str
     reason: str
@@ -86,7 +90,7 @@ class UnknownRunError(ArtifactIndexError, LookupError):
     def __str__(self) -> str:
         return (
             f"there is no run {self.run!r} in session {self.session!r}; "
-            "`cas stats` lists the runs of a session"
+            "`session.runs()` lists what there is"
         )
 
 
@@ -96,9 +100,7 @@ class UnknownRunNameError(ArtifactIndexError, LookupError):
     run: str
 
     def __str__(self) -> str:
-        return (
-            f"none of the sessions has a run {self.run!r}; `cas stats` lists the runs of a session"
-        )
+        return f"none of the sessions has a run {self.run!r}; `store.runs()` lists what there is"
 
 
 class SameStoreError(ArtifactIndexError, ValueError):
@@ -137,10 +139,34 @@ class UnknownFileError(ArtifactIndexError, LookupError):
     run: str
     path: str
     version: int | None = None
+    closest: tuple[str, ...] = ()
+    """Paths of the run that may be meant."""
 
     def __str__(self) -> str:
         what = "" if self.version is None else f"version {self.version} of "
-        return f"run {self.run!r} has no {what}{self.path!r}; `cas ls` lists what it has"
+        way_out = "`run.files()` lists what it has"
+        if self.closest:
+            near = ", ".join(map(repr, self.closest))
+            way_out = f"the closest {'is' if len(self.closest) == 1 else 'are'} {near}"
+        return f"run {self.run!r} has no {what}{self.path!r}; {way_out}"
+
+
+class VersionConflictError(ArtifactIndexError):
+    """Another version of the path is current than the one that the caller wanted to replace."""
+
+    run: str
+    path: str
+    expected: int
+    current: int
+    """Number of the current version; 0 if the path has none."""
+
+    def __str__(self) -> str:
+        present = f"version {self.current} of it is current" if self.current else "it has no file"
+        wanted = f"version {self.expected}" if self.expected else "no file"
+        return (
+            f"{self.path!r} of run {self.run!r} was not recorded: {present}, where {wanted} was "
+            f"expected; merge with that and put the result with expected_version={self.current}"
+        )
 
 
 class UnknownFileIdError(ArtifactIndexError, LookupError):
@@ -150,7 +176,10 @@ class UnknownFileIdError(ArtifactIndexError, LookupError):
     file_id: int
 
     def __str__(self) -> str:
-        return f"session {self.session!r} has no file {self.file_id}; `cas ls` lists what there is"
+        return (
+            f"session {self.session!r} has no file {self.file_id}; "
+            "`run.files()` lists what a run has"
+        )
 
 
 class UnknownDigestError(ArtifactIndexError, LookupError):
@@ -173,6 +202,21 @@ class WorkDirectoryError(ArtifactIndexError):
         return f"cannot track {self.path!r}: {self.reason}; nothing was recorded"
 
 
+class OtherDirectoryError(ArtifactIndexError):
+    """The run holds another directory, and the scan was to be of the same one."""
+
+    run: str
+    before: str
+    now: str
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run!r} holds {self.before!r}, and {self.now!r} is another directory; take "
+            "another run (`session.run(…)`), or allow it if the directory was moved "
+            "(`same_directory=False`); nothing was recorded"
+        )
+
+
 class RestoreConflictError(ArtifactIndexError):
     """A restore would overwrite different content.
 
@@ -186,7 +230,23 @@ class RestoreConflictError(ArtifactIndexError):
         more = "" if self.count == 1 else f" and {self.count - 1} more"
         return (
             f"{self.path!r}{more} would be overwritten with different content; restore elsewhere, "
-            "or allow it (`--overwrite`, `overwrite=True`)"
+            "or allow it with `overwrite=True`"
+        )
+
+
+class NameClashError(ArtifactIndexError):
+    """The filesystem of the destination takes two paths of the run for one. Nothing was written."""
+
+    path: str
+    other: str
+
+    def __str__(self) -> str:
+        paths = (self.path, self.other)
+        look_alike = len({normalize("NFC", path) for path in paths}) == 1
+        one, other = (ascii(path) if look_alike else repr(path) for path in paths)
+        return (
+            f"{one} and {other} are one name on the filesystem of the destination; "
+            "restore them one by one, each by its path, or restore elsewhere"
         )
 
 
@@ -208,7 +268,7 @@ class UnsettledScanError(ArtifactIndexError):
     def __str__(self) -> str:
         return (
             f"run {self.run!r} could not be recorded: blobs or the run itself were removed during "
-            "each attempt; run the command again when that is over, nothing was recorded"
+            "each attempt; repeat the call when that is over, nothing was recorded"
         )
 
 
@@ -221,7 +281,7 @@ class DanglingFileError(ArtifactIndexError):
     def __str__(self) -> str:
         return (
             f"the bytes of {self.path!r} ({self.digest}) are missing from storage; mend that with "
-            "`cas repair --from DIR`, a directory or store that has them"
+            "`store.repair(DIR)`, a directory or store that has them"
         )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "IndexUnavailableError",
     "LegacyTableError",
     "SchemaOutOfDateError",
+    "StorageClaimedError",
     "StoreMismatchError",
     "StoreNotFoundError",
 ]
@@ -63,6 +64,19 @@ class StoreMismatchError(ArtifactIndexError):
         )
 
 
+class StorageClaimedError(ArtifactIndexError):
+    """The storage belongs to another index, to which the packs of this one would be orphans."""
+
+    index: str
+    blobs: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.blobs} belongs to another index than {self.index}; open it with that one, or "
+            "give this one other storage; if that one is gone for good, remove index.json there"
+        )
+
+
 class IndexPresentError(ArtifactIndexError):
     """There is an index where recovery would rebuild one."""
 
@@ -83,8 +97,9 @@ class IndexLostError(ArtifactIndexError):
 
     def __str__(self) -> str:
         return (
-            f"{self.blobs} holds packs, but the index {self.index} that belongs to them is gone; "
-            "rebuild it with `cas recover`, or restore it from a copy"
+            f"{self.blobs} holds packs that the index {self.index} does not know; open it with the "
+            "index that it belongs to, or, if that is gone, restore a copy of it, or rebuild it "
+            "with `index.recover(…)`"
         )
 
 
@@ -94,7 +109,7 @@ class StoreNotFoundError(ArtifactIndexError, LookupError):
     place: str
 
     def __str__(self) -> str:
-        return f"there is no store at {self.place}; create one with `cas init` or `cas track DIR`"
+        return f"there is no store at {self.place}; create one with `ArtifactStore.open(…)`"
 
 
 class IndexUnavailableError(ArtifactIndexError):
@@ -106,7 +121,7 @@ class IndexUnavailableError(ArtifactIndexError):
     def __str__(self) -> str:
         return (
             f"the index {self.url} can't be used: {self.reason}; "
-            "remove the cause and try again, nothing was recorded"
+            "remove the cause and repeat the call, nothing was recorded"
         )
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cas.digest import DIGEST_SIZE, Digest
+from index.domain.annotations import FileKind
 from index.errors import DamagedRecordError
 from index.journal.entries import (
     RECORD_VERSION,
@@ -100,6 +101,8 @@ def _files(columns_by_name: Mapping[str, Any]) -> NewFiles:
     )  # fmt: skip
     if any(len(column) != len(files) for column in columns) or len(joined) % DIGEST_SIZE:
         raise ValueError("its columns are of different lengths")
+    if any(len(kind) != len(FileKind._fields) for kind in files.kinds):
+        raise ValueError("its kinds are of different lengths")
     return files
 
 

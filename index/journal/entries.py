@@ -48,10 +48,10 @@ class NewFiles:
     sizes: Sequence[int] = ()
     modes: Sequence[int] = ()
     mtimes_ns: Sequence[int] = ()
-    kinds: Sequence[Sequence[str]] = ()
-    """Pairs of file type and priority."""
+    kinds: Sequence[Sequence[Any]] = ()
+    """File type, priority, is_final_output and meta of versions that share them."""
     kind_of: Sequence[int] = ()
-    """For each path, the position of its pair in `kinds`."""
+    """For each path, its position in `kinds`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -92,20 +92,23 @@ class CommitEntry(RunEntry):
     unchanged: int = 0
     skipped: Sequence[Sequence[str]] = ()
     """Pairs of path and reason."""
+    torn: Sequence[str] = ()
+    """Paths of files that changed while they were read."""
     bytes_read: int = 0
     files: NewFiles = field(default_factory=NewFiles)
     parts: Sequence[Digest] = ()
     """`PartEntry` records with more of `files`, where one record would be too large."""
-    seen_on_disk: bool = True
-    is_final_output: bool = False
-    meta: Any = None
+    seen_by: int = 0
+    """The scan that saw `files` on disk, as the bit of its prefix; 0 for a put."""
     removed: Sequence[str] = ()
     filled: Sequence[str] = ()
     """Paths whose missing provenance this commit filled in."""
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Changed columns, by path."""
+    """Changed columns, by path: annotations, and provenance that was claimed."""
     touched: Sequence[Sequence[Any]] = ()
-    """Path, mode, mtime_ns and seen_on_disk of files with unchanged content."""
+    """Path, mode, mtime_ns and seen_by of files with unchanged content."""
+    work_dir: str | None = None
+    """The work directory of the run from this commit on; None if it stays as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +150,7 @@ class HistoryEntry(RunEntry):
     run_created_at: datetime
     parent: str | None
     parent_snapshot: int | None
+    work_dir: str | None
     snapshots: Sequence[Mapping[str, Any]]
     versions: int
     """The number of versions in `parts`."""

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import IntegrityError
 
+from cas.temporary import using_temporary_files
 from index.commit.chain import store_entry
 from index.commit.write import CommitConflict, record_blobs
 from index.db import schema
 from index.db.database import Database, sqlite_url
 from index.db.queries import journal, runs
+from index.domain.results import Result
 from index.errors import IndexUnavailableError, UnsettledScanError
 from index.journal.entries import BackupEntry
 from index.maintenance.recover.copy_tables import copy_meaning, copy_packs
@@ -42,7 +44,7 @@ _ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class BackupReport:
+class BackupReport(Result):
     """The report of a backup."""
 
     created_at: datetime
@@ -69,7 +71,7 @@ def back_up(context: StoreContext, *, keep: int = KEPT_BACKUPS) -> BackupReport:
         raise ValueError(f"at least one copy of the index must be kept, not {keep}")
     with ExitStack() as stack:
         now = context.clock()
-        with _explained(context.database):
+        with using_temporary_files(), _explained(context.database):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="runcas-backup-"))
             file = Path(folder, "index.db")
             _copy_index(context.database, file, now)
@@ -78,15 +80,15 @@ def back_up(context: StoreContext, *, keep: int = KEPT_BACKUPS) -> BackupReport:
                 return _store(context, file, now, keep)
             except (IntegrityError, CommitConflict):
                 continue
-    raise UnsettledScanError("cas backup")
+    raise UnsettledScanError("backup")
 
 
 @contextmanager
 def _explained(database: Database) -> Iterator[None]:
-    """Turn errors of the local copy into errors of this library."""
+    """Turn errors of SQLite into errors of this library."""
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
+    except sqlite3.Error as error:
         reason = f"no copy of it can be made in {tempfile.gettempdir()}: {error}"
         raise IndexUnavailableError(database.url, reason) from error
 

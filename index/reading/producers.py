@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cas.digest import Digest
 from cas.errors import InvalidDigestError
 from index.db.queries import files
-from index.domain.names import check_path
+from index.domain.names import check_path, check_prefix
 
 if TYPE_CHECKING:
+    import os
+
     from index.db.database import Database
     from index.domain.snapshots import FileVersion
 
@@ -27,7 +28,7 @@ def find_producers(
     session
         The session to search; None for all sessions.
     """
-    condition = files.has_digest(of) if isinstance(of, Digest) else _condition(os.fspath(of))
+    condition = files.has_digest(of) if isinstance(of, Digest) else _condition(check_prefix(of))
     with database.reading() as connection:
         return tuple(files.list_in_sessions(connection, session, condition, files.was_produced()))
 

@@ -3,6 +3,7 @@
 Each file is written under a temporary name, either beside its final path or in a staging directory
 (`index.reading.staging`). Its bytes are verified while they are written. It then gets its mode and
 time, and moves into place in one step: a reader sees the old content, the new content, or none.
+What the destination does not take besides bytes becomes a warning.
 """
 
 from __future__ import annotations
@@ -11,27 +12,34 @@ import itertools
 import os
 import threading
 import uuid
-from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cas.catalog import Location
 from cas.errors import BlobNotFoundError, DigestMismatchError
-from index.domain.names import check_path
+from cas.threads import Threads
+from index.domain.names import check_path, from_native, to_native
+from index.domain.results import Result
 from index.domain.snapshots import Progress
 from index.errors import (
     DamagedFileError,
     DanglingFileError,
+    NameClashError,
     RestoreConflictError,
+    RestoreFailedError,
     UnsafePathError,
 )
-from index.reading.destination import OPEN_EXISTING, Destination, Walker, failed, failing, split
-from index.reading.staging import discard, move_unless_taken
+from index.reading.destination import Destination
+from index.reading.name_clashes import possible_clashes
+from index.reading.new_files import NoLinksError, create, discard, give_mode_and_time
+from index.reading.staging import move_unless_taken
 from index.reading.streams import explaining
+from index.reading.walker import OPEN_EXISTING, Walker, failed, failing, remove_tree, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from cas.catalog import Placement
@@ -39,11 +47,7 @@ if TYPE_CHECKING:
     from cas.store import BlobStore
     from index.db.queries.restorable import RestorableFile
 
-__all__ = ["RestoreResult", "restore", "select"]
-
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_PERMISSIONS: Final = 0o777
-"""Mode bits that are restored. Others are not: a run must not plant set-user-id programs."""
+__all__ = ["RestoreResult", "RestoreWarning", "restore", "select"]
 
 _THREADS: Final = 2
 """One thread writes all small files, the others write large ones. Small files need many short
@@ -58,8 +62,20 @@ _STAGED_BYTES: Final = 1 << 30
 which matters more for larger restores. For these a temporary name costs little beside the bytes."""
 
 
+class RestoreWarning(NamedTuple):
+    """Something besides the bytes of a file that the destination does not take."""
+
+    path: str
+    reason: str
+    """What could not be set or made, and why."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the warning as JSON types."""
+        return self._asdict()
+
+
 @dataclass(frozen=True, slots=True)
-class RestoreResult:
+class RestoreResult(Result):
     """The result of a restore."""
 
     written: int
@@ -69,6 +85,8 @@ class RestoreResult:
     bytes_written: int
     without_bytes: tuple[str, ...] = ()
     """Paths of adopted versions without bytes to restore."""
+    warnings: tuple[RestoreWarning, ...] = ()
+    """Modes and times that could not be set, and links that could not be made; by path."""
 
 
 def restore(
@@ -78,12 +96,19 @@ def restore(
     destination: str,
     *,
     overwrite: bool,
+    known_below: Callable[[str], Collection[tuple[str, Digest | None]]] = lambda _directory: (),
     progress: Callable[[Progress], None] | None = None,
 ) -> RestoreResult:
     """Write file versions below `destination`, which is made if it is missing.
 
     On return every file is complete and verified, but not yet synced to disk. On raise each file is
     complete or absent. Files that already have the right content are not written again.
+
+    Parameters
+    ----------
+    known_below
+        Returns path and digest of each version that the run ever had below a directory. With
+        `overwrite`, a directory with other files than these is not replaced by a file.
 
     Raises
     ------
@@ -92,21 +117,35 @@ def restore(
     RestoreConflictError
         When different content is in the way and `overwrite` is False. Existing files are checked
         before anything is written.
+    NameClashError
+        When the destination takes two paths for one. Nothing was written.
     RestoreFailedError
         When the destination can't be written.
     DamagedFileError
         When stored bytes are damaged. The file is not written.
     """
+    for version in versions:
+        if check_path(version.path) != version.path:
+            raise UnsafePathError(version.path, "it is not in its plain spelling")
+    clashes = list(possible_clashes([v.path for v in versions if v.digest is not None]))
+    versions = [v if v.path.isascii() else v._replace(path=to_native(v.path)) for v in versions]
     with Destination(destination, threads=_THREADS) as target:
-        wanted, same = _compare(versions, target, overwrite=overwrite)
+        if (clash := target.find_clash(clashes)) is not None:
+            raise NameClashError(*(path.rstrip("/") for path in clash))
+        wanted, same, obstacles = _compare(versions, target)
+        if obstacles and not overwrite:
+            raise RestoreConflictError(min(obstacles), len(obstacles))
+        _check_directories(obstacles, target, known_below)
+        target.replaceable.update(obstacles)
         writer = _Writer(target, blobs, overwrite=overwrite, progress=progress)
         is_staged = target.is_empty and sum(v.size for v in wanted) <= _STAGED_BYTES
         with target.staged(overwrite=overwrite) if is_staged else nullcontext():
             files, size = writer.write_all(wanted, places)
         for version in same:
             writer.settle(version)
-    lost = tuple(sorted(version.path for version in versions if version.digest is None))
-    return RestoreResult(files, len(same), size, lost)
+    lost = sorted(from_native(version.path) for version in versions if version.digest is None)
+    warnings = sorted(RestoreWarning(from_native(path), why) for path, why in writer.warnings)
+    return RestoreResult(files, len(same), size, tuple(lost), tuple(warnings))
 
 
 def select(
@@ -123,26 +162,43 @@ def select(
 
 
 def _compare(
-    versions: Iterable[RestorableFile], target: Destination, *, overwrite: bool
-) -> tuple[list[RestorableFile], list[RestorableFile]]:
-    """Return the versions to write and those that are there. Writes nothing."""
-    wanted, same, conflicts = [], [], []
+    versions: Iterable[RestorableFile], target: Destination
+) -> tuple[list[RestorableFile], list[RestorableFile], dict[str, bool]]:
+    """Return the versions to write, those that are there, and what is in the way. Writes nothing.
+
+    What is in the way are paths, and whether each is a directory.
+    """
+    wanted, same, conflicts, obstacles = [], [], [], {}
     with target.walker() as walker:
         for version in versions:
-            if check_path(version.path) != version.path:
-                raise UnsafePathError(version.path, "it is not in its plain spelling")
             if version.digest is None:
                 continue
-            there = None if target.is_empty else walker.find(version)
-            if there is None:
-                wanted.append(version)
-            elif there:
+            there = not target.is_empty and walker.find(version)
+            if there is True:
                 same.append(version)
+            elif there is False:
+                wanted.append(version)
             else:
                 conflicts.append(version)
-    if conflicts and not overwrite:
-        raise RestoreConflictError(min(conflicts).path, len(conflicts))
-    return wanted + conflicts, same
+                obstacles[there.path] = there.is_directory
+    return wanted + conflicts, same, obstacles
+
+
+def _check_directories(
+    obstacles: Mapping[str, bool],
+    target: Destination,
+    known_below: Callable[[str], Collection[tuple[str, Digest | None]]],
+) -> None:
+    """Refuse to replace a directory by a file if that loses files that the store does not have."""
+    with target.walker() as walker:
+        for path in (path for path, is_directory in obstacles.items() if is_directory):
+            known = {(to_native(each), digest) for each, digest in known_below(from_native(path))}
+            foreign = walker.find_foreign(path, known)
+            if foreign is not None:
+                reason = (
+                    f"it is a directory with {foreign!r}, which the run never had; move it away"
+                )
+                raise RestoreFailedError(path, reason)
 
 
 class _Writer:
@@ -160,6 +216,8 @@ class _Writer:
         self._blobs = blobs
         self._overwrite = overwrite
         self._progress = progress
+        self.warnings: list[tuple[str, str]] = []
+        """Paths, and what could not be set or made."""
         self._staged_prefix = f".cas-{uuid.uuid4().hex[:16]}-"
         self._numbers = itertools.count()  # next() of it is atomic
         self._lock = threading.Lock()
@@ -186,7 +244,7 @@ class _Writer:
                 small.append((digest, place))
             else:
                 large.append(digest)
-        with _explaining(versions), ThreadPoolExecutor(_THREADS, "cas-restore") as pool:
+        with _explaining(self._blobs, versions), Threads(_THREADS, "cas-restore") as pool:
             tasks = {pool.submit(self._write_small, small, wanted)}
             tasks |= {
                 pool.submit(self._write_large, version, digest)
@@ -210,15 +268,16 @@ class _Writer:
                 self._progress(replace(self._total, files=self._files, bytes=self._bytes))
 
     def settle(self, version: RestorableFile) -> None:
-        """Set mode and time of a file that already has the right content."""
+        """Set mode and time of a file that already has the right content, where they differ."""
         if version.is_link:
             return
         directory, name = split(version.path)
         with failing(version.path), self._target.walker() as walker:
             fd = os.open(name, OPEN_EXISTING, dir_fd=walker.enter(directory))
             try:
-                if os.fstat(fd).st_nlink == 1:  # else it has another hard link, perhaps elsewhere
-                    _give_mode_and_time(fd, version)
+                status = os.fstat(fd)
+                if status.st_nlink == 1:  # else it has another hard link, perhaps elsewhere
+                    self._warn(version, give_mode_and_time(fd, version, status))
             finally:
                 os.close(fd)
 
@@ -237,16 +296,14 @@ class _Writer:
                     if self._stopped.is_set():
                         return
                     self._write(walker, version, (data,))
-                    self._count(version)
 
     def _write_large(self, version: RestorableFile, digest: Digest) -> None:
         with (
-            explaining(version.path, digest),
+            explaining(self._blobs, version.path, digest),
             self._target.walker() as walker,
             closing(self._blobs.iter_pieces(digest)) as pieces,
         ):
             self._write(walker, version, self._until_stopped(pieces))
-        self._count(version)
 
     def _until_stopped(self, pieces: Iterable[Buffer]) -> Iterator[Buffer]:
         for piece in pieces:
@@ -255,28 +312,48 @@ class _Writer:
             yield piece
 
     def _write(self, walker: Walker, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
-        directory, _, name = version.path.rpartition("/")
+        directory, name = split(version.path)
         try:
             fd = walker.enter(directory, make=True)
             if self._target.is_staged:
-                _create(name, fd, version, pieces)
-                return
-            staged = f"{self._staged_prefix}{next(self._numbers)}"
-            _create(staged, fd, version, pieces)
-            try:
-                if self._overwrite or walker.is_ours(directory):
-                    os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
-                elif not move_unless_taken(staged, name, fd, fd):
+                problems = create(name, fd, version, pieces)
+            else:
+                staged = f"{self._staged_prefix}{next(self._numbers)}"
+                problems = create(staged, fd, version, pieces)
+                try:
+                    self._place(staged, name, fd, version)
+                except BaseException:
                     discard(staged, fd)
-            except BaseException:
-                discard(staged, fd)
-                raise
-        except FileExistsError:
+                    raise
+        except NoLinksError as error:
+            self._warn(version, [str(error)])
+            return
+        except FileExistsError as error:
+            if self._overwrite:
+                raise failed(version.path, error) from error
             raise RestoreConflictError(version.path, 1) from None
         except UnsafePathError:
             raise
         except (OSError, ValueError) as error:
             raise failed(version.path, error) from error
+        self._warn(version, problems)
+        self._count(version)
+
+    def _place(self, staged: str, name: str, fd: int, version: RestorableFile) -> None:
+        """Give a complete file its name, and replace only what was in the way before."""
+        if version.path not in self._target.replaceable:
+            if not move_unless_taken(staged, name, fd, fd):
+                discard(staged, fd)
+            return
+        try:
+            os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except IsADirectoryError:
+            remove_tree(name, fd)
+            os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
+
+    def _warn(self, version: RestorableFile, problems: Iterable[str]) -> None:
+        # Appending is atomic.
+        self.warnings.extend((version.path, problem) for problem in problems)
 
     def _count(self, version: RestorableFile) -> None:
         with self._lock:
@@ -284,44 +361,8 @@ class _Writer:
             self._bytes += version.size
 
 
-def _create(name: str, fd: int, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
-    """Make a complete file or link, or none. Raises FileExistsError if the name is taken."""
-    try:
-        if version.is_link:
-            _write_link(name, fd, version, b"".join(pieces))
-        else:
-            _write_file(name, fd, version, pieces)
-    except FileExistsError:
-        raise
-    except BaseException:  # Ctrl-C leaves no half-written file either
-        discard(name, fd)
-        raise
-
-
-def _write_file(name: str, fd: int, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
-    file = os.open(name, _CREATE, 0o600, dir_fd=fd)
-    try:
-        for piece in pieces:
-            done = os.write(file, piece)
-            while done < len(piece):  # a signal or a full disk can cut a write short
-                done += os.write(file, memoryview(piece)[done:])
-        _give_mode_and_time(file, version)
-    finally:
-        os.close(file)
-
-
-def _write_link(name: str, fd: int, version: RestorableFile, target: bytes) -> None:
-    os.symlink(os.fsdecode(target), name, dir_fd=fd)
-    os.utime(name, ns=(version.mtime_ns, version.mtime_ns), dir_fd=fd, follow_symlinks=False)
-
-
-def _give_mode_and_time(fd: int, version: RestorableFile) -> None:
-    os.fchmod(fd, version.mode & _PERMISSIONS)
-    os.utime(fd, ns=(version.mtime_ns, version.mtime_ns))
-
-
 @contextmanager
-def _explaining(versions: Iterable[RestorableFile]) -> Iterator[None]:
+def _explaining(blobs: BlobStore, versions: Iterable[RestorableFile]) -> Iterator[None]:
     """Turn errors about missing or damaged blobs into errors that name the file."""
     try:
         yield
@@ -329,5 +370,6 @@ def _explaining(versions: Iterable[RestorableFile]) -> Iterator[None]:
         if isinstance(error, DamagedFileError):
             raise
         digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
-        with explaining(next(v.path for v in versions if v.digest == digest), digest):
+        path = next(v.path for v in versions if v.digest == digest)
+        with explaining(blobs, path, digest):
             raise

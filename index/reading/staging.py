@@ -15,21 +15,25 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from index.errors import RestoreConflictError, UnsafePathError
+from index.reading.new_files import discard
+from index.reading.walker import OPEN_DIRECTORY, Walker, entries_of, remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["OPEN_DIRECTORY", "Staging", "discard", "move_unless_taken", "remove_abandoned"]
-
-OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+__all__ = ["Staging", "move_unless_taken", "remove_abandoned", "sync_directory"]
 
 _NAME: Final = re.compile(r"\.cas-[0-9a-f]{32}", re.ASCII)
+
+_UNSUPPORTED: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.EBADF}
+"""Errors of a filesystem that has no locks, or can't sync a directory."""
+
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 _NOT_AS_A_WHOLE: Final = {errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
 """The target directory has appeared meanwhile, or the filesystem can't move directories. Some
@@ -59,13 +63,15 @@ class Staging:
         Raises RestoreConflictError if some paths were taken since the restore began. The other
         files are moved all the same.
         """
-        taken = sorted(_move_all(self.fd, self._root, "", overwrite=overwrite))
+        with closing(Walker(self.fd)) as source, closing(Walker(self._root)) as target:
+            taken = sorted(_move_all(source, target, overwrite=overwrite))
         if taken:
             raise RestoreConflictError(taken[0], len(taken))
 
     def discard(self) -> None:
         """Remove the directory and everything that was not published."""
-        shutil.rmtree(self.name, ignore_errors=True, dir_fd=self._root)
+        with suppress(OSError):  # the next restore removes what is left
+            remove_tree(self.name, self._root)
         os.close(self.fd)
 
     def _open_locked(self) -> int:
@@ -81,15 +87,18 @@ class Staging:
 
 def remove_abandoned(root: int) -> bool:
     """Remove the leftovers of killed restores; return whether the directory is then empty."""
-    with os.scandir(root) as entries:
-        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    names = entries_of(root)
     removed = 0
     for name, is_directory in names:
         if is_directory and _NAME.fullmatch(name):
             # A directory that can't be opened or locked may be in use.
-            with suppress(OSError), _opened(name, root) as fd:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(name, dir_fd=root)
+            with suppress(OSError):
+                fd = os.open(name, OPEN_DIRECTORY, dir_fd=root)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove_tree(name, root)
+                finally:
+                    os.close(fd)
                 removed += 1
     return removed == len(names)
 
@@ -103,26 +112,28 @@ def _lock(fd: int) -> None:
         return  # a filesystem without locks: no other restore can lock and remove it
 
 
-def _move_all(source: int, target: int, prefix: str, *, overwrite: bool) -> Iterator[str]:
+def _move_all(source: Walker, target: Walker, *, overwrite: bool) -> Iterator[str]:
     """Move everything from one directory to another; yield the paths that are taken."""
-    with os.scandir(source) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_directory in found:
-        path = f"{prefix}{name}"
-        try:
-            if is_directory:
-                yield from _move_directory(name, source, target, path, overwrite=overwrite)
-            elif overwrite:
-                os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-            elif not move_unless_taken(name, name, source, target):
-                discard(name, source)
-        except FileExistsError:
-            yield path
+    left = [""]
+    while left:
+        directory = left.pop()
+        old, new = source.enter(directory), target.enter(directory)
+        for name, is_directory in entries_of(old):
+            path = f"{directory}/{name}" if directory else name
+            try:
+                if is_directory:
+                    if not _move_directory(name, old, new, path):
+                        left.append(path)
+                elif overwrite:
+                    os.rename(name, name, src_dir_fd=old, dst_dir_fd=new)
+                elif not move_unless_taken(name, name, old, new):
+                    discard(name, old)
+            except FileExistsError:
+                yield path
 
 
-def _move_directory(
-    name: str, source: int, target: int, path: str, *, overwrite: bool
-) -> Iterator[str]:
+def _move_directory(name: str, source: int, target: int, path: str) -> bool:
+    """Move a directory; if it must be merged with another one, make that and return False."""
     try:
         os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
     except NotADirectoryError as error:
@@ -133,20 +144,8 @@ def _move_directory(
             raise
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=target)
-        with _opened(name, source) as inner, _opened(name, target) as outer:
-            yield from _move_all(inner, outer, f"{path}/", overwrite=overwrite)
-
-
-@contextmanager
-def _opened(name: str, parent: int) -> Iterator[int]:
-    fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+        return False
+    return True
 
 
 def move_unless_taken(old: str, new: str, source: int, target: int) -> bool:
@@ -161,15 +160,26 @@ def move_unless_taken(old: str, new: str, source: int, target: int) -> bool:
             raise
     else:
         return False
-    _refuse_taken(new, target)  # a filesystem without hard links: check, then move
-    os.rename(old, new, src_dir_fd=source, dst_dir_fd=target)
+    # A filesystem without hard links: check, then move. The lock keeps other processes of this
+    # library away meanwhile.
+    with suppress(OSError):
+        fcntl.flock(target, fcntl.LOCK_EX)
+    try:
+        _refuse_taken(new, target)
+        os.rename(old, new, src_dir_fd=source, dst_dir_fd=target)
+    finally:
+        with suppress(OSError):
+            fcntl.flock(target, fcntl.LOCK_UN)
     return True
 
 
-def discard(name: str, directory: int) -> None:
-    """Remove a file if it exists."""
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)
+def sync_directory(directory: int) -> None:
+    """Make the names in an open directory durable, if its filesystem can sync a directory."""
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def _refuse_taken(name: str, fd: int) -> None:

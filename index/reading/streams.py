@@ -32,44 +32,47 @@ def open_version(blobs: BlobStore, version: FileVersion) -> BinaryIO:
     DamagedFileError
         When the bytes are damaged; also on a later read.
     """
-    with _digest_of(version) as digest:
+    with _digest_of(blobs, version) as digest:
         stream = blobs.open(digest)
     if not isinstance(stream, io.BufferedReader):
         return stream  # in memory, and verified
-    return io.BufferedReader(_Explaining(stream, version), buffer_size=64 << 10)
+    return io.BufferedReader(_Explaining(blobs, stream, version), buffer_size=64 << 10)
 
 
 def read_version(blobs: BlobStore, version: FileVersion) -> bytes:
     """Return all bytes of a version, verified. Raises as `open_version` does."""
-    with _digest_of(version) as digest:
+    with _digest_of(blobs, version) as digest:
         return blobs.read(digest)
 
 
 @contextmanager
-def explaining(path: str, digest: Digest) -> Iterator[None]:
-    """Turn errors about bytes into errors that name the file."""
+def explaining(blobs: BlobStore, path: str, digest: Digest) -> Iterator[None]:
+    """Turn errors about bytes into errors that name the file; note the damage for `repair`."""
     try:
         yield
     except BlobNotFoundError as error:
+        blobs.note_damaged(error.digest)
         raise DanglingFileError(path, digest) from error
     except DigestMismatchError as error:
         if isinstance(error, DamagedFileError):
             raise
+        blobs.note_damaged(error.expected)
         raise DamagedFileError(path, error.expected, error.actual, error.where) from error
 
 
 @contextmanager
-def _digest_of(version: FileVersion) -> Iterator[Digest]:
+def _digest_of(blobs: BlobStore, version: FileVersion) -> Iterator[Digest]:
     if version.digest is None:
         raise BytesNotKeptError(version.path, version.version)
-    with explaining(version.path, version.digest):
+    with explaining(blobs, version.path, version.digest):
         yield version.digest
 
 
 class _Explaining(io.RawIOBase):
     """The stream of a large file. Its errors name the file."""
 
-    def __init__(self, stream: io.BufferedReader, version: FileVersion) -> None:
+    def __init__(self, blobs: BlobStore, stream: io.BufferedReader, version: FileVersion) -> None:
+        self._blobs = blobs
         self._raw = stream.detach()
         self._version = version
 
@@ -86,5 +89,5 @@ class _Explaining(io.RawIOBase):
         return self._raw.seek(offset, whence)
 
     def readinto(self, buffer: Buffer) -> int | None:  # type: ignore[override]  # a narrower type
-        with _digest_of(self._version):
+        with _digest_of(self._blobs, self._version):
             return self._raw.readinto(buffer)

@@ -1,19 +1,24 @@
-"""Reading the files that a scan found. Each byte is read once, hashed and stored.
+"""Reading the files that a scan found, or a put names. Each is read once, hashed and stored.
 
 Later scans trust a signature only if no change to the file can leave it the same. So it must be
 equal before and after reading, and the file's times must lie so far before the scan that a later
 write gets another time. (This is the racy rule: git, "racy-git.txt"; borg, "Internals", files
 cache.)
+
+A file that changes while it is read may be a mixture of two contents. It is read again, and
+reported if that does not help.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from index.domain.run_state import Observed, is_storable, signature_of, storable_time
+from index.domain.names import storable, to_native
+from index.domain.run_state import Observed, is_storable, signature_of
 from index.domain.snapshots import Progress
 
 if TYPE_CHECKING:
@@ -23,11 +28,20 @@ if TYPE_CHECKING:
     from index.domain.run_state import Signature
     from index.scan.scanner import Scan, UnreadFile
 
-__all__ = ["RACY_WINDOW_NS", "Observations", "observe"]
+__all__ = ["RACY_WINDOW_NS", "Observations", "observe", "read_settled"]
+
+T = TypeVar("T")
 
 RACY_WINDOW_NS: Final = 2_000_000_000
 """Nanoseconds: the coarsest time stamps in use, FAT's (Microsoft, "FAT: General Overview of On-Disk
 Format", 2000, "Date and Time Formats"). Linux's own clock ticks every 1 to 10 ms."""
+
+_TICK_NS: Final = 10_000_000
+"""Nanoseconds: the longest tick of the clock that sets a file's times on Linux. Two writes in one
+tick leave the same time. So a file is read a tick after the last write; then another one shows."""
+
+_READS: Final = 3
+"""How often a file is read that changes meanwhile."""
 
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """These flags neither follow a link nor wait for a FIFO that replaced the file."""
@@ -40,11 +54,17 @@ class _NotRegularError(Exception):
     """The name is no longer a regular file."""
 
 
+class _OwnFileError(Exception):
+    """The file belongs to the store."""
+
+
 @dataclass(slots=True)
 class Observations:
     """The files that a scan has read."""
 
     files: list[Observed] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+    """Files that changed each time they were read. What was last read is among `files`."""
     bytes_read: int = 0
 
 
@@ -64,21 +84,26 @@ def observe(
     started_ns
         The system clock when the scan began, in nanoseconds since the epoch.
     """
-    reader = _Reader(batch, trusted_before=started_ns - RACY_WINDOW_NS)
+    reader = _Reader(scan, batch, started_ns=started_ns)
     found = Observations()
     for candidate in scan:
         try:
-            observed = reader.read(candidate)
+            observed, is_whole = reader.read(candidate)
         except FileNotFoundError:
-            scan.lose(candidate)
+            if candidate.known is not None:
+                scan.miss(candidate.known)
+            continue
+        except _OwnFileError:
             continue
         except _NotRegularError:
-            scan.keep(candidate.path, "it changed from a file to something else while it was read")
+            scan.skip(candidate.path, "it changed from a file to something else while it was read")
             continue
         except OSError as error:
-            scan.keep(candidate.path, error.strerror or str(error))
+            scan.fail(candidate.path, error)
             continue
         found.files.append(observed)
+        if not is_whole:
+            found.torn.append(candidate.path)
         found.bytes_read += observed.size
         if progress is not None and len(found.files) % _REPORT_EVERY == 0:
             progress(Progress(len(scan.unchanged) + len(found.files), found.bytes_read))
@@ -88,42 +113,48 @@ def observe(
 
 
 class _Reader:
-    def __init__(self, batch: BatchWriter, *, trusted_before: int) -> None:
+    def __init__(self, scan: Scan, batch: BatchWriter, *, started_ns: int) -> None:
+        self._own = scan.own.identities
+        self._bit = scan.bit
         self._batch = batch
-        self._trusted_before = trusted_before
+        self._started_ns = started_ns
 
-    def read(self, candidate: UnreadFile) -> Observed:
-        """Read a candidate into the batch, unless its content is known."""
+    def read(self, candidate: UnreadFile) -> tuple[Observed, bool]:
+        """Read a candidate into the batch, unless its content is known.
+
+        Return also whether its content was the same all the while.
+        """
         if candidate.link is not None:
-            return self._read_link(candidate, candidate.link)
-        fd = os.open(candidate.name, _OPEN_FILE, dir_fd=candidate.directory)
+            return self._read_link(candidate, candidate.link), True
+        fd = os.open(to_native(candidate.name), _OPEN_FILE, dir_fd=candidate.directory)
         try:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 raise _NotRegularError
-            # Read at most that size, so that a growing log ends.
+            if (status.st_dev, status.st_ino) in self._own:
+                raise _OwnFileError
             known = candidate.known.digest if candidate.known else None
-            digest, size = self._batch.add_file(fd, before.st_size, unless=known)
-            after = os.fstat(fd)
+            (digest, size), after, is_whole = read_settled(
+                fd, status, lambda size: self._batch.add_file(fd, size, unless=known)
+            )
         finally:
             os.close(fd)
         signature = signature_of(after)
-        return Observed(
+        observed = Observed(
             candidate.path,
             digest,
             size,
             after.st_mode,
-            storable_time(after.st_mtime_ns),
+            storable(after.st_mtime_ns),
             signature,
-            self._is_trusted(after, signature)
-            and signature == signature_of(before)
-            and size == after.st_size,
-            True,  # noqa: FBT003 - seen_on_disk
+            is_whole and size == after.st_size and self._is_trusted(after, signature),
+            self._bit,
         )
+        return observed, is_whole
 
     def _read_link(self, candidate: UnreadFile, status: os.stat_result) -> Observed:
         """Store the target of a link as its bytes. The link is never followed."""
-        target = os.fsencode(os.readlink(candidate.name, dir_fd=candidate.directory))
+        target = os.fsencode(os.readlink(to_native(candidate.name), dir_fd=candidate.directory))
         signature = signature_of(status)
         known = candidate.known
         return Observed(
@@ -131,12 +162,66 @@ class _Reader:
             self._batch.add(target, unless=known.digest if known else None),
             len(target),
             status.st_mode,
-            storable_time(status.st_mtime_ns),
+            storable(status.st_mtime_ns),
             signature,
             self._is_trusted(status, signature),
-            True,  # noqa: FBT003 - seen_on_disk
+            self._bit,
         )
 
     def _is_trusted(self, status: os.stat_result, signature: Signature) -> bool:
-        newest_ns = max(status.st_mtime_ns, status.st_ctime_ns)
-        return newest_ns < self._trusted_before and is_storable(signature)
+        """Whether the next write must change the times. It can't set them to a later one than now.
+
+        Only the change time is the system's own. The modification time may be any, but where the
+        change time is not kept, it is all there is.
+        """
+        racy = self._started_ns - RACY_WINDOW_NS, self._started_ns + RACY_WINDOW_NS
+        return (
+            status.st_ctime_ns < racy[0]
+            and not racy[0] <= status.st_mtime_ns <= racy[1]
+            and is_storable(signature)
+        )
+
+
+def read_settled(
+    fd: int, status: os.stat_result, read: Callable[[int], T]
+) -> tuple[T, os.stat_result, bool]:
+    """Read an open file, up to three times if it changes meanwhile.
+
+    Return what the last `read` returned, the `stat` after it, and whether the file was the same all
+    the while.
+
+    Parameters
+    ----------
+    status
+        The present `stat` of the file.
+    read
+        Takes the size to read up to, so that a growing log ends.
+    """
+    left = _READS
+    while True:
+        left -= 1
+        before = _settled(fd, status)
+        if before is not None or not left:
+            result = read((before or os.fstat(fd)).st_size)
+            after = os.fstat(fd)
+            is_whole = before is not None and signature_of(after) == signature_of(before)
+            if is_whole or not left:
+                return result, after, is_whole
+        status = os.fstat(fd)
+
+
+def _settled(fd: int, status: os.stat_result) -> os.stat_result | None:
+    """Return the `stat` of a file after a tick without a write; None if there was one."""
+    wait_ns = _left_of_tick(status)
+    if not wait_ns:
+        return status
+    time.sleep(wait_ns / 1e9)
+    status = os.fstat(fd)
+    return None if _left_of_tick(status) else status
+
+
+def _left_of_tick(status: os.stat_result) -> int:
+    """Return how many nanoseconds the tick of the last write may last; 0 if it is over."""
+    now = time.time_ns()
+    age_ns = min(abs(now - status.st_mtime_ns), abs(now - status.st_ctime_ns))
+    return max(_TICK_NS - age_ns, 0)

@@ -1,8 +1,7 @@
 """The walk over a work directory. It finds unchanged, new or changed, and missing files.
 
-The scanner opens directories by descriptor, each relative to its parent, and files relative to
-their directory. So a directory that is replaced by a symbolic link during the scan leads nowhere.
-The generator yields each file while its directory is still open.
+The generator yields each file while its directory is still open, so that it can be opened by its
+name there, without its path.
 
 An unchanged file costs one `stat`: its size, times, inode and device equal the stored signature.
 """
@@ -12,19 +11,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from index.domain.names import MAX_PATH_BYTES
+from index.domain.names import MAX_PATH_BYTES, from_native, to_native
 from index.domain.run_state import signature_of
-from index.domain.snapshots import Skipped
+from index.domain.snapshots import is_link
 from index.errors import WorkDirectoryError
+from index.scan.descent import Descent, OpenDirectory
+from index.scan.findings import ScanFindings, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
+    from index.context import OwnFiles
     from index.domain.run_state import Directories, KnownFile
-    from index.scan.coverage import Coverage
+    from index.scan.coverage import Coverage, Reason
 
 __all__ = ["Scan", "UnreadFile", "check_directory"]
 
@@ -41,6 +43,10 @@ _SPECIAL: Final = {
     stat.S_IFBLK: "it is a block device",
 }
 
+_NOT_FOLLOWED: Final = (
+    "it is a link to a directory elsewhere, which is not followed; track that directory by itself"
+)
+
 
 class UnreadFile(NamedTuple):
     """A file or link whose content must be read while its directory is open."""
@@ -54,140 +60,174 @@ class UnreadFile(NamedTuple):
     known: KnownFile | None
 
 
-@dataclass(slots=True)
-class _Frame:
-    """A directory in the walk: its descriptor, its path with a slash, the subdirectories left."""
+class Scan(ScanFindings):
+    """One pass over a work directory. Iterate it once; after that the findings are complete."""
 
-    fd: int
-    prefix: str
-    subdirectories: list[str]
+    def __init__(
+        self,
+        root: str,
+        known: Directories,
+        coverage: Coverage,
+        *,
+        own: OwnFiles,
+        prefix: str = "",
+    ) -> None:
+        """Describe the pass.
 
-
-class Scan:
-    """One pass over a work directory. Iterate it once; after that the lists are complete."""
-
-    def __init__(self, root: str, known: Directories, coverage: Coverage) -> None:
-        self._root = root
-        self._known = known
-        self._coverage = coverage
-        self._visited: set[str] = set()
-        self._failed: list[str] = []
-        self._found_alone: set[str] = set()
-        """Files that are themselves a scope. The walk does not visit their directory."""
-        self.unchanged: list[KnownFile] = []
-        """Known files whose signature is unchanged."""
-        self.missing: list[KnownFile] = []
-        """Known files that the scan covered and did not find."""
-        self.skipped: list[Skipped] = []
-        """Paths that could not be read. Known files below them do not count as missing."""
+        Parameters
+        ----------
+        own
+            What belongs to the store, by whatever name it is reached.
+        prefix
+            The path in the run that the work directory is recorded under; ``""`` for none.
+        """
+        super().__init__(root, known, coverage, f"{prefix}/" if prefix else "")
+        self.own = own
+        self._root_fd = -1
 
     def __iter__(self) -> Iterator[UnreadFile]:
-        root = _open_root(self._root)
+        self._root_fd = _open_root(self._root)
         try:
             for scope in self._coverage.scopes:
-                yield from self._walk_scope(root, scope)
+                yield from self._walk_scope(scope)
         finally:
-            os.close(root)
+            os.close(self._root_fd)
         self._find_missing()
 
-    def keep(self, path: str, reason: str) -> None:
-        """Report a candidate that could not be read."""
-        self.skipped.append(Skipped(path, reason))
-
-    def lose(self, candidate: UnreadFile) -> None:
-        """Count a candidate as not found, because it vanished before it was read."""
-        if candidate.known is not None:
-            self._miss(candidate.known)
-
-    def _walk_scope(self, root: int, scope: str) -> Iterator[UnreadFile]:
+    def _walk_scope(self, scope: str) -> Iterator[UnreadFile]:
         """Walk one directory of the scope; ``""`` is the whole work directory."""
-        fd = os.dup(root)
-        prefix = name = ""
+        here = OpenDirectory(-1, self._prefix)
+        name = ""
         try:
+            here.fd = os.dup(self._root_fd)
             for name in scope.split("/") if scope else ():
-                deeper = os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-                os.close(fd)
-                fd = deeper
-                prefix += f"{name}/"
+                self._read_ignore_files(here)
+                here.descend(name)
+                if self._is_own(here):
+                    return
         except OSError as error:
-            yield from self._scope_is_no_directory(fd, scope, prefix, name, error)
-            return
-        yield from self._walk(fd, prefix)
+            yield from self._scope_is_no_directory(here, f"{self._prefix}{scope}", name, error)
+        else:
+            yield from self._walk(here)
+        finally:
+            here.close()
 
     def _scope_is_no_directory(
-        self, fd: int, scope: str, prefix: str, name: str, error: OSError
+        self, frame: OpenDirectory, scope: str, name: str, error: OSError
     ) -> Iterator[UnreadFile]:
         """Handle a scope that is a file or link; report one that can't be opened."""
+        path = f"{frame.prefix}{name}"
         try:
-            if f"{prefix}{name}" == scope and error.errno in (errno.ENOTDIR, errno.ELOOP):
-                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                known = self._known.get(prefix.rstrip("/"), {}).get(name)
-                if known is not None and known.signature == signature_of(status):
-                    self._found_alone.add(scope)
-                    self.unchanged.append(known)
-                    return
-                candidate = self._judge(_Frame(fd, prefix, []), name, status, known)
-                if candidate is not None:
-                    self._found_alone.add(scope)
-                    yield candidate
-            elif error.errno not in _VANISHED and error.errno != errno.ELOOP:
-                self._fail(f"{prefix}{name}", error)
-        finally:
-            os.close(fd)
+            if error.errno not in (*_VANISHED, errno.ELOOP):
+                raise error
+            status = os.stat(to_native(name), dir_fd=frame.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            self._miss_scope(scope)
+        except OSError as failure:
+            self.fail(path, failure)
+        else:
+            if path == scope and not stat.S_ISDIR(status.st_mode):
+                yield from self._scope_is_file(frame, name, status)
+            elif stat.S_ISLNK(status.st_mode):
+                self.skip(path, _NOT_FOLLOWED)
+            else:
+                self._miss_scope(scope)
 
-    def _walk(self, fd: int, prefix: str) -> Iterator[UnreadFile]:
-        stack = [_Frame(fd, prefix, [])]
+    def _scope_is_file(
+        self, frame: OpenDirectory, name: str, status: os.stat_result
+    ) -> Iterator[UnreadFile]:
+        path = f"{frame.prefix}{name}"
+        known = self._known.get(frame.prefix[:-1], {}).get(name)
+        if stat.S_ISLNK(status.st_mode):
+            self._tell_of_link(frame, name, is_scope=True)
+        if (
+            known is not None
+            and known.signature == signature_of(status)
+            and known.seen_by & self.bit
+        ):
+            self._found_alone.add(path)
+            self.unchanged.append(known)
+            return
+        candidate = self._judge(frame, name, status, known)
+        if candidate is not None:
+            self._found_alone.add(path)
+            yield candidate
+
+    def _walk(self, first: OpenDirectory) -> Iterator[UnreadFile]:
+        descent = Descent(self._root_fd, self._prefix, first)
         try:
-            yield from self._visit(stack[0])
-            while stack:
-                frame = stack[-1]
-                if not frame.subdirectories:
-                    os.close(stack.pop().fd)
-                    continue
-                name = frame.subdirectories.pop()
+            yield from self._visit(first)
+            while (outer := descent.current()) is not None:
+                name, reason = outer.subdirectories.pop()
                 try:
-                    deeper = os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=frame.fd)
+                    inner = descent.enter(name, reason)
                 except OSError as error:
                     if error.errno not in _VANISHED:
-                        self._fail(f"{frame.prefix}{name}", error)
+                        self.fail(f"{outer.prefix}{name}", error)
                     continue
-                stack.append(_Frame(deeper, f"{frame.prefix}{name}/", []))
-                yield from self._visit(stack[-1])
+                yield from self._visit(inner)
         finally:
-            for frame in stack:
-                os.close(frame.fd)
+            descent.close()
 
-    def _visit(self, frame: _Frame) -> Iterator[UnreadFile]:
+    def _visit(self, frame: OpenDirectory) -> Iterator[UnreadFile]:
         """Yield the files of one directory that must be read."""
         directory = frame.prefix[:-1]
+        if self._is_own(frame):
+            return
         try:
             with os.scandir(frame.fd) as iterator:
                 entries = list(iterator)
         except OSError as error:
-            self._fail(directory, error)
+            self.fail(directory, error)
             return
         self._visited.add(directory)
         known: Mapping[str, KnownFile] = self._known.get(directory, {})
-        if not known:
-            yield from self._visit_new(frame, entries)
-            return
+        covered = self._covered_files(frame, entries, known)
+        if known:
+            yield from self._visit_known(frame, covered, known)
+        else:
+            yield from self._visit_new(frame, covered)
+
+    def _is_own(self, frame: OpenDirectory) -> bool:
+        """Whether a directory is the store; what the run holds there is then not missing."""
+        if self.own:
+            status = os.fstat(frame.fd)
+            frame.own_names = self.own.names_in(status)
+            if status in self.own:
+                self._unseen.add(frame.prefix[:-1])
+                return True
+        return False
+
+    def _visit_known(
+        self,
+        frame: OpenDirectory,
+        covered: list[os.DirEntry[str]],
+        known: Mapping[str, KnownFile],
+    ) -> Iterator[UnreadFile]:
         find_known = known.get
-        unchanged = self.unchanged
+        unchanged, bit = self.unchanged, self.bit
         found: set[str] = set()
-        for entry in self._covered_files(frame, entries):
-            name = entry.name
+        for entry in covered:
+            name = from_native(entry.name)
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                found.add(name)
-                self._fail(f"{frame.prefix}{name}", error)
+                self.fail(f"{frame.prefix}{name}", error)
                 continue
             version = find_known(name)
-            if version is not None and version.signature == signature_of(status):
+            # What no scan with this prefix has seen is read again, and thereby recorded as seen.
+            if (
+                version is not None
+                and version.signature == signature_of(status)
+                and version.seen_by & bit
+            ):
                 found.add(name)
                 unchanged.append(version)
+                # No regular file has so large a mode: most files are not asked further.
+                if version.mode >= stat.S_IFLNK and is_link(version.mode):
+                    self._tell_of_link(frame, name)
                 continue
             candidate = self._judge(frame, name, status, version)
             if candidate is not None:
@@ -195,102 +235,131 @@ class Scan:
                     found.add(name)
                 yield candidate
         if len(found) != len(known):
-            self._judge_missing(directory, known, found)
+            self._find_missing_in(known, found)
 
-    def _visit_new(self, frame: _Frame, entries: list[os.DirEntry[str]]) -> Iterator[UnreadFile]:
+    def _visit_new(
+        self, frame: OpenDirectory, covered: list[os.DirEntry[str]]
+    ) -> Iterator[UnreadFile]:
         """Yield all files of a directory without known files; all of them must be read.
 
         Regular files get no `stat` here: they get one after they are opened.
         """
-        for entry in self._covered_files(frame, entries):
+        for entry in covered:
+            name = from_native(entry.name)
             try:
                 if entry.is_file(follow_symlinks=False):
-                    candidate = self._file(frame, entry.name, None)
+                    candidate = self._file(frame, name, None)
                 else:
                     status = entry.stat(follow_symlinks=False)
-                    candidate = self._judge(frame, entry.name, status, None)
+                    candidate = self._judge(frame, name, status, None)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                self._fail(f"{frame.prefix}{entry.name}", error)
+                self.fail(f"{frame.prefix}{name}", error)
                 continue
             if candidate is not None:
                 yield candidate
 
     def _covered_files(
-        self, frame: _Frame, entries: list[os.DirEntry[str]]
+        self, frame: OpenDirectory, entries: list[os.DirEntry[str]], known: Mapping[str, KnownFile]
     ) -> list[os.DirEntry[str]]:
         """Return the files that the scan covers; store the subdirectories in the frame."""
-        excludes = self._coverage.excludes if self._coverage.selective else None
+        self._read_ignore_files(frame, [from_native(entry.name) for entry in entries])
+        own = frame.own_names
+        is_selective = self._coverage.is_selective
         files = []
         for entry in entries:
-            name = entry.name
-            if name[0] == "." or name == "__pycache__":
+            name = from_native(entry.name)
+            try:
+                is_directory = entry.is_dir(follow_symlinks=False)
+            except OSError as error:
+                self.fail(f"{frame.prefix}{name}", error)
                 continue
-            is_directory = entry.is_dir(follow_symlinks=False)
-            if excludes and excludes(f"{frame.prefix}{name}", is_directory=is_directory):
-                continue
-            if is_directory:
-                frame.subdirectories.append(name)
-            else:
+            if own and name in own:
+                self._unseen.add(f"{frame.prefix}{name}")
+            elif is_directory:
+                passed, reason = self._passes_over(frame, name, is_directory=True)
+                if not passed:
+                    frame.subdirectories.append((name, reason))
+            elif (name in known and not is_selective) or not self._passes_over(
+                frame, name, is_directory=False
+            )[0]:
                 files.append(entry)
         return files
 
+    def _passes_over(
+        self, frame: OpenDirectory, name: str, *, is_directory: bool
+    ) -> tuple[bool, Reason | None]:
+        """Whether the scan leaves out an entry; else why it leaves out all that is new below it."""
+        path = f"{frame.prefix}{name}"
+        place = path[len(self._prefix) :]
+        said = self._coverage.excludes(place, is_directory=is_directory)
+        if said:
+            self.passed_over["ignored"] += 1
+            return True, None
+        directory = frame.prefix[len(self._prefix) : -1]
+        if said is not None and (frame.reason is None or self._coverage.leads_through(directory)):
+            return False, None
+        reason = frame.reason or self._coverage.passes_over(place, name, is_directory=is_directory)
+        if reason is None:
+            return False, None
+        held = self._held_directories if is_directory else self._known.get(frame.prefix[:-1], {})
+        if (path if is_directory else name) in held or (
+            is_directory and self._coverage.leads_through(place)
+        ):
+            return False, reason
+        self.passed_over[reason] += 1
+        return True, None
+
+    def _read_ignore_files(self, frame: OpenDirectory, names: Container[str] | None = None) -> None:
+        directory = frame.prefix[len(self._prefix) : -1]
+        for path, error in self._coverage.read_ignore_files(directory, frame.fd, names):
+            self.fail(f"{self._prefix}{path}", error)
+
     def _judge(
-        self, frame: _Frame, name: str, status: os.stat_result, known: KnownFile | None
+        self, frame: OpenDirectory, name: str, status: os.stat_result, known: KnownFile | None
     ) -> UnreadFile | None:
         """Return a candidate if a file or link must be read; report what can't be tracked."""
         kind = stat.S_IFMT(status.st_mode)
-        if kind in (stat.S_IFREG, stat.S_IFLNK):
-            return self._file(frame, name, known, link=status if kind == stat.S_IFLNK else None)
+        if kind == stat.S_IFLNK:
+            self._tell_of_link(frame, name)
+            return self._file(frame, name, known, link=status)
+        if kind == stat.S_IFREG:
+            return self._file(frame, name, known)
         path = f"{frame.prefix}{name}"
-        self.skipped.append(Skipped(path, _SPECIAL.get(kind, "it is no regular file")))
+        self.skip(path, _SPECIAL.get(kind, "it is no regular file"))
         return None
+
+    def _tell_of_link(self, frame: OpenDirectory, name: str, *, is_scope: bool = False) -> None:
+        """Report a link to a directory whose files the scan does not find elsewhere."""
+        path = f"{frame.prefix}{name}"
+        try:
+            status = os.stat(to_native(name), dir_fd=frame.fd)
+        except OSError:
+            return  # it leads nowhere
+        if not stat.S_ISDIR(status.st_mode) or (path, _NOT_FOLLOWED) in self.skipped:
+            return
+        target = os.path.realpath(f"{self._real_root}/{path[len(self._prefix) :]}")
+        if is_scope or not f"{target}/".startswith(f"{self._real_root}/"):
+            self.skip(path, _NOT_FOLLOWED)
+
+    @cached_property
+    def _real_root(self) -> str:
+        return os.path.realpath(self._root).rstrip("/")
 
     def _file(
         self,
-        frame: _Frame,
+        frame: OpenDirectory,
         name: str,
         known: KnownFile | None,
         *,
         link: os.stat_result | None = None,
     ) -> UnreadFile | None:
         path = f"{frame.prefix}{name}"
-        if len(path) > _LONG_PATH and len(os.fsencode(path)) > MAX_PATH_BYTES:
-            self.skipped.append(Skipped(path, f"its path has more than {MAX_PATH_BYTES} bytes"))
+        if len(path) > _LONG_PATH and len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
+            self.skip(path, f"its path has more than {MAX_PATH_BYTES} bytes")
             return None
         return UnreadFile(path, name, frame.fd, link, known)
-
-    def _judge_missing(
-        self, directory: str, known: Mapping[str, KnownFile], found: set[str]
-    ) -> None:
-        for name, version in known.items():
-            if name not in found and self._coverage.covers(version.path):
-                self._miss(version)
-
-    def _find_missing(self) -> None:
-        """Add the known files of directories that the walk never entered."""
-        for directory, files in self._known.items():
-            if directory in self._visited or self._is_below_failure(directory):
-                continue
-            for version in files.values():
-                path = version.path
-                if path in self._found_alone or self._is_below_failure(path):
-                    continue
-                if self._coverage.covers(path):
-                    self._miss(version)
-
-    def _miss(self, version: KnownFile) -> None:
-        # Only files that a scan saw on disk can go missing, not those stored by a put.
-        if version.seen_on_disk:
-            self.missing.append(version)
-
-    def _is_below_failure(self, path: str) -> bool:
-        return any(failed in ("", path) or path.startswith(f"{failed}/") for failed in self._failed)
-
-    def _fail(self, path: str, error: OSError) -> None:
-        self._failed.append(path)
-        self.skipped.append(Skipped(path or ".", error.strerror or str(error)))
 
 
 def check_directory(path: str) -> None:
@@ -309,5 +378,5 @@ def _root_reason(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such directory"
     if isinstance(error, NotADirectoryError):
-        return "it is a file, not a directory (`cas put` records a single file)"
-    return error.strerror or str(error)
+        return "it is a file, not a directory (`run.put(…)` records a single file)"
+    return reason_of(error)

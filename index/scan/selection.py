@@ -13,7 +13,9 @@ from index.scan.scanner import Scan
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from index.context import OwnFiles
     from index.domain.run_state import Directories
+    from index.scan.descent import OpenDirectory
     from index.scan.scanner import UnreadFile
 
 __all__ = ["Selection", "locate"]
@@ -22,9 +24,9 @@ __all__ = ["Selection", "locate"]
 class Selection(Scan):
     """A scan of named files. It reads no other files and reports none as missing."""
 
-    def __init__(self, root: str, known: Directories, paths: Sequence[str]) -> None:
-        scopes = tuple(dict.fromkeys(paths))
-        super().__init__(root, known, Coverage(scopes, own_paths=frozenset(), ignored=None))
+    def __init__(self, root: str, known: Directories, paths: Sequence[str], own: OwnFiles) -> None:
+        self._paths = tuple(dict.fromkeys(paths))
+        super().__init__(root, known, Coverage.of_files(self._paths), own=own)
 
     def require(self, read: Collection[str]) -> None:
         """Check that each file is unchanged or was read.
@@ -33,14 +35,14 @@ class Selection(Scan):
         """
         unchanged = {known.path for known in self.unchanged}
         reasons = dict(self.skipped)
-        for path in self._coverage.scopes:
+        for path in self._paths:
             if path not in read and path not in unchanged:
                 found = (reasons[place] for place in (path, *ancestors(path)) if place in reasons)
                 raise self._refusal(path, next(found, "there is no such file"))
 
-    def _walk(self, fd: int, prefix: str) -> Iterator[UnreadFile]:
-        os.close(fd)
-        raise self._refusal(prefix[:-1], "it is a directory; track it, or register its files")
+    def _walk(self, first: OpenDirectory) -> Iterator[UnreadFile]:
+        path = first.prefix[:-1]
+        raise self._refusal(path, "it is a directory; track it, or register its files")
 
     def _find_missing(self) -> None:
         pass

@@ -12,9 +12,10 @@ import os
 import re
 import stat
 import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy.exc import IntegrityError
 
@@ -24,19 +25,25 @@ from index.db.database import is_impossible
 from index.db.queries import adopted, runs
 from index.db.tables import PROVENANCE_COLUMNS
 from index.domain.classification import PRIORITIES
-from index.domain.names import MAX_TYPE_LENGTH, RunKey, check_id
+from index.domain.names import MAX_TYPE_LENGTH, RunKey, check_id, check_local, storable
 from index.domain.provenance import Provenance
-from index.domain.run_state import storable_time
+from index.domain.results import Result
 from index.domain.snapshots import Progress, Skipped, Snapshot
 from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
 from index.scan.coverage import Coverage
 from index.scan.ingest import observe
 from index.scan.scanner import Scan
-from index.transfer.legacy_paths import RowsByPath, as_label, common_directory, root_of
+from index.transfer.legacy_paths import (
+    RowsByPath,
+    as_label,
+    common_directory,
+    place_now,
+    root_of,
+)
 from index.transfer.legacy_table import read_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import URL
@@ -44,9 +51,14 @@ if TYPE_CHECKING:
     from cas.catalog import WrittenBatch
     from index.context import StoreContext
     from index.domain.run_state import Observed
+    from index.transfer.legacy_paths import Moves
     from index.transfer.legacy_table import LegacyRow
 
-__all__ = ["AdoptionReport", "adopt"]
+__all__ = ["AdoptionReport", "Root", "adopt"]
+
+_Path: TypeAlias = "str | os.PathLike[str]"
+Root: TypeAlias = "_Path | Mapping[str, _Path] | Callable[[str, str], _Path | None] | None"
+"""The work directories of runs: a template, one for each run id, or a function of both ids."""
 
 _ATTEMPTS: Final = 5
 """Attempts to adopt a run if scans of it, or garbage collection, come in between."""
@@ -58,7 +70,7 @@ _SHA256: Final = re.compile("[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class AdoptionReport:
+class AdoptionReport(Result):
     """The report of an adoption."""
 
     runs: int
@@ -76,6 +88,8 @@ class AdoptionReport:
     bytes_read: int
     skipped: tuple[Skipped, ...]
     """Rows that can't be adopted, with the reasons."""
+    torn: tuple[str, ...] = ()
+    """Files that changed each time they were read, by their paths of now; see `Snapshot.torn`."""
 
 
 @dataclass(slots=True)
@@ -90,6 +104,7 @@ class _Tally:
     changed_since: int = 0
     bytes_read: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
 
     def report(self) -> AdoptionReport:
         return AdoptionReport(
@@ -101,6 +116,7 @@ class _Tally:
             self.changed_since,
             self.bytes_read,
             tuple(self.skipped),
+            tuple(self.torn),
         )
 
 
@@ -109,7 +125,8 @@ def adopt(
     url: str | URL,
     *,
     session: str,
-    root: str | None,
+    root: Root = None,
+    moved: Moves = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> AdoptionReport:
     """Adopt all runs of an old `files` table, each in one transaction; return the report.
@@ -119,9 +136,11 @@ def adopt(
     session
         The session of rows that name none.
     root
-        The work directory that paths are relative to; ``{session}`` and ``{run}`` stand for the
-        ids. None means the directory of an earlier adoption of the run, or else the deepest
-        directory that all its paths share.
+        The work directory that paths are relative to: see `ArtifactStore.adopt`. Where it names
+        none, the directory of an earlier adoption of the run, or else the deepest directory that
+        all its paths share.
+    moved
+        Pairs of the directory that paths begin with and the one where their files are now.
 
     Raises
     ------
@@ -139,11 +158,23 @@ def adopt(
             except InvalidNameError as error:
                 tally.skipped += [Skipped(str(row.file_path), str(error)) for row in rows]
                 continue
-            folder = root and root.replace("{session}", key[0]).replace("{run}", key[1])
-            _Run(context, *key, tally).adopt(rows, folder)
+            _Run(context, *key, tally).adopt(rows, _folder(root, *key), moved)
             if progress is not None:
                 progress(Progress(tally.adopted + tally.without_bytes, tally.bytes_read))
     return tally.report()
+
+
+def _folder(root: Root, session: str, run: str) -> str | None:
+    """Return the work directory of a run; None if `root` names none."""
+    if root is None:
+        return None
+    if callable(root):
+        found = root(session, run)
+    elif isinstance(root, Mapping):
+        found = root.get(run)
+    else:
+        found = os.fspath(root).replace("{session}", session).replace("{run}", run)
+    return None if found is None else check_local(found)
 
 
 class _Run:
@@ -155,9 +186,10 @@ class _Run:
         self._run = run
         self._tally = tally
 
-    def adopt(self, rows: Sequence[LegacyRow], root: str | None) -> None:
-        root = os.path.realpath(root or self._root_of_before() or common_directory(rows))
-        wanted = RowsByPath.of(rows, root)
+    def adopt(self, rows: Sequence[LegacyRow], root: str | None, moved: Moves) -> None:
+        root = root or self._root_of_before(moved) or common_directory(rows, moved)
+        root = os.path.realpath(root)
+        wanted = RowsByPath.of(rows, root, moved)
         self._tally.duplicates += wanted.duplicates
         self._tally.skipped += wanted.skipped
         for _ in range(_ATTEMPTS):
@@ -173,25 +205,27 @@ class _Run:
             if not todo:
                 break
             try:
-                seen = self._commit(todo, root, found, known)
+                done = self._commit(todo, root, found, known)
             except CommitConflict:
                 continue
             except IntegrityError as error:
                 if is_impossible(error):
                     raise
                 continue  # garbage collection deleted blobs that it relied on
-            if seen is not None:
+            if done is not None:
+                seen, torn = done
                 self._count(todo, seen)
+                self._tally.torn += [os.path.join(root, path) for path in torn]
                 break
         else:
             raise UnsettledScanError(self._run)
         self._tally.already_known += len(wanted.rows) - len(todo)
 
-    def _root_of_before(self) -> str | None:
+    def _root_of_before(self, moved: Moves) -> str | None:
         with self._context.database.reading() as connection:
             found = runs.find_run(connection, self._session, self._run)
             origins = adopted.list_origins(connection, found.id) if found else ()
-        roots = (root_of(file_path, path) for path, file_path in origins)
+        roots = (root_of(place_now(file_path, moved), path) for path, file_path in origins)
         return next((root for root in roots if root is not None), None)
 
     def _commit(
@@ -200,10 +234,13 @@ class _Run:
         root: str,
         found: runs.FoundRun | None,
         known: Mapping[str, adopted.KnownPath],
-    ) -> dict[str, Observed] | None:
-        """Store and commit; return the files found, or None if another commit was first."""
+    ) -> tuple[dict[str, Observed], tuple[str, ...]] | None:
+        """Store and commit; return the files found and the torn ones among them.
+
+        Return None if another commit was first.
+        """
         context = self._context
-        seen, reasons, written = self._store(todo, root)
+        seen, torn, reasons, written = self._store(todo, root)
         now = context.clock()
         with context.database.writing() as connection:
             run_id = (
@@ -225,7 +262,7 @@ class _Run:
             for at in (number, number + 1) if gone else (number,):
                 snapshot = Snapshot(
                     at, Provenance(), now, 0, (), sum(o.size for o in seen.values()),
-                    written.bytes_stored,
+                    written.bytes_stored, torn=torn if at == number else (),
                 )  # fmt: skip
                 runs.insert_snapshot(connection, run_id, snapshot, None)
             adopted.insert_past(
@@ -241,12 +278,12 @@ class _Run:
             )
         key = RunKey(self._session, self._run)
         write_history(context, key)
-        return seen
+        return seen, torn
 
     def _store(
         self, todo: Mapping[str, LegacyRow], root: str
-    ) -> tuple[dict[str, Observed], dict[str, str], WrittenBatch]:
-        """Store the files that exist; return them, and the reasons why others can't be read."""
+    ) -> tuple[dict[str, Observed], tuple[str, ...], dict[str, str], WrittenBatch]:
+        """Store the files that exist; return them, the torn ones, and why others can't be read."""
         reasons: dict[str, str] = {}
         there = []
         for path in todo:
@@ -259,18 +296,20 @@ class _Run:
             else:
                 there.append(path)
         seen: dict[str, Observed] = {}
+        torn: tuple[str, ...] = ()
         with self._context.blobs.batch() as batch:
             if there:
-                coverage = Coverage.of(root, scope=there, ignore=(), own=())
-                scan = Scan(root, {}, coverage)
+                own = self._context.own_files
+                scan = Scan(root, {}, Coverage.of_files(there), own=own)
                 try:
                     found = observe(scan, batch, started_ns=time.time_ns())
                     seen = {o.path: o for o in found.files if o.path in todo}
+                    torn = tuple(sorted(seen.keys() & found.torn))
                 except WorkDirectoryError as error:
                     reasons.update(dict.fromkeys(there, error.reason))
                 reasons.update(scan.skipped)
             written = batch.finish()
-        return seen, reasons, written
+        return seen, torn, reasons, written
 
     def _row(
         self,
@@ -298,9 +337,7 @@ class _Run:
             "digest": seen.digest if seen else None,
             "size": seen.size if seen else max(row.size_bytes or 0, 0),
             "mode": seen.mode if seen else stat.S_IFREG | 0o644,
-            "mtime_ns": (
-                seen.mtime_ns if seen else storable_time(int(created.timestamp()) * 10**9)
-            ),
+            "mtime_ns": (seen.mtime_ns if seen else storable(int(created.timestamp()) * 10**9)),
             "file_type": file_type,
             "priority": (
                 row.priority

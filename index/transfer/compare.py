@@ -31,7 +31,7 @@ _SAME: Final = len(VERSION_COLUMNS)
 _IN_PLACE: Final = tuple(
     name
     for name in VERSION_COLUMNS
-    if name not in ("path", "version", "end_snapshot", "seen_on_disk", *_FACTS, *_PROVENANCE)
+    if name not in ("path", "version", "end_snapshot", "seen_by", *_FACTS, *_PROVENANCE)
 )
 """Columns that are updated in place, where the newer side takes precedence: all others."""
 
@@ -121,8 +121,8 @@ def _changes(
     changes: dict[str, Any] = {}
     if mine.end_snapshot != theirs.end_snapshot:
         changes["end_snapshot"] = mine.end_snapshot
-    if mine.seen_on_disk and not theirs.seen_on_disk:
-        changes["seen_on_disk"] = True
+    if mine.seen_by & ~theirs.seen_by:
+        changes["seen_by"] = mine.seen_by | theirs.seen_by
     for column in _PROVENANCE:
         if _is_filled_in(getattr(mine, column), getattr(theirs, column), f"{column} of {name}"):
             changes[column] = getattr(mine, column)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from index.domain.names import check_label, check_path
+from index.domain.names import check_label, check_local, check_path
 from index.domain.snapshots import Skipped
 from index.errors import InvalidNameError, UnsafePathError
 
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
 
     from index.transfer.legacy_table import LegacyRow
 
-__all__ = ["RowsByPath", "as_label", "common_directory", "root_of"]
+__all__ = [
+    "Moves",
+    "RowsByPath",
+    "as_label",
+    "check_moves",
+    "common_directory",
+    "place_now",
+    "root_of",
+]
+
+Moves: TypeAlias = "Sequence[tuple[str, str]]"
+"""Pairs of the directory that paths began with and the one where their files are now."""
 
 _LABELS: Final = (
     "workflow_phase",
@@ -38,7 +50,7 @@ class RowsByPath:
     skipped: list[Skipped] = field(default_factory=list)
 
     @classmethod
-    def of(cls, rows: Iterable[LegacyRow], root: str) -> RowsByPath:
+    def of(cls, rows: Iterable[LegacyRow], root: str, moved: Moves = ()) -> RowsByPath:
         """Group rows, given oldest first, by path.
 
         If a path has several rows, the last one with different content counts. A content keeps its
@@ -47,7 +59,7 @@ class RowsByPath:
         found = cls(root)
         for row in rows:
             try:
-                path = _relative(row.file_path, root)
+                path = _relative(row.file_path, root, moved)
                 _check_labels(row)
             except (UnsafePathError, InvalidNameError, TypeError, ValueError) as error:
                 found.skipped.append(Skipped(str(row.file_path), str(error)))
@@ -58,9 +70,33 @@ class RowsByPath:
         return found
 
 
-def common_directory(rows: Sequence[LegacyRow]) -> str:
+def check_moves(moved: Mapping[str, str | os.PathLike[str]] | None) -> Moves:
+    """Return moves, the deepest directory first. Raises TypeError or ValueError."""
+    if moved is not None and not isinstance(moved, Mapping):
+        raise TypeError(f"moved maps directories to where they are now, not {moved!r}")
+    pairs = []
+    given: Iterable[tuple[object, str | os.PathLike[str]]] = (moved or {}).items()
+    for old, new in given:
+        if not isinstance(old, str) or not os.path.isabs(old):
+            raise ValueError(f"moved maps absolute directories as text, not {old!r}")
+        clean = "/" + os.path.normpath(old).lstrip("/")
+        pairs.append((clean, os.path.abspath(check_local(new))))
+    return sorted(pairs, key=lambda pair: len(pair[0]), reverse=True)
+
+
+def place_now(file_path: str, moved: Moves) -> str:
+    """Return where the file of an old path is now."""
+    for old, new in moved:
+        folder = old.rstrip("/")
+        if file_path.startswith(f"{folder}/"):
+            return f"{new.rstrip('/')}/{file_path[len(folder) + 1 :]}"
+    return file_path
+
+
+def common_directory(rows: Sequence[LegacyRow], moved: Moves = ()) -> str:
     """Return the deepest common directory of all absolute paths, or the current directory."""
-    folders = {os.path.dirname(row.file_path) for row in rows if isinstance(row.file_path, str)}
+    paths = (place_now(row.file_path, moved) for row in rows if isinstance(row.file_path, str))
+    folders = {os.path.dirname(path) for path in paths}
     absolute = [folder for folder in folders if os.path.isabs(folder) and "\0" not in folder]
     return os.path.commonpath(absolute) if absolute else os.curdir
 
@@ -76,9 +112,10 @@ def as_label(value: object) -> str | None:
     return None if value in (None, "") else str(value)
 
 
-def _relative(file_path: object, root: str) -> str:
+def _relative(file_path: object, root: str, moved: Moves) -> str:
     if not isinstance(file_path, str):
         raise TypeError("its path is not text")
+    file_path = place_now(file_path, moved)
     if not os.path.isabs(file_path) or "\0" in file_path:
         return check_path(file_path)
     folder, name = os.path.split(file_path)

@@ -16,6 +16,7 @@ from sqlalchemy import MetaData, Table, create_engine, event, make_url, select, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError
 from sqlalchemy.types import NullType
 
+from index.db.engines import shown_url
 from index.errors import LegacyTableError
 
 if TYPE_CHECKING:
@@ -103,10 +104,13 @@ def _reading(url: str | URL) -> Iterator[tuple[Connection, str]]:
     try:
         parsed = make_url(url)
         engine = create_engine(parsed)
-    except (ArgumentError, ImportError) as error:
+    except ImportError as error:
+        reason = f"its driver is missing ({error}); for PostgreSQL, pip install 'runcas[postgres]'"
+        raise LegacyTableError("URL", reason) from None
+    except ArgumentError as error:
         # The part that could not be parsed may hold a password.
         raise LegacyTableError("URL", str(error).splitlines()[0]) from None
-    name = parsed.render_as_string(hide_password=True)
+    name = shown_url(parsed)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and file != ":memory:" and not file.startswith("file:") and not Path(file).exists():
         raise LegacyTableError(name, "there is no such file")  # SQLite would create it

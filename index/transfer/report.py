@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
+
+from index.domain.results import Result
 
 __all__ = ["SyncOutcome", "SyncReport", "SyncedRun"]
 
@@ -28,7 +31,7 @@ class SyncOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SyncedRun:
+class SyncedRun(Result):
     """A run in the report or the plan of a sync."""
 
     session: str
@@ -43,7 +46,7 @@ class SyncedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncReport:
+class SyncReport(Result):
     """The results of a sync, or of its plan."""
 
     runs: tuple[SyncedRun, ...]
@@ -54,6 +57,8 @@ class SyncReport:
     """Bytes read at the source, before compression."""
     bytes_stored: int
     """Bytes of the packs written; 0 in a plan."""
+
+    derived: ClassVar = ("versions",)
 
     def of(self, outcome: SyncOutcome) -> tuple[SyncedRun, ...]:
         """Return the runs with this outcome."""

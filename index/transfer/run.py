@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
+from cas.temporary import using_temporary_files
 from index.commit.write import TOUCH_FRESHNESS, CommitConflict
 from index.db.queries import blobs, files, runs, transfer
 from index.db.tables import VERSION_COLUMNS
@@ -121,11 +122,13 @@ class Delta:
         if len(self._kept) < _IN_MEMORY:
             self._kept.append(batch)
             return
-        if self._file is None:
-            # Closed by clear(); a with statement here would close it too early.
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
-        self._file.seek(0, os.SEEK_END)
-        pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
+        with using_temporary_files():
+            if self._file is None:
+                # Closed by clear(); a with statement here would close it too early.
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            self._file.seek(0, os.SEEK_END)
+            pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
+            self._file.flush()  # here, where a full disk is explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,12 +310,14 @@ def _claimed(connection: Connection, session_id: int, found: Examined, mine: Run
             mine.created_at,
             revision=mine.revision,
             parent_snapshot=mine.parent_snapshot,
+            work_dir=mine.work_dir,
         )
         if run_id is None:
             raise CommitConflict
         return run_id
     # Always a higher revision: a cached state may belong to the old one.
     higher = max(theirs.revision + 1, mine.revision)
-    if not transfer.claim_run(connection, theirs.id, theirs.revision, higher):
+    work_dir = mine.work_dir if mine.revision > theirs.revision else None
+    if not transfer.claim_run(connection, theirs.id, theirs.revision, higher, work_dir=work_dir):
         raise CommitConflict
     return theirs.id

@@ -8,7 +8,7 @@ continues.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import IntegrityError
 
@@ -19,6 +19,7 @@ from index.db.column_types import decode_path
 from index.db.database import is_impossible
 from index.db.queries import runs
 from index.domain.names import RunKey
+from index.domain.results import Result
 from index.domain.snapshots import Progress
 from index.errors import (
     IndexInterruptedError,
@@ -51,7 +52,7 @@ _TO_DO: Final = (SyncOutcome.COPIED, SyncOutcome.UPDATED)
 
 
 @dataclass(frozen=True, slots=True)
-class SyncPlan:
+class SyncPlan(Result):
     """The plan of a sync, as of its creation. Nothing is written yet."""
 
     report: SyncReport
@@ -60,6 +61,10 @@ class SyncPlan:
     """The parent of each run."""
     source: StoreContext = field(repr=False)
     destination: StoreContext = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report of the plan as JSON types."""
+        return self.report.to_dict()
 
     def execute(self, *, progress: Callable[[Progress], None] | None = None) -> SyncReport:
         """Sync the runs, with changes since the plan; return the report. It is safe to repeat.
@@ -312,7 +317,7 @@ def _explained(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> 
     reason = str(error)
     if isinstance(error, BlobNotFoundError):
         reason = (
-            f"blob {digest} is missing from storage; mend the source with `cas repair --from DIR`"
+            f"blob {digest} is missing from storage; repair the source with `store.repair(DIR)`"
         )
     return reason if path is None else f"{path!r}: {reason}"
 

@@ -15,6 +15,7 @@ branch_labels = None
 depends_on = None
 
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+JSON_TEXT = sa.JSON().with_variant(sa.Text(), "sqlite")  # JSON has numeric affinity there
 PATH = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
@@ -57,6 +58,12 @@ def upgrade() -> None:
         "cas_store",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("store_id", sa.String(length=36), nullable=False),
+        sa.Column(
+            "index_id",
+            sa.String(length=36),
+            nullable=False,
+            comment="A UUID; index.json in the storage names the index that it belongs to.",
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_cas_store_one_row")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_store")),
@@ -134,6 +141,12 @@ def upgrade() -> None:
             sa.LargeBinary(32),
             nullable=True,
             comment="The end of its chain in cas_records; null if that lacks something of the run.",
+        ),
+        sa.Column(
+            "work_dir",
+            PATH,
+            nullable=True,
+            comment="The directory of its newest scan; null before the first one, also of a fork.",
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("revision >= 0", name=op.f("ck_cas_runs_revision")),
@@ -267,7 +280,7 @@ def upgrade() -> None:
             nullable=False,
             comment="Snapshot of the path's first version.",
         ),
-        sa.Column("meta", sa.JSON(), nullable=True),
+        sa.Column("meta", JSON_TEXT, nullable=True),
         sa.Column(
             "signature",
             sa.LargeBinary(length=40),
@@ -275,10 +288,10 @@ def upgrade() -> None:
             comment="Packed stat signature; null if the content must be hashed again.",
         ),
         sa.Column(
-            "seen_on_disk",
-            sa.Boolean(),
+            "seen_by",
+            sa.BigInteger(),
             nullable=False,
-            comment="A scan has seen it in a work directory; only then does absence mean removal.",
+            comment="The scans that saw it on disk, as bits: bit n stands for scans whose prefix has n names. Only to these does absence mean removal.",
         ),
         sa.Column(
             "origin_id",
@@ -335,13 +348,19 @@ def upgrade() -> None:
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
         sa.Column("run_id", BIG_ID, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("scope", sa.JSON(), nullable=True),
+        sa.Column("scope", JSON_TEXT, nullable=True),
         sa.Column("unchanged", sa.Integer(), nullable=False),
         sa.Column(
             "skipped",
-            sa.JSON(),
+            JSON_TEXT,
             nullable=True,
             comment="List of [path, reason]; null if nothing was skipped.",
+        ),
+        sa.Column(
+            "torn",
+            JSON_TEXT,
+            nullable=True,
+            comment="Paths of files that changed while they were read; null if none did.",
         ),
         sa.Column("bytes_read", sa.BigInteger(), nullable=False),
         sa.Column("bytes_stored", sa.BigInteger(), nullable=False),

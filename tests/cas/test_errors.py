@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ import cas.errors
 import index.errors
 from cas.digest import Digest
 from cas.errors import CasError
+from index.cli.advice import COMMANDS, in_commands
 from index.errors import ArtifactIndexError
 
 DIGEST = Digest.of(b"x")
@@ -23,6 +25,7 @@ ARGUMENTS = {
     "CorruptPackError": ("subject", "reason"),
     "DamagedRecordError": ("subject",),
     "DamagedFileError": ("subject", DIGEST, None, "subject"),
+    "OtherDirectoryError": ("subject", "before", "now"),
     "DanglingFileError": ("subject", DIGEST),
     "DigestMismatchError": (DIGEST, None, "subject"),
     "IndexPresentError": ("subject",),
@@ -33,6 +36,7 @@ ARGUMENTS = {
     "InvalidMetaError": ("subject",),
     "InvalidNameError": ("run", "subject", "reason"),
     "LegacyTableError": ("subject", "reason"),
+    "NameClashError": ("subject", "Subject"),
     "ObjectNotFoundError": ("subject",),
     "RestoreConflictError": ("subject", 2),
     "RestoreFailedError": ("subject", "reason"),
@@ -40,7 +44,9 @@ ARGUMENTS = {
     "SameStoreError": ("subject",),
     "SchemaOutOfDateError": ("subject", "0000", "0001"),
     "StorageAccessError": ("subject", "reason"),
+    "StorageClaimedError": ("subject", "blobs"),
     "StorageFullError": ("subject",),
+    "StoreClosedError": ("subject",),
     "StoreMismatchError": ("subject", "blobs"),
     "StoreNotFoundError": ("subject",),
     "TransientBackendError": ("subject", "reason"),
@@ -55,6 +61,7 @@ ARGUMENTS = {
     "UnsafePathError": ("subject", "reason"),
     "UnsettledScanError": ("subject",),
     "UnsupportedFormatError": ("subject", 2, 1),
+    "VersionConflictError": ("run", "subject", 1, 2),
     "WorkDirectoryError": ("subject", "reason"),
 }
 CLASSES = [
@@ -76,6 +83,21 @@ def test_an_error_says_one_sentence_and_pickles(kind):
     assert (type(again), str(again)) == (kind, text)
 
 
+def test_an_error_names_calls_and_the_command_line_commands():
+    texts = [str(kind(*ARGUMENTS[kind.__name__])) for kind in CLASSES]
+    for text in texts:
+        assert "`cas " not in text.replace("`cas --index", "")  # only the command upgrades
+        for call in ("store.", "session.", "run.", "index.", "ArtifactStore"):
+            assert f"`{call}" not in in_commands(text)
+
+
+@pytest.mark.parametrize("call", COMMANDS)
+def test_each_call_that_has_a_command_is_in_a_text_of_the_library(call):
+    packages = [Path(cas.__file__).parent, Path(index.__file__).parent]
+    files = [file for package in packages for file in package.rglob("*.py")]
+    assert any(call in file.read_text() for file in files if file.name != "advice.py")
+
+
 def test_the_tree_in_the_docstring_names_every_error():
     for module in (cas.errors, index.errors):
         for name, kind in inspect.getmembers(module, inspect.isclass):
@@ -91,8 +113,8 @@ def test_a_newer_schema_asks_for_a_newer_release():
 
 def test_an_error_takes_what_its_class_annotates():
     kind = index.errors.UnknownFileError
-    assert kind("run", path="a").args == ("run", "a", None)
-    for args, named in [((), {}), (("run", "a", 1, 2), {}), (("run", "a"), {"path": "a"})]:
+    assert kind("run", path="a").args == ("run", "a", None, ())
+    for args, named in [((), {}), (("run", "a", 1, (), 2), {}), (("run", "a"), {"path": "a"})]:
         with pytest.raises(TypeError):
             kind(*args, **named)
     with pytest.raises(TypeError):

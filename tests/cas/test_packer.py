@@ -7,6 +7,7 @@ published after all others. However a batch is interrupted, no thread and no sta
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
@@ -18,6 +19,7 @@ from cas.digest import Digest
 from cas.errors import BackendError
 from cas.packs.pack import pack_object_name
 from cas.store import BlobStore, StoreSettings
+from cas.waiting import pause
 
 MIB = 1 << 20
 SECONDS = 30
@@ -161,6 +163,25 @@ def test_records_and_lists_are_published_once_all_that_they_tell_of_is(
     assert {pack_object_name(written.blobs[digest].pack) for digest in told} == {last}
 
 
+@pytest.mark.parametrize(("pack_size", "packs"), [(64, 1), (5, 6), (1, 30)])
+def test_where_no_thread_starts_the_caller_writes_as_many_packs(
+    store, backend, catalog, monkeypatch, pack_size, packs
+):
+    def none_starts(_thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", none_starts)
+    monkeypatch.setattr("cas.packs.packer.PACK_SIZE", pack_size * MIB)
+    digests, written = write(store, 30)
+    catalog.record(written)
+    assert all(Digest.of(store.read(digest)) == digest for digest in digests)
+    assert (len(written.packs), len(backend.staged)) == (packs, packs)
+    backend.fail = len(backend.staged)
+    with pytest.raises(BackendError, match="broken"):
+        write(store, 30)
+    assert backend.discarded == len(backend.staged)
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])  # the third thread writes the last pack
 @pytest.mark.parametrize("begun", [False, True])
 def test_ctrl_c_while_a_thread_starts_leaves_none_and_nothing_staged(
@@ -186,6 +207,29 @@ def test_ctrl_c_while_a_thread_starts_leaves_none_and_nothing_staged(
             thread.join(SECONDS)  # a thread that had not started yet
     assert not any(thread.name == "cas-pack" for thread in threading.enumerate())
     assert backend.discarded >= len(backend.staged) - len(backend.objects)
+
+
+@pytest.mark.parametrize("size", [1, 61])
+def test_ctrl_c_while_a_pack_waits_for_the_catalog_leaves_none_and_nothing_staged(
+    store, backend, catalog, monkeypatch, size
+):
+    waited_out = []
+
+    def register(pack):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        pause(SECONDS)
+        waited_out.append(pack)
+
+    monkeypatch.setattr(catalog, "register_pack", register)
+    with pytest.raises(KeyboardInterrupt):
+        write(store, size)
+    assert not waited_out
+    assert not any(
+        thread.name in ("cas-pack", "cas-publish") and thread.is_alive()
+        for thread in threading.enumerate()
+    )
+    assert backend.objects == {}
+    assert backend.discarded >= len(backend.staged)
 
 
 def test_a_batch_that_was_interrupted_so_does_not_finish(store, monkeypatch):

@@ -98,6 +98,30 @@ def test_an_error_says_what_it_means_and_what_to_do(error, kind, says):
     assert "\n" not in str(meant)
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("NotImplemented", 501),
+        ("InvalidRequest", 400),
+        ("SignatureDoesNotMatch", 403),
+        ("AuthorizationHeaderMalformed", 400),
+        ("XAmzContentSHA256Mismatch", 400),
+    ],
+)
+def test_a_write_that_is_refused_for_its_checksum_names_the_setting(code, status):
+    error = s3_error(code, status)
+    told = translated(error, SUBJECT, Secrets({}), has_checksum=True)
+    plain = translated(error, SUBJECT, Secrets({}))
+    assert type(told) is type(plain)
+    assert "AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in str(told)
+    assert "CHECKSUM" not in str(plain)
+
+
+def test_another_refusal_of_a_write_does_not_name_it():
+    told = translated(s3_error("AccessDenied", 403), SUBJECT, Secrets({}), has_checksum=True)
+    assert "CHECKSUM" not in str(told)
+
+
 def test_a_cause_that_carries_the_answer_is_found_below_what_hides_it():
     error = OSError("translated by a filesystem")
     error.__cause__ = s3_error("SlowDown", 503)

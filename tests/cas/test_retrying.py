@@ -6,6 +6,7 @@ import pytest
 
 from cas.backends.retrying import Retrying
 from cas.errors import BackendError, TransientBackendError
+from cas.waiting import WAITS
 
 
 class Clock:
@@ -76,11 +77,15 @@ def test_no_attempt_begins_after_the_deadline_and_the_error_tells_how_often(retr
         retrying.call(attempt)
     assert clock.now < 60
     assert f"tried {len(clock.waits) + 1} times" in str(caught.value)
-    assert "run the command again" in str(caught.value)
+    assert "repeat the call later" in str(caught.value)
     assert caught.value.__cause__ is cause
 
 
-def test_a_retry_is_told_to_the_log(retrying, caplog):
-    with caplog.at_level(logging.INFO, logger="cas"):
-        retrying.call(failing(1, TransientBackendError("place", "reset")))
-    assert "storage failed at place: reset; trying again in" in caplog.text
+def test_each_wait_is_logged_with_its_length(retrying, clock, caplog):
+    with caplog.at_level(logging.INFO, logger=WAITS):
+        retrying.call(failing(2, TransientBackendError("place", "reset")))
+    assert [record.getMessage() for record in caplog.records] == ["waiting for place: reset"] * 2
+    assert [(record.waited, record.pause) for record in caplog.records] == [
+        (0, clock.waits[0]),
+        (clock.waits[0], clock.waits[1]),
+    ]

@@ -74,7 +74,7 @@ def test_one_bad_block_costs_few_requests(backend, disk):
 
 def test_a_plain_reader_is_told(backend, disk):
     disk.damage(backend.path("object"), 7 * BLOCK)
-    with pytest.raises(UnreadableObjectError, match=r"object can't be read.*cas verify"):
+    with pytest.raises(UnreadableObjectError, match=r"object can't be read.*store.verify"):
         backend.read("object")
     assert backend.read("object", 8 * BLOCK) == DATA[8 * BLOCK :]
 

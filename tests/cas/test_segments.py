@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from cas.catalog import MemoryCatalog
 from cas.digest import Digest, Hasher
 from cas.segments import Segment, SegmentHasher, segments_of_file, segments_of_pieces
 from cas.store import BlobStore, StoreSettings
+from cas.threads import Threads
 
 CHUNK = 4
 STRETCHES = 8
@@ -176,7 +178,7 @@ def test_once_it_is_closed_nothing_reads_any_more():
 def test_nor_where_it_was_interrupted_while_a_stretch_was_handed_over(monkeypatch, number):
     began, closed = threading.Event(), []
     late = []
-    original = ThreadPoolExecutor.submit
+    original = Threads.submit
     handed = []
 
     def submit(*args):
@@ -193,7 +195,7 @@ def test_nor_where_it_was_interrupted_while_a_stretch_was_handed_over(monkeypatc
         late.extend(closed)
         return [b"1111"]
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    monkeypatch.setattr(Threads, "submit", submit)
     hasher = SegmentHasher()
     with pytest.raises(KeyboardInterrupt):
         list(hasher.hash((Segment(CHUNK, slow) for _ in range(9)), Hasher()))
@@ -248,6 +250,45 @@ def test_a_file_of_a_batch_is_stored_as_far_as_it_goes(opened, there):
         catalog.record(batch.finish())
     assert store.read(Digest.of(data)) == data
     assert len(catalog.packs) == 1
+
+
+def test_a_file_of_unknown_size_is_read_to_its_end(opened, monkeypatch):
+    monkeypatch.setattr("os.fstat", lambda fd: SimpleNamespace(st_size=0))
+    for length in (0, 1, CHUNK, CHUNK + 1, 2 * CHUNK, 50):
+        data = os.urandom(length)
+        settings = StoreSettings(1, "blake3-256", "fixed", CHUNK, "", "")
+        with BlobStore(MemoryBackend(), MemoryCatalog(), settings).batch() as batch:
+            assert batch.add_file(opened(data), 0) == (Digest.of(data), length)
+            batch.finish()
+
+
+def test_the_holes_of_a_file_are_zeros_and_are_not_read(tmp_path, monkeypatch):
+    page = 1 << 16  # no filesystem has larger ones in use
+    with (tmp_path / "sparse").open("w+b") as file:
+        file.seek(4 * page)
+        file.write(b"x" * page)
+        file.truncate(9 * page + 5)
+        fd = file.fileno()
+        data = (tmp_path / "sparse").read_bytes()
+        read = []
+        original = os.pread
+        monkeypatch.setattr(os, "pread", lambda *call: (read.append(call[2]), original(*call))[1])
+        chunks, whole = hash_all(segments_of_file(fd, len(data), page))
+        assert read == [4 * page]
+        assert b"".join(chunk for _, chunk in chunks) == data
+        assert whole.digest() == Digest.of(data)
+
+
+@pytest.mark.parametrize("there", [0, 10, (3 << 16) + 10, 8 << 16])
+def test_a_hole_ends_where_the_file_is_cut_off_meanwhile(tmp_path, there):
+    page = 1 << 16
+    with (tmp_path / "sparse").open("w+b") as file:
+        file.truncate(8 * page)
+        segments = list(segments_of_file(file.fileno(), 8 * page, page))
+        file.truncate(there)
+        chunks, whole = hash_all(iter(segments))
+        assert b"".join(chunk for _, chunk in chunks) == bytes(there)
+        assert whole.digest() == Digest.of(bytes(there))
 
 
 class Chunked:

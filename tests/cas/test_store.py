@@ -245,7 +245,7 @@ def test_a_truncated_pack_is_a_damaged_blob(setting):
     digests, written = setting.write(b"x" * 10, os.urandom(1000))
     name = pack_object_name(written.packs[0].name)
     setting.backend.objects[name] = setting.backend.objects[name][:500]
-    with pytest.raises(DigestMismatchError, match="mend it with `cas repair --from DIR`"):
+    with pytest.raises(DigestMismatchError, match=r"mend it with `store.repair\(DIR\)`"):
         setting.store.read(digests[1])
     with pytest.raises(DigestMismatchError):
         list(setting.store.read_many(digests))

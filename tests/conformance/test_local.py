@@ -9,15 +9,12 @@ import pytest
 from faults import FaultyCalls
 
 from cas.backends.local import LocalBackend
+from cas.backends.posix import PosixCalls
 from cas.errors import BackendError, StorageFullError
 from cas.testing import BackendConformance
 
 
-class TestLocalBackend(BackendConformance):
-    @pytest.fixture
-    def backend(self, tmp_path):
-        return LocalBackend(tmp_path / "root")
-
+class _Files(BackendConformance):
     def stored_names(self, backend):
         return {
             str(path.relative_to(backend.root))
@@ -27,6 +24,12 @@ class TestLocalBackend(BackendConformance):
 
     def stored_bytes(self, backend, name):
         return (backend.root / name).read_bytes()
+
+
+class TestLocalBackend(_Files):
+    @pytest.fixture
+    def backend(self, tmp_path):
+        return LocalBackend(tmp_path / "root")
 
     def test_opening_touches_nothing(self, tmp_path):
         LocalBackend(tmp_path / "root")
@@ -111,7 +114,7 @@ class TestLocalBackend(BackendConformance):
         calls = FaultyCalls(fail_at=0, error=OSError(number, os.strerror(number)), dead=True)
         calls._only = ("write",)
         backend = LocalBackend(tmp_path / "root", calls=calls)
-        with pytest.raises(StorageFullError, match="free some and run the command again"):
+        with pytest.raises(StorageFullError, match="free some and repeat the call"):
             self.publish(backend, "packs/one", b"1")
         assert self.stored_names(backend) == set()
         assert list((backend.root / "tmp").iterdir()) == []
@@ -146,3 +149,85 @@ class TestLocalBackend(BackendConformance):
         with pytest.raises(BackendError, match="I/O error"):
             self.publish(backend, "packs/one", b"1")
         assert self.stored_names(backend) == set()
+
+
+class Lacking(PosixCalls):
+    """A filesystem that lacks some calls."""
+
+    def __init__(self, calls, number):
+        for name in calls:
+            setattr(self, name, self._refuse)
+        self._error = OSError(number, os.strerror(number))
+
+    def _refuse(self, *_args, **_kwargs):
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        (["link"], errno.EPERM),
+        (["link"], errno.EXDEV),
+        (["lock_exclusive"], errno.ENOSYS),
+        (["lock_exclusive", "link"], errno.EOPNOTSUPP),
+    ],
+    indirect=True,
+    ids=["links", "links between directories", "locks", "both"],
+)
+class TestOnAFilesystemWithout(_Files):
+    @pytest.fixture
+    def lacking(self, request):
+        return Lacking(*request.param)
+
+    @pytest.fixture
+    def backend(self, tmp_path, lacking):
+        return LocalBackend(tmp_path / "root", calls=lacking)
+
+    def test_what_is_created_is_not_replaced(self, backend):
+        assert backend.create("cas.json", b"first")
+        assert not backend.create("cas.json", b"second")
+        assert backend.read("cas.json") == b"first"
+        assert list((backend.root / "tmp").iterdir()) == []
+
+
+def test_without_links_the_root_is_locked_between_the_look_and_the_name(tmp_path):
+    order = []
+
+    class Recorded(Lacking):
+        def lock_exclusive(self, fd, *, wait):
+            order.append(("lock", os.fstat(fd).st_ino))
+            super().lock_exclusive(fd, wait=wait)
+
+        def modified(self, path):
+            order.append("look")
+            return super().modified(path)
+
+        def rename(self, source, target):
+            order.append("name")
+            super().rename(source, target)
+
+        def close(self, fd):
+            order.append(("close", os.fstat(fd).st_ino))
+            super().close(fd)
+
+    backend = LocalBackend(tmp_path / "root", calls=Recorded(["link"], errno.EPERM))
+    backend.create("cas.json", b"{}")
+    root = backend.root.stat().st_ino
+    assert order[-5:-1] == [("lock", root), "look", "name", ("close", root)]
+
+
+def test_a_directory_that_can_not_be_synced_is_written_all_the_same(tmp_path, monkeypatch):
+    original = os.fsync
+    synced = []
+
+    def fsync(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        synced.append(fd)
+        original(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    backend = LocalBackend(tmp_path / "root")
+    assert backend.create("cas.json", b"{}")
+    assert synced
+    assert backend.read("cas.json") == b"{}"

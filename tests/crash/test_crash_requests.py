@@ -6,8 +6,10 @@ the service has executed it.
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
+import multiprocessing
+import os
+import select
 
 import pytest
 from aftermath import NEW, OLD, check_after_crash, prepare
@@ -15,18 +17,21 @@ from fault_proxy import Fault
 from places import as_json, objects_of, on, through
 from trees import contents
 
+import cas.packs.packer
 from cas.errors import StorageAccessError
 from index import ArtifactStore
 
-TRACK = """
-import json, sys
-import cas.packs.packer
-from index import ArtifactStore
-place, work = sys.argv[1:]
-cas.packs.packer.PACK_SIZE = 1 << 20  # several packs, sent at once
-with ArtifactStore.open(**json.loads(place)) as store:
-    store.session("s").run("r").track(work)
-"""
+FORKS = multiprocessing.get_context("forkserver")
+# A victim begins its work at once: what it is forked from has imported everything.
+FORKS.set_forkserver_preload(["cas.backends.fsspec", "index.cli", "psycopg", "s3fs"])
+
+
+def track(place, work):
+    """Track in a process of its own, as several packs that are sent at once."""
+    cas.packs.packer.PACK_SIZE = 1 << 20
+    with ArtifactStore.open(**json.loads(place)) as store:
+        store.session("s").run("r").track(work)
+
 
 with_s3 = on(
     blobs="s3", because="a local directory gets no request", fixture="prepared", every_pair=True
@@ -42,16 +47,18 @@ def prepared(request, stores, tmp_path_factory):
 
 def dies_tracking(place, work, proxy, *, at, after):
     """Track in a process that dies at a request; return whether there was such a request."""
-    victims = []
+    victim = FORKS.Process(target=track, args=(as_json(through(place, proxy)), str(work)))
 
     def kill():
-        victims[0].kill()
-        victims[0].wait()
+        ended = os.pidfd_open(victim.pid)
+        victim.kill()
+        select.select([ended], [], [])
+        os.close(ended)
 
     with proxy.death(kill, at=at, after=after) as died:
-        told = [as_json(through(place, proxy)), str(work)]
-        victims.append(subprocess.Popen([sys.executable, "-c", TRACK, *told]))
-        assert (victims[0].wait() == 0) == (not died)
+        victim.start()
+        victim.join()
+    assert (victim.exitcode == 0) == (not died)
     return bool(died)
 
 
@@ -71,12 +78,15 @@ def test_dying_at_any_request(prepared, proxy, tmp_path, after):
     assert all(outcome == OLD for outcome in outcomes[:-1])
 
 
-@on(
+on_a_server = on(
     index="postgresql",
     blobs="s3",
     because="with SQLite the same requests are sent in the same order",
     fixture="prepared",
 )
+
+
+@on_a_server
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_dying_at_any_request_that_creates_the_store(prepared, stores, proxy, tmp_path, after):
@@ -96,7 +106,7 @@ def test_dying_at_any_request_that_creates_the_store(prepared, stores, proxy, tm
     assert number > 5  # read settings, create them, list packs, and send several packs
 
 
-@with_s3
+@on_a_server
 def test_any_request_refused_once(prepared, proxy, tmp_path, monkeypatch):
     """A refused request is reported and leaves nothing behind; the next scan completes."""
     monkeypatch.setattr("cas.packs.packer.PACK_SIZE", 1 << 20)
@@ -119,11 +129,11 @@ def test_any_request_refused_once(prepared, proxy, tmp_path, monkeypatch):
             break
         refused += 1
     assert refused >= 4
-    assert all("renew them and run the command again" in reason for reason in reasons)
+    assert all("renew them and repeat the call" in reason for reason in reasons)
     assert len(reasons) >= 4  # each error names its object
 
 
-@with_s3
+@on_a_server
 @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.LOST_ANSWER], ids=lambda f: f.name)
 def test_any_request_failing_once(prepared, proxy, tmp_path, monkeypatch, fault):
     """A passing fault is retried, and the caller does not notice."""

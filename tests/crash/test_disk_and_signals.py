@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
-from places import COMBINATIONS, CORNERS, environment_of, everywhere, on, packs_of
+from fault_proxy import Fault
+from places import COMBINATIONS, environment_of, everywhere, on, packs_of, through
+from relay import Relay
+from sqlalchemy import make_url
 from trees import contents, read, write
 
 from index import ArtifactStore
+
+SECONDS = 30
+"""Half of what a wait takes that nothing ends."""
 
 
 @pytest.fixture
@@ -86,14 +94,14 @@ def test_an_index_that_finds_no_room_is_one_sentence_and_loses_nothing(cas, plac
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "delay"),
-    [(each, 0.15) for each in COMBINATIONS] + [(each, at) for each in CORNERS for at in (0.0, 0.4)],
+    [(each, 0.15) for each in COMBINATIONS] + [("sqlite-local", at) for at in (0.0, 0.4)],
     indirect=["place"],
 )
 def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(
     command, place, objects, work, delay
 ):
-    write(work, {f"d{n % 20}/{n}": os.urandom(3000) for n in range(1000)})
-    write(work, {"big": os.urandom(20 << 20)})
+    write(work, {f"d{n % 20}/{n}": os.urandom(3000) for n in range(600)})
+    write(work, {"big": os.urandom(10 << 20)})
     (python, c, code, *options), environment = command
     process = subprocess.Popen(
         [python, c, f"print('ready', flush=True); {code}", *options, "track", work],
@@ -117,3 +125,98 @@ def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(
         run.put("another", b"write")
     # The next writing process has removed what the interrupted one left.
     assert objects.leftovers() == []
+
+
+class TestCtrlCDuringAWait:
+    """A worker thread waits, up to a minute; the main thread waits for the worker."""
+
+    @pytest.fixture
+    def interrupted(self, work):
+        """Returns what a command said that got Ctrl-C once `waits` returned."""
+
+        def interrupted(words, environment, waits, command=("track", work)):
+            write(work, {"a": b"1"})
+            with subprocess.Popen(
+                [*words, *command], stderr=subprocess.PIPE, text=True, env=environment
+            ) as process:
+                try:
+                    said = waits(process)
+                    process.send_signal(signal.SIGINT)
+                    _, more = process.communicate(timeout=SECONDS)
+                finally:
+                    process.kill()
+            assert process.returncode == 130
+            return [line for line in (said + more).splitlines() if line]
+
+        return interrupted
+
+    @pytest.fixture
+    def nothing_is_lost(self, place, objects, work):
+        yield
+        with ArtifactStore.open(**place) as store:
+            run = store.session("default").run("work")
+            assert objects.leftovers() == []
+            assert run.track(work).number == 1
+            assert contents(run) == read(work)
+            assert store.verify().faults == ()
+
+    @on(index="sqlite", because="elsewhere writers lock rows", every_pair=True)
+    @pytest.mark.usefixtures("nothing_is_lost")
+    def test_for_the_lock_of_another_writer(self, command, place, interrupted):
+        file = place["root"] / "index.db" if "root" in place else make_url(place["index"]).database
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            said = interrupted(*command, lambda process: process.stderr.readline())
+        assert_two_lines(said, "another writer has its lock")
+
+    @on(index="postgresql", because="SQLite has no server", every_pair=True)
+    @pytest.mark.usefixtures("nothing_is_lost")
+    def test_for_a_database_that_went_down(self, command, place, interrupted):
+        words, environment = command
+        url = make_url(place["index"])
+        with Relay(url.port) as relay:
+            relay.cut_at(b"INSERT INTO cas_packs", deliver=False, for_good=True)
+            near = url.set(port=relay.port).update_query_dict({"sslmode": "disable"})
+            environment["CAS_INDEX"] = near.render_as_string(hide_password=False)
+            said = interrupted(words, environment, lambda process: process.stderr.readline())
+        assert_two_lines(said, "onnection")
+
+    @on(blobs="s3", because="a directory has no service", every_pair=True)
+    @pytest.mark.usefixtures("nothing_is_lost")
+    def test_for_a_service_that_does_not_answer(self, command, place, proxy, interrupted):
+        words, _ = command
+        with proxy.gate("PUT") as gate:
+            environment = os.environ | environment_of(through(place, proxy))
+            said = interrupted(words, environment, lambda _process: gate.wait_for(1) or "")
+        assert said == ["interrupted; unfinished work was not recorded"]
+
+    @on(blobs="s3", because="a directory has no service", every_pair=True)
+    @pytest.mark.usefixtures("nothing_is_lost")
+    def test_for_a_service_that_is_down(self, command, place, proxy, interrupted):
+        words, _ = command
+        with proxy.fault(Fault.INTERNAL_ERROR, method="PUT", times=None):
+            environment = os.environ | environment_of(through(place, proxy))
+            said = interrupted(words, environment, lambda process: process.stderr.readline())
+        assert_two_lines(said, "InternalError")
+
+    @on(blobs="s3", because="a directory has no service")
+    @pytest.mark.parametrize("words", ["restore {}", "verify --depth bytes"])
+    def test_for_a_service_that_a_command_reads_from(
+        self, command, cas, place, proxy, interrupted, work, tmp_path, words
+    ):
+        write(work, {"a": b"1", "b": b"2"})
+        assert cas("track", work).returncode == 0
+        environment = os.environ | environment_of(through(place, proxy))
+        arguments = words.format(tmp_path / "restored").split()
+        with proxy.fault(Fault.INTERNAL_ERROR, method="GET", path="/packs/", times=None):
+            said = interrupted(
+                command[0], environment, lambda process: process.stderr.readline(), arguments
+            )
+        assert_two_lines(said, "InternalError")
+
+
+def assert_two_lines(said, reason):
+    waiting, end = said
+    assert waiting.startswith("waiting for ")
+    assert reason in waiting
+    assert end == "interrupted; unfinished work was not recorded"

@@ -84,7 +84,7 @@ def check_after_death(damaged, place, number):
 def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
     damaged = prepare("sqlite-local")
     fired = 0
-    for number in range(1000):
+    for number in range(0, 1000, 2):  # each kind of call comes several times
         copied = damaged.copy(tmp_path / str(number))
         calls = FaultyCalls(fail_at=number, dead=True)
         with suppress(PowerCut), opened(copied, calls) as store:
@@ -96,7 +96,7 @@ def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
         if not calls.fired:
             break
         fired += 1
-    assert fired >= 60  # the number varies: packs have random names, and may share directories
+    assert fired >= 30  # the number varies: packs have random names, and may share directories
 
 
 @pytest.mark.parametrize("combination", CORNERS)
@@ -125,7 +125,7 @@ def test_any_write_failing_once_ends_the_repair_and_the_next_completes(prepare, 
     with opened(copied, counted) as store:
         store.repair(*damaged.sources)
     fired = refused = 0
-    # Dying is tried at each of them; failing, at every second.
+    # Dying is tried at every second one, too.
     for number in [n for n, (name, _) in enumerate(counted.calls) if name in WRITES][::2]:
         copied = damaged.copy(tmp_path / str(number))
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -114,7 +114,7 @@ def test_dying_at_any_statement(prepared, source, tmp_path, small_batches):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dying_at_any_system_call_of_storage(prepared, source, tmp_path, small_batches):
     fired = 0
-    for number in range(1000):
+    for number in range(0, 1000, 2):  # each kind of call comes several times
         root = tmp_path / str(number)
         shutil.copytree(prepared[0] / "destination", root)
         calls = FaultyCalls(fail_at=number, dead=True)
@@ -131,7 +131,7 @@ def test_dying_at_any_system_call_of_storage(prepared, source, tmp_path, small_b
         if not calls.fired:
             break
         fired += 1
-    assert fired >= 20
+    assert fired >= 10
 
 
 def test_what_has_arrived_is_not_sent_again(source, empty_store, tmp_path, small_batches):

@@ -337,3 +337,97 @@ def test_as_a_command(store_root, url, add, work, capsys):
         else:
             assert "2 known already" in printed.out
             assert "/etc/passwd" in printed.err
+
+
+class TestRoots:
+    """Each run may have a work directory of its own, and trees may have moved since."""
+
+    @pytest.fixture
+    def trees(self, tmp_path, add):
+        for name in ("r1", "r2", "r3"):
+            write(tmp_path / name / "work", {"data/a.csv": name.encode()})
+            add(row(tmp_path / name / "work" / "data" / "a.csv", run_id=name))
+        return tmp_path
+
+    @staticmethod
+    def adopted(store):
+        return {summary.run: list(store.session("s").run(summary.run)) for summary in store.runs()}
+
+    @pytest.mark.parametrize("kind", ["template", "path", "mapping", "function"])
+    def test_a_root_may_be_given_in_any_way(self, store, url, trees, kind):
+        folders = {name: trees / name / "work" for name in ("r1", "r2", "r3")}
+        roots = {
+            "template": f"{trees}/{{run}}/work",
+            "path": trees / "{run}" / "work",
+            "mapping": folders,
+            "function": lambda session, run: folders[run] if session == "s" else None,
+        }
+        store.adopt(url, root=roots[kind])
+        assert self.adopted(store) == {name: ["data/a.csv"] for name in folders}
+
+    def test_where_it_names_none_the_common_directory_counts(self, store, url, trees):
+        store.adopt(url, root={"r1": trees / "r1" / "work"})
+        assert self.adopted(store) == {"r1": ["data/a.csv"], "r2": ["a.csv"], "r3": ["a.csv"]}
+
+    def test_a_root_of_the_wrong_kind_says_so(self, store, url, trees):
+        with pytest.raises(TypeError, match="PathLike"):
+            store.adopt(url, root=7)
+        assert store.runs() == []
+
+    @pytest.mark.parametrize("with_root", [True, False])
+    def test_trees_that_have_moved_are_found(self, store, url, trees, with_root):
+        (trees / "r1").rename(trees / "new")
+        (trees / "r2").rename(trees / "new r2")
+        here = os.path.relpath(trees / "new r2")
+        moved = {f"/{trees}/x/../r1": trees / "new", f"{trees}/r2/": f"{here}/"}
+        root = {"r1": trees / "new" / "work", "r2": trees / "new r2" / "work"}
+        report = store.adopt(url, root=root if with_root else None, moved=moved)
+        assert (report.adopted, report.without_bytes, report.skipped) == (3, 0, ())
+        (path,) = store.session("s").run("r1")
+        assert path == ("data/a.csv" if with_root else "a.csv")
+        version = store.session("s").run("r1")[path]
+        assert version.meta["adopted"]["file_path"] == str(trees / "r1/work/data/a.csv")
+        again = store.adopt(url, moved=moved)
+        assert (again.adopted, again.already_known) == (0, 3)
+
+    def test_the_deepest_move_counts_and_a_name_that_only_begins_so_does_not(
+        self, store, url, trees, add
+    ):
+        (trees / "r1").rename(trees / "elsewhere")
+        (trees / "r2").rename(trees / "r2 moved")
+        write(trees / "r22", {"b": b"1"})
+        add(row(trees / "r22" / "b", run_id="r22"))
+        moved = {
+            str(trees): trees,
+            str(trees / "r1"): "/nowhere",
+            str(trees / "r1/work"): trees / "elsewhere/work",
+            str(trees / "r2"): trees / "r2 moved",
+        }
+        report = store.adopt(url, moved=moved)
+        assert (report.adopted, report.without_bytes) == (4, 0)
+
+    @pytest.mark.parametrize(
+        ("moved", "error"),
+        [
+            ({"old": "new"}, ValueError),
+            ([("/a", "/b")], TypeError),
+            ({"/a": 7}, TypeError),
+            ({5: "/b"}, ValueError),
+        ],
+    )
+    def test_moves_that_make_no_sense_are_refused(self, store, url, trees, moved, error):
+        with pytest.raises(error):
+            store.adopt(url, moved=moved)
+        assert store.runs() == []
+
+    def test_the_command_takes_moves(self, cas, url, trees):
+        (trees / "r1").rename(trees / "new")
+        (trees / "r2").rename(trees / "newer")
+        moves = (f"{trees}/r1={trees}/new", "--moved", f"{trees}/r2={trees}/newer")
+        code, out, _ = cas("adopt", "--from", url, "--moved", *moves)
+        assert code == 0
+        assert out.startswith("3 runs: 3 files adopted, 0 kept without bytes")
+        for wrong in ("no-mark", "relative=/b", "/a="):
+            code, _, err = cas("adopt", "--from", url, "--moved", wrong)
+            assert code == 2
+            assert "OLD=NEW" in err

@@ -102,7 +102,7 @@ def test_readers_get_all_but_what_is_hit(place, hit, tmp_path):
         run = store.session("s").run("r")
         for path, data in {**FILES, **OTHERS}.items():
             if path in hit:
-                with pytest.raises(DamagedFileError, match=r"cannot be read.*cas repair"):
+                with pytest.raises(DamagedFileError, match=r"cannot be read.*store.repair"):
                     run.read_bytes(path)
             else:
                 assert run.read_bytes(path) == data

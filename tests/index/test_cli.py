@@ -6,14 +6,15 @@ import io
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
 import pytest
-from places import credentials_of, everywhere, objects_of, packs_of
+from places import credentials_of, everywhere, objects_of, on_one, packs_of
 from sqlalchemy import make_url
 from trees import read, write
 
@@ -71,6 +72,7 @@ def test_who_takes_the_digits_that_listings_show(tracked):
     assert tracked("who", shown[:7])[0] == 0
 
 
+@on_one(because="errors have the same words on all")
 @pytest.mark.parametrize("what", ["nothing/here", "0" * 64, "0000000", "0" * 12])
 @pytest.mark.parametrize("more", [(), ("--json",), ("--all-sessions",), ("--session", "nobody")])
 def test_who_answers_alike_for_whatever_is_not_there(tracked, what, more):
@@ -145,6 +147,38 @@ class TestANotedStore:
         (tmp_path / "cas.toml").write_text(text)
         code, _, err = cas("ls")
         assert (code, "needs two lines" in err) == (2, True)
+
+    def test_it_may_say_how_long_to_wait(self, cas, tmp_path):
+        config = tmp_path / "cas.toml"
+        lines = 'index = "sqlite:///runs.db"\nblobs = "blobs"\n'
+        config.write_text(f'{lines}lock_wait = "1s"\ndatabase_wait = "2m"\nstorage_wait = "0"\n')
+        assert cas("init")[0] == 0
+        with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            write(tmp_path / "work", {"a": b"1"})
+            code, _, err = cas("track", "work")
+        assert (code, "locked by another writer for 1 s" in err) == (5, True)
+        config.write_text(f'{lines}lock_wait = "soon"\n')
+        code, _, err = cas("ls")
+        assert (code, "'soon' is no span of time" in err) == (2, True)
+
+    def test_it_may_have_options_of_the_storage_but_no_credentials(self, cas, tmp_path, s3):
+        config = tmp_path / "cas.toml"
+        lines = f'index = "sqlite:///runs.db"\nblobs = "{s3.url}"\n[storage_options]\n'
+        config.write_text(
+            f'{lines}endpoint_url = "{s3.options()["endpoint_url"]}"\n'
+            'config_kwargs = { request_checksum_calculation = "when_required" }\n'
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in credentials_of({"storage_options": s3.options()}).items():
+                if name != "AWS_ENDPOINT_URL":
+                    patch.setenv(name, value)
+            write(tmp_path / "work", {"a": b"1"})
+            assert cas("track", "work")[0] == 0
+            assert cas("cat", "a")[1] == "1"
+        config.write_text(f'{lines}secret = "hidden-word"\n')
+        code, _, err = cas("ls")
+        assert (code, "service's own tools look" in err, "hidden-word" in err) == (2, True, False)
 
     def test_options_and_environment_go_before_it(self, cas, tmp_path, monkeypatch):
         assert cas("init", "--index", "sqlite:///runs.db", "--blobs", "blobs")[0] == 0
@@ -301,6 +335,7 @@ def test_which_run_is_asked_for_when_there_are_several(tracked, tmp_path):
     assert tracked("ls", "--run", "second")[0] == 0
 
 
+@on_one(because="errors have the same words on all")
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -317,7 +352,7 @@ def test_which_run_is_asked_for_when_there_are_several(tracked, tmp_path):
         (["log", "nope"], 4, "no 'nope'"),
         (["cat", "../etc/passwd"], 2, "'..'"),
         (["--store", "nowhere", "ls"], 4, "cas init"),
-        (["--store", "work/plan.md", "init"], 5, "Not a directory"),
+        (["--store", "work/plan.md", "init"], 2, "--store takes a directory, not the file"),
         (["--index", "nosuch://x", "--blobs", "b", "ls"], 5, "can't be used"),
         (["unknown"], 2, "No such command"),
         (["track", "work", "--ignore", "!"], 2, "error: "),
@@ -470,3 +505,58 @@ def test_sizes_are_shown_in_binary_units(size, shown):
 def test_printable_leaves_ordinary_text_alone():
     assert printable("größe 1.csv") == "größe 1.csv"
     assert printable("a\u202eb\x07") == r"a\u202eb\x07"
+
+
+def test_paths_are_removed_from_a_run_and_keep_their_history(tracked):
+    path = json.loads(tracked("ls", "--run", "work", "--json")[1])[0]["path"]
+    code, out, _ = tracked("rm", "--run", "work", path, "--agent", "cleaner", "--json")
+    removed = json.loads(out)
+    assert (code, removed["run"], removed["snapshot"]) == (0, "work", 2)
+    assert [each["path"] for each in removed["removed"]] == [path]
+    assert path not in tracked("ls", "--run", "work")[1]
+    assert tracked("cat", f"{path}@1", "--run", "work")[0] == 0
+    assert "cleaner" in tracked("snapshots", "--run", "work")[1]
+    assert tracked("rewind", "1", "--run", "work")[0] == 0
+    code, out, _ = tracked("rm", path)  # the session's only run
+    assert (code, out.startswith("removed 1 file from work in snapshot 4")) == (0, True)
+    code, _, err = tracked("rm", path)
+    assert (code, "has no" in err) == (4, True)
+
+
+@pytest.mark.parametrize("mixed", [("--yes",), ("--whole-session",)])
+def test_a_removal_of_paths_takes_no_option_of_a_deletion(tracked, mixed):
+    """So that a script's list of paths that turns out empty does not delete the run."""
+    code, _, err = tracked("rm", "--run", "work", *mixed, "any")
+    assert (code, "go with deletions" in err) == (2, True)
+    assert tracked("rm", "--run", "work", "--agent", "a", "--yes")[0] == 2
+    assert tracked("rm")[0] == 2
+    assert tracked("ls", "--run", "work")[0] == 0
+
+
+def test_a_put_tells_what_it_did_not_take_and_what_was_in_its_way(cas, tmp_path):
+    (tmp_path / "f").write_text("1")
+    assert cas("put", "f", "--run", "r", "--agent", "maker", "--final", "--type", "odd")[0] == 0
+    code, _, err = cas("put", "f", "--run", "r", "--agent", "late")
+    assert (code, "agent late (maker is recorded)" in err) == (0, True)
+    assert json.loads(cas("put", "f", "--run", "r", "--agent", "l", "--json")[1])["refused"] == {
+        "phase": None, "agent": "l", "node_id": None, "step_id": None, "event_id": None,
+        "code_hash": None,
+    }  # fmt: skip
+    (tmp_path / "f").write_text("2")
+    code, _, err = cas("put", "f", "--run", "r", "--expected-version", "0")
+    assert (code, "version 1 of it is current" in err) == (1, True)
+    out = cas("put", "f", "--run", "r", "--expected-version", "1", "--json")[1]
+    assert (json.loads(out)["is_final_output"], json.loads(out)["file_type"]) == (True, "odd")
+    assert "refused" not in json.loads(out)
+    out = cas("put", "f", "--run", "r", "--not-final", "--type", "", "--json")[1]
+    assert (json.loads(out)["is_final_output"], json.loads(out)["file_type"]) == (False, "other")
+
+
+def test_a_scan_marks_final_outputs(cas, tmp_path):
+    (tmp_path / "w").mkdir()
+    for name in ("a.pdf", "b.txt"):
+        (tmp_path / "w" / name).write_text(name)
+    cas("track", "w")
+    assert cas("track", "w", "--final", "*.pdf")[0] == 0
+    out = json.loads(cas("ls", "--final", "--json")[1])
+    assert [each["path"] for each in out] == ["a.pdf"]

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from trees import contents, read, write
 
 from index import ArtifactStore
+from index.db.catalog import SqlCatalog
 from index.db.queries import files as file_rows
 from index.errors import IndexUnavailableError
 
@@ -156,11 +157,11 @@ class Interloper:
         original = store._context.database.writing
         acted = []
 
-        def writing():
+        def writing(**options):
             if not acted and threading.current_thread() is threading.main_thread():
                 acted.append(True)
                 act()
-            return original()
+            return original(**options)
 
         monkeypatch.setattr(store._context.database, "writing", writing)
         self.acted = acted
@@ -232,6 +233,32 @@ class TestASlowScan:
         Interloper(store, monkeypatch, lambda: other.put("f", b"put"))
         run.track(work)
         assert contents(run) == {"f": b"put"}
+
+    def test_does_not_remove_what_another_directory_brought_meanwhile(
+        self, store, run, other, work, tmp_path, monkeypatch
+    ):
+        write(work, {"d/f": b"0"})
+        run.track(work)
+        (work / "d/f").unlink()
+        write(tmp_path / "scratch", {"f": b"1"})
+        Interloper(store, monkeypatch, lambda: other.track(tmp_path / "scratch", prefix="d"))
+        run.track(work)
+        assert contents(run) == {"d/f": b"1"}
+
+    @pytest.mark.parametrize("before", [None, b"1", b"0"])
+    @pytest.mark.parametrize("last", ["whole", "part"])
+    def test_and_the_other_one_have_both_seen_what_both_found(
+        self, store, run, other, work, monkeypatch, last, before
+    ):
+        if before is not None:
+            run.put("d/f", before)
+        write(work, {"d/f": b"1"})
+        Interloper(store, monkeypatch, lambda: other.track(work / "d", prefix="d", agent="part"))
+        run.track(work, agent="whole")
+        (work / "d/f").unlink()
+        folder, prefix = (work, None) if last == "whole" else (work / "d", "d")
+        (removed,) = other.track(folder, prefix=prefix).removed
+        assert removed.path == "d/f"
 
     def test_gives_way_to_a_directory_that_was_put_where_it_saw_a_file(
         self, store, run, other, work, tmp_path, monkeypatch
@@ -335,17 +362,17 @@ class TestWhatWasCollectedMeanwhile:
 
     def test_a_pack_that_was_declared_dead_is_written_again(self, store, run, work, monkeypatch):
         write(work, {"f": os.urandom(1000)})
-        original = store._context.blobs._catalog.register_pack
+        original = SqlCatalog.register_pack
         killed = []
 
-        def register(pack):
-            original(pack)
+        def register(catalog, pack):
+            original(catalog, pack)
             if not killed:
                 killed.append(pack.name)
                 with store._context.database.writing() as connection:
                     connection.exec_driver_sql("UPDATE cas_packs SET state = 'dead'")
 
-        monkeypatch.setattr(store._context.blobs._catalog, "register_pack", register)
+        monkeypatch.setattr(SqlCatalog, "register_pack", register)
         run.track(work)
         assert contents(run) == read(work)
         with store._context.database.reading() as connection:

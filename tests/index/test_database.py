@@ -15,6 +15,7 @@ from index.db.database import Database, sqlite_url
 from index.errors import (
     IndexLostError,
     IndexUnavailableError,
+    StoreClosedError,
     StoreMismatchError,
     StoreNotFoundError,
 )
@@ -70,7 +71,7 @@ def test_a_transaction_that_raises_changes_nothing(store):
         "INSERT INTO cas_store (id, store_id, created_at) VALUES (2, 'x', '2026-01-01')",
         "INSERT INTO cas_files SELECT 99, run_id, path, 2, digest, size, mode, mtime_ns, file_type,"
         " priority, is_final_output, created_at, first_snapshot, end_snapshot, appeared_in, meta,"
-        " signature, seen_on_disk, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
+        " signature, seen_by, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
         "UPDATE cas_files SET digest = NULL",
         "UPDATE cas_files SET origin_id = 99",
     ],
@@ -95,7 +96,7 @@ def test_deleting_a_session_takes_its_rows_along(store):
 
 
 def test_a_store_that_is_not_there_is_not_made_unasked(tmp_path):
-    with pytest.raises(StoreNotFoundError, match="cas init"):
+    with pytest.raises(StoreNotFoundError, match=r"ArtifactStore\.open"):
         ArtifactStore.open(tmp_path / "none", create=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -115,7 +116,7 @@ def test_an_index_that_is_gone_is_not_replaced_by_an_empty_one(store_root, gone)
         (store_root / "index.db").unlink()
     else:
         (store_root / "index.db").write_bytes(b"")
-    with pytest.raises(IndexLostError, match="restore it from a copy"):
+    with pytest.raises(IndexLostError, match="restore a copy of it"):
         ArtifactStore.open(store_root)
 
 
@@ -147,7 +148,7 @@ def test_half_a_place_is_refused(kwargs):
 
 def test_a_store_where_a_file_is_gets_one_sentence(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(BackendError, match="Not a directory"):
+    with pytest.raises(BackendError, match="it is a file; give a directory"):
         ArtifactStore.open(tmp_path / "file")
 
 
@@ -182,10 +183,19 @@ def test_a_url_that_leads_nowhere_gets_one_sentence_without_its_password(url):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
-def test_an_index_in_memory_is_refused(url):
-    with pytest.raises(IndexUnavailableError, match="needs a file"):
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x.db?uri=true", "sqlite:///x?uri=1"]
+)
+def test_an_index_that_is_no_plain_file_is_refused(url):
+    with pytest.raises(IndexUnavailableError, match=r"as in sqlite:///runs\.db"):
         Database(url)
+
+
+def test_a_password_in_the_query_of_a_url_is_not_shown():
+    database = Database("postgresql://me@h/d?password=secret&sslpassword=secret&sslmode=require")
+    assert database.url == "postgresql+psycopg://me@h/d?sslmode=require"
+    assert "password=secret" in database.secret_url
+    database.close()
 
 
 def test_a_store_keeps_to_the_umask(tmp_path):
@@ -215,5 +225,5 @@ def test_a_closed_store_serves_no_more(place):
     run.put("f", b"1")
     store.close()
     for use in (run.files, lambda: run.put("f", b"2"), store.runs, lambda: run.read_bytes("f")):
-        with pytest.raises(IndexUnavailableError, match="the store was closed"):
+        with pytest.raises(StoreClosedError, match="was closed; open it again"):
             use()

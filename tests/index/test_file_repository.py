@@ -5,24 +5,32 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from datetime import timedelta
 from pathlib import PurePath
 from uuid import uuid4
 
 import pytest
 from forged import assert_sound
+from histories import told
+from lost import lose_index
 from places import CORNERS, on, packs_of
 from sqlalchemy import Column, Integer, String, create_engine, event, func, select, text
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.orm import Session, declarative_base
+from sqlalchemy.pool import StaticPool
 from trees import contents, write
 
 from cas.digest import Digest
-from index import ArtifactStore, FileRepository
+from cas.errors import BackendError
+from index import ArtifactStore, FileRepository, Provenance, recover
 from index.db import schema
 from index.errors import (
     IndexUnavailableError,
     InvalidNameError,
     SchemaOutOfDateError,
     StoreMismatchError,
+    UnknownFileError,
+    UnknownRunError,
     UnsafePathError,
     WorkDirectoryError,
 )
@@ -128,7 +136,8 @@ def issued(*engines):
 
 def loads(seen):
     """Statements that read a whole run."""
-    return [s for s in seen if "FROM cas_files" in s and s.startswith("SELECT cas_files.signature")]
+    found = [s for s in seen if s.startswith("SELECT cas_files.signature")]
+    return [s for s in found if " IN (" not in s]  # not those of some paths
 
 
 def listings(seen):
@@ -484,15 +493,43 @@ class TestAttribution:
         assert (first.phase, first.agent) == ("planning", "planner")
         assert (second.node_id, second.agent, second.phase) == ("n2", None, None)
 
-    def test_only_the_same_node_fills_what_is_missing(self, repository, work):
+    def test_a_registration_fills_what_a_scan_did_not_know(self, repository, committed, work):
         write(work, {"a": b"1"})
-        repository.register_file("r", "a", node_id="n1")
-        other = repository.register_file("r", "a", node_id="n2", generating_agent="intruder")
-        assert (other.agent, other.node_id) == (None, "n1")
+        committed.track(work, phase="control")
         mine = repository.register_file("r", "a", node_id="n1", generating_agent="maker")
-        assert mine.agent == "maker"
+        assert (mine.phase, mine.node_id, mine.agent) == ("control", "n1", "maker")
+        assert (mine.version, mine.refused) == (1, None)
+
+    def test_a_registration_of_another_makers_content_says_what_was_refused(self, repository, work):
+        write(work, {"a": b"1"})
+        repository.register_file("r", "a", node_id="n1", generating_agent="maker")
         late = repository.register_file("r", "a", node_id="n1", generating_agent="late")
         assert late.agent == "maker"
+        assert late.refused == Provenance(agent="late")
+        assert repository.register_file("r", "a").refused is None
+
+    def test_short_and_long_names_are_one_parameter(self, repository, work):
+        write(work, {"a": b"1", "b": b"2", "c": b"3"})
+        short = repository.register_file("r", "a", agent="x", phase="p", code_hash="c")
+        long_names = {"generating_agent": "x", "workflow_phase": "p", "generating_code_hash": "c"}
+        long = repository.register_file("r", "b", **long_names)
+        (both,) = repository.register_files("r", ["c"], **long_names, agent="x")
+        assert {(v.agent, v.phase, v.code_hash) for v in (short, long, both)} == {("x", "p", "c")}
+        for name in ("agent", "generating_agent", "phase", "code_hash"):
+            value = {"phase": "p", "code_hash": "c"}.get(name, "x")
+            assert repository.list_files("r", **{name: value}) == [short, long, both]
+            assert repository.list_files("r", **{name: "other"}) == []
+        with pytest.raises(TypeError, match="give code_hash or generating_code_hash, not both"):
+            repository.register_file("r", "a", code_hash="c", generating_code_hash="d")
+
+    def test_integers_and_uuids_are_ids(self, db_session, app_store, work):
+        write(work, {"a": b"1"})
+        name = uuid4()
+        repository = FileRepository(db_session, 7, store=app_store, work_dir=work)
+        version = repository.register_file(name, "a", node_id=name, step_id=3)
+        assert (version.session, version.run) == ("7", str(name))
+        assert (version.node_id, version.step_id) == (str(name), "3")
+        assert repository.list_files(name, step_id=3) == [version]
 
     def test_a_final_flag_and_notes_are_set_and_not_cleared(self, repository, work):
         write(work, {"odd": b"1"})
@@ -507,6 +544,69 @@ class TestAttribution:
         write(work, {"large": large, "empty": b""})
         assert repository.register_file("r", "large").digest == Digest.of(large)
         assert repository.register_file("r", "empty").digest == Digest.of(b"")
+
+    def test_what_was_said_holds_for_the_next_version(self, repository, work):
+        write(work, {"odd": b"1"})
+        repository.register_file("r", "odd", "special", is_final_output=True, meta={"n": 1})
+        write(work, {"odd": b"2"})
+        version = repository.register_file("r", "odd", node_id="n")
+        assert (version.version, version.file_type) == (2, "special")
+        assert (version.is_final_output, version.meta) == (True, {"n": 1})
+
+
+class TestRemoval:
+    def test_a_removal_is_the_callers_to_commit(self, repository, db_session, committed, work):
+        write(work, {"a": b"1", "b": b"2"})
+        repository.register_files("r", ["a", "b"])
+        db_session.commit()
+        repository.remove_file("r", "a")
+        db_session.rollback()
+        assert set(contents(committed)) == {"a", "b"}
+        gone = repository.remove_file("r", work / "a", agent="cleaner", node_id="n")
+        assert (gone.path, gone.version, gone.end_snapshot) == ("a", 1, 2)
+        assert [v.path for v in repository.list_files("r")] == ["b"]
+        db_session.commit()
+        assert contents(committed) == {"b": b"2"}
+        assert committed.snapshots()[-1].provenance == Provenance(agent="cleaner", node_id="n")
+        assert committed.read_bytes("a", version=1) == b"1"
+
+    def test_a_file_is_removed_and_registered_again_in_one_transaction(
+        self, repository, db_session, committed, work
+    ):
+        write(work, {"a": b"1", "b": b"2"})
+        repository.register_files("r", ["a", "b"])
+        assert [v.path for v in repository.remove_files("r", ["b", "a"])] == ["b", "a"]
+        assert repository.register_file("r", "a").version == 2
+        db_session.commit()
+        assert contents(committed) == {"a": b"1"}
+
+    def test_without_a_work_directory_paths_are_those_of_the_run(
+        self, db_session, app_store, committed
+    ):
+        committed.put("a/b", b"1")
+        FileRepository(db_session, "s", store=app_store).remove_file("r", "a/b")
+        db_session.commit()
+        assert committed.files() == ()
+
+    def test_what_is_not_there_removes_nothing(self, repository, db_session, committed):
+        with pytest.raises(UnknownRunError):
+            repository.remove_file("r", "a")
+        committed.put_many([("table.csv", b"1"), ("b", b"1")])
+        db_session.rollback()
+        with pytest.raises(UnknownFileError, match=r"the closest is 'table\.csv'"):
+            repository.remove_files("r", ["b", "tabel.csv"])
+        db_session.commit()
+        assert len(committed.files()) == 2
+
+    def test_it_removes_what_others_have_recorded(self, repository, db_session, place, committed):
+        committed.put("f", b"1")
+        assert repository.list_files("r")[0].version == 1
+        with ArtifactStore.open(**place) as elsewhere:
+            elsewhere.session("s").run("r").put("f", b"2")
+        db_session.rollback()
+        assert repository.remove_file("r", "f").version == 2
+        db_session.commit()
+        assert committed.files() == ()
 
 
 class TestListing:
@@ -599,6 +699,22 @@ class TestStatements:
         db_session.commit()
         assert len(committed.files()) == 70
 
+    @pytest.mark.parametrize("files", [60, 600])
+    def test_after_others_a_registration_loads_what_concerns_its_path(
+        self, repository, db_session, engine, app_store, place, committed, work, files
+    ):
+        write(work, {f"f{n}": b"%d" % n for n in range(files)} | {"d/new": b"1"})
+        committed.track(work, ignore=["d"])
+        with ArtifactStore.open(**place) as other:
+            other.session("s").run("r").put("theirs", b"1")
+        seen = issued(engine, app_store.context.database.engine)
+        repository.register_file("r", "d/new")
+        assert repository.register_file("r", "f1").path == "f1"
+        db_session.commit()
+        assert loads(seen) == []
+        assert len(seen) < 40
+        assert len(committed.files()) == files + 2
+
     @pytest.mark.parametrize("end", ["rollback", "savepoint", "outer"])
     def test_what_was_taken_back_is_not_taken_for_recorded(
         self, place, engine, app_store, committed, work, end
@@ -628,6 +744,83 @@ class TestStatements:
         with Session(engine) as db_session, db_session.begin():
             repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
             repository.register_file("r", "a")
+        assert contents(committed) == {"a": b"1", "b": b"2"}
+
+
+class TestASharedConnection:
+    """Sessions that share a connection: what one rolls back, another may have written."""
+
+    @pytest.fixture
+    def shared(self, url, app_store):
+        engine = create_engine(url, poolclass=StaticPool)
+        yield engine
+        engine.dispose()
+
+    def register(self, db_session, app_store, work):
+        repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+        return repository, repository.register_file("r", "a")
+
+    @pytest.mark.parametrize("end", ["rollback", "close"])
+    def test_of_the_driver_is_noticed_by_the_next_call_and_the_commit(
+        self, shared, app_store, committed, work, end
+    ):
+        write(work, {"a": b"1", "b": b"2"})
+        with Session(shared) as first:
+            repository, _ = self.register(first, app_store, work)
+            second = Session(shared)
+            second.execute(text("SELECT count(*) FROM sessions"))
+            getattr(second, end)()
+            for call in (
+                lambda: repository.register_file("r", "a"),
+                lambda: repository.list_files("r"),
+                first.commit,
+            ):
+                with pytest.raises(IndexUnavailableError, match="another session rolled back"):
+                    call()
+            first.rollback()
+            repository.register_file("r", "a")
+            first.commit()
+            second.close()
+        assert contents(committed) == {"a": b"1"}
+
+    def test_a_deletion_that_was_undone_is_noticed_as_well(self, shared, app_store, committed):
+        committed.put("a", b"1")
+        with Session(shared) as first:
+            FileRepository(first, "s", store=app_store).delete_run("r")
+            with Session(shared) as second:
+                second.execute(text("SELECT count(*) FROM sessions"))
+                second.rollback()
+            with pytest.raises(IndexUnavailableError, match="another session rolled back"):
+                first.commit()
+            first.rollback()
+        assert contents(committed) == {"a": b"1"}
+
+    def test_of_sqlalchemy_is_noticed_too(self, engine, app_store, committed, work):
+        write(work, {"a": b"1"})
+        with engine.connect() as connection:
+            connection.begin()
+            with Session(connection, join_transaction_mode="rollback_only") as first:
+                repository, _ = self.register(first, app_store, work)
+                with Session(connection, join_transaction_mode="rollback_only") as second:
+                    second.execute(text("SELECT count(*) FROM sessions"))
+                    second.rollback()
+                with pytest.raises(IndexUnavailableError, match="another session rolled back"):
+                    repository.register_file("r", "a")
+                with pytest.warns(SAWarning, match="deassociated"):  # SQLAlchemy notices as well
+                    first.rollback()
+        assert app_store.runs() == []
+
+    def test_that_another_session_commits_keeps_what_was_registered(
+        self, shared, app_store, committed, work
+    ):
+        write(work, {"a": b"1", "b": b"2"})
+        with Session(shared) as first, Session(shared) as second:
+            repository, version = self.register(first, app_store, work)
+            second.execute(text("SELECT count(*) FROM sessions"))
+            second.commit()
+            assert repository.register_file("r", "a") == version
+            repository.register_file("r", "b")
+            first.commit()
         assert contents(committed) == {"a": b"1", "b": b"2"}
 
 
@@ -690,7 +883,7 @@ class TestRefusals:
             repository.register_file("r", given)
         assert caught.value.path == given
 
-    @pytest.mark.parametrize("run_id", [None, 5, uuid4(), "a/b", "\udcff", ""])
+    @pytest.mark.parametrize("run_id", [None, 5.0, True, "a/b", "\udcff", ""])
     def test_ids_that_can_not_be_one(self, repository, run_id):
         with pytest.raises(InvalidNameError):
             repository.list_files(run_id)
@@ -728,3 +921,138 @@ class TestRefusals:
             with pytest.raises(WorkDirectoryError, match="the store itself"):
                 one.register_file("r", pack)
         assert [v.path for v in repository.list_files("r")] == ["a"]
+
+
+class TestDeletion:
+    @pytest.fixture
+    def recorded(self, app_store, committed, work):
+        write(work, {"a": b"1", "b": b"22"})
+        committed.track(work, agent="engineer")
+        committed.fork("branch")
+        committed.put("c", b"333")
+        return committed
+
+    def test_a_run_is_gone_when_the_caller_commits(
+        self, recorded, repository, db_session, app_store, engine
+    ):
+        receipt = repository.delete_run("r")
+        assert (receipt.runs, receipt.files, receipt.versions) == (("r",), 3, 3)
+        assert [blob.size for blob in receipt.released] == [3]
+        assert {blob.run for blob in receipt.kept} == {"branch"}
+        assert repository.list_files("r") == []
+        assert len(recorded.files()) == 3  # what all others still see
+        db_session.commit()
+        assert [summary.run for summary in app_store.runs()] == ["branch"]
+        branch = app_store.session("s").run("branch")
+        assert contents(branch) == {"a": b"1", "b": b"22"}
+        assert app_store.runs()[0].parent is None
+        assert app_store.verify(depth="bytes").is_sound
+        with engine.connect() as connection:  # the application's enforces no foreign keys
+            for table in ("cas_files", "cas_snapshots", "cas_records"):
+                statement = f"SELECT run_id FROM {table} WHERE run_id IS NOT NULL"  # noqa: S608
+                owners = set(connection.exec_driver_sql(statement).scalars())
+                assert owners == {connection.exec_driver_sql("SELECT id FROM cas_runs").scalar()}
+
+    def test_it_stays_when_the_caller_rolls_back(self, recorded, repository, db_session, app_store):
+        before = app_store.stats().packs
+        repository.delete_run("r")
+        db_session.rollback()
+        assert contents(recorded) == {"a": b"1", "b": b"22", "c": b"333"}
+        assert app_store.stats().packs == before
+        assert repository.delete_run("r").versions == 3
+
+    def test_what_was_rolled_back_to_a_savepoint_is_not_deleted(
+        self, recorded, url, app_store, work
+    ):
+        engine = engine_on(url, "BEGIN IMMEDIATE")
+        with Session(engine) as db_session, db_session.begin():
+            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+            nested = db_session.begin_nested()
+            repository.delete_run("r")
+            nested.rollback()
+            repository.delete_run("branch")
+        engine.dispose()
+        assert [summary.run for summary in app_store.runs()] == ["r"]
+        assert recorded.track(work).unchanged == 2
+
+    def test_a_run_of_that_name_may_follow_in_the_same_transaction(
+        self, recorded, repository, db_session, app_store
+    ):
+        repository.delete_run("r")
+        version = repository.register_file("r", "a", generating_agent="another")
+        assert (version.version, version.agent) == (1, "another")
+        assert [v.path for v in repository.list_files("r")] == ["a"]
+        db_session.commit()
+        assert contents(recorded) == {"a": b"1"}
+        assert recorded.file("a").agent == "another"
+        assert app_store.verify(depth="bytes").is_sound
+
+    @on(index="postgresql", because="SQLite has no commit in two phases")
+    def test_two_phases_keep_files_and_delete_no_run(self, recorded, url, app_store, work):
+        engine = create_engine(url)
+        with Session(engine, twophase=True) as db_session:
+            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+            with pytest.raises(IndexUnavailableError, match="two phases; use another session"):
+                repository.delete_run("r")
+            write(work, {"more": b"1"})
+            repository.register_file("r", "more")
+            db_session.commit()
+        engine.dispose()
+        assert "more" in recorded
+
+    @pytest.mark.parametrize("ending", ["commit", "rollback", "savepoint"])
+    def test_a_recovery_brings_back_no_deleted_run_and_loses_no_other(
+        self, recorded, place, url, app_store, work, ending
+    ):
+        """The record of a deletion that was rolled back must not be in storage."""
+        recorded.fork("kept")
+        engine = engine_on(url, "BEGIN IMMEDIATE")
+        with Session(engine) as db_session:
+            repository = FileRepository(db_session, "s", store=app_store, work_dir=work)
+            nested = db_session.begin_nested()
+            repository.delete_run("r")
+            if ending == "savepoint":
+                nested.rollback()
+            db_session.rollback() if ending == "rollback" else db_session.commit()
+        engine.dispose()
+        expected = told(app_store)
+        app_store.close()
+        lose_index(place)
+        recover(**place)
+        with ArtifactStore.open(**place, create=False) as found:
+            assert told(found) == expected
+            assert ("r" in [s.run for s in found.runs()]) == (ending != "commit")
+
+    def test_storage_that_fails_at_the_commit_leaves_everything_as_it_was(
+        self, recorded, repository, db_session, monkeypatch
+    ):
+        repository.delete_run("r")
+
+        def fail(*_):
+            raise BackendError("packs", "no space left")
+
+        monkeypatch.setattr("index.commit.delete.encode_record", fail)
+        with pytest.raises(BackendError):
+            db_session.commit()
+        db_session.rollback()
+        assert len(recorded.files()) == 3
+
+    def test_a_run_of_another_session_or_none_is_unknown(self, recorded, repository, app_store):
+        app_store.session("other").run("secret").put("a", b"1")
+        for name in ("secret", "nothing"):
+            with pytest.raises(UnknownRunError):
+                repository.delete_run(name)
+        with pytest.raises(InvalidNameError):
+            repository.delete_run("")
+        assert app_store.session("other").run("secret").read_bytes("a") == b"1"
+
+    def test_garbage_collection_then_removes_its_bytes(
+        self, recorded, repository, db_session, app_store
+    ):
+        repository.delete_run("r")
+        db_session.commit()
+        plan = app_store.plan_gc(grace=timedelta(0))
+        paths = {(blob.run, blob.path) for blob in plan.iter_blobs() if blob.path}
+        assert paths == {("r", "c")}
+        plan.execute()
+        assert app_store.verify(depth="bytes").is_sound

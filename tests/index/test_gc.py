@@ -217,6 +217,59 @@ def test_chunks_that_large_blobs_and_small_files_share(store, run, objects):
     check_only_tombstones(store, objects, 2)
 
 
+def released(store):
+    return rows(store, "SELECT session, run, path FROM cas_released WHERE path IS NOT NULL")
+
+
+def test_the_name_of_a_deleted_file_goes_when_it_stays_as_a_part(store, run):
+    chunk = os.urandom(MIB)
+    run.put("large", chunk + b"end")
+    store.session("s").run("gone").put("chunk", chunk)
+    store.session("s").run("gone").delete()
+    assert [tuple(row) for row in released(store)] == [("s", "gone", "chunk")]
+    collect(store)
+    assert released(store) == []
+    assert run.read_bytes("large") == chunk + b"end"
+
+
+def test_the_name_of_a_deleted_file_goes_when_a_backup_is_the_same_bytes(store, run, work):
+    store.back_up()
+    copy = rows(store, "SELECT digest FROM cas_backups")[0][0]
+    data = store.context.blobs.read(Digest(copy))
+    store.session("s").run("gone").put("copy.db", data)
+    store.session("s").run("gone").delete()
+    assert len(released(store)) == 1
+    collect(store)
+    assert released(store) == []
+
+
+def test_the_name_of_a_deleted_file_stays_while_its_large_file_is_garbage_too(store, run, clock):
+    chunk = os.urandom(MIB)
+    gone = store.session("s").run("gone")
+    gone.put("large", chunk + b"end")
+    gone.put("chunk", chunk)
+    gone.delete()
+    clock.go(2 * DAY)
+    collect(store, grace=DAY)
+    assert {row[2] for row in released(store)} == {"large", "chunk"}
+    clock.go(2 * DAY)
+    collect(store, grace=DAY)
+    assert released(store) == []
+
+
+def test_a_collection_says_when_what_it_condemned_can_go(store, run, clock):
+    run.put("f", b"1")
+    run.delete()
+    assert collect(store, grace=DAY).next_removal is None
+    clock.go(DAY)
+    at = collect(store, grace=DAY).next_removal
+    assert at == clock() + DAY
+    clock.go(DAY - HOUR)
+    assert collect(store, grace=DAY).next_removal == at
+    clock.go(HOUR)
+    assert collect(store, grace=DAY).next_removal is None
+
+
 def test_a_large_blob_that_is_taken_back_keeps_its_chunks(store, run, clock, place):
     """The writer unmarks only the large blob; its chunks were condemned with it."""
     content = os.urandom(2 * MIB)

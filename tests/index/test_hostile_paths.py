@@ -25,7 +25,7 @@ from index.db.column_types import decode_path, encode_path
 from index.db.queries.restorable import RestorableFile
 from index.domain.names import MAX_PATH_BYTES, check_path
 from index.errors import ArtifactIndexError, RestoreFailedError, UnsafePathError
-from index.reading import destination
+from index.reading import destination, new_files, staging, walker
 from index.reading import restore as restore_module
 from index.reading.restore import restore
 
@@ -199,8 +199,8 @@ def test_a_directory_swapped_for_a_link_at_any_call_leads_nowhere(tmp_path, monk
         before = everything(outside)
         swapper = Swapper(number, str(target / swapped).rstrip("/."), str(outside))
         with monkeypatch.context() as patched:
-            patched.setattr(restore_module, "os", swapper)
-            patched.setattr(destination, "os", swapper)
+            for module in (restore_module, destination, new_files, staging, walker):
+                patched.setattr(module, "os", swapper)
             with contextlib.suppress(ArtifactIndexError):
                 blobs.restore(rows, target, overwrite=True)
         swaps += swapper.has_swapped

@@ -118,8 +118,8 @@ class TestScans:
         run.track(work)
         (work / "a").chmod(0o600)
         run.track(work)
-        ((path, mode, _, seen),) = chain(store)[-1].touched
-        assert (path, mode & 0o777, seen) == ("a", 0o600, True)
+        ((path, mode, _, seen_by),) = chain(store)[-1].touched
+        assert (path, mode & 0o777, seen_by) == ("a", 0o600, 1)
 
     def test_names_that_are_not_utf8_come_back(self, store, run):
         name = b"caf\xe9\\".decode("utf-8", "surrogateescape")
@@ -142,7 +142,8 @@ class TestOtherCommits:
         run.put("a", b"1", meta={"rows": 3})
         run.put("a", b"1", meta={"rows": 4})
         first, second = chain(store)
-        assert (first.meta, first.seen_on_disk) == ({"rows": 3}, False)
+        assert first.files.kinds == [["other", "internal", False, {"rows": 3}]]
+        assert first.seen_by == 0
         assert second.notes == {"a": {"meta": {"rows": 4}}}
 
     def test_a_fork_goes_on_with_the_chain_of_its_parent(self, store, run):
@@ -242,7 +243,13 @@ class TestBytes:
             provenance={"agent": None},
             snapshot=3,
             files=NewFiles(
-                ["a"], [Digest.of(b"a")], [1], [0o644], [-5], [["data", "primary"]], [0]
+                ["a"],
+                [Digest.of(b"a")],
+                [1],
+                [0o644],
+                [-5],
+                [["data", "primary", False, None]],
+                [0],
             ),
             parts=(Digest.of(b"b"),),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -14,12 +15,14 @@ from events import on_statement
 from places import BLOBS, environment_of, through
 from postgres import Databases, PostgresServer
 from relay import Relay
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.orm import Session
 from trees import contents, read, write
 
 from cas.digest import Digest
 from cas.errors import BackendError
-from index import ArtifactStore
+from cas.waiting import WAITS
+from index import ArtifactStore, FileRepository
 from index.errors import IndexInterruptedError, IndexUnavailableError
 
 
@@ -108,8 +111,9 @@ def test_a_server_that_restarts_between_two_calls_is_not_noticed(server, store, 
     assert contents(run) == {"a": b"1"}
 
 
-def test_a_server_that_stays_away_is_told_in_one_sentence(server, store, run, work, monkeypatch):
-    monkeypatch.setattr("index.db.database._INSIST_S", 0.3)
+def test_a_server_that_stays_away_is_told_in_one_sentence(server, url, blobs, work):
+    store = ArtifactStore.open(index=url, **blobs, database_wait=0.3)
+    run = store.session("s").run("r")
     write(work, {"a": b"1"})
     server.kill()
     try:
@@ -119,6 +123,7 @@ def test_a_server_that_stays_away_is_told_in_one_sentence(server, store, run, wo
         server.start()
     assert "\n" not in str(told.value)
     assert run.track(work).number == 1
+    store.close()
 
 
 class TestACommitWhoseAnswerIsLost:
@@ -223,3 +228,110 @@ def test_bytes_are_durable_before_the_index_is_asked(server, store, run, work, t
     with pytest.raises(BackendError):
         run.track(work)
     assert store.stats().versions == 0
+
+
+class TestTheUrl:
+    """What a URL or the environment sets for the driver."""
+
+    @pytest.mark.parametrize("setting", ["prepare_threshold=0", "prepare_threshold=None"])
+    def test_may_set_when_statements_are_prepared(self, url, tmp_path, setting):
+        with ArtifactStore.open(index=f"{url}?{setting}", blobs=tmp_path / "blobs") as store:
+            assert store.session("s").run("r").put("f", b"1").version == 1
+
+    def test_needs_no_driver(self, url, tmp_path):
+        plain = url.replace("+psycopg", "")
+        with ArtifactStore.open(index=plain, blobs=tmp_path / "blobs") as store:
+            assert store.session("s").run("r").put("f", b"1").version == 1
+
+    @pytest.mark.parametrize("where", ["database", "environment"])
+    def test_does_not_depend_on_the_style_of_dates(self, url, tmp_path, monkeypatch, where):
+        monkeypatch.delenv("PGDATESTYLE", raising=False)
+        engine = create_engine(url)
+        if where == "environment":
+            monkeypatch.setenv("PGDATESTYLE", "German")
+        else:
+            with engine.begin() as connection:
+                name = make_url(url).database
+                connection.exec_driver_sql(f"ALTER DATABASE {name} SET datestyle TO 'SQL, DMY'")
+        engine.dispose()
+        with ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as store:
+            made = store.session("s").run("r").put("f", b"1")
+            assert store.session("s").run("r").file("f").created_at == made.created_at
+            with Session(engine) as db_session:
+                repository = FileRepository(db_session, "s", store=store)
+                with pytest.raises(IndexUnavailableError, match="SET datestyle TO ISO"):
+                    repository.list_files("r")
+        engine.dispose()
+
+    @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+    def test_does_not_depend_on_the_client_encoding(self, url, tmp_path, monkeypatch, encoding):
+        monkeypatch.setenv("PGCLIENTENCODING", encoding)
+        blobs = tmp_path / "blobs"
+        for each in (url, f"{url}?client_encoding={encoding}"):
+            with ArtifactStore.open(index=each, blobs=blobs) as store:
+                store.session("s").run("日本").put("f", each.encode(), agent="日本")
+        with ArtifactStore.open(index=url, blobs=blobs) as store:
+            assert store.session("s").run("日本").file("f").agent == "日本"
+
+    def test_of_the_application_must_be_able_to_hold_every_name(self, url, tmp_path, work):
+        write(work, {"a": b"1"})
+        engine = create_engine(f"{url}?client_encoding=latin1")
+        with (
+            ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as store,
+            Session(engine) as db_session,
+        ):
+            repository = FileRepository(db_session, "s", store=store, work_dir=work)
+            with pytest.raises(IndexUnavailableError, match="set client_encoding to utf8"):
+                repository.register_file("r", "a")
+        engine.dispose()
+
+    def test_of_a_database_that_cannot_hold_every_name_is_refused(self, server, tmp_path):
+        with psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True) as admin:
+            admin.execute("CREATE DATABASE narrow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        narrow = make_url(server.url()).set(database="narrow")
+        with pytest.raises(IndexUnavailableError, match="encoding LATIN1 can't hold every name"):
+            ArtifactStore.open(index=narrow, blobs=tmp_path / "blobs")
+
+
+def test_a_server_that_is_down_when_a_store_is_opened_is_waited_for(server, url, tmp_path):
+    blobs = tmp_path / "blobs"
+    ArtifactStore.open(index=url, blobs=blobs).close()
+    server.kill()
+    try:
+        with pytest.raises(IndexInterruptedError):
+            ArtifactStore.open(index=url, blobs=blobs, database_wait=0.2)
+        tries = threading.Event()
+
+        class Seen(logging.Handler):
+            def emit(self, _record):
+                tries.set()
+
+        logger = logging.getLogger(WAITS)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(seen := Seen())
+        opened = []
+        opening = threading.Thread(
+            target=lambda: opened.append(ArtifactStore.open(index=url, blobs=blobs))
+        )
+        opening.start()
+        assert tries.wait(60)
+        logger.removeHandler(seen)
+    finally:
+        server.start()
+    opening.join()
+    (store,) = opened
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"database": "nowhere"}, "does not exist"), ({"username": "nobody"}, "password")],
+)
+def test_a_refusal_of_the_server_is_told_at_once(server, tmp_path, change, told, caplog):
+    url = make_url(server.url()).set(**change)
+    with (
+        caplog.at_level(logging.INFO, logger=WAITS),
+        pytest.raises(IndexUnavailableError, match=told),
+    ):
+        ArtifactStore.open(index=url, blobs=tmp_path / "blobs")
+    assert caplog.records == []

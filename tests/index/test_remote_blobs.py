@@ -57,7 +57,7 @@ def test_a_tree_is_tracked_rescanned_and_restored_with_few_requests(
             assert not run.track(work).added
     assert tracking == {"PUT": 1}
     assert rescanning == {}
-    assert len(inspector.names() - {"cas.json"}) == 1
+    assert len(inspector.names() - {"cas.json", "index.json"}) == 1
 
     with proxy.counting() as opening, open_store(create=False) as store:
         run = store.session("s").run("r")
@@ -69,18 +69,18 @@ def test_a_tree_is_tracked_rescanned_and_restored_with_few_requests(
         assert run.read_bytes("data/3/170.bin") == tree["data/3/170.bin"]
     assert rescanning == {}
     assert set(restoring) == {"GET"}
-    assert restoring["GET"] <= 1 + 4  # neighbours in one, and the chunks of the large one
-    assert opening == {"GET": 1 + restoring["GET"] + 1}  # cas.json, and the file that was read
+    assert restoring["GET"] <= 1 + 4  # neighbours together, and the chunks of the large one
+    assert opening == {"GET": 2 + restoring["GET"] + 1}  # settings, claim, the file that was read
 
 
 def test_opening_a_new_store_writes_its_settings_once(open_store, proxy, inspector):
     with proxy.counting() as requests:
         open_store().close()
-    assert inspector.names() == {"cas.json"}
-    assert requests == {"GET": 1, "PUT": 1, "LIST": 1}  # it lists, in case an index was lost
+    assert inspector.names() == {"cas.json", "index.json"}
+    assert requests == {"GET": 1, "PUT": 2, "LIST": 1}  # listed lest an index was lost
     with proxy.counting() as requests:
         open_store().close()
-    assert requests == {"GET": 1}
+    assert requests == {"GET": 2}
 
 
 def test_what_could_not_be_stored_is_not_recorded(open_store, proxy, inspector, work, tree):
@@ -89,13 +89,13 @@ def test_what_could_not_be_stored_is_not_recorded(open_store, proxy, inspector, 
         run = store.session("s").run("r")
         with (
             proxy.fault(Fault.EXPIRED_TOKEN, method="PUT", times=None),
-            pytest.raises(StorageAccessError, match="renew them and run the command again"),
+            pytest.raises(StorageAccessError, match="renew them and repeat the call"),
         ):
             run.track(work)
         with pytest.raises(UnknownRunError):
             run.files()
-        assert inspector.names() == {"cas.json"}
-        run.track(work)  # after the credentials were renewed
+        assert inspector.names() == {"cas.json", "index.json"}
+        run.track(work)  # the credentials were renewed
         assert len(run.files()) == len(tree)
 
 

@@ -112,7 +112,7 @@ def test_bytes_that_do_not_hash_to_the_digest_are_not_taken(lost, tmp_path):
     assert (report.repaired, report.lost_count) == (3, 4)
     assert report.bytes_stored < 1000 + 2 * MIB
     assert lost.session("s").run("r").read_bytes("empty") == b""
-    with pytest.raises(Exception, match="cas repair"):
+    with pytest.raises(Exception, match=r"store\.repair"):
         lost.session("s").run("r").read_bytes("text")
 
 

@@ -22,8 +22,8 @@ import index.transfer.run
 from cas.digest import Digest
 from index import ArtifactStore, SyncOutcome
 from index.errors import (
-    IndexUnavailableError,
     SameStoreError,
+    StoreClosedError,
     UnknownRunError,
     UnknownRunNameError,
     UnknownSessionError,
@@ -125,7 +125,7 @@ def test_a_run_arrives_whole(source, destination, grown):
     assert report.versions == rows(source)["cas_files"]
     with source.context.database.reading() as ours, destination.context.database.reading() as o:
         query = text(
-            "SELECT path, version, seen_on_disk, appeared_in, priority, meta FROM cas_files"
+            "SELECT path, version, seen_by, appeared_in, priority, meta FROM cas_files"
             " ORDER BY path, version"
         )
         told = [[(*row[:5], _json(row[5])) for row in c.execute(query)] for c in (ours, o)]
@@ -255,11 +255,30 @@ class TestInPlace:
         write(work, {"a": b"1"})
         run.track(work)
         source.sync_to(destination)
-        run.put("a", b"1", meta={"n": 1}, is_final_output=True, file_type="plan")
+        run.put("a", b"1", meta=2**70 + 1, is_final_output=True, file_type="plan")
         (work / "a").chmod(0o755)
         run.track(work)
         assert outcomes(source.sync_to(destination)) == {"r": "updated"}
         assert histories(destination) == histories(source)
+
+    @pytest.mark.parametrize("back", [False, True])
+    def test_each_store_learns_which_scans_of_the_other_saw_a_file(
+        self, source, destination, run, work, back
+    ):
+        write(work, {"d/f": b"1"})
+        run.put("d/f", b"1")
+        source.sync_to(destination)
+        run.track(work)
+        copy = destination.session("s").run("r")
+        copy.track(work / "d", prefix="d")
+        here, there = (destination, source) if back else (source, destination)
+        assert outcomes(here.sync_to(there)) == {"r": "updated"}
+        (work / "d/f").unlink()
+        left = there.session("s").run("r")
+        left.fork("f")
+        assert [v.path for v in left.track(work).removed] == ["d/f"]
+        fork = there.session("s").run("f")
+        assert [v.path for v in fork.track(work / "d", prefix="d").removed] == ["d/f"]
 
 
 class TestConflicts:
@@ -704,7 +723,7 @@ class TestRequests:
             source.sync_to(destination, sessions=["s"], runs=["r", "nobody"])
         with pytest.raises(UnknownRunNameError, match="none of the sessions has a run 'nobody'"):
             source.sync_to(destination, runs=["r", "nobody"])
-        with pytest.raises(TypeError, match="not one string"):
+        with pytest.raises(TypeError, match="not one: give"):
             source.sync_to(destination, runs="r")
         assert destination.runs() == []
 
@@ -726,10 +745,15 @@ class TestRequests:
         assert outcomes(source.sync_to(destination))["empty"] == "updated"
         assert histories(destination) == histories(source)
 
+    def test_integers_are_ids_here_too(self, source, destination):
+        source.session(7).run(8).put("a", b"1")
+        source.session("s").run("r").put("a", b"1")
+        assert outcomes(source.sync_to(destination, sessions=[7], runs=[8])) == {"8": "copied"}
+
     def test_a_closed_destination_is_refused_in_a_sentence(self, source, destination, run):
         run.put("a", b"1")
         destination.close()
-        with pytest.raises(IndexUnavailableError, match="was closed"):
+        with pytest.raises(StoreClosedError, match="was closed"):
             source.sync_to(destination)
 
     def test_the_event_loop_is_not_held_up(self, source, destination, run):

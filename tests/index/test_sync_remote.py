@@ -89,10 +89,10 @@ def test_credentials_that_expire_leave_the_destination_as_it_was(
     local.session("s").run("r").track(work)
     with (
         proxy.fault(Fault.EXPIRED_TOKEN, method="PUT", times=None),
-        pytest.raises(StorageAccessError, match="renew them and run the command again"),
+        pytest.raises(StorageAccessError, match="renew them and repeat the call"),
     ):
         local.sync_to(remote)
     assert remote.runs() == []
-    assert inspector.names() == {"cas.json"}
+    assert inspector.names() == {"cas.json", "index.json"}
     local.sync_to(remote)
     assert histories(remote) == histories(local)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import stat
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lost import lose_index
 from places import on, packs_of
 from trees import contents, read, write
 
 from cas.digest import Digest
-from index import ArtifactStore, Provenance, provenance
-from index.errors import UnsafePathError, WorkDirectoryError
+from index import ArtifactStore, Provenance, provenance, recover
+from index.errors import (
+    InvalidNameError,
+    UnknownRunError,
+    UnsafePathError,
+    WorkDirectoryError,
+)
 
 
 def paths(versions):
@@ -177,6 +186,14 @@ class TestAttribution:
         assert run.file("f").provenance == Provenance(phase="control", node_id="n2")
         assert run.file("f", version=1).agent == "planner"
 
+    def test_an_unusable_label_is_refused_before_anything_is_recorded(self, run, work):
+        write(work, {"f": b"1"})
+        for label in ("", "planner\n", "x" * 256, 1.5):
+            with pytest.raises(InvalidNameError, match="can't be the agent"):
+                run.track(work, agent=label)
+        with pytest.raises(UnknownRunError):
+            run.files()
+
     def test_missing_provenance_is_filled_by_the_same_node(self, run, work):
         write(work, {"f": b"1"})
         run.track(work, node_id="step_1")
@@ -283,6 +300,43 @@ class TestCoverage:
             (work / path).unlink()
         assert len(run.track(work, scope=("a/b", "single", ".h")).removed) == 3
 
+    def test_scopes_that_do_not_exist_are_told_and_with_none_left_nothing_is_complete(
+        self, run, work
+    ):
+        write(work, {"data/a": b"1", "file": b"1"})
+        some = run.track(work, scope=("data", "dta", "file/below"))
+        assert (some.absent, some.skipped) == (("dta", "file/below"), ())
+        none = run.track(work, scope=("dta",))
+        assert none.absent == ("dta",)
+        assert none.skipped == (("dta", "there is no such file or directory"),)
+
+    def test_a_scope_with_files_of_the_run_is_not_taken_for_a_mistake(self, run, work):
+        write(work, {"data/a": b"1"})
+        run.track(work)
+        run.put("put/deep/a", b"1")
+        (work / "data/a").unlink()
+        (work / "data").rmdir()
+        snapshot = run.track(work, scope=("data", "put", "put/deep"))
+        assert paths(snapshot.removed) == ["data/a"]
+        assert (snapshot.absent, snapshot.skipped) == ((), ())
+
+    @pytest.mark.parametrize(
+        ("scope", "told"), [("link", "link"), ("link/sub", "link"), ("inside", "inside")]
+    )
+    def test_a_scope_that_is_a_link_is_not_followed_and_told(
+        self, run, work, tmp_path, scope, told
+    ):
+        write(tmp_path / "scratch", {"sub/a": b"1"})
+        write(work, {"real/a": b"1"})
+        (work / "link").symlink_to("../scratch")
+        (work / "inside").symlink_to("real")
+        for _ in range(2):
+            snapshot = run.track(work, scope=(scope,))
+            ((path, reason),) = snapshot.skipped
+            assert path == told
+            assert "not followed" in reason
+        assert all(version.is_link for version in run.files())
+
     @pytest.mark.parametrize("scope", ["..", "/etc", "a/../..", ""])
     def test_a_scope_that_leaves_the_directory_is_refused(self, run, work, scope):
         with pytest.raises(UnsafePathError):
@@ -301,11 +355,11 @@ class TestCoverage:
         assert paths(run.track(work).added) == ["p/m.py"]
 
     def test_ignored_files_are_passed_over_and_not_taken_for_removed(self, run, work):
-        write(work, {"a.tmp": b"1", "keep.txt": b"2", "build/x": b"3", "sub/b.tmp": b"4"})
+        write(work, {"a.log": b"1", "keep.txt": b"2", "build/x": b"3", "sub/b.log": b"4"})
         run.track(work)
-        for path in ("a.tmp", "build/x", "sub/b.tmp"):
+        for path in ("a.log", "build/x", "sub/b.log"):
             (work / path).unlink()
-        snapshot = run.track(work, ignore=("*.tmp", "build/"))
+        snapshot = run.track(work, ignore=("*.log", "build/"))
         assert snapshot.removed == ()
         assert len(run.files()) == 4
         assert len(run.track(work).removed) == 3
@@ -337,6 +391,52 @@ class TestCoverage:
         with pytest.raises(WorkDirectoryError, match="the store itself"):
             run.track(objects.root / inside)
 
+    def test_the_store_is_not_tracked_after_a_change_of_directory(self, tmp_path, monkeypatch):
+        write(tmp_path, {"project/a": b"1", "elsewhere/b": b"1"})
+        monkeypatch.chdir(tmp_path / "project")
+        with ArtifactStore.open(index="sqlite:///index.db", blobs="blobs") as store:
+            run = store.session("s").run("r")
+            monkeypatch.chdir(tmp_path / "elsewhere")
+            assert paths(run.track(tmp_path / "project").added) == ["a"]
+            assert paths(run.track(tmp_path / "elsewhere").added) == ["b"]
+
+    def test_an_index_that_a_link_leads_to_is_not_tracked(self, tmp_path):
+        write(tmp_path, {"work/a": b"1"})
+        (tmp_path / "link.db").symlink_to("work/real.db")
+        index = f"sqlite:///{tmp_path}/link.db"
+        with ArtifactStore.open(index=index, blobs=tmp_path / "blobs") as store:
+            run = store.session("s").run("r")
+            assert paths(run.track(tmp_path / "work").added) == ["a"]
+            assert paths(run.track(tmp_path, prefix="all").added) == ["all/work/a"]
+
+    @on(blobs="local", because="no path leads into a bucket")
+    def test_the_store_is_not_tracked_under_another_name(self, run, objects, work, monkeypatch):
+        """A bind mount has the device and inode of what is mounted."""
+        write(work, {"a": b"1", "mount/cas.json": b"{}", "mount/packs/x": b"1"})
+        mount, store_root = (work / "mount").stat(), objects.root.stat()
+        original = os.fstat
+
+        class Mounted:
+            def __init__(self, status):
+                self._status = status
+                self.st_ino, self.st_dev = store_root.st_ino, store_root.st_dev
+
+            def __getattr__(self, name):
+                return getattr(self._status, name)
+
+        def fstat(fd):
+            status = original(fd)
+            return Mounted(status) if status.st_ino == mount.st_ino else status
+
+        monkeypatch.setattr(os, "fstat", fstat)
+        assert paths(run.track(work).added) == ["a"]
+
+    @on(index="sqlite", because="a server has no file")
+    def test_the_index_is_not_tracked_under_another_name(self, run, work):
+        write(work, {"a": b"1"})
+        os.link(run._context.database.file, work / "copy")
+        assert paths(run.track(work).added) == ["a"]
+
     def test_a_work_directory_reached_through_a_link_and_moved_is_the_same(self, run, tmp_path):
         write(tmp_path / "work", {"a": b"1", "d/b": b"2"})
         run.track(tmp_path / "work")
@@ -344,6 +444,167 @@ class TestCoverage:
         assert run.track(tmp_path / "link").recorded is False
         (tmp_path / "work").rename(tmp_path / "moved")
         assert run.track(tmp_path / "moved").recorded is False
+
+
+class TestPrefix:
+    def test_a_directory_is_recorded_under_a_path_of_the_run(self, run, work, tmp_path):
+        write(work, {"a": b"1", "d/b": b"2", ".h/x": b"3"})
+        run.put("data/put", b"kept")
+        run.put("d/b", b"kept")
+        run.put("database", b"kept")
+        snapshot = run.track(work, prefix="data/in/")
+        assert paths(snapshot.added) == ["data/in/a", "data/in/d/b"]
+        assert snapshot.hidden == 1
+        again = run.track(work, prefix="data/in")
+        assert (again.recorded, again.unchanged) == (False, 2)
+        (work / "a").unlink()
+        write(work, {"d/b": b"new"})
+        last = run.track(work, prefix="data/in")
+        assert (paths(last.changed), paths(last.removed)) == (["data/in/d/b"], ["data/in/a"])
+        run.restore(tmp_path / "out")
+        assert read(tmp_path / "out") == {
+            "data/put": b"kept",
+            "d/b": b"kept",
+            "database": b"kept",
+            "data/in/d/b": b"new",
+        }
+
+    def test_scope_and_patterns_are_relative_to_the_directory(self, run, work):
+        write(
+            work, {"a/x": b"1", "a/y.log": b"2", "b/x": b"3", "a/.casignore": b"/z\n", "a/z": b""}
+        )
+        snapshot = run.track(work, prefix="p", scope=("a", "no"), ignore=("/a/*.log",))
+        assert paths(snapshot.added) == ["p/a/x"]
+        assert snapshot.absent == ("p/no",)
+        for path in ("a/x", "b/x"):
+            (work / path).unlink()
+        assert paths(run.track(work, prefix="p", scope=("a",)).removed) == ["p/a/x"]
+
+    def test_several_directories_make_up_one_run(self, run, tmp_path):
+        for name in ("one", "two"):
+            write(tmp_path / name, {"f": name.encode()})
+            assert run.track(tmp_path / name, prefix=name).removed == ()
+        (tmp_path / "one/f").unlink()
+        assert paths(run.track(tmp_path / "one", prefix="one").removed) == ["one/f"]
+        assert contents(run) == {"two/f": b"two"}
+
+    def test_scans_of_the_work_directory_leave_it_alone(self, run, work, tmp_path):
+        scratch = tmp_path / "scratch"
+        write(work, {"a": b"1", "data/mine": b"2"})
+        write(scratch, {"out": b"3", "d/e": b"4"})
+        run.track(work)
+        assert paths(run.track(scratch, prefix="data").added) == ["data/d/e", "data/out"]
+        assert run.track(work).recorded is False
+        assert run.track(work, scope=("data",)).recorded is False
+        (work / "data/mine").unlink()
+        (scratch / "out").unlink()
+        assert paths(run.track(work).removed) == ["data/mine"]
+        assert paths(run.track(scratch, prefix="data").removed) == ["data/out"]
+        assert contents(run) == {"a": b"1", "data/d/e": b"4"}
+
+    def test_of_nested_ones_each_removes_what_it_has_seen(self, run, tmp_path):
+        outer, inner = tmp_path / "outer", tmp_path / "inner"
+        write(outer, {"x": b"1", "b/y": b"2"})
+        write(inner, {"z": b"3"})
+        run.track(outer, prefix="a")
+        run.track(inner, prefix="a/b")
+        for folder, prefix in ((outer, "a"), (inner, "a/b"), (outer, "a"), (inner, "a/b")):
+            assert run.track(folder, prefix=prefix).recorded is False
+        (outer / "b/y").unlink()
+        (inner / "z").unlink()
+        assert run.track(tmp_path / "outer/b", prefix="a/b/c").recorded is False
+        assert paths(run.track(inner, prefix="a/b").removed) == ["a/b/z"]
+        assert paths(run.track(outer, prefix="a").removed) == ["a/b/y"]
+
+    @pytest.mark.parametrize("first", ["whole", "part"])
+    @pytest.mark.parametrize("last", ["whole", "part"])
+    @pytest.mark.parametrize("scope", [None, ("d/f", "d/g")])
+    @pytest.mark.parametrize("is_old", [False, True])
+    def test_what_two_scans_have_seen_is_removed_by_whichever_misses_it(
+        self, run, work, monkeypatch, first, last, is_old, scope
+    ):
+        """Also where the second one finds the file as the first one has left it."""
+        if is_old:
+            clock = time.time_ns
+            monkeypatch.setattr("index.commit.track.time.time_ns", lambda: clock() + 10**10)
+        write(work, {"d/f": b"1", "d/g": b"2"})
+
+        def scan(which):
+            return (
+                run.track(work, scope=scope)
+                if which == "whole"
+                else run.track(work / "d", prefix="d")
+            )
+
+        scan(first)
+        second = scan("part" if first == "whole" else "whole")
+        assert (second.recorded, second.unchanged) == (False, 2)
+        assert scan(first).recorded is False
+        (work / "d/f").unlink()
+        assert paths(scan(last).removed) == ["d/f"]
+        assert contents(run) == {"d/g": b"2"}
+
+    def test_new_content_was_seen_by_the_scan_alone_that_found_it(self, run, work, tmp_path):
+        write(work, {"d/f": b"1"})
+        run.track(work)
+        write(tmp_path / "other", {"f": b"2"})
+        assert paths(run.track(tmp_path / "other", prefix="d").changed) == ["d/f"]
+        (work / "d/f").unlink()
+        assert run.track(work).recorded is False
+        assert contents(run) == {"d/f": b"2"}
+
+    def test_a_file_that_vanishes_while_the_other_directory_is_read_stays(
+        self, run, work, tmp_path, monkeypatch
+    ):
+        write(tmp_path / "scratch", {"f": b"1"})
+        run.track(tmp_path / "scratch", prefix="d")
+        write(work, {"d/f": b"2"})
+        original = os.open
+
+        def vanish(path, flags, *args, **kwargs):
+            if path == "f" and not flags & os.O_DIRECTORY:
+                (work / "d/f").unlink()
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", vanish)
+        assert run.track(work).removed == ()
+
+    def test_a_scan_of_a_run_that_was_synced_or_lost_still_leaves_it_alone(
+        self, place, work, tmp_path
+    ):
+        write(work, {"a": b"1", "d/both": b"2"})
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.track(work)
+            run.track(work / "d", prefix="d")
+            write(tmp_path / "scratch", {"f": b"3"})
+            run.track(tmp_path / "scratch", prefix="d", scope=("f",))
+            with ArtifactStore.open(tmp_path / "copy") as copy:
+                store.sync_to(copy)
+                synced = copy.session("s").run("r")
+                assert synced.track(work).recorded is False
+        lose_index(place)
+        recover(**place)
+        (work / "d/both").unlink()
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            assert paths(run.track(work).removed) == ["d/both"]
+            assert contents(run) == {"a": b"1", "d/f": b"3"}
+
+    def test_as_many_names_as_the_index_can_tell_apart(self, run, work):
+        write(work, {"f": b"1"})
+        deepest = "/".join("d" * 62)
+        run.track(work, prefix=deepest)
+        (work / "f").unlink()
+        assert run.track(work, prefix=deepest[2:]).removed == ()
+        assert paths(run.track(work, prefix=deepest).removed) == [f"{deepest}/f"]
+        with pytest.raises(UnsafePathError, match="at most 62 names"):
+            run.track(work, prefix=f"{deepest}/d")
+
+    @pytest.mark.parametrize("prefix", ["..", "/abs", "", "a/../b"])
+    def test_a_prefix_that_is_no_path_of_a_run_is_refused(self, run, work, prefix):
+        with pytest.raises(UnsafePathError):
+            run.track(work, prefix=prefix)
 
 
 class TestOddFiles:
@@ -367,6 +628,45 @@ class TestOddFiles:
             "loop": (True, b"loop"),
         }
         assert run.track(work).unchanged == 7
+
+    def test_a_link_to_a_directory_elsewhere_is_told_at_each_scan(self, run, work, tmp_path):
+        write(tmp_path / "scratch", {"a": b"1"})
+        write(work, {"dir/f": b"2", "sub/x": b"3"})
+        (work / "inside").symlink_to(work / "dir")
+        (work / "root").symlink_to(".")
+        (work / "sub/data").symlink_to("../../scratch")
+        for _ in range(2):
+            snapshot = run.track(work)
+            ((path, reason),) = snapshot.skipped
+            assert (path, "not followed" in reason) == ("sub/data", True)
+        assert run.file("sub/data").is_link
+
+    @pytest.mark.parametrize("size", [5, 3 << 20])
+    def test_a_file_of_size_0_with_content_is_read_to_its_end(self, run, work, monkeypatch, size):
+        """So it is in procfs, and in some filesystems of FUSE."""
+        data = os.urandom(size)
+        write(work, {"f": data, "g": b""})
+        inode = (work / "f").stat().st_ino
+        original = os.fstat
+
+        class Empty:
+            st_size = 0
+
+            def __init__(self, status):
+                self._status = status
+
+            def __getattr__(self, name):
+                return getattr(self._status, name)
+
+        def fstat(fd):
+            status = original(fd)
+            return Empty(status) if status.st_ino == inode else status
+
+        monkeypatch.setattr(os, "fstat", fstat)
+        run.put("put", work / "f")
+        run.track(work)
+        assert contents(run) == {"f": data, "g": b"", "put": data}
+        assert run.track(work).changed == ()
 
     def test_a_link_and_a_file_with_the_same_bytes_differ(self, run, work):
         (work / "x").symlink_to("target")
@@ -412,6 +712,23 @@ class TestOddFiles:
         run.restore(tmp_path / "out")
         assert read(tmp_path / "out") == {deep: b"1"}
 
+    def test_a_deep_tree_takes_few_descriptors(self, run, work, monkeypatch):
+        files = {f"{'d/' * depth}{name}": b"1" for depth in range(150) for name in ("f", "e/f")}
+        write(work, files)
+        descriptors = set()
+        original = os.open
+
+        def note(path, flags, *args, dir_fd=None, **kwargs):
+            fd = original(path, flags, *args, dir_fd=dir_fd, **kwargs)
+            if dir_fd is not None and flags & os.O_DIRECTORY:
+                descriptors.add(fd)
+            return fd
+
+        monkeypatch.setattr(os, "open", note)
+        assert set(paths(run.track(work).added)) == set(files)
+        assert run.track(work).unchanged == len(files)
+        assert len(descriptors) < 60
+
 
 class Unreadable:
     """Let the opening of certain names fail, since the tests may run as root."""
@@ -427,7 +744,69 @@ class Unreadable:
         monkeypatch.setattr(os, "open", deny)
 
 
+class Entries:
+    """Entries whose type the listing does not have, and whose `stat` fails for one name."""
+
+    def __init__(self, monkeypatch, name, code):
+        original = os.scandir
+
+        class Entry:
+            def __init__(self, entry):
+                self._entry, self.name = entry, entry.name
+
+            def _ask(self, question):
+                if self.name == name:
+                    raise OSError(code, os.strerror(code))
+                return getattr(self._entry, question)(follow_symlinks=False)
+
+            def is_dir(self, *, follow_symlinks):
+                return self._ask("is_dir")
+
+            def is_file(self, *, follow_symlinks):
+                return self._ask("is_file")
+
+            def stat(self, *, follow_symlinks):
+                return self._ask("stat")
+
+        @contextmanager
+        def scandir(fd):
+            with original(fd) as entries:
+                yield map(Entry, entries)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+
+
 class TestFailures:
+    @pytest.mark.parametrize("is_known", [False, True])
+    def test_an_entry_that_cannot_be_examined_is_reported_and_loses_no_other(
+        self, run, work, monkeypatch, is_known
+    ):
+        write(work, {"a": b"1", "d/stale": b"1", "d/b": b"1"})
+        if is_known:
+            run.track(work)
+        Entries(monkeypatch, "stale", errno.ESTALE)
+        snapshot = run.track(work)
+        assert snapshot.skipped == (("d/stale", os.strerror(errno.ESTALE)),)
+        assert (len(snapshot.added) + snapshot.unchanged, snapshot.removed) == (2, ())
+
+    @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+    @pytest.mark.parametrize("name", ["a", "d", ".casignore"])
+    def test_a_scan_that_runs_out_of_something_records_nothing(
+        self, store, work, monkeypatch, code, name
+    ):
+        write(work, {"a": b"1", "d/b": b"2", ".casignore": b""})
+        original = os.open
+
+        def fail(path, flags, *args, **kwargs):
+            if path == name:
+                raise OSError(code, os.strerror(code))
+            return original(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", fail)
+        with pytest.raises(WorkDirectoryError, match=r"no .* left"):
+            store.session("s").run("r").track(work)
+        assert store.stats().runs == 0
+
     def test_an_unreadable_file_is_reported_and_loses_no_other(self, run, work, monkeypatch):
         write(work, {"a": b"1", "bad": b"2", "c": b"3"})
         Unreadable(monkeypatch, "bad")
@@ -624,30 +1003,29 @@ class TestFailures:
         assert [s.reason for s in snapshot.skipped] == ["its path has more than 4096 bytes"]
 
     @pytest.mark.parametrize("late", [False, True])
-    def test_a_file_that_grows_while_it_is_read_is_stored_as_read(
+    def test_a_file_that_grows_at_each_read_is_stored_as_last_read(
         self, run, work, monkeypatch, late
     ):
         write(work, {"log": b"x" * 100})
         original = os.pread
-        grown = []
 
         def grow(fd, size, offset):
             data = original(fd, size, offset)
-            if not grown:
-                grown.append(True)
-                with (work / "log").open("ab") as log:
-                    log.write(b"y" * 50)
+            with (work / "log").open("ab") as log:
+                log.write(b"y" * 50)
             return data
 
         monkeypatch.setattr(os, "pread", grow)
-        run.track(work)
+        assert run.track(work).torn == ("log",)
         monkeypatch.undo()
-        assert run.read_bytes("log") == b"x" * 100
-        assert run.file("log").size == 100
+        recorded = run.read_bytes("log")
+        assert recorded == (work / "log").read_bytes()[:-50]
+        assert run.file("log").size == len(recorded)
         if late:
             os.utime(work / "log", (1_000_000_000, 1_000_000_000))
-        assert paths(run.track(work).changed) == ["log"]
-        assert run.read_bytes("log") == b"x" * 100 + b"y" * 50
+        again = run.track(work)
+        assert (paths(again.changed), again.torn) == (["log"], ())
+        assert run.read_bytes("log") == recorded + b"y" * 50
 
     @pytest.mark.parametrize(
         ("make", "reason"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import count
 
 import pytest
@@ -93,8 +92,11 @@ def test_storage_that_fails_ends_it_and_marks_nothing(
     place, proxy, tmp_path, monkeypatch, depth, fault
 ):
     fill(place, tmp_path)
-    quick = partial(Retrying, deadline=0.2, first_wait=0.001, longest_wait=0.01)
-    monkeypatch.setattr("cas.backends.fsspec.Retrying", quick)
+
+    def quick(**_settings):
+        return Retrying(deadline=0.2, first_wait=0.001, longest_wait=0.01)
+
+    monkeypatch.setattr("cas.backends.retrying.Retrying", quick)
     with ArtifactStore.open(**through(place, proxy)) as store:
         with proxy.fault(fault, times=None, skip=1), pytest.raises(BackendError):
             store.verify(depth=depth)

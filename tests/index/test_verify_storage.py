@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing, suppress
+
 import pytest
 from damage import (
     FIRST,
@@ -19,7 +22,7 @@ from damage import (
 )
 from garbage import collect
 from places import on, packs_of
-from trees import write
+from trees import contents, write
 
 from cas.digest import Digest
 from cas.errors import BlobNotFoundError, CasError
@@ -170,7 +173,7 @@ def test_what_is_lost_says_so_when_it_is_read(place, objects, tmp_path, filled):
         assert [(h.session, h.run, h.path, h.version, h.agent) for h in lost.touches] == [
             ("s", "r", "large", 1, "planner")
         ]
-        with pytest.raises(DamagedFileError, match=rf"'large' .*{lost.digest}.*cas repair --from"):
+        with pytest.raises(DamagedFileError, match=rf"'large' .*{lost.digest}.*store.repair"):
             run.read_bytes("large")
         with pytest.raises(DamagedFileError, match="'large'"):
             run.restore(tmp_path / "out", paths=["large"])
@@ -183,13 +186,49 @@ def test_what_is_lost_says_so_when_it_is_read(place, objects, tmp_path, filled):
         assert run.read_bytes("text") == FIRST["text"]
 
 
+@pytest.mark.parametrize("name", ["dropped", "raw", "chunk"])
+@pytest.mark.parametrize("way", ["read_bytes", "open", "restore"])
+def test_a_repair_finds_what_a_read_found(place, objects, tmp_path, filled, name, way):
+    mutate(objects, HARMFUL[name])
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        for version in (*run.files(at=1), *run.files(at=2)):
+            at = version.first_snapshot
+            with suppress(DanglingFileError, DamagedFileError, BlobNotFoundError):
+                if way == "restore":
+                    run.restore(tmp_path / way, paths=[version.path], at=at, overwrite=True)
+                elif way == "open":
+                    with run.open(version.path, at=at) as stream:
+                        stream.read()
+                else:
+                    run.read_bytes(version.path, at=at)
+        assert store.repair(tmp_path / "now", tmp_path / "then").is_complete
+    with ArtifactStore.open(**place) as store:
+        for at in (1, 2):
+            assert contents(store.session("s").run("r"), at=at) == filled[at - 1]
+
+
+@on(index="sqlite", blobs="local", because="what a reader may write is the index's")
+def test_a_reader_that_may_not_write_reports_damage_all_the_same(place, objects, filled):
+    mutate(objects, HARMFUL["dropped"])
+    with ArtifactStore.open(**place) as store:
+        run = store.session("s").run("r")
+        with closing(sqlite3.connect(place["root"] / "index.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("index.db.catalog._NOTE_WAIT_S", 0.1)
+                with pytest.raises(DanglingFileError):
+                    run.read_bytes("text")
+        assert store.verify(depth="index").marked > 0
+
+
 def test_what_is_gone_says_so_when_it_is_read(place, objects, tmp_path, filled):
     mutate(objects, HARMFUL["dropped"])
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")
-        with pytest.raises(DanglingFileError, match=r"'text' .*cas repair --from"):
+        with pytest.raises(DanglingFileError, match=r"'text' .*store.repair"):
             run.read_bytes("text")
-        with pytest.raises((DanglingFileError, BlobNotFoundError), match="cas repair --from"):
+        with pytest.raises((DanglingFileError, BlobNotFoundError), match=r"store\.repair"):
             run.read_bytes("large")
         assert run.read_bytes("more") == SECOND["more"]
         report = store.verify(depth="index")

@@ -22,9 +22,13 @@ RACES = "tests/index/test_gc_races.py"
 GC = "tests/index/test_gc.py"
 PACKS = "tests/index/test_gc_packs.py"
 CONCURRENCY = "tests/index/test_concurrency.py"
+TRACKING = "tests/index/test_tracking.py"
+IGNORING = "tests/index/test_ignoring.py"
+TORN = "tests/index/test_torn.py"
 RACY = "tests/index/test_racy.py"
 ISOLATION = "tests/index/test_isolation.py"
 DAMAGED = "tests/index/test_damaged_blobs.py"
+NAMED = "tests/index/test_named_files.py"
 RECOVER = "tests/index/test_recover.py"
 CRASH = "tests/crash/test_crash_points.py"
 
@@ -58,10 +62,12 @@ MUTATIONS = (
     Mutation(
         "the name of a pack is never synced",
         "cas/backends/local.py",
-        """            self._path = None
+        """            self._calls.rename(source, target)
+            self._path = None
             self._calls.fsync_directory(os.path.dirname(target))
 """,
-        """            self._path = None
+        """            self._calls.rename(source, target)
+            self._path = None
 """,
         (f"{CRASH}::test_bytes_are_durable_before_rows",),
     ),
@@ -75,6 +81,28 @@ MUTATIONS = (
 """,
         ("tests/conformance/test_local.py",),
     ),
+    Mutation(
+        "what is read without locks is taken for one state",
+        "index/db/database.py",
+        "if read_only is not None and not read_only.is_unchanged():",
+        "if read_only is not None and False:",
+        ("tests/index/test_read_only.py",),
+    ),
+    # Restores
+    Mutation(
+        "what is not in the way may be replaced",
+        "index/reading/restore.py",
+        "if version.path not in self._target.replaceable:",
+        "if not self._overwrite:",
+        ("tests/index/test_restore_elsewhere.py",),
+    ),
+    Mutation(
+        "a directory is replaced whatever it holds",
+        "index/reading/restore.py",
+        "        _check_directories(obstacles, target, known_below)\n",
+        "",
+        ("tests/index/test_restore_elsewhere.py",),
+    ),
     # Commits
     Mutation(
         "a commit does not check the run's revision",
@@ -82,10 +110,10 @@ MUTATIONS = (
         """            tables.runs.c.revision == revision,
             tables.runs.c.newest_record == newest_record,
         )
-        .values(revision=revision + 1, newest_record=next_record)
+        .values(revision=revision + 1, newest_record=next_record, **moved)
 """,
         """        )
-        .values(revision=revision + 1, newest_record=next_record)
+        .values(revision=revision + 1, newest_record=next_record, **moved)
 """,
         (CONCURRENCY,),
     ),
@@ -113,32 +141,147 @@ MUTATIONS = (
     Mutation(
         "a scan removes a file that was put after it began",
         "index/domain/changes.py",
-        "elif change.observed is None and (now is None or not now.seen_on_disk):",
+        "elif change.observed is None and (now is None or not now.seen_by & seen_by):",
         "elif change.observed is None and now is None:",
         (CONCURRENCY,),
+    ),
+    Mutation(
+        "a scan removes what a scan of another directory recorded under a prefix",
+        "index/scan/findings.py",
+        "if version.seen_by & self.bit:",
+        "if version.seen_by:",
+        (f"{TRACKING}::TestPrefix",),
+    ),
+    Mutation(
+        "a scan does not tell that it has seen what another one recorded",
+        "index/scan/scanner.py",
+        "                and version.seen_by & bit\n",
+        "",
+        (f"{TRACKING}::TestPrefix",),
     ),
     Mutation(
         "any node fills in missing provenance",
         "index/domain/changes.py",
         "if known.provenance.node_id == node_id\n        and any(",
         "if any(",
-        ("tests/index/test_file_repository.py", "tests/index/test_provenance.py"),
+        ("tests/index/test_tracking.py::TestAttribution", "tests/index/test_provenance.py"),
+    ),
+    Mutation(
+        "a claim changes who is recorded as the maker",
+        "index/domain/changes.py",
+        "if getattr(recorded, name) is None and (name in _MAKER or not at_another_node)",
+        "if name in _MAKER or not at_another_node",
+        (NAMED,),
+    ),
+    Mutation(
+        "bytes that are put set a mode and time",
+        "index/domain/changes.py",
+        "if seen.signature is None:",
+        "if False:",
+        (NAMED,),
+    ),
+    Mutation(
+        "a put counts as seen on disk",
+        "index/commit/write.py",
+        "seen_by=known.seen_by | seen.seen_by,",
+        "seen_by=known.seen_by | 1,",
+        (NAMED,),
+    ),
+    Mutation(
+        "a put does not see files below its path",
+        "index/db/queries/current.py",
+        "found += _known(connection.execute(_SELECTED.where(columns.id.in_(batch))))",
+        "pass",
+        (NAMED,),
+    ),
+    Mutation(
+        "a put does not compare the version again after a conflict",
+        "index/commit/named.py",
+        """                        self._check_expected(wanted, state)
+                        return""",
+        "                        return",
+        (NAMED,),
     ),
     # Change detection
     Mutation(
         "the signature of a file written just before the scan is trusted",
         "index/scan/ingest.py",
-        "return newest_ns < self._trusted_before and is_storable(signature)",
-        "return is_storable(signature)",
+        """            status.st_ctime_ns < racy[0]
+            and not racy[0] <= status.st_mtime_ns <= racy[1]
+            and is_storable""",
+        "            is_storable",
         (RACY,),
     ),
     Mutation(
         "the signature of a file that changed during the read is trusted",
         "index/scan/ingest.py",
-        """            and signature == signature_of(before)
-""",
-        "",
+        "is_whole and size == after.st_size and",
+        "size == after.st_size and",
         (RACY,),
+    ),
+    Mutation(
+        "a file that changed while it was read counts as whole",
+        "index/scan/ingest.py",
+        "before is not None and signature_of(after) == signature_of(before)",
+        "before is not None",
+        (TORN,),
+    ),
+    Mutation(
+        "a file that was written to in this tick counts as settled",
+        "index/scan/ingest.py",
+        "return max(_TICK_NS - age_ns, 0)",
+        "return 0",
+        (TORN,),
+    ),
+    # What a scan leaves out
+    Mutation(
+        "hidden files of the run are passed over",
+        "index/scan/scanner.py",
+        "if (path if is_directory else name) in held or (",
+        "if (",
+        (IGNORING,),
+    ),
+    Mutation(
+        "a pattern does not reach into hidden directories",
+        "index/scan/patterns.py",
+        'return self._ways.matches(path, "", is_directory=True)',
+        "return False",
+        (IGNORING,),
+    ),
+    Mutation(
+        "of several patterns the first one decides",
+        "index/scan/patterns.py",
+        "        ][::-1]\n",
+        "        ]\n",
+        (IGNORING,),
+    ),
+    Mutation(
+        "a directory matches a pattern for what is below it",
+        "index/scan/patterns.py",
+        'return f"(?:.*/)?{inner}" if lead == "/" else f".*{inner}"',
+        'return f"(?:.*/)?{inner}"',
+        (IGNORING,),
+    ),
+    Mutation(
+        "the store is known by its path only",
+        "index/context.py",
+        "return _identity(status) in self.identities",
+        "return False",
+        (f"{TRACKING}::TestCoverage",),
+    ),
+    Mutation(
+        "a scan goes on without descriptors",
+        "index/scan/findings.py",
+        "if error.errno in _EXHAUSTED:",
+        "if False:",
+        (f"{TRACKING}::TestFailures",),
+    ),
+    Mutation(
+        "a scope that does not exist is no mistake",
+        "index/scan/findings.py",
+        "self.absent.append(scope)",
+        "pass",
+        (f"{TRACKING}::TestCoverage",),
     ),
     # Sessions
     Mutation(
@@ -250,6 +393,59 @@ MUTATIONS = (
         """after all packs that were sealed before.\"""
 """,
         ("tests/cas/test_packer.py",),
+    ),
+    Mutation(
+        "the scope of a generator holds for its caller between two items",
+        "index/domain/provenance.py",
+        "return inside in _generators and (inside.f_back is not None or _awaits(inside))",
+        "return inside in _generators",
+        ("tests/index/test_provenance.py",),
+    ),
+    Mutation(
+        "a scope in a generator does not reach the threads that it waits for",
+        "index/domain/provenance.py",
+        "return at is not None and code[at + 1] & 3 == 3",
+        "return False",
+        ("tests/index/test_provenance.py",),
+    ),
+    Mutation(
+        "a decorated coroutine function becomes a plain one",
+        "index/domain/provenance.py",
+        "in _KINDS if is_kind(function)), plain)",
+        "in _KINDS if is_kind is None), plain)",
+        ("tests/index/test_provenance.py",),
+    ),
+    Mutation(
+        "a batch that is given up does not end what its threads wait for",
+        "cas/packs/packer.py",
+        "        self._stop.set()\n",
+        "",
+        ("tests/cas/test_packer.py",),
+    ),
+    Mutation(
+        "a wait ends only for the thread's own stop, not for one of who waits for it",
+        "cas/waiting.py",
+        "stops = (self, *_stops())",
+        "stops = (self,)",
+        ("tests/cas/test_threads.py",),
+    ),
+    Mutation(
+        "a pack is begun anew for each task where no thread starts",
+        "cas/packs/packer.py",
+        """            pack, self._open = self._open, None
+            self._run(pack)
+""",
+        """            self._open = None
+            self._run()
+""",
+        ("tests/cas/test_packer.py",),
+    ),
+    Mutation(
+        "the phase of the tracker is not recorded",
+        "index/api/dag_tracker.py",
+        'labels["phase"] or current_provenance().phase or self.current_phase',
+        'labels["phase"] or current_provenance().phase',
+        ("tests/index/test_dag_tracker.py",),
     ),
     Mutation(
         "bytes read after the end of a large file are stored",

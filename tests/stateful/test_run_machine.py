@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from machines import run_on
 from places import COMBINATIONS, Stores
 
-from index import ArtifactStore
+from index import ArtifactStore, NewFile, Provenance
 from index.errors import UnknownRunError
 
-NAMES = st.sampled_from(["a", "b", "d/a", "d/e/b", "x\udcff", "q\\r", "link"])
+NAMES = st.sampled_from(["a", "b", "d/a", "d/e", "d/e/b", "x\udcff", "q\\r", "link"])
 CONTENTS = {
     "empty": b"",
     "A": b"A",
@@ -28,12 +28,18 @@ CONTENTS = {
 }
 BYTES = st.one_of(st.binary(max_size=12), st.sampled_from(list(CONTENTS)))
 """Bytes, or the name of one of the contents, which are too long to print."""
+PREFIXES = st.sampled_from(["d", "d/e", "p"])
 NODES = st.sampled_from([None, "n1", "n2"])
 AGENTS = st.sampled_from([None, "engineer", "planner"])
+FINAL = st.sampled_from([None, True, False])
 
 
 class RunMachine(RuleBasedStateMachine):
-    """Writes, removes, links, tracks, puts and restores in any order, across reopenings."""
+    """Writes, tracks, puts, annotates, removes and restores in any order, across reopenings.
+
+    A second directory is recorded under paths of the run. Another store records, too, so that this
+    one does not always know the run.
+    """
 
     stores: Stores
     combination: str
@@ -43,19 +49,25 @@ class RunMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.work = self.folder / "work"
         self.work.mkdir()
+        self.scratch = self.folder / "scratch"
+        self.scratch.mkdir()
         self.place = self.stores.make(self.combination, self.folder / "place")
         self.store = ArtifactStore.open(**self.place)
         self.run = self.store.session("s").run("r")
+        self.other = ArtifactStore.open(**self.place)
         self.disk = {}  # path -> (bytes, is a link)
-        self.current = {}  # path -> dict(content, agent, node, seen)
+        self.beside = {}  # the same of the second directory
+        self.current = {}  # path -> dict(content, agent, node, the prefixes that saw it)
         self.versions = {}  # path -> list of contents
         self.states = [{}]  # by snapshot number: path -> content
         self.order = []  # paths by first appearance: (snapshot, path)
+        self.final = {}  # path -> what was last said of it
         self.exists = False
 
     def teardown(self):
         if hasattr(self, "store"):
             self.store.close()
+            self.other.close()
             self.stores.drop(self.place)
             shutil.rmtree(self.folder)
 
@@ -101,18 +113,38 @@ class RunMachine(RuleBasedStateMachine):
             (self.work / path).chmod(mode)
             os.utime(self.work / path)
 
+    @rule(name=st.sampled_from(["a", "b"]), data=st.none() | BYTES)
+    def write_beside(self, name, data):
+        (self.scratch / name).unlink(missing_ok=True)
+        self.beside.pop(name, None)
+        if data is not None:
+            data = CONTENTS.get(data, data)
+            (self.scratch / name).write_bytes(data)
+            self.beside[name] = (data, False)
+
     # The library and the model
 
-    def record(self, changes, *, agent, node, seen, always=False):
-        """Apply `{path: content or None}` to the model as one snapshot, if it changes anything."""
+    def record(self, changes, *, agent, node, seen=(), always=False, claim=False):
+        """Apply `{path: content or None}` to the model as one snapshot, if it changes anything.
+
+        `seen` has the prefix of a scan, and for a put nothing.
+        """
+        added = [path for path in changes if path not in self.current]
+        changes |= {
+            path: None
+            for path in self.current
+            if any(path.startswith(f"{new}/") or new.startswith(f"{path}/") for new in added)
+        }
         new = {}
         for path, content in changes.items():
             known = self.current.get(path)
             if content is None or known is None or known["content"] != content:
                 new[path] = content
                 continue
-            known["seen"] |= seen
-            if node is not None and known["node"] == node and known["agent"] is None:
+            known["seen"] |= {*seen}
+            if claim:
+                self.claim(known, agent, node)
+            elif node is not None and known["node"] == node and known["agent"] is None:
                 known["agent"] = agent
         if not new and (self.exists or not always):
             return
@@ -121,42 +153,119 @@ class RunMachine(RuleBasedStateMachine):
             if content is None:
                 del self.current[path]
                 continue
-            self.current[path] = {"content": content, "agent": agent, "node": node, "seen": seen}
+            self.current[path] = {
+                "content": content, "agent": agent, "node": node, "seen": {*seen},
+            }  # fmt: skip
             if path not in self.versions:
                 self.order.append((number, path))
             self.versions.setdefault(path, []).append((content, number))
         self.states.append({path: known["content"] for path, known in self.current.items()})
         self.exists = True
 
-    def scan(self, scope):
-        covered = [
-            path
-            for path in {*self.disk, *self.current}
-            if scope is None or path == scope or path.startswith(f"{scope}/")
-        ]
+    @staticmethod
+    def claim(known, agent, node):
+        elsewhere = None not in (known["node"], node) and known["node"] != node
+        other = agent is not None and known["agent"] != agent
+        if known["agent"] is not None and (elsewhere or other):
+            return
+        known["agent"] = known["agent"] or agent
+        known["node"] = known["node"] or node
+
+    def scan(self, disk, scope, prefix=""):
+        """Return what a scan finds, as paths in the run; None for what it misses."""
+        missed = [path for path, known in self.current.items() if prefix in known["seen"]]
         return {
-            path: self.disk.get(path)
-            for path in covered
-            if path in self.disk or (path in self.current and self.current[path]["seen"])
+            path: disk.get(path)
+            for path in {*disk, *missed}
+            if scope is None or path == scope or path.startswith(f"{scope}/")
         }
 
-    @rule(agent=AGENTS, node=NODES, scope=st.sampled_from([None, None, "d", "a"]))
-    def track(self, agent, node, scope):
+    @rule(
+        agent=AGENTS,
+        node=NODES,
+        scope=st.sampled_from([None, None, "d", "a"]),
+        final=st.sampled_from([(), ("d/", "/b")]),
+    )
+    def track(self, agent, node, scope, final):
         before = len(self.states) - 1
-        snapshot = self.run.track(
-            self.work, agent=agent, node_id=node, scope=None if scope is None else (scope,)
+        # Of a scope that is not on disk, the run may hold files that were put there.
+        is_there = os.path.lexists(self.work / (scope or "")) or any(
+            path == scope or path.startswith(f"{scope}/") for path in self.current
         )
-        self.record(self.scan(scope), agent=agent, node=node, seen=True, always=True)
+        snapshot = self.run.track(
+            self.work,
+            agent=agent,
+            node_id=node,
+            scope=None if scope is None else (scope,),
+            final=final,
+        )
+        changes = self.scan(self.disk, scope)
+        found = [path for path, content in changes.items() if content is not None]
+        if final:
+            self.final |= {path: True for path in found if path == "b" or path.startswith("d/")}
+        self.record(changes, agent=agent, node=node, seen=[""], always=True)
         assert snapshot.number == len(self.states) - 1
         assert snapshot.recorded == (snapshot.number > before)
-        assert snapshot.skipped == ()
+        assert [each.path for each in snapshot.skipped] == ([] if is_there else [scope])
 
-    @rule(path=NAMES, data=BYTES, agent=AGENTS, node=NODES)
-    def put(self, path, data, agent, node):
-        data = CONTENTS.get(data, data)
-        version = self.run.put(path, data, agent=agent, node_id=node)
-        self.record({path: (data, False)}, agent=agent, node=node, seen=False)
+    @rule(agent=AGENTS, node=NODES, prefix=PREFIXES)
+    def track_beside(self, agent, node, prefix):
+        snapshot = self.run.track(self.scratch, prefix=prefix, agent=agent, node_id=node)
+        disk = {f"{prefix}/{name}": content for name, content in self.beside.items()}
+        changes = self.scan(disk, prefix, prefix)
+        self.record(changes, agent=agent, node=node, seen=[prefix], always=True)
+        assert snapshot.number == len(self.states) - 1
+
+    @rule(
+        files=st.dictionaries(NAMES, BYTES, min_size=1, max_size=3),
+        agent=AGENTS,
+        node=NODES,
+        final=FINAL,
+        elsewhere=st.booleans(),
+    )
+    def put(self, files, agent, node, final, elsewhere):
+        files = {path: CONTENTS.get(data, data) for path, data in files.items()}
+        if any(f"{one}/" in other for one in files for other in files if other.startswith(one)):
+            return
+        run = self.other.session("s").run("r") if elsewhere else self.run
+        versions = run.put_many(
+            [NewFile(path, data, is_final_output=final) for path, data in files.items()],
+            agent=agent,
+            node_id=node,
+        )
+        changes = {path: (data, False) for path, data in files.items()}
+        if final is not None:
+            self.final |= dict.fromkeys(files, final)
+        self.record(changes, agent=agent, node=node, claim=True)
+        assert [v.version for v in versions] == [len(self.versions[path]) for path in files]
+        for version in versions:
+            refused = version.refused or Provenance()
+            assert (refused.agent, refused.node_id) == (
+                None if agent == version.agent else agent,
+                None if node == version.node_id else node,
+            )
+
+    @rule(path=NAMES, agent=AGENTS, node=NODES, final=FINAL)
+    def annotate(self, path, agent, node, final):
+        if path not in self.current:
+            return
+        version = self.run.annotate(path, agent=agent, node_id=node, is_final_output=final)
+        if final is not None:
+            self.final[path] = final
+        self.claim(self.current[path], agent, node)
         assert version.version == len(self.versions[path])
+
+    @rule(paths=st.sets(NAMES, min_size=1, max_size=3), elsewhere=st.booleans())
+    def forget(self, paths, elsewhere):
+        run = self.other.session("s").run("r") if elsewhere else self.run
+        if not paths <= self.current.keys():
+            with pytest.raises(LookupError):
+                run.remove_many(sorted(paths))
+            return
+        gone = run.remove_many(sorted(paths))
+        assert [v.path for v in gone] == sorted(paths)
+        self.record(dict.fromkeys(paths), agent=None, node=None)
+        assert {v.end_snapshot for v in gone} == {len(self.states) - 1}
 
     @rule()
     def reopen(self):
@@ -215,6 +324,7 @@ class RunMachine(RuleBasedStateMachine):
         for version in files:
             known = self.current[version.path]
             assert (version.agent, version.node_id) == (known["agent"], known["node"])
+            assert version.is_final_output == self.final.get(version.path, False)
             assert version.size == len(known["content"][0])
             assert version.is_link == known["content"][1]
             assert version.version == len(self.versions[version.path])

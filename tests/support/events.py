@@ -71,7 +71,7 @@ def failing_at(store, number=None, error=None, *, after=False):
             event.remove(engine, name, listener)
 
 
-def telling_points(points, *, every=4):
+def telling_points(points, *, every=8):
     """Return the numbers of those points at which a death can leave something of its own.
 
     The database undoes a transaction that did not commit. So all deaths between two commits leave

@@ -21,7 +21,10 @@ def history_of(run):
         for s in snapshots
     }
     told = [
-        (s.number, s.created_at, s.provenance, s.unchanged, s.skipped, s.bytes_read, s.bytes_stored)
+        (
+            *(s.number, s.created_at, s.provenance, s.unchanged, s.skipped, s.torn),
+            *(s.bytes_read, s.bytes_stored),
+        )
         for s in snapshots
     ]
     return {"snapshots": told, "versions": versions, "held": held}

@@ -372,7 +372,7 @@ class World:
         """Check that the victim left nothing beside the index."""
         if "root" in self.place:
             there = {path.name for path in self.place["root"].iterdir()}
-            assert there <= {"cas.json", "damaged", "index.db", "packs", "tmp"}, there
+            assert there <= {"cas.json", "damaged", "index.db", "index.json", "packs", "tmp"}, there
 
     def tidy(self):
         """Delete the oldest runs and their sources."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from hypothesis import Phase, settings
 
+EXAMPLES = 0.5
+"""Share of the profile's examples that a machine gets: its examples are long."""
+
 EXAMPLES_ELSEWHERE = 0.15
-"""Share of the examples of SQLite and local blobs that other combinations get. Each of their
-statements and requests goes through a socket, and a step costs up to ten times as much. Faults of a
-combination show in any example; faults of the model show on the quick one."""
+"""The same on other combinations than SQLite and local blobs. Each of their statements and requests
+goes through a socket, and a step costs up to ten times as much. Faults of a combination show in any
+example; faults of the model show on the quick one."""
 
 
-def run_machine(machine, *, steps, share=1.0):
+def run_machine(machine, *, steps, share=EXAMPLES):
     """Run a machine with a share of the profile's examples, or raise.
 
     Where examples are repeatable, the first failing one is reported as it was drawn. Shrinking runs
@@ -33,6 +36,6 @@ def run_machine(machine, *, steps, share=1.0):
 
 def run_on(machine, stores, combination, *, steps):
     """Run a machine on a combination, given by its class attributes, or raise."""
-    share = 1.0 if combination == "sqlite-local" else EXAMPLES_ELSEWHERE
+    share = EXAMPLES if combination == "sqlite-local" else EXAMPLES_ELSEWHERE
     chosen = {"stores": stores, "combination": combination}
     run_machine(type(machine.__name__, (machine,), chosen), steps=steps, share=share)

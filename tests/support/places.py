@@ -46,6 +46,11 @@ def on(*, index=None, blobs=None, because, fixture="place", every_pair=False):
     return pytest.mark.parametrize(fixture, chosen, indirect=True)
 
 
+def on_one(*, because, fixture="place"):
+    """Run a test on SQLite and local blobs alone; `because` says why the others say the same."""
+    return on(index="sqlite", blobs="local", because=because, fixture=fixture)
+
+
 class Servers:
     """PostgreSQL and S3 for as long as the tests run; a context manager."""
 

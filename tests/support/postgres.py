@@ -33,6 +33,7 @@ _SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
     "shared_buffers": "64MB",
+    "max_prepared_transactions": "5",
 }
 
 

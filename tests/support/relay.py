@@ -19,11 +19,15 @@ class Relay:
         self._threads = []
         self._marker = None
         self._deliver = True
+        self._for_good = False
         self.cuts = 0
 
-    def cut_at(self, marker, *, deliver):
-        """Cut the next connection that sends `marker`, before or after the server gets it."""
-        self._marker, self._deliver = marker, deliver
+    def cut_at(self, marker, *, deliver, for_good=False):
+        """Cut the next connection that sends `marker`, before or after the server gets it.
+
+        With `for_good`, further connections are refused.
+        """
+        self._marker, self._deliver, self._for_good = marker, deliver, for_good
 
     def __enter__(self):
         self._start(self._accept)
@@ -65,6 +69,8 @@ class Relay:
             return False
         self._marker = None
         self.cuts += 1
+        if self._for_good:
+            self._shut(self._listener)
         self._shut(client)
         if self._deliver:
             server.sendall(data)

@@ -99,8 +99,12 @@ class Inspector:
         self._client.delete_object(Bucket=self._place.bucket, Key=self._key(name))
 
     def leftovers(self):
-        """Return objects that are neither settings nor packs, and unfinished uploads."""
-        strange = {n for n in self.names() if n != "cas.json" and not n.startswith("packs/")}
+        """Return what is neither settings nor a pack, and uploads that were never finished."""
+        strange = {
+            n
+            for n in self.names()
+            if n not in ("cas.json", "index.json") and not n.startswith("packs/")
+        }
         return sorted(strange) + self.unfinished_uploads()
 
     def unfinished_uploads(self):

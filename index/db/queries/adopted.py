@@ -65,5 +65,5 @@ def insert_past(
     connection: Connection, run_id: int, snapshot: int, rows: Sequence[dict[str, Any]]
 ) -> None:
     """Insert versions that begin at a snapshot, each with its own columns."""
-    shared = {"run_id": run_id, "first_snapshot": snapshot, "seen_on_disk": True}
+    shared = {"run_id": run_id, "first_snapshot": snapshot, "seen_by": 1}
     connection.execute(insert(tables.files), [{**row, **shared} for row in rows])

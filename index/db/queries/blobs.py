@@ -29,6 +29,7 @@ __all__ = [
     "locate",
     "locate_large",
     "make_packs_live",
+    "note_damaged",
     "touch",
 ]
 
@@ -98,6 +99,20 @@ def locate_large(connection: Connection, sizes: Mapping[Digest, int]) -> dict[Di
         for blob, chunk in rows:
             chunks[blob].append(chunk)
     return {blob: ChunkedBlob(blob, size, tuple(chunks[blob])) for blob, size in sizes.items()}
+
+
+def note_damaged(connection: Connection, digest: Digest, now: datetime) -> None:
+    """Mark a blob as damaged, and its pack as not verified. Nothing happens to an unknown blob."""
+    columns = tables.blobs.c
+    pack = select(columns.pack_id).where(columns.digest == digest).scalar_subquery()
+    connection.execute(
+        update(tables.blobs)
+        .where(columns.digest == digest, columns.damaged_at.is_(None))
+        .values(damaged_at=now, verified_at=None)
+    )
+    connection.execute(
+        update(tables.packs).where(tables.packs.c.id == pack).values(verified_at=None)
+    )
 
 
 def insert_pending_pack(connection: Connection, pack: SealedPack, now: datetime) -> None:

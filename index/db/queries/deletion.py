@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, exists, func, null, or_, select
+from sqlalchemy import delete, exists, func, null, select, update
 
 from index.db import tables
 from index.db.bulk import dialect_insert
+from index.db.queries.liveness import is_referenced
 from index.domain.reports import KeptBlob, ReleasedBlob
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "find_session",
     "forget",
     "ids_of",
+    "is_present",
     "list_contents",
     "list_dead",
     "list_kept",
@@ -166,8 +168,22 @@ def list_kept(
 
 
 def delete_runs(connection: Connection, dead: Collection[int]) -> None:
-    """Delete runs with all their rows. Copies of their versions in other runs stay."""
-    connection.execute(delete(tables.runs).where(tables.runs.c.id.in_(dead)))
+    """Delete runs with all their rows. Copies of their versions in other runs stay.
+
+    It relies on no foreign key: an application's SQLite connection may not enforce them.
+    """
+    runs = tables.runs.c
+    for table in (tables.files, tables.snapshots, tables.records):
+        connection.execute(delete(table).where(table.c.run_id.in_(dead)))
+    forks = update(tables.runs).where(runs.parent_run_id.in_(dead))
+    connection.execute(forks.values(parent_run_id=None))
+    connection.execute(delete(tables.runs).where(runs.id.in_(dead)))
+
+
+def is_present(connection: Connection, run_id: int) -> bool:
+    """Whether a run has a row."""
+    found = connection.scalar(select(tables.runs.c.id).where(tables.runs.c.id == run_id))
+    return found is not None
 
 
 def delete_session(connection: Connection, session_id: int) -> None:
@@ -246,13 +262,9 @@ def _records(dead: Collection[int] | Select[Any]) -> Select[Any]:
 
 
 def list_referenced(connection: Connection, limit: int) -> list[Digest]:
-    """Return at most `limit` noted blobs that file versions or runs refer to again."""
+    """Return at most `limit` noted blobs that something keeps, if only as a part of another."""
     noted = tables.released.c.digest
-    is_needed = or_(
-        exists().where(tables.files.c.digest == noted),
-        exists().where(tables.records.c.digest == noted),
-    )
-    return list(connection.scalars(select(noted).where(is_needed).limit(limit)))
+    return list(connection.scalars(select(noted).where(is_referenced(noted)).limit(limit)))
 
 
 def forget(connection: Connection, digests: Sequence[Digest]) -> int:

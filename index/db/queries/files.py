@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, String, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, update
 
 from cas.digest import DIGEST_SIZE
 from index.db import tables
-from index.db.bulk import allocate_ids, batches, bind_rows, driver_rows, insert_rows
-from index.db.column_types import decode_path, encode_path
-from index.domain.provenance import Provenance
-from index.domain.run_state import KnownFile
+from index.db.bulk import allocate_ids, batches, bind_rows, insert_rows
+from index.db.column_types import encode_path
+from index.domain.annotations import FileKind
 from index.domain.snapshots import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
-    from index.domain.run_state import Observed
+    from index.domain.provenance import Provenance
+    from index.domain.run_state import KnownFile, Observed
 
 __all__ = [
+    "VERSION_FIELDS",
     "Condition",
     "NewRow",
     "annotate",
-    "conditions_for",
     "end_versions",
     "fill_provenance",
     "has_digest",
@@ -41,8 +43,6 @@ __all__ = [
     "list_digests",
     "list_in_sessions",
     "list_versions",
-    "load_current",
-    "load_histories",
     "refresh",
     "touches_snapshot",
     "visible_at",
@@ -52,15 +52,12 @@ __all__ = [
 Condition: TypeAlias = ColumnElement[bool]
 """A condition on the file versions of a listing."""
 
-_VERSION_COLUMNS: Final = tuple(
+VERSION_FIELDS: Final = tuple(
     tables.files.c[tables.PROVENANCE_COLUMNS.get(field.name, field.name)]
     for field in fields(FileVersion)
-    if field.name not in ("id", "session", "run")
+    if field.name not in ("id", "session", "run", "refused", "torn")
 )
 """The columns of a `FileVersion` besides its ids, in the order of its fields."""
-
-_KNOWN: Final = KnownFile._fields[:-1]
-"""The columns of a `KnownFile`; its last field is the provenance."""
 
 _INSERTED: Final = (
     "id",
@@ -70,50 +67,11 @@ _INSERTED: Final = (
     "size",
     "mode",
     "mtime_ns",
-    "file_type",
-    "priority",
+    *FileKind._fields,
     "appeared_in",
     "signature",
-    "seen_on_disk",
+    "seen_by",
 )
-
-
-def load_current(connection: Connection, run_id: int) -> list[KnownFile]:
-    """Return the current version of every path of a run."""
-    statement = select(
-        *(tables.files.c[name] for name in _KNOWN),
-        *(tables.files.c[name] for name in tables.PROVENANCE_COLUMNS.values()),
-    ).where(tables.files.c.run_id == run_id, tables.files.c.end_snapshot.is_(None))
-    provenances: dict[Sequence[str | None], Provenance] = {}
-    found = []
-    for row in driver_rows(connection, statement):
-        labels = row[len(_KNOWN) :]
-        provenance = provenances.get(labels)
-        if provenance is None:
-            provenance = Provenance(**dict(zip(tables.PROVENANCE_COLUMNS, labels, strict=True)))
-            provenances[labels] = provenance
-        known = (*row[:2], decode_path(row[2]), *row[3 : len(_KNOWN)], provenance)
-        found.append(KnownFile._make(known))
-    return found
-
-
-def load_histories(
-    connection: Connection, run_id: int, paths: Sequence[str]
-) -> dict[str, tuple[int, int]]:
-    """Return the newest version number and the first snapshot of paths with versions."""
-    histories: dict[str, tuple[int, int]] = {}
-    for batch in batches(paths):
-        rows = connection.execute(
-            select(
-                tables.files.c.path,
-                func.max(tables.files.c.version),
-                func.min(tables.files.c.appeared_in),
-            )
-            .where(tables.files.c.run_id == run_id, tables.files.c.path.in_(batch))
-            .group_by(tables.files.c.path)
-        )
-        histories.update((path, (version, appeared)) for path, version, appeared in rows)
-    return histories
 
 
 def end_versions(connection: Connection, ids: Sequence[int], snapshot: int) -> None:
@@ -133,20 +91,21 @@ def insert_versions(
     snapshot: int,
     provenance: Provenance,
     now: datetime,
-    annotations: Mapping[str, Any],
 ) -> Sequence[int]:
     """Insert new current versions; return their ids, in the order given.
 
     Parameters
     ----------
     rows
-        Path, version number, observation, file type, priority, first snapshot of the path.
+        Path, version number, observation, kind, first snapshot of the path.
     count
         The number of rows.
-    annotations
-        Columns with one value for all rows: `index.domain.annotations.Annotations.columns`.
     """
     ids = allocate_ids(connection, tables.files, count)
+    as_json = tables.files.c.meta.type.dialect_impl(connection.dialect).bind_processor(
+        connection.dialect
+    )
+    assert as_json is not None  # noqa: S101 - JSON is bound as text
     values = (
         (
             file_id,
@@ -158,17 +117,18 @@ def insert_versions(
             mtime_ns,
             file_type,
             priority,
+            final,
+            None if meta is None else as_json(meta),
             appeared_in,
             signature if trusted else None,
-            seen_on_disk,
+            seen_by,
         )
         # Unpacking is faster: reading each field of a named tuple takes 50% longer.
         for file_id, (
             path,
             version,
-            (_, digest, size, mode, mtime_ns, signature, trusted, seen_on_disk),
-            file_type,
-            priority,
+            (_, digest, size, mode, mtime_ns, signature, trusted, seen_by),
+            (file_type, priority, final, meta),
             appeared_in,
         ) in zip(ids, rows, strict=True)
     )
@@ -181,7 +141,6 @@ def insert_versions(
             "run_id": run_id,
             "created_at": now,
             "first_snapshot": snapshot,
-            **annotations,
             **{
                 column: getattr(provenance, name)
                 for name, column in tables.PROVENANCE_COLUMNS.items()
@@ -210,7 +169,7 @@ def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]])
             mode=bindparam("new_mode"),
             mtime_ns=bindparam("new_mtime"),
             signature=bindparam("new_signature"),
-            seen_on_disk=bindparam("new_seen"),
+            seen_by=bindparam("new_seen_by"),
         ),
         [
             {
@@ -218,7 +177,7 @@ def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]])
                 "new_mode": seen.mode,
                 "new_mtime": seen.mtime_ns,
                 "new_signature": seen.signature if seen.trusted else None,
-                "new_seen": bool(seen.seen_on_disk or known.seen_on_disk),
+                "new_seen_by": known.seen_by | seen.seen_by,
             }
             for known, seen in found
         ],
@@ -236,11 +195,18 @@ def fill_provenance(connection: Connection, ids: Sequence[int], provenance: Prov
         connection.execute(update(tables.files).where(tables.files.c.id.in_(batch)).values(values))
 
 
-def annotate(connection: Connection, file_id: int, values: Mapping[str, Any]) -> None:
-    """Set annotation columns of a version."""
-    connection.execute(
-        update(tables.files).where(tables.files.c.id == file_id).values(dict(values))
-    )
+def annotate(connection: Connection, notes: Mapping[int, Mapping[str, Any]]) -> None:
+    """Set columns of versions, given by id: annotations, and provenance that was claimed."""
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for file_id, values in notes.items():
+        groups[json.dumps(values, sort_keys=True)].append(file_id)
+    for ids in groups.values():
+        for batch in batches(ids):
+            connection.execute(
+                update(tables.files)
+                .where(tables.files.c.id.in_(batch))
+                .values(dict(notes[batch[0]]))
+            )
 
 
 def has_path(path: str) -> Condition:
@@ -272,7 +238,7 @@ def list_versions(
 ) -> list[FileVersion]:
     """Return file versions of a run, ordered by the path's first appearance, then by version."""
     rows = connection.execute(
-        select(tables.files.c.id, *_VERSION_COLUMNS)
+        select(tables.files.c.id, *VERSION_FIELDS)
         .where(tables.files.c.run_id == run_id, *conditions)
         .order_by(tables.files.c.appeared_in, tables.files.c.path, tables.files.c.version)
     ).all()
@@ -286,7 +252,7 @@ def list_by_id(
     found: list[FileVersion] = []
     for batch in batches(ids):
         rows = connection.execute(
-            select(tables.files.c.id, *_VERSION_COLUMNS).where(tables.files.c.id.in_(batch))
+            select(tables.files.c.id, *VERSION_FIELDS).where(tables.files.c.id.in_(batch))
         )
         found.extend(FileVersion(row[0], session, run, *row[1:]) for row in rows)
     return sorted(found, key=lambda version: version.path)
@@ -300,7 +266,7 @@ def list_in_sessions(
 ) -> list[FileVersion]:
     """Return file versions of a session, or of all sessions, in the order they were committed."""
     statement = (
-        select(tables.files.c.id, tables.sessions.c.name, tables.runs.c.name, *_VERSION_COLUMNS)
+        select(tables.files.c.id, tables.sessions.c.name, tables.runs.c.name, *VERSION_FIELDS)
         .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(*conditions)
@@ -361,29 +327,5 @@ def touches_snapshot(number: int) -> Condition:
     return or_(tables.files.c.first_snapshot == number, tables.files.c.end_snapshot == number)
 
 
-def conditions_for(
-    *,
-    provenance: Provenance,
-    file_type: str | None = None,
-    priority: str | None = None,
-    is_final_output: bool | None = None,
-    prefix: str | None = None,
-) -> Iterator[Condition]:
-    """Yield the conditions of a listing. An argument that is None adds no condition."""
-    for name, column in tables.PROVENANCE_COLUMNS.items():
-        if (value := getattr(provenance, name)) is not None:
-            yield tables.files.c[column] == value
-    if file_type is not None:
-        yield tables.files.c.file_type == file_type
-    if priority is not None:
-        yield tables.files.c.priority == priority
-    if is_final_output is not None:
-        yield tables.files.c.is_final_output.is_(is_final_output)
-    if prefix:
-        # Not LIKE: it treats % and _ as wildcards and ignores case.
-        stored = encode_path(prefix)
-        yield func.substr(tables.files.c.path, 1, len(stored), type_=String) == stored
-
-
-NewRow: TypeAlias = "tuple[str, int, Observed, str, str, int]"
-"""Path, version number, observation, file type, priority, first snapshot of the path."""
+NewRow: TypeAlias = "tuple[str, int, Observed, FileKind, int]"
+"""Path, version number, observation, kind, first snapshot of the path."""

@@ -29,7 +29,9 @@ __all__ = [
     "Swept",
     "condemn",
     "find_bound",
+    "is_referenced",
     "list_candidates",
+    "oldest_condemned",
     "sweep",
     "unmark",
 ]
@@ -166,6 +168,13 @@ def condemn(
     return set(rows)
 
 
+def oldest_condemned(connection: Connection) -> datetime | None:
+    """Return when the blob was condemned that has been so for longest; None if none is."""
+    statement = select(func.min(_blobs.condemned_at)).where(_blobs.condemned_at.is_not(None))
+    oldest: datetime | None = connection.scalar(statement)
+    return oldest
+
+
 def sweep(connection: Connection, digests: Sequence[bytes], condemned_by: datetime | None) -> Swept:
     """Delete condemned blobs that are still unneeded; unmark those that are needed again.
 
@@ -221,6 +230,11 @@ def unmark(connection: Connection, digests: Sequence[bytes]) -> int:
             update(tables.blobs).where(_blobs.digest.in_(rows)).values(condemned_at=None)
         )
     return len(rows)
+
+
+def is_referenced(digest: ColumnElement[Digest]) -> ColumnElement[bool]:
+    """Return the condition that something refers to a blob, or to a large blob with this part."""
+    return ~_unneeded(digest, None)
 
 
 def _unneeded(

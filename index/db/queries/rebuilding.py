@@ -147,13 +147,19 @@ def insert_run(
 
 
 def set_run(
-    connection: Connection, run_id: int, *, revision: int, newest_record: Digest | None
+    connection: Connection,
+    run_id: int,
+    *,
+    revision: int,
+    newest_record: Digest | None,
+    work_dir: str | None = None,
 ) -> None:
-    """Set the revision and newest record of a run."""
+    """Set the revision and newest record of a run, and its work directory unless that is None."""
+    moved = {} if work_dir is None else {"work_dir": work_dir}
     connection.execute(
         update(tables.runs)
         .where(tables.runs.c.id == run_id)
-        .values(revision=revision, newest_record=newest_record)
+        .values(revision=revision, newest_record=newest_record, **moved)
     )
 
 
@@ -207,13 +213,13 @@ def find_version(
     return found
 
 
-def touch_files(connection: Connection, values: Iterable[tuple[int, int, int, bool]]) -> None:
-    """Set mode, mtime_ns and seen_on_disk of versions by id."""
-    for file_id, mode, mtime_ns, seen in values:
+def touch_files(connection: Connection, values: Iterable[tuple[int, int, int, int]]) -> None:
+    """Set mode, mtime_ns and seen_by of versions by id."""
+    for file_id, mode, mtime_ns, seen_by in values:
         connection.execute(
             update(tables.files)
             .where(tables.files.c.id == file_id)
-            .values(mode=mode, mtime_ns=mtime_ns, seen_on_disk=seen)
+            .values(mode=mode, mtime_ns=mtime_ns, seen_by=seen_by)
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from index.db import tables
 from index.db.bulk import dialect_insert
@@ -27,6 +27,9 @@ __all__ = [
     "ensure_run",
     "ensure_session",
     "find_run",
+    "find_snapshot",
+    "forget_store_id",
+    "get_index_id",
     "get_store_id",
     "has_snapshot",
     "insert_run",
@@ -48,11 +51,23 @@ class FoundRun(NamedTuple):
     newest_record: Digest | None
     """The end of the run's chain of journal records; None if the chain is incomplete."""
     records: int
+    work_dir: str | None
+    """The directory of its newest scan; None before the first one."""
 
 
 def get_store_id(connection: Connection) -> str | None:
     """Return the id of the storage that the index belongs to; None if it is not bound yet."""
     return connection.scalar(select(tables.store.c.store_id))
+
+
+def get_index_id(connection: Connection) -> str:
+    """Return the id that a bound index has for its storage."""
+    return str(connection.scalar(select(tables.store.c.index_id)))
+
+
+def forget_store_id(connection: Connection) -> None:
+    """Unbind the index from its storage."""
+    connection.execute(delete(tables.store))
 
 
 def insert_store_id(connection: Connection, store_id: str, now: datetime) -> None:
@@ -75,7 +90,14 @@ def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
         .scalar_subquery()
     )
     found = connection.execute(
-        select(tables.runs.c.id, tables.runs.c.revision, newest, tables.runs.c.newest_record, count)
+        select(
+            tables.runs.c.id,
+            tables.runs.c.revision,
+            newest,
+            tables.runs.c.newest_record,
+            count,
+            tables.runs.c.work_dir,
+        )
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(tables.sessions.c.name == session, tables.runs.c.name == run)
     ).first()
@@ -112,6 +134,7 @@ def insert_run(
     parent_id: int | None = None,
     parent_snapshot: int | None = None,
     newest_record: Digest | None = None,
+    work_dir: str | None = None,
 ) -> int | None:
     """Insert a run without files; return its id, or None if its name is taken."""
     made = (
@@ -123,6 +146,7 @@ def insert_run(
             parent_snapshot=parent_snapshot,
             revision=revision,
             newest_record=newest_record,
+            work_dir=work_dir,
             created_at=created_at,
         )
         .on_conflict_do_nothing()
@@ -139,6 +163,7 @@ def advance_revision(
     *,
     newest_record: Digest | None,
     next_record: Digest | None,
+    work_dir: str | None = None,
 ) -> bool:
     """Claim the next revision and lock the run's row; return False if another commit was first.
 
@@ -148,7 +173,10 @@ def advance_revision(
         The end of the run's chain as read with the revision.
     next_record
         The new end of the chain; None if no record describes this commit.
+    work_dir
+        The new work directory of the run; None if it stays as it is.
     """
+    moved = {} if work_dir is None else {"work_dir": work_dir}
     claimed = connection.execute(
         update(tables.runs)
         .where(
@@ -156,7 +184,7 @@ def advance_revision(
             tables.runs.c.revision == revision,
             tables.runs.c.newest_record == newest_record,
         )
-        .values(revision=revision + 1, newest_record=next_record)
+        .values(revision=revision + 1, newest_record=next_record, **moved)
     )
     return claimed.rowcount == 1
 
@@ -188,6 +216,7 @@ def insert_snapshot(
             scope=None if scope is None else list(scope),
             unchanged=snapshot.unchanged,
             skipped=[list(skipped) for skipped in snapshot.skipped] or None,
+            torn=list(snapshot.torn) or None,
             bytes_read=snapshot.bytes_read,
             bytes_stored=snapshot.bytes_stored,
             created_at=snapshot.created_at,
@@ -214,8 +243,27 @@ def list_snapshots(connection: Connection, run_id: int) -> list[Snapshot]:
     return [_snapshot(row) for row in rows]
 
 
-def list_runs(connection: Connection, session: str | None = None) -> list[RunSummary]:
-    """Return the runs of a session, or of all sessions, oldest first."""
+def find_snapshot(connection: Connection, run_id: int, provenance: Provenance) -> Snapshot | None:
+    """Return a run's newest snapshot that has all fields of a provenance, without its changes."""
+    columns = tables.snapshots.c
+    given = {
+        columns[column]: value
+        for name, column in tables.PROVENANCE_COLUMNS.items()
+        if (value := getattr(provenance, name)) is not None
+    }
+    row = connection.execute(
+        select(tables.snapshots)
+        .where(columns.run_id == run_id, *(column == value for column, value in given.items()))
+        .order_by(columns.number.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else _snapshot(row)
+
+
+def list_runs(
+    connection: Connection, session: str | None = None, run: str | None = None
+) -> list[RunSummary]:
+    """Return the runs of a session, or of all sessions, oldest first; or only those of one id."""
     parent = tables.runs.alias()
     statement = (
         select(
@@ -225,6 +273,7 @@ def list_runs(connection: Connection, session: str | None = None) -> list[RunSum
             tables.runs.c.created_at,
             parent.c.name,
             tables.runs.c.parent_snapshot,
+            tables.runs.c.work_dir,
         )
         .select_from(tables.runs)
         .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
@@ -237,11 +286,14 @@ def list_runs(connection: Connection, session: str | None = None) -> list[RunSum
             tables.runs.c.id,
             parent.c.name,
             tables.runs.c.parent_snapshot,
+            tables.runs.c.work_dir,
         )
         .order_by(tables.runs.c.id)
     )
     if session is not None:
         statement = statement.where(tables.sessions.c.name == session)
+    if run is not None:
+        statement = statement.where(tables.runs.c.name == run)
     return [RunSummary(*row) for row in connection.execute(statement)]
 
 
@@ -262,6 +314,7 @@ def _snapshot(row: Row[Any]) -> Snapshot:
         tuple(Skipped(*skipped) for skipped in row.skipped or ()),
         row.bytes_read,
         row.bytes_stored,
+        torn=tuple(row.torn or ()),
     )
 
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, or_, select
 
 from cas.packs.pack import pack_size
 from index.db import tables
-from index.domain.reports import RunStats, StoreStats
+from index.domain.reports import GroupStats, RunStats, StoreStats
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
 
     from sqlalchemy import Column, ColumnElement, Table
     from sqlalchemy.engine import Connection
 
     from cas.cache.cache import PackCache
 
-__all__ = ["run_stats", "store_stats"]
+__all__ = ["group_stats", "run_stats", "store_stats"]
+
+_LABELS: Final[dict[str, Column[Any]]] = {
+    "session": tables.sessions.c.name,
+    "run": tables.runs.c.name,
+    **{name: tables.files.c[column] for name, column in tables.PROVENANCE_COLUMNS.items()},
+    "file_type": tables.files.c.file_type,
+    "priority": tables.files.c.priority,
+    "is_final_output": tables.files.c.is_final_output,
+}
 
 
 def run_stats(connection: Connection, run_id: int, session: str, run: str) -> RunStats:
@@ -67,6 +76,41 @@ def run_stats(connection: Connection, run_id: int, session: str, run: str) -> Ru
         files_by_node=count_by(tables.files.c.node_id),
         files_by_priority=count_by(tables.files.c.priority),
         final_outputs=count_by(tables.files.c.is_final_output).get(True, 0),
+    )
+
+
+def group_stats(
+    connection: Connection,
+    labels: Sequence[str],
+    *,
+    session: str | None = None,
+    run_id: int | None = None,
+) -> tuple[GroupStats, ...]:
+    """Return statistics for each combination of labels, of a run, a session or the store."""
+    size, current = tables.files.c.size, tables.files.c.end_snapshot.is_(None)
+    columns = [_LABELS[label] for label in labels]
+    statement = (
+        select(
+            *columns,
+            func.count().filter(current),
+            func.coalesce(func.sum(size).filter(current), 0),
+            func.count(),
+            func.sum(size),
+        )
+        .select_from(tables.files)
+        .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .group_by(*columns)
+    )
+    if session is not None:
+        statement = statement.where(tables.sessions.c.name == session)
+    if run_id is not None:
+        statement = statement.where(tables.files.c.run_id == run_id)
+    rows = [tuple(row) for row in connection.execute(statement)]
+    rows.sort(key=lambda row: [(value is None, value) for value in row[: len(labels)]])
+    return tuple(
+        GroupStats(dict(zip(labels, row, strict=False)), *map(int, row[len(labels) :]))
+        for row in rows
     )
 
 

@@ -45,6 +45,7 @@ class RunColumns(NamedTuple):
     """The name of the run it was forked from; None if that is deleted."""
     parent_id: int | None
     parent_snapshot: int | None
+    work_dir: str | None
 
 
 VersionRow: TypeAlias = "Row[Any]"
@@ -69,6 +70,7 @@ def find_row(connection: Connection, session: str, run: str) -> RunColumns | Non
             parent.c.name,
             parent.c.id,
             tables.runs.c.parent_snapshot,
+            tables.runs.c.work_dir,
         )
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
@@ -129,15 +131,28 @@ def iter_versions(connection: Connection, run_id: int) -> Iterator[VersionRow]:
         last = (rows[-1][0], rows[-1][1]) if len(rows) == _PAGE else None
 
 
-def claim_run(connection: Connection, run_id: int, revision: int, new_revision: int) -> bool:
+def claim_run(
+    connection: Connection,
+    run_id: int,
+    revision: int,
+    new_revision: int,
+    *,
+    work_dir: str | None,
+) -> bool:
     """Claim a higher revision; return False if another commit was first.
 
     The run's chain of records is then incomplete, until a new chain starts.
+
+    Parameters
+    ----------
+    work_dir
+        The new work directory of the run; None if it stays as it is.
     """
+    moved = {} if work_dir is None else {"work_dir": work_dir}
     claimed = connection.execute(
         update(tables.runs)
         .where(tables.runs.c.id == run_id, tables.runs.c.revision == revision)
-        .values(revision=new_revision, newest_record=None)
+        .values(revision=new_revision, newest_record=None, **moved)
     )
     return claimed.rowcount == 1
 

@@ -7,14 +7,16 @@ writers and readers.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
 from cas.errors import ObjectNotFoundError
 from cas.packs.pack import pack_object_name
-from index.db.queries import deletion, liveness, packs
+from cas.store import find_owner
+from cas.threads import Threads
+from index.db.queries import deletion, liveness, packs, runs
 from index.domain.snapshots import Progress
+from index.errors import StorageClaimedError
 from index.maintenance.gc import orphans
 from index.maintenance.gc.compact import choose, compact
 from index.maintenance.gc.report import GcReport, Tally
@@ -75,6 +77,7 @@ class Collection:
             self._compact()
             self._delete_packs()
         found = self._see_to_orphans()
+        oldest = self._transactions.read(liveness.oldest_condemned)
         return GcReport(
             condemned=self._condemned,
             swept=self._swept,
@@ -85,6 +88,7 @@ class Collection:
             bytes_written=self._bytes_written,
             damaged=tuple(self._damaged),
             orphans=found,
+            next_removal=None if oldest is None else oldest + self._settings.grace,
         )
 
     def _collect_blobs(self, *, only_large: bool) -> None:
@@ -176,7 +180,7 @@ class Collection:
             if not found:
                 return
             after = found[-1].id
-            with ThreadPoolExecutor(backend.publishes_at_once, "cas-delete") as threads:
+            with Threads(backend.publishes_at_once, "cas-delete") as threads:
                 were_there = list(threads.map(partial(_delete, backend), found))
             late = self._now - self._settings.late_publisher
             gone = [
@@ -208,6 +212,10 @@ class Collection:
 
     def _see_to_orphans(self) -> tuple[Orphan, ...]:
         backend = self._context.blobs.backend
+        if self._options.remove_orphans:
+            index_id = self._transactions.read(runs.get_index_id)
+            if find_owner(backend) not in (None, index_id):  # they may be the packs of that index
+                raise StorageClaimedError(self._context.database.url, backend.url)
         seen = []
         for orphan in orphans.find_orphans(self._transactions, backend):
             outcome = orphan

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from index.db.queries import packs
 from index.decorators import awaitable
+from index.domain.results import Result, to_json
 from index.maintenance.gc.collect import Collection
 from index.maintenance.gc.compact import choose, described, saved_by_merging
 from index.maintenance.gc.orphans import find_orphans
@@ -31,7 +32,7 @@ __all__ = ["GcPlan", "plan_gc"]
 
 
 @dataclass(frozen=True, slots=True)
-class GcPlan:
+class GcPlan(Result):
     """The plan of a collection. `execute` runs it on everything that is garbage by then."""
 
     options: GcOptions
@@ -67,6 +68,21 @@ class GcPlan:
                     _fate(blob, since), blob.digest, blob.size, blob.stored_size,
                     blob.session, blob.run, blob.path, blob.agent,
                 )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON types, with the blobs of `iter_blobs`."""
+        return {
+            "grace_s": self.options.settings.grace.total_seconds(),
+            "bytes_freed": self.bytes_freed,
+            "swept": to_json(self.swept),
+            "condemned": to_json(self.condemned),
+            "waiting": to_json(self.waiting),
+            "unmarked": to_json(self.unmarked),
+            "packs": to_json(self.packs),
+            "compacted": to_json(self.compacted),
+            "orphans": to_json(self.orphans),
+            "blobs": [blob.to_dict() for blob in self.iter_blobs()],
+        }
 
     def execute(self, *, progress: Callable[[Progress], None] | None = None) -> GcReport:
         """Collect garbage; return the report.

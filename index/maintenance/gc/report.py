@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from index.domain.results import Result, to_json
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cas.digest import Digest
 
 __all__ = [
@@ -69,6 +73,10 @@ class GarbageBlob(NamedTuple):
             return Kind.CONTENT
         return Kind.UNNAMED if self.run is None else Kind.RECORD
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the blob and its kind as JSON types."""
+        return to_json({**self._asdict(), "kind": self.kind})  # type: ignore[no-any-return]
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -120,7 +128,7 @@ class DamagedEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class GcReport:
+class GcReport(Result):
     """The results of a collection."""
 
     condemned: Tally
@@ -137,6 +145,11 @@ class GcReport:
     """Bytes of the packs that compaction wrote."""
     damaged: tuple[DamagedEntry, ...]
     orphans: tuple[Orphan, ...]
+    next_removal: datetime | None = None
+    """When the grace period of the first condemned blob is over, so that a collection removes it.
+    None if there is none."""
+
+    derived: ClassVar = ("bytes_freed",)
 
     @property
     def bytes_freed(self) -> int:

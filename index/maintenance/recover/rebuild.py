@@ -20,6 +20,7 @@ from cas.errors import BackendError, CasError, ObjectNotFoundError
 from cas.packs.chunk_list import decode_chunk_list
 from cas.packs.pack import EntryKind
 from cas.reader import BlobReader
+from cas.store import claim_storage
 from index.db import schema
 from index.db.bulk import batches
 from index.db.catalog import TransactionCatalog
@@ -59,10 +60,17 @@ def rebuild(
     chunk_size: int,
     clock: Callable[[], datetime],
     progress: Callable[[Progress], None] | None = None,
+    *,
+    claim: bool,
 ) -> RecoveryReport:
     """Fill an index with empty tables from storage.
 
     It uses one transaction: on raise the index is still empty. Storage is only read.
+
+    Parameters
+    ----------
+    claim
+        Whether the storage is to belong to this index, and no longer to the one that was lost.
 
     Raises
     ------
@@ -75,6 +83,8 @@ def rebuild(
         rebuilding_ = _Rebuilding(backend, connection, clock(), chunk_size)
         report = rebuilding_.run(progress)
         runs.insert_store_id(connection, store_id, clock())
+        if claim:  # before the commit: a claim without an index is taken over by the next recovery
+            claim_storage(backend, runs.get_index_id(connection), replace=True)
     return report
 
 
@@ -132,9 +142,7 @@ class _Rebuilding:
         journal.forget_lost(self._connection)
         repairs.forget_unneeded(self._connection)
         for digest in rebuilding.list_absent_records(self._connection):
-            reason = (
-                "only a backup of the index names it; `cas repair` begins a new chain for its run"
-            )
+            reason = "only a backup of the index names it; `store.repair()` begins a new chain"
             self._damaged.append(f"record {digest} is missing: {reason}")
         return self._report(chains, since)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cas.errors import ObjectNotFoundError
 from cas.store import CHUNK_SIZE, open_settings
+from cas.temporary import using_temporary_files
 from cas.urls import open_backend
 from index.context import INDEX_NAME, resolve_location, utc_now
 from index.db import schema
@@ -18,7 +19,12 @@ from index.db.database import Database, sqlite_url
 from index.db.queries import runs
 from index.errors import IndexPresentError, IndexUnavailableError, StoreNotFoundError
 from index.maintenance.recover.rebuild import rebuild
-from index.reading.staging import Staging, remove_abandoned
+from index.reading.staging import (
+    Staging,
+    move_unless_taken,
+    remove_abandoned,
+    sync_directory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +52,8 @@ def recover(
     """Rebuild the index of a store from its storage alone, with names and provenance.
 
     On return the store can be opened. On raise there is no index, as before. Storage is only read,
-    except that a missing ``cas.json`` is written again.
+    except that a missing ``cas.json`` is written again, and that the storage then belongs to the
+    new index: if the old one comes back, it is refused.
     Do not write to the store meanwhile: packs published during recovery may be missing from the new
     index, and are then orphans.
 
@@ -83,11 +90,13 @@ def recover(
 
         def fill(empty: Database) -> RecoveryReport:
             schema.upgrade(empty)
-            return rebuild(backend, empty, store_id, chunk_size, clock, progress)
+            return rebuild(backend, empty, store_id, chunk_size, clock, progress, claim=not dry_run)
 
         if dry_run:
-            with tempfile.TemporaryDirectory(prefix="runcas-recover-") as folder:
-                return _recover_file(Path(folder, INDEX_NAME), fill)
+            with using_temporary_files():
+                folder = tempfile.TemporaryDirectory(prefix="runcas-recover-")
+            with folder as path:
+                return _recover_file(Path(path, INDEX_NAME), fill)
         if database.file is None:
             return _recover_server(database, fill)
         return _recover_file(Path(database.file), fill)
@@ -133,12 +142,12 @@ def _recover_file(file: Path, fill: Callable[[Database], RecoveryReport]) -> Rec
     with _directory(file.parent) as parent:
         remove_abandoned(parent)  # the leftovers of a killed recovery
         if file.exists():
-            raise IndexPresentError(str(sqlite_url(file)))
+            raise IndexPresentError(f"sqlite:///{file}")
         staging = Staging(parent)
         try:
             staged = file.with_name(staging.name) / file.name
             report = _filled(staged, fill)
-            _publish(staged, file, parent)
+            _publish(staged, file, staging.fd, parent)
         finally:
             staging.discard()
     return report
@@ -163,7 +172,7 @@ def _directory(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _publish(staged: Path, file: Path, folder: int) -> None:
+def _publish(staged: Path, file: Path, folder: int, parent: int) -> None:
     # SQLite must not apply a log of the lost file to the new one.
     for suffix in ("-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
@@ -171,7 +180,7 @@ def _publish(staged: Path, file: Path, folder: int) -> None:
     with staged.open("rb+") as opened:
         os.fsync(opened.fileno())
     try:
-        os.link(staged, file)  # unlike a rename, it fails if the name is taken
+        move_unless_taken(staged.name, file.name, folder, parent)
     except FileExistsError:
-        raise IndexPresentError(str(sqlite_url(file))) from None
-    os.fsync(folder)
+        raise IndexPresentError(f"sqlite:///{file}") from None
+    sync_directory(parent)

@@ -12,7 +12,8 @@ from index.commit.branch import apply_rewind
 from index.db import tables
 from index.db.bulk import allocate_ids
 from index.db.queries import files, journal, lineage, rebuilding, runs, transfer
-from index.domain.annotations import Annotations
+from index.db.queries.current import load_newest
+from index.domain.annotations import FileKind
 from index.domain.names import RunKey
 from index.domain.provenance import Provenance
 from index.domain.run_state import Observed
@@ -102,7 +103,11 @@ class Replay:
         journal.append(self._connection, place.id, place.records, digests)
         self._places[step.chain] = place._replace(records=place.records + len(digests))
         rebuilding.set_run(
-            self._connection, place.id, revision=entry.revision, newest_record=step.digest
+            self._connection,
+            place.id,
+            revision=entry.revision,
+            newest_record=step.digest,
+            work_dir=entry.work_dir if isinstance(entry, CommitEntry | HistoryEntry) else None,
         )
 
     def discard(self, chain: Digest | Key) -> None:
@@ -156,9 +161,9 @@ class Replay:
         files.fill_provenance(
             connection, [current[path] for path in entry.filled if path in current], provenance
         )
-        for path, values in entry.notes.items():
-            if path in current:
-                files.annotate(connection, current[path], values)
+        files.annotate(
+            connection, {current[p]: values for p, values in entry.notes.items() if p in current}
+        )
         if entry.snapshot is None:
             return
         runs.insert_snapshot(connection, run_id, _snapshot(entry, provenance), entry.scope)
@@ -176,7 +181,7 @@ class Replay:
         group: NewFiles,
         provenance: Provenance,
     ) -> None:
-        histories = files.load_histories(self._connection, run_id, group.paths)
+        befores = load_newest(self._connection, run_id, (), group.paths)
         rows = []
         for path, digest, size, mode, mtime_ns, kind in zip(
             group.paths,
@@ -187,8 +192,8 @@ class Replay:
             group.kind_of,
             strict=True,
         ):
-            newest, appeared = histories.get(path, (0, snapshot))
-            file_type, priority = group.kinds[kind]
+            before = befores.get(path)
+            newest, appeared = (0, snapshot) if before is None else before[:2]
             seen = Observed(
                 path=path,
                 digest=Digest(digest),
@@ -197,9 +202,9 @@ class Replay:
                 mtime_ns=mtime_ns,
                 signature=None,
                 trusted=False,
-                seen_on_disk=entry.seen_on_disk,
+                seen_by=entry.seen_by,
             )
-            rows.append((path, newest + 1, seen, file_type, priority, appeared))
+            rows.append((path, newest + 1, seen, FileKind(*group.kinds[kind]), appeared))
         files.insert_versions(
             self._connection,
             rows,
@@ -208,7 +213,6 @@ class Replay:
             snapshot=snapshot,
             provenance=provenance,
             now=entry.created_at,
-            annotations={name: getattr(entry, name) for name in Annotations().columns},
         )
 
     def _parts(self, entry: CommitEntry) -> Iterator[NewFiles]:
@@ -287,4 +291,5 @@ def _snapshot(entry: CommitEntry, provenance: Provenance) -> Snapshot:
         tuple(Skipped(*each) for each in entry.skipped),
         entry.bytes_read,
         bytes_stored=0,  # not in the record, which is stored together with those bytes
+        torn=tuple(entry.torn),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from index.domain.results import Result
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,7 +53,7 @@ class LostFile:
 
 
 @dataclass(frozen=True, slots=True)
-class RecoveryReport:
+class RecoveryReport(Result):
     """The results of rebuilding an index."""
 
     packs: int
@@ -76,6 +78,8 @@ class RecoveryReport:
     """The faults of records that can't be read."""
     lost: tuple[LostFile, ...]
     """File versions whose bytes are missing. ``cas repair`` may find them elsewhere."""
+
+    derived: ClassVar = ("is_whole",)
 
     @property
     def is_whole(self) -> bool:

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from cas.catalog import ChunkedBlob, Location, Placement
+    from cas.catalog import ChunkedBlob, Location
     from cas.digest import Buffer, Digest
-    from cas.packs.pack import SealedPack
     from cas.writer import BatchWriter
     from index.context import StoreContext
     from index.db.queries.verification import VerifiablePack
@@ -31,21 +30,15 @@ _BATCH_SIZE: Final = 256 << 20
 """Bytes after which recovered blobs are committed. An interruption loses at most this much."""
 
 
-class _Unlisted:
+class _Unlisted(SqlCatalog):
     """A catalog that hides some large blobs, so that their chunk lists are written again."""
 
-    def __init__(self, catalog: SqlCatalog) -> None:
-        self._catalog = catalog
+    def __init__(self, context: StoreContext) -> None:
+        super().__init__(context.database, context.clock)
         self.unlisted: set[Digest] = set()
 
     def find_known(self, digests: Collection[Digest]) -> set[Digest]:
-        return self._catalog.find_known(digests) - self.unlisted
-
-    def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
-        return self._catalog.locate(digests)
-
-    def register_pack(self, pack: SealedPack) -> None:
-        self._catalog.register_pack(pack)
+        return super().find_known(digests) - self.unlisted
 
 
 class Mender(Search):
@@ -70,7 +63,7 @@ class Mender(Search):
         super().__init__(wanted)
         self._context = context
         self._records = records
-        self._catalog = _Unlisted(SqlCatalog(context.database, context.clock))
+        self._catalog = _Unlisted(context)
         self._stack = ExitStack()
         self._batch: BatchWriter | None = None
         self._batch_bytes = 0

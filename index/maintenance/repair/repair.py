@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cas.packs.pack import EntryKind, pack_object_name
 from index.commit.chain import write_history
@@ -24,6 +24,7 @@ from index.db.queries import journal, repairs, verification
 from index.db.queries.holders import find_holders
 from index.domain.faults import Fault, FaultKind
 from index.domain.names import RunKey
+from index.domain.results import Result
 from index.domain.snapshots import Progress
 from index.maintenance.repair.directories import search_directory
 from index.maintenance.repair.mender import Mender
@@ -232,7 +233,7 @@ def _renew_chains(context: StoreContext) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class RepairReport:
+class RepairReport(Result):
     """The results of a repair, or of its dry run."""
 
     dry_run: bool
@@ -258,6 +259,8 @@ class RepairReport:
     set_aside: tuple[str, ...] = ()
     """Damaged objects that no row points to any more. Copies are under ``damaged/``."""
     bytes_stored: int = 0
+
+    derived: ClassVar = ("is_complete",)
 
     @property
     def is_complete(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
 from cas.packs.chunk_list import decode_chunk_list
 from cas.packs.inspector import PackInspector
+from cas.threads import Threads
 from index.db.queries import blobs as blob_rows
 from index.db.queries import verification
 from index.domain.faults import Fault, FaultKind
@@ -52,9 +52,7 @@ class PackVerifier:
         self._context = context
         self._findings = findings
         self._inspector = PackInspector(context.blobs.backend)
-        self._threads = ThreadPoolExecutor(
-            max(1, context.blobs.backend.publishes_at_once), "cas-verify"
-        )
+        self._threads = Threads(max(1, context.blobs.backend.publishes_at_once), "cas-verify")
         self.doubtful: set[Digest] = set()
         """Large blobs whose chunks differ from their chunk list in storage."""
         self.faulty: list[VerifiablePack] = []

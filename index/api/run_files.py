@@ -1,0 +1,397 @@
+"""The files of a run: listings, pages, directories, and the run as a mapping of paths."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from index.context import Handle
+from index.db.queries import files, listings, runs
+from index.db.queries.listings import Position
+from index.domain.listing import (
+    DirectoryEntry,
+    FileOrder,
+    check_filters,
+    check_limit,
+    check_order,
+    closest,
+    compile_glob,
+    literal_prefix,
+    name_in,
+)
+from index.domain.names import MAX_ROW_ID, ancestors, check_path, check_prefix, storable
+from index.domain.provenance import Provenance
+from index.domain.snapshots import FileVersion, Snapshot, snapshot_number
+from index.errors import UnknownFileError, UnknownRunError, UnknownSnapshotError
+
+if TYPE_CHECKING:
+    import os
+    import re
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.engine import Connection
+
+    from index.context import StoreContext
+    from index.db.queries.files import Condition
+    from index.db.queries.runs import FoundRun
+    from index.domain.names import Label, RunKey
+
+__all__ = ["RunFiles"]
+
+_PAGE: Final = 2_000
+"""Versions that `RunFiles.iter_files` holds at once, about 2 MB."""
+
+
+class _Listing(NamedTuple):
+    """The checked arguments of a listing."""
+
+    conditions: tuple[Condition, ...]
+    matches: Callable[[str], re.Match[str] | None] | None
+    at: int | Snapshot | None
+    order: tuple[str, bool]
+    limit: int | None
+    after: str | Position | None
+    """A path whose position in the order is still to be found, or the position itself."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RunFiles(Handle):
+    """The files of a run. Also a mapping: ``run[path]``, ``path in run``, ``len(run)``.
+
+    Iteration yields the present paths in byte order. A run without files is true, like any handle.
+    """
+
+    key: RunKey
+    _context: StoreContext = field(repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        url = self._context.database.url
+        return f"<{type(self).__name__} {self.id!r} of session {self.key.session!r} in {url}>"
+
+    @property
+    def id(self) -> str:
+        """The caller's id of the run."""
+        return self.key.run
+
+    def files(
+        self,
+        *,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+        file_type: str | None = None,
+        priority: str | None = None,
+        is_final_output: bool | None = None,
+        prefix: str | os.PathLike[str] | None = None,
+        glob: str | None = None,
+        at: int | Snapshot | None = None,
+        order_by: FileOrder = "appearance",
+        limit: int | None = None,
+        after: str | os.PathLike[str] | FileVersion | None = None,
+    ) -> tuple[FileVersion, ...]:
+        """Return the files of the run that match all arguments, by first appearance, then path.
+
+        Parameters
+        ----------
+        prefix
+            Plain text that the path begins with.
+        glob
+            A pattern for the whole path: ``"data/**/*.csv"``. ``*``, ``?`` and ``[a-z]`` match in
+            one directory, ``**/`` any number of directories.
+        at
+            A snapshot: the files as they were then.
+        order_by
+            ``"appearance"``, ``"path"``, ``"size"`` or ``"created_at"``; with a minus, as in
+            ``"-size"``, from last to first.
+        limit
+            The largest number of files to return.
+        after
+            The last file of the page before, or its path: the listing begins after it.
+
+        Raises
+        ------
+        UnknownFileError
+            When the place of the path `after` in the order is not known: the run never had it.
+        """
+        labels = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        listing = _listing(
+            labels, file_type, priority, is_final_output, prefix, glob, at, order_by, limit, after
+        )
+        return tuple(self._listed(listing, page=None if glob is None or limit is None else _PAGE))
+
+    def iter_files(
+        self,
+        *,
+        phase: Label | None = None,
+        agent: Label | None = None,
+        node_id: Label | None = None,
+        step_id: Label | None = None,
+        event_id: Label | None = None,
+        code_hash: Label | None = None,
+        file_type: str | None = None,
+        priority: str | None = None,
+        is_final_output: bool | None = None,
+        prefix: str | os.PathLike[str] | None = None,
+        glob: str | None = None,
+        at: int | Snapshot | None = None,
+        order_by: FileOrder = "path",
+        limit: int | None = None,
+        after: str | os.PathLike[str] | FileVersion | None = None,
+    ) -> Iterator[FileVersion]:
+        """Yield the files that `files` would return, by path, with bounded memory.
+
+        It reads them in pages, each in a transaction of its own, and yields all files as of the
+        snapshot that was the newest when the iteration began. An index has the order of paths; in
+        any other order each page costs a pass over the run. Parameters are those of `files`.
+        Raises UnknownRunError if the run is deleted meanwhile.
+        """
+        labels = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        listing = _listing(
+            labels, file_type, priority, is_final_output, prefix, glob, at, order_by, limit, after
+        )
+        return self._listed(listing, page=_PAGE)
+
+    def list_dir(
+        self,
+        path: str | os.PathLike[str] = "",
+        *,
+        at: int | Snapshot | None = None,
+        limit: int | None = None,
+        after: str | os.PathLike[str] | DirectoryEntry | FileVersion | None = None,
+    ) -> tuple[DirectoryEntry, ...]:
+        """Return the files and directories directly in a directory, by name in byte order.
+
+        A directory counts all files in it and below, with their bytes.
+
+        Parameters
+        ----------
+        path
+            The directory; empty for the work directory.
+        limit
+            The largest number of entries to return.
+        after
+            The last entry of the page before, its path or its name: the listing begins after it.
+
+        Raises
+        ------
+        UnknownFileError
+            When no file is in that directory or below it.
+        """
+        folder = "" if check_prefix(path) in ("", ".", "./") else f"{check_path(path)}/"
+        last = name_in(folder, after)
+        with self._reading() as (connection, found):
+            visible = files.visible_at(self._check_snapshot(found, at))
+            names = listings.list_names(
+                connection, found.id, folder, visible, after=last, limit=check_limit(limit)
+            )
+            if (
+                folder
+                and not names
+                and not listings.count_files(
+                    connection, found.id, visible, *listings.has_prefix(folder)
+                )
+            ):
+                raise self._unknown(connection, found, folder, visible)
+            paths = [f"{folder}{each.name}" for each in names if not each.is_directory]
+            versions = listings.list_paths(
+                connection, found.id, self.key.session, self.id, paths, visible
+            )
+        return tuple(
+            DirectoryEntry(
+                f"{folder}{each.name}",
+                each.files,
+                each.bytes,
+                None if each.is_directory else versions[f"{folder}{each.name}"],
+            )
+            for each in names
+        )
+
+    def file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        at: int | Snapshot | None = None,
+    ) -> FileVersion:
+        """Return the file at `path`: the present version, another version, or that of a snapshot.
+
+        Raises
+        ------
+        UnknownFileError
+            When there is no such file or version. It names the closest paths.
+        """
+        clean = check_path(path)
+        if version is not None and at is not None:
+            raise ValueError("give a version or a snapshot, not both")
+        if isinstance(version, bool) or not isinstance(version, int | None):
+            raise TypeError(f"version is the number of a version, not {version!r}")
+        if version is not None and not 0 < version <= MAX_ROW_ID:
+            raise UnknownFileError(self.id, clean, storable(version))
+        matches = files.has_path(clean)
+        with self._reading() as (connection, found):
+            if version is None:
+                wanted = files.visible_at(self._check_snapshot(found, at))
+            else:
+                wanted = files.has_version(version)
+            versions = self._versions(connection, found, matches, wanted)
+            if not versions:
+                if version is None:
+                    raise self._unknown(connection, found, clean, wanted)
+                if not listings.count_files(connection, found.id, matches):
+                    raise self._unknown(connection, found, clean)
+                raise UnknownFileError(self.id, clean, version)
+        return versions[0]
+
+    def __getitem__(self, path: str | os.PathLike[str]) -> FileVersion:
+        """Return the present file at `path`. Raises UnknownFileError if there is none."""
+        return self.file(path)
+
+    def __contains__(self, path: str | os.PathLike[str]) -> bool:
+        """Whether the run has a file at `path` now."""
+        matches = files.has_path(check_path(path))
+        with self._reading() as (connection, found):
+            return bool(listings.count_files(connection, found.id, files.visible_at(None), matches))
+
+    def __len__(self) -> int:
+        """Return the number of present files."""
+        with self._reading() as (connection, found):
+            return listings.count_files(connection, found.id, files.visible_at(None))
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the present paths in byte order, with bounded memory."""
+        return (version.path for version in self.iter_files())
+
+    def __bool__(self) -> bool:
+        """Return True: the truth of a handle does not depend on its files."""
+        return True
+
+    def _listed(self, listing: _Listing, page: int | None) -> Iterator[FileVersion]:
+        """Yield the versions of a listing, read in pages; without a page size, in one statement."""
+        left, position, run_id = listing.limit, None, None
+        number = snapshot_number(listing.at)
+        size = page
+        while left != 0:
+            if listing.matches is None and left is not None:
+                size = left if page is None else min(page, left)
+            with self._reading() as (connection, found):
+                if run_id is None:
+                    run_id, number = found.id, self._check_snapshot(found, listing.at)
+                    if page is not None and number is None:
+                        number = found.newest_snapshot  # later pages show the same state
+                    position = self._position(connection, found, number, listing)
+                elif run_id != found.id:
+                    raise UnknownRunError(self.key.session, self.id)
+                versions, position = listings.list_page(
+                    connection, run_id, self.key.session, self.id,
+                    files.visible_at(number), *listing.conditions,
+                    order=listing.order, after=position, limit=size,
+                )  # fmt: skip
+            for version in versions:
+                if listing.matches is None or listing.matches(version.path):
+                    yield version
+                    left = None if left is None else left - 1
+                    if left == 0:
+                        return
+            if size is None or len(versions) < size:
+                return
+
+    def _position(
+        self, connection: Connection, found: FoundRun, number: int | None, listing: _Listing
+    ) -> Position | None:
+        if not isinstance(listing.after, str):
+            return listing.after
+        visible = files.visible_at(number)
+        position = listings.find_position(
+            connection, found.id, listing.after, listing.order, visible
+        )
+        if position is None:
+            raise self._unknown(connection, found, listing.after, visible)
+        return position
+
+    def _unknown(
+        self, connection: Connection, found: FoundRun, path: str, *visible: Condition
+    ) -> UnknownFileError:
+        """Return the error for a path that the run does not have, with the closest ones."""
+        wanted = path.rstrip("/")
+        near = listings.list_near(connection, found.id, wanted, *visible)
+        folders = (folder for each in near for folder in ancestors(each))
+        return UnknownFileError(self.id, path, None, closest(wanted, [*near, *folders]))
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Connection, FoundRun]]:
+        with self._context.database.reading() as connection:
+            yield connection, self._find(connection)
+
+    def _find(self, connection: Connection) -> FoundRun:
+        found = runs.find_run(connection, self.key.session, self.key.run)
+        if found is None:
+            raise UnknownRunError(self.key.session, self.key.run)
+        return found
+
+    def _visible(
+        self,
+        connection: Connection,
+        found: FoundRun,
+        at: int | Snapshot | None,
+        *conditions: Condition,
+    ) -> tuple[FileVersion, ...]:
+        number = self._check_snapshot(found, at)
+        return self._versions(connection, found, files.visible_at(number), *conditions)
+
+    def _check_snapshot(self, found: FoundRun, at: int | Snapshot | None) -> int | None:
+        number = snapshot_number(at)
+        if number is not None and not 0 <= number <= found.newest_snapshot:
+            raise UnknownSnapshotError(self.id, number, found.newest_snapshot)
+        return number
+
+    def _versions(
+        self, connection: Connection, found: FoundRun, *conditions: Condition
+    ) -> tuple[FileVersion, ...]:
+        return tuple(
+            files.list_versions(connection, found.id, self.key.session, self.id, *conditions)
+        )
+
+
+def _listing(
+    labels: Provenance,
+    file_type: str | None,
+    priority: str | None,
+    is_final_output: bool | None,  # noqa: FBT001 - as `files` takes it
+    prefix: str | os.PathLike[str] | None,
+    glob: str | None,
+    at: int | Snapshot | None,
+    order_by: FileOrder,
+    limit: int | None,
+    after: str | os.PathLike[str] | FileVersion | None,
+) -> _Listing:
+    check_filters(file_type, priority, is_final_output)
+    conditions = [
+        *listings.conditions_for(
+            provenance=labels,
+            file_type=file_type,
+            priority=priority,
+            is_final_output=is_final_output,
+            prefix=None if prefix is None else check_prefix(prefix),
+        )
+    ]
+    matches = None
+    if glob is not None:
+        matches = compile_glob(glob).fullmatch
+        conditions += listings.has_prefix(check_prefix(literal_prefix(glob)))
+    order = check_order(order_by)
+    return _Listing(
+        tuple(conditions), matches, at, order, check_limit(limit), _after(after, order[0])
+    )
+
+
+def _after(after: str | os.PathLike[str] | FileVersion | None, order: str) -> str | Position | None:
+    if after is None:
+        return None
+    if isinstance(after, FileVersion) and hasattr(after, order):
+        return Position(getattr(after, order), after.path)  # also if the file has changed since
+    path = check_path(after.path if isinstance(after, FileVersion) else after)
+    return Position(path, path) if order == "path" else path

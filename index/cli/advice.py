@@ -1,0 +1,31 @@
+"""Advice in errors: the library names its calls, and the command line the commands for them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["COMMANDS", "in_commands"]
+
+COMMANDS: Final = {
+    "`store.repair(DIR)`": "`cas repair --from DIR`",
+    "`store.repair()`": "`cas repair`",
+    "`store.verify()`": "`cas verify`",
+    "`store.runs()`": "`cas stats`",
+    "`session.runs()`": "`cas stats`",
+    "`run.files()`": "`cas ls`",
+    "`run.put(…)`": "`cas put`",
+    "`index.recover(…)`": "`cas recover`",
+    "`ArtifactStore.open(…)`": "`cas init` or `cas track DIR`",
+    "`overwrite=True`": "`--overwrite`",
+    "`session.run(…)`": "`--run`",
+    "`same_directory=False`": "`--moved`",
+    "repeat the call": "run the command again",
+}
+"""Commands by what the library's errors say in their place. A test finds each in an error."""
+
+
+def in_commands(text: str) -> str:
+    """Return what the library says, with commands in place of its calls."""
+    for call, command in COMMANDS.items():
+        text = text.replace(call, command)
+    return text

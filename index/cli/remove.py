@@ -1,0 +1,147 @@
+"""The command that removes files from a run, or deletes runs and sessions: rm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from index.cli.options import json_option, only_run, provenance_options
+from index.cli.output import counted, human_size, print_json, print_report, printable
+
+if TYPE_CHECKING:
+    from index.api.session import Session
+    from index.cli.location import StoreLocation
+    from index.domain.reports import DeletionReceipt
+
+__all__ = ["rm"]
+
+
+@click.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
+@click.option("--run", "run_id", metavar="ID", help="The run that has the paths, or to delete.")
+@click.option("--whole-session", is_flag=True, help="Delete the session with all its runs.")
+@click.option("--yes", is_flag=True, help="Delete the run or session without asking.")
+@provenance_options
+@json_option
+@click.pass_obj
+def rm(
+    location: StoreLocation,
+    /,
+    paths: tuple[str, ...],
+    *,
+    session_id: str,
+    run_id: str | None,
+    whole_session: bool,
+    yes: bool,
+    as_json: bool,
+    **provenance: Any,
+) -> None:
+    """Remove files from a run; without PATH, delete the run, or a session.
+
+    Removed files leave the listing as a new snapshot. They keep their history and bytes, and `cas
+    rewind` brings them back. The work directory does not change.
+
+    A deleted run takes its history with it, and a session is deleted with all its runs. The
+    command asks first, and shows which bytes become garbage. Forks of a deleted run stay complete.
+    `cas gc` removes the bytes.
+
+    \b
+    cas rm --run run-7 data/old.csv plots/draft.png
+    cas rm --run run-7
+    cas rm --session task-12 --whole-session --yes
+    """  # noqa: D301
+    if paths:
+        if whole_session or yes:
+            # In a script, `cas rm --run ID --yes $FILES` must not delete the run if FILES is empty.
+            raise click.UsageError("--whole-session and --yes go with deletions, without a PATH")
+        _remove(location, session_id, run_id, paths, provenance, as_json=as_json)
+        return
+    if (run_id is None) != whole_session:
+        raise click.UsageError("name paths, the run to delete with --run, or give --whole-session")
+    if any(value is not None for value in provenance.values()):
+        raise click.UsageError(
+            "provenance goes with PATHs to remove; a deletion leaves no snapshot"
+        )
+    _delete(location, session_id, run_id, yes=yes, as_json=as_json)
+
+
+def _remove(
+    location: StoreLocation,
+    session_id: str,
+    run_id: str | None,
+    paths: tuple[str, ...],
+    provenance: dict[str, str | None],
+    *,
+    as_json: bool,
+) -> None:
+    with location.open(create=False) as store:
+        run = only_run(store, session_id, run_id)
+        removed = run.remove_many(paths, **provenance)
+    number = removed[0].end_snapshot
+    if as_json:
+        head = {"session": session_id, "run": run.id, "snapshot": number}
+        print_json({**head, "removed": removed})
+        return
+    click.echo(
+        f"removed {counted(len(removed), 'file')} from {printable(run.id)} in snapshot {number};"
+        f" they keep their history, and cas rewind brings them back"
+    )
+
+
+def _delete(
+    location: StoreLocation, session_id: str, run_id: str | None, *, yes: bool, as_json: bool
+) -> None:
+    what = f"session {session_id}" if run_id is None else f"run {run_id} of session {session_id}"
+    with location.open(create=False) as store:
+        session = store.session(session_id)
+        owner = session if run_id is None else session.run(run_id)
+        if not yes:
+            _check_there(session, run_id)
+            _confirm(f"delete {printable(what)} with its history?")
+        receipt = owner.delete()
+    if as_json:
+        print_report(receipt)
+    else:
+        _print_receipt(what, receipt)
+
+
+def _print_receipt(what: str, receipt: DeletionReceipt) -> None:
+    click.echo(
+        f"deleted {printable(what)}: {counted(len(receipt.runs), 'run')},"
+        f" {counted(receipt.versions, 'file version')}"
+    )
+    click.echo(
+        f"to go with cas gc: {counted(len(receipt.released), 'content')},"
+        f" {human_size(receipt.released_bytes)}, that nothing in the session needs any more"
+    )
+    if receipt.released:
+        click.echo(
+            "cas gc marks what has not been used for a day, and removes it a day later;"
+            " cas gc --grace 0 removes all of it now"
+        )
+    if receipt.kept:
+        holders = sorted({blob.run for blob in receipt.kept})
+        click.echo(
+            f"to stay: {counted(len(receipt.kept), 'content')},"
+            f" {human_size(receipt.kept_bytes)}, for "
+            + ", ".join(printable(holder) for holder in holders)
+        )
+
+
+def _check_there(session: Session, run_id: str | None) -> None:
+    """Raise if the session or run does not exist, before the user is asked to confirm."""
+    if run_id is None:
+        session.runs()
+    else:
+        session.run(run_id).stats()
+
+
+def _confirm(question: str) -> None:
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise click.ClickException("nothing was deleted; answer y, or give --yes in scripts")

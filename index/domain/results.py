@@ -1,0 +1,53 @@
+"""One JSON form for all results, the same in the API, in ``--json`` and in events."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, ClassVar
+
+from cas.digest import Digest
+
+__all__ = ["Result", "to_json"]
+
+
+class Result:
+    """A value that the API returns. Its subclasses are frozen dataclasses."""
+
+    __slots__ = ()
+
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Properties that the JSON form has besides the fields."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as JSON types, as ``--json`` prints it.
+
+        Digests and times are text. In a dictionary by label, the key of files without that label is
+        ``""``, which no label can be.
+        """
+        shown = [each.name for each in fields(self) if each.repr]  # type: ignore[arg-type]
+        return {name: to_json(getattr(self, name)) for name in (*shown, *self.derived)}
+
+
+def to_json(value: Any) -> Any:  # noqa: ANN401 - any result, or a value of one
+    """Return a result, or a value of one, as JSON types."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, Digest):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Exception):
+        return str(value) or type(value).__name__
+    if isinstance(value, dict):
+        return {"" if key is None else to_json(key): to_json(item) for key, item in value.items()}
+    if is_dataclass(value):
+        return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+    if hasattr(value, "_asdict"):
+        return to_json(value._asdict())
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
