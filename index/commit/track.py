@@ -179,6 +179,8 @@ def _final_among(
     request: TrackRequest, patterns: Coverage, paths: Iterable[str]
 ) -> dict[str, Annotations]:
     """Return that paths of the run are final, where `final` has them or a pattern for them."""
+    if not request.final:
+        return {}
     names, cut = frozenset(request.final), request.prefix_length
     return {
         path: _FINAL for path in paths if path[cut:] in names or not patterns.covers(path[cut:])

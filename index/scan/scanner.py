@@ -264,7 +264,7 @@ class Scan(ScanFindings):
         self, frame: OpenDirectory, entries: list[os.DirEntry[str]], known: Mapping[str, KnownFile]
     ) -> list[os.DirEntry[str]]:
         """Return the files that the scan covers; store the subdirectories in the frame."""
-        self._read_ignore_files(frame, [from_native(entry.name) for entry in entries])
+        self._read_ignore_files(frame, [entry.name for entry in entries])
         own = frame.own_names
         is_selective = self._coverage.is_selective
         files = []
