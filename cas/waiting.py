@@ -1,7 +1,7 @@
 """Waits for storage, for a database and for locks: they are logged, and end when nobody needs them.
 
 Nothing interrupts a thread, and Ctrl-C reaches only the main thread, which then joins its workers.
-So what a worker waits for heeds a `Stop`, which is set by whoever gives up its work.
+So each wait of a worker checks a `Stop`. The code that gives up the work sets it.
 """
 
 from __future__ import annotations

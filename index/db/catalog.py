@@ -53,7 +53,7 @@ class SqlCatalog:
         return SqlCatalog(self._database, self._clock, caller=threading.get_ident())
 
     def note_damaged(self, digest: Digest) -> None:
-        # Whoever reads may not be allowed to write, and reports the damage in any case.
+        # The reader may not be allowed to write. It reports the damage in any case.
         with suppress(ArtifactIndexError), self._database.writing(lock_wait=_NOTE_WAIT_S) as db:
             blobs.note_damaged(db, digest, self._clock())
 

@@ -211,7 +211,7 @@ def is_busy(error: OperationalError) -> bool:
 
 
 _begun: Final[WeakKeyDictionary[Connection, tuple[int, int]]] = WeakKeyDictionary()
-"""For connections to SQLite, whoever made them: the thread of the last transaction, and the rows
+"""For all connections to SQLite in this process: the thread of the last transaction, and the rows
 that the connection had changed before."""
 
 _begun_lock: Final = threading.Lock()

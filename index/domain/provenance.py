@@ -4,7 +4,7 @@ The scope is a context variable. `asyncio` tasks and `asyncio.to_thread` inherit
 they start, and concurrent agents don't see each other's scopes. A new thread, or a thread of an
 executor, starts without a scope; `carried` passes the current one to it.
 
-A generator shares the context of whoever takes its items. So a scope that a generator opens is
+A generator shares the context of its consumer. So a scope that a generator opens is
 remembered with its frame, too: it holds while the generator runs, and not between two items.
 """
 
