@@ -16,9 +16,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
+
+from cas.waiting import log_wait, pause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +55,9 @@ _UNWRITABLE: Final = frozenset(
 
 _ENOUGH: Final = 1 << 20
 """Bytes. With less free space, an error of SQLite most likely means that its disk is full."""
+
+_PAUSE_S: Final = 0.02
+"""Seconds until the next attempt to switch a file to a write-ahead log."""
 
 _creating: Final = threading.Lock()
 
@@ -112,13 +118,29 @@ def _opened(path: str, pragmas: Sequence[str], options: Mapping[str, Any]) -> sq
     try:
         connection.isolation_level = None  # index.db.database sends BEGIN
         for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
+            _set(connection, pragma, path, longest=options["timeout"])
         with closing(connection.execute("SELECT 1 FROM sqlite_master")) as probe:
             probe.fetchone()
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _set(connection: sqlite3.Connection, pragma: str, path: str, *, longest: float) -> None:
+    """Set a pragma. SQLite itself waits for nobody when it switches a file to a write-ahead log."""
+    started = time.monotonic()
+    while True:
+        try:
+            connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as error:
+            waited = time.monotonic() - started
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or waited >= longest:
+                raise
+            log_wait(path, "another connection has its lock", waited=waited, pause=_PAUSE_S)
+            pause(_PAUSE_S)
+        else:
+            return
 
 
 def _create(path: str) -> None:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from places import everywhere, objects_of, on, packs_of
@@ -44,6 +47,18 @@ def test_writers_take_the_lock_when_they_begin(store):
             other.execute("BEGIN IMMEDIATE")
         assert other.execute("SELECT count(*) FROM cas_runs").fetchone() == (0,)
         other.close()
+
+
+def test_a_file_that_another_writes_is_waited_for_until_it_has_a_write_ahead_log(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "index.db", isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor() as pool:
+            opened = pool.submit(ArtifactStore.open, tmp_path)
+            time.sleep(0.1)
+            assert not opened.done()
+            other.execute("COMMIT")
+            opened.result().close()
 
 
 def test_a_transaction_that_raises_changes_nothing(store):

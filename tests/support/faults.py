@@ -200,8 +200,13 @@ class Disk(PosixCalls):
         self._name(path)
 
     def rename(self, source, target):
+        self._forget(target)
         super().rename(source, target)
         self._name(target)
+
+    def unlink(self, path):
+        self._forget(path)
+        super().unlink(path)
 
     def link(self, source, target):
         super().link(source, target)
@@ -225,6 +230,11 @@ class Disk(PosixCalls):
                     os.truncate(path, 0)
                     lost += 1
         return lost
+
+    def _forget(self, path):
+        """Note that a name goes away. The next file may get the inode of its last one."""
+        if os.path.exists(path) and (found := os.stat(path)).st_nlink == 1:
+            self._volatile.pop(found.st_ino, None)
 
     def _name(self, path):
         self._unsure.setdefault(os.path.dirname(path), []).append(path)
