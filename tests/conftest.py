@@ -8,7 +8,7 @@ import os
 import hypothesis
 import hypothesis.internal.conjecture.providers
 import pytest
-from places import CORNERS, Servers, Stores, objects_of
+from places import CORNERS, Servers, Stores, objects_of, places
 
 from index import ArtifactStore
 from index.cli import main
@@ -67,12 +67,7 @@ def store_root(stores, tmp_path):
     return stores.make("sqlite-local", tmp_path / "embedded")["root"]
 
 
-@pytest.fixture(params=CORNERS)
-def place(request, stores, tmp_path):
-    """The place of an empty store, for `ArtifactStore.open`; on two of four combinations."""
-    made = stores.make(request.param, tmp_path / "place")
-    yield made
-    stores.drop(made)
+place = places(CORNERS)
 
 
 @pytest.fixture

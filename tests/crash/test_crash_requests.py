@@ -33,9 +33,7 @@ def track(place, work):
         store.session("s").run("r").track(work)
 
 
-with_s3 = on(
-    blobs="s3", because="a local directory gets no request", fixture="prepared", every_pair=True
-)
+with_s3 = on(blobs="s3", because="a local directory gets no request", fixture="prepared")
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 import pytest
 from events import statements
 from legacy_model import make
+from places import EACH_INDEX, places
 from trees import contents, write
 
 from cas.digest import Digest
 from index import ArtifactStore
 from index.cli import main
 from index.errors import BytesNotKeptError, LegacyTableError
+
+place = places(EACH_INDEX)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from places import EACH_INDEX, places
 
 from index.domain.classification import DEFAULT_CLASSIFIER
+
+place = places(EACH_INDEX)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import threading
 from itertools import pairwise
 
 import pytest
-from places import as_json
+from places import EACH_INDEX, as_json, places
 from sqlalchemy import text
 from trees import contents, read, write
 
@@ -18,6 +18,8 @@ from index import ArtifactStore
 from index.db.catalog import SqlCatalog
 from index.db.queries import files as file_rows
 from index.errors import IndexUnavailableError
+
+place = places(EACH_INDEX)
 
 
 def in_threads(count, work):

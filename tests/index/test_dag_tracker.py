@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from places import on, on_one
+from places import EACH_INDEX, on, on_one, places
 from trees import contents, write
 
 from index import DAGTracker, carried, provenance
 from index.errors import InvalidNameError, WorkDirectoryError
+
+place = places(EACH_INDEX)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from forged import assert_sound
 from histories import told
 from lost import lose_index
-from places import CORNERS, on, packs_of
+from places import EACH_INDEX, on, packs_of
 from sqlalchemy import Column, Integer, String, create_engine, event, func, select, text
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.orm import Session, declarative_base
@@ -61,7 +61,7 @@ def make_application(url):
     engine.dispose()
 
 
-@pytest.fixture(params=CORNERS)
+@pytest.fixture(params=EACH_INDEX)
 def place(request, stores, tmp_path):
     """A store whose index is in the application's database."""
     made = stores.make(request.param, tmp_path, prepare=make_application)

@@ -24,7 +24,7 @@ from garbage import (
     swept_by,
     tables_of,
 )
-from places import COMBINATIONS, on, packs_of
+from places import CORNERS, on, packs_of
 from trees import write
 
 from cas.catalog import Location
@@ -43,7 +43,7 @@ on_postgresql = on(
 )
 
 
-@pytest.fixture(params=COMBINATIONS)
+@pytest.fixture(params=CORNERS)
 def place(request, stores, tmp_path):
     made = stores.make(request.param, tmp_path / "place")
     yield made

@@ -20,11 +20,13 @@ from garbage import (
 )
 from histories import told
 from lost import lose_index
-from places import packs_of
+from places import EACH_INDEX, packs_of, places
 from trees import write
 
 from cas.packs.pack import EntryKind
 from index import ArtifactStore, recover
+
+place = places(EACH_INDEX)
 
 MIB = 1 << 20
 STEPS = 50

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from places import objects_of
+from places import EACH_INDEX, objects_of, places
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session as DatabaseSession
 from trees import contents, write
@@ -17,6 +17,8 @@ from trees import contents, write
 from cas.digest import Digest
 from index import ArtifactStore, FileRepository
 from index.errors import ArtifactIndexError, UnsafePathError
+
+place = places(EACH_INDEX)
 
 SECRET = b"the other session's bytes"
 NOWHERE = 999_999

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import EACH_INDEX, places
 from sqlalchemy import text
 
 from cas.digest import Digest
@@ -16,6 +17,8 @@ from index.commit.write import record
 from index.errors import DamagedRecordError
 from index.journal.encoding import decode_record, encode_record
 from index.journal.entries import CommitEntry, DeletionEntry, Entry, ForkEntry, NewFiles
+
+place = places(EACH_INDEX)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
 FORK = ForkEntry(

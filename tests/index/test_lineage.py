@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from events import statements
-from places import on, packs_of
+from places import EACH_INDEX, on, packs_of, places
 from sqlalchemy import event
 from trees import contents, read, write
 
@@ -22,6 +22,8 @@ from index.errors import (
     UnknownSessionError,
     UnknownSnapshotError,
 )
+
+place = places(EACH_INDEX)
 
 
 @pytest.fixture

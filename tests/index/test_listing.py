@@ -10,7 +10,7 @@ import pytest
 from events import statements
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from places import on_one
+from places import EACH_INDEX, on_one, places
 from trees import write
 
 from index import Snapshot
@@ -23,6 +23,8 @@ from index.errors import (
     UnknownSnapshotError,
     UnsafePathError,
 )
+
+place = places(EACH_INDEX)
 
 ODD = b"data/caf\xe9\\x.csv".decode("utf-8", "surrogateescape")
 FILES = {

@@ -11,7 +11,7 @@ import threading
 import pytest
 from events import on_statement, statements
 from lost import lose_index
-from places import packs_of
+from places import EACH_INDEX, packs_of, places
 from sqlalchemy.orm import Session
 from trees import contents, write
 
@@ -31,6 +31,8 @@ from index.errors import (
     VersionConflictError,
     WorkDirectoryError,
 )
+
+place = places(EACH_INDEX)
 
 BEFORE_WRITING = ("BEGIN IMMEDIATE", "UPDATE cas_runs")
 """SQLite has one writer at a time: what comes in between must come before the lock."""

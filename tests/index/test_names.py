@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from places import EACH_INDEX, places
 from sqlalchemy.orm import Session
 
 from index import ArtifactStore, FileRepository, recover
@@ -14,6 +15,8 @@ from index.errors import (
     UnsafePathError,
     VersionConflictError,
 )
+
+place = places(EACH_INDEX)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,13 @@ import os
 import time
 
 import pytest
+from places import EACH_INDEX, places
 from trees import write
 
 from index.domain.run_state import signature_of
 from index.scan.ingest import RACY_WINDOW_NS
+
+place = places(EACH_INDEX)
 
 
 @pytest.fixture

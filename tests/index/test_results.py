@@ -7,11 +7,14 @@ import json
 from datetime import timedelta
 
 import pytest
+from places import EACH_INDEX, places
 from trees import write
 
 import index
 from index import ArtifactStore, DAGTracker, Provenance, recover
 from index.domain.results import Result, to_json
+
+place = places(EACH_INDEX)
 
 NO_RESULTS = {"NewFile", "RuleClassifier", "Run", "Session"}
 """Public dataclasses that the caller makes, and handles."""

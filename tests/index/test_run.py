@@ -9,7 +9,7 @@ import pickle
 import subprocess
 
 import pytest
-from places import everywhere
+from places import EACH_INDEX, everywhere, places
 from trees import contents, write
 
 from cas.digest import Digest
@@ -25,6 +25,8 @@ from index.errors import (
     UnsafePathError,
     WorkDirectoryError,
 )
+
+place = places(EACH_INDEX)
 
 
 class TestPut:

@@ -6,9 +6,12 @@ import time
 
 import pytest
 from events import statements
+from places import EACH_INDEX, places
 from trees import write
 
 from index import ArtifactStore
+
+place = places(EACH_INDEX)
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ from index.errors import (
 MIB = 1 << 20
 
 
-@pytest.fixture(params=["sqlite-sqlite", "sqlite-postgresql", "postgresql-sqlite"])
+@pytest.fixture(params=["sqlite-postgresql", "postgresql-sqlite"])
 def places(request, empty_store, tmp_path):
     """Places of two stores with different ids, as arguments of `ArtifactStore.open`."""
     made, told = [], []

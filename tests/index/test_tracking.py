@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from lost import lose_index
-from places import on, packs_of
+from places import EACH_INDEX, on, packs_of, places
 from trees import contents, read, write
 
 from cas.digest import Digest
@@ -24,6 +24,8 @@ from index.errors import (
     UnsafePathError,
     WorkDirectoryError,
 )
+
+place = places(EACH_INDEX)
 
 
 def paths(versions):

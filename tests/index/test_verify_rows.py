@@ -17,13 +17,15 @@ from damage import (
     mutate,
 )
 from events import statements
-from places import objects_of, on
+from places import EACH_INDEX, objects_of, on, places
 from trees import write
 
 from cas.digest import Digest
 from cas.errors import CasError
 from index import ArtifactStore
 from index.errors import ArtifactIndexError
+
+place = places(EACH_INDEX)
 
 LARGE = Digest.of(FIRST["large"])
 RAW = Digest.of(FIRST["raw"])
@@ -60,7 +62,7 @@ RUNS = {
         "broken-records",
     ),
 }
-PLACES = {
+WRONG_PLACES = {
     "offset": ("pack_offset = pack_offset + 1", "damaged-bytes"),
     "negative-offset": ("pack_offset = -1", "bad-location"),
     "offset-outside": ("pack_offset = 1000000000", "bad-location"),
@@ -94,11 +96,11 @@ def test_a_history_that_cannot_be_is_found(place, filled, name):
 
 
 @on(index="sqlite", blobs="local", because="rows are rows; the statements are tested above")
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", WRONG_PLACES)
 def test_a_blob_that_is_not_where_its_row_says_is_found_and_repaired_without_a_source(
     place, filled, name
 ):
-    change, kind = PLACES[name]
+    change, kind = WRONG_PLACES[name]
     with ArtifactStore.open(**place) as store:
         size = len(FIRST["text"])
         statement = f"UPDATE cas_blobs SET {change} WHERE digest = :d"  # noqa: S608

@@ -10,11 +10,13 @@ import pytest
 from events import statements
 from histories import told
 from lost import lose_index
-from places import on
+from places import EACH_INDEX, on, places
 from trees import contents, write
 
 from index import ArtifactStore, recover
 from index.errors import OtherDirectoryError
+
+place = places(EACH_INDEX)
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ BLOBS = ("local", "s3")
 COMBINATIONS = tuple(f"{index}-{blobs}" for index in INDEXES for blobs in BLOBS)
 CORNERS = ("sqlite-local", "postgresql-s3")
 """Each index and each kind of blobs once, for tests that do not depend on the pairing."""
+EACH_INDEX = ("sqlite-local", "postgresql-local")
+"""For tests that depend on the index alone."""
 
 everywhere = pytest.mark.parametrize("place", COMBINATIONS, indirect=True)
 """Run a test on all four combinations, because it may depend on the pairing."""
@@ -33,7 +35,8 @@ everywhere = pytest.mark.parametrize("place", COMBINATIONS, indirect=True)
 def on(*, index=None, blobs=None, because, fixture="place", every_pair=False):
     """Run a test only on this index and these blobs; `because` says what others lack.
 
-    It runs on a corner if one matches, and with `every_pair` on all matching combinations.
+    It runs on a corner if one matches, with local blobs if only the index is given, and with
+    `every_pair` on all matching combinations.
     """
     assert because
     chosen = [
@@ -42,8 +45,22 @@ def on(*, index=None, blobs=None, because, fixture="place", every_pair=False):
         if index in (None, name.split("-")[0]) and blobs in (None, name.split("-")[1])
     ]
     if not every_pair:
-        chosen = [name for name in chosen if name in CORNERS] or chosen
+        few = CORNERS if blobs else EACH_INDEX
+        chosen = [name for name in chosen if name in few] or chosen
     return pytest.mark.parametrize(fixture, chosen, indirect=True)
+
+
+def places(combinations):
+    """Return the fixture `place` for a module whose tests run on these combinations."""
+
+    @pytest.fixture(params=combinations, name="place")
+    def place(request, stores, tmp_path):
+        """The place of an empty store, for `ArtifactStore.open`."""
+        made = stores.make(request.param, tmp_path / "place")
+        yield made
+        stores.drop(made)
+
+    return place
 
 
 def on_one(*, because, fixture="place"):
