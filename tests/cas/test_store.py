@@ -348,7 +348,7 @@ def test_a_failure_of_storage_reaches_the_caller_and_records_nothing(fail_at):
     setting = Setting()
     setting.backend = FailingBackend(fail_at)
     store = BlobStore(setting.backend, setting.catalog, setting.store.settings)
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     with store.batch() as batch, pytest.raises(BackendError, match="broken"):
         for _ in range(2 * PACK_SIZE // MIB):
             batch.add(os.urandom(MIB))
@@ -358,7 +358,7 @@ def test_a_failure_of_storage_reaches_the_caller_and_records_nothing(fail_at):
 
 
 def test_an_abandoned_batch_publishes_nothing_and_stops_its_threads(setting):
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     before = set(setting.backend.objects)
     with pytest.raises(KeyboardInterrupt), setting.store.batch() as batch:
         for _ in range(20):
@@ -368,11 +368,11 @@ def test_an_abandoned_batch_publishes_nothing_and_stops_its_threads(setting):
     _wait_for_threads(threads)
 
 
-def _wait_for_threads(expected):
-    for thread in threading.enumerate():
-        if thread.name.startswith("cas-"):
-            thread.join(10)
-    assert threading.active_count() <= expected
+def _wait_for_threads(before):
+    """Check that all threads that were started since end soon."""
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_pack_is_registered_before_it_is_visible(setting):
