@@ -99,7 +99,7 @@ def ask_rows(work: Path, rounds: int) -> Answer:
             )
         for _ in range(rounds):
             with answer.timed(ROWS), database.reading() as connection:
-                found = list(row_checks.find_unsound(connection, store.context.blobs.chunk_size))
+                found = list(row_checks.find_unsound(connection))
                 row_checks.count_without_list(connection)
             assert not found  # noqa: S101 - what is measured must be right
     shutil.rmtree(root)

@@ -57,7 +57,13 @@ def hash_together(
 def group_by_chunks(
     digests: Iterable[Digest], sizes: Mapping[Digest, int], chunk_size: int
 ) -> Iterator[list[Digest]]:
-    """Group large blobs by size, so that their chunk lists fit into memory."""
+    """Group large blobs by size, so that their chunk lists fit into memory.
+
+    Parameters
+    ----------
+    chunk_size
+        About how many bytes a chunk has.
+    """
     group: list[Digest] = []
     chunks = 0
     for digest in sorted(digests, key=lambda digest: (sizes[digest], digest)):

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from cas.chunker import CHUNK_SIZE, CHUNK_SIZES, CHUNKER, Chunker
 from cas.errors import ObjectNotFoundError, UnsupportedFormatError
 from cas.reader import BlobReader
 from cas.writer import BatchWriter
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
-    "CHUNK_SIZE",
     "FORMAT_VERSION",
     "BlobStore",
     "StoreSettings",
@@ -38,13 +38,6 @@ __all__ = [
 ]
 
 FORMAT_VERSION: Final = 1
-
-CHUNK_SIZE: Final = 1 << 20
-"""Size of a chunk of a large blob, and of the largest blob in one entry, in bytes.
-
-On fifty steps that append 1 MiB to a file of 50 MiB, chunks of 1 MiB stored 114 MB, of 64 KiB
-107 MB (sixteen times the rows) and of 4 MiB 191 MB. Source: docs/adr/0017-fixed-chunks.md.
-"""
 
 _SETTINGS_NAME: Final = "cas.json"
 _CLAIM_NAME: Final = "index.json"
@@ -59,7 +52,7 @@ class StoreSettings:
     hash: str
     chunker: str
     chunk_size: int
-    """Bytes."""
+    """Bytes; see `cas.chunker`."""
     store_id: str
     """A UUID. It reveals an index that is used with the wrong storage."""
     created: str
@@ -84,7 +77,7 @@ def open_settings(backend: Backend, *, create: bool) -> StoreSettings:
     settings = StoreSettings(
         format_version=FORMAT_VERSION,
         hash="blake3-256",
-        chunker="fixed",
+        chunker=CHUNKER,
         chunk_size=CHUNK_SIZE,
         store_id=str(uuid.uuid4()),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -107,17 +100,15 @@ def _read(backend: Backend) -> StoreSettings:
         raise UnsupportedFormatError(subject, version, FORMAT_VERSION)
     try:
         settings = StoreSettings(**{name: found[name] for name in StoreSettings.__slots__})
-        known = (settings.hash, settings.chunker) == ("blake3-256", "fixed")
-        fits = settings.chunk_size == CHUNK_SIZE and all(
+        known = (settings.hash, settings.chunker) == ("blake3-256", CHUNKER)
+        fits = settings.chunk_size in CHUNK_SIZES and all(
             type(value) is (int if name in _NUMBERS else str)
             for name, value in asdict(settings).items()
         )
     except (KeyError, TypeError):
         settings, known, fits = None, False, False
     if settings is None or not known or not fits:
-        raise UnsupportedFormatError(
-            subject, text[:200], f"BLAKE3 and chunks of {CHUNK_SIZE} bytes"
-        )
+        raise UnsupportedFormatError(subject, text[:200], f"BLAKE3, and chunks that {CHUNKER} cuts")
     return settings
 
 
@@ -166,11 +157,7 @@ class BlobStore(BlobReader):
         super().__init__(backend, catalog, cache)
         self._own = catalog
         self.settings: Final = settings
-
-    @property
-    def chunk_size(self) -> int:
-        """Size of a chunk, and of the largest blob that `BatchWriter.add` takes, in bytes."""
-        return self.settings.chunk_size
+        self.chunker: Final = Chunker(settings.chunk_size)
 
     @property
     def url(self) -> str:
@@ -201,7 +188,7 @@ class BlobStore(BlobReader):
         """
         if catalog is None:
             catalog = self._own.in_batch()
-        return BatchWriter(self._backend, catalog, chunk_size=self.chunk_size)
+        return BatchWriter(self._backend, catalog, self.chunker)
 
     def close(self) -> None:
         """Release open resources of the backend; idempotent."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from itertools import chain, count
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.backends.posix import read_fully
@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.catalog import Catalog, Location
+    from cas.chunker import Chunker
     from cas.packs.pack import SealedPack
     from cas.packs.packer import Encoded
     from cas.segments import Segment
 
-__all__ = ["BatchWriter"]
+__all__ = ["PIECE_SIZE", "BatchWriter"]
+
+PIECE_SIZE: Final = 1 << 20
+"""A good size of the pieces for `BatchWriter.add_pieces`, in bytes."""
 
 _GROUP_BYTES: Final = 8 << 20
 _GROUP_BLOBS: Final = 1_000
@@ -49,7 +53,11 @@ _RECOGNISED_FROM: Final = 16 << 20
 """Files of at least this many bytes are first checked for an existing copy. If there is none, a
 sixteenth of the file is hashed once more."""
 
-_KEPT_BY_MALLOC: Final = 4 << 20
+_CHUNKS_AT_THE_END: Final = 16
+"""So many times the average of chunks is cut to find the last chunk of a file. A cut that begins
+anywhere almost always meets the places where the whole file is cut before so many chunks."""
+
+_KEPT_BY_MALLOC: Final = 8 << 20
 """Size of a block that is freed to raise the thresholds of glibc: each thread then keeps twice as
 many bytes for reuse. (mallopt(3), M_MMAP_THRESHOLD: glibc adjusts both of its thresholds to the
 largest freed block, below 32 MiB.) By default glibc returns most memory of a large file's chunks to
@@ -65,12 +73,13 @@ class BatchWriter:
     published stay behind as harmless orphans.
     """
 
-    def __init__(self, backend: Backend, catalog: Catalog, *, chunk_size: int) -> None:
+    def __init__(self, backend: Backend, catalog: Catalog, chunker: Chunker) -> None:
         self._catalog = catalog
-        self.chunk_size: Final = chunk_size
+        self._chunker = chunker
         self._group: dict[Digest, Buffer] = {}
         self._group_bytes = 0
-        self._seen: set[Digest] = set()
+        self._seen: dict[Digest, int] = {}
+        """The sizes of what was added."""
         self._new_chunked: dict[Digest, ChunkedBlob] = {}
         self._records: dict[Digest, Buffer] = {}
         # They start with the first task: a batch without new blobs has none.
@@ -79,7 +88,7 @@ class BatchWriter:
         self._packer = Packer(backend, catalog)
 
     def add(self, data: Buffer, *, unless: bytes | None = None) -> Digest:
-        """Add a blob of at most the chunk size; return its digest.
+        """Add a blob of at most 64 MiB as one entry; return its digest.
 
         Parameters
         ----------
@@ -95,7 +104,7 @@ class BatchWriter:
 
     def _add(self, digest: Digest, data: Buffer) -> None:
         if digest not in self._seen:
-            self._seen.add(digest)
+            self._seen[digest] = len(data)
             self._group[digest] = data
             self._group_bytes += len(data)
             if self._group_bytes >= _GROUP_BYTES or len(self._group) >= _GROUP_BLOBS:
@@ -104,20 +113,16 @@ class BatchWriter:
     def add_pieces(self, pieces: Iterable[Buffer]) -> tuple[Digest, int]:
         """Add a blob of any size in pieces; return its digest and size.
 
-        A bounded number of pieces is in memory. Without any piece the blob is empty.
-
-        Parameters
-        ----------
-        pieces
-            Pieces of exactly the chunk size; the last may be shorter. The calling thread iterates
-            over them.
+        A bounded number of pieces is in memory. The calling thread iterates over them.
         """
         begun = iter(pieces)
-        first = next(begun, b"")
-        second = next(begun, None)
-        if second is None:
-            return self.add(first), len(first)
-        return self._add_segments(segments_of_pieces(chain((first, second), begun)))
+        first = b""
+        while len(first) <= self._chunker.whole:
+            piece = next(begun, None)
+            if piece is None:
+                return self.add(first), len(first)
+            first = b"".join((first, piece)) if first else bytes(piece)
+        return self._add_segments(segments_of_pieces(chain((first,), begun)))
 
     def add_file(self, fd: int, size: int, *, unless: bytes | None = None) -> tuple[Digest, int]:
         """Add up to `size` bytes from the start of an open file; return digest and size.
@@ -136,9 +141,9 @@ class BatchWriter:
         OSError
             When reading fails.
         """
-        if size > self.chunk_size:
+        if size > self._chunker.whole:
             return self._recognise(fd, size) or self._add_segments(
-                segments_of_file(fd, size, self.chunk_size)
+                segments_of_file(fd, size, self._chunker)
             )
         if not size:
             return self.add_pieces(self._to_the_end(fd))
@@ -147,11 +152,11 @@ class BatchWriter:
 
     def _to_the_end(self, fd: int) -> Iterator[Buffer]:
         """Yield the pieces of a file of unknown size. One that grows ends with a piece."""
-        for offset in count(0, self.chunk_size):
-            piece = read_fully(os.pread, fd, self.chunk_size, offset)
-            if piece:
-                yield piece
-            if len(piece) < self.chunk_size or os.fstat(fd).st_size:
+        offset = 0
+        while piece := read_fully(os.pread, fd, PIECE_SIZE, offset):
+            yield piece
+            offset += len(piece)
+            if len(piece) < PIECE_SIZE or os.fstat(fd).st_size:
                 return
 
     def _recognise(self, fd: int, size: int) -> tuple[Digest, int] | None:
@@ -162,13 +167,15 @@ class BatchWriter:
         """
         if size < _RECOGNISED_FROM:
             return None
-        starts = (0, (size - 1) // self.chunk_size * self.chunk_size)
-        ends = {Digest.of(read_fully(os.pread, fd, self.chunk_size, start)) for start in starts}
+        end = max(size - _CHUNKS_AT_THE_END * self._chunker.longest(size), 0)
+        first = self._chunker.cut(read_fully(os.pread, fd, self._chunker.longest(0)), 0)[0]
+        last = self._chunker.cut(read_fully(os.pread, fd, size - end, end), end)[-1]
+        ends = {Digest.of(first), Digest.of(last)}
         if len(self._catalog.find_known(ends)) < len(ends):
             return None
         whole = Hasher()
-        segments = segments_of_file(fd, size, self.chunk_size)
-        with closing(self._hashing.hash(segments, whole, chunked=False)) as hashed:
+        segments = segments_of_file(fd, size, self._chunker)
+        with closing(self._hashing.hash(segments, whole, None)) as hashed:
             for _ in hashed:
                 pass
         digest = whole.digest()
@@ -188,25 +195,22 @@ class BatchWriter:
         bytes(_KEPT_BY_MALLOC)  # never touched, so it costs no memory
         whole = Hasher()
         chunks: list[Digest] = []
-        last: Buffer | None = None
-        with closing(self._hashing.hash(segments, whole)) as hashed:
+        last: Buffer = b""
+        with closing(self._hashing.hash(segments, whole, self._chunker)) as hashed:
             for segment in hashed:
-                for digest, chunk in segment.chunks:
-                    if last is not None and len(last) != self.chunk_size:
-                        raise ValueError("a piece before the last is not of the chunk size")
-                    last = chunk
-                    self._add(digest, chunk)
+                for digest, last in segment.chunks:
+                    self._add(digest, last)
                     chunks.append(digest)
         if len(chunks) > 1:
             digest = whole.digest()
             self.add_chunked(ChunkedBlob(digest, whole.size, tuple(chunks)))
             return digest, whole.size
-        return self.add(last or b""), whole.size
+        return self.add(last), whole.size
 
     def add_chunked(self, blob: ChunkedBlob) -> None:
         """Add a large blob that the caller has hashed, with chunks stored or in this batch."""
         if blob.digest not in self._seen:
-            self._seen.add(blob.digest)
+            self._seen[blob.digest] = blob.size
             self._new_chunked[blob.digest] = blob
 
     def add_record(self, data: Buffer) -> Digest:
@@ -231,7 +235,7 @@ class BatchWriter:
         self._submit_group()
         known = self._catalog.find_known(self._new_chunked) if self._new_chunked else set()
         chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
-        lists = {blob.digest: encode_chunk_list(blob) for blob in chunked}
+        lists = {blob.digest: encode_chunk_list(blob, self._sizes(blob)) for blob in chunked}
         named = {blob: Digest.of(data) for blob, data in lists.items()}
         entries = (
             (EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()}),
@@ -246,6 +250,12 @@ class BatchWriter:
             bytes_stored=self._bytes_stored(packs, blobs),
             chunk_lists=named,
         )
+
+    def _sizes(self, blob: ChunkedBlob) -> list[int]:
+        """Return the sizes of the chunks of a large blob, in order."""
+        stored = self._catalog.locate({chunk for chunk in blob.chunks if chunk not in self._seen})
+        sizes = self._seen | {digest: place.size for digest, place in stored.items()}
+        return [sizes[chunk] for chunk in blob.chunks]
 
     def _bytes_stored(self, packs: Sequence[SealedPack], blobs: Mapping[Digest, Location]) -> int:
         if blobs.keys() == self._records.keys():

@@ -37,6 +37,7 @@ HEADER = struct.Struct("<8sI16s4x")  # magic, version, nonce
 RECORD = struct.Struct("<BBxx32sIII")  # kind, codec, digest, offset, stored size, size
 TRAILER = struct.Struct("<I32s8s")  # number of records, BLAKE3 of the footer, magic
 LIST = struct.Struct("<8s16s32sQ")  # magic, nonce, digest and size of the blob; then its chunks
+CHUNK = struct.Struct("<32sI")  # digest and size
 BLOB, RECORD_OF_COMMIT, CHUNK_LIST = KINDS = (1, 2, 3)
 RAW, ZSTD = 0, 1
 VERSION = 1
@@ -169,10 +170,10 @@ def read_or_report(file: BinaryIO, record: tuple) -> bytes | None:
 
 def read_list(data: bytes) -> tuple[bytes, int, list[bytes]]:
     """Return digest and size of a large blob, and the digests of its chunks."""
-    if len(data) <= LIST.size or (len(data) - LIST.size) % 32 or data[:8] != b"RUNCASCL":
+    if len(data) <= LIST.size or (len(data) - LIST.size) % CHUNK.size or data[:8] != b"RUNCASCL":
         raise ValueError("it is no list of chunks")
     _magic, _nonce, digest, size = LIST.unpack_from(data)
-    return digest, size, [data[at : at + 32] for at in range(LIST.size, len(data), 32)]
+    return digest, size, [chunk for chunk, _ in CHUNK.iter_unpack(data[LIST.size :])]
 
 
 def extract(file: BinaryIO, folder: Path, lists: list[bytes] | None = None) -> bool:

@@ -8,6 +8,7 @@ import os
 import hypothesis
 import hypothesis.internal.conjecture.providers
 import pytest
+from chunkers import EqualChunks
 from places import CORNERS, Servers, Stores, objects_of, places
 
 from index import ArtifactStore
@@ -85,6 +86,12 @@ def store(place):
 @pytest.fixture
 def run(store):
     return store.session("session-1").run("run-1")
+
+
+@pytest.fixture
+def equal_chunks(monkeypatch):
+    """Have stores cut at every MiB, so that a test can say what the chunks are."""
+    monkeypatch.setattr("cas.store.Chunker", lambda _size: EqualChunks(1 << 20))
 
 
 @pytest.fixture

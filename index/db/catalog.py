@@ -42,6 +42,10 @@ class SqlCatalog:
     def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
         return self._database.read(lambda connection: blobs.locate(connection, digests))
 
+    def find_large(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return the digests of large blobs."""
+        return self._database.read(lambda connection: blobs.find_large(connection, digests))
+
     def register_pack(self, pack: SealedPack) -> None:
         self._database.write(
             lambda connection: blobs.insert_pending_pack(connection, pack, self._clock()),

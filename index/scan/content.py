@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from cas.temporary import using_temporary_files
+from cas.writer import PIECE_SIZE
 from index.domain.names import check_local, storable
 from index.domain.run_state import Observed, signature_of
 from index.errors import WorkDirectoryError
@@ -66,7 +67,7 @@ class _Stream:
     def read_into(self, batch: BatchWriter, path: str) -> tuple[Observed, bool]:
         """Store the bytes for `path`. Return what was found there, and True."""
         self._stream.seek(self._start)
-        digest, size = batch.add_pieces(self._pieces(batch.chunk_size))
+        digest, size = batch.add_pieces(self._pieces(PIECE_SIZE))
         return Observed(
             path,
             digest,

@@ -54,18 +54,18 @@ def count_missing(
 ) -> tuple[int, int]:
     """Return the number and bytes of the blobs and chunks that the destination lacks."""
     ours, theirs = _catalogs(source, destination)
-    longest = source.blobs.chunk_size
     missing = sizes.keys() - theirs.find_known(sizes)
-    lacking = {digest: sizes[digest] for digest in missing if sizes[digest] <= longest}
-    large = [digest for digest in missing if digest not in lacking]
-    for group in group_by_chunks(large, sizes, longest):
-        chunks: dict[Digest, int] = {}
-        for blob in ours.locate(group).values():
-            for position, chunk in enumerate(blob.chunks if isinstance(blob, ChunkedBlob) else ()):
-                chunks[chunk] = min(longest, blob.size - position * longest)
-        for known in theirs.find_known(chunks):
-            del chunks[known]
-        lacking.update(chunks)
+    large = ours.find_large(missing)
+    lacking = {digest: sizes[digest] for digest in missing - large}
+    for group in group_by_chunks(large, sizes, source.blobs.chunker.size):
+        chunks = {
+            chunk
+            for blob in ours.locate(group).values()
+            if isinstance(blob, ChunkedBlob)
+            for chunk in blob.chunks
+        }
+        located = ours.locate(chunks - theirs.find_known(chunks))
+        lacking.update((chunk, place.size) for chunk, place in located.items())
     return len(lacking), sum(lacking.values())
 
 
@@ -114,10 +114,9 @@ class BlobTransfer:
         """
         wanted = sizes.keys() - self._in_batch
         missing = wanted - self._theirs.find_known(wanted)
-        one_entry = self._source.blobs.chunk_size
-        self._bring_small([digest for digest in missing if sizes[digest] <= one_entry])
-        large = [digest for digest in missing if sizes[digest] > one_entry]
-        for group in group_by_chunks(large, sizes, one_entry):
+        large = self._ours.find_large(missing)
+        self._bring_small(list(missing - large))
+        for group in group_by_chunks(large, sizes, self._source.blobs.chunker.size):
             located = self._ours.locate(group)
             blobs = [place for place in located.values() if isinstance(place, ChunkedBlob)]
             if lost := set(group) - {blob.digest for blob in blobs}:

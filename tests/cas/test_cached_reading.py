@@ -13,7 +13,6 @@ from faults import FaultyCalls
 
 from cas.digest import Digest
 from cas.errors import BlobNotFoundError, DigestMismatchError
-from cas.store import CHUNK_SIZE
 
 MIB = 1 << 20
 
@@ -316,7 +315,7 @@ class TestStreaming:
             while piece := stream.read(100_000):
                 read += piece
         assert read == data
-        sizes = [size / CHUNK_SIZE for _, size in store.asked()]
+        sizes = [size / MIB for _, size in store.asked()]
         assert sizes[:6] == [1, 1, 2, 4, 8, 8]
         assert len(sizes) == 9
 

@@ -7,16 +7,19 @@ import threading
 import time
 from concurrent.futures import wait
 from contextlib import closing
+from functools import partial
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
+from chunkers import EqualChunks
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
 from cas.digest import Digest, Hasher
-from cas.segments import Segment, SegmentHasher, segments_of_file, segments_of_pieces
+from cas.segments import SegmentHasher, segments_of_file, segments_of_pieces
 from cas.store import BlobStore, StoreSettings
 from cas.threads import Threads
 
@@ -29,15 +32,39 @@ def cut(data):
     return [data[n : n + CHUNK] for n in range(0, len(data), CHUNK)]
 
 
-def hash_all(segments):
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Make segments of two chunks."""
+    monkeypatch.setattr("cas.segments._SEGMENT", 2 * CHUNK)
+
+
+def segment(read, *, is_last=False):
+    """Return a segment of one chunk; the blob also ends where it is shorter."""
+
+    def get(_position, begun):
+        data = read()
+        return bytes(begun) + data, is_last or len(data) < CHUNK
+
+    return get
+
+
+def hash_all(segments, size=CHUNK):
     """Return digests and chunks in order, and the hash of the whole."""
     hasher, whole = SegmentHasher(), Hasher()
     try:
-        with closing(hasher.hash(segments, whole)) as hashed:
+        with closing(hasher.hash(segments, whole, EqualChunks(size))) as hashed:
             return [chunk for segment in hashed for chunk in segment.chunks], whole
     finally:
         hasher.close()
         hasher._threads.shutdown(wait=True)  # so that all that any thread hashes is in the whole
+
+
+def store_of(catalog):
+    """Return a store in memory that cuts at every fourth byte."""
+    settings = StoreSettings(1, "blake3-256", "fastcdc", CHUNK, "", "")
+    store = BlobStore(MemoryBackend(), catalog, settings)
+    store.chunker = EqualChunks(CHUNK)
+    return store
 
 
 def expected(data):
@@ -71,7 +98,7 @@ def test_so_does_a_file_wherever_its_position_is(opened, size):
     data = os.urandom(size)
     fd = opened(data)
     os.lseek(fd, size // 2, os.SEEK_SET)
-    chunks, whole = hash_all(segments_of_file(fd, size, CHUNK))
+    chunks, whole = hash_all(segments_of_file(fd, size, EqualChunks(CHUNK)))
     assert chunks == expected(data)
     assert whole.digest() == Digest.of(data)
 
@@ -82,7 +109,7 @@ def test_a_file_that_is_shorter_than_it_was_ends_where_it_ends(there):
     fd = os.memfd_create("file")
     try:
         os.write(fd, data[:there])
-        chunks, whole = hash_all(segments_of_file(fd, len(data), CHUNK))
+        chunks, whole = hash_all(segments_of_file(fd, len(data), EqualChunks(CHUNK)))
     finally:
         os.close(fd)
     assert chunks == expected(data[:there])
@@ -90,38 +117,25 @@ def test_a_file_that_is_shorter_than_it_was_ends_where_it_ends(there):
 
 
 def test_what_grows_back_after_the_end_was_met_is_not_taken():
-    read = threading.Event()
     parts = [b"aaaa", b"bb", b"cccc", b"dddd"]
-
-    def reading(number):
-        def get():
-            if number == 1:
-                assert read.wait(SECONDS)  # until the next segment has been read
-            if number == 2:
-                read.set()
-            return [parts[number]]
-
-        return get
-
-    chunks, whole = hash_all(Segment(CHUNK, reading(number)) for number in range(len(parts)))
+    chunks, whole = hash_all(segment(partial(bytes, part)) for part in parts)
     assert [chunk for _, chunk in chunks] == [b"aaaa", b"bb"]
     assert whole.digest() == Digest.of(b"aaaabb")
 
 
-def test_a_slow_stretch_is_hashed_before_those_that_follow():
-    late = threading.Event()
-
-    def slow():
-        assert late.wait(SECONDS)
-        return [b"1111"]
-
-    def quick():
-        late.set()
-        return [b"2222"]
-
-    chunks, whole = hash_all([Segment(CHUNK, slow), Segment(CHUNK, quick)])
-    assert [chunk for _, chunk in chunks] == [b"1111", b"2222"]
-    assert whole.digest() == Digest.of(b"11112222")
+def test_the_whole_is_what_its_chunks_are_though_the_file_changes_while_it_is_read(
+    opened, monkeypatch
+):
+    """The beginning of a chunk is read again."""
+    fd = opened(bytes(50))
+    original = os.pread
+    reads = count()
+    monkeypatch.setattr(
+        os, "pread", lambda fd, size, at: bytes([next(reads)]) * len(original(fd, size, at))
+    )
+    chunks, whole = hash_all(segments_of_file(fd, 50, EqualChunks(CHUNK)))
+    assert next(reads) > 5
+    assert whole.digest() == Digest.of(b"".join(chunk for _, chunk in chunks))
 
 
 @pytest.mark.parametrize("failing", range(STRETCHES))
@@ -133,17 +147,19 @@ def test_an_error_of_reading_is_raised_where_its_stretch_would_come(failing):
         def get():
             if number == failing:
                 raise error
-            return [b"%04d" % number]
+            return b"%04d" % number
 
         return get
 
     came = []
-    segments = [Segment(CHUNK, reading(number)) for number in range(STRETCHES)]
+    segments = [segment(reading(number)) for number in range(STRETCHES)]
     with pytest.raises(OSError, match="Input/output") as caught:
-        came.extend(segment.chunks[0][1] for segment in hasher.hash(segments, whole))
+        for hashed in hasher.hash(segments, whole, EqualChunks(CHUNK)):
+            came.extend(chunk for _, chunk in hashed.chunks)
     hasher.close()
     assert caught.value is error
-    assert came == [b"%04d" % number for number in range(failing)]
+    # The last chunk of a segment might go on.
+    assert came == [b"%04d" % number for number in range(failing - 1)]
 
 
 def test_once_it_is_closed_nothing_reads_any_more():
@@ -154,15 +170,15 @@ def test_once_it_is_closed_nothing_reads_any_more():
         began.set()
         assert going_on.wait(SECONDS)
         ended.append(True)
-        return [b"2222"]
+        return b"2222"
 
     def late():
         raise AssertionError("read after the caller gave up")
 
     hasher = SegmentHasher()
-    segments = [Segment(CHUNK, lambda: [b"1111"]), Segment(CHUNK, slow), Segment(CHUNK, slow)]
-    hashed = hasher.hash([*segments, Segment(CHUNK, late)], Hasher())
-    assert next(hashed).chunks[0][1] == b"1111"
+    segments = [segment(lambda: b"1111"), segment(slow), segment(slow), segment(late)]
+    hashed = hasher.hash(segments, Hasher(), EqualChunks(CHUNK))
+    assert next(hashed).chunks == []  # its chunk may go on
     assert began.wait(SECONDS)
     timer = threading.Timer(0.2, going_on.set)
     timer.start()
@@ -193,12 +209,12 @@ def test_nor_where_it_was_interrupted_while_a_stretch_was_handed_over(monkeypatc
         began.set()
         time.sleep(0.1)
         late.extend(closed)
-        return [b"1111"]
+        return b"1111"
 
     monkeypatch.setattr(Threads, "submit", submit)
     hasher = SegmentHasher()
     with pytest.raises(KeyboardInterrupt):
-        list(hasher.hash((Segment(CHUNK, slow) for _ in range(9)), Hasher()))
+        list(hasher.hash((segment(slow) for _ in range(9)), Hasher(), EqualChunks(CHUNK)))
     closed.append(True)
     hasher.close()
     wait(handed)
@@ -211,12 +227,13 @@ def test_few_stretches_are_read_ahead_of_the_caller():
     def reading(number):
         def get():
             read.append(number)
-            return [b"%04d" % number]
+            return b"%04d" % number
 
         return get
 
     hasher = SegmentHasher()
-    with closing(hasher.hash((Segment(CHUNK, reading(n)) for n in range(100)), Hasher())) as all_:
+    segments = (segment(reading(n)) for n in range(100))
+    with closing(hasher.hash(segments, Hasher(), EqualChunks(CHUNK))) as all_:
         for number in range(50):
             next(all_)
             assert len(read) <= number + 4
@@ -231,8 +248,7 @@ def test_pieces_are_taken_on_the_calling_thread(monkeypatch):
             threads.add(threading.current_thread())
             yield b"%04d" % number
 
-    settings = StoreSettings(1, "blake3-256", "fixed", CHUNK, "", "")
-    store = BlobStore(MemoryBackend(), MemoryCatalog(), settings)
+    store = store_of(MemoryCatalog())
     with store.batch() as batch:
         batch.add_pieces(pieces())
         batch.finish()
@@ -243,8 +259,7 @@ def test_pieces_are_taken_on_the_calling_thread(monkeypatch):
 def test_a_file_of_a_batch_is_stored_as_far_as_it_goes(opened, there):
     data = os.urandom(there)
     catalog = MemoryCatalog()
-    settings = StoreSettings(1, "blake3-256", "fixed", CHUNK, "", "")
-    store = BlobStore(MemoryBackend(), catalog, settings)
+    store = store_of(catalog)
     with store.batch() as batch:
         assert batch.add_file(opened(data), 50) == (Digest.of(data), there)
         catalog.record(batch.finish())
@@ -256,8 +271,7 @@ def test_a_file_of_unknown_size_is_read_to_its_end(opened, monkeypatch):
     monkeypatch.setattr("os.fstat", lambda fd: SimpleNamespace(st_size=0))
     for length in (0, 1, CHUNK, CHUNK + 1, 2 * CHUNK, 50):
         data = os.urandom(length)
-        settings = StoreSettings(1, "blake3-256", "fixed", CHUNK, "", "")
-        with BlobStore(MemoryBackend(), MemoryCatalog(), settings).batch() as batch:
+        with store_of(MemoryCatalog()).batch() as batch:
             assert batch.add_file(opened(data), 0) == (Digest.of(data), length)
             batch.finish()
 
@@ -273,20 +287,22 @@ def test_the_holes_of_a_file_are_zeros_and_are_not_read(tmp_path, monkeypatch):
         read = []
         original = os.pread
         monkeypatch.setattr(os, "pread", lambda *call: (read.append(call[2]), original(*call))[1])
-        chunks, whole = hash_all(segments_of_file(fd, len(data), page))
-        assert read == [4 * page]
+        monkeypatch.setattr("cas.segments._SEGMENT", page)
+        chunks, whole = hash_all(segments_of_file(fd, len(data), EqualChunks(page)), page)
+        assert read == [3 * page, 4 * page]  # each with the page after it
         assert b"".join(chunk for _, chunk in chunks) == data
         assert whole.digest() == Digest.of(data)
 
 
 @pytest.mark.parametrize("there", [0, 10, (3 << 16) + 10, 8 << 16])
-def test_a_hole_ends_where_the_file_is_cut_off_meanwhile(tmp_path, there):
+def test_a_hole_ends_where_the_file_is_cut_off_meanwhile(tmp_path, monkeypatch, there):
     page = 1 << 16
+    monkeypatch.setattr("cas.segments._SEGMENT", page)
     with (tmp_path / "sparse").open("w+b") as file:
         file.truncate(8 * page)
-        segments = list(segments_of_file(file.fileno(), 8 * page, page))
+        segments = segments_of_file(file.fileno(), 8 * page, EqualChunks(page))
         file.truncate(there)
-        chunks, whole = hash_all(iter(segments))
+        chunks, whole = hash_all(segments, page)
         assert b"".join(chunk for _, chunk in chunks) == bytes(there)
         assert whole.digest() == Digest.of(bytes(there))
 
@@ -296,8 +312,7 @@ class Chunked:
 
     def __init__(self):
         self.catalog = MemoryCatalog()
-        settings = StoreSettings(1, "blake3-256", "fixed", CHUNK, "", "")
-        self.store = BlobStore(MemoryBackend(), self.catalog, settings)
+        self.store = store_of(self.catalog)
 
     def add(self, fd, size):
         with self.store.batch() as batch:
@@ -319,9 +334,9 @@ def passes(monkeypatch):
     noted = []
     original = SegmentHasher.hash
 
-    def watched(self, segments, whole, *, chunked=True):
-        noted.append(chunked)
-        return original(self, segments, whole, chunked=chunked)
+    def watched(self, segments, whole, chunker):
+        noted.append(chunker is not None)
+        return original(self, segments, whole, chunker)
 
     monkeypatch.setattr(SegmentHasher, "hash", watched)
     return noted

@@ -7,8 +7,10 @@ import random
 import signal
 import threading
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
+from chunkers import EqualChunks, chunks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +27,7 @@ from cas.errors import (
 from cas.packs.chunk_list import decode_chunk_list
 from cas.packs.pack import EntryKind, pack_object_name, read_footer
 from cas.packs.packer import PACK_SIZE
-from cas.store import CHUNK_SIZE, open_settings
+from cas.store import open_settings
 
 MIB = 1 << 20
 
@@ -37,19 +39,13 @@ class Setting:
         self.backend = MemoryBackend()
         self.catalog = MemoryCatalog()
         settings = open_settings(self.backend, create=True)
-        if chunk_size:
-            object.__setattr__(settings, "chunk_size", chunk_size)
         self.store = BlobStore(self.backend, self.catalog, settings)
+        if chunk_size:
+            self.store.chunker = EqualChunks(chunk_size)
 
     def write(self, *blobs):
-        size = self.store.chunk_size
         with self.store.batch() as batch:
-            digests = [
-                batch.add(blob)
-                if len(blob) <= size
-                else batch.add_pieces(blob[n : n + size] for n in range(0, len(blob), size))[0]
-                for blob in blobs
-            ]
+            digests = [batch.add_pieces([blob])[0] for blob in blobs]
             written = batch.finish()
         self.catalog.record(written)
         return digests, written
@@ -104,8 +100,9 @@ def test_neighbours_are_read_in_one_request(setting, monkeypatch):
     assert len(reads) == 1
 
 
-def test_a_large_blob_is_read_in_few_requests_and_in_its_own_order(setting, monkeypatch):
-    chunks = [random.Random(n).randbytes(CHUNK_SIZE) for n in range(5)]
+def test_a_large_blob_is_read_in_few_requests_and_in_its_own_order(monkeypatch):
+    setting = Setting(chunk_size=MIB)
+    chunks = [random.Random(n).randbytes(MIB) for n in range(5)]
     blob = b"".join(chunks[n] for n in (0, 1, 2, 3, 4, 2, 0, 1)) + b"tail"
     (digest,), _ = setting.write(blob)
     reads = []
@@ -121,7 +118,7 @@ def test_reading_many_passes_over_large_blobs_and_repeats(tiny):
 
 
 def test_a_pack_is_sealed_at_its_size():
-    setting = Setting()
+    setting = Setting(chunk_size=MIB)
     blobs = [os.urandom(MIB) for _ in range(PACK_SIZE // MIB + 2)]
     _, written = setting.write(*blobs)
     assert len(written.packs) == 2
@@ -152,7 +149,8 @@ def test_the_chunks_of_a_large_blob_are_listed_in_a_pack_beside_them(tiny):
     kept = written.chunk_lists[digests[0]]
     assert kinds_in(tiny, pack)[kept] is EntryKind.CHUNK_LIST
     listed = decode_chunk_list(tiny.store.fetch(kept, written.blobs[kept]))
-    assert (listed,) == written.chunked
+    assert (listed.blob,) == written.chunked
+    assert listed.sizes == (4, 4, 4)
     _, again = tiny.write(b"aaaabbbbcccc")
     assert not again.packs  # nor is the list of a known blob
 
@@ -175,9 +173,16 @@ def test_a_blob_of_exactly_the_chunk_size_is_one_entry(tiny):
         assert batch.add_pieces([]) == (Digest.of(b""), 0)
 
 
-def test_a_short_piece_in_the_middle_is_refused(tiny):
-    with tiny.store.batch() as batch, pytest.raises(ValueError, match="chunk size"):
-        batch.add_pieces([b"abc", b"abcd"])
+@given(st.binary(min_size=1, max_size=40), st.lists(st.integers(1, 40)))
+def test_pieces_may_have_any_size(data, cuts):
+    tiny = Setting(chunk_size=4)
+    ends = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
+    with tiny.store.batch() as batch:
+        told = batch.add_pieces(data[a:b] for a, b in pairwise(ends))
+        written = batch.finish()
+    assert told == (Digest.of(data), len(data))
+    chunks = written.blobs.keys() - set(written.chunk_lists.values())
+    assert {written.blobs[chunk].size for chunk in chunks} <= {4, len(data) % 4}
 
 
 def test_what_is_known_to_be_stored_is_not_added(setting):
@@ -210,7 +215,7 @@ def test_a_range_fetches_only_the_chunks_it_lies_in(monkeypatch):
     original = setting.backend.read
     monkeypatch.setattr(setting.backend, "read", lambda *a: fetched.append(a[2]) or original(*a))
     assert setting.store.read_range(digest, 2 * MIB + 5, 10) == data[2 * MIB + 5 :][:10]
-    assert sum(fetched) == MIB
+    assert sum(fetched) in {len(chunk) for chunk in chunks_of(data)}
 
 
 def test_an_unknown_digest_is_not_found(setting):
@@ -393,7 +398,7 @@ def test_settings_are_written_once_and_read_back():
     assert open_settings(backend, create=False) == first
     stored = json.loads(backend.objects["cas.json"])
     assert stored["format_version"] == 1
-    assert stored["chunk_size"] == CHUNK_SIZE
+    assert (stored["chunker"], stored["chunk_size"]) == ("fastcdc", 65536)
 
 
 def test_settings_that_are_not_there_are_not_made_unasked():
@@ -411,14 +416,14 @@ def test_settings_that_are_not_there_are_not_made_unasked():
         b"[]",
         b"{}",
         b"\xff",
-        b'{"format_version": 1, "hash": "sha1", "chunker": "fixed", "chunk_size": 1,'
+        b'{"format_version": 1, "hash": "sha1", "chunker": "fastcdc", "chunk_size": 1,'
         b' "store_id": "x", "created": "x"}',
-        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "chunk_size": 1}',
-        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "store_id": "x",'
+        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "chunk_size": 65536}',
+        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fastcdc", "store_id": "x",'
         b' "created": "x", "chunk_size": 999999999}',
-        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "store_id": "x",'
-        b' "created": "x", "chunk_size": 2097152}',
-        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fixed", "store_id": "x",'
+        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fastcdc", "store_id": "x",'
+        b' "created": "x", "chunk_size": 65537}',
+        b'{"format_version": 1, "hash": "blake3-256", "chunker": "fastcdc", "store_id": "x",'
         b' "created": "x", "chunk_size": "1"}',
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aftermath import Template
+from chunkers import chunks_of
 from events import failing_at, telling_points
 from fault_proxy import Fault
 from faults import FaultyCalls, PowerCut
@@ -76,7 +77,7 @@ def check(place):
         live = rows(store, "SELECT name FROM cas_packs WHERE state = 'live'")
         there = [pack_object_name(Digest(bytes(name))) for (name,) in live]
         assert sorted(there) == packs_of(objects_of(place))
-        assert len(contents(store)) == 5
+        assert len(contents(store)) == 3 + len(chunks_of(LIVE["big"]))
         check_sound(store, place)
 
 

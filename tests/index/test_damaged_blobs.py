@@ -11,6 +11,8 @@ from sqlalchemy import text
 from cas.digest import Digest
 from index.db.catalog import SqlCatalog
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 MIB = 1 << 20
 
 

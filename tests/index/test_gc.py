@@ -30,6 +30,8 @@ from index import ArtifactStore
 from index.maintenance.gc.report import Fate, Kind
 from index.maintenance.gc.settings import GcOptions, GcSettings
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 MIB = 1 << 20
 DAY = timedelta(days=1)
 

@@ -13,6 +13,8 @@ from cas.digest import Digest
 from index import ArtifactStore
 from index.db.queries import liveness, packs
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 MIB = 1 << 20
 CONDEMNED = "SELECT digest FROM cas_blobs WHERE condemned_at IS NOT NULL"
 

@@ -32,6 +32,8 @@ from index.maintenance.gc.plan import plan_gc
 from index.maintenance.gc.report import Kind
 from index.maintenance.gc.settings import GcOptions, GcSettings
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 MIB = 1 << 20
 
 

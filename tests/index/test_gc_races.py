@@ -32,6 +32,8 @@ from cas.digest import Digest
 from index import ArtifactStore
 from index.db.catalog import SqlCatalog
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 MIB = 1 << 20
 KNOWN = "SELECT digest FROM cas_blobs"
 """The query of a writer for known digests."""

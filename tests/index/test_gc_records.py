@@ -26,6 +26,8 @@ from trees import write
 from cas.packs.pack import EntryKind
 from index import ArtifactStore, recover
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 place = places(EACH_INDEX)
 
 MIB = 1 << 20

@@ -20,6 +20,8 @@ from index.cli import main
 from index.cli.units import parse_size
 from index.errors import UnknownRunError
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 MIB = 1 << 20
 
 

@@ -27,6 +27,8 @@ from places import objects_of, on, packs_of
 from cas.digest import Digest
 from index import ArtifactStore
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 MIB = 1 << 20
 LARGE = FIRST["large"]
 

@@ -264,6 +264,7 @@ class TestHoles:
         assert (out / "image").read_bytes() == data
         assert sum(written) <= most
 
+    @pytest.mark.usefixtures("equal_chunks")
     def test_what_holds_no_zeros_is_written_whole(self, run, out, monkeypatch):
         data = os.urandom(3 * MIB + 5)
         run.put("image", data)

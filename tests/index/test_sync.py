@@ -14,7 +14,7 @@ import pytest
 from events import statements
 from histories import histories, history_of, productions
 from sqlalchemy import event, func, select, text
-from trees import packs_in, write
+from trees import contents, packs_in, write
 
 import cas.shared_chunks
 import index.db.queries.transfer
@@ -190,6 +190,7 @@ def test_a_run_that_grew_brings_what_is_new_and_no_other_byte(
     assert copy.snapshots() == grown.snapshots()
 
 
+@pytest.mark.usefixtures("equal_chunks")
 def test_of_a_large_file_only_new_chunks_are_read_and_sent(source, destination, work, run):
     draw = random.Random(4)
     states = [draw.randbytes(3 * MIB)]
@@ -209,6 +210,35 @@ def test_of_a_large_file_only_new_chunks_are_read_and_sent(source, destination, 
     assert history_of(destination.session("s").run("r")) == history_of(run)
 
 
+def cut_by(place, size):
+    """Have a new store cut into chunks of another size."""
+    ArtifactStore.open(**place).close()
+    settings = place.get("root", place.get("blobs")) / "cas.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "chunk_size": size}))
+
+
+def test_stores_that_cut_differently_are_synced(places, work):
+    data = random.Random(6).randbytes(3 * MIB)
+    write(work, {"large": data, "small": data[:50_000]})
+    cut_by(places[0], 4096)
+    with ArtifactStore.open(**places[0]) as source, ArtifactStore.open(**places[1]) as destination:
+        run = source.session("s").run("r")
+        run.track(work)
+        planned = source.plan_sync(destination).report
+        report = source.sync_to(destination)
+        assert report.blobs == planned.blobs > 200
+        assert report.bytes_read == planned.bytes_read
+        there = destination.session("s").run("r")
+        assert contents(there) == contents(run)
+        assert there.open("large").read(5) == data[:5]
+        there.put("large", data + b"more")
+        destination.sync_to(source)
+        assert contents(run)["large"] == data + b"more"
+        assert source.verify(depth="bytes").is_sound
+        assert destination.verify(depth="bytes").is_sound
+
+
+@pytest.mark.usefixtures("equal_chunks")
 def test_large_files_that_branch_are_hashed_from_where_they_part(source, destination, work, run):
     draw = random.Random(5)
     chunk = [draw.randbytes(MIB) for _ in range(6)]
@@ -489,6 +519,7 @@ class TestFaults:
         assert told.reason.startswith(f"'bad': blob {Digest.of(b'bad')} is missing from storage")
         assert rows(destination)["cas_runs"] == 0
 
+    @pytest.mark.usefixtures("equal_chunks")
     def test_a_damaged_list_of_chunks_does_not_spread(self, source, destination, run, work):
         draw = random.Random(7)
         first, second = (draw.randbytes(MIB) for _ in range(2))

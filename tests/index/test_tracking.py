@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 import socket
 import stat
 import time
@@ -117,6 +118,16 @@ class TestChanges:
         (work / "f").write_bytes(b"two")
         os.utime(work / "f", ns=(status.st_mtime_ns, status.st_mtime_ns))
         assert paths(run.track(work).changed) == ["f"]
+
+    def test_what_is_inserted_anywhere_is_stored_and_little_else(self, run, work):
+        before = random.Random(9).randbytes(6 << 20)
+        write(work, {"archive": before, "chat": before[: 300 << 10]})
+        run.track(work)
+        for number, place in enumerate((0, 3 << 20, len(before))):
+            after = before[:place] + b"inserted" * 100 + before[place:]
+            write(work, {"archive": after, "chat": before[: 300 << 10] + b"more" * number})
+            assert run.track(work).bytes_stored < 800 << 10
+            assert run.read_bytes("archive") == after
 
     def test_a_large_file_is_tracked_in_chunks_that_versions_share(self, run, work):
         data = os.urandom(3 << 20) + b"tail"
@@ -848,10 +859,10 @@ class TestFailures:
     def test_a_file_that_fails_while_it_is_read_keeps_its_last_version(
         self, run, work, monkeypatch
     ):
-        write(work, {"a": b"1", "big": os.urandom(3 << 20)})
+        write(work, {"a": b"1", "big": os.urandom(9 << 20)})
         run.track(work)
         before = run.read_bytes("big")
-        write(work, {"big": os.urandom(3 << 20)})
+        write(work, {"big": os.urandom(9 << 20)})
         original = os.pread
         inode = (work / "big").stat().st_ino
 

@@ -25,6 +25,8 @@ from cas.errors import CasError
 from index import ArtifactStore
 from index.errors import ArtifactIndexError
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 place = places(EACH_INDEX)
 
 LARGE = Digest.of(FIRST["large"])

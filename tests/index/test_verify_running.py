@@ -21,6 +21,8 @@ from index.db.queries import verification
 from index.maintenance.gc.plan import plan_gc
 from index.maintenance.gc.settings import GcOptions, GcSettings
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 MIB = 1 << 20
 
 

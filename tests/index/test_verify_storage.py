@@ -32,6 +32,8 @@ from index.db.queries import verification
 from index.domain.faults import FaultKind
 from index.errors import DamagedFileError, DanglingFileError
 
+pytestmark = pytest.mark.usefixtures("equal_chunks")
+
 locally = on(because="PostgreSQL beside S3 shows what differs", index="sqlite", blobs="local")
 
 

@@ -22,7 +22,7 @@ from index import ArtifactStore
 from index.db.schema import HEAD
 
 LOG = b"step,amplitude\n" * 160_000
-"""A large file: three chunks that compress well."""
+"""A large file of chunks that compress well."""
 
 
 def fill(root, work):

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from chunkers import chunks_of
 from garbage import Clock, check_only_tombstones, check_sound, collect, scalar, tables_of
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -19,14 +20,15 @@ from cas.digest import Digest
 from index import ArtifactStore
 
 MIB = 1 << 20
-_PIECE = random.Random(1).randbytes(MIB)
+_LARGE = random.Random(1).randbytes(MIB)
+_PIECE = chunks_of(_LARGE)[0]
 CONTENTS = {
     "empty": b"",
     "one": b"one",
     "text": b"two" * 3000,
     "piece": _PIECE,
-    "large": _PIECE + b"end",
-    "larger": _PIECE * 2 + b"end",
+    "large": _LARGE,
+    "larger": _LARGE + _PIECE,
 }
 RUNS = st.sampled_from(["r1", "r2", "r3"])
 GRACES = st.sampled_from([timedelta(0), timedelta(hours=1), None])
@@ -88,11 +90,8 @@ class GcMachine(RuleBasedStateMachine):
     def collect_everything(self):
         collect(self.collector, remove_orphans=True)
         needed = {content for puts in self.runs.values() for _, content in puts}
-        chunks = {
-            content[at : at + MIB] for content in needed for at in range(0, len(content), MIB)
-        }
-        large = {content for content in needed if len(content) > MIB}
-        entries = chunks | (needed - large)
+        entries = {chunk for content in needed for chunk in chunks_of(content)}
+        large = needed - entries
         found = tables_of(self.store)
         assert found["contents"] == len(entries) + 2 * len(large)
         assert found["chunk_lists"] == len(large)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chunkers import EqualChunks
+
 from cas import BlobStore
 from cas.backends.memory import MemoryBackend
 from cas.cache.cache import PackCache
@@ -24,30 +26,24 @@ class CountingBackend(MemoryBackend):
 
 
 class CachedStore:
-    def __init__(self, root, *, limit=1 << 30, calls=None, chunk_size=None):
+    def __init__(self, root, *, limit=1 << 30, calls=None, chunk_size=1 << 20):
         self.root = Path(root)
         self.backend = CountingBackend()
         self.catalog = MemoryCatalog()
         self.settings = open_settings(self.backend, create=True)
-        if chunk_size:
-            object.__setattr__(self.settings, "chunk_size", chunk_size)
+        self.chunk_size = chunk_size
         self.open(limit=limit, calls=calls)
 
     def open(self, *, limit=1 << 30, calls=None):
         """Start again, as another process would."""
         self.cache = PackCache(self.root, limit=limit, calls=calls)
         self.blobs = BlobStore(self.backend, self.catalog, self.settings, self.cache)
+        self.blobs.chunker = EqualChunks(self.chunk_size)
 
     def write(self, *blobs):
         """Store blobs in one batch; return their digests."""
-        size = self.settings.chunk_size
         with self.blobs.batch() as batch:
-            digests = [
-                batch.add(blob)
-                if len(blob) <= size
-                else batch.add_pieces(blob[n : n + size] for n in range(0, len(blob), size))[0]
-                for blob in blobs
-            ]
+            digests = [batch.add_pieces([blob])[0] for blob in blobs]
             self.catalog.record(batch.finish())
         return digests
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "find_known",
+    "find_large",
     "insert_blobs",
     "insert_pending_pack",
     "locate",
@@ -85,6 +86,18 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
                 found[digest] = Location(pack, offset, stored_size, size, codec)
     found.update(locate_large(connection, large))
     return found
+
+
+def find_large(connection: Connection, digests: Collection[bytes]) -> set[Digest]:
+    """Return which blobs have chunks."""
+    columns = tables.blob_chunks.c
+    return {
+        digest
+        for batch in batches(list(digests))
+        for digest in connection.scalars(
+            select(columns.blob).where(columns.blob.in_(batch), columns.position == 0)
+        )
+    }
 
 
 def locate_large(connection: Connection, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:

@@ -33,7 +33,7 @@ __all__ = [
     "list_doubtful_packs",
     "list_unlisted",
     "lists_of",
-    "positions_of",
+    "places_in_large",
     "replace_chunks",
     "replaceable_lists",
 ]
@@ -224,11 +224,15 @@ def forget_lists(connection: Connection, large: Collection[Digest]) -> None:
         connection.execute(delete(tables.chunk_lists).where(tables.chunk_lists.c.blob.in_(batch)))
 
 
-def positions_of(
+def places_in_large(
     connection: Connection, chunks: Collection[Digest]
 ) -> dict[Digest, list[tuple[Digest, int]]]:
-    """Return for each chunk at most ten of its large blobs, with the position in each."""
+    """Return for each chunk at most ten of its large blobs, with the offset of the chunk in each.
+
+    A blob in which a chunk before it has no row is left out.
+    """
     columns = tables.blob_chunks.c
+    before, sizes = tables.blob_chunks.alias("before"), tables.blobs.c
     found: dict[Digest, list[tuple[Digest, int]]] = {}
     for batch in batches(sorted(chunks)):
         place = func.row_number().over(partition_by=columns.chunk, order_by=columns.blob)
@@ -237,10 +241,19 @@ def positions_of(
             .where(columns.chunk.in_(batch))
             .subquery()
         )
-        for chunk, blob, position in connection.execute(
-            select(ranked.c.chunk, ranked.c.blob, ranked.c.position).where(ranked.c.place <= 10)
+        offset, count = func.coalesce(func.sum(sizes.size), 0), func.count(sizes.size)
+        for chunk, blob, start in connection.execute(
+            select(ranked.c.chunk, ranked.c.blob, offset)
+            .select_from(ranked)
+            .outerjoin(
+                before, and_(before.c.blob == ranked.c.blob, before.c.position < ranked.c.position)
+            )
+            .outerjoin(tables.blobs, sizes.digest == before.c.chunk)
+            .where(ranked.c.place <= 10)
+            .group_by(ranked.c.chunk, ranked.c.blob, ranked.c.position)
+            .having(count == ranked.c.position)
         ):
-            found.setdefault(chunk, []).append((blob, position))
+            found.setdefault(chunk, []).append((blob, int(start)))
     return found
 
 

@@ -42,12 +42,12 @@ class RowFault(NamedTuple):
     """The pack in which the location of a blob is impossible."""
 
 
-def find_unsound(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
+def find_unsound(connection: Connection) -> Iterator[RowFault]:
     """Yield inconsistent rows, at most a thousand of each kind."""
     yield from _snapshots(connection)
     yield from _versions(connection)
     yield from _file_sizes(connection)
-    yield from _chunks(connection, chunk_size)
+    yield from _chunks(connection)
     yield from _lists(connection)
     yield from _locations(connection)
     yield from _overlaps(connection)
@@ -181,16 +181,13 @@ def _file_sizes(connection: Connection) -> Iterator[RowFault]:
         yield RowFault(kind, _subject(holder), detail, digest, holder)
 
 
-def _chunks(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
-    """Yield large blobs whose chunks are not numbered from 0, or have wrong sizes.
+def _chunks(connection: Connection) -> Iterator[RowFault]:
+    """Yield large blobs whose chunks are not numbered from 0, or do not have its size together.
 
     A damaged blob with neither a place nor chunks is not a fault here: it is lost, large or not.
     """
     large, chunks, pieces = tables.blobs.alias("large"), tables.blob_chunks.c, tables.blobs.c
-    starts = chunks.position * chunk_size
-    rest = large.c.size - starts
-    due = case((rest < chunk_size, rest), else_=chunk_size)
-    wrong = func.sum(case((pieces.size == due, 0), else_=1))
+    lost = func.sum(case((pieces.size.is_(None), 1), else_=0))
     count = func.count(chunks.position)
     whole = func.coalesce(func.sum(pieces.size), 0)
     statement = (
@@ -208,14 +205,16 @@ def _chunks(connection: Connection, chunk_size: int) -> Iterator[RowFault]:
                 count == 0,
                 func.min(chunks.position) != 0,
                 func.max(chunks.position) != count - 1,
-                wrong != 0,
+                lost != 0,
                 whole != large.c.size,
             )
         )
         .limit(_MOST)
     )
     for digest, size, there, together in connection.execute(statement):
-        detail = f"it has {size} bytes, and its {there} chunks together {together}, or not in order"
+        detail = (
+            f"it has {size} bytes, and its {there} chunks together {together}, or not from 0 on"
+        )
         yield RowFault(FaultKind.BROKEN_CHUNKS, f"large blob {digest}", detail, digest)
 
 

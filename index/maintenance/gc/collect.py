@@ -105,7 +105,7 @@ class Collection:
                 self._unmark(batch)
 
     def _split(self, blobs: list[Candidate]) -> Iterable[list[Candidate]]:
-        return split_batches(blobs, self._settings, self._context.blobs.chunk_size)
+        return split_batches(blobs, self._settings, self._context.blobs.chunker.size)
 
     def _is_due(self, blob: Candidate) -> bool:
         if self._since is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from cas.catalog import ChunkedBlob, Location
+from cas.catalog import Location
 from cas.errors import BackendError, CasError, ObjectNotFoundError
 from cas.packs.chunk_list import decode_chunk_list
 from cas.packs.pack import EntryKind
@@ -57,7 +57,6 @@ def rebuild(
     backend: Backend,
     database: Database,
     store_id: str,
-    chunk_size: int,
     clock: Callable[[], datetime],
     progress: Callable[[Progress], None] | None = None,
     *,
@@ -80,7 +79,7 @@ def rebuild(
         When a newer release wrote it.
     """
     with database.writing() as connection:
-        rebuilding_ = _Rebuilding(backend, connection, clock(), chunk_size)
+        rebuilding_ = _Rebuilding(backend, connection, clock())
         report = rebuilding_.run(progress)
         runs.insert_store_id(connection, store_id, clock())
         if claim:  # before the commit: a claim without an index is taken over by the next recovery
@@ -91,12 +90,9 @@ def rebuild(
 class _Rebuilding:
     """The rebuilding of one index."""
 
-    def __init__(
-        self, backend: Backend, connection: Connection, now: datetime, chunk_size: int
-    ) -> None:
+    def __init__(self, backend: Backend, connection: Connection, now: datetime) -> None:
         self._connection = connection
         self._now = now
-        self._chunk_size = chunk_size
         self._inventory = Inventory(backend)
         self._reader = BlobReader(backend, TransactionCatalog(connection))
         self._lists: dict[Digest, Location] = {}
@@ -196,20 +192,13 @@ class _Rebuilding:
                 self._damaged.append(f"the list of chunks {digest} is damaged")
                 continue
             try:
-                blob = decode_chunk_list(data)
+                blob, sizes = decode_chunk_list(data)
             except ValueError as error:
                 self._damaged.append(f"the list of chunks {digest} can't be used: {error}")
                 continue
-            rebuilding.insert_absent(self._connection, self._sizes_of_chunks(blob), self._now)
+            lengths = dict(zip(blob.chunks, sizes, strict=True))
+            rebuilding.insert_absent(self._connection, lengths, self._now)  # even of lost chunks
             rebuilding.insert_large(self._connection, blob, digest, self._now)
-
-    def _sizes_of_chunks(self, blob: ChunkedBlob) -> dict[Digest, int]:
-        """Return the sizes of chunks, even of lost ones: all except the last have the same size."""
-        each = self._chunk_size
-        if -(-blob.size // each) != len(blob.chunks):  # the settings were lost and rebuilt
-            each = -(-blob.size // len(blob.chunks))
-        rest = blob.size - each * (len(blob.chunks) - 1)
-        return {blob.chunks[-1]: rest} | dict.fromkeys(blob.chunks[:-1], each)
 
     def _read_records(self) -> None:
         for digest, data in self._inventory.read(self._records.places):

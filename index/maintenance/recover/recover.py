@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cas.errors import ObjectNotFoundError
-from cas.store import CHUNK_SIZE, open_settings
+from cas.store import open_settings
 from cas.temporary import using_temporary_files
 from cas.urls import open_backend
 from index.context import INDEX_NAME, resolve_location, utc_now
@@ -86,11 +86,11 @@ def recover(
     backend = open_backend(place, storage_options=storage_options)
     database = Database(url)
     try:
-        store_id, chunk_size = _identity(backend, create=not dry_run)
+        store_id = _identity(backend, create=not dry_run)
 
         def fill(empty: Database) -> RecoveryReport:
             schema.upgrade(empty)
-            return rebuild(backend, empty, store_id, chunk_size, clock, progress, claim=not dry_run)
+            return rebuild(backend, empty, store_id, clock, progress, claim=not dry_run)
 
         if dry_run:
             with using_temporary_files():
@@ -109,20 +109,17 @@ def recover(
         backend.close()
 
 
-def _identity(backend: Backend, *, create: bool) -> tuple[str, int]:
-    """Return the id and chunk size of the store. Missing settings are created if it has packs.
+def _identity(backend: Backend, *, create: bool) -> str:
+    """Return the id of the store. Missing settings are created if it has packs.
 
     Raises StoreNotFoundError if there are neither settings nor packs.
     """
     try:
-        settings = open_settings(backend, create=False)
+        return open_settings(backend, create=False).store_id
     except ObjectNotFoundError:
         if next(iter(backend.iter_objects("packs/")), None) is None:
             raise StoreNotFoundError(backend.url) from None
-        if not create:
-            return str(uuid.uuid4()), CHUNK_SIZE
-        settings = open_settings(backend, create=True)
-    return settings.store_id, settings.chunk_size
+        return open_settings(backend, create=True).store_id if create else str(uuid.uuid4())
 
 
 def _recover_server(

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from cas.catalog import ChunkedBlob
 from cas.digest import Digest, Hasher
+from cas.segments import iter_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cas.chunker import Chunker
     from index.maintenance.repair.search import Search
 
 __all__ = ["search_directory"]
@@ -22,11 +24,12 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_
 
 
 def search_directory(
-    root: str, search: Search, chunk_size: int, report: Callable[[], None]
+    root: str, search: Search, chunker: Chunker, report: Callable[[], None]
 ) -> None:
     """Offer the contents below a directory, whatever the file names. Unreadable files are skipped.
 
-    A file is read only if, by its size, it may hold wanted bytes.
+    A small file is read only if it has the size of wanted bytes. A large one is read in any case:
+    one of its chunks may be wanted.
     """
     for path, status in _walk(root):
         if not search.wanted:
@@ -34,8 +37,8 @@ def search_directory(
         try:
             if stat.S_ISLNK(status.st_mode):
                 search.offer(os.fsencode(os.readlink(path)))
-            elif _may_have(search, status.st_size, chunk_size):
-                _search_file(path, search, chunk_size, report)
+            elif status.st_size > chunker.whole or search.wants_size(status.st_size):
+                _search_file(path, search, chunker, report)
         except OSError:
             continue
 
@@ -60,54 +63,33 @@ def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield entry.path, status
 
 
-def _may_have(search: Search, size: int, chunk_size: int) -> bool:
-    if search.wants_size(size):
-        return True
-    return size > chunk_size and (
-        search.wants_size(chunk_size) or search.wants_size(size % chunk_size)
-    )
-
-
-def _search_file(path: str, search: Search, chunk_size: int, report: Callable[[], None]) -> None:
-    """Offer each chunk of a file, and the file itself if it is a wanted large blob."""
+def _search_file(path: str, search: Search, chunker: Chunker, report: Callable[[], None]) -> None:
+    """Offer a small file, or each chunk of a large one and, if it is wanted, that file itself."""
     whole = Hasher()
     chunks: list[Digest] = []
     with open(path, "rb", buffering=0, opener=_opener) as file:
         size = os.fstat(file.fileno()).st_size
-        is_large = size > chunk_size and search.wants_size(size)
-        for piece in _pieces(file.fileno(), chunk_size):
-            search.bytes_read += len(piece)
-            search.offer(piece)
+        is_large = size > chunker.whole and search.wants_size(size)
+        for chunk in iter_chunks(file.fileno(), size, chunker):
+            search.bytes_read += len(chunk)
+            search.offer(chunk)
             if is_large:
-                whole.update(piece)
-                chunks.append(Digest.of(piece))
+                whole.update(chunk)
+                chunks.append(Digest.of(chunk))
             report()
         digest = whole.digest()
         if is_large and search.wanted.get(digest) == whole.size:
             blob = ChunkedBlob(digest, whole.size, tuple(chunks))
-            _take_large(file.fileno(), blob, search, chunk_size)
+            _take_large(file.fileno(), blob, search, chunker)
 
 
-def _take_large(fd: int, blob: ChunkedBlob, search: Search, chunk_size: int) -> None:
+def _take_large(fd: int, blob: ChunkedBlob, search: Search, chunker: Chunker) -> None:
     """Take all chunks of a file. Take nothing if the file has changed since it was read."""
-    os.lseek(fd, 0, os.SEEK_SET)
-    for chunk, piece in zip_longest(blob.chunks, _pieces(fd, chunk_size)):
-        if piece is None or Digest.of(piece) != chunk:
+    for digest, chunk in zip_longest(blob.chunks, iter_chunks(fd, blob.size, chunker)):
+        if chunk is None or Digest.of(chunk) != digest:
             return
-        search.take_chunk(piece)
+        search.take_chunk(chunk)
     search.take_large(blob)
-
-
-def _pieces(fd: int, size: int) -> Iterator[bytes]:
-    """Yield the readable bytes in pieces of `size`; the last one may be shorter."""
-    while True:
-        piece = b""
-        while len(piece) < size and (data := os.read(fd, size - len(piece))):
-            piece += data
-        if piece:
-            yield piece
-        if len(piece) < size:
-            return
 
 
 def _opener(path: str, _flags: int) -> int:

@@ -172,7 +172,7 @@ def _search(
     take_cached(context, search)
     for source in sources:
         if isinstance(source, (str, os.PathLike)):
-            search_directory(os.fspath(source), search, context.blobs.chunk_size, report)
+            search_directory(os.fspath(source), search, context.blobs.chunker, report)
         else:
             search_store(source, context, search, report)
     # Last, because it reads every pack: lost blobs may be in places that no row points to.

@@ -168,7 +168,7 @@ def chunks_from_list(context: StoreContext, large: Sequence[Digest]) -> Iterator
         lists = repairs.lists_of(connection, large)
     for blob, digest in lists.items():
         try:
-            listed = decode_chunk_list(context.blobs.read(digest))
+            listed = decode_chunk_list(context.blobs.read(digest)).blob
         except (BlobNotFoundError, DigestMismatchError, ValueError):
             continue
         with context.database.reading() as connection:

@@ -29,13 +29,12 @@ def search_store(
 
     If it lacks a wanted chunk as a blob, the chunk is read from a large blob that contains it.
     """
-    chunk_size = context.blobs.chunk_size
     catalog = SqlCatalog(source.database, source.clock)
     for digest, place in catalog.locate(list(search.wanted)).items():
         if search.wanted.get(digest) != place.size:
             continue
         try:
-            if place.size > chunk_size:
+            if isinstance(place, ChunkedBlob):
                 _take_large(source, digest, search)
             else:
                 data = source.blobs.read(digest)
@@ -45,13 +44,12 @@ def search_store(
             continue
         report()
     with context.database.reading() as connection:
-        parts = repairs.positions_of(connection, list(search.wanted))
+        parts = repairs.places_in_large(connection, list(search.wanted))
     for digest, places in parts.items():
-        for blob, position in places:
+        for blob, start in places:
             if digest not in search.wanted:
                 break
             try:
-                start = position * chunk_size
                 data = source.blobs.read_range(blob, start, search.wanted[digest])
             except (BlobNotFoundError, DigestMismatchError):
                 continue

@@ -144,7 +144,7 @@ class PackVerifier:
         decoded = {}
         for digest, data in kept.items():
             try:
-                decoded[digest] = decode_chunk_list(data)
+                decoded[digest] = decode_chunk_list(data).blob
             except ValueError as error:
                 self._add_list(digest, lists[digest], str(error))
         sizes = {blob.digest: blob.size for blob in decoded.values()}

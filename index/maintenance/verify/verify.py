@@ -83,7 +83,7 @@ class _Verification:
         broken = self._settled
         doubtful: list[int] = []
         with self._context.database.reading() as connection:
-            for found in row_checks.find_unsound(connection, self._context.blobs.chunk_size):
+            for found in row_checks.find_unsound(connection):
                 self._findings.add_row(found)
                 if found.kind is FaultKind.BROKEN_CHUNKS and found.digest is not None:
                     broken.add(found.digest)
