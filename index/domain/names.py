@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Label",
     "RunKey",
+    "all_from_native",
     "ancestors",
     "as_paths",
     "check_id",
@@ -132,6 +133,11 @@ def from_native(name: str) -> str:
     return name if _IS_UTF8 else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
+def all_from_native(names: list[str]) -> list[str]:
+    """Return `from_native` of each name: the list itself where all of them stay as they are."""
+    return names if _IS_UTF8 else list(map(from_native, names))
+
+
 def to_native(path: str) -> str:
     """Return the name by which this process opens a path of the store."""
     return path if _IS_UTF8 else os.fsdecode(path.encode("utf-8", "surrogateescape"))
@@ -233,7 +239,9 @@ def as_paths(name: str, values: Iterable[T | os.PathLike[str]]) -> tuple[T | str
 
 def storable(number: int) -> int:
     """Return the nearest number that the databases hold: filesystems have years after 2262."""
-    return min(max(number, ~MAX_ROW_ID), MAX_ROW_ID)
+    if ~MAX_ROW_ID <= number <= MAX_ROW_ID:
+        return number
+    return MAX_ROW_ID if number > 0 else ~MAX_ROW_ID
 
 
 def ancestors(path: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 from cas.temporary import using_temporary_files
 from cas.writer import PIECE_SIZE
 from index.domain.names import check_local, storable
-from index.domain.run_state import Observed, signature_of
+from index.domain.run_state import Observed
 from index.errors import WorkDirectoryError
 from index.scan.findings import reason_of
 from index.scan.ingest import read_settled
@@ -117,8 +117,8 @@ class _File:
         Raises WorkDirectoryError if the file can't be read.
         """
         try:
-            (digest, size), after, is_whole = read_settled(
-                self._fd, self._status, lambda size: batch.add_file(self._fd, size)
+            digest, size, after, signature, is_whole = read_settled(
+                batch, self._fd, self._status
             )
         except OSError as error:
             raise WorkDirectoryError(self._name, reason_of(error)) from error
@@ -128,7 +128,7 @@ class _File:
             size,
             after.st_mode,
             storable(after.st_mtime_ns),
-            signature_of(after),
+            signature,
             trusted=False,
             seen_by=0,
         ), is_whole

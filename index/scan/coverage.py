@@ -12,7 +12,7 @@ from index.domain.names import ancestors, check_path
 from index.scan.patterns import Patterns
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
 __all__ = ["DEFAULT_IGNORES", "Coverage", "Reason"]
 
@@ -173,6 +173,22 @@ class Coverage:
             if said is not None:
                 return said
         return None
+
+    def which(self, directory: str, names: Collection[str]) -> Collection[str]:
+        """Return the names of files in a directory that patterns may concern.
+
+        About any other name `excludes` and `passes_over` say nothing.
+        """
+        joined = f"/{'/'.join(names)}/"
+        if not joined.isascii():
+            return names
+        lists = [patterns for patterns, _ in self._lists_for(f"{directory}/" if directory else "")]
+        if self._defaults is not None:
+            lists.append(self._defaults)
+        found = {name for patterns in lists for name in patterns.which(joined)}
+        if "/." in joined and not self._hidden:
+            found.update(name for name in names if name[0] == ".")
+        return found
 
     def leads_through(self, directory: str) -> bool:
         """Whether a pattern of the caller brings in something below a directory."""

@@ -15,7 +15,7 @@ import os
 import stat
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from index.domain.names import storable, to_native
 from index.domain.run_state import Observed, is_storable, signature_of
@@ -24,13 +24,12 @@ from index.domain.snapshots import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cas.digest import Digest
     from cas.writer import BatchWriter
     from index.domain.run_state import Signature
     from index.scan.scanner import Scan, UnreadFile
 
 __all__ = ["RACY_WINDOW_NS", "Observations", "observe", "read_settled"]
-
-T = TypeVar("T")
 
 RACY_WINDOW_NS: Final = 2_000_000_000
 """Nanoseconds: the coarsest time stamps in use, FAT's (Microsoft, "FAT: General Overview of On-Disk
@@ -117,49 +116,44 @@ class _Reader:
         self._own = scan.own.identities
         self._bit = scan.bit
         self._batch = batch
-        self._started_ns = started_ns
+        self._racy_from = started_ns - RACY_WINDOW_NS
+        self._racy_until = started_ns + RACY_WINDOW_NS
 
     def read(self, candidate: UnreadFile) -> tuple[Observed, bool]:
         """Read a candidate into the batch, unless its content is known.
 
         Return also whether its content was the same all the while.
         """
-        if candidate.link is not None:
-            return self._read_link(candidate, candidate.link), True
-        fd = os.open(to_native(candidate.name), _OPEN_FILE, dir_fd=candidate.directory)
+        path, name, directory, link, known = candidate
+        unless = known.digest if known else None
+        if link is not None:
+            return self._read_link(candidate, link, unless), True
+        fd = os.open(to_native(name), _OPEN_FILE, dir_fd=directory)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise _NotRegularError
             if (status.st_dev, status.st_ino) in self._own:
                 raise _OwnFileError
-            known = candidate.known.digest if candidate.known else None
-            (digest, size), after, is_whole = read_settled(
-                fd, status, lambda size: self._batch.add_file(fd, size, unless=known)
+            digest, size, after, signature, is_whole = read_settled(
+                self._batch, fd, status, unless=unless
             )
         finally:
             os.close(fd)
-        signature = signature_of(after)
-        observed = Observed(
-            candidate.path,
-            digest,
-            size,
-            after.st_mode,
-            storable(after.st_mtime_ns),
-            signature,
-            is_whole and size == after.st_size and self._is_trusted(after, signature),
-            self._bit,
-        )
+        trusted = is_whole and size == after.st_size and self._is_trusted(after, signature)
+        mode, mtime_ns = after.st_mode, storable(after.st_mtime_ns)
+        observed = Observed(path, digest, size, mode, mtime_ns, signature, trusted, self._bit)
         return observed, is_whole
 
-    def _read_link(self, candidate: UnreadFile, status: os.stat_result) -> Observed:
+    def _read_link(
+        self, candidate: UnreadFile, status: os.stat_result, unless: bytes | None
+    ) -> Observed:
         """Store the target of a link as its bytes. The link is never followed."""
         target = os.fsencode(os.readlink(to_native(candidate.name), dir_fd=candidate.directory))
         signature = signature_of(status)
-        known = candidate.known
         return Observed(
             candidate.path,
-            self._batch.add(target, unless=known.digest if known else None),
+            self._batch.add(target, unless=unless),
             len(target),
             status.st_mode,
             storable(status.st_mtime_ns),
@@ -174,39 +168,39 @@ class _Reader:
         Only the change time is the system's own. The modification time may be any, but where the
         change time is not kept, it is all there is.
         """
-        racy = self._started_ns - RACY_WINDOW_NS, self._started_ns + RACY_WINDOW_NS
         return (
-            status.st_ctime_ns < racy[0]
-            and not racy[0] <= status.st_mtime_ns <= racy[1]
+            status.st_ctime_ns < self._racy_from
+            and not self._racy_from <= status.st_mtime_ns <= self._racy_until
             and is_storable(signature)
         )
 
 
 def read_settled(
-    fd: int, status: os.stat_result, read: Callable[[int], T]
-) -> tuple[T, os.stat_result, bool]:
-    """Read an open file, up to three times if it changes meanwhile.
+    batch: BatchWriter, fd: int, status: os.stat_result, *, unless: bytes | None = None
+) -> tuple[Digest, int, os.stat_result, Signature, bool]:
+    """Add an open file to a batch; read it up to three times if it changes meanwhile.
 
-    Return what the last `read` returned, the `stat` after it, and whether the file was the same all
-    the while.
+    Return digest and size of what was read last, the `stat` after it with its signature, and
+    whether the file was the same all the while.
 
     Parameters
     ----------
     status
-        The present `stat` of the file.
-    read
-        Takes the size to read up to, so that a growing log ends.
+        The present `stat` of the file. Its size is read, and no more, so that a growing log ends.
+    unless
+        As in `BatchWriter.add_file`.
     """
     left = _READS
     while True:
         left -= 1
         before = _settled(fd, status)
         if before is not None or not left:
-            result = read((before or os.fstat(fd)).st_size)
+            digest, size = batch.add_file(fd, (before or os.fstat(fd)).st_size, unless=unless)
             after = os.fstat(fd)
-            is_whole = before is not None and signature_of(after) == signature_of(before)
+            signature = signature_of(after)
+            is_whole = before is not None and signature_of(before) == signature
             if is_whole or not left:
-                return result, after, is_whole
+                return digest, size, after, signature, is_whole
         status = os.fstat(fd)
 
 
@@ -222,6 +216,9 @@ def _settled(fd: int, status: os.stat_result) -> os.stat_result | None:
 
 def _left_of_tick(status: os.stat_result) -> int:
     """Return how many nanoseconds the tick of the last write may last; 0 if it is over."""
-    now = time.time_ns()
-    age_ns = min(abs(now - status.st_mtime_ns), abs(now - status.st_ctime_ns))
-    return max(_TICK_NS - age_ns, 0)
+    old = time.time_ns() - _TICK_NS
+    written, changed = status.st_mtime_ns, status.st_ctime_ns
+    if written <= old and changed <= old:  # as almost always
+        return 0
+    now = old + _TICK_NS
+    return max(_TICK_NS - min(abs(now - written), abs(now - changed)), 0)

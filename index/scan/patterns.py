@@ -61,12 +61,15 @@ class _Pattern(NamedTuple):
 class _Union:
     """Several patterns as one: whether any of them matches."""
 
-    __slots__ = ("_of_directories", "_of_files")
+    __slots__ = ("_of_directories", "_of_files", "_within")
 
     def __init__(self, patterns: Collection[_Pattern]) -> None:
         files = [pattern for pattern in patterns if not pattern.only_directories]
         self._of_files = _joined(files, of_name=True), _joined(files, of_name=False)
         self._of_directories = _joined(patterns, of_name=True), _joined(patterns, of_name=False)
+        of_name = self._of_files[0]
+        # Only `**` reaches over a slash: it matches all that follows, and so all these names.
+        self._within = of_name and re.compile(f"/({of_name.pattern})(?=/)", re.DOTALL)
 
     def matches(self, path: str, name: str, *, is_directory: bool) -> bool:
         of_name, of_path = self._of_directories if is_directory else self._of_files
@@ -74,6 +77,11 @@ class _Union:
             (of_name is not None and of_name.fullmatch(name))
             or (of_path is not None and of_path.fullmatch(path))
         )
+
+    def which(self, names: str) -> Iterable[str]:
+        if self._of_files[1] is not None:  # whole paths have to be compared
+            return names.split("/")
+        return "/".join(self._within.findall(names)).split("/") if self._within else ()
 
 
 def _joined(patterns: Iterable[_Pattern], *, of_name: bool) -> re.Pattern[str] | None:
@@ -142,6 +150,16 @@ class Patterns:
                 if patterns.matches(path, name, is_directory=is_directory):
                     return excludes
         return None
+
+    def which(self, names: str) -> Iterable[str]:
+        """Return the names of files that may have a `verdict`. One search finds all of them.
+
+        Parameters
+        ----------
+        names
+            Names in ASCII of files in one directory, with a slash before and after each.
+        """
+        return self._all.which(names)
 
     def lead_through(self, directory: str) -> bool:
         """Whether a pattern such as ``!.hydra/config.yaml`` brings in what is below a directory."""

@@ -12,9 +12,9 @@ import errno
 import os
 import stat
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from index.domain.names import MAX_PATH_BYTES, from_native, to_native
+from index.domain.names import MAX_PATH_BYTES, all_from_native, to_native
 from index.domain.run_state import signature_of
 from index.domain.snapshots import is_link
 from index.errors import WorkDirectoryError
@@ -46,6 +46,10 @@ _SPECIAL: Final = {
 _NOT_FOLLOWED: Final = (
     "it is a link to a directory elsewhere, which is not followed; track that directory by itself"
 )
+
+
+_Entry: TypeAlias = "tuple[str, os.DirEntry[str]]"
+"""An entry of a directory, with its name in the store."""
 
 
 class UnreadFile(NamedTuple):
@@ -181,12 +185,20 @@ class Scan(ScanFindings):
             self.fail(directory, error)
             return
         self._visited.add(directory)
+        names = all_from_native([entry.name for entry in entries])
+        self._read_ignore_files(frame, names)
+        found: list[_Entry] = list(zip(names, entries, strict=True))
         known: Mapping[str, KnownFile] = self._known.get(directory, {})
-        covered = self._covered_files(frame, entries, known)
-        if known:
-            yield from self._visit_known(frame, covered, known)
+        if not known:
+            yield from self._visit_new(frame, self._covered_files(frame, found, known))
+            return
+        seen: set[str] = set()
+        # Most files are known and unchanged. Only patterns of the caller hold for these, too.
+        if self._coverage.is_selective or frame.own_names:
+            left = self._changed(frame, self._covered_files(frame, found, known), known, seen)
         else:
-            yield from self._visit_new(frame, covered)
+            left = self._covered_files(frame, self._changed(frame, found, known, seen), known)
+        yield from self._visit_known(frame, left, known, seen)
 
     def _is_own(self, frame: OpenDirectory) -> bool:
         """Whether a directory is the store; what the run holds there is then not missing."""
@@ -198,17 +210,54 @@ class Scan(ScanFindings):
                 return True
         return False
 
+    def _changed(
+        self,
+        frame: OpenDirectory,
+        found: list[_Entry],
+        known: Mapping[str, KnownFile],
+        seen: set[str],
+    ) -> list[_Entry]:
+        """Return all entries but unchanged files, whose names are added to `seen`."""
+        find_known = known.get
+        unchanged, bit = self.unchanged, self.bit
+        left = []
+        for each in found:
+            name, entry = each
+            version = find_known(name)
+            if version is None:
+                left.append(each)
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:  # reported when it is visited
+                left.append(each)
+                continue
+            # What no scan with this prefix has seen is read again, and thereby recorded as seen.
+            if version.signature == signature_of(status) and version.seen_by & bit:
+                seen.add(name)
+                unchanged.append(version)
+                # No regular file has so large a mode: most files are not asked further.
+                if version.mode >= stat.S_IFLNK and is_link(version.mode):
+                    self._tell_of_link(frame, name)
+            else:
+                left.append(each)
+        return left
+
     def _visit_known(
         self,
         frame: OpenDirectory,
-        covered: list[os.DirEntry[str]],
+        changed: list[_Entry],
         known: Mapping[str, KnownFile],
+        seen: set[str],
     ) -> Iterator[UnreadFile]:
-        find_known = known.get
-        unchanged, bit = self.unchanged, self.bit
-        found: set[str] = set()
-        for entry in covered:
-            name = from_native(entry.name)
+        """Yield the new and changed files of a directory; find the missing ones.
+
+        Parameters
+        ----------
+        seen
+            The names of unchanged files.
+        """
+        for name, entry in changed:
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
@@ -216,36 +265,21 @@ class Scan(ScanFindings):
             except OSError as error:
                 self.fail(f"{frame.prefix}{name}", error)
                 continue
-            version = find_known(name)
-            # What no scan with this prefix has seen is read again, and thereby recorded as seen.
-            if (
-                version is not None
-                and version.signature == signature_of(status)
-                and version.seen_by & bit
-            ):
-                found.add(name)
-                unchanged.append(version)
-                # No regular file has so large a mode: most files are not asked further.
-                if version.mode >= stat.S_IFLNK and is_link(version.mode):
-                    self._tell_of_link(frame, name)
-                continue
+            version = known.get(name)
             candidate = self._judge(frame, name, status, version)
             if candidate is not None:
                 if version is not None:
-                    found.add(name)
+                    seen.add(name)
                 yield candidate
-        if len(found) != len(known):
-            self._find_missing_in(known, found)
+        if len(seen) != len(known):
+            self._find_missing_in(known, seen)
 
-    def _visit_new(
-        self, frame: OpenDirectory, covered: list[os.DirEntry[str]]
-    ) -> Iterator[UnreadFile]:
+    def _visit_new(self, frame: OpenDirectory, covered: list[_Entry]) -> Iterator[UnreadFile]:
         """Yield all files of a directory without known files; all of them must be read.
 
         Regular files get no `stat` here: they get one after they are opened.
         """
-        for entry in covered:
-            name = from_native(entry.name)
+        for name, entry in covered:
             try:
                 if entry.is_file(follow_symlinks=False):
                     candidate = self._file(frame, name, None)
@@ -261,15 +295,22 @@ class Scan(ScanFindings):
                 yield candidate
 
     def _covered_files(
-        self, frame: OpenDirectory, entries: list[os.DirEntry[str]], known: Mapping[str, KnownFile]
-    ) -> list[os.DirEntry[str]]:
+        self, frame: OpenDirectory, found: list[_Entry], known: Mapping[str, KnownFile]
+    ) -> list[_Entry]:
         """Return the files that the scan covers; store the subdirectories in the frame."""
-        self._read_ignore_files(frame, [entry.name for entry in entries])
+        if not found:
+            return found
         own = frame.own_names
         is_selective = self._coverage.is_selective
+        names = [name for name, _ in found if is_selective or name not in known]
+        if frame.reason is None:
+            asked = self._coverage.which(frame.prefix[len(self._prefix) : -1], names)
+        else:  # it leaves out all that is new here
+            asked = names
+        asked = set(asked)
         files = []
-        for entry in entries:
-            name = from_native(entry.name)
+        for each in found:
+            name, entry = each
             try:
                 is_directory = entry.is_dir(follow_symlinks=False)
             except OSError as error:
@@ -281,10 +322,8 @@ class Scan(ScanFindings):
                 passed, reason = self._passes_over(frame, name, is_directory=True)
                 if not passed:
                     frame.subdirectories.append((name, reason))
-            elif (name in known and not is_selective) or not self._passes_over(
-                frame, name, is_directory=False
-            )[0]:
-                files.append(entry)
+            elif name not in asked or not self._passes_over(frame, name, is_directory=False)[0]:
+                files.append(each)
         return files
 
     def _passes_over(

@@ -155,8 +155,8 @@ MUTATIONS = (
     Mutation(
         "a scan does not tell that it has seen what another one recorded",
         "index/scan/scanner.py",
-        "                and version.seen_by & bit\n",
-        "",
+        "== signature_of(status) and version.seen_by & bit:",
+        "== signature_of(status):",
         (f"{TRACKING}::TestPrefix",),
     ),
     Mutation(
@@ -206,8 +206,8 @@ MUTATIONS = (
     Mutation(
         "the signature of a file written just before the scan is trusted",
         "index/scan/ingest.py",
-        """            status.st_ctime_ns < racy[0]
-            and not racy[0] <= status.st_mtime_ns <= racy[1]
+        """            status.st_ctime_ns < self._racy_from
+            and not self._racy_from <= status.st_mtime_ns <= self._racy_until
             and is_storable""",
         "            is_storable",
         (RACY,),
@@ -222,14 +222,14 @@ MUTATIONS = (
     Mutation(
         "a file that changed while it was read counts as whole",
         "index/scan/ingest.py",
-        "before is not None and signature_of(after) == signature_of(before)",
+        "before is not None and signature_of(before) == signature",
         "before is not None",
         (TORN,),
     ),
     Mutation(
         "a file that was written to in this tick counts as settled",
         "index/scan/ingest.py",
-        "return max(_TICK_NS - age_ns, 0)",
+        "return max(_TICK_NS - min(abs(now - written), abs(now - changed)), 0)",
         "return 0",
         (TORN,),
     ),
