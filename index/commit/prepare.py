@@ -12,6 +12,7 @@ from index.commit.plan import CommitPlan
 from index.db.queries import current
 from index.db.tables import PROVENANCE_COLUMNS
 from index.domain.annotations import NOTHING_SAID
+from index.domain.classification import says_final
 from index.domain.changes import to_claim, to_fill, with_displaced
 from index.errors import OtherDirectoryError
 
@@ -144,12 +145,21 @@ def _load_befores(
 def _kinds(
     request: CommitRequest, new: Sequence[Change], befores: Mapping[str, Before]
 ) -> list[FileKind]:
+    classifier, annotations = request.classifier, request.annotations
     kinds = []
     shared: dict[Any, FileKind] = {}
+    plain: dict[tuple[str, bool], FileKind] = {}
     for path, _, _ in new:
-        said = request.annotations.get(path, NOTHING_SAID)
-        before = befores.get(path)
-        kind = said.kind(path, None if before is None else before.kind, request.classifier)
+        said, before = annotations.get(path), befores.get(path)
+        if said is None and before is None:  # as most paths of a first scan
+            of_path = classifier.classify(path), says_final(classifier, path)
+            kind = plain.get(of_path)
+            if kind is None:
+                kind = NOTHING_SAID.kind(path, None, classifier)
+                kind = plain[of_path] = shared.setdefault(kind, kind)
+            kinds.append(kind)
+            continue
+        kind = (said or NOTHING_SAID).kind(path, before and before.kind, classifier)
         # Notes can't be hashed. Without them a kind is its own key.
         key = kind if kind.meta is None else (*kind[:-1], json.dumps(kind.meta))
         kinds.append(shared.setdefault(key, kind))

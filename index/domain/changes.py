@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from index.domain.names import ancestors
@@ -24,6 +25,9 @@ __all__ = [
     "to_fill",
     "with_displaced",
 ]
+
+_path_of: Final = itemgetter(0)
+"""The path of a `Change`. There may be tens of thousands to sort."""
 
 _MAKER: Final = ("agent", "code_hash")
 """The fields of a provenance that say who made a file. The others say where in the workflow."""
@@ -62,14 +66,15 @@ def compare_scan(
     refreshed = []
     same = list(unchanged)
     for seen in observed:
-        known = state.find(seen.path)
+        path = seen.path
+        known = state.find(path)
         if known is None or not seen.same_content(known):
-            changes.append(Change(seen.path, known, seen))
+            changes.append(Change(path, known, seen))
             continue
         same.append(known)
         if _has_new_stat(known, seen):
             refreshed.append((known, seen))
-    changes.sort(key=lambda change: change.path)
+    changes.sort(key=_path_of)
     return ScanChanges(changes, refreshed, same)
 
 
@@ -115,10 +120,12 @@ def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
     A path can't be a file and a directory at once. If a new file lies below a known file, or has
     the name of a known directory, the new file replaces the known files.
     """
-    handled = {change.path for change in findings.changes}
-    new = [c.path for c in findings.changes if c.base is None and c.observed is not None]
-    if not new or not state.directories:
+    if not state.directories:
         return findings
+    new = [c.path for c in findings.changes if c.base is None and c.observed is not None]
+    if not new:
+        return findings
+    handled = {change.path for change in findings.changes}
     displaced = {}
     for path in new:
         for ancestor in ancestors(path):
@@ -132,7 +139,7 @@ def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
     if not displaced:
         return findings
     changes = [*findings.changes, *(Change(p, known, None) for p, known in displaced.items())]
-    changes.sort(key=lambda change: change.path)
+    changes.sort(key=_path_of)
     unchanged = [known for known in findings.unchanged if known.path not in displaced]
     refreshed = [(known, seen) for known, seen in findings.refreshed if known.path not in displaced]
     return ScanChanges(changes, refreshed, unchanged)

@@ -249,10 +249,12 @@ _pack: Final = _SIGNATURE.pack
 
 def signature_of(status: os.stat_result) -> Signature:
     """Return the signature that identifies a file's content without reading it."""
-    times = status.st_mtime_ns, status.st_ctime_ns
     try:
-        return _pack(status.st_size, *times, status.st_ino, status.st_dev)
+        return _pack(
+            status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+        )
     except struct.error:  # some filesystems hold times that the columns can't
+        times = status.st_mtime_ns, status.st_ctime_ns
         parts = "not packed", status.st_size, *times, status.st_ino, status.st_dev
         return repr(parts).encode()
 

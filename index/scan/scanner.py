@@ -22,7 +22,7 @@ from index.scan.descent import Descent, OpenDirectory
 from index.scan.findings import ScanFindings, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from index.context import OwnFiles
     from index.domain.run_state import Directories, KnownFile
@@ -34,6 +34,7 @@ _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONG_PATH: Final = MAX_PATH_BYTES // 4
 """Longer paths are measured in bytes: no character has more than four."""
 
+_LINK_MODE: Final = stat.S_IFLNK
 _VANISHED: Final = {errno.ENOENT, errno.ENOTDIR}
 
 _SPECIAL: Final = {
@@ -187,18 +188,18 @@ class Scan(ScanFindings):
         self._visited.add(directory)
         names = all_from_native([entry.name for entry in entries])
         self._read_ignore_files(frame, names)
-        found: list[_Entry] = list(zip(names, entries, strict=True))
+        found = zip(names, entries, strict=True)
         known: Mapping[str, KnownFile] = self._known.get(directory, {})
         if not known:
-            yield from self._visit_new(frame, self._covered_files(frame, found, known))
+            yield from self._visit_new(frame, self._covered_files(frame, list(found), known))
             return
-        seen: set[str] = set()
+        first = len(self.unchanged)
         # Most files are known and unchanged. Only patterns of the caller hold for these, too.
         if self._coverage.is_selective or frame.own_names:
-            left = self._changed(frame, self._covered_files(frame, found, known), known, seen)
+            left = self._changed(frame, self._covered_files(frame, list(found), known), known)
         else:
-            left = self._covered_files(frame, self._changed(frame, found, known, seen), known)
-        yield from self._visit_known(frame, left, known, seen)
+            left = self._covered_files(frame, self._changed(frame, found, known), known)
+        yield from self._visit_known(frame, left, known, self.unchanged[first:])
 
     def _is_own(self, frame: OpenDirectory) -> bool:
         """Whether a directory is the store; what the run holds there is then not missing."""
@@ -211,36 +212,28 @@ class Scan(ScanFindings):
         return False
 
     def _changed(
-        self,
-        frame: OpenDirectory,
-        found: list[_Entry],
-        known: Mapping[str, KnownFile],
-        seen: set[str],
+        self, frame: OpenDirectory, found: Iterable[_Entry], known: Mapping[str, KnownFile]
     ) -> list[_Entry]:
-        """Return all entries but unchanged files, whose names are added to `seen`."""
-        find_known = known.get
-        unchanged, bit = self.unchanged, self.bit
+        """Return all entries but the known files that are unchanged, which are noted."""
+        find_known, bit = known.get, self.bit
+        note_unchanged = self.unchanged.append
         left = []
-        for each in found:
-            name, entry = each
+        for name, entry in found:
             version = find_known(name)
-            if version is None:
-                left.append(each)
-                continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:  # reported when it is visited
-                left.append(each)
-                continue
-            # What no scan with this prefix has seen is read again, and thereby recorded as seen.
-            if version.signature == signature_of(status) and version.seen_by & bit:
-                seen.add(name)
-                unchanged.append(version)
-                # No regular file has so large a mode: most files are not asked further.
-                if version.mode >= stat.S_IFLNK and is_link(version.mode):
-                    self._tell_of_link(frame, name)
-            else:
-                left.append(each)
+            if version is not None:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:  # met again, and reported, when it is visited
+                    left.append((name, entry))
+                    continue
+                # What no scan with this prefix has seen is read again, and so recorded as seen.
+                if version.signature == signature_of(status) and version.seen_by & bit:
+                    note_unchanged(version)
+                    # No regular file has so large a mode: most files are not asked further.
+                    if version.mode >= _LINK_MODE and is_link(version.mode):
+                        self._tell_of_link(frame, name)
+                    continue
+            left.append((name, entry))
         return left
 
     def _visit_known(
@@ -248,15 +241,10 @@ class Scan(ScanFindings):
         frame: OpenDirectory,
         changed: list[_Entry],
         known: Mapping[str, KnownFile],
-        seen: set[str],
+        unchanged: list[KnownFile],
     ) -> Iterator[UnreadFile]:
-        """Yield the new and changed files of a directory; find the missing ones.
-
-        Parameters
-        ----------
-        seen
-            The names of unchanged files.
-        """
+        """Yield the new and changed files of a directory; find the missing ones."""
+        found: set[str] = set()
         for name, entry in changed:
             try:
                 status = entry.stat(follow_symlinks=False)
@@ -269,10 +257,11 @@ class Scan(ScanFindings):
             candidate = self._judge(frame, name, status, version)
             if candidate is not None:
                 if version is not None:
-                    seen.add(name)
+                    found.add(name)
                 yield candidate
-        if len(seen) != len(known):
-            self._find_missing_in(known, seen)
+        if len(unchanged) + len(found) != len(known):
+            found.update(version.path[len(frame.prefix) :] for version in unchanged)
+            self._find_missing_in(known, found)
 
     def _visit_new(self, frame: OpenDirectory, covered: list[_Entry]) -> Iterator[UnreadFile]:
         """Yield all files of a directory without known files; all of them must be read.

@@ -33,6 +33,10 @@ __all__ = [
 _KNOWN: Final = KnownFile._fields[:-1]
 """The columns of a `KnownFile`; its last field is the provenance."""
 
+_PATH: Final = _KNOWN.index("path")
+_LABELS: Final = len(_KNOWN)
+"""The place of the first label of the provenance in a row."""
+
 _SELECTED: Final = select(
     *(tables.files.c[name] for name in _KNOWN),
     *(tables.files.c[name] for name in tables.PROVENANCE_COLUMNS.values()),
@@ -56,8 +60,10 @@ class Before(NamedTuple):
 def load_current(connection: Connection, run_id: int) -> list[KnownFile]:
     """Return the current version of every path of a run."""
     statement = _SELECTED.where(tables.files.c.run_id == run_id)
-    rows = driver_rows(connection, statement)
-    return _known((*row[:2], decode_path(row[2]), *row[3:]) for row in rows)
+    return _known(
+        (*row[:_PATH], decode_path(row[_PATH]), *row[_PATH + 1 :]) if "\\" in row[_PATH] else row
+        for row in driver_rows(connection, statement)
+    )
 
 
 def count_current(connection: Connection, run_id: int) -> int:
@@ -99,12 +105,12 @@ def _known(rows: Iterable[Sequence[Any]]) -> list[KnownFile]:
     provenances: dict[Sequence[str | None], Provenance] = {}
     found = []
     for row in rows:
-        labels = tuple(row[len(_KNOWN) :])
+        labels = row[_LABELS:]
         provenance = provenances.get(labels)
         if provenance is None:
             provenance = Provenance(**dict(zip(tables.PROVENANCE_COLUMNS, labels, strict=True)))
             provenances[labels] = provenance
-        found.append(KnownFile._make((*row[: len(_KNOWN)], provenance)))
+        found.append(KnownFile._make((*row[:_LABELS], provenance)))
     return found
 
 
