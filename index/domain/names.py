@@ -172,8 +172,10 @@ def check_path(path: str | os.PathLike[str]) -> str:
     ``./a//b`` becomes ``a/b``. It refuses absolute paths, ``..``, NUL, the empty path and paths
     that no file system can hold.
     """
+    if type(path) is str and _is_plain(path):  # not a StrEnum, which prints differently
+        return path
     text = _path_text(path)
-    if type(text) is str and _is_plain(text):  # not a StrEnum, which prints differently
+    if type(text) is str and _is_plain(text):
         return text
     if text.startswith("/"):
         raise UnsafePathError(text, "it is absolute; give it relative to the work directory")

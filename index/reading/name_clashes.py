@@ -22,17 +22,28 @@ def possible_clashes(paths: Collection[str]) -> Iterator[tuple[str, str]]:
 
     Directories alone are no pair: if they become one, all their files are still there.
     """
-    files: dict[str, str] = {}
-    for path in paths:
-        other = files.setdefault(_folded(path), path)
-        if other is not path:
-            yield other, path
+    files = _plainly_distinct(paths)
+    if files is None:
+        files = {}
+        for path in paths:
+            other = files.setdefault(_folded(path), path)
+            if other is not path:
+                yield other, path
     directories = {path.rpartition("/")[0] for path in paths}
     directories |= {above for directory in directories for above in ancestors(directory)}
     for directory in directories - {""}:
         other = files.get(_folded(directory), directory)
         if other != directory:
             yield other, f"{directory}/"
+
+
+def _plainly_distinct(paths: Collection[str]) -> dict[str, str] | None:
+    """Return the paths by their `_folded` text if a quick look at all of them finds no clash."""
+    text = "\n".join((*paths, ""))
+    if not text.isascii() or any(odd in text for odd in ("./", " /", ".\n", " \n")):
+        return None
+    files = dict(zip(map(str.lower, paths), paths, strict=True))
+    return files if len(files) == len(paths) else None
 
 
 def _folded(path: str) -> str:

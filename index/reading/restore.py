@@ -351,9 +351,9 @@ class _Writer:
             remove_tree(name, fd)
             os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
 
-    def _warn(self, version: RestorableFile, problems: Iterable[str]) -> None:
-        # Appending is atomic.
-        self.warnings.extend((version.path, problem) for problem in problems)
+    def _warn(self, version: RestorableFile, problems: Sequence[str]) -> None:
+        if problems:  # extending is atomic
+            self.warnings.extend([(version.path, problem) for problem in problems])
 
     def _count(self, version: RestorableFile) -> None:
         with self._lock:

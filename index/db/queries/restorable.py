@@ -67,7 +67,9 @@ def list_restorable(
     large: dict[Digest, int] = {}
     packs: dict[bytes, Digest] = {}
     new = bytes.__new__
-    for path, key, size, mode, mtime_ns, pack, *place in driver_rows(connection, statement):
+    for (
+        path, key, size, mode, mtime_ns, pack, offset, stored_size, blob_size, codec,
+    ) in driver_rows(connection, statement):  # fmt: skip
         digest = None if key is None else new(Digest, key)
         found.append(RestorableFile(decode_path(path), digest, size, mode, mtime_ns))
         if digest is None:
@@ -76,8 +78,8 @@ def list_restorable(
             name = packs.get(pack)
             if name is None:
                 name = packs[pack] = new(Digest, pack)
-            places[digest] = Location(name, *place)
-        elif place[2] is not None:
-            large[digest] = place[2]
+            places[digest] = Location(name, offset, stored_size, blob_size, codec)
+        elif blob_size is not None:
+            large[digest] = blob_size
     places.update(locate_large(connection, large))
     return found, places
