@@ -29,7 +29,9 @@ from index.scan.scanner import Scan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from cas.catalog import WrittenBatch
     from cas.digest import Digest
+    from index.commit.plan import CommitPlan
     from index.context import StoreContext
     from index.domain.changes import Change
     from index.domain.names import RunKey
@@ -122,6 +124,19 @@ class Tracker:
         work_dir = os.path.realpath(request.root)
         if request.same_directory:  # before the files are read; the plan checks it again
             check_directory(request.key.run, state.work_dir, work_dir)
+        # The batch and what it alone holds are gone before the rows are made.
+        plan, written = self._read(request, state, work_dir, started_ns, superseded_records)
+        return self._committer.commit(plan, written)
+
+    def _read(
+        self,
+        request: TrackRequest,
+        state: RunState,
+        work_dir: str,
+        started_ns: int,
+        superseded_records: Sequence[Digest],
+    ) -> tuple[CommitPlan, WrittenBatch]:
+        """Scan the directory; return the plan of its changes, and what was stored for them."""
         coverage = Coverage(
             request.scope,
             ignore=request.ignore,
@@ -170,9 +185,7 @@ class Tracker:
                 state,
                 superseded_records,
             )
-            plan = plan.write_records(batch)
-            written = batch.finish()
-        return self._committer.commit(plan, written)
+            return plan.write_records(batch), batch.finish()
 
 
 def _final_among(

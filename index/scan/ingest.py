@@ -118,6 +118,8 @@ class _Reader:
         self._batch = batch
         self._racy_from = started_ns - RACY_WINDOW_NS
         self._racy_until = started_ns + RACY_WINDOW_NS
+        self._modes: dict[int, int] = {}
+        """Each mode once: it is held for every file, and most files have one of a few."""
 
     def read(self, candidate: UnreadFile) -> tuple[Observed, bool]:
         """Read a candidate into the batch, unless its content is known.
@@ -141,7 +143,8 @@ class _Reader:
         finally:
             os.close(fd)
         trusted = is_whole and size == after.st_size and self._is_trusted(after, signature)
-        mode, mtime_ns = after.st_mode, storable(after.st_mtime_ns)
+        mode = self._modes.setdefault(after.st_mode, after.st_mode)
+        mtime_ns = storable(after.st_mtime_ns)
         observed = Observed(path, digest, size, mode, mtime_ns, signature, trusted, self._bit)
         return observed, is_whole
 
