@@ -21,7 +21,7 @@ from index.cli.output import (
 from index.cli.units import parse_size
 from index.domain.names import check_id
 from index.errors import InvalidNameError
-from index.scan.scanner import check_directory
+from index.scan.descent import check_directory
 
 if TYPE_CHECKING:
     from typing import BinaryIO

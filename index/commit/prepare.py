@@ -12,8 +12,8 @@ from index.commit.plan import CommitPlan
 from index.db.queries import current
 from index.db.tables import PROVENANCE_COLUMNS
 from index.domain.annotations import NOTHING_SAID
-from index.domain.classification import says_final
 from index.domain.changes import to_claim, to_fill, with_displaced
+from index.domain.classification import says_final
 from index.errors import OtherDirectoryError
 
 if TYPE_CHECKING:

@@ -117,9 +117,7 @@ class _File:
         Raises WorkDirectoryError if the file can't be read.
         """
         try:
-            digest, size, after, signature, is_whole = read_settled(
-                batch, self._fd, self._status
-            )
+            digest, size, after, signature, is_whole = read_settled(batch, self._fd, self._status)
         except OSError as error:
             raise WorkDirectoryError(self._name, reason_of(error)) from error
         return Observed(

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from index.domain.names import to_native
+from index.errors import WorkDirectoryError
+from index.scan.findings import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from index.scan.coverage import Reason
 
-__all__ = ["Descent", "OpenDirectory"]
+__all__ = ["Descent", "OpenDirectory", "check_directory", "open_root"]
 
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -108,3 +110,24 @@ class Descent:
 def _open_below(directory: int, name: str) -> int:
     """Open a subdirectory of an open directory. Raises OSError, also for a link."""
     return os.open(to_native(name), _OPEN, dir_fd=directory)
+
+
+def check_directory(path: str) -> None:
+    """Raise `WorkDirectoryError` unless the path is a readable directory."""
+    os.close(open_root(path))
+
+
+def open_root(path: str) -> int:
+    """Open a work directory, which may be named by a link. Raises `WorkDirectoryError`."""
+    try:
+        return os.open(path, _OPEN & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise WorkDirectoryError(path, _root_reason(error)) from error
+
+
+def _root_reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such directory"
+    if isinstance(error, NotADirectoryError):
+        return "it is a file, not a directory (`run.put(…)` records a single file)"
+    return reason_of(error)

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from index.domain.names import MAX_PATH_BYTES, all_from_native, to_native
 from index.domain.run_state import signature_of
 from index.domain.snapshots import is_link
-from index.errors import WorkDirectoryError
-from index.scan.descent import Descent, OpenDirectory
-from index.scan.findings import ScanFindings, reason_of
+from index.scan.descent import Descent, OpenDirectory, open_root
+from index.scan.findings import ScanFindings
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
@@ -28,9 +27,8 @@ if TYPE_CHECKING:
     from index.domain.run_state import Directories, KnownFile
     from index.scan.coverage import Coverage, Reason
 
-__all__ = ["Scan", "UnreadFile", "check_directory"]
+__all__ = ["Scan", "UnreadFile"]
 
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONG_PATH: Final = MAX_PATH_BYTES // 4
 """Longer paths are measured in bytes: no character has more than four."""
 
@@ -47,7 +45,6 @@ _SPECIAL: Final = {
 _NOT_FOLLOWED: Final = (
     "it is a link to a directory elsewhere, which is not followed; track that directory by itself"
 )
-
 
 _Entry: TypeAlias = "tuple[str, os.DirEntry[str]]"
 """An entry of a directory, with its name in the store."""
@@ -91,7 +88,7 @@ class Scan(ScanFindings):
         self._root_fd = -1
 
     def __iter__(self) -> Iterator[UnreadFile]:
-        self._root_fd = _open_root(self._root)
+        self._root_fd = open_root(self._root)
         try:
             for scope in self._coverage.scopes:
                 yield from self._walk_scope(scope)
@@ -388,23 +385,3 @@ class Scan(ScanFindings):
             self.skip(path, f"its path has more than {MAX_PATH_BYTES} bytes")
             return None
         return UnreadFile(path, name, frame.fd, link, known)
-
-
-def check_directory(path: str) -> None:
-    """Raise `WorkDirectoryError` unless the path is a readable directory."""
-    os.close(_open_root(path))
-
-
-def _open_root(path: str) -> int:
-    try:
-        return os.open(path, _OPEN_DIRECTORY)
-    except OSError as error:
-        raise WorkDirectoryError(path, _root_reason(error)) from error
-
-
-def _root_reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such directory"
-    if isinstance(error, NotADirectoryError):
-        return "it is a file, not a directory (`run.put(…)` records a single file)"
-    return reason_of(error)

@@ -166,6 +166,42 @@ class TestPatterns:
         assert [v.path for v in run.track(work).added] == ["a"]
 
 
+class TestManyNames:
+    """A scan asks once which names of a directory a pattern may concern."""
+
+    @given(
+        names=st.lists(st.sampled_from((*NAMES, "a\n", "\n")), unique=True),
+        patterns=PATTERNS,
+        hidden=st.booleans(),
+    )
+    @example(names=["a", "b", "c"], patterns=["**"], hidden=True)
+    @example(names=["a", "ab", "b"], patterns=["a*b"], hidden=True)
+    def test_about_all_others_the_patterns_say_nothing(self, names, patterns, hidden):
+        coverage = Coverage(ignore=[p for p in patterns if is_valid(p)], hidden=hidden)
+        asked = coverage.which("d", names)
+        assert set(asked) <= {*names, ""}
+        for name in {*names} - {*asked}:
+            path = f"d/{name}"
+            assert coverage.excludes(path, is_directory=False) is None
+            assert coverage.passes_over(path, name, is_directory=False) is None
+
+    @pytest.mark.parametrize(("ignore", "asked"), [((), 2), (("*.log",), 2), (("a/*.log",), 12)])
+    def test_only_directories_and_names_like_a_pattern_are_matched_alone(
+        self, run, work, monkeypatch, ignore, asked
+    ):
+        files = {f"{folder}/f{n}.txt": b"%d" % n for folder in "ab" for n in range(5)}
+        write(work, files)
+        matched = []
+        excludes = Coverage.excludes
+        monkeypatch.setattr(
+            Coverage,
+            "excludes",
+            lambda self, path, **told: matched.append(path) or excludes(self, path, **told),
+        )
+        assert added(run, work, ignore=ignore) == sorted(files)
+        assert len(matched) == asked
+
+
 def added(run, work, **options):
     return [version.path for version in run.track(work, **options).added]
 

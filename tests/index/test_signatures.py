@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import struct
+import time
 from types import SimpleNamespace
 
 import pytest
+from trees import write
 
 from index.domain.run_state import is_storable, signature_of
 
@@ -28,3 +30,20 @@ def test_signatures_are_equal_just_if_all_of_their_parts_are(name, time):
     assert signature == signature_of(status(**parts))
     assert signature != signature_of(status(**{**parts, name: parts[name] + 1}))
     assert is_storable(signature) == (time == 0)
+
+
+def test_a_file_is_signed_before_and_after_it_is_read_and_once_if_unchanged(run, work, monkeypatch):
+    write(work, {f"{folder}/f{n}": b"%d" % n for folder in "ab" for n in range(10)})
+    present = time.time_ns
+    monkeypatch.setattr("index.commit.track.time.time_ns", lambda: present() + 3600 * 10**9)
+    signed = []
+    for module in ("ingest", "scanner"):
+        monkeypatch.setattr(
+            f"index.scan.{module}.signature_of",
+            lambda status: signed.append(status) or signature_of(status),
+        )
+    run.track(work)
+    assert len(signed) == 40
+    signed.clear()
+    assert run.track(work).unchanged == 20
+    assert len(signed) == 20

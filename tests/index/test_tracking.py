@@ -9,6 +9,7 @@ import random
 import socket
 import stat
 import time
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from places import EACH_INDEX, on, packs_of, places
 from trees import contents, read, write
 
 from cas.digest import Digest
+from cas.store import BlobStore
 from index import ArtifactStore, Provenance, provenance, recover
+from index.commit import committer
 from index.errors import (
     InvalidNameError,
     UnknownRunError,
@@ -65,6 +68,26 @@ class TestChanges:
         assert (again.added, again.bytes_stored) == ((), 0)
         assert len(run.snapshots()) == 1
         assert packs_of(objects) == packs
+
+    def test_the_batch_is_gone_when_its_rows_are_made(self, run, work, monkeypatch):
+        """It holds digests and records that nobody needs any more, at the peak of memory."""
+        batches, left = [], []
+        begin, record = BlobStore.batch, committer.record
+
+        def begin_batch(self):
+            batch = begin(self)
+            batches.append(weakref.ref(batch))
+            return batch
+
+        def record_rows(*told):
+            left.extend(ref() for ref in batches)
+            return record(*told)
+
+        monkeypatch.setattr(BlobStore, "batch", begin_batch)
+        monkeypatch.setattr(committer, "record", record_rows)
+        write(work, {"a.txt": b"1"})
+        run.track(work)
+        assert left == [None]
 
     def test_an_empty_directory_is_a_recorded_state(self, run, work):
         assert run.track(work).number == 1

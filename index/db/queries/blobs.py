@@ -202,9 +202,8 @@ def _blob_rows(
     written: WrittenBatch, pack_ids: Mapping[Digest, int]
 ) -> Iterator[tuple[Digest, int, int | None, int | None, int | None, int | None]]:
     for digest in sorted(written.blobs):
-        place = written.blobs[digest]
-        pack_id = pack_ids[place.pack]
-        yield digest, place.size, pack_id, place.offset, place.stored_size, place.codec
+        pack, offset, stored_size, size, codec = written.blobs[digest]
+        yield digest, size, pack_ids[pack], offset, stored_size, codec
     for blob in sorted(written.chunked, key=lambda blob: blob.digest):
         yield blob.digest, blob.size, None, None, None, None
 
