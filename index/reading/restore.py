@@ -312,7 +312,7 @@ class _Writer:
             yield piece
 
     def _write(self, walker: Walker, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
-        directory, name = split(version.path)
+        directory, _, name = version.path.rpartition("/")
         try:
             fd = walker.enter(directory, make=True)
             if self._target.is_staged:
@@ -336,8 +336,11 @@ class _Writer:
             raise
         except (OSError, ValueError) as error:
             raise failed(version.path, error) from error
-        self._warn(version, problems)
-        self._count(version)
+        if problems:
+            self._warn(version, problems)
+        with self._lock:
+            self._files += 1
+            self._bytes += version.size
 
     def _place(self, staged: str, name: str, fd: int, version: RestorableFile) -> None:
         """Give a complete file its name, and replace only what was in the way before."""
@@ -352,13 +355,8 @@ class _Writer:
             os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
 
     def _warn(self, version: RestorableFile, problems: Sequence[str]) -> None:
-        if problems:  # extending is atomic
-            self.warnings.extend([(version.path, problem) for problem in problems])
-
-    def _count(self, version: RestorableFile) -> None:
-        with self._lock:
-            self._files += 1
-            self._bytes += version.size
+        # Extending is atomic.
+        self.warnings.extend([(version.path, problem) for problem in problems])
 
 
 @contextmanager

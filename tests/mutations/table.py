@@ -249,6 +249,20 @@ MUTATIONS = (
         (IGNORING,),
     ),
     Mutation(
+        "hidden files are not asked for among the names of a directory",
+        "index/scan/coverage.py",
+        'if "/." in joined and not self._hidden:',
+        "if False:",
+        (IGNORING,),
+    ),
+    Mutation(
+        "names are not compared with patterns of whole paths",
+        "index/scan/patterns.py",
+        'return names.split("/")',
+        "return ()",
+        (IGNORING,),
+    ),
+    Mutation(
         "of several patterns the first one decides",
         "index/scan/patterns.py",
         "        ][::-1]\n",
