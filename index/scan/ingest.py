@@ -144,7 +144,7 @@ class _Reader:
             os.close(fd)
         trusted = is_whole and size == after.st_size and self._is_trusted(after, signature)
         mode = self._modes.setdefault(after.st_mode, after.st_mode)
-        mtime_ns = storable(after.st_mtime_ns)
+        mtime_ns = after.st_mtime_ns if trusted else storable(after.st_mtime_ns)
         observed = Observed(path, digest, size, mode, mtime_ns, signature, trusted, self._bit)
         return observed, is_whole
 
