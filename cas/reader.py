@@ -66,8 +66,13 @@ class BlobReader:
         self._catalog = catalog
         self._cache = cache
 
-    def read(self, digest: Digest) -> bytes:
+    def read(self, digest: Digest, location: Location | None = None) -> bytes:
         """Return all bytes of a blob. Use `open` for large blobs.
+
+        Parameters
+        ----------
+        location
+            Where the blob is, if it has one entry and the caller knows.
 
         Raises
         ------
@@ -76,7 +81,10 @@ class BlobReader:
         DigestMismatchError
             When the bytes are damaged. No bytes are returned then.
         """
-        return b"".join(self.iter_pieces(digest))
+        placement = location or self._locate(digest)
+        if isinstance(placement, Location):
+            return bytes(self.fetch(digest, placement))
+        return b"".join(self._iter_chunks(placement))
 
     def iter_pieces(self, digest: Digest) -> Generator[Buffer]:
         """Yield a blob's bytes in order, each piece verified before it is yielded.
@@ -87,7 +95,10 @@ class BlobReader:
         placement = self._locate(digest)
         if isinstance(placement, Location):
             yield self.fetch(digest, placement)
-            return
+        else:
+            yield from self._iter_chunks(placement)
+
+    def _iter_chunks(self, placement: ChunkedBlob) -> Generator[Buffer]:
         whole = Hasher()
         locations = self.locate_chunks(placement)
         chunks = zip(placement.chunks, locations, strict=True)
@@ -118,14 +129,15 @@ class BlobReader:
         data = b"".join(piece for _, piece in self.read_in_order(wanted))
         return data[start - skipped : start - skipped + size]
 
-    def open(self, digest: Digest) -> BinaryIO:
+    def open(self, digest: Digest, location: Location | None = None) -> BinaryIO:
         """Return a seekable stream that holds at most 8 MiB in memory. The caller closes it.
 
+        `location` is that of `read`.
         A read after a seek fetches a single chunk. Sequential reads prefetch more and more chunks.
         Every chunk is verified. Reading from start to end also verifies `digest`. Raises as `read`
         does, here and on every read.
         """
-        placement = self._locate(digest)
+        placement = location or self._locate(digest)
         if isinstance(placement, Location):
             return io.BytesIO(self.fetch(digest, placement))
         stream = ChunkedStream(placement, self.locate_chunks(placement), self.read_in_order)

@@ -41,6 +41,7 @@ GIVEN_BY_NAME = {
         # An argument of `run_over`, with marks for parameters put in.
         "statement.format(wanted=wanted, **marks)",
     },
+    "index/db/database.py": {"statement"},  # of a `Lookup`, which SQLAlchemy has compiled
     "index/db/queries/blobs.py": {"_FIND_KNOWN", "_TOUCH"},
     "index/db/queries/current.py": {"statement"},
     "index/commit/caller_transaction.py": {"_BEGIN_WRITING"},

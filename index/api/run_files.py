@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from index.context import Handle
 from index.db.queries import files, listings, runs
 from index.db.queries.listings import Position
+from index.db.queries.single import find_file
 from index.domain.listing import (
     DirectoryEntry,
     FileOrder,
     check_filters,
     check_limit,
     check_order,
+    check_wanted,
     closest,
     compile_glob,
     literal_prefix,
     name_in,
 )
-from index.domain.names import MAX_ROW_ID, ancestors, check_path, check_prefix, storable
+from index.domain.names import ancestors, check_path, check_prefix
 from index.domain.provenance import Provenance
 from index.domain.snapshots import FileVersion, Snapshot, snapshot_number
 from index.errors import UnknownFileError, UnknownRunError, UnknownSnapshotError
@@ -224,14 +226,13 @@ class RunFiles(Handle):
         UnknownFileError
             When there is no such file or version. It names the closest paths.
         """
-        clean = check_path(path)
-        if version is not None and at is not None:
-            raise ValueError("give a version or a snapshot, not both")
-        if isinstance(version, bool) or not isinstance(version, int | None):
-            raise TypeError(f"version is the number of a version, not {version!r}")
-        if version is not None and not 0 < version <= MAX_ROW_ID:
-            raise UnknownFileError(self.id, clean, storable(version))
-        matches = files.has_path(clean)
+        wanted = check_wanted(self.id, path, version, at)
+        found = find_file(self._context.database, self.key, *wanted)
+        return found if found is not None else self._missing(*wanted)
+
+    def _missing(self, path: str, version: int | None, at: int | None) -> FileVersion:
+        """Raise the error for a file that was not found, unless it is there by now."""
+        matches = files.has_path(path)
         with self._reading() as (connection, found):
             if version is None:
                 wanted = files.visible_at(self._check_snapshot(found, at))
@@ -240,10 +241,10 @@ class RunFiles(Handle):
             versions = self._versions(connection, found, matches, wanted)
             if not versions:
                 if version is None:
-                    raise self._unknown(connection, found, clean, wanted)
+                    raise self._unknown(connection, found, path, wanted)
                 if not listings.count_files(connection, found.id, matches):
-                    raise self._unknown(connection, found, clean)
-                raise UnknownFileError(self.id, clean, version)
+                    raise self._unknown(connection, found, path)
+                raise UnknownFileError(self.id, path, version)
         return versions[0]
 
     def __getitem__(self, path: str | os.PathLike[str]) -> FileVersion:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from cas.digest import Digest
 from index.api.run import Run
 from index.context import Handle
-from index.db.queries import files, runs
+from index.db.queries import runs
+from index.db.queries.single import find_in_session
 from index.domain.names import MAX_ROW_ID, RunKey, check_id, storable
 from index.domain.reports import check_labels
 from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
@@ -93,11 +94,10 @@ class Session(Handle):
             raise TypeError(f"a file id is a number, not {file_id!r}")
         if not 0 < file_id <= MAX_ROW_ID:
             raise UnknownFileIdError(self.id, storable(file_id))
-        with self._context.database.reading() as connection:
-            found = files.list_in_sessions(connection, self.id, files.has_id(file_id))
-        if not found:
+        found = find_in_session(self._context.database, self.id, file_id=file_id)
+        if found is None:
             raise UnknownFileIdError(self.id, file_id)
-        return found[0]
+        return found
 
     def open(self, file: int | Digest | str) -> BinaryIO:
         """Open the bytes of a file version by its id, or the blob of a digest.
@@ -151,8 +151,7 @@ class Session(Handle):
         if not isinstance(file, str | Digest):
             return self.file(file)
         digest = Digest.parse(file) if isinstance(file, str) else file
-        with self._context.database.reading() as connection:
-            found = files.list_in_sessions(connection, self.id, files.has_digest(digest), at_most=1)
-        if not found:
+        found = find_in_session(self._context.database, self.id, digest=digest)
+        if found is None:
             raise UnknownDigestError(self.id, digest)
-        return found[0]
+        return found

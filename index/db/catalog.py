@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from index.db.queries import blobs
+from index.db.queries.single import locate_one
 from index.errors import ArtifactIndexError
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class SqlCatalog:
         return self._database.read(lambda connection: blobs.find_known(connection, digests))
 
     def locate(self, digests: Collection[Digest]) -> Mapping[Digest, Placement]:
+        if len(digests) == 1:
+            (digest,) = digests
+            if location := locate_one(self._database, digest):
+                return {digest: location}
         return self._database.read(lambda connection: blobs.locate(connection, digests))
 
     def find_large(self, digests: Collection[Digest]) -> set[Digest]:

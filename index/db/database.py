@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
@@ -25,10 +27,11 @@ from index.db.engines import CALLER, LOCK_WAIT, create_index_engine, parse_url, 
 from index.errors import IndexInterruptedError, IndexUnavailableError, StoreClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy.engine import Connection
 
+    from index.db.lookup import Lookup
     from index.db.sqlite import ReadOnly
 
 __all__ = ["DATABASE_WAIT_S", "LOCK_WAIT_S", "Database", "is_impossible", "sqlite_url"]
@@ -217,6 +220,45 @@ class Database:
 
         return self.with_retries(attempt)
 
+    def lookup(self, lookup: Lookup, **values: object) -> Sequence[tuple[Any, ...]]:
+        """Return the rows of one statement, which is a transaction of its own.
+
+        Parameters
+        ----------
+        values
+            The statement's parameters by name.
+        """
+        self._check_usable()
+        compiled = lookup.compiled(self.engine.dialect)
+        parameters = compiled.bind(values)
+        rows = None if self.is_server else self._looked_up(compiled.text, parameters)
+        if rows is None:
+            rows = self.with_retries(partial(self._look_up, compiled.text, parameters))
+        return compiled.convert(rows)
+
+    def _looked_up(self, statement: str, parameters: Sequence[object]) -> Sequence[Any] | None:
+        """Return rows by the driver alone; None if `_look_up` has to say or to see what is wrong.
+
+        SQLAlchemy's connection, and a BEGIN and a ROLLBACK, take ten times as long.
+        """
+        from index.db.sqlite import READ_ONLY
+
+        with suppress(sqlite3.Error, DBAPIError), closing(self.engine.raw_connection()) as pooled:
+            driver: Any = pooled.driver_connection
+            if READ_ONLY not in pooled.info:
+                rows: Sequence[Any] = driver.execute(statement, parameters).fetchall()
+                return rows
+        return None
+
+    def _look_up(self, statement: str, parameters: Any) -> Sequence[Any]:  # noqa: ANN401
+        if not self.is_server:
+            with self.reading() as connection:
+                return connection.exec_driver_sql(statement, parameters).all()
+        with self._translated(), self._connect() as connection:
+            # One statement sees one state: BEGIN and ROLLBACK would be two more round trips.
+            alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+            return alone.exec_driver_sql(statement, parameters).all()
+
     def write(
         self,
         work: Callable[[Connection], T],
@@ -285,14 +327,17 @@ class Database:
         with self._translated():
             return self.engine.connect()
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _check_usable(self) -> None:
         if os.getpid() != self._process:
             # SQLite's locks belong to the process. In a child they would hang or, worse, not hold.
             reason = "it was opened before this process was forked; open the store after forking"
             raise IndexUnavailableError(self.url, reason)
         if self._is_closed:
             raise StoreClosedError(self.url)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        self._check_usable()
         try:
             yield
         except IntegrityError:

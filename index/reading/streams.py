@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
     from cas.digest import Buffer, Digest
     from cas.store import BlobStore
+    from index.db.queries.single import PlacedFile
     from index.domain.snapshots import FileVersion
 
 __all__ = ["explaining", "open_version", "read_version"]
 
 
-def open_version(blobs: BlobStore, version: FileVersion) -> BinaryIO:
+def open_version(blobs: BlobStore, version: FileVersion | PlacedFile) -> BinaryIO:
     """Return a seekable stream of a version's bytes. Bytes are verified before they are returned.
 
     Raises
@@ -33,16 +34,16 @@ def open_version(blobs: BlobStore, version: FileVersion) -> BinaryIO:
         When the bytes are damaged; also on a later read.
     """
     with _digest_of(blobs, version) as digest:
-        stream = blobs.open(digest)
+        stream = blobs.open(digest, getattr(version, "location", None))
     if not isinstance(stream, io.BufferedReader):
         return stream  # in memory, and verified
     return io.BufferedReader(_Explaining(blobs, stream, version), buffer_size=64 << 10)
 
 
-def read_version(blobs: BlobStore, version: FileVersion) -> bytes:
+def read_version(blobs: BlobStore, version: FileVersion | PlacedFile) -> bytes:
     """Return all bytes of a version, verified. Raises as `open_version` does."""
     with _digest_of(blobs, version) as digest:
-        return blobs.read(digest)
+        return blobs.read(digest, getattr(version, "location", None))
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def explaining(blobs: BlobStore, path: str, digest: Digest) -> Iterator[None]:
 
 
 @contextmanager
-def _digest_of(blobs: BlobStore, version: FileVersion) -> Iterator[Digest]:
+def _digest_of(blobs: BlobStore, version: FileVersion | PlacedFile) -> Iterator[Digest]:
     if version.digest is None:
         raise BytesNotKeptError(version.path, version.version)
     with explaining(blobs, version.path, version.digest):
@@ -71,7 +72,9 @@ def _digest_of(blobs: BlobStore, version: FileVersion) -> Iterator[Digest]:
 class _Explaining(io.RawIOBase):
     """The stream of a large file. Its errors name the file."""
 
-    def __init__(self, blobs: BlobStore, stream: io.BufferedReader, version: FileVersion) -> None:
+    def __init__(
+        self, blobs: BlobStore, stream: io.BufferedReader, version: FileVersion | PlacedFile
+    ) -> None:
         self._blobs = blobs
         self._raw = stream.detach()
         self._version = version

@@ -301,21 +301,34 @@ MUTATIONS = (
     Mutation(
         "a run is found by its name in any session",
         "index/db/queries/runs.py",
-        """.where(tables.sessions.c.name == session, tables.runs.c.name == run)
-    ).first()
-    return None if found is None else FoundRun(*found)""",
-        """.where(tables.runs.c.name == run)
-    ).first()
-    return None if found is None else FoundRun(*found)""",
+        """            tables.sessions.c.name == bindparam("session"),
+""",
+        "",
         (ISOLATION,),
     ),
     Mutation(
+        "a single file is found in a run of that name in any session",
+        "index/db/queries/single.py",
+        """            tables.sessions.c.name == bindparam("session"),
+            tables.runs.c.name""",
+        """            tables.sessions.c.name != "",
+            tables.runs.c.name""",
+        ("tests/index/test_single_reads.py", ISOLATION),
+    ),
+    Mutation(
+        "a single read does not notice a snapshot that is not there yet",
+        "index/db/queries/single.py",
+        "            select(snapshots.id).where(*in_run).exists(),\n",
+        "",
+        ("tests/index/test_single_reads.py",),
+    ),
+    Mutation(
         "file ids and digests are looked up in all sessions",
-        "index/db/queries/files.py",
-        """        statement = statement.where(tables.sessions.c.name == session)
-    return [FileVersion(""",
-        """        pass
-    return [FileVersion(""",
+        "index/db/queries/single.py",
+        """            tables.sessions.c.name == bindparam("session"),
+            tables.files.c[name]""",
+        """            tables.sessions.c.name != "",
+            tables.files.c[name]""",
         (ISOLATION,),
     ),
     # Garbage collection

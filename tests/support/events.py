@@ -7,9 +7,30 @@ from contextlib import contextmanager
 from sqlalchemy import event
 
 
+def at_lookups(store, *, before=lambda _: None, after=lambda _: None):
+    """Call these with the statement of each lookup on SQLite; return what ends that.
+
+    Such a statement goes to the driver directly, and is no event of SQLAlchemy's.
+    """
+    database = store.context.database
+    looked_up = database._looked_up
+
+    def look_up(statement, parameters):
+        before(statement)
+        rows = looked_up(statement, parameters)
+        after(statement)
+        return rows
+
+    database._looked_up = look_up
+    return lambda: setattr(database, "_looked_up", looked_up)
+
+
 @contextmanager
 def statements(store):
-    """Collect the statements that reach the driver inside the block."""
+    """Collect the statements that reach the driver inside the block.
+
+    Lookups on SQLite are taken where the database hands them to the driver: events miss them.
+    """
     seen = []
 
     def record(_connection, _cursor, statement, _parameters, _context, _many):
@@ -17,9 +38,11 @@ def statements(store):
 
     engine = store._context.database.engine
     event.listen(engine, "before_cursor_execute", record)
+    forget = at_lookups(store, before=seen.append)
     try:
         yield seen
     finally:
+        forget()
         event.remove(engine, "before_cursor_execute", record)
 
 

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+from events import at_lookups
 from places import objects_of, packs_of
 from sqlalchemy import event, text
 
@@ -145,7 +146,7 @@ def during(store, word, action, *, threaded=True):
     """Do something once, in another thread, after a statement that contains `word`."""
     done = []
 
-    def act(_connection, _cursor, statement, *_):
+    def act(statement):
         if word in statement and not done:
             done.append(statement)
             thread = threading.Thread(target=action)
@@ -155,7 +156,9 @@ def during(store, word, action, *, threaded=True):
             else:
                 done.append(thread)
 
-    event.listen(store.context.database.engine, "after_cursor_execute", act)
+    engine = store.context.database.engine
+    event.listen(engine, "after_cursor_execute", lambda *passed: act(passed[2]))
+    at_lookups(store, after=act)
     return done
 
 

@@ -7,7 +7,17 @@ from collections import defaultdict
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    bindparam,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from cas.digest import DIGEST_SIZE
 from index.db import tables
@@ -34,7 +44,6 @@ __all__ = [
     "end_versions",
     "fill_provenance",
     "has_digest",
-    "has_id",
     "has_path",
     "has_version",
     "insert_versions",
@@ -216,7 +225,7 @@ def has_path(path: str) -> Condition:
 
 def has_version(number: int) -> Condition:
     """Return the condition that a version has this number."""
-    return tables.files.c.version == number
+    return tables.files.c.version == literal(number, BigInteger())  # any that a caller gives
 
 
 def visible_at(snapshot: int | None) -> Condition:
@@ -262,7 +271,6 @@ def list_in_sessions(
     connection: Connection,
     session: str | None,
     *conditions: Condition,
-    at_most: int | None = None,
 ) -> list[FileVersion]:
     """Return file versions of a session, or of all sessions, in the order they were committed."""
     statement = (
@@ -271,7 +279,6 @@ def list_in_sessions(
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(*conditions)
         .order_by(tables.files.c.id)
-        .limit(at_most)
     )
     if session is not None:
         statement = statement.where(tables.sessions.c.name == session)
@@ -292,11 +299,6 @@ def list_digests(
             .where(tables.sessions.c.name == session)
         )
     return list(connection.scalars(statement))
-
-
-def has_id(file_id: int) -> Condition:
-    """Return the condition that a version has this id."""
-    return tables.files.c.id == file_id
 
 
 def has_digest(digest: bytes) -> Condition:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from index.db import tables
 from index.db.bulk import dialect_insert
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
-    from sqlalchemy import Table
+    from sqlalchemy import Select, Table
     from sqlalchemy.engine import Connection, Row
 
     from cas.digest import Digest
@@ -78,6 +79,13 @@ def insert_store_id(connection: Connection, store_id: str, now: datetime) -> Non
 
 def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
     """Return a run by the caller's ids; None if there is none."""
+    found = connection.execute(_by_name(), {"session": session, "run": run}).first()
+    return None if found is None else FoundRun(*found)
+
+
+@cache
+def _by_name() -> Select[Any]:
+    # Built once: that takes longer than the query.
     newest = (
         select(func.coalesce(func.max(tables.snapshots.c.number), 0))
         .where(tables.snapshots.c.run_id == tables.runs.c.id)
@@ -89,7 +97,7 @@ def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
         .where(chain.run_id == tables.runs.c.id)
         .scalar_subquery()
     )
-    found = connection.execute(
+    return (
         select(
             tables.runs.c.id,
             tables.runs.c.revision,
@@ -99,9 +107,11 @@ def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
             tables.runs.c.work_dir,
         )
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
-        .where(tables.sessions.c.name == session, tables.runs.c.name == run)
-    ).first()
-    return None if found is None else FoundRun(*found)
+        .where(
+            tables.sessions.c.name == bindparam("session"),
+            tables.runs.c.name == bindparam("run"),
+        )
+    )
 
 
 def ensure_run(connection: Connection, session: str, run: str, now: datetime) -> int:
