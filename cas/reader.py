@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cas.catalog import ChunkedBlob, Location
-from cas.chunked import ChunkedStream
+from cas.chunked import ChunkedStream, joined
 from cas.digest import Digest, Hasher
 from cas.errors import (
     BlobNotFoundError,
@@ -84,7 +84,7 @@ class BlobReader:
         placement = location or self._locate(digest)
         if isinstance(placement, Location):
             return bytes(self.fetch(digest, placement))
-        return b"".join(self._iter_chunks(placement))
+        return joined(self._iter_chunks(placement), placement.size)
 
     def iter_pieces(self, digest: Digest) -> Generator[Buffer]:
         """Yield a blob's bytes in order, each piece verified before it is yielded.
@@ -130,7 +130,7 @@ class BlobReader:
         return data[start - skipped : start - skipped + size]
 
     def open(self, digest: Digest, location: Location | None = None) -> BinaryIO:
-        """Return a seekable stream that holds at most 8 MiB in memory. The caller closes it.
+        """Return a seekable stream that holds about 8 MiB in memory. The caller closes it.
 
         `location` is that of `read`.
         A read after a seek fetches a single chunk. Sequential reads prefetch more and more chunks.
@@ -140,7 +140,7 @@ class BlobReader:
         placement = location or self._locate(digest)
         if isinstance(placement, Location):
             return io.BytesIO(self.fetch(digest, placement))
-        stream = ChunkedStream(placement, self.locate_chunks(placement), self.read_in_order)
+        stream = ChunkedStream(placement, self.locate_chunks(placement), self)
         return io.BufferedReader(stream, buffer_size=64 << 10)
 
     def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:

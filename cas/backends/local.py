@@ -20,7 +20,7 @@ import errno
 import os
 import threading
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -71,7 +71,7 @@ class LocalBackend:
 
     def stage(self) -> _StagedFile:
         self._prepare()
-        with _translated(self._tmp):
+        with _Translated(self._tmp):
             return _StagedFile(self, self._calls, self._tmp)
 
     def create(self, name: str, data: bytes) -> bool:
@@ -80,30 +80,38 @@ class LocalBackend:
             return staged.publish_if_absent(name)
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        with self._opened(name) as fd:
-            there = max(self._calls.size(fd) - start, 0)
-            wanted = there if size is None else min(size, there)
+        path = self.path(name)
+        with _Translated(path, reading=True):
+            fd = self._calls.open_read(path)
             try:
-                return read_fully(self._calls.pread, fd, wanted, start)
-            except OSError as error:
-                # Only for reads: if a file can't even be opened, the storage has failed.
-                if error.errno in _REFUSED:
-                    raise UnreadableObjectError(
-                        self.path(name), error.strerror or str(error)
-                    ) from error
-                raise
+                there = max(self._calls.size(fd) - start, 0)
+                wanted = there if size is None else min(size, there)
+                try:
+                    return read_fully(self._calls.pread, fd, wanted, start)
+                except OSError as error:
+                    # Only for reads: if a file can't even be opened, the storage has failed.
+                    if error.errno in _REFUSED:
+                        raise UnreadableObjectError(path, error.strerror or str(error)) from error
+                    raise
+            finally:
+                self._calls.close(fd)
 
     def size(self, name: str) -> int:
-        with self._opened(name) as fd:
-            return self._calls.size(fd)
+        path = self.path(name)
+        with _Translated(path, reading=True):
+            fd = self._calls.open_read(path)
+            try:
+                return self._calls.size(fd)
+            finally:
+                self._calls.close(fd)
 
     def iter_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        with _translated(str(self.root)):
+        with _Translated(str(self.root)):
             yield from self._iter_below(prefix.rstrip("/"))
 
     def delete(self, name: str) -> None:
         target = self.path(name)
-        with _translated(target):
+        with _Translated(target):
             try:
                 self._calls.unlink(target)
                 self._calls.fsync_directory(os.path.dirname(target))
@@ -116,16 +124,6 @@ class LocalBackend:
     def path(self, name: str) -> str:
         """Return the path of the object `name`."""
         return f"{self.root}/{check_name(name)}"
-
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[int]:
-        path = self.path(name)
-        with _translated(path, reading=True):
-            fd = self._calls.open_read(path)
-            try:
-                yield fd
-            finally:
-                self._calls.close(fd)
 
     def _iter_below(self, folder: str) -> Iterator[ObjectInfo]:
         try:
@@ -143,7 +141,7 @@ class LocalBackend:
 
     def _prepare(self) -> None:
         """Create the root and ``tmp/``, and remove files of dead writers; once."""
-        with self._lock, _translated(str(self.root)):
+        with self._lock, _Translated(str(self.root)):
             if self._ready:
                 return
             self.make_directory(self._tmp)
@@ -231,12 +229,12 @@ class _StagedFile:
 
     def write(self, data: Buffer) -> None:
         assert self._fd is not None, "written after publish or discard"  # noqa: S101
-        with _translated(self._backend.url):
+        with _Translated(self._backend.url):
             self._file.write(data)
 
     def publish(self, name: str) -> None:
         target = self._backend.path(name)
-        with _translated(target):
+        with _Translated(target):
             source = self._sync(target)
             self._calls.rename(source, target)
             self._path = None
@@ -246,7 +244,7 @@ class _StagedFile:
     def publish_if_absent(self, name: str) -> bool:
         """Publish unless `name` is taken; return whether this call did."""
         target = self._backend.path(name)
-        with _translated(target):
+        with _Translated(target):
             source = self._sync(target)
             try:
                 self._calls.link(source, target)
@@ -290,19 +288,28 @@ class _StagedFile:
                 self._calls.close(fd)
 
 
-@contextmanager
-def _translated(subject: str, *, reading: bool = False) -> Iterator[None]:
-    """Translate OSError to the errors of `cas.errors`."""
-    try:
-        yield
-    except OSError as error:
-        if reading and isinstance(error, FileNotFoundError):
-            raise ObjectNotFoundError(subject) from None
+class _Translated:
+    """Translates OSError to the errors of `cas.errors`. No generator: reads take long enough."""
+
+    __slots__ = ("_reading", "_subject")
+
+    def __init__(self, subject: str, *, reading: bool = False) -> None:
+        self._subject = subject
+        self._reading = reading
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        if self._reading and isinstance(error, FileNotFoundError):
+            raise ObjectNotFoundError(self._subject) from None
         if error.errno in _FULL:
-            raise StorageFullError(subject) from error
-        if error.errno == errno.ENOTDIR and (file := _file_above(subject)):
+            raise StorageFullError(self._subject) from error
+        if error.errno == errno.ENOTDIR and (file := _file_above(self._subject)):
             raise BackendError(file, "it is a file; give a directory") from error
-        raise BackendError(subject, error.strerror or str(error)) from error
+        raise BackendError(self._subject, error.strerror or str(error)) from error
 
 
 def _file_above(path: str) -> str | None:

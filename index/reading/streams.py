@@ -33,7 +33,8 @@ def open_version(blobs: BlobStore, version: FileVersion | PlacedFile) -> BinaryI
     DamagedFileError
         When the bytes are damaged; also on a later read.
     """
-    with _digest_of(blobs, version) as digest:
+    digest = _digest_of(version)
+    with explaining(blobs, version.path, digest):
         stream = blobs.open(digest, getattr(version, "location", None))
     if not isinstance(stream, io.BufferedReader):
         return stream  # in memory, and verified
@@ -42,7 +43,8 @@ def open_version(blobs: BlobStore, version: FileVersion | PlacedFile) -> BinaryI
 
 def read_version(blobs: BlobStore, version: FileVersion | PlacedFile) -> bytes:
     """Return all bytes of a version, verified. Raises as `open_version` does."""
-    with _digest_of(blobs, version) as digest:
+    digest = _digest_of(version)
+    with explaining(blobs, version.path, digest):
         return blobs.read(digest, getattr(version, "location", None))
 
 
@@ -61,12 +63,10 @@ def explaining(blobs: BlobStore, path: str, digest: Digest) -> Iterator[None]:
         raise DamagedFileError(path, error.expected, error.actual, error.where) from error
 
 
-@contextmanager
-def _digest_of(blobs: BlobStore, version: FileVersion | PlacedFile) -> Iterator[Digest]:
+def _digest_of(version: FileVersion | PlacedFile) -> Digest:
     if version.digest is None:
         raise BytesNotKeptError(version.path, version.version)
-    with explaining(blobs, version.path, version.digest):
-        yield version.digest
+    return version.digest
 
 
 class _Explaining(io.RawIOBase):
@@ -77,7 +77,7 @@ class _Explaining(io.RawIOBase):
     ) -> None:
         self._blobs = blobs
         self._raw = stream.detach()
-        self._version = version
+        self._path, self._digest = version.path, _digest_of(version)
 
     def readable(self) -> bool:
         return True
@@ -92,5 +92,10 @@ class _Explaining(io.RawIOBase):
         return self._raw.seek(offset, whence)
 
     def readinto(self, buffer: Buffer) -> int | None:  # type: ignore[override]  # a narrower type
-        with _digest_of(self._blobs, self._version):
+        with explaining(self._blobs, self._path, self._digest):
             return self._raw.readinto(buffer)
+
+    def readall(self) -> bytes:
+        # The one that is inherited joins pieces of 8 KiB.
+        with explaining(self._blobs, self._path, self._digest):
+            return self._raw.readall()
