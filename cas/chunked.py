@@ -12,11 +12,10 @@ from cas.digest import Hasher
 from cas.spans import SPAN_SIZE, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cas.catalog import ChunkedBlob, Location
-    from cas.digest import Buffer
-    from cas.reader import BlobReader
+    from cas.digest import Buffer, Digest
 
 __all__ = ["ChunkedStream", "joined"]
 
@@ -41,7 +40,14 @@ class ChunkedStream(io.RawIOBase):
     """
 
     def __init__(
-        self, blob: ChunkedBlob, locations: Sequence[Location], reader: BlobReader
+        self,
+        blob: ChunkedBlob,
+        locations: Sequence[Location],
+        *,
+        fetch: Callable[[Digest, Location], Buffer],
+        read_in_order: Callable[
+            [Iterable[tuple[Digest, Location]]], Iterable[tuple[Digest, Buffer]]
+        ],
     ) -> None:
         """Open a large blob whose chunks have known locations.
 
@@ -49,12 +55,15 @@ class ChunkedStream(io.RawIOBase):
         ----------
         locations
             Locations of the blob's chunks, in order.
-        reader
-            What reads and verifies the chunks.
+        fetch
+            Returns one verified chunk.
+        read_in_order
+            Yields verified chunks in the order of its argument.
         """
         self._blob = blob
         self._locations = locations
-        self._reader = reader
+        self._fetch = fetch
+        self._read_in_order = read_in_order
         self._ends = list(accumulate(location.size for location in self._locations))
         self._position = 0
         self._kept: OrderedDict[int, Buffer] = OrderedDict()
@@ -132,10 +141,10 @@ class ChunkedStream(io.RawIOBase):
         while self._kept and self._size + self._loaded > SPAN_SIZE:
             self._size -= len(self._kept.popitem(last=False)[1])
         if len(digests) == 1:
-            chunks: Iterable[Buffer] = (self._reader.fetch(digests[0], locations[0]),)
+            chunks: Iterable[Buffer] = (self._fetch(digests[0], locations[0]),)
         else:
             pairs = zip(digests, locations, strict=True)
-            chunks = [data for _, data in self._reader.read_in_order(pairs)]
+            chunks = [data for _, data in self._read_in_order(pairs)]
         for place, data in enumerate(chunks, number):
             self._size += len(data) - len(self._kept.pop(place, b""))
             self._kept[place] = data

@@ -140,7 +140,12 @@ class BlobReader:
         placement = location or self._locate(digest)
         if isinstance(placement, Location):
             return io.BytesIO(self.fetch(digest, placement))
-        stream = ChunkedStream(placement, self.locate_chunks(placement), self)
+        stream = ChunkedStream(
+            placement,
+            self.locate_chunks(placement),
+            fetch=self.fetch,
+            read_in_order=self.read_in_order,
+        )
         return io.BufferedReader(stream, buffer_size=64 << 10)
 
     def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:

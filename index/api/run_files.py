@@ -10,6 +10,7 @@ from index.context import Handle
 from index.db.queries import files, listings, runs
 from index.db.queries.listings import Position
 from index.db.queries.single import find_file
+from index.decorators import relaxed_gc
 from index.domain.listing import (
     DirectoryEntry,
     FileOrder,
@@ -76,6 +77,7 @@ class RunFiles(Handle):
         """The caller's id of the run."""
         return self.key.run
 
+    @relaxed_gc()
     def files(
         self,
         *,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from index.api.run_files import RunFiles
 from index.db.queries import files, listings, runs
@@ -15,16 +16,20 @@ from index.domain.manifest import group_for_display, manifest_of
 from index.domain.names import check_local, check_path
 from index.domain.provenance import Provenance
 from index.domain.reports import check_labels
-from index.domain.snapshots import assemble, with_lazy_changes
+from index.domain.snapshots import ChangeCounts, assemble, snapshot_number, with_lazy_changes
 from index.errors import RestoreFailedError, UnknownRunError
 from index.reading.streams import open_version, read_version
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import BinaryIO
 
+    from sqlalchemy.engine import Connection
+
     from cas.digest import Digest
+    from index.db.queries.files import Condition
+    from index.db.queries.runs import FoundRun
     from index.db.queries.single import PlacedFile
     from index.domain.diff import Diff
     from index.domain.reports import GroupStats, RunStats, StatsLabel
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
     from index.reading.restore import RestoreResult
 
 __all__ = ["RunReader"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,11 +62,14 @@ class RunReader(RunFiles):
         return versions
 
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """Return the snapshots of the run with the changes of each, oldest first."""
+        """Return the snapshots of the run, oldest first.
+
+        The changes of each are read when you ask for them: those of the first one alone, then those
+        of all others together.
+        """
         with self._reading() as (connection, found):
             heads = runs.list_snapshots(connection, found.id)
-            versions = self._versions(connection, found)
-        return assemble(heads, versions)
+        return self._with_changes(found.id, heads)
 
     def find_snapshot(
         self,
@@ -78,16 +88,42 @@ class RunReader(RunFiles):
         wanted = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         with self._reading() as (connection, found):
             snapshot = runs.find_snapshot(connection, found.id, wanted)
-        return None if snapshot is None else with_lazy_changes(snapshot, self._changes_of(snapshot))
+        return None if snapshot is None else self._with_changes(found.id, [snapshot])[0]
 
-    def _changes_of(self, snapshot: Snapshot) -> Callable[[], Snapshot]:
-        def load() -> Snapshot:
+    def _with_changes(self, run_id: int, heads: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
+        """Return snapshots of a run, given without changes, that read them when asked."""
+
+        def read(query: Callable[[Connection, FoundRun], T]) -> T:
             with self._reading() as (connection, found):
-                touched = files.touches_snapshot(snapshot.number)
-                (loaded,) = assemble([snapshot], self._versions(connection, found, touched))
-            return loaded
+                if found.id != run_id:
+                    raise UnknownRunError(self.key.session, self.id)
+                return query(connection, found)
 
-        return load
+        @relaxed_gc()
+        def assembled(wanted: Sequence[Snapshot], *touched: Condition) -> dict[int, Snapshot]:
+            versions = read(lambda connection, found: self._versions(connection, found, *touched))
+            return {snapshot.number: snapshot for snapshot in assemble(wanted, versions)}
+
+        every = cache(lambda: assembled(heads))
+        counts = cache(lambda: read(lambda db, _: runs.count_changes(db, run_id, numbers)))
+        numbers = None if len(heads) != 1 else heads[0].number
+        alone: list[int] = []
+
+        def load(snapshot: Snapshot) -> Snapshot:
+            if alone:
+                return every()[snapshot.number]
+            alone.append(snapshot.number)
+            touched = files.touches_snapshot(snapshot.number)
+            return assembled([snapshot], touched)[snapshot.number]
+
+        return tuple(
+            with_lazy_changes(
+                snapshot,
+                partial(load, snapshot),
+                lambda number=snapshot.number: counts().get(number, ChangeCounts()),  # type: ignore[misc]
+            )
+            for snapshot in heads
+        )
 
     def open(
         self,
@@ -252,7 +288,10 @@ class RunReader(RunFiles):
 
     def manifest(self, *, at: int | Snapshot | None = None) -> dict[str, Any]:
         """Return the run's files with all their metadata, as JSON types."""
-        return manifest_of(self.key, self.files(at=at), self.snapshots(), at)
+        number = snapshot_number(at)
+        with self._reading() as (_, found):
+            newest = found.newest_snapshot if number is None else number
+        return manifest_of(self.key, self.files(at=at), newest)
 
     def stats(self) -> RunStats:
         """Return counts and sizes of the run."""

@@ -7,6 +7,7 @@ import logging
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,7 @@ from cas.waiting import WAITS
 from index.domain.results import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from index.domain.results import Result
     from index.domain.snapshots import Progress
@@ -25,11 +26,15 @@ __all__ = [
     "counted",
     "human_size",
     "print_json",
+    "print_json_list",
     "print_report",
     "printable",
     "progress_bar",
     "show_waits",
 ]
+
+_ROWS_AT_ONCE = 2_000
+"""Rows of a listing that are printed at once."""
 
 _SHOWN_AFTER_S = 2.0
 """A wait that is over sooner is not worth a line."""
@@ -79,22 +84,30 @@ def human_size(size: int) -> str:
     return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def columns(rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> None:
+def columns(rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
     """Print rows with aligned columns; those in `right` are aligned to the right.
 
     The last column is not padded. None and empty text are shown as a dash, times to the second, in
-    UTC.
+    UTC. Of many rows the first are printed before the last are read; a column may get wider later.
     """
-    if not rows:
-        return
-    table = [[_cell(value) for value in row] for row in rows]
-    widths = [max(len(row[n]) for row in table) for n in range(len(table[0]) - 1)]
-    for row in table:
-        cells = [
-            cell.rjust(width) if n in right else cell.ljust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        click.echo("  ".join([*cells, row[-1]]))
+    coming = iter(rows)
+    widths: list[int] = []
+    while table := [[_cell(value) for value in row] for row in islice(coming, _ROWS_AT_ONCE)]:
+        widths = widths or [0] * (len(table[0]) - 1)
+        widths = [max(width, *(len(row[n]) for row in table)) for n, width in enumerate(widths)]
+        lines = (
+            "  ".join(
+                [
+                    *(
+                        cell.rjust(width) if n in right else cell.ljust(width)
+                        for n, (cell, width) in enumerate(zip(row, widths, strict=False))
+                    ),
+                    row[-1],
+                ]
+            )
+            for row in table
+        )
+        click.echo("\n".join(lines))
 
 
 def _cell(value: object) -> str:
@@ -111,6 +124,17 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 def print_json(value: object) -> None:
     """Print one JSON document; undecodable bytes become lone surrogates, which JSON allows."""
     click.echo(json.dumps(to_json(value), indent=2))
+
+
+def print_json_list(values: Iterable[object]) -> None:
+    """Print a list as `print_json` does, the first values before the last are read."""
+    coming = iter(values)
+    before = "["
+    while part := [json.dumps(to_json(each), indent=2) for each in islice(coming, _ROWS_AT_ONCE)]:
+        text = ",\n".join(part).replace("\n", "\n  ")  # text in JSON has no newline of its own
+        click.echo(f"{before}\n  {text}", nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
 
 
 def print_report(report: Result, **before: object) -> None:

@@ -24,6 +24,7 @@ from index.cli.output import (
     counted,
     human_size,
     print_json,
+    print_json_list,
     print_report,
     printable,
     progress_bar,
@@ -56,9 +57,9 @@ _DIGEST_SHOWN = 12
 @filter_options
 @click.option("--glob", metavar="PATTERN", help="Only paths that match, as 'data/**/*.csv'.")
 @at_option
-@click.option("--order-by", metavar="ORDER", default="appearance", show_default=True,
+@click.option("--order-by", metavar="ORDER", default="path", show_default=True,
               type=click.Choice(get_args(FileOrder)),
-              help="appearance, path, size or created_at; -size is the largest first.")  # fmt: skip
+              help="path, appearance, size or created_at; -size is the largest first.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="List at most N files.")
 @click.option("--after", metavar="PATH", help="Begin after this file: the last one of a page.")
 @click.option("--dir", "folder", metavar="PATH",
@@ -78,7 +79,7 @@ def ls(
     as_json: bool,
     **selection: Any,
 ) -> None:
-    """List a run's files, in order of first appearance.
+    """List a run's files, in order of their paths. A run of any size begins to appear at once.
 
     \b
     cas ls
@@ -94,24 +95,27 @@ def ls(
         if folder is not None:
             _print_entries(run.list_dir(folder, at=at, limit=limit, after=after), as_json=as_json)
             return
-        versions = run.files(at=at, limit=limit, after=after, **selection)
-    if as_json:
-        print_json(versions)
-        return
-    columns(
-        [
+        # An index has the order of paths. In another one each page would be a pass over the run.
+        is_by_path = selection["order_by"].endswith("path")
+        listed = run.iter_files if is_by_path else run.files
+        versions = listed(at=at, limit=limit, after=after, **selection)
+        if as_json:
+            print_json_list(versions)
+            return
+        columns(
             (
-                human_size(version.size),
-                str(version.digest or "-")[:_DIGEST_SHOWN],
-                version.file_type,
-                version.phase,
-                version.agent,
-                _shown_path(version),
-            )
-            for version in versions
-        ],
-        right=(0,),
-    )
+                (
+                    human_size(version.size),
+                    str(version.digest or "-")[:_DIGEST_SHOWN],
+                    version.file_type,
+                    version.phase,
+                    version.agent,
+                    _shown_path(version),
+                )
+                for version in versions
+            ),
+            right=(0,),
+        )
 
 
 @click.command("log")
@@ -164,24 +168,23 @@ def snapshots(
     """  # noqa: D301
     with location.open(create=False) as store:
         found = only_run(store, session_id, run_id).snapshots()
-    if as_json:
-        print_json(found)
-        return
-    columns(
-        [
+        if as_json:
+            print_json(found)
+            return
+        rows = [
             (
                 snapshot.number,
                 snapshot.created_at,
-                f"+{len(snapshot.added)} ~{len(snapshot.changed)} -{len(snapshot.removed)}",
+                f"+{len(snapshot.lazy_added)} ~{len(snapshot.lazy_changed)}"
+                f" -{len(snapshot.lazy_removed)}",
                 human_size(snapshot.bytes_stored),
                 snapshot.provenance.phase,
                 snapshot.provenance.agent,
                 snapshot.provenance.node_id,
             )
             for snapshot in found
-        ],
-        right=(0, 3),
-    )
+        ]
+    columns(rows, right=(0, 3))
 
 
 @click.command("cat")

@@ -6,13 +6,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from index.domain.classification import KINDS
-from index.domain.snapshots import snapshot_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from index.domain.names import RunKey
-    from index.domain.snapshots import FileVersion, Snapshot
+    from index.domain.snapshots import FileVersion
 
 __all__ = ["group_for_display", "manifest_of"]
 
@@ -30,16 +29,13 @@ def group_for_display(versions: Iterable[FileVersion]) -> dict[str, tuple[FileVe
 def manifest_of(
     key: RunKey,
     versions: Sequence[FileVersion],
-    snapshots: Sequence[Snapshot],
-    at: int | Snapshot | None,
+    snapshot: int,
 ) -> dict[str, Any]:
-    """Return the manifest of a run, with all fields of its files, as JSON types."""
-    newest = snapshots[-1].number if snapshots else 0
-    number = snapshot_number(at)
+    """Return the manifest of a run at a snapshot, with all fields of its files, as JSON types."""
     return {
         "session": key.session,
         "run": key.run,
-        "snapshot": newest if number is None else number,
+        "snapshot": snapshot,
         "files": [version.to_dict() for version in versions],
         "total_files": len(versions),
         "total_bytes": sum(version.size for version in versions),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
+    "ChangeCounts",
     "FileVersion",
     "Progress",
     "RunSummary",
@@ -109,7 +110,11 @@ class LazyVersions:
 
     __slots__ = ("_count", "_make", "_versions")
 
-    def __init__(self, make: Callable[[], Iterable[FileVersion]], count: int | None = None) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Iterable[FileVersion]],
+        count: int | Callable[[], int] | None = None,
+    ) -> None:
         self._make = make
         self._count = count
         self._versions: tuple[FileVersion, ...] | None = None
@@ -127,8 +132,10 @@ class LazyVersions:
         return self._versions
 
     def __len__(self) -> int:
-        """Return the number of versions, without building them if it is known."""
-        return len(self.get()) if self._count is None else self._count
+        """Return the number of versions, without building them if it can be known."""
+        if self._versions is not None or self._count is None:
+            return len(self.get())
+        return self._count() if callable(self._count) else self._count
 
     def __reduce__(self) -> tuple[object, ...]:
         return LazyVersions.ready, (self.get(),)
@@ -278,14 +285,24 @@ def assemble(
     return tuple(_with_changes(each, begun[each.number], ended[each.number]) for each in snapshots)
 
 
-def with_lazy_changes(snapshot: Snapshot, load: Callable[[], Snapshot]) -> Snapshot:
+class ChangeCounts(NamedTuple):
+    """How many files a snapshot added, changed and removed."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+
+def with_lazy_changes(
+    snapshot: Snapshot, load: Callable[[], Snapshot], count: Callable[[], ChangeCounts]
+) -> Snapshot:
     """Return a snapshot whose changes are those of `load`, which is called at most once."""
     load = cache(load)
     return replace(
         snapshot,
-        lazy_added=LazyVersions(lambda: load().added),
-        lazy_changed=LazyVersions(lambda: load().changed),
-        lazy_removed=LazyVersions(lambda: load().removed),
+        lazy_added=LazyVersions(lambda: load().added, lambda: count().added),
+        lazy_changed=LazyVersions(lambda: load().changed, lambda: count().changed),
+        lazy_removed=LazyVersions(lambda: load().removed, lambda: count().removed),
     )
 
 

@@ -443,6 +443,7 @@ class TestFindSnapshot:
             found = filled.find_snapshot(node_id="n2")
         assert not any("cas_files" in text for text in seen)
         (whole,) = [each for each in filled.snapshots() if each.number == found.number]
+        assert whole.to_dict()["snapshot"] == found.number  # which reads its changes
         with statements(store) as seen:
             assert (found.added, found.changed) == (whole.added, whole.changed)
             assert found.removed == whole.removed

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, CursorResult, Row
 
     from cas.digest import Digest
     from index.domain.provenance import Provenance
@@ -52,6 +52,7 @@ __all__ = [
     "list_digests",
     "list_in_sessions",
     "list_versions",
+    "read_versions",
     "refresh",
     "touches_snapshot",
     "visible_at",
@@ -67,6 +68,16 @@ VERSION_FIELDS: Final = tuple(
     if field.name not in ("id", "session", "run", "refused", "torn")
 )
 """The columns of a `FileVersion` besides its ids, in the order of its fields."""
+
+_LABELS: Final = slice(
+    1 + VERSION_FIELDS.index(tables.files.c.file_type),
+    2 + VERSION_FIELDS.index(tables.files.c.event_id),
+)
+_WIDTH: Final = 1 + len(VERSION_FIELDS)
+"""Where a row of a version's id and fields has its labels, and where it ends."""
+
+_ROWS_AT_ONCE: Final = 5_000
+"""Rows that are made versions at once."""
 
 _INSERTED: Final = (
     "id",
@@ -246,12 +257,39 @@ def list_versions(
     *conditions: Condition,
 ) -> list[FileVersion]:
     """Return file versions of a run, ordered by the path's first appearance, then by version."""
-    rows = connection.execute(
+    result = connection.execute(
         select(tables.files.c.id, *VERSION_FIELDS)
         .where(tables.files.c.run_id == run_id, *conditions)
         .order_by(tables.files.c.appeared_in, tables.files.c.path, tables.files.c.version)
-    ).all()
-    return [FileVersion(row[0], session, run, *row[1:]) for row in rows]
+    )
+    return read_versions(result, session, run)[0]
+
+
+def read_versions(
+    result: CursorResult[Any], session: str, run: str
+) -> tuple[list[FileVersion], Row[Any] | None]:
+    """Return the versions of a run from rows of its id and `VERSION_FIELDS`, and the last row.
+
+    Equal labels are one object in all of them: a run of a million files has few.
+    """
+    found: list[FileVersion] = []
+    last = None
+    shared: dict[object, Any] = {}
+    share = shared.setdefault
+    for rows in result.partitions(_ROWS_AT_ONCE):
+        found += [
+            FileVersion(
+                row[0],
+                session,
+                run,
+                *row[1 : _LABELS.start],
+                *[share(label, label) for label in row[_LABELS]],
+                *row[_LABELS.stop : _WIDTH],
+            )
+            for row in rows
+        ]
+        last = rows[-1]
+    return found, last
 
 
 def list_by_id(

@@ -10,7 +10,7 @@ from sqlalchemy import Text, and_, case, func, or_, select, type_coerce
 from index.db import tables
 from index.db.bulk import batches
 from index.db.column_types import decode_path, encode_path
-from index.db.queries.files import VERSION_FIELDS, has_path
+from index.db.queries.files import VERSION_FIELDS, has_path, read_versions
 from index.domain.names import ancestors, check_label
 from index.domain.snapshots import FileVersion
 
@@ -134,14 +134,14 @@ def list_page(
     if after is not None:
         conditions = (*conditions, _is_after(after, *order))
     first = key.desc() if order[1] else key
-    rows = connection.execute(
+    result = connection.execute(
         select(tables.files.c.id, *VERSION_FIELDS, key)
         .where(tables.files.c.run_id == run_id, *conditions)
         .order_by(*((first,) if key is path else (first, path)))
         .limit(limit)
-    ).all()
-    versions = [FileVersion(row[0], session, run, *row[1:-1]) for row in rows]
-    return versions, Position(rows[-1][-1], versions[-1].path) if rows else None
+    )
+    versions, last = read_versions(result, session, run)
+    return versions, None if last is None else Position(last[-1], versions[-1].path)
 
 
 def _is_after(position: Position, name: str, is_descending: bool) -> Condition:  # noqa: FBT001

@@ -10,14 +10,14 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from index.db import tables
 from index.db.bulk import dialect_insert
 from index.domain.provenance import Provenance
-from index.domain.snapshots import RunSummary, Skipped, Snapshot
+from index.domain.snapshots import ChangeCounts, RunSummary, Skipped, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from typing import Any
 
-    from sqlalchemy import Select, Table
+    from sqlalchemy import Column, ColumnElement, Select, Table
     from sqlalchemy.engine import Connection, Row
 
     from cas.digest import Digest
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FoundRun",
     "advance_revision",
+    "count_changes",
     "ensure_run",
     "ensure_session",
     "find_run",
@@ -251,6 +252,39 @@ def list_snapshots(connection: Connection, run_id: int) -> list[Snapshot]:
         .order_by(tables.snapshots.c.number)
     )
     return [_snapshot(row) for row in rows]
+
+
+def count_changes(
+    connection: Connection, run_id: int, number: int | None = None
+) -> dict[int, ChangeCounts]:
+    """Return how many files each snapshot of a run, or one of them, added, changed and removed."""
+    versions, later = tables.files.c, tables.files.alias().c
+
+    def count(column: Column[Any], *conditions: ColumnElement[bool]) -> dict[int, int]:
+        if number is not None:
+            conditions = (*conditions, column == number)
+        rows = connection.execute(
+            select(column, func.count())
+            .where(versions.run_id == run_id, column.is_not(None), *conditions)
+            .group_by(column)
+        )
+        return {found: files for found, files in rows}  # noqa: C416 - mypy does not see pairs
+
+    begun, ended = count(versions.first_snapshot), count(versions.end_snapshot)
+    is_next = (
+        later.run_id == versions.run_id,
+        later.path == versions.path,
+        later.first_snapshot == versions.end_snapshot,
+    )
+    changed = count(versions.end_snapshot, select(later.id).where(*is_next).exists())
+    return {
+        each: ChangeCounts(
+            begun.get(each, 0) - changed.get(each, 0),
+            changed.get(each, 0),
+            ended.get(each, 0) - changed.get(each, 0),
+        )
+        for each in begun.keys() | ended.keys()
+    }
 
 
 def find_snapshot(connection: Connection, run_id: int, provenance: Provenance) -> Snapshot | None:
