@@ -9,21 +9,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from index.domain.classification import DEFAULT_CLASSIFIER, Classifier, RuleClassifier
-from index.domain.provenance import Provenance, carried, provenance
-from index.domain.snapshots import FileVersion, Progress, RunSummary, Snapshot
-from index.errors import ArtifactIndexError
-
 if TYPE_CHECKING:
     from index.api.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
     from index.api.file_repository import FileRepository
     from index.api.run import Run
     from index.api.session import Session
     from index.api.store import ArtifactStore
+    from index.domain.classification import DEFAULT_CLASSIFIER, Classifier, RuleClassifier
     from index.domain.diff import Diff, FileChange
     from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
     from index.domain.listing import DirectoryEntry
+    from index.domain.provenance import Provenance, carried, provenance
     from index.domain.reports import DeletionReceipt, GroupStats, RunStats, StoreStats
+    from index.domain.snapshots import FileVersion, Progress, RunSummary, Snapshot
+    from index.errors import ArtifactIndexError
     from index.maintenance.backup import BackupReport
     from index.maintenance.gc.plan import GcPlan
     from index.maintenance.gc.report import GarbageBlob, GcReport
@@ -87,39 +86,50 @@ __all__ = [
 __version__: str
 
 _IMPORTED_LATER: Final = {
-    "__version__": "cas",
     "AdoptionReport": "index.transfer.adopt",
-    "DeletionReceipt": "index.domain.reports",
-    "RestoreResult": "index.reading.restore",
-    "RestoreWarning": "index.reading.restore",
-    "RunStats": "index.domain.reports",
-    "StoreStats": "index.domain.reports",
+    "ArtifactIndexError": "index.errors",
     "ArtifactStore": "index.api.store",
     "BackupReport": "index.maintenance.backup",
+    "Classifier": "index.domain.classification",
     "DAGTracker": "index.api.dag_tracker",
+    "DEFAULT_CLASSIFIER": "index.domain.classification",
+    "DeletionReceipt": "index.domain.reports",
     "Diff": "index.domain.diff",
     "DirectoryEntry": "index.domain.listing",
+    "Fault": "index.domain.faults",
+    "FaultKind": "index.domain.faults",
     "FileChange": "index.domain.diff",
     "FileRepository": "index.api.file_repository",
+    "FileVersion": "index.domain.snapshots",
     "FilesUpdated": "index.api.dag_tracker",
     "GarbageBlob": "index.maintenance.gc.report",
     "GcPlan": "index.maintenance.gc.plan",
     "GcReport": "index.maintenance.gc.report",
     "GroupStats": "index.domain.reports",
-    "NewFile": "index.scan.content",
-    "Fault": "index.domain.faults",
-    "FaultKind": "index.domain.faults",
     "Holder": "index.domain.faults",
-    "RepairReport": "index.maintenance.repair.repair",
+    "NewFile": "index.scan.content",
+    "Progress": "index.domain.snapshots",
+    "Provenance": "index.domain.provenance",
     "RecoveryReport": "index.maintenance.recover.report",
+    "RepairReport": "index.maintenance.repair.repair",
+    "RestoreResult": "index.reading.restore",
+    "RestoreWarning": "index.reading.restore",
+    "RuleClassifier": "index.domain.classification",
     "Run": "index.api.run",
+    "RunStats": "index.domain.reports",
+    "RunSummary": "index.domain.snapshots",
     "Session": "index.api.session",
+    "Snapshot": "index.domain.snapshots",
+    "StoreStats": "index.domain.reports",
     "SyncOutcome": "index.transfer.report",
     "SyncPlan": "index.transfer.sync",
     "SyncReport": "index.transfer.report",
     "SyncedRun": "index.transfer.report",
     "TrackingOutcome": "index.api.dag_tracker",
     "VerifyReport": "index.domain.faults",
+    "__version__": "cas",
+    "carried": "index.domain.provenance",
+    "provenance": "index.domain.provenance",
     "recover": "index.maintenance.recover.recover",
 }
 

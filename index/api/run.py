@@ -6,23 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from index.api.run_reader import RunReader
-from index.commit.named import NamedFiles
-from index.commit.track import Tracker, TrackRequest
 from index.decorators import awaitable
 from index.domain.annotations import Annotations
 from index.domain.names import RunKey, as_paths, check_id, check_local, check_path, check_scan_path
 from index.domain.provenance import Provenance, current_provenance
 from index.domain.snapshots import snapshot_number
-from index.scan.content import NewFile
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
 
+    from index.commit.named import NamedFiles
     from index.domain.names import Label
     from index.domain.reports import DeletionReceipt
     from index.domain.snapshots import FileVersion, Progress, Snapshot
-    from index.scan.content import Content
+    from index.scan.content import Content, NewFile
 
 __all__ = ["Run"]
 
@@ -35,6 +33,12 @@ class Run(RunReader):
     the run; reading a run before that raises `UnknownRunError`. A run copies and pickles as its
     store does: see `ArtifactStore`.
     """
+
+    @property
+    def _named(self) -> NamedFiles:
+        from index.commit.named import NamedFiles  # and much that no reader needs
+
+        return NamedFiles(self._context, self.key)
 
     def track(
         self,
@@ -111,6 +115,8 @@ class Run(RunReader):
         BackendError, IndexUnavailableError
             When storage or the database fails.
         """
+        from index.commit.track import Tracker, TrackRequest
+
         provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
         if scope is not None:
             scope = as_paths("scope", scope)
@@ -183,6 +189,8 @@ class Run(RunReader):
         WorkDirectoryError
             When the content is the path of a file that can't be read.
         """
+        from index.scan.content import NewFile
+
         file = NewFile(
             path,
             content,
@@ -232,13 +240,15 @@ class Run(RunReader):
         WorkDirectoryError
             When the content is the path of a file that can't be read.
         """
+        from index.scan.content import new_file
+
         provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        return self._put([_new_file(each) for each in as_paths("files", files)], provenance)
+        return self._put([new_file(each) for each in as_paths("files", files)], provenance)
 
     put_many_async = awaitable(put_many)
 
     def _put(self, files: Sequence[NewFile], provenance: Provenance) -> tuple[FileVersion, ...]:
-        return NamedFiles(self._context, self.key).put(files, provenance.over(current_provenance()))
+        return self._named.put(files, provenance.over(current_provenance()))
 
     def remove(
         self,
@@ -294,9 +304,7 @@ class Run(RunReader):
         self, paths: Sequence[str | os.PathLike[str]], provenance: Provenance
     ) -> tuple[FileVersion, ...]:
         clean = list(dict.fromkeys(check_path(path) for path in paths))
-        return NamedFiles(self._context, self.key).remove(
-            clean, provenance.over(current_provenance())
-        )
+        return self._named.remove(clean, provenance.over(current_provenance()))
 
     def annotate(
         self,
@@ -331,7 +339,7 @@ class Run(RunReader):
         UnknownRunError, UnknownFileError
             When there is no such run, or no file at the path. The error names the closest paths.
         """
-        return NamedFiles(self._context, self.key).annotate(
+        return self._named.annotate(
             check_path(path),
             Annotations(file_type, is_final_output, meta),
             Provenance(phase, agent, node_id, step_id, event_id, code_hash),
@@ -387,11 +395,3 @@ class Run(RunReader):
         from index.commit.delete import delete_run
 
         return delete_run(self._context, self.key)
-
-
-def _new_file(given: object) -> NewFile:
-    if isinstance(given, NewFile):
-        return given
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise TypeError(f"each file is a NewFile, or a pair of path and content, not {given!r}")
-    return NewFile(*given)

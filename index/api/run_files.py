@@ -17,7 +17,6 @@ from index.domain.listing import (
     check_filters,
     check_limit,
     check_order,
-    check_wanted,
     closest,
     compile_glob,
     literal_prefix,
@@ -25,7 +24,7 @@ from index.domain.listing import (
 )
 from index.domain.names import ancestors, check_path, check_prefix
 from index.domain.provenance import Provenance
-from index.domain.snapshots import FileVersion, Snapshot, snapshot_number
+from index.domain.snapshots import FileVersion, Snapshot, check_wanted, snapshot_number
 from index.errors import UnknownFileError, UnknownRunError, UnknownSnapshotError
 
 if TYPE_CHECKING:

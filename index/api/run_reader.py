@@ -11,12 +11,17 @@ from index.db.queries import files, listings, runs
 from index.db.queries.restorable import list_restorable
 from index.db.queries.single import find_placed
 from index.decorators import naming_memory, relaxed_gc
-from index.domain.listing import check_wanted
 from index.domain.manifest import group_for_display, manifest_of
 from index.domain.names import check_local, check_path
 from index.domain.provenance import Provenance
 from index.domain.reports import check_labels
-from index.domain.snapshots import ChangeCounts, assemble, snapshot_number, with_lazy_changes
+from index.domain.snapshots import (
+    ChangeCounts,
+    assemble,
+    check_wanted,
+    snapshot_number,
+    with_lazy_changes,
+)
 from index.errors import RestoreFailedError, UnknownRunError
 from index.reading.streams import open_version, read_version
 

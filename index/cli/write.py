@@ -21,7 +21,6 @@ from index.cli.output import (
 from index.cli.units import parse_size
 from index.domain.names import check_id
 from index.errors import InvalidNameError
-from index.scan.descent import check_directory
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -150,6 +149,8 @@ def track(
     """  # noqa: D301
     begun = time.perf_counter()
     # Check all arguments first: a mistyped one must not create a store.
+    from index.scan.descent import check_directory
+
     check_directory(str(directory))
     is_guess = run_id is None
     run_id = _run_for(directory) if run_id is None else check_id("run", run_id)

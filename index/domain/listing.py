@@ -8,16 +8,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, get_args
 
-from index.domain.names import MAX_ROW_ID, check_path, storable
+from index.domain.names import check_path, storable
 from index.domain.results import Result
-from index.domain.snapshots import snapshot_number
-from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-    from index.domain.snapshots import FileVersion, Snapshot
+    from index.domain.snapshots import FileVersion
 
 __all__ = [
     "DirectoryEntry",
@@ -25,7 +23,6 @@ __all__ = [
     "check_filters",
     "check_limit",
     "check_order",
-    "check_wanted",
     "closest",
     "compile_glob",
     "literal_prefix",
@@ -65,24 +62,6 @@ class DirectoryEntry(Result):
     def is_directory(self) -> bool:
         """Whether it is a directory."""
         return self.version is None
-
-
-def check_wanted(
-    run: str, path: str | os.PathLike[str], version: int | None, at: int | Snapshot | None
-) -> tuple[str, int | None, int | None]:
-    """Return path, version and snapshot of a file to find in a run, as `Run.file` takes them.
-
-    Raises TypeError, ValueError, UnsafePathError, and UnknownFileError for a version that no file
-    can have.
-    """
-    clean = check_path(path)
-    if version is not None and at is not None:
-        raise ValueError("give a version or a snapshot, not both")
-    if isinstance(version, bool) or not isinstance(version, int | None):
-        raise TypeError(f"version is the number of a version, not {version!r}")
-    if version is not None and not 0 < version <= MAX_ROW_ID:
-        raise UnknownFileError(run, clean, storable(version))
-    return clean, version, snapshot_number(at)
 
 
 def check_limit(limit: int | None) -> int | None:

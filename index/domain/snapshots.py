@@ -8,11 +8,13 @@ from functools import cache
 from stat import S_IFLNK
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from index.domain.names import storable
+from index.domain.names import MAX_ROW_ID, check_path, storable
 from index.domain.provenance import Provenance
 from index.domain.results import Result, to_json
+from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Any
@@ -27,6 +29,7 @@ __all__ = [
     "Skipped",
     "Snapshot",
     "assemble",
+    "check_wanted",
     "is_link",
     "snapshot_number",
     "with_lazy_changes",
@@ -246,6 +249,24 @@ def snapshot_number(at: int | Snapshot | None) -> int | None:
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise TypeError(f"a snapshot is given by itself or by its number, not as {at!r}")
     return number if number is None else storable(number)
+
+
+def check_wanted(
+    run: str, path: str | os.PathLike[str], version: int | None, at: int | Snapshot | None
+) -> tuple[str, int | None, int | None]:
+    """Return path, version and snapshot of a file to find in a run, as `Run.file` takes them.
+
+    Raises TypeError, ValueError, UnsafePathError, and UnknownFileError for a version that no file
+    can have.
+    """
+    clean = check_path(path)
+    if version is not None and at is not None:
+        raise ValueError("give a version or a snapshot, not both")
+    if isinstance(version, bool) or not isinstance(version, int | None):
+        raise TypeError(f"version is the number of a version, not {version!r}")
+    if version is not None and not 0 < version <= MAX_ROW_ID:
+        raise UnknownFileError(run, clean, storable(version))
+    return clean, version, snapshot_number(at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cas.writer import BatchWriter
 
-__all__ = ["Content", "NewFile", "Source", "opened"]
+__all__ = ["Content", "NewFile", "Source", "new_file", "opened"]
 
 _PLAIN: Final = stat.S_IFREG | 0o644
 """The mode of what comes from no file."""
@@ -54,6 +54,15 @@ class NewFile:
         expected = self.expected_version
         if isinstance(expected, bool) or not isinstance(expected, int | None):
             raise TypeError(f"expected_version is the number of a version, not {expected!r}")
+
+
+def new_file(given: object) -> NewFile:
+    """Return a file to put, given as one or as a pair of path and content. Raises TypeError."""
+    if isinstance(given, NewFile):
+        return given
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"each file is a NewFile, or a pair of path and content, not {given!r}")
+    return NewFile(*given)
 
 
 class _Stream:

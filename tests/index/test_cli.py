@@ -98,6 +98,36 @@ def test_a_deletion_that_nobody_agrees_to_deletes_nothing(tracked, monkeypatch, 
     assert tracked("rm", "--run", "nobody")[0] == 4
 
 
+def imported_by(*arguments):
+    """Return the modules that a command has imported at its end, in a process of its own."""
+    code = (
+        "import sys\nfrom index.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: print(*sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_help_imports_nothing_that_opens_a_store():
+    imported = imported_by("--help")
+    assert "index.cli.read" in imported
+    assert not imported & {
+        *("sqlalchemy", "zstandard", "cas.store", "index.api.store", "index.scan.scanner"),
+        *("index.domain.snapshots", "index.maintenance.gc.plan"),
+    }
+
+
+@pytest.mark.usefixtures("tracked")
+def test_a_listing_imports_nothing_that_writes_to_a_run():
+    imported = imported_by("ls")
+    assert {"sqlalchemy", "index.api.run"} <= imported
+    assert not imported & {
+        *("index.commit.track", "index.commit.named", "index.scan.scanner", "sqlalchemy.orm"),
+    }
+
+
 def test_help_does_without_the_database_library():
     code = (
         "import sys\nfrom index.cli import main\n"
