@@ -55,8 +55,8 @@ def test_from_nothing_to_tracked():
     (listed,) = names["printed"]
     assert [line.split()[-1] for line in listed.splitlines()] == [
         "data/table.csv",
-        "uploads/logo.svg",
         "(final)",
+        "uploads/logo.svg",
     ]
     engine = create_engine("sqlite:///engine.db")
     with engine.connect() as connection:
