@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cas.backends.memory import MemoryBackend
 from cas.catalog import ChunkedBlob, MemoryCatalog
+from cas.chunker import CHUNK_SIZE, Chunker
 from cas.digest import Digest
 from cas.errors import DigestMismatchError
 from cas.packs.pack import pack_object_name
@@ -30,7 +31,7 @@ class Stored:
         source = random.Random(1)
         self.chunks = [source.randbytes(size) for size in sizes]
         self.data = b"".join(self.chunks)
-        with BatchWriter(self.backend, self.catalog, chunk_size=max(sizes)) as batch:
+        with BatchWriter(self.backend, self.catalog, Chunker(CHUNK_SIZE)) as batch:
             parts = tuple(batch.add(chunk) for chunk in self.chunks)
             self.catalog.record(batch.finish())
         self.blob = ChunkedBlob(Digest.of(self.data), len(self.data), parts)

@@ -477,8 +477,29 @@ MUTATIONS = (
     Mutation(
         "bytes read after the end of a large file are stored",
         "cas/segments.py",
-        "if before is not None and before.result().is_last:",
-        "if before is not None and before.result() is None:",
+        "        if left.is_all:",
+        "        if left is None:",
+        ("tests/cas/test_segments.py",),
+    ),
+    Mutation(
+        "the whole of a large file is hashed from other bytes than its chunks",
+        "cas/segments.py",
+        "whole.update(memoryview(data)[:end])",
+        "whole.update(memoryview(data)[len(left.begun) :])",
+        ("tests/cas/test_segments.py",),
+    ),
+    Mutation(
+        "chunks do not grow with their position",
+        "cas/chunker.py",
+        "if position + start >= stop:",
+        "if position + start < 0:",
+        ("tests/cas/test_chunker.py",),
+    ),
+    Mutation(
+        "a file whose ends are stored is taken for a stored one",
+        "cas/writer.py",
+        "return (digest, whole.size) if self._is_whole(digest) else None",
+        "return digest, whole.size",
         ("tests/cas/test_segments.py",),
     ),
     Mutation(
