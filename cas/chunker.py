@@ -64,6 +64,11 @@ class Chunker:
         start = 0
         while start < len(view):
             average, stop = self._at(position + start)
+            longest = _RANGE * average
+            if _is_zero(view[start : start + longest], longest):  # a hole may have many GiB
+                chunks.append(view[start : start + longest])
+                start += longest
+                continue
             for chunk in _cutter(average).cut_buf(view[start:]):
                 chunks.append(view[start : start + chunk.length])
                 start += chunk.length
@@ -83,6 +88,18 @@ class Chunker:
                 return average, limit * self.size
             average = min(_GROWTH * average, _LARGEST)
         return average, 1 << 63
+
+
+def _is_zero(piece: memoryview, size: int) -> bool:
+    """Whether a piece is as many zeros. FastCDC cuts none of these before the longest chunk."""
+    if len(piece) < size or piece[0] or piece[size // 2] or piece[size - 1]:
+        return False
+    return piece.tobytes() == _zeros(size)
+
+
+@lru_cache(maxsize=2)
+def _zeros(size: int) -> bytes:
+    return bytes(size)
 
 
 @lru_cache

@@ -13,7 +13,7 @@ from pyfastcdc.py.constants import GEAR
 
 from cas.backends.memory import MemoryBackend
 from cas.catalog import MemoryCatalog
-from cas.chunker import CHUNK_SIZE, CHUNK_SIZES, Chunker
+from cas.chunker import CHUNK_SIZE, CHUNK_SIZES, Chunker, _cutter
 from cas.digest import Digest
 from cas.writer import BatchWriter
 
@@ -62,10 +62,16 @@ def made(seed, size, kinds=256):
     return bytes(random.Random(seed).choices(range(kinds), k=size))
 
 
-@given(st.integers(0, 99), st.integers(0, 60_000), st.sampled_from([1, 2, 7, 256]))
-@example(1, 64 * SMALL + 1, 256)
-def test_it_cuts_where_the_paper_says(seed, size, kinds):
+@given(
+    st.integers(0, 99),
+    st.integers(0, 60_000),
+    st.sampled_from([1, 2, 7, 256]),
+    st.integers(0, 9_000),
+)
+@example(1, 64 * SMALL + 1, 256, 0)
+def test_it_cuts_where_the_paper_says(seed, size, kinds, zeros):
     data = made(seed, size, kinds)
+    data = data[: size // 2] + bytes(zeros) + data[size // 2 :]
     assert [0, *accumulate(map(len, cut(data)))] == ends_of(data)
 
 
@@ -105,6 +111,13 @@ def test_a_change_anywhere_makes_few_new_chunks(seed, position, removed, inserte
     before = made(seed, 300_000)
     after = before[:position] + inserted + before[position + removed :]
     assert len(set(cut(after)) - set(cut(before))) <= 12
+
+
+@pytest.mark.parametrize("average", [SMALL << power for power in range(0, 14, 2)])
+def test_zeros_are_cut_at_the_longest_chunk(average):
+    """So that they need not be looked at byte by byte."""
+    (first, *_) = _cutter(average).cut_buf(bytes(4 * average + 1))
+    assert first.length == 4 * average
 
 
 @pytest.mark.parametrize("kinds", [1, 3, 256])
