@@ -365,7 +365,7 @@ files: Final = Table(
     CheckConstraint("digest IS NOT NULL OR end_snapshot IS NOT NULL", name="current_has_bytes"),
     CheckConstraint("size >= 0", name="size"),
     CheckConstraint("end_snapshot > first_snapshot", name="snapshots"),
-    CheckConstraint("origin_id < id", name="origin"),
+    CheckConstraint("origin_id <> id", name="origin"),
     CheckConstraint("priority IN ('primary', 'secondary', 'internal')", name="priority"),
     sqlite_autoincrement=True,
 )

@@ -309,7 +309,7 @@ def upgrade() -> None:
             "priority IN ('primary', 'secondary', 'internal')", name=op.f("ck_cas_files_priority")
         ),
         sa.CheckConstraint("end_snapshot > first_snapshot", name=op.f("ck_cas_files_snapshots")),
-        sa.CheckConstraint("origin_id < id", name=op.f("ck_cas_files_origin")),
+        sa.CheckConstraint("origin_id <> id", name=op.f("ck_cas_files_origin")),
         sa.CheckConstraint("size >= 0", name=op.f("ck_cas_files_size")),
         sa.CheckConstraint("version >= 1", name=op.f("ck_cas_files_version")),
         sa.CheckConstraint(

@@ -173,7 +173,13 @@ class StoreMachine(RuleBasedStateMachine):
         agent = f"between-{self.count}"
         self.handle(who, key).put(BETWEEN, content, agent=agent)
         self.model.record(
-            key, {BETWEEN: content}, self.clocks[who](), agent=agent, node=None, seen=False
+            key,
+            {BETWEEN: content},
+            self.clocks[who](),
+            agent=agent,
+            node=None,
+            seen=False,
+            claim=True,
         )
 
     def remove(self, who, key):
@@ -244,7 +250,13 @@ class StoreMachine(RuleBasedStateMachine):
         ):
             self.handle(who, key).put(path, CONTENTS[data], agent=agent, node_id=node)
         self.model.record(
-            key, {path: CONTENTS[data]}, self.clocks[who](), agent=agent, node=node, seen=False
+            key,
+            {path: CONTENTS[data]},
+            self.clocks[who](),
+            agent=agent,
+            node=node,
+            seen=False,
+            claim=True,
         )
 
     @rule(
@@ -285,7 +297,7 @@ class StoreMachine(RuleBasedStateMachine):
         engine.dispose()
         at = self.clocks[who]()
         if commits:
-            self.model.record(key, changed, at, agent=agent, node=None, seen=True)
+            self.model.record(key, changed, at, agent=agent, node=None, seen=True, claim=True)
         else:
             self.model.attempt(key, changed, at, agent=agent, node=None)
 

@@ -56,8 +56,11 @@ class StoreModel:
         """Return what a run holds; nothing if it does not exist."""
         return self.runs[key][-1] if key in self.runs else {}
 
-    def record(self, key, changes, at, *, agent, node, seen, always=False):
-        """Apply `{path: bytes or None}` as one snapshot, if it changes anything."""
+    def record(self, key, changes, at, *, agent, node, seen, always=False, claim=False):
+        """Apply `{path: bytes or None}` as one snapshot, if it changes anything.
+
+        A claim names its files, so it also fills in who made a content that is there already.
+        """
         exists = key in self.runs
         states = self.runs.get(key, [{}])
         current, new = states[-1], {}
@@ -67,7 +70,9 @@ class StoreModel:
                 new[path] = content
                 continue
             known.seen |= seen
-            if node is not None and known.node == node and known.agent is None:
+            if claim and known.agent is None:
+                known.agent, known.node = agent, known.node or node
+            elif node is not None and known.node == node and known.agent is None:
                 known.agent = agent
         if new or (always and not exists):
             state = {path: v for path, v in current.items() if path not in new}
@@ -79,13 +84,13 @@ class StoreModel:
             self.runs[key] = states
             self.changed_at[key] = at
 
-    def attempt(self, key, changes, at, *, agent, node, seen=True):
+    def attempt(self, key, changes, at, *, agent, node):
         """Remember what a transaction that was rolled back would have made of a run."""
         before = told(self.runs.get(key, [{}]))
         other = StoreModel()
         if key in self.runs:
             other.runs[key] = copied(self.runs[key])
-        other.record(key, changes, at, agent=agent, node=node, seen=seen, always=True)
+        other.record(key, changes, at, agent=agent, node=node, seen=True, always=True, claim=True)
         self.attempts[key].append(Attempt(before, other.runs[key], at))
 
     def fork(self, key, new, at, when):
