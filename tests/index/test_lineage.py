@@ -527,3 +527,25 @@ def test_a_moved_or_linked_directory_makes_no_new_rows(run, work, tmp_path):
     assert run.track(copied).recorded is False
     assert len(run.snapshots()) == 1
     assert os.path.islink(tmp_path / "link")
+
+
+@on(index="postgresql", because="SQLite hands out ids in ascending order")
+def test_ids_may_be_handed_out_in_any_order(store, run, work):
+    """Databases that are spread over hosts hand out ids in blocks."""
+    with store.context.database.writing() as connection:
+        connection.exec_driver_sql(
+            "ALTER SEQUENCE cas_files_id_seq INCREMENT BY -1 MINVALUE 1 MAXVALUE 900 RESTART 900"
+        )
+    for number in range(3):
+        write(work, {"a": b"%d" % number, "b": b"same", f"new-{number}": b"x"})
+        run.track(work, agent=f"agent-{number}")
+    expected = {number: contents(run, at=number) for number in range(4)}
+    fork = run.fork("fork")
+    run.rewind(1)
+    assert contents(run) == expected[1]
+    assert {number: contents(fork, at=number) for number in range(4)} == expected
+    assert [version.path for version in fork.files()] == ["a", "b", "new-0", "new-1", "new-2"]
+    assert [version.agent for version in fork.history("a")] == ["agent-0", "agent-1", "agent-2"]
+    run.delete()
+    assert {number: contents(fork, at=number) for number in range(4)} == expected
+    assert store.verify().is_sound
