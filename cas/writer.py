@@ -168,9 +168,11 @@ class BatchWriter:
         if size < _RECOGNISED_FROM:
             return None
         end = max(size - _CHUNKS_AT_THE_END * self._chunker.longest(size), 0)
-        first = self._chunker.cut(read_fully(os.pread, fd, self._chunker.longest(0)), 0)[0]
-        last = self._chunker.cut(read_fully(os.pread, fd, size - end, end), end)[-1]
-        ends = {Digest.of(first), Digest.of(last)}
+        first = self._chunker.cut(read_fully(os.pread, fd, self._chunker.longest(0)), 0)[:1]
+        last = self._chunker.cut(read_fully(os.pread, fd, size - end, end), end)[-1:]
+        if not first or not last:
+            return None  # the file has become shorter
+        ends = {Digest.of(first[0]), Digest.of(last[0])}
         if len(self._catalog.find_known(ends)) < len(ends):
             return None
         whole = Hasher()
@@ -233,7 +235,7 @@ class BatchWriter:
             When storage failed. The caller must then record nothing of this batch.
         """
         self._submit_group()
-        known = self._catalog.find_known(self._new_chunked) if self._new_chunked else set()
+        known = self._stored_whole() if self._new_chunked else set()
         chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
         lists = {blob.digest: encode_chunk_list(blob, self._sizes(blob)) for blob in chunked}
         named = {blob: Digest.of(data) for blob, data in lists.items()}
@@ -250,6 +252,23 @@ class BatchWriter:
             bytes_stored=self._bytes_stored(packs, blobs),
             chunk_lists=named,
         )
+
+    def _stored_whole(self) -> set[Digest]:
+        """Return those of the new large blobs that are stored with all of their chunks.
+
+        This batch has all chunks of each. Another store may have cut it at other places.
+        """
+        known = self._catalog.find_known(self._new_chunked)
+        stored = self._catalog.locate(known)
+        elsewhere = {
+            digest: frozenset(blob.chunks)
+            for digest, blob in stored.items()
+            if isinstance(blob, ChunkedBlob) and blob.chunks != self._new_chunked[digest].chunks
+        }
+        if elsewhere:
+            intact = self._catalog.find_known(frozenset().union(*elsewhere.values()))
+            known -= {digest for digest, chunks in elsewhere.items() if not chunks <= intact}
+        return known
 
     def _sizes(self, blob: ChunkedBlob) -> list[int]:
         """Return the sizes of the chunks of a large blob, in order."""

@@ -13,7 +13,7 @@ import os
 import random
 import sqlite3
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Operationa
 
 from cas.waiting import log_wait, pause
 from index.db.engines import CALLER, LOCK_WAIT, create_index_engine, parse_url, shown_url
+from index.db.sqlite import READ_ONLY, reason_of
 from index.errors import IndexInterruptedError, IndexUnavailableError, StoreClosedError
 
 if TYPE_CHECKING:
@@ -241,13 +242,14 @@ class Database:
 
         SQLAlchemy's connection, and a BEGIN and a ROLLBACK, take ten times as long.
         """
-        from index.db.sqlite import READ_ONLY
-
-        with suppress(sqlite3.Error, DBAPIError), closing(self.engine.raw_connection()) as pooled:
-            driver: Any = pooled.driver_connection
-            if READ_ONLY not in pooled.info:
-                rows: Sequence[Any] = driver.execute(statement, parameters).fetchall()
-                return rows
+        try:
+            with closing(self.engine.raw_connection()) as pooled:
+                if READ_ONLY not in pooled.info:
+                    driver: Any = pooled.driver_connection
+                    return list(driver.execute(statement, parameters))
+        except (sqlite3.Error, DBAPIError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:  # it has waited
+                raise IndexUnavailableError(self.url, str(error)) from error
         return None
 
     def _look_up(self, statement: str, parameters: Any) -> Sequence[Any]:  # noqa: ANN401
@@ -355,8 +357,6 @@ class Database:
         """
         if self.is_server:
             return None
-        from index.db.sqlite import READ_ONLY  # a server needs no SQLite
-
         found: ReadOnly | None = connection.info.get(READ_ONLY)
         if found is not None:
             connection.detach()
@@ -365,8 +365,6 @@ class Database:
     def _reason(self, error: DBAPIError) -> str:
         if self.file is None:
             return _first_line(error)
-        from index.db.sqlite import reason_of
-
         return reason_of(error.orig, self.file)
 
     def _interrupted(self, error: DBAPIError, *, may_have_committed: bool) -> IndexInterruptedError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from stat import S_IFLNK
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from index.domain.names import MAX_ROW_ID, check_path, storable
 from index.domain.provenance import Provenance
 from index.domain.results import Result, to_json
-from index.errors import UnknownFileError
+from index.errors import ArtifactIndexError, UnknownFileError
 
 if TYPE_CHECKING:
     import os
@@ -184,10 +185,14 @@ class Snapshot(Result):
     lazy_removed: LazyVersions = field(default=_NONE, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        counts = {
-            "added": len(self.lazy_added),
-            "changed": len(self.lazy_changed),
-            "removed": len(self.lazy_removed),
+        counts: dict[str, int] = {}
+        with suppress(ArtifactIndexError):  # they are read now; the store may be closed
+            counts = {
+                "added": len(self.lazy_added),
+                "changed": len(self.lazy_changed),
+                "removed": len(self.lazy_removed),
+            }
+        counts |= {
             "unchanged": self.unchanged,
             "filled": self.filled,
             "skipped": len(self.skipped),

@@ -352,6 +352,17 @@ def test_a_large_file_that_is_stored_is_hashed_once(chunked, opened, passes):
     assert passes == [True, False]
 
 
+def test_a_file_that_is_cut_off_while_it_is_looked_at_is_stored_as_it_is_then(
+    chunked, opened, monkeypatch
+):
+    data = os.urandom(50)
+    fd = opened(data)
+    original = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: original(fd, size, at)[: max(7 - at, 0)])
+    told, _ = chunked.add(fd, len(data))
+    assert told == (Digest.of(data[:7]), 7)
+
+
 def test_a_new_file_is_read_once(chunked, opened, passes):
     chunked.add(opened(os.urandom(50)), 50)
     chunked.add(opened(os.urandom(50)), 50)

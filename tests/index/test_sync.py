@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from events import statements
+from garbage import collect
 from histories import histories, history_of, productions
 from sqlalchemy import event, func, select, text
 from trees import contents, packs_in, write
@@ -20,6 +21,7 @@ import cas.shared_chunks
 import index.db.queries.transfer
 import index.transfer.run
 from cas.digest import Digest
+from cas.writer import BatchWriter
 from index import ArtifactStore, SyncOutcome
 from index.errors import (
     SameStoreError,
@@ -236,6 +238,48 @@ def test_stores_that_cut_differently_are_synced(places, work):
         assert contents(run)["large"] == data + b"more"
         assert source.verify(depth="bytes").is_sound
         assert destination.verify(depth="bytes").is_sound
+
+
+def test_of_two_cuts_of_one_file_that_come_at_once_one_is_kept_whole(places, work, monkeypatch):
+    data = random.Random(7).randbytes(3 * MIB)
+    write(work, {"large": data})
+    cut_by(places[0], 1 << 20)
+    with ArtifactStore.open(**places[0]) as source, ArtifactStore.open(**places[1]) as destination:
+        source.session("s").run("r").track(work)
+        original = BatchWriter.finish
+        others = [lambda: source.sync_to(destination)]
+
+        def finish(batch):
+            written = original(batch)
+            if others:
+                others.pop()()
+            return written
+
+        monkeypatch.setattr(BatchWriter, "finish", finish)
+        mine = destination.session("s").run("mine")
+        mine.track(work)
+        assert mine.read_bytes("large") == data
+        assert destination.session("s").run("r").read_bytes("large") == data
+        collect(destination)
+        assert destination.verify(depth="bytes").is_sound
+        assert mine.read_bytes("large") == data
+
+
+def test_tracking_a_file_mends_what_another_store_has_cut(places, work):
+    data = random.Random(8).randbytes(3 * MIB)
+    write(work, {"large": data})
+    cut_by(places[0], 4096)
+    with ArtifactStore.open(**places[0]) as source, ArtifactStore.open(**places[1]) as destination:
+        source.session("s").run("r").track(work)
+        source.sync_to(destination)
+        blobs = places[1].get("root", places[1].get("blobs"))
+        for pack in (blobs / "packs").glob("*/*.pack"):
+            pack.unlink()
+        assert not destination.verify(depth="bytes").is_sound
+        mine = destination.session("s").run("mine")
+        mine.track(work)
+        assert mine.read_bytes("large") == data
+        assert destination.session("s").run("r").read_bytes("large") == data
 
 
 @pytest.mark.usefixtures("equal_chunks")

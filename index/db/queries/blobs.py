@@ -177,25 +177,44 @@ def insert_blobs(
     raced = inserted != len(written.blobs) + len(written.chunked)
     if raced:
         _mend(connection, columns, _blob_rows(written, pack_ids))
+    listed = _without_chunks(connection, written.chunked) if raced else written.chunked
     insert_rows(
         connection,
         tables.blob_chunks,
         ("blob", "position", "chunk"),
         (
             (blob.digest, position, chunk)
-            for blob in written.chunked
+            for blob in listed
             for position, chunk in enumerate(blob.chunks)
         ),
-        ignore_conflicts=True,
     )
     insert_rows(
         connection,
         tables.chunk_lists,
         ("blob", "list"),
-        sorted(written.chunk_lists.items()),
+        sorted((blob.digest, written.chunk_lists[blob.digest]) for blob in listed),
         ignore_conflicts=True,
     )
     return raced
+
+
+def _without_chunks(
+    connection: Connection, chunked: Collection[ChunkedBlob]
+) -> Sequence[ChunkedBlob]:
+    """Return large blobs whose chunks are to be inserted, among those that may be there.
+
+    Another store may have cut such a blob at other places. Its chunks stay if all of them are
+    intact, and else give way as a whole: of two lists mixed, nothing could be read.
+    """
+    found = locate_large(connection, {blob.digest: blob.size for blob in chunked})
+    there = {digest: blob.chunks for digest, blob in found.items() if blob.chunks}
+    known = find_known(connection, {chunk for chunks in there.values() for chunk in chunks})
+    broken = [digest for digest, chunks in there.items() if not known.issuperset(chunks)]
+    for batch in batches(broken):
+        for table in (tables.blob_chunks, tables.chunk_lists):
+            connection.execute(delete(table).where(table.c.blob.in_(batch)))
+    kept = there.keys() - set(broken)
+    return [blob for blob in chunked if blob.digest not in kept]
 
 
 def _blob_rows(

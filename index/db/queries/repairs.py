@@ -231,27 +231,32 @@ def places_in_large(
 
     A blob in which a chunk before it has no row is left out.
     """
-    columns = tables.blob_chunks.c
-    before, sizes = tables.blob_chunks.alias("before"), tables.blobs.c
+    columns, sizes = tables.blob_chunks.c, tables.blobs.c
     found: dict[Digest, list[tuple[Digest, int]]] = {}
     for batch in batches(sorted(chunks)):
-        place = func.row_number().over(partition_by=columns.chunk, order_by=columns.blob)
-        ranked = (
-            select(columns.chunk, columns.blob, columns.position, place.label("place"))
-            .where(columns.chunk.in_(batch))
+        ends = func.sum(sizes.size).over(partition_by=columns.blob, order_by=columns.position)
+        with_rows = func.count(sizes.size).over(
+            partition_by=columns.blob, order_by=columns.position
+        )
+        placed = (
+            select(
+                columns.blob,
+                columns.chunk,
+                (ends - sizes.size).label("start"),
+                (with_rows - columns.position).label("is_known"),
+            )
+            .outerjoin(tables.blobs, sizes.digest == columns.chunk)
+            .where(columns.blob.in_(select(columns.blob).where(columns.chunk.in_(batch))))
             .subquery()
         )
-        offset, count = func.coalesce(func.sum(sizes.size), 0), func.count(sizes.size)
+        rank = func.row_number().over(partition_by=placed.c.chunk, order_by=placed.c.blob)
+        ranked = (
+            select(placed.c.chunk, placed.c.blob, placed.c.start, rank.label("rank"))
+            .where(placed.c.chunk.in_(batch), placed.c.is_known == 1)
+            .subquery()
+        )
         for chunk, blob, start in connection.execute(
-            select(ranked.c.chunk, ranked.c.blob, offset)
-            .select_from(ranked)
-            .outerjoin(
-                before, and_(before.c.blob == ranked.c.blob, before.c.position < ranked.c.position)
-            )
-            .outerjoin(tables.blobs, sizes.digest == before.c.chunk)
-            .where(ranked.c.place <= 10)
-            .group_by(ranked.c.chunk, ranked.c.blob, ranked.c.position)
-            .having(count == ranked.c.position)
+            select(ranked.c.chunk, ranked.c.blob, ranked.c.start).where(ranked.c.rank <= 10)
         ):
             found.setdefault(chunk, []).append((blob, int(start)))
     return found
