@@ -53,9 +53,9 @@ _RECOGNISED_FROM: Final = 16 << 20
 """Files of at least this many bytes are first checked for an existing copy. If there is none, a
 sixteenth of the file is hashed once more."""
 
-_CHUNKS_AT_THE_END: Final = 16
-"""So many times the average of chunks is cut to find the last chunk of a file. A cut that begins
-anywhere almost always meets the places where the whole file is cut before so many chunks."""
+_CHUNKS_AT_THE_END: Final = 4
+"""So many times the longest chunk is cut to find the last chunk of a file. A cut that begins
+anywhere almost always meets the places where the whole file is cut before the end."""
 
 _KEPT_BY_MALLOC: Final = 8 << 20
 """Size of a block that is freed to raise the thresholds of glibc: each thread then keeps twice as

@@ -88,7 +88,7 @@ def test_a_transaction_that_raises_changes_nothing(store):
         " priority, is_final_output, created_at, first_snapshot, end_snapshot, appeared_in, meta,"
         " signature, seen_by, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
         "UPDATE cas_files SET digest = NULL",
-        "UPDATE cas_files SET origin_id = 99",
+        "UPDATE cas_files SET origin_id = id",
     ],
 )
 def test_the_database_itself_refuses_what_cannot_be(store, statement):
