@@ -149,6 +149,8 @@ def apply_rewind(
 ) -> Snapshot:
     """Write a rewind of a run whose next revision is claimed; return the new snapshot."""
     step = _plan_rewind(connection, key, found, at, provenance, now)
+    if not step.snapshot.recorded:
+        return step.snapshot  # a recovery has lost what it took back
     runs.insert_snapshot(connection, found.id, step.snapshot, None)
     files.end_versions(connection, step.ended, step.snapshot.number)
     lineage.bring_back(connection, step.wanted, step.snapshot.number, now)

@@ -404,6 +404,20 @@ class TestDamage:
             assert [v.path for v in run.files()] == ["a", "c", "d"]
             assert run.put("e", b"5").first_snapshot == 5
 
+    def test_a_rewind_of_what_is_lost_is_left_out(self, place, objects):
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            run.put("a", b"1")
+            (pack,) = packs_of(objects)
+            run.rewind(0)
+            run.put("b", b"2")
+        objects.remove(pack)
+        lose_index(place)
+        assert len(recover(**place).gaps) == 1
+        with ArtifactStore.open(**place) as store:
+            run = store.session("s").run("r")
+            assert [version.path for version in run.files()] == ["b"]
+
     def test_a_pack_that_is_none_is_told(self, place, objects):
         with ArtifactStore.open(**place) as store:
             run = store.session("s").run("r")
