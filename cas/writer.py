@@ -57,14 +57,6 @@ _CHUNKS_AT_THE_END: Final = 4
 """So many times the longest chunk is cut to find the last chunk of a file. A cut that begins
 anywhere almost always meets the places where the whole file is cut before the end."""
 
-_KEPT_BY_MALLOC: Final = 8 << 20
-"""Size of a block that is freed to raise the thresholds of glibc: each thread then keeps twice as
-many bytes for reuse. (mallopt(3), M_MMAP_THRESHOLD: glibc adjusts both of its thresholds to the
-largest freed block, below 32 MiB.) By default glibc returns most memory of a large file's chunks to
-the system, and the next chunk faults it in again page by page. That takes a third of the system
-time where all blobs are known. Four times as much is no faster, and five threads keep 60 MiB more.
-"""
-
 
 class BatchWriter:
     """One batch: add blobs, then `finish`. Used by one thread; not used again after `finish`.
@@ -194,7 +186,6 @@ class BatchWriter:
         return len(self._catalog.find_known(chunks)) == len(chunks)
 
     def _add_segments(self, segments: Iterable[Segment]) -> tuple[Digest, int]:
-        bytes(_KEPT_BY_MALLOC)  # never touched, so it costs no memory
         whole = Hasher()
         chunks: list[Digest] = []
         last: Buffer = b""

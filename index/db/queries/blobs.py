@@ -177,14 +177,15 @@ def insert_blobs(
     raced = inserted != len(written.blobs) + len(written.chunked)
     if raced:
         _mend(connection, columns, _blob_rows(written, pack_ids))
-    listed = _without_chunks(connection, written.chunked) if raced else written.chunked
+    there = _intact_chunks(connection, written.chunked) if raced else {}
     insert_rows(
         connection,
         tables.blob_chunks,
         ("blob", "position", "chunk"),
         (
             (blob.digest, position, chunk)
-            for blob in listed
+            for blob in written.chunked
+            if blob.digest not in there
             for position, chunk in enumerate(blob.chunks)
         ),
     )
@@ -192,16 +193,20 @@ def insert_blobs(
         connection,
         tables.chunk_lists,
         ("blob", "list"),
-        sorted((blob.digest, written.chunk_lists[blob.digest]) for blob in listed),
+        sorted(
+            (blob.digest, written.chunk_lists[blob.digest])
+            for blob in written.chunked
+            if there.get(blob.digest, blob.chunks) == blob.chunks
+        ),
         ignore_conflicts=True,
     )
     return raced
 
 
-def _without_chunks(
+def _intact_chunks(
     connection: Connection, chunked: Collection[ChunkedBlob]
-) -> Sequence[ChunkedBlob]:
-    """Return large blobs whose chunks are to be inserted, among those that may be there.
+) -> dict[Digest, tuple[Digest, ...]]:
+    """Return the chunks that large blobs have already; delete those that are not intact.
 
     Another store may have cut such a blob at other places. Its chunks stay if all of them are
     intact, and else give way as a whole: of two lists mixed, nothing could be read.
@@ -213,8 +218,7 @@ def _without_chunks(
     for batch in batches(broken):
         for table in (tables.blob_chunks, tables.chunk_lists):
             connection.execute(delete(table).where(table.c.blob.in_(batch)))
-    kept = there.keys() - set(broken)
-    return [blob for blob in chunked if blob.digest not in kept]
+    return {digest: chunks for digest, chunks in there.items() if digest not in set(broken)}
 
 
 def _blob_rows(
