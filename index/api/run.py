@@ -163,7 +163,7 @@ class Run(RunReader):
         there. The file ends versions whose paths conflict with it (`a` with `a/b`).
 
         If the path has the same content already, there is no new version. The call then claims the
-        present one: it fills in provenance that is missing, whoever recorded the version. If
+        present one: it fills in provenance that is missing, no matter who recorded the version. If
         another agent is recorded as its maker, nothing is filled in, and `FileVersion.refused` of
         the result has what was not taken. The mode and time of a path are taken in any case.
 

@@ -1,7 +1,7 @@
 """One restored file or link: its bytes, then its mode and time.
 
 A destination may take bytes, but no modes, times or links: a share, a FAT filesystem, a file of
-another user. Then the bytes count, and what could not be set is told.
+another user. Then the bytes are what matters, and what could not be set is reported.
 """
 
 from __future__ import annotations

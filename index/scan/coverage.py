@@ -40,7 +40,7 @@ DEFAULT_IGNORES: Final = (
     "!.zgroup",
     "!.zmetadata",
 )
-"""What every scan passes over unless told otherwise, and hidden files that are data."""
+"""What every scan leaves out by default, and the hidden files that it takes all the same."""
 
 _IGNORE_FILE: Final = ".casignore"
 _GIT_IGNORE_FILE: Final = ".gitignore"

@@ -58,7 +58,7 @@ class ScanFindings:
         self.passed_over: Counter[Reason] = Counter()
         """Number of entries that the scan did not look at. A directory counts as one."""
         self.absent: list[str] = []
-        """Scopes that do not exist, and of which the run holds nothing."""
+        """Scopes that do not exist and that hold no file of the run."""
 
     def skip(self, path: str, reason: str) -> None:
         """Report what is not recorded."""
