@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import pytest
 from garbage import (
@@ -167,6 +168,34 @@ def test_a_deleted_run_stays_so_when_its_last_record_is_gone(store, run, place, 
     assert after == known
     assert recovery.deleted == (("session-1", "run-1"),)
     assert recovery.lost == ()
+
+
+@pytest.mark.parametrize("lost", ["first commit", "rewind"])
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_deleted_run_stays_so_after_a_repair_began_a_new_chain(
+    store, run, objects, place, lost, made_again
+):
+    """The deletion record names the new chain. The records before it are in storage too."""
+    run.put("f", b"1" * 300)
+    first = set(packs_of(objects))
+    run.rewind(0)
+    second = set(packs_of(objects)) - first
+    store.close()
+    recovered(place)  # the record of a rewind has no other reader
+    with ArtifactStore.open(**place) as store:
+        (name,) = first if lost == "first commit" else second
+        objects.remove(name)
+        store.verify(depth="bytes")
+        store.repair()
+        collect(store, grace=timedelta(days=1))
+        run = store.session("session-1").run("run-1")
+        run.delete()
+        if made_again:
+            run.put("g", b"2" * 300)
+        known = told(store)
+    recovery, after = recovered(place)
+    assert after == known
+    assert recovery.deleted == (() if made_again else (("session-1", "run-1"),))
 
 
 def test_a_run_of_the_same_name_as_a_deleted_one_comes_back(store, run, place):

@@ -121,18 +121,20 @@ class _Arrangement:
         self._applied = applied
         self._known = known
         self._deletions: dict[Digest, list[DeletionEntry]] = defaultdict(list)
-        self._beheaded: dict[tuple[Key, datetime], datetime] = {}
-        """Deletion time by run and creation time, for deletions whose run has no record left to
-        identify it. Forks or a backup may have its earlier records."""
+        self._lifetimes: dict[Key, list[tuple[datetime, datetime]]] = defaultdict(list)
+        """When each deleted run was made and deleted. Two runs of one name are never there at one
+        time, so whatever was recorded for the name in between belongs to the deleted run. It need
+        not be in the chain of the record that the deletion names: that chain begins with a
+        `HistoryEntry` once storage has lost some of the run, and the older chain remains."""
         for deletion in deletions:
             for name, head, created_at in deletion.runs:
                 last = None if head is None else Digest.parse(head)
                 if last is not None and (last in self._entries or last in applied):
                     self._deletions[last].append(deletion)
-                    continue
-                run = (deletion.session, str(name)), datetime.fromisoformat(str(created_at))
-                at = self._beheaded.get(run, deletion.created_at)
-                self._beheaded[run] = max(at, deletion.created_at)
+                if last not in applied:
+                    made_at = datetime.fromisoformat(str(created_at))
+                    lifetime = made_at, deletion.created_at
+                    self._lifetimes[deletion.session, str(name)].append(lifetime)
         self._named = {e.previous for e in self._entries.values() if e.previous}
         self._named |= applied | self._deletions.keys()
         self._next: dict[Digest, list[Digest]] = defaultdict(list)
@@ -191,22 +193,23 @@ class _Arrangement:
         chain = _Chain(key, key, [], base.revision)
         if base.newest is not None:
             self._go_on(chain, base.newest)
-        chain.is_deleted |= self._is_beheaded(chain, datetime.fromisoformat(base.created_at))
+        chain.is_deleted |= self._was_deleted(chain, datetime.fromisoformat(base.created_at))
         return chain
 
     def _follow(self, start: Digest) -> _Chain:
         entry = self._entries[start]
         chain = _Chain(start, (entry.session, entry.run), [(start, False)], entry.revision)
         self._go_on(chain, start)
-        chain.is_deleted |= self._is_beheaded(chain, self._made_at(start))
+        chain.is_deleted |= self._was_deleted(chain, self._made_at(start))
         return chain
 
-    def _is_beheaded(self, chain: _Chain, made_at: datetime) -> bool:
-        """Whether the run of a chain was deleted, and its last records are gone."""
-        deleted_at = self._beheaded.get((chain.key, made_at))
-        if deleted_at is None:
-            return False
-        return not chain.path or self._entries[chain.path[-1][0]].created_at <= deleted_at
+    def _was_deleted(self, chain: _Chain, made_at: datetime) -> bool:
+        """Whether a chain lies within the lifetime of a deleted run of its name."""
+        last_at = self._entries[chain.path[-1][0]].created_at if chain.path else made_at
+        return any(
+            born <= made_at and last_at <= deleted_at
+            for born, deleted_at in self._lifetimes[chain.key]
+        )
 
     def _made_at(self, start: Digest) -> datetime:
         entry = self._entries[start]
@@ -228,20 +231,21 @@ class _Arrangement:
             return
 
     def _adopt_orphans(self, chains: list[_Chain]) -> None:
-        """Append records whose predecessor is missing to the last record that exists."""
+        """Append records whose predecessor is missing to the last record of their run."""
         for key, orphans in self._orphans.items():
             for digest in sorted(orphans, key=self._rank):
                 entry = self._entries[digest]
+                tail = _Chain(digest, key, [(digest, True)], entry.revision)
+                self._go_on(tail, digest)
+                tail.is_deleted |= self._was_deleted(tail, entry.created_at)
                 mine = [c for c in chains if c.key == key and not c.is_deleted]
                 mine = [chain for chain in mine if chain.revision < entry.revision]
-                if mine:
+                if mine and not tail.is_deleted:
                     chain = max(mine, key=lambda chain: chain.revision)
-                    chain.path.append((digest, True))
+                    chain.path += tail.path
+                    chain.revision = tail.revision
                 else:
-                    chain = _Chain(digest, key, [(digest, True)], entry.revision)
-                    chains.append(chain)
-                chain.revision = entry.revision
-                self._go_on(chain, digest)
+                    chains.append(tail)
 
     def _choose(self, chains: Sequence[_Chain]) -> list[_Chain]:
         """Return the current chain of each name, and all deleted chains."""
