@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from cas.digest import Digest
-    from cas.packs.pack import SealedPack
+    from cas.packs.pack import PackEntry, SealedPack
 
 __all__ = [
     "Catalog",
@@ -31,8 +31,19 @@ class Location(NamedTuple):
     pack: Digest
     offset: int
     stored_size: int
+    """Bytes in the pack to read and decode. Small blobs share them, as one frame."""
     size: int
     codec: int
+    frame_start: int = 0
+    """Where the blob begins in the decoded frame."""
+    frame_size: int = 0
+    """Bytes of the decoded frame if it is shared; 0 if the blob is alone in it."""
+
+    @classmethod
+    def of(cls, pack: Digest, entry: PackEntry) -> Location:
+        """Return the place of an entry of a pack."""
+        _kind, codec, _digest, offset, stored_size, size, frame_start, frame_size = entry
+        return cls(pack, offset, stored_size, size, codec, frame_start, frame_size)
 
 
 class ChunkedBlob(NamedTuple):

@@ -16,7 +16,7 @@ from cas.errors import (
     ObjectNotFoundError,
     UnreadableObjectError,
 )
-from cas.packs.codec import decode, decode_all
+from cas.packs.frames import decode_blobs, decode_frame, slice_blob
 from cas.packs.pack import pack_object_name
 from cas.packs.salvage import Salvaged, read_around
 from cas.spans import (
@@ -54,6 +54,14 @@ class _Loaded(NamedTuple):
     """Decoded but unverified blobs; None for those that must be read alone."""
 
 
+class _Decoded(NamedTuple):
+    """The shared frame that was decoded last: who reads one blob of it often reads the next."""
+
+    place: tuple[Digest, int] | None
+    """Pack and offset."""
+    frame: Buffer
+
+
 class BlobReader:
     """Reads blobs by digest. Safe for use by several threads.
 
@@ -65,6 +73,7 @@ class BlobReader:
         self._backend = backend
         self._catalog = catalog
         self._cache = cache
+        self._last = _Decoded(None, b"")
 
     def read(self, digest: Digest, location: Location | None = None) -> bytes:
         """Return all bytes of a blob. Use `open` for large blobs.
@@ -169,7 +178,7 @@ class BlobReader:
         blobs, a thread prefetches and decodes the next ones. At most twice 8 MiB of decoded bytes
         are in memory, and their stored bytes. Raises as `read` does.
         """
-        ordered = sorted(blobs, key=itemgetter(1))  # by pack, then by offset
+        ordered = sorted(blobs, key=itemgetter(1))  # by pack, then by offset, then in a frame
         sought: Iterable[Sought] = find_cached(ordered, self._cache)
         if self._cache is not None:
             # Cached blobs come first, so that they do not split the requests for the others.
@@ -270,15 +279,32 @@ class BlobReader:
 
     def fetch(self, digest: Digest, location: Location) -> Buffer:
         """Return a blob of one entry at a known location. Raises as `read` does."""
+        if (last := self._last).place == location[:2]:
+            data = slice_blob(location, last.frame)
+            if Digest.of(data) == digest:
+                return data
         if self._cache is not None:
             (sought,) = find_cached([(digest, location)], self._cache)
             if sought.extent is not None:
                 ((_, data),) = self._verified(self._load(next(cut_spans([sought]))))
                 return data
         location, stored = self._read_moved(digest, location)
-        data = _decoded(digest, location, stored)
+        data = self._decoded(digest, location, stored)
         if self._cache is not None:
             self._cache.keep(location.pack, location.offset, stored)
+        return data
+
+    def _decoded(self, digest: Digest, location: Location, stored: Buffer) -> Buffer:
+        try:
+            frame = decode_frame(location, stored)
+        except ValueError as error:
+            raise DigestMismatchError(digest, None, describe_location(location)) from error
+        data = slice_blob(location, frame)
+        actual = Digest.of(data)
+        if actual != digest:
+            raise DigestMismatchError(digest, actual, describe_location(location))
+        if location.frame_size:
+            self._last = _Decoded(location[:2], frame)
         return data
 
     def _read_stored(self, location: Location) -> Salvaged:
@@ -314,25 +340,4 @@ def _single(digest: Digest, placement: Placement | None) -> Location:
 
 
 def _decoded_all(span: Span, data: bytes) -> Sequence[Buffer | None]:
-    stored = memoryview(data)
-    first = span.start
-    try:
-        return decode_all(
-            [
-                (codec, stored[offset - first : offset - first + stored_size], size)
-                for _, (_, offset, stored_size, size, codec), _ in span.blobs
-            ]
-        )
-    except ValueError:
-        return [None] * len(span.blobs)
-
-
-def _decoded(digest: Digest, location: Location, stored: Buffer) -> Buffer:
-    try:
-        data = decode(location.codec, stored, location.size)
-    except ValueError as error:
-        raise DigestMismatchError(digest, None, describe_location(location)) from error
-    actual = Digest.of(data)
-    if actual != digest:
-        raise DigestMismatchError(digest, actual, describe_location(location))
-    return data
+    return decode_blobs([blob.location for blob in span.blobs], memoryview(data), span.start)

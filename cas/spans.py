@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.errors import DigestMismatchError
-from cas.packs.pack import MAX_ENTRY_SIZE, MAX_PACK_SIZE, pack_object_name
+from cas.packs.pack import MAX_ENTRY_SIZE, MAX_FRAME_SIZE, MAX_PACK_SIZE, pack_object_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +25,7 @@ __all__ = [
     "describe_chunks",
     "describe_location",
     "find_cached",
+    "is_readable",
 ]
 
 SPAN_SIZE: Final = 8 << 20
@@ -67,17 +68,24 @@ class Span(NamedTuple):
 
 
 def check_location(digest: Digest, location: Location) -> None:
-    """Check that a location from the index is within the limits of a pack entry.
+    """Raise DigestMismatchError unless a location is readable."""
+    if not is_readable(location):
+        raise DigestMismatchError(digest, None, describe_location(location))
 
-    Raises DigestMismatchError if not, so that no oversized read or allocation follows.
+
+def is_readable(location: Location) -> bool:
+    """Return whether a location is within the limits of a pack entry.
+
+    If it is, no oversized read or allocation follows.
     """
-    _, offset, stored_size, size, _ = location
-    if not (
+    _, offset, stored_size, size, _, frame_start, frame_size = location
+    return (
         0 <= stored_size <= MAX_ENTRY_SIZE
         and 0 <= size <= MAX_ENTRY_SIZE
         and 0 <= offset < MAX_PACK_SIZE
-    ):
-        raise DigestMismatchError(digest, None, describe_location(location))
+        and frame_size <= MAX_FRAME_SIZE
+        and (not frame_size or 0 <= frame_start <= frame_size - size)
+    )
 
 
 def describe_location(location: Location) -> str:
@@ -112,17 +120,20 @@ def cut_spans(blobs: Iterable[Sought]) -> Iterator[Span]:
     A blob may come again, or lie before the previous one: the same request serves it.
     """
     group: list[Sought] = []
-    start = stop = decoded = 0
+    start = stop = decoded = before = 0
     same_pack: Digest | None = None
     same_extent: Extent | None = None
     for blob in blobs:
-        _, (pack, offset, stored_size, size, _), extent = blob
+        _, (pack, offset, stored_size, size, _, _, frame_size), extent = blob
         ends = offset + stored_size
+        whole = frame_size or size
         if group:
             near = (
                 pack == same_pack and extent == same_extent and start <= offset <= stop + _SPAN_GAP
             )
-            if not near or max(ends - start, decoded + size) > SPAN_SIZE:
+            if near and frame_size and offset == before:
+                whole = 0  # the frame is decoded once
+            if not near or max(ends - start, decoded + whole) > SPAN_SIZE:
                 yield Span(group, start, stop)
                 group = []
         if not group:
@@ -130,7 +141,8 @@ def cut_spans(blobs: Iterable[Sought]) -> Iterator[Span]:
             same_pack, same_extent = pack, extent
         group.append(blob)
         stop = max(stop, ends)
-        decoded += size
+        decoded += whole
+        before = offset
     if group:
         yield Span(group, start, stop)
 

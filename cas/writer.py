@@ -17,7 +17,7 @@ from cas.backends.posix import read_fully
 from cas.catalog import ChunkedBlob, WrittenBatch
 from cas.digest import Buffer, Digest, Hasher
 from cas.packs.chunk_list import encode_chunk_list
-from cas.packs.codec import encode_all
+from cas.packs.frames import encode_blobs
 from cas.packs.pack import FOOTER_RECORD_SIZE, EntryKind
 from cas.packs.packer import Packer
 from cas.segments import SegmentHasher, segments_of_file, segments_of_pieces
@@ -230,7 +230,7 @@ class BatchWriter:
         chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
         lists = {blob.digest: encode_chunk_list(blob, self._sizes(blob)) for blob in chunked}
         named = {blob: Digest.of(data) for blob, data in lists.items()}
-        entries = (
+        entries: tuple[tuple[EntryKind, dict[Digest, Buffer]], ...] = (
             (EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()}),
             (EntryKind.RECORD, self._records),
         )
@@ -304,8 +304,4 @@ class BatchWriter:
 
 
 def _encode(kind: EntryKind, blobs: dict[Digest, Buffer]) -> Encoded:
-    encoded = encode_all(list(blobs.values()))
-    return kind, [
-        (digest, codec, stored, len(data))
-        for (digest, data), (codec, stored) in zip(blobs.items(), encoded, strict=True)
-    ]
+    return kind, list(encode_blobs(blobs.items(), share=kind == EntryKind.BLOB))

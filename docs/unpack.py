@@ -9,6 +9,7 @@
 A large blob is put together where its list of chunks and all of them are in the packs or in DIR.
 Records say which paths of which runs have which digests; digests of new files are joined, base64.
 
+Neighbouring entries with the same stored bytes share a frame: it decodes to their bytes, in order.
 Compressed entries need Python 3.14 or the zstandard package; digests are checked if the blake3
 package is there, without which nothing can be checked. A damaged entry is reported and the others
 are extracted; the exit code is then 1, as it is where chunks are missing.
@@ -42,6 +43,7 @@ BLOB, RECORD_OF_COMMIT, CHUNK_LIST = KINDS = (1, 2, 3)
 RAW, ZSTD = 0, 1
 VERSION = 1
 MAX_ENTRY = 64 << 20
+MAX_FRAME = 1 << 20  # of a frame that entries share, decoded
 SLICE = 1024 * RECORD.size  # of the footer, at a time: it may be large, memory stays small
 
 
@@ -76,24 +78,54 @@ def find_footer(file: BinaryIO) -> tuple[int, int, bytes]:
 
 
 def iter_records(file: BinaryIO) -> Iterator[tuple]:
-    """Yield the fields of each entry; all is checked once the last one was asked for."""
-    start, end, digest = find_footer(file)
-    hasher = blake3() if blake3 else None
+    """Yield the fields of each entry, and where it lies in a frame that it shares, of what size.
+
+    All is checked once the last one was asked for.
+    """
     position = HEADER.size
-    for place in range(start, end, SLICE):
-        records = read_exactly(file, place, min(SLICE, end - place))
-        if hasher:
-            hasher.update(records)
-        for record in RECORD.iter_unpack(records):
-            _kind, _codec, _digest, offset, stored_size, _size = record
-            if offset != position or offset + stored_size > start:
-                raise ValueError(f"its entry at offset {offset} is out of place")
-            position += stored_size
-            yield record
+    shared: list[tuple] = []  # the records with the same stored bytes
+    start, records = rows_of(file)
+    for record in records:
+        _kind, _codec, _digest, offset, stored_size, _size = record
+        if shared and stored_size and shared[0][3:5] == (offset, stored_size):
+            shared.append(record)
+            continue
+        yield from in_frame(shared)
+        if offset != position or offset + stored_size > start:
+            raise ValueError(f"its entry at offset {offset} is out of place")
+        position += stored_size
+        shared = [record]
+    yield from in_frame(shared)
     if position != start:
         raise ValueError("there are bytes between its last entry and its footer")
-    if hasher and hasher.digest() != digest:
-        raise ValueError("its footer does not match its digest")
+
+
+def rows_of(file: BinaryIO) -> tuple[int, Iterator[tuple]]:
+    """Return where the footer begins, and its rows; they are checked once the last was taken."""
+    start, end, digest = find_footer(file)
+
+    def rows() -> Iterator[tuple]:
+        hasher = blake3() if blake3 else None
+        for place in range(start, end, SLICE):
+            records = read_exactly(file, place, min(SLICE, end - place))
+            if hasher:
+                hasher.update(records)
+            yield from RECORD.iter_unpack(records)
+        if hasher and hasher.digest() != digest:
+            raise ValueError("its footer does not match its digest")
+
+    return start, rows()
+
+
+def in_frame(records: list[tuple]) -> Iterator[tuple]:
+    """Yield records with the same stored bytes, each with where it lies in them and their size."""
+    whole = sum(record[5] for record in records)
+    start = 0
+    for record in records:
+        if len(records) > 1 and (record[:2] != (BLOB, ZSTD) or whole > MAX_FRAME):
+            raise ValueError(f"its entry at offset {record[3]} can't share a frame")
+        yield *record, start, whole
+        start += record[5]
 
 
 def name_of(file: BinaryIO) -> str:
@@ -146,14 +178,15 @@ def decompress(stored: bytes, size: int) -> bytes:
 
 def read_blob(file: BinaryIO, record: tuple) -> bytes:
     """Return what an entry holds, checked against its size and, if possible, its digest."""
-    _kind, codec, digest, offset, stored_size, size = record
+    _kind, codec, digest, offset, stored_size, size, start, whole = record
     if codec not in (RAW, ZSTD) or max(stored_size, size) > MAX_ENTRY:
         raise ValueError("its codec is not known, or it is larger than 64 MiB")
     data = read_exactly(file, offset, stored_size)
     if codec == ZSTD:
-        data = decompress(data, size)
-    if len(data) != size:
-        raise ValueError(f"it does not hold the {size} bytes recorded for it")
+        data = decompress(data, whole)
+    if len(data) != whole:
+        raise ValueError(f"it does not hold the {whole} bytes recorded for it")
+    data = data[start : start + size]
     if blake3 and blake3(data).digest() != digest:
         raise ValueError("its bytes do not match its digest")
     return data
@@ -289,7 +322,7 @@ def main() -> None:
 def show(file: BinaryIO) -> None:
     """Print a line for each entry."""
     print("kind  codec      offset      stored        size  digest")
-    for kind, codec, digest, *sizes in iter_records(file):
+    for kind, codec, digest, *sizes, _, _ in iter_records(file):
         columns = "  ".join(f"{number:10}" for number in sizes)
         print(f"{kind:4}  {codec:5}  {columns}  {digest.hex()}")
 

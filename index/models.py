@@ -134,6 +134,8 @@ class BlobRow(Base):
         pack_offset: Mapped[int | None]
         stored_size: Mapped[int | None]
         codec: Mapped[int | None]
+        frame_start: Mapped[int | None]
+        frame_size: Mapped[int | None]
         created_at: Mapped[datetime]
         touched_at: Mapped[datetime | None]
         condemned_at: Mapped[datetime | None]

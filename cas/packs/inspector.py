@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Self
 from cas.catalog import Location
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
-from cas.packs.codec import decode, decode_all
-from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, pack_object_name, read_structure
+from cas.packs.frames import decode_blobs, decode_frame, slice_blob
+from cas.packs.pack import HEADER_SIZE, pack_object_name, read_structure
 from cas.packs.salvage import read_around
-from cas.spans import SPAN_SIZE
+from cas.spans import SPAN_SIZE, is_readable
 from cas.threads import Threads
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class PackInspector:
 def verified(digest: Digest, place: Location, stored: Buffer) -> Buffer | None:
     """Return the decoded bytes of an entry, or None if they do not have its digest."""
     try:
-        data = decode(place.codec, stored, place.size)
+        data = slice_blob(place, decode_frame(place, stored))
     except ValueError:
         return None
     return data if Digest.of(data) == digest else None
@@ -259,9 +259,7 @@ def _missing(pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
 def _elsewhere(verdict: PackVerdict, located: Mapping[Digest, Location]) -> dict[Digest, Location]:
     """Return the entries in the footer that the index does not locate in this pack."""
     return {
-        entry.digest: Location(
-            verdict.pack, entry.offset, entry.stored_size, entry.size, entry.codec
-        )
+        entry.digest: Location.of(verdict.pack, entry)
         for entry in verdict.entries
         if entry.digest not in located
     }
@@ -273,8 +271,7 @@ def _end(place: Location) -> int:
 
 def _can_be(place: Location, size: int) -> bool:
     """Whether a location is valid in a pack of `size` bytes, and a reader would accept it."""
-    fits = place.offset >= HEADER_SIZE and place.stored_size >= 0 and _end(place) <= size
-    return fits and max(place.size, place.stored_size) <= MAX_ENTRY_SIZE
+    return place.offset >= HEADER_SIZE and _end(place) <= size and is_readable(place)
 
 
 def _check_entries(
@@ -286,15 +283,7 @@ def _check_entries(
 ) -> None:
     """Decode and hash entries that lie in `held`, the bytes of the pack from `start` on."""
     for group in _groups(entries):
-        stored = [held[at.offset - start : _end(at) - start] for _, at in group]
-        try:
-            blobs: Sequence[Buffer | None] = decode_all(
-                [(at.codec, part, at.size) for (_, at), part in zip(group, stored, strict=True)]
-            )
-        except ValueError:  # decode each alone, to find the damaged ones
-            blobs = [
-                verified(digest, at, part) for (digest, at), part in zip(group, stored, strict=True)
-            ]
+        blobs = decode_blobs([at for _, at in group], held, start)
         for (digest, _), data in zip(group, blobs, strict=True):
             if data is None or Digest.of(data) != digest:
                 verdict.damaged[digest] = Defect.DAMAGED
@@ -316,11 +305,13 @@ def _groups(entries: Sequence[tuple[Digest, Location]]) -> Iterator[list[tuple[D
     group: list[tuple[Digest, Location]] = []
     decoded = 0
     for digest, place in entries:
-        if group and decoded + place.size > SPAN_SIZE:
+        whole = place.frame_size or place.size
+        if group and decoded + whole > SPAN_SIZE:
             yield group
             group, decoded = [], 0
+        if not group or group[-1][1].offset != place.offset:
+            decoded += whole
         group.append((digest, place))
-        decoded += place.size
     if group:
         yield group
 
@@ -336,9 +327,5 @@ def _compare(verdict: PackVerdict, located: Mapping[Digest, Location]) -> None:
             verdict.misfiled[digest] = Defect.UNLISTED
         elif entry.offset != place.offset:
             verdict.misfiled[digest] = Defect.MISPLACED
-        elif (entry.stored_size, entry.size, entry.codec) != (
-            place.stored_size,
-            place.size,
-            place.codec,
-        ):
+        elif Location.of(place.pack, entry) != place:
             verdict.misfiled[digest] = Defect.MISMATCHED

@@ -1,7 +1,7 @@
 """The pack: the one kind of object that holds blobs. `docs/format.md` is the normative text.
 
     header    magic, format version, 16 random bytes
-    entries   back to back, each raw or one zstd frame
+    entries   back to back, each raw or a zstd frame; neighbouring small blobs share a frame
     footer    one fixed-size row for each entry, in order of offset
     trailer   number of entries, BLAKE3 of the footer, magic
 
@@ -15,7 +15,9 @@ from __future__ import annotations
 import os
 import struct
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cas.digest import Digest, Hasher
 from cas.errors import (
@@ -27,7 +29,7 @@ from cas.errors import (
 from cas.packs.codec import Codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cas.backend import StagedObject
     from cas.digest import Buffer
@@ -36,6 +38,7 @@ __all__ = [
     "FOOTER_RECORD_SIZE",
     "HEADER_SIZE",
     "MAX_ENTRY_SIZE",
+    "MAX_FRAME_SIZE",
     "MAX_PACK_SIZE",
     "PACK_VERSION",
     "TRAILER_SIZE",
@@ -55,6 +58,9 @@ PACK_VERSION: Final = 1
 
 MAX_ENTRY_SIZE: Final = 64 << 20
 """Largest size of an entry in bytes, stored and decoded. A reader allocates no more."""
+
+MAX_FRAME_SIZE: Final = 1 << 20
+"""Largest decoded size of a shared frame in bytes. All of it is decoded to read one blob of it."""
 
 MAX_PACK_SIZE: Final = 1 << 32
 """A pack has fewer bytes than this, because offsets have 32 bits."""
@@ -97,7 +103,21 @@ class PackEntry(NamedTuple):
     """Where the stored bytes begin, counted from the start of the pack."""
     stored_size: int
     size: int
-    """Bytes after decoding."""
+    """Bytes of the blob."""
+    frame_start: int = 0
+    """Where the blob begins in the decoded frame."""
+    frame_size: int = 0
+    """Bytes of the decoded frame if several entries share it; 0 otherwise."""
+
+    @property
+    def share(self) -> int:
+        """Its part of the stored bytes, such that the parts of a frame add up to the frame."""
+        if not self.frame_size:
+            return self.stored_size
+        return (
+            self.stored_size * (self.frame_start + self.size) // self.frame_size
+            - self.stored_size * self.frame_start // self.frame_size
+        )
 
 
 class SealedPack(NamedTuple):
@@ -134,7 +154,8 @@ class PackWriter:
     def __init__(self, staged: StagedObject) -> None:
         self._staged = staged
         self._header = _HEADER.pack(_MAGIC, PACK_VERSION, os.urandom(16))
-        self._records: list[bytes] = []
+        self.entries: list[PackEntry] = []
+        """What was appended, in order."""
         self._buffer: list[Buffer] = []
         self._buffered = 0
         self.size = 0
@@ -142,22 +163,35 @@ class PackWriter:
         self._emit(self._header)
 
     def append(
-        self, kind: EntryKind, digest: Digest, codec: Codec, stored: Buffer, size: int
-    ) -> int:
-        """Append an entry that decodes to `size` bytes; return its offset."""
-        offset = self.size
-        self._records.append(_RECORD.pack(kind, codec, digest, offset, len(stored), size))
+        self,
+        kind: EntryKind,
+        codec: Codec,
+        stored: Buffer,
+        blobs: Sequence[tuple[Digest, int]],
+    ) -> None:
+        """Append stored bytes that decode to `blobs`, given with their sizes: one, or a frame."""
+        frame_size = sum(size for _, size in blobs) if len(blobs) > 1 else 0
+        frame_start = 0
+        for digest, size in blobs:
+            self.entries.append(
+                PackEntry(
+                    kind, codec, digest, self.size, len(stored), size, frame_start, frame_size
+                )
+            )
+            frame_start += size if frame_size else 0
         self._emit(stored)
-        return offset
 
     def seal(self) -> SealedPack:
         """Write footer and trailer; the caller publishes the staged object under the name."""
-        footer = b"".join(self._records)
-        trailer = _TRAILER.pack(len(self._records), Digest.of(footer), _END_MAGIC)
+        footer = b"".join(
+            _RECORD.pack(kind, codec, digest, offset, stored_size, size)
+            for kind, codec, digest, offset, stored_size, size, _, _ in self.entries
+        )
+        trailer = _TRAILER.pack(len(self.entries), Digest.of(footer), _END_MAGIC)
         self._emit(footer)
         self._emit(trailer)
         self._flush()
-        return SealedPack(_name_of(self._header, footer, trailer), self.size, len(self._records))
+        return SealedPack(_name_of(self._header, footer, trailer), self.size, len(self.entries))
 
     def _emit(self, data: Buffer) -> None:
         self._buffer.append(data)
@@ -257,23 +291,41 @@ def _parse_records(name: str, footer: bytes, footer_start: int) -> list[PackEntr
     entries: list[PackEntry] = []
     seen: set[bytes] = set()
     position = HEADER_SIZE
-    for kind, codec, digest, offset, stored_size, size in _RECORD.iter_unpack(footer):
+    for (offset, stored_size), rows in groupby(_RECORD.iter_unpack(footer), itemgetter(3, 4)):
         if offset != position or offset + stored_size > footer_start:
             raise CorruptPackError(name, f"its entry at offset {offset} is out of place")
         position = offset + stored_size
-        if kind not in _KINDS:
-            continue
-        if codec not in _CODECS or max(stored_size, size) > MAX_ENTRY_SIZE:
-            raise CorruptPackError(name, f"its entry at offset {offset} cannot be decoded")
-        if digest in seen:
-            raise CorruptPackError(name, f"it holds {digest.hex()} twice")
-        seen.add(digest)
-        entries.append(
-            PackEntry(EntryKind(kind), Codec(codec), Digest(digest), offset, stored_size, size)
-        )
+        for entry in _parse_frame(name, list(rows)):
+            if entry.digest in seen:
+                raise CorruptPackError(name, f"it holds {entry.digest} twice")
+            seen.add(entry.digest)
+            entries.append(entry)
     if position != footer_start:
         raise CorruptPackError(name, "there are bytes between its last entry and its footer")
     return entries
+
+
+def _parse_frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[PackEntry]:
+    """Yield the entries with the same stored bytes: one, or those that share a frame."""
+    _, _, _, offset, stored_size, _ = rows[0]
+    is_shared = len(rows) > 1 and stored_size > 0
+    frame_size = sum(row[5] for row in rows) if is_shared else 0
+    frame_start = 0
+    for kind, codec, digest, _, _, size in rows:
+        if kind not in _KINDS and not is_shared:
+            continue
+        if (
+            codec not in _CODECS
+            or max(stored_size, size) > MAX_ENTRY_SIZE
+            or frame_size > MAX_FRAME_SIZE
+            or (is_shared and (kind, codec) != (EntryKind.BLOB, Codec.ZSTD))
+        ):
+            raise CorruptPackError(name, f"its entry at offset {offset} cannot be decoded")
+        yield PackEntry(
+            EntryKind(kind), Codec(codec), Digest(digest), offset, stored_size, size,
+            frame_start, frame_size,
+        )  # fmt: skip
+        frame_start += size if is_shared else 0
 
 
 def _tail(name: str, read: Callable[[int, int], Buffer], size: int) -> bytes:

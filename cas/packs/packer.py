@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend, StagedObject
     from cas.catalog import Catalog
-    from cas.digest import Buffer, Digest
-    from cas.packs.codec import Codec
+    from cas.digest import Digest
+    from cas.packs.frames import Frame
     from cas.packs.pack import EntryKind, SealedPack
 
 __all__ = ["PACK_SIZE", "Encoded", "Packer"]
@@ -37,8 +37,8 @@ _IN_FLIGHT: Final = 6
 """Tasks that may wait for compression and writing: about 24 MiB before compression. Four tasks of
 8 MiB take 20 MiB more memory at the peak, and as much time."""
 
-Encoded: TypeAlias = "tuple[EntryKind, list[tuple[Digest, Codec, Buffer, int]]]"
-"""Entries of one kind: digest, codec, stored bytes, and the size before encoding."""
+Encoded: TypeAlias = "tuple[EntryKind, Sequence[Frame]]"
+"""Entries of one kind."""
 
 
 class Packer:
@@ -174,9 +174,9 @@ class Packer:
         return self._stop.is_set or self._error is not None
 
     def _append(self, pack: _OpenPack, encoded: Encoded, seal: Callable[[_OpenPack], None]) -> None:
-        kind, entries = encoded
-        for entry in entries:
-            if pack.append(kind, *entry) >= PACK_SIZE:
+        kind, frames = encoded
+        for frame in frames:
+            if pack.append(kind, frame) >= PACK_SIZE:
                 seal(pack)
 
     def _leave(self, pack: _OpenPack) -> None:
@@ -207,21 +207,17 @@ class _OpenPack:
         self._backend = backend
         self._staged: StagedObject | None = None
         self._writer: PackWriter | None = None
-        self._entries: list[tuple[Digest, int, int, int, Codec]] = []
 
     @property
     def is_empty(self) -> bool:
-        return not self._entries
+        return self._writer is None or not self._writer.entries
 
-    def append(
-        self, kind: EntryKind, digest: Digest, codec: Codec, stored: Buffer, size: int
-    ) -> int:
-        """Append an entry; return the size of the pack."""
+    def append(self, kind: EntryKind, frame: Frame) -> int:
+        """Append entries; return the size of the pack."""
         if self._writer is None:
             self._staged = self._backend.stage()
             self._writer = PackWriter(self._staged)
-        offset = self._writer.append(kind, digest, codec, stored, size)
-        self._entries.append((digest, offset, len(stored), size, codec))
+        self._writer.append(kind, *frame)
         return self._writer.size
 
     def publish(self, publisher: _Publisher) -> tuple[SealedPack, dict[Digest, Location]]:
@@ -230,12 +226,10 @@ class _OpenPack:
         assert self._staged is not None, "published without an entry"  # noqa: S101
         sealed = self._writer.seal()
         locations = {
-            digest: Location(sealed.name, offset, stored_size, size, codec)
-            for digest, offset, stored_size, size, codec in self._entries
+            entry.digest: Location.of(sealed.name, entry) for entry in self._writer.entries
         }
         publisher.publish(self._staged, sealed)
         self._staged = self._writer = None
-        self._entries = []
         return sealed, locations
 
     def discard(self) -> None:

@@ -2,19 +2,22 @@
 
 An entry is copied as stored, but only if its decoded bytes have the requested digest. All others
 are returned as faults and stay where they are. So damage never gets into a pack that looks intact.
+Of a shared frame with other entries than the requested ones, these are encoded anew.
 This module deletes nothing, and the caller chooses the entries.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from cas.catalog import Location
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
-from cas.packs.codec import Codec, decode, decode_all
-from cas.packs.pack import PackWriter, pack_object_name, read_footer
+from cas.packs.codec import Codec
+from cas.packs.frames import Frame, decode_blobs, encode_blobs
+from cas.packs.pack import EntryKind, PackWriter, pack_object_name, read_footer
 from cas.packs.packer import PACK_SIZE
 from cas.packs.salvage import read_around
 from cas.spans import SPAN_SIZE, cut_spans, find_cached
@@ -23,10 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cas.backend import Backend, StagedObject
-    from cas.catalog import Location
     from cas.digest import Buffer
-    from cas.packs.pack import EntryKind, SealedPack
-    from cas.spans import Span
+    from cas.packs.pack import SealedPack
+    from cas.spans import Sought, Span
 
 __all__ = ["EntryFault", "MovedEntry", "PackRewriter"]
 
@@ -84,7 +86,8 @@ class PackRewriter:
         self._on_published = on_published
         self._staged: StagedObject | None = None
         self._pack: PackWriter | None = None
-        self._waiting: list[tuple[Digest, Location, int]] = []
+        self._waiting: list[Location] = []
+        """The old place of each entry of the pack."""
         self._copied: set[Digest] = set()
         self.bytes_copied = 0
         """Stored bytes of all entries copied so far."""
@@ -162,25 +165,40 @@ class PackRewriter:
             data = source.read_around(span.start, span.stop - span.start)
         except ObjectNotFoundError:
             return _missing((blob.digest, blob.location) for blob in span.blobs)
-        view = memoryview(data)
-        stored = [_part(view, span.start, blob.location) for blob in span.blobs]
-        decoded = _decoded([blob.location for blob in span.blobs], stored)
-        for blob, raw, content in zip(span.blobs, stored, decoded, strict=True):
+        places = [blob.location for blob in span.blobs]
+        decoded = decode_blobs(places, memoryview(data), span.start)
+        intact: dict[int, list[tuple[Sought, Buffer]]] = defaultdict(list)
+        for blob, content in zip(span.blobs, decoded, strict=True):
             if content is None or Digest.of(content) != blob.digest:
                 reason = "its bytes are damaged"
                 faults.append(EntryFault(blob.digest, blob.location, reason, is_damage=True))
             else:
-                self._append(kinds[blob.digest], blob.digest, blob.location, raw)
+                intact[blob.location.offset].append((blob, content))
+        left: list[tuple[Sought, Buffer]] = []
+        for offset, blobs in intact.items():
+            blobs.sort(key=lambda blob: blob[0].location.frame_start)
+            sources = [blob.location for blob, _ in blobs]
+            if not _is_whole_frame(sources):
+                left += blobs
+                continue
+            start = offset - span.start
+            stored = data[start : start + sources[0].stored_size]
+            described = [(blob.digest, blob.location.size) for blob, _ in blobs]
+            frame = Frame(Codec(sources[0].codec), stored, described)
+            self._append(kinds[blobs[0][0].digest], frame, sources)
+        places_left = {blob.digest: blob.location for blob, _ in left}
+        for frame in encode_blobs((blob.digest, content) for blob, content in left):
+            self._append(EntryKind.BLOB, frame, [places_left[digest] for digest, _ in frame.blobs])
         return faults
 
-    def _append(self, kind: EntryKind, digest: Digest, source: Location, stored: Buffer) -> None:
+    def _append(self, kind: EntryKind, frame: Frame, sources: Sequence[Location]) -> None:
         if self._pack is None:
             self._staged = self._backend.stage()
             self._pack = PackWriter(self._staged)
-        offset = self._pack.append(kind, digest, Codec(source.codec), stored, source.size)
-        self._waiting.append((digest, source, offset))
-        self._copied.add(digest)
-        self.bytes_copied += len(stored)
+        self._pack.append(kind, *frame)
+        self._waiting += sources
+        self._copied.update(digest for digest, _ in frame.blobs)
+        self.bytes_copied += len(frame.stored)
         if self._pack.size >= PACK_SIZE or len(self._waiting) >= MOST_ENTRIES:
             self._seal()
 
@@ -191,11 +209,11 @@ class PackRewriter:
             sealed = self._pack.seal()
             self._register(sealed)
             staged.publish(pack_object_name(sealed.name))
-        self._staged = self._pack = None
-        waiting, self._waiting = self._waiting, []
+        entries, sources = self._pack.entries, self._waiting
+        self._staged, self._pack, self._waiting = None, None, []
         moved = [
-            MovedEntry(digest, source, source._replace(pack=sealed.name, offset=offset))
-            for digest, source, offset in waiting
+            MovedEntry(entry.digest, source, Location.of(sealed.name, entry))
+            for entry, source in zip(entries, sources, strict=True)
         ]
         self._on_published(sealed, moved)
 
@@ -232,27 +250,16 @@ class _Source:
         return read_around(self._backend, self._name, start, size).data
 
 
+def _is_whole_frame(places: Sequence[Location]) -> bool:
+    """Whether blobs at one offset, in order, are all that their frame holds."""
+    ends = 0
+    for place in places:
+        if place.frame_start != ends:
+            return False
+        ends += place.size
+    return ends == (places[0].frame_size or places[0].size)
+
+
 def _missing(entries: Iterable[tuple[Digest, Location]]) -> list[EntryFault]:
     reason = "its pack is missing"
     return [EntryFault(digest, location, reason, is_damage=True) for digest, location in entries]
-
-
-def _part(data: memoryview, start: int, location: Location) -> memoryview:
-    begins = location.offset - start
-    return data[begins : begins + location.stored_size]
-
-
-def _decoded(places: Sequence[Location], stored: Sequence[memoryview]) -> list[Buffer | None]:
-    """Return the decoded entries, with None for each damaged one."""
-    entries = [(at.codec, raw, at.size) for at, raw in zip(places, stored, strict=True)]
-    cut_short = any(len(raw) < at.stored_size for at, raw in zip(places, stored, strict=True))
-    if not cut_short:
-        with suppress(ValueError):  # one call is faster, but does not show which entry is damaged
-            return list(decode_all(entries))
-    decoded: list[Buffer | None] = []
-    for entry, place in zip(entries, places, strict=True):
-        try:
-            decoded.append(decode(*entry) if len(entry[1]) == place.stored_size else None)
-        except ValueError:
-            decoded.append(None)
-    return decoded

@@ -219,6 +219,12 @@ blobs: Final = Table(
     Column("pack_offset", BigInteger),
     Column("stored_size", BigInteger),
     Column("codec", Integer),
+    Column(
+        "frame_start",
+        Integer,
+        comment="Where the blob begins in the decoded frame that it shares with others; else 0.",
+    ),
+    Column("frame_size", Integer, comment="Decoded bytes of that frame; 0 if it is alone."),
     _required("created_at", UtcDateTime),
     Column("touched_at", UtcDateTime, comment="Last reuse by a later write."),
     Column("condemned_at", UtcDateTime),
@@ -234,7 +240,9 @@ blobs: Final = Table(
     CheckConstraint(
         "(pack_id IS NULL) = (pack_offset IS NULL)"
         " AND (pack_id IS NULL) = (stored_size IS NULL)"
-        " AND (pack_id IS NULL) = (codec IS NULL)",
+        " AND (pack_id IS NULL) = (codec IS NULL)"
+        " AND (pack_id IS NULL) = (frame_start IS NULL)"
+        " AND (pack_id IS NULL) = (frame_size IS NULL)",
         name="location",
     ),
     Index(None, "pack_id"),

@@ -81,6 +81,18 @@ def upgrade() -> None:
         sa.Column("pack_offset", sa.BigInteger(), nullable=True),
         sa.Column("stored_size", sa.BigInteger(), nullable=True),
         sa.Column("codec", sa.Integer(), nullable=True),
+        sa.Column(
+            "frame_start",
+            sa.Integer(),
+            nullable=True,
+            comment="Where the blob begins in the decoded frame that it shares with others; else 0.",
+        ),
+        sa.Column(
+            "frame_size",
+            sa.Integer(),
+            nullable=True,
+            comment="Decoded bytes of that frame; 0 if it is alone.",
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
             "touched_at",
@@ -97,7 +109,7 @@ def upgrade() -> None:
             comment="When its bytes were found to be missing or wrong; null if they were not.",
         ),
         sa.CheckConstraint(
-            "(pack_id IS NULL) = (pack_offset IS NULL) AND (pack_id IS NULL) = (stored_size IS NULL) AND (pack_id IS NULL) = (codec IS NULL)",
+            "(pack_id IS NULL) = (pack_offset IS NULL) AND (pack_id IS NULL) = (stored_size IS NULL) AND (pack_id IS NULL) = (codec IS NULL) AND (pack_id IS NULL) = (frame_start IS NULL) AND (pack_id IS NULL) = (frame_size IS NULL)",
             name=op.f("ck_cas_blobs_location"),
         ),
         sa.CheckConstraint("length(digest) = 32", name=op.f("ck_cas_blobs_digest")),

@@ -17,7 +17,9 @@ from cas.packs.inspector import Defect, PackInspector
 from cas.packs.pack import TRAILER_SIZE
 from cas.store import open_settings
 
-BLOBS = [b"", b"text " * 500, random.Random(1).randbytes(700_000), *(b"%d" % n for n in range(50))]
+TEXT = b"text " * 500
+RANDOM = random.Random(1).randbytes(700_000)
+BLOBS = [b"", RANDOM, TEXT, *(b"%d" % n for n in range(50))]
 
 
 @pytest.fixture
@@ -58,8 +60,8 @@ def test_a_pack_that_is_right(inspector, pack):
 
 def test_what_is_wanted_is_kept(inspector, pack):
     name, located = pack
-    digest = Digest.of(BLOBS[1])
-    assert inspector.read(name, located, keep={digest}).kept == {digest: BLOBS[1]}
+    digest = Digest.of(TEXT)
+    assert inspector.read(name, located, keep={digest}).kept == {digest: TEXT}
 
 
 def test_an_object_that_is_gone(inspector, backend, pack):
@@ -74,7 +76,7 @@ def test_an_object_that_is_gone(inspector, backend, pack):
 
 def test_one_entry_that_is_damaged_is_told_from_its_neighbours(inspector, backend, pack):
     name, located = pack
-    digest = Digest.of(b"7")
+    digest = Digest.of(RANDOM)
     at = located[digest].offset
 
     def change(data):
@@ -88,9 +90,25 @@ def test_one_entry_that_is_damaged_is_told_from_its_neighbours(inspector, backen
     assert not verdict.is_whole
 
 
+def test_every_blob_of_a_damaged_frame_is_named(inspector, backend, pack):
+    name, located = pack
+    shared = located[Digest.of(b"7")]
+
+    def change(data):
+        data[shared.offset + shared.stored_size // 2] ^= 1
+        return bytes(data)
+
+    damage(backend, change)
+    del located[Digest.of(b"8")]
+    verdict = inspector.read(name, located)
+    small = {Digest.of(data) for data in BLOBS if 0 < len(data) < 10_000} - {Digest.of(b"8")}
+    assert verdict.damaged == dict.fromkeys(small, Defect.DAMAGED)
+    assert verdict.unused_damaged == 1
+
+
 def test_an_entry_that_the_index_does_not_have_is_looked_at_too(inspector, backend, pack):
     name, located = pack
-    place = located.pop(Digest.of(b"7"))
+    place = located.pop(Digest.of(RANDOM))
 
     def change(data):
         data[place.offset] ^= 1
@@ -127,11 +145,13 @@ def test_an_object_that_is_no_longer_what_it_is_named_is_seen_at_a_look(
         ({"offset": 33}, Defect.MISPLACED),
         ({"stored_size": 1}, Defect.MISMATCHED),
         ({"codec": 0}, Defect.MISMATCHED),
+        ({"frame_start": 1}, Defect.MISMATCHED),
+        ({"frame_size": 2600}, Defect.MISMATCHED),
     ],
 )
 def test_an_index_that_has_an_entry_elsewhere(inspector, pack, change, defect):
     name, located = pack
-    digest = Digest.of(BLOBS[1])
+    digest = Digest.of(TEXT)
     located[digest] = located[digest]._replace(**change)
     assert inspector.look(name, located).misfiled == {digest: defect}
     verdict = inspector.read(name, located)
@@ -147,11 +167,16 @@ def test_an_index_that_has_an_entry_elsewhere(inspector, pack, change, defect):
         {"stored_size": 10**12},
         {"size": 10**12},
         {"stored_size": -5},
+        {"frame_start": 10**12},
+        {"frame_start": -1},
+        {"frame_size": 10**12},
+        {"frame_size": -1},
+        {"frame_size": 5},
     ],
 )
 def test_numbers_that_cannot_be_cost_no_memory(inspector, pack, change):
     name, located = pack
-    digest = Digest.of(BLOBS[1])
+    digest = Digest.of(TEXT)
     located[digest] = located[digest]._replace(**change)
     tracemalloc.start()
     verdict = inspector.read(name, located)

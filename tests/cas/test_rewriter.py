@@ -36,16 +36,13 @@ def pack(backend, contents):
     """Publish a pack with these contents, its kinds in turn; return name, size and entries."""
     staged = backend.stage()
     writer = PackWriter(staged)
-    places = []
     for number, (data, (codec, stored)) in enumerate(
         zip(contents, encode_all(contents), strict=True)
     ):
-        digest = Digest.of(data)
-        offset = writer.append(KINDS[number % 3], digest, codec, stored, len(data))
-        places.append((digest, offset, len(stored), len(data), codec))
+        writer.append(KINDS[number % 3], codec, stored, [(Digest.of(data), len(data))])
     sealed = writer.seal()
     staged.publish(pack_object_name(sealed.name))
-    entries = [(digest, Location(sealed.name, *rest)) for digest, *rest in places]
+    entries = [(entry.digest, Location.of(sealed.name, entry)) for entry in writer.entries]
     return sealed.name, sealed.size, entries
 
 
@@ -222,10 +219,10 @@ def test_an_entry_of_an_unknown_kind_stays_and_is_no_damage(backend, listener):
     staged = backend.stage()
     writer = PackWriter(staged)
     data = b"of a later release"
-    offset = writer.append(9, Digest.of(data), Codec.RAW, data, len(data))
+    writer.append(9, Codec.RAW, data, [(Digest.of(data), len(data))])
     sealed = writer.seal()
     staged.publish(pack_object_name(sealed.name))
-    at = Location(sealed.name, offset, len(data), len(data), Codec.RAW)
+    at = Location.of(sealed.name, writer.entries[0])
     with listener.rewriter() as rewriter:
         (fault,) = rewriter.copy(sealed.name, sealed.size, [(Digest.of(data), at)])
     assert not fault.is_damage

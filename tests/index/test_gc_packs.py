@@ -21,7 +21,7 @@ from garbage import (
 from places import on, packs_of
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
-from trees import write
+from trees import contents, write
 
 from cas.digest import Digest
 from cas.packs.pack import EntryKind, pack_object_name
@@ -340,3 +340,28 @@ def test_bytes_that_a_scan_lost_are_collected(store, run, objects, place):
     assert {blob.kind for blob in plan.iter_blobs()} == {Kind.UNNAMED}
     plan.execute()
     assert packs_of(objects) == []
+
+
+def test_blobs_of_a_shared_frame_count_with_their_part_of_it(store, work, place):
+    """Their parts add up to the frame, so nothing of it is counted twice."""
+    files = {
+        f"log-{n}": b"".join(b"step %d of %d\n" % (i, n) for i in range(400)) for n in range(20)
+    }
+    write(work, files)
+    whole = store.session("whole").run("r")
+    whole.track(work)
+    half = store.session("half").run("r")
+    for path in sorted(files)[::2]:
+        half.put(path, files[path])
+    assert store.stats().dead_bytes == 0
+    frame = scalar(store, "SELECT max(stored_size) FROM cas_blobs WHERE frame_size > 0")
+    assert len(rows(store, "SELECT digest FROM cas_blobs WHERE frame_size > 0")) == 20
+    store.session("whole").delete()
+    plan = store.plan_gc(grace=NOW)
+    garbage = [blob.stored_size for blob in plan.iter_blobs() if blob.path is not None]
+    assert len(garbage) == 10
+    assert 0.4 * frame < sum(garbage) < 0.6 * frame
+    plan.execute()
+    assert store.stats().dead_bytes == 0
+    assert contents(half) == {path: files[path] for path in sorted(files)[::2]}
+    check_sound(store, place)

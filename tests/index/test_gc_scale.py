@@ -12,6 +12,7 @@ from garbage import NOW, collect, contents, scalar
 
 from index.db import tables
 from index.db.bulk import insert_rows
+from index.db.queries.blobs import PLACE_NAMES
 from index.maintenance.gc.plan import plan_gc
 from index.maintenance.gc.settings import GcOptions, GcSettings
 
@@ -36,8 +37,8 @@ def crowded(store):
         insert_rows(
             connection,
             tables.blobs,
-            ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec"),
-            [(os.urandom(32), 10, first + n // 1000, n, 10, 0) for n in range(BLOBS)],
+            ("digest", *PLACE_NAMES),
+            [(os.urandom(32), first + n // 1000, n, 10, 10, 0, 0, 0) for n in range(BLOBS)],
             shared={"created_at": now},
         )
     return store

@@ -227,7 +227,7 @@ def _place(store, digest):
             if e.digest == digest:
                 name = Digest.parse(each.name.rpartition("/")[2].removesuffix(".pack"))
                 assert pack_object_name(name) == each.name
-                return Location(name, e.offset, e.stored_size, e.size, e.codec)
+                return Location.of(name, e)
     raise AssertionError(digest)
 
 

@@ -389,11 +389,40 @@ MUTATIONS = (
     Mutation(
         "the digest of a blob is not verified when it is read",
         "cas/reader.py",
-        """    if actual != digest:
-        raise DigestMismatchError(digest, actual""",
-        """    if actual is None:
-        raise DigestMismatchError(digest, actual""",
+        """        if actual != digest:
+            raise DigestMismatchError(digest, actual""",
+        """        if actual is None:
+            raise DigestMismatchError(digest, actual""",
         ("tests/cas/test_store.py", DAMAGED),
+    ),
+    Mutation(
+        "the frame that was decoded last serves any blob at its place",
+        "cas/reader.py",
+        """            data = slice_blob(location, last.frame)
+            if Digest.of(data) == digest:
+""",
+        """            data = slice_blob(location, last.frame)
+            if data:
+""",
+        ("tests/cas/test_frames.py",),
+    ),
+    Mutation(
+        "a frame is copied whole though a part of it is wanted",
+        "cas/packs/rewriter.py",
+        """            if not _is_whole_frame(sources):
+""",
+        """            if not sources:
+""",
+        ("tests/cas/test_frames.py",),
+    ),
+    Mutation(
+        "a blob's part of a frame is counted as all of it",
+        "index/db/queries/blobs.py",
+        """        _blobs.frame_size > 0,
+""",
+        """        _blobs.frame_size < 0,
+""",
+        ("tests/index/test_gc_packs.py",),
     ),
     Mutation(
         "the digests of neighbouring blobs are not verified when they are read",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import case, delete, func, select, update
 
 from cas.catalog import ChunkedBlob, Location
 from cas.digest import Digest
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from cas.packs.pack import SealedPack
 
 __all__ = [
+    "PLACE",
+    "PLACE_NAMES",
+    "SHARE",
     "find_known",
     "find_large",
     "insert_blobs",
@@ -34,6 +37,31 @@ __all__ = [
     "touch",
 ]
 
+
+_blobs: Final = tables.blobs.c
+
+PLACE: Final = (
+    _blobs.pack_offset,
+    _blobs.stored_size,
+    _blobs.size,
+    _blobs.codec,
+    _blobs.frame_start,
+    _blobs.frame_size,
+)
+"""The columns of a `Location` after its pack."""
+
+PLACE_NAMES: Final = ("pack_id", *(column.name for column in PLACE))
+"""The names of the columns that say where a blob is."""
+
+SHARE: Final = case(
+    (
+        _blobs.frame_size > 0,
+        _blobs.stored_size * (_blobs.frame_start + _blobs.size) // _blobs.frame_size
+        - _blobs.stored_size * _blobs.frame_start // _blobs.frame_size,
+    ),
+    else_=func.coalesce(_blobs.stored_size, 0),
+)
+"""The blob's part of the stored bytes, as `PackEntry.share`; 0 for a large blob."""
 
 _FIND_KNOWN: Final = "SELECT digest FROM cas_blobs WHERE digest {wanted} AND damaged_at IS NULL"
 
@@ -68,22 +96,20 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
             select(
                 tables.blobs.c.digest,
                 tables.blobs.c.size,
-                tables.packs.c.name,
-                tables.blobs.c.pack_offset,
-                tables.blobs.c.stored_size,
-                tables.blobs.c.codec,
                 tables.blobs.c.damaged_at,
+                tables.packs.c.name,
+                *PLACE,
             )
             .outerjoin(tables.packs, tables.packs.c.id == tables.blobs.c.pack_id)
             .where(tables.blobs.c.digest.in_(batch))
         ).all()
-        for digest, size, pack, offset, stored_size, codec, damaged_at in rows:
-            if offset is None and damaged_at is not None:
+        for digest, size, damaged_at, *place in rows:
+            if place[0] is not None:
+                found[digest] = Location._make(place)
+            elif damaged_at is not None:
                 found[digest] = ChunkedBlob(digest, size, ())
-            elif offset is None:
-                large[digest] = size
             else:
-                found[digest] = Location(pack, offset, stored_size, size, codec)
+                large[digest] = size
     found.update(locate_large(connection, large))
     return found
 
@@ -165,7 +191,7 @@ def insert_blobs(
     Rows are locked in order of digest, so two writers lock them in the same order. Damaged blobs
     are repaired: their rows now point to the bytes of this batch.
     """
-    columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
+    columns = ("digest", *PLACE_NAMES)
     inserted = insert_rows(
         connection,
         tables.blobs,
@@ -223,12 +249,12 @@ def _intact_chunks(
 
 def _blob_rows(
     written: WrittenBatch, pack_ids: Mapping[Digest, int]
-) -> Iterator[tuple[Digest, int, int | None, int | None, int | None, int | None]]:
+) -> Iterator[tuple[Digest | int | None, ...]]:
     for digest in sorted(written.blobs):
-        pack, offset, stored_size, size, codec = written.blobs[digest]
-        yield digest, size, pack_ids[pack], offset, stored_size, codec
+        pack, *place = written.blobs[digest]
+        yield digest, pack_ids[pack], *place
     for blob in sorted(written.chunked, key=lambda blob: blob.digest):
-        yield blob.digest, blob.size, None, None, None, None
+        yield blob.digest, None, None, None, blob.size, None, None, None
 
 
 def _mend(connection: Connection, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import and_, delete, exists, func, or_, select, update
 
 from index.db import tables
+from index.db.queries.blobs import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,7 @@ def list_candidates(
             _blobs.digest,
             _blobs.size,
             _blobs.pack_id,
-            func.coalesce(_blobs.stored_size, 0),
+            SHARE,
             _blobs.condemned_at,
             needed.label("is_needed"),
             names.session,
@@ -196,7 +197,7 @@ def sweep(connection: Connection, digests: Sequence[bytes], condemned_by: dateti
     if not locked:
         return Swept()
     gone = connection.execute(
-        select(_blobs.digest, func.coalesce(_blobs.stored_size, 0)).where(
+        select(_blobs.digest, SHARE).where(
             _blobs.digest.in_(locked), *(~exists().where(to == _blobs.digest) for to in _DIRECT),
             *(~exists().where(part == _blobs.digest) for part, _ in _PARTS),
         )

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, exists, func, select, update
 from cas.catalog import Location
 from index.db import tables
 from index.db.bulk import batches, dialect_insert
-from index.db.queries.blobs import make_packs_live
+from index.db.queries.blobs import PLACE, PLACE_NAMES, SHARE, make_packs_live
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -148,7 +148,7 @@ def list_usage(connection: Connection) -> list[PackUsage]:
         select(
             _blobs.pack_id,
             func.count().label("entries"),
-            func.sum(_blobs.stored_size).label("stored_size"),
+            func.sum(SHARE).label("stored_size"),
             func.count(_blobs.damaged_at).label("damaged"),
         )
         .where(_blobs.pack_id.is_not(None))
@@ -177,9 +177,8 @@ def list_usage(connection: Connection) -> list[PackUsage]:
 def list_entries(connection: Connection, pack: PackUsage) -> list[tuple[Digest, Location]]:
     """Return the blobs whose bytes are in a pack, without those marked as damaged."""
     rows = connection.execute(
-        select(_blobs.digest, _blobs.pack_offset, _blobs.stored_size, _blobs.size, _blobs.codec)
-        .where(_blobs.pack_id == pack.id, _blobs.damaged_at.is_(None))
-    )  # fmt: skip
+        select(_blobs.digest, *PLACE).where(_blobs.pack_id == pack.id, _blobs.damaged_at.is_(None))
+    )
     return [(digest, Location(pack.name, *place)) for digest, *place in rows]
 
 
@@ -206,21 +205,26 @@ def move_entries(
             .with_for_update(skip_locked=True, key_share=True)
         )
         still = [
-            {"blob": digest, "offset": targets[digest].target.offset}
+            {
+                "blob": digest,
+                **dict(zip(_NEW, (made[sealed.name], *targets[digest].target[1:]), strict=True)),
+            }
             for digest, pack_id, offset in rows
             if (pack_id, offset)
             == (old.get(targets[digest].source.pack), targets[digest].source.offset)
         ]
         if still:
-            connection.execute(_MOVE, [{**row, "pack": made[sealed.name]} for row in still])
+            connection.execute(_MOVE, still)
         count += len(still)
     return count
 
 
+_NEW: Final = tuple(f"new_{name}" for name in PLACE_NAMES)
+
 _MOVE: Final = (
     update(tables.blobs)
     .where(_blobs.digest == bindparam("blob"))
-    .values(pack_id=bindparam("pack"), pack_offset=bindparam("offset"))
+    .values({name: bindparam(new) for name, new in zip(PLACE_NAMES, _NEW, strict=True)})
 )
 
 

@@ -10,16 +10,16 @@ from index.db import tables
 from index.db.bulk import batches, insert_rows
 from index.db.column_types import decode_path
 from index.db.queries import runs
+from index.db.queries.blobs import PLACE_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
-    from cas.catalog import ChunkedBlob
+    from cas.catalog import ChunkedBlob, Location
     from cas.digest import Digest
-    from cas.packs.pack import PackEntry
 
 __all__ = [
     "counts",
@@ -52,14 +52,11 @@ def insert_pack(connection: Connection, name: Digest, size: int, now: datetime) 
 
 
 def insert_located(
-    connection: Connection, pack_id: int, entries: Sequence[PackEntry], now: datetime
+    connection: Connection, pack_id: int, places: Mapping[Digest, Location], now: datetime
 ) -> int:
     """Insert the blobs of a pack that no other pack has; return the number."""
-    rows = [
-        (e.digest, e.size, pack_id, e.offset, e.stored_size, int(e.codec))
-        for e in sorted(entries, key=lambda entry: entry.digest)
-    ]
-    columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
+    rows = [(digest, pack_id, *place[1:]) for digest, place in sorted(places.items())]
+    columns = ("digest", *PLACE_NAMES)
     return insert_rows(
         connection, tables.blobs, columns, rows, shared={"created_at": now}, ignore_conflicts=True
     )

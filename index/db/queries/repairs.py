@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import BigInteger, and_, bindparam, delete, func, or_, select, update
 
 from cas.packs.pack import EntryKind
 from index.db import tables
 from index.db.bulk import batches, insert_rows
+from index.db.queries.blobs import PLACE_NAMES
 from index.db.queries.holders import is_needed
 from index.db.queries.verification import VerifiablePack
 
@@ -98,6 +99,9 @@ def list_doubtful_packs(connection: Connection) -> list[VerifiablePack]:
     return [VerifiablePack(*row) for row in connection.execute(statement.order_by(packs.id))]
 
 
+_NEW: Final = tuple(f"new_{name}" for name in PLACE_NAMES)
+
+
 def lead(connection: Connection, places: Iterable[tuple[Digest, Location, Location | None]]) -> int:
     """Point the rows of blobs to other places; return the number changed.
 
@@ -116,11 +120,7 @@ def lead(connection: Connection, places: Iterable[tuple[Digest, Location, Locati
     moved = [
         {
             "moved": digest,
-            "new_pack": ids[new.pack][0],
-            "new_offset": new.offset,
-            "new_stored": new.stored_size,
-            "new_size": new.size,
-            "new_codec": new.codec,
+            **dict(zip(_NEW, (ids[new.pack][0], *new[1:]), strict=True)),
             "old_pack": None if old is None else ids.get(old.pack, (None, ""))[0],
             "old_offset": None if old is None else old.offset,
         }
@@ -139,13 +139,8 @@ def lead(connection: Connection, places: Iterable[tuple[Digest, Location, Locati
         update(tables.blobs)
         .where(blobs.digest == bindparam("moved"), or_(same, anywhere))
         .values(
-            pack_id=bindparam("new_pack"),
-            pack_offset=bindparam("new_offset"),
-            stored_size=bindparam("new_stored"),
-            size=bindparam("new_size"),
-            codec=bindparam("new_codec"),
-            damaged_at=None,
-            verified_at=None,
+            {name: bindparam(new) for name, new in zip(PLACE_NAMES, _NEW, strict=True)}
+            | {"damaged_at": None, "verified_at": None}
         ),
         moved,
     ).rowcount

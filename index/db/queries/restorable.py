@@ -11,7 +11,7 @@ from cas.digest import Digest
 from index.db import tables
 from index.db.bulk import driver_rows
 from index.db.column_types import decode_path
-from index.db.queries.blobs import locate_large
+from index.db.queries.blobs import PLACE, locate_large
 from index.domain.snapshots import is_link
 
 if TYPE_CHECKING:
@@ -29,11 +29,10 @@ _COLUMNS: Final = (
     tables.files.c.mode,
     tables.files.c.mtime_ns,
     tables.packs.c.name,
-    tables.blobs.c.pack_offset,
-    tables.blobs.c.stored_size,
-    tables.blobs.c.size,
-    tables.blobs.c.codec,
+    *PLACE,
 )
+
+_SIZE: Final = PLACE.index(tables.blobs.c.size)
 
 
 class RestorableFile(NamedTuple):
@@ -67,9 +66,7 @@ def list_restorable(
     large: dict[Digest, int] = {}
     packs: dict[bytes, Digest] = {}
     new = bytes.__new__
-    for (
-        path, key, size, mode, mtime_ns, pack, offset, stored_size, blob_size, codec,
-    ) in driver_rows(connection, statement):  # fmt: skip
+    for path, key, size, mode, mtime_ns, pack, *place in driver_rows(connection, statement):
         digest = None if key is None else new(Digest, key)
         found.append(RestorableFile(decode_path(path), digest, size, mode, mtime_ns))
         if digest is None:
@@ -78,8 +75,8 @@ def list_restorable(
             name = packs.get(pack)
             if name is None:
                 name = packs[pack] = new(Digest, pack)
-            places[digest] = Location(name, offset, stored_size, blob_size, codec)
-        elif blob_size is not None:
+            places[digest] = Location(name, *place)
+        elif (blob_size := place[_SIZE]) is not None:
             large[digest] = blob_size
     places.update(locate_large(connection, large))
     return found, places

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import and_, case, false, func, literal, null, or_, select
 
 from cas.packs.codec import Codec
-from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, TRAILER_SIZE
+from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, MAX_FRAME_SIZE, TRAILER_SIZE
 from index.db import tables
 from index.domain.faults import FaultKind, Holder
 
@@ -251,6 +251,9 @@ def _locations(connection: Connection) -> Iterator[RowFault]:
         "it can't be decoded": or_(
             blobs.codec.not_in(_CODECS),
             blobs.size > MAX_ENTRY_SIZE,
+            ~blobs.frame_size.between(0, MAX_FRAME_SIZE),
+            blobs.frame_start < 0,
+            and_(blobs.frame_size != 0, blobs.frame_start + blobs.size > blobs.frame_size),
             and_(blobs.codec == Codec.RAW.value, blobs.size != blobs.stored_size),
         ),
     }
@@ -268,15 +271,26 @@ def _locations(connection: Connection) -> Iterator[RowFault]:
 def _overlaps(connection: Connection) -> Iterator[RowFault]:
     blobs = tables.blobs.c
     ends = blobs.pack_offset + blobs.stored_size
-    before = func.lag(ends).over(partition_by=blobs.pack_id, order_by=(blobs.pack_offset, ends))
+    order = blobs.pack_offset, ends, blobs.frame_start
+
+    def before(value: ColumnElement[int]) -> ColumnElement[int]:
+        return func.lag(value).over(partition_by=blobs.pack_id, order_by=order)
+
+    in_frame = and_(
+        before(blobs.pack_offset) == blobs.pack_offset,
+        before(ends) == ends,
+        before(blobs.frame_start + blobs.size) <= blobs.frame_start,
+    )
     placed = (
-        select(blobs.digest, blobs.pack_id, blobs.pack_offset, before.label("before"))
+        select(
+            blobs.digest,
+            blobs.pack_id,
+            and_(before(ends) > blobs.pack_offset, ~in_frame).label("overlaps"),
+        )
         .where(blobs.pack_id.is_not(None))
         .subquery()
     )
-    statement = select(placed.c.digest, placed.c.pack_id).where(
-        placed.c.before > placed.c.pack_offset
-    )
+    statement = select(placed.c.digest, placed.c.pack_id).where(placed.c.overlaps)
     for digest, pack_id in connection.execute(statement.limit(_MOST)):
         yield _misplaced(digest, pack_id, "it overlaps another blob")
 

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, and_, bindparam, or_, select
 from cas.catalog import Location
 from index.db import tables
 from index.db.lookup import Lookup
+from index.db.queries.blobs import PLACE
 from index.db.queries.files import VERSION_FIELDS
 from index.domain.snapshots import FileVersion
 
@@ -37,13 +38,7 @@ class PlacedFile(NamedTuple):
     """None for a large blob, which has many, and for one without a row."""
 
 
-_PLACE = (
-    tables.packs.c.name,
-    tables.blobs.c.pack_offset,
-    tables.blobs.c.stored_size,
-    tables.blobs.c.size,
-    tables.blobs.c.codec,
-)
+_PLACE = (tables.packs.c.name, *PLACE)
 
 
 def find_file(

@@ -8,6 +8,7 @@ from sqlalchemy import func, or_, select
 
 from cas.packs.pack import pack_size
 from index.db import tables
+from index.db.queries.blobs import SHARE
 from index.domain.reports import GroupStats, RunStats, StoreStats
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def store_stats(
     def count(table: Table) -> int:
         return connection.scalar(select(func.count()).select_from(table)) or 0
 
-    def total(column: Column[Any], *conditions: ColumnElement[bool]) -> int:
+    def total(column: ColumnElement[Any], *conditions: ColumnElement[bool]) -> int:
         statement = select(func.coalesce(func.sum(column), 0)).where(*conditions)
         return int(connection.scalar(statement) or 0)
 
@@ -150,7 +151,7 @@ def store_stats(
     ).one()
     in_packs = tables.blobs.c.pack_id.is_not(None)
     entries, entry_bytes = connection.execute(
-        select(func.count(), func.coalesce(func.sum(tables.blobs.c.stored_size), 0)).where(in_packs)
+        select(func.count(), func.coalesce(func.sum(SHARE), 0)).where(in_packs)
     ).one()
     needed = packs * pack_size(0, 0) + pack_size(entries, int(entry_bytes)) - pack_size(0, 0)
     return StoreStats(
@@ -167,7 +168,7 @@ def store_stats(
         packs=packs,
         stored_bytes=int(pack_bytes),
         condemned=connection.scalar(select(func.count()).where(condemned)) or 0,
-        condemned_bytes=total(tables.blobs.c.stored_size, condemned),
+        condemned_bytes=total(SHARE, condemned),
         dead_bytes=max(int(pack_bytes) - needed, 0),
         cache_at=None if cache is None else str(cache.root),
         cache_bytes=None if cache is None else cache.used,

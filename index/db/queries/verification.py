@@ -9,6 +9,7 @@ from sqlalchemy import and_, delete, func, select, tuple_, update
 from cas.catalog import Location
 from index.db import tables
 from index.db.bulk import batches
+from index.db.queries.blobs import PLACE
 from index.db.queries.holders import is_needed
 
 if TYPE_CHECKING:
@@ -92,11 +93,8 @@ def locate_in_packs(
     names = {pack.id: pack.name for pack in packs}
     for batch in batches(list(found)):
         rows = connection.execute(
-            select(
-                blobs.pack_id, blobs.digest, blobs.pack_offset, blobs.stored_size, blobs.size,
-                blobs.codec,
-            ).where(blobs.pack_id.in_(batch))
-        )  # fmt: skip
+            select(blobs.pack_id, blobs.digest, *PLACE).where(blobs.pack_id.in_(batch))
+        )
         for pack_id, digest, *place in rows:
             found[pack_id][digest] = Location(names[pack_id], *place)
     return found

@@ -149,13 +149,8 @@ class _Rebuilding:
         size = 0
         for number, pack in enumerate(self._inventory.iter_packs(), 1):
             pack_id = rebuilding.insert_pack(self._connection, pack.name, pack.size, self._now)
-            places = {
-                entry.digest: Location(
-                    pack.name, entry.offset, entry.stored_size, entry.size, entry.codec
-                )
-                for entry in pack.entries
-            }
-            inserted = rebuilding.insert_located(self._connection, pack_id, pack.entries, self._now)
+            places = {entry.digest: Location.of(pack.name, entry) for entry in pack.entries}
+            inserted = rebuilding.insert_located(self._connection, pack_id, places, self._now)
             if inserted < len(places):
                 for digest in rebuilding.list_elsewhere(self._connection, pack_id, places):
                     self._copies[digest].append(places[digest])

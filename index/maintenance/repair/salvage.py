@@ -127,8 +127,7 @@ def find_elsewhere(context: StoreContext, search: Search) -> None:
             found = []
             for entry in inspector.look(pack.name, {}).entries:
                 if search.wanted.get(entry.digest) == entry.size:
-                    at = entry.offset, entry.stored_size, entry.size, entry.codec
-                    place = Location(pack.name, *at)
+                    place = Location.of(pack.name, entry)
                     if _is_right(context, entry.digest, place):
                         found.append((entry.digest, place))
             search.take_entries(pack, found)

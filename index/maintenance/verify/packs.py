@@ -175,7 +175,7 @@ class PackVerifier:
         self._findings.blobs_read += len(found.entries)
         self._findings.bytes_read += verdict.bytes_read
         self._findings.unused_bytes += sum(
-            entry.stored_size for entry in verdict.entries if entry.digest not in found.entries
+            entry.share for entry in verdict.entries if entry.digest not in found.entries
         )
 
 
