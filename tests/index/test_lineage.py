@@ -549,3 +549,14 @@ def test_ids_may_be_handed_out_in_any_order(store, run, work):
     run.delete()
     assert {number: contents(fork, at=number) for number in range(4)} == expected
     assert store.verify().is_sound
+
+
+@on(index="postgresql", because="SQLite hands out ids in ascending order")
+def test_the_tests_meet_ids_in_no_order(store, run, work):
+    write(work, {f"file-{number:02}": b"%d" % number for number in range(20)})
+    run.track(work)
+    ids = [version.id for version in run.files()]
+    assert ids != sorted(ids)
+    with store.context.database.reading() as connection:
+        snapshots = [each.id for each in connection.exec_driver_sql("SELECT id FROM cas_packs")]
+    print(ids, snapshots)

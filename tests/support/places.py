@@ -2,7 +2,7 @@
 
 A place is a dict of arguments of `ArtifactStore.open`. Every store is a copy of an empty one,
 migrated once for each combination. PostgreSQL and S3 are real, and start when a test first needs
-them.
+them. That PostgreSQL hands out ids in no order, because only SQLite promises one.
 """
 
 from __future__ import annotations
@@ -122,6 +122,10 @@ class Stores:
             if prepare is not None:
                 prepare(self._empty[key]["index"])
             ArtifactStore.open(**self._empty[key]).close()
+            if combination.startswith("postgresql"):
+                from postgres import shuffle_ids
+
+                shuffle_ids(self._empty[key]["index"])
         return self.copy(self._empty[key], folder)
 
     def copy(self, place, folder):

@@ -25,6 +25,27 @@ from sqlalchemy import make_url
 _NOBODY = 65534
 _ROOM = 4 << 30
 """Bytes of memory that must be free to keep a server in memory: it takes some 300 MB."""
+_SHUFFLED_IDS = """
+CREATE FUNCTION public.nextval(regclass) RETURNS bigint LANGUAGE sql AS $$
+    SELECT 1 + (n & ~4095 | n * 1365 + 511 & 4095) FROM (SELECT pg_catalog.nextval($1) - 1) AS s (n)
+$$;
+CREATE FUNCTION public.setval(regclass, bigint) RETURNS bigint LANGUAGE sql AS $$
+    SELECT pg_catalog.setval($1, 1 + ($2 - 1 | 4095))
+$$;
+DO $$
+DECLARE id record;
+BEGIN
+    FOR id IN SELECT table_name, column_name, pg_get_serial_sequence(table_name, column_name) AS ids
+        FROM information_schema.columns WHERE column_default LIKE 'nextval(%'
+    LOOP
+        EXECUTE format('ALTER TABLE %I ALTER %I SET DEFAULT public.nextval(%L)',
+            id.table_name, id.column_name, id.ids);
+    END LOOP;
+END
+$$;
+"""
+"""Permutes ids within blocks of 4,096, and has `setval` begin the next block."""
+
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -142,7 +163,11 @@ class Databases:
         else:
             # Copying the files of such a small database takes half the time of copying its log.
             source = make_url(template).database
-            self._execute(f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY")
+            self._execute(
+                f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY",
+                # Finds the functions of `shuffle_ids` before those of the server.
+                f"ALTER DATABASE {name} SET search_path = public, pg_catalog",
+            )
         self._made.append(name)
         return self._url.set(database=name).render_as_string(hide_password=False)
 
@@ -157,10 +182,24 @@ class Databases:
         for name in list(self._made):
             self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def _execute(self, statement):
-        address = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(address, autocommit=True) as connection:
-            connection.execute(statement)
+    def _execute(self, *statements):
+        with _connect(self._url) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+def shuffle_ids(url):
+    """Have copies of a database hand out ids in no order, as databases on many hosts do.
+
+    It concerns the defaults of columns, and a `nextval` or `setval` that a statement names.
+    """
+    with _connect(make_url(url)) as connection:
+        connection.execute(_SHUFFLED_IDS)
+
+
+def _connect(url):
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(address, autocommit=True)
 
 
 def _in_memory():

@@ -49,7 +49,7 @@ def list_origins(connection: Connection, run_id: int) -> list[tuple[str, str]]:
     rows = connection.execute(
         select(tables.files.c.path, file_path)
         .where(tables.files.c.run_id == run_id, file_path.is_not(None))
-        .order_by(tables.files.c.id)
+        .order_by(tables.files.c.path, tables.files.c.version)
         .limit(_ORIGINS)
     )
     return [(path, text) for path, text in rows]

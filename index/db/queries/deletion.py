@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Select
+    from sqlalchemy import ColumnElement, FromClause, Select, Subquery
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
@@ -74,7 +74,7 @@ def list_dead(
         select(*(columns[name] for name in DeadRun._fields))
         .join(tables.sessions, tables.sessions.c.id == columns.session_id)
         .where(tables.sessions.c.name == session)
-        .order_by(columns.id)
+        .order_by(columns.created_at, columns.name)
     )
     if run is not None:
         statement = statement.where(columns.name == run)
@@ -211,14 +211,42 @@ def note_released(connection: Connection, dead: Collection[int] | Select[Any]) -
 
 
 def _contents(dead: Collection[int] | Select[Any]) -> Select[Any]:
-    version = tables.files.alias()
-    other = tables.files.alias()
+    files, other = tables.files.c, tables.files.alias()
     mine = (
-        select(tables.files.c.digest, func.min(tables.files.c.id).label("first"))
-        .where(tables.files.c.run_id.in_(dead), tables.files.c.digest.is_not(None))
-        .group_by(tables.files.c.digest)
+        select(
+            files.digest, files.run_id, files.path, files.generating_agent.label("agent"),
+            _place(files.digest, files.created_at, files.path, files.version),
+        )
+        .where(files.run_id.in_(dead), files.digest.is_not(None))
+        .subquery()
+    )  # fmt: skip
+    return _owners(mine, mine.c.path, mine.c.agent, other, dead)
+
+
+def _records(dead: Collection[int] | Select[Any]) -> Select[Any]:
+    records, other = tables.records.c, tables.records.alias()
+    mine = (
+        select(records.digest, records.run_id, _place(records.digest, tables.runs.c.created_at))
+        .join(tables.runs, tables.runs.c.id == records.run_id)
+        .where(records.run_id.in_(dead))
         .subquery()
     )
+    return _owners(mine, null().label("path"), null().label("agent"), other, dead)
+
+
+def _place(digest: ColumnElement[Any], *order: ColumnElement[Any]) -> ColumnElement[int]:
+    """Return the place of a row among those of its digest."""
+    return func.row_number().over(partition_by=digest, order_by=order).label("place")
+
+
+def _owners(
+    mine: Subquery,
+    path: ColumnElement[Any],
+    agent: ColumnElement[Any],
+    other: FromClause,
+    dead: Collection[int] | Select[Any],
+) -> Select[Any]:
+    """Return the first of the rows of each digest that `other` has in no other run."""
     # Check each content once, not each version: runs repeat contents thousands of times.
     is_shared = exists().where(other.c.digest == mine.c.digest, other.c.run_id.not_in(dead))
     return (
@@ -226,38 +254,13 @@ def _contents(dead: Collection[int] | Select[Any]) -> Select[Any]:
             mine.c.digest,
             tables.sessions.c.name.label("session"),
             tables.runs.c.name.label("run"),
-            version.c.path,
-            version.c.generating_agent.label("agent"),
-        )
-        .join(version, version.c.id == mine.c.first)
-        .join(tables.runs, tables.runs.c.id == version.c.run_id)
-        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
-        .where(~is_shared)
-        .order_by(mine.c.digest)  # insert in the order of the primary key
-    )
-
-
-def _records(dead: Collection[int] | Select[Any]) -> Select[Any]:
-    other = tables.records.alias()
-    mine = (
-        select(tables.records.c.digest, func.min(tables.records.c.run_id).label("run_id"))
-        .where(tables.records.c.run_id.in_(dead))
-        .group_by(tables.records.c.digest)
-        .subquery()
-    )
-    is_shared = exists().where(other.c.digest == mine.c.digest, other.c.run_id.not_in(dead))
-    return (
-        select(
-            mine.c.digest,
-            tables.sessions.c.name.label("session"),
-            tables.runs.c.name.label("run"),
-            null().label("path"),
-            null().label("agent"),
+            path,
+            agent,
         )
         .join(tables.runs, tables.runs.c.id == mine.c.run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
-        .where(~is_shared)
-        .order_by(mine.c.digest)
+        .where(mine.c.place == 1, ~is_shared)
+        .order_by(mine.c.digest)  # insert in the order of the primary key
     )
 
 

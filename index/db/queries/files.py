@@ -16,6 +16,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -316,7 +317,13 @@ def list_in_sessions(
         .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .where(*conditions)
-        .order_by(tables.files.c.id)
+        .order_by(
+            tables.files.c.created_at,
+            tables.sessions.c.name,
+            tables.runs.c.name,
+            tables.files.c.path,
+            tables.files.c.version,
+        )
     )
     if session is not None:
         statement = statement.where(tables.sessions.c.name == session)
@@ -347,16 +354,21 @@ def has_digest(digest: bytes) -> Condition:
 def was_produced() -> Condition:
     """Return the condition that a version was produced, not copied by a fork or a rewind.
 
-    If the original is deleted, its oldest copy takes its place.
+    If the original is deleted, its oldest copy takes its place. Copies by fork have the time of the
+    original: of these, the one in the oldest run. The statement joins the runs.
     """
-    origin, older = tables.files.alias(), tables.files.alias()
-    mine = tables.files.c
+    origin, older, its_run = tables.files.alias(), tables.files.alias(), tables.runs.alias()
+    mine, my_run = tables.files.c, tables.runs.c
+    is_older = tuple_(
+        older.c.created_at, its_run.c.created_at, its_run.c.name, older.c.version
+    ) < tuple_(mine.created_at, my_run.created_at, my_run.name, mine.version)
     return or_(
         mine.origin_id.is_(None),
         and_(
             ~select(origin.c.id).where(origin.c.id == mine.origin_id).exists(),
             ~select(older.c.id)
-            .where(older.c.origin_id == mine.origin_id, older.c.id < mine.id)
+            .join(its_run, its_run.c.id == older.c.run_id)
+            .where(older.c.origin_id == mine.origin_id, is_older)
             .exists(),
         ),
     )

@@ -66,6 +66,7 @@ def is_needed() -> ColumnElement[bool]:
 
 def _versions(connection: Connection, batch: Sequence[Digest]) -> list[tuple[Digest, int, Holder]]:
     files, chunks, lists = tables.files.c, tables.blob_chunks.c, tables.chunk_lists.c
+    runs = tables.runs.c
     needed = union(
         select(tables.blobs.c.digest.label("digest"), tables.blobs.c.digest.label("whole")).where(
             tables.blobs.c.digest.in_(batch)
@@ -75,23 +76,26 @@ def _versions(connection: Connection, batch: Sequence[Digest]) -> list[tuple[Dig
     ).subquery()
     ranked = (
         select(
-            needed.c.digest, files.id, files.run_id, files.path, files.version,
-            files.generating_agent.label("agent"),
-            func.row_number().over(partition_by=needed.c.digest, order_by=files.id).label("place"),
+            needed.c.digest, files.path, files.version,
+            files.generating_agent.label("agent"), runs.session_id, runs.name,
+            func.row_number().over(
+                partition_by=needed.c.digest,
+                order_by=(runs.created_at, runs.name, files.path, files.version),
+            ).label("place"),
             func.count().over(partition_by=needed.c.digest).label("total"),
         )
         .join(tables.files, files.digest == needed.c.whole)
+        .join(tables.runs, runs.id == files.run_id)
         .subquery()
     )  # fmt: skip
     statement = (
         select(
-            ranked.c.digest, ranked.c.total, tables.sessions.c.name, tables.runs.c.name,
+            ranked.c.digest, ranked.c.total, tables.sessions.c.name, ranked.c.name,
             ranked.c.path, ranked.c.version, ranked.c.agent,
         )
-        .join(tables.runs, tables.runs.c.id == ranked.c.run_id)
-        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .join(tables.sessions, tables.sessions.c.id == ranked.c.session_id)
         .where(ranked.c.place <= _SHOWN)
-        .order_by(ranked.c.digest, ranked.c.id)
+        .order_by(ranked.c.digest, ranked.c.place)
     )  # fmt: skip
     return [
         (digest, total, Holder(*holder)) for digest, total, *holder in connection.execute(statement)

@@ -72,7 +72,7 @@ def list_damaged_chains(connection: Connection) -> list[tuple[str, str]]:
         select(tables.sessions.c.name, tables.runs.c.name)
         .join(tables.runs, tables.runs.c.session_id == tables.sessions.c.id)
         .where(tables.runs.c.id.in_(select(tables.records.c.run_id).where(_is_damaged())))
-        .order_by(tables.runs.c.id)
+        .order_by(tables.sessions.c.name, tables.runs.c.name)
     )
     return [(session, run) for session, run in rows]
 

@@ -118,7 +118,7 @@ def find_first_copies(
 def find_kin(
     connection: Connection, session_id: int, keys: Iterable[VersionKey]
 ) -> dict[VersionKey, list[Kin]]:
-    """Return the versions of a session with the given keys, oldest first."""
+    """Return the versions of a session with the given keys, those of the oldest run first."""
     wanted = set(keys)
     found: defaultdict[VersionKey, list[Kin]] = defaultdict(list)
     digests = sorted({key.digest for key in wanted if key.digest is not None})
@@ -152,7 +152,7 @@ def _kin(
         )
         .join(tables.runs, tables.runs.c.id == matching.c.run_id)
         .where(tables.runs.c.session_id == session_id)
-        .order_by(matching.c.id)
+        .order_by(tables.runs.c.created_at, tables.runs.c.name)
     )
     return ((VersionKey(*row[:4]), Kin(row[4], row[5], row[6])) for row in rows.all())
 
@@ -233,7 +233,7 @@ def _copy(
     values: dict[str, Any],
     *conditions: ColumnElement[bool],
 ) -> None:
-    source = select(*values.values()).select_from(table).where(*conditions).order_by(table.c.id)
+    source = select(*values.values()).select_from(table).where(*conditions)
     connection.execute(insert(table).from_select(list(values), source, include_defaults=False))
 
 

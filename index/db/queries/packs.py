@@ -143,7 +143,7 @@ def find_recorded(connection: Connection, names: Sequence[Digest]) -> set[Digest
 
 
 def list_usage(connection: Connection) -> list[PackUsage]:
-    """Return the usage of each live pack, by id."""
+    """Return the usage of each live pack, oldest first."""
     used = (
         select(
             _blobs.pack_id,
@@ -166,7 +166,7 @@ def list_usage(connection: Connection) -> list[PackUsage]:
         )
         .outerjoin(used, used.c.pack_id == _packs.id)
         .where(_packs.state == "live")
-        .order_by(_packs.id)
+        .order_by(_packs.created_at, _packs.name)
     )
     return [
         PackUsage(id_, name, size, entries, int(stored_size), damaged)

@@ -260,7 +260,7 @@ def list_chained(connection: Connection) -> list[tuple[Any, ...]]:
             count,
         )
         .join(tables.sessions, tables.sessions.c.id == runs.session_id)
-        .order_by(runs.id)
+        .order_by(runs.created_at, tables.sessions.c.name, runs.name)
     )
     return [tuple(row) for row in rows]
 
@@ -289,7 +289,7 @@ def list_lost(connection: Connection, most: int) -> list[tuple[Any, ...]]:
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .join(tables.blobs, tables.blobs.c.digest == columns.digest)
         .where(or_(tables.blobs.c.damaged_at.is_not(None), columns.digest.in_(incomplete)))
-        .order_by(columns.id)
+        .order_by(tables.sessions.c.name, tables.runs.c.name, columns.path, columns.version)
         .limit(most)
     )
     return [tuple(row) for row in rows]

@@ -332,7 +332,7 @@ def list_runs(
             tables.runs.c.parent_snapshot,
             tables.runs.c.work_dir,
         )
-        .order_by(tables.runs.c.id)
+        .order_by(tables.runs.c.created_at, tables.sessions.c.name, tables.runs.c.name)
     )
     if session is not None:
         statement = statement.where(tables.sessions.c.name == session)

@@ -108,7 +108,7 @@ def find_other_size(connection: Connection, run_id: int) -> tuple[str, int, int 
             versions.digest.is_not(None),
             or_(kept.size.is_(None), kept.size != versions.size),
         )
-        .order_by(versions.id)
+        .order_by(versions.path, versions.version)
         .limit(1)
     ).first()
     return None if found is None else (found[0], found[1], found[2])

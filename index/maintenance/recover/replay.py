@@ -252,7 +252,7 @@ class Replay:
                     origin_id = rebuilding.find_version(
                         connection, entry.session, run, path, version
                     )
-            if origin_id is not None and origin_id >= file_id:
+            if origin_id == file_id:
                 origin_id = None
             made.append({**_typed(row), "id": file_id, "origin_id": origin_id})
         if made:
