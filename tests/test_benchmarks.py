@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("hash", "track", "chunks", "verify", "gc", "remote")
+NAMES = ("hash", "track", "chunks", "verify", "gc", "partitions", "remote")
 
 
 def run(*arguments):
