@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import JSON, BigInteger, DateTime, Integer, LargeBinary, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Integer, LargeBinary, Text, cast, type_coerce
 from sqlalchemy.types import TypeDecorator
 
 from cas.digest import DIGEST_SIZE, Digest
@@ -16,6 +16,7 @@ from cas.digest import DIGEST_SIZE, Digest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Dialect
 
 __all__ = [
@@ -120,7 +121,31 @@ class _JsonText(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
-JsonColumn: Final = JSON(none_as_null=True).with_variant(_JsonText(), "sqlite")
+class _JsonAsText(TypeDecorator[Any]):
+    """JSON that the client writes and reads as text, for PostgreSQL.
+
+    An application that registers files has an engine of its own, whose JSON functions may know no
+    integer of more than 64 bits, or make decimals of numbers.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:
+        return lambda value: None if value is None else json.dumps(value)
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return type_coerce(cast(column, Text), self)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return lambda value: None if value is None else json.loads(value)
+
+
+JsonColumn: Final = (
+    JSON(none_as_null=True)
+    .with_variant(_JsonText(), "sqlite")
+    .with_variant(_JsonAsText(), "postgresql")
+)
 """A JSON value, which is read as it was written; None is null."""
 
 

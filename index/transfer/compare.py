@@ -7,6 +7,7 @@ time and annotations the side with the higher revision takes precedence.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from index.db.column_types import decode_path
@@ -84,7 +85,7 @@ def compare_versions(
         elif mine is None:
             if theirs.first_snapshot <= common:
                 raise DivergedError(f"{decode_path(theirs.path)!r} has an extra version there")
-        elif mine[:_SAME] != theirs[:_SAME]:
+        elif mine[:_SAME] != theirs[:_SAME] or not _is_same(mine.meta, theirs.meta):
             changes = _changes(mine, theirs, common, is_newer=is_newer)
             if changes and not is_ahead:
                 yield mine, theirs, changes
@@ -128,9 +129,14 @@ def _changes(
             changes[column] = getattr(mine, column)
     if is_newer:
         for column in _IN_PLACE:
-            if getattr(mine, column) != getattr(theirs, column):
+            if not _is_same(getattr(mine, column), getattr(theirs, column)):
                 changes[column] = getattr(mine, column)
     return changes
+
+
+def _is_same(here: object, there: object) -> bool:
+    """Whether two values are written alike: for Python, 1 equals 1.0 and True."""
+    return here is there or (here == there and json.dumps(here) == json.dumps(there))
 
 
 def _is_filled_in(here: str | None, there: str | None, what: str) -> bool:

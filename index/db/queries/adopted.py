@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Text, cast, func, insert, select
 
 from index.db import tables
 
@@ -45,14 +45,20 @@ def list_paths(connection: Connection, run_id: int) -> dict[str, KnownPath]:
 
 def list_origins(connection: Connection, run_id: int) -> list[tuple[str, str]]:
     """Return some adopted paths of a run, each with its path in the old table."""
-    file_path = tables.files.c.meta["adopted"]["file_path"].as_string()
+    # As text: PostgreSQL looks into no JSON that has "\\u0000" anywhere.
+    is_adopted = cast(tables.files.c.meta, Text).contains('"adopted": {')
     rows = connection.execute(
-        select(tables.files.c.path, file_path)
-        .where(tables.files.c.run_id == run_id, file_path.is_not(None))
+        select(tables.files.c.path, tables.files.c.meta)
+        .where(tables.files.c.run_id == run_id, is_adopted)
         .order_by(tables.files.c.path, tables.files.c.version)
         .limit(_ORIGINS)
     )
-    return [(path, text) for path, text in rows]
+    adopted = ((path, meta.get("adopted")) for path, meta in rows if isinstance(meta, dict))
+    return [
+        (path, found["file_path"])
+        for path, found in adopted
+        if isinstance(found, dict) and isinstance(found.get("file_path"), str)
+    ]
 
 
 def next_version(known: KnownPath | None, snapshot: int) -> dict[str, int]:
