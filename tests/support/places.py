@@ -119,13 +119,13 @@ class Stores:
         key = (combination, prepare)
         if key not in self._empty:
             self._empty[key] = self.nowhere(combination, embedded=prepare is None)
-            if prepare is not None:
-                prepare(self._empty[key]["index"])
-            ArtifactStore.open(**self._empty[key]).close()
             if combination.startswith("postgresql"):
                 from postgres import shuffle_ids
 
                 shuffle_ids(self._empty[key]["index"])
+            if prepare is not None:
+                prepare(self._empty[key]["index"])
+            ArtifactStore.open(**self._empty[key]).close()
         return self.copy(self._empty[key], folder)
 
     def copy(self, place, folder):

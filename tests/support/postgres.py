@@ -1,7 +1,7 @@
 """A real PostgreSQL on loopback, from a wheel's programs; it stops with the tests.
 
-`CAS_TEST_POSTGRES` names another server to use: a URL such as ``postgresql+psycopg://…`` of a role
-that may create databases, on PostgreSQL 15 or newer.
+`CAS_TEST_POSTGRES` names another server to use: a URL such as ``postgresql+psycopg://…`` of a
+superuser, on PostgreSQL 15 or newer.
 """
 
 from __future__ import annotations
@@ -27,24 +27,33 @@ _ROOM = 4 << 30
 """Bytes of memory that must be free to keep a server in memory: it takes some 300 MB."""
 _SHUFFLED_IDS = """
 CREATE FUNCTION public.nextval(regclass) RETURNS bigint LANGUAGE sql AS $$
-    SELECT 1 + (n & ~4095 | n * 1365 + 511 & 4095) FROM (SELECT pg_catalog.nextval($1) - 1) AS s (n)
+    SELECT 1 + ((n & ~4095) | ((n * 1365 + 511) & 4095))
+    FROM (SELECT pg_catalog.nextval($1) - 1) AS taken (n)
 $$;
 CREATE FUNCTION public.setval(regclass, bigint) RETURNS bigint LANGUAGE sql AS $$
-    SELECT pg_catalog.setval($1, 1 + ($2 - 1 | 4095))
+    SELECT pg_catalog.setval($1, 1 + (($2 - 1) | 4095))
 $$;
-DO $$
-DECLARE id record;
+CREATE FUNCTION public.shuffle_ids() RETURNS event_trigger LANGUAGE plpgsql AS $$
+DECLARE
+    made record;
 BEGIN
-    FOR id IN SELECT table_name, column_name, pg_get_serial_sequence(table_name, column_name) AS ids
-        FROM information_schema.columns WHERE column_default LIKE 'nextval(%'
+    FOR made IN
+        SELECT objid::regclass AS name, attname,
+            pg_get_serial_sequence(objid::regclass::text, attname) AS ids
+        FROM pg_event_trigger_ddl_commands() JOIN pg_attribute ON attrelid = objid AND attnum > 0
+        WHERE object_type = 'table'
     LOOP
-        EXECUTE format('ALTER TABLE %I ALTER %I SET DEFAULT public.nextval(%L)',
-            id.table_name, id.column_name, id.ids);
+        IF made.ids IS NOT NULL THEN
+            EXECUTE format('ALTER TABLE %s ALTER %I SET DEFAULT public.nextval(%L)',
+                made.name, made.attname, made.ids);
+        END IF;
     END LOOP;
 END
 $$;
+CREATE EVENT TRIGGER shuffle_ids ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+    EXECUTE FUNCTION public.shuffle_ids();
 """
-"""Permutes ids within blocks of 4,096, and has `setval` begin the next block."""
+"""Permutes the ids in each block of 4,096, and has `setval` begin the next block."""
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -165,7 +174,7 @@ class Databases:
             source = make_url(template).database
             self._execute(
                 f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY",
-                # Finds the functions of `shuffle_ids` before those of the server.
+                # So that the functions of `shuffle_ids` come before those of the server.
                 f"ALTER DATABASE {name} SET search_path = public, pg_catalog",
             )
         self._made.append(name)
@@ -189,9 +198,9 @@ class Databases:
 
 
 def shuffle_ids(url):
-    """Have copies of a database hand out ids in no order, as databases on many hosts do.
+    """Have the tables that a database gets hand out ids in no order, as those on many hosts do.
 
-    It concerns the defaults of columns, and a `nextval` or `setval` that a statement names.
+    It is for the defaults of columns and for a `nextval` that a statement names, in its copies.
     """
     with _connect(make_url(url)) as connection:
         connection.execute(_SHUFFLED_IDS)
