@@ -18,13 +18,13 @@ BEGIN
     IF EXISTS (SELECT FROM cas_blobs) OR EXISTS (SELECT FROM cas_files) THEN
         RAISE 'the index has files already; cas sync them to one that is partitioned';
     END IF;
-    -- What the tables have besides columns. A key must contain the column of the partitions.
+    -- Their keys and indexes. A key must contain the column of the partitions.
     SELECT array_agg(made ORDER BY place) INTO commands FROM (
-        SELECT array_position('{p,u,c,f}', contype::text) AS place, format(
+        SELECT array_position('{p,u,f}', contype::text) AS place, format(
             'ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
             replace(pg_get_constraintdef(oid), '(id)', CASE
                 WHEN contype = 'p' THEN '(id, run_id)' ELSE '(id)' END)) AS made
-        FROM pg_constraint WHERE contype IN ('p', 'u', 'c', 'f')
+        FROM pg_constraint WHERE contype IN ('p', 'u', 'f')
             AND (keys ? conrelid::regclass::text OR keys ? confrelid::regclass::text)
         UNION ALL
         SELECT 5, pg_get_indexdef(indexrelid) FROM pg_index WHERE keys ? indrelid::regclass::text
@@ -32,8 +32,8 @@ BEGIN
     ) AS found;
     FOR name, key IN SELECT * FROM jsonb_each_text(keys) LOOP
         EXECUTE format('ALTER TABLE %I RENAME TO whole', name);
-        EXECUTE format('CREATE TABLE %I (LIKE whole INCLUDING DEFAULTS INCLUDING COMMENTS)'
-            ' PARTITION BY HASH (%I)', name, key);
+        EXECUTE format('CREATE TABLE %I (LIKE whole INCLUDING DEFAULTS INCLUDING COMMENTS'
+            ' INCLUDING CONSTRAINTS) PARTITION BY HASH (%I)', name, key);
         IF name = 'cas_files' THEN
             ALTER SEQUENCE cas_files_id_seq OWNED BY cas_files.id;
         END IF;
