@@ -2,7 +2,7 @@
 
     python benchmarks/bench_partitions.py --work DIR [--versions N] [--rounds N]
 
-It fills an index with versions of runs of 10,000 each, of which ten share each content, asks what
+It fills an index with versions of runs of 10,000 each, of which five share two contents, asks what
 the library asks, and shows the plan of the slowest statement of each question. Ten million versions
 take some gigabytes; `CAS_TEST_POSTGRES` names the server, or else one starts in memory.
 """
@@ -84,8 +84,8 @@ def partitions(work: Path, versions: int, rounds: int) -> Answer:
     runs = max(versions // _PER_RUN, 10)
     answer = Answer(
         "What does an index in sixteen partitions answer, and how?",
-        f"{runs * _PER_RUN:,} file versions of {runs:,} runs and a tenth as many contents on"
-        " PostgreSQL; the questions are asked through the library",
+        f"{runs * _PER_RUN:,} file versions of {runs:,} runs and {runs * _PER_RUN * 2 // 5:,}"
+        " contents on PostgreSQL; the questions are asked through the library",
         rounds,
     )
     plans: dict[str, str] = {}
@@ -110,7 +110,7 @@ def partitions(work: Path, versions: int, rounds: int) -> Answer:
 
 
 def _fill(store: ArtifactStore, runs: int, *, is_partitioned: bool) -> None:
-    contents = runs * _PER_RUN // 10
+    contents = runs * _PER_RUN * 2 // 5
     statement = _FILL.format(
         now=_NOW, contents=contents, per_pack=_PER_PACK, per_run=_PER_RUN, runs=runs,
         paths=_PATHS, versions=_VERSIONS,
@@ -154,8 +154,7 @@ def _questions(store: ArtifactStore, run_id: int) -> dict[str, Callable[[], obje
     digests = [Digest(sha256(b"%d" % number).digest()) for number in range(1000)]
     listed = run.files()
     chosen = listed[len(listed) // 2]
-    assert chosen.digest is not None
-    digest, file_id = chosen.digest, chosen.id
+    digest, file_id = str(chosen.digest), chosen.id
     ids = [version.id for version in listed[:1000]]
 
     def read(work: Callable[[Connection], object]) -> Callable[[], object]:
@@ -169,8 +168,7 @@ def _questions(store: ArtifactStore, run_id: int) -> dict[str, Callable[[], obje
         return ask
 
     def candidates(connection: Connection) -> object:
-        until = liveness.find_bound(connection, liveness.FIRST, 1000)
-        assert until is not None
+        until = liveness.find_bound(connection, liveness.FIRST, 1000) or liveness.LAST
         return liveness.list_candidates(connection, liveness.FIRST, until, untouched_since=_NOW)
 
     return {

@@ -1,5 +1,6 @@
 -- Partitions the tables of an index on PostgreSQL that grow with files: cas_files by run, and
--- cas_blobs and what belongs to one blob by digest. Run it as the owner of the tables, once, after
+-- cas_blobs and what belongs to one blob by ranges of digests, which garbage collection goes
+-- through one by one. Run it as the owner of the tables, once, after
 -- `cas init` and before anything is recorded; docs/deploying.md says for whom it is. It keeps the
 -- names of constraints and indexes. Roles get their permissions on the tables afterwards.
 --
@@ -10,6 +11,9 @@ DECLARE
     partitions CONSTANT integer := 16;
     keys CONSTANT jsonb := '{"cas_blobs": "digest", "cas_blob_chunks": "blob",
         "cas_chunk_lists": "blob", "cas_released": "digest", "cas_files": "run_id"}';
+    bounds text[] := array_agg(CASE number WHEN 0 THEN 'MINVALUE' WHEN partitions THEN 'MAXVALUE'
+        ELSE format('%L', '\x' || lpad(to_hex(number * 256 / partitions), 2, '0')) END
+        ORDER BY number) FROM generate_series(0, partitions) AS number;
     name text;
     key text;
     command text;
@@ -33,14 +37,17 @@ BEGIN
     FOR name, key IN SELECT * FROM jsonb_each_text(keys) LOOP
         EXECUTE format('ALTER TABLE %I RENAME TO whole', name);
         EXECUTE format('CREATE TABLE %I (LIKE whole INCLUDING DEFAULTS INCLUDING COMMENTS'
-            ' INCLUDING CONSTRAINTS) PARTITION BY HASH (%I)', name, key);
+            ' INCLUDING CONSTRAINTS) PARTITION BY %s (%I)', name,
+            CASE name WHEN 'cas_files' THEN 'HASH' ELSE 'RANGE' END, key);
         IF name = 'cas_files' THEN
             ALTER SEQUENCE cas_files_id_seq OWNED BY cas_files.id;
         END IF;
         DROP TABLE whole CASCADE;
         FOR number IN 0 .. partitions - 1 LOOP
-            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES WITH'
-                ' (MODULUS %s, REMAINDER %s)', name || '_' || number, name, partitions, number);
+            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES ', name || '_' || number, name)
+                || CASE name WHEN 'cas_files'
+                THEN format('WITH (MODULUS %s, REMAINDER %s)', partitions, number)
+                ELSE format('FROM (%s) TO (%s)', bounds[number + 1], bounds[number + 2]) END;
         END LOOP;
     END LOOP;
     FOREACH command IN ARRAY commands LOOP

@@ -120,7 +120,8 @@ def shape(place):
             " WHERE relname LIKE 'cas\\_%' AND NOT relispartition AND conparentid = 0"
         ).fetchall()
         indexes = connection.execute(
-            "SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON indrelid = pg_class.oid"
+            "SELECT pg_get_indexdef(indexrelid) FROM pg_index"
+            " JOIN pg_class ON indrelid = pg_class.oid"
             " WHERE relname LIKE 'cas\\_%' AND NOT relispartition"
         ).fetchall()
     return sorted(

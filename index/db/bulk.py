@@ -245,9 +245,10 @@ def _type_name(connection: Connection, column: Column[Any]) -> str:
 
 
 def allocate_ids(connection: Connection, table: Table, count: int) -> Sequence[int]:
-    """Return `count` new ascending ids of `table`, which no other row had or will get.
+    """Return `count` new ids of `table`, which no other row had or will get.
 
-    The caller is in a write transaction, and inserts rows with these ids.
+    The caller is in a write transaction, and inserts rows with these ids. On SQLite they ascend,
+    and the row with the last of them marks all as used; on a server their order says nothing.
     """
     if count == 0:
         return ()

@@ -559,6 +559,9 @@ def test_the_tests_meet_ids_in_no_order(store, run, work):
     for number in range(20):
         run.put("a", b"%d" % number)
     with store.context.database.reading() as connection:
-        for table, order in (("files", "path, version"), ("snapshots", "number")):
-            ids = connection.exec_driver_sql(f"SELECT id FROM cas_{table} ORDER BY {order}").all()
+        for statement in (
+            "SELECT id FROM cas_files ORDER BY first_snapshot, path",
+            "SELECT id FROM cas_snapshots ORDER BY number",
+        ):
+            ids = connection.exec_driver_sql(statement).all()
             assert ids != sorted(ids)

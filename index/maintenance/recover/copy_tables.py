@@ -77,7 +77,7 @@ def copy_meaning(source: Connection, target: Connection) -> None:
 
 
 def settle_ids(target: Connection) -> None:
-    """Make new ids higher than the copied ones."""
+    """Have new ids differ from the copied ones."""
     if target.dialect.name != "postgresql":
         return  # SQLite does this when rows are inserted with their ids
     for table in tables.metadata.sorted_tables:
