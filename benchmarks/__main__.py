@@ -35,7 +35,7 @@ QUICK: Final = {
     "chunks": ("--scale", "0.01", "--only", "chat", "csv-rows", "sqlite"),
     "verify": ("--rounds", "1", "--files", "200", "--large-gib", "0.01", "--rows", "1000"),
     "gc": ("--rounds", "1", "--rows", "2000", "--bytes", "4194304"),
-    "partitions": ("--rounds", "1", "--versions", "100000"),
+    "partitions": ("--rounds", "1", "--versions", "20000"),
     "remote": ("--rounds", "1", "--files", "50", "--peer-files", "50"),
 }
 """For each benchmark, the options of a quick run."""

@@ -81,7 +81,7 @@ def main() -> None:
 
 def partitions(work: Path, versions: int, rounds: int) -> Answer:
     """Ask one index after the other, so that one at a time needs room."""
-    runs = max(versions // _PER_RUN, 10)
+    runs = max(versions // _PER_RUN, 2)
     answer = Answer(
         "What does an index in sixteen partitions answer, and how?",
         f"{runs * _PER_RUN:,} file versions of {runs:,} runs and {runs * _PER_RUN * 2 // 5:,}"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
+from datetime import timedelta
 
 import pytest
 from events import statements
@@ -549,6 +550,40 @@ def test_ids_may_be_handed_out_in_any_order(store, run, work):
     run.delete()
     assert {number: contents(fork, at=number) for number in range(4)} == expected
     assert store.verify().is_sound
+
+
+NAMES = ("z", "m", "q", "a", "r", "b", "y")
+
+
+def test_runs_are_listed_and_deleted_in_the_order_of_their_times(store):
+    session = store.session("session-1")
+    for name in NAMES:
+        session.run(name).put("a", name.encode())
+    assert tuple(summary.run for summary in session.runs()) == NAMES
+    assert tuple(version.run for version in session.producers("a")) == NAMES
+    assert session.delete().runs == NAMES
+
+
+def test_of_several_copies_that_in_the_oldest_run_takes_the_place_of_the_original(store, run):
+    digest = run.put("a", b"1").digest
+    for name in NAMES:
+        run.fork(name)
+    session = store.session("session-1")
+    for owner in ("run-1", *NAMES):
+        assert [version.run for version in session.producers(digest)] == [owner]
+        session.run(owner).delete()
+
+
+def test_the_last_owner_of_bytes_is_the_run_that_made_them(store):
+    session = store.session("session-1")
+    made = session.run("made-here")
+    made.put("a", b"1", agent="maker")
+    for name in NAMES:
+        made.fork(name).put("b", b"2" + name.encode())
+    session.delete()
+    plan = store.plan_gc(grace=timedelta(0))
+    owners = {blob.path: blob.run for blob in plan.iter_blobs() if blob.path}
+    assert owners["a"] == "made-here"
 
 
 @on(index="postgresql", because="SQLite hands out ids in ascending order")

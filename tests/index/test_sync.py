@@ -35,20 +35,15 @@ MIB = 1 << 20
 
 
 @pytest.fixture(params=["sqlite-postgresql", "postgresql-sqlite"])
-def places(request, empty_store, tmp_path):
+def places(request, stores, tmp_path):
     """Places of two stores with different ids, as arguments of `ArtifactStore.open`."""
-    made, told = [], []
-    for name, kind in zip(("ours", "theirs"), request.param.split("-"), strict=True):
-        root = tmp_path / name
-        if kind == "sqlite":
-            told.append({"root": root})
-            continue
-        databases = request.getfixturevalue("postgres")
-        made.append(databases.create())
-        told.append({"index": made[-1], "blobs": root})
-    yield told
-    for url in made:
-        databases.drop(url)
+    made = [
+        stores.make(f"{kind}-local", tmp_path / name)
+        for name, kind in zip(("ours", "theirs"), request.param.split("-"), strict=True)
+    ]
+    yield made
+    for place in made:
+        stores.drop(place)
 
 
 @pytest.fixture

@@ -215,7 +215,11 @@ def _contents(dead: Collection[int] | Select[Any]) -> Select[Any]:
     mine = (
         select(
             files.digest, files.run_id, files.path, files.generating_agent.label("agent"),
-            _place(files.digest, files.created_at, files.path, files.version),
+            # Copies by fork have the time of the version that was produced.
+            _place(
+                files.digest, files.origin_id.is_not(None), files.created_at, files.path,
+                files.version,
+            ),
         )
         .where(files.run_id.in_(dead), files.digest.is_not(None))
         .subquery()
