@@ -330,6 +330,17 @@ class TestInPlace:
         assert outcomes(source.sync_to(destination)) == {"r": "updated"}
         assert histories(destination) == histories(source)
 
+    def test_a_note_that_is_only_written_otherwise_follows_the_source(
+        self, source, destination, run
+    ):
+        run.put("a", b"1", meta={"n": 1})
+        for value in (1.0, True, 0, -0.0):
+            source.sync_to(destination)
+            run.annotate("a", meta={"n": value})
+            assert outcomes(source.sync_to(destination)) == {"r": "updated"}
+            copy = destination.session("s").run("r").file("a")
+            assert json.dumps(copy.meta) == json.dumps({"n": value})
+
     @pytest.mark.parametrize("back", [False, True])
     def test_each_store_learns_which_scans_of_the_other_saw_a_file(
         self, source, destination, run, work, back
