@@ -16,7 +16,14 @@ from cas.errors import (
     ObjectNotFoundError,
     UnreadableObjectError,
 )
-from cas.packs.frames import decode_blobs, decode_frame, slice_blob
+from cas.packs.frames import (
+    Frame,
+    decode_blobs,
+    decode_frame,
+    encode_blobs,
+    reuse_frames,
+    slice_blob,
+)
 from cas.packs.pack import pack_object_name
 from cas.packs.salvage import Salvaged, read_around
 from cas.spans import (
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
     from cas.digest import Buffer
     from cas.spans import Sought
 
-__all__ = ["BlobReader"]
+__all__ = ["BlobReader", "ReadFrames"]
 
 
 class _Loaded(NamedTuple):
@@ -52,6 +59,15 @@ class _Loaded(NamedTuple):
     """The stored bytes; None if the pack does not exist."""
     blobs: Sequence[Buffer | None]
     """Decoded but unverified blobs; None for those that must be read alone."""
+
+
+class ReadFrames(NamedTuple):
+    """Blobs that were read, and what to store them again with."""
+
+    blobs: list[tuple[Digest, Buffer]]
+    """In the order asked for, with repetitions."""
+    frames: list[Frame]
+    """Each blob once."""
 
 
 class _Decoded(NamedTuple):
@@ -183,7 +199,8 @@ class BlobReader:
         if self._cache is not None:
             # Cached blobs come first, so that they do not split the requests for the others.
             sought = sorted(sought, key=lambda blob: blob.extent is None)
-        yield from self._ahead(sought)
+        for loaded in self._ahead(sought):
+            yield from self._verified(loaded)
 
     def read_in_order(
         self, blobs: Iterable[tuple[Digest, Location]]
@@ -196,9 +213,28 @@ class BlobReader:
         self, blobs: Iterable[tuple[Digest, Location]]
     ) -> Iterator[tuple[Digest, Buffer]]:
         """Yield blobs as `read_located` does, but in the order given, with repetitions."""
-        yield from self._ahead(find_cached(blobs, self._cache))
+        for loaded in self._ahead(find_cached(blobs, self._cache)):
+            yield from self._verified(loaded)
 
-    def _ahead(self, blobs: Iterable[Sought]) -> Iterator[tuple[Digest, Buffer]]:
+    def read_frames(self, blobs: Iterable[tuple[Digest, Location]]) -> Iterator[ReadFrames]:
+        """Yield blobs as `read_ahead` does, some MiB at once, with the frames to store them again.
+
+        Frames are as they are stored here, unless some of their blobs are not asked for.
+        """
+        for loaded in self._ahead(find_cached(blobs, self._cache)):
+            read = list(self._verified(loaded))
+            data = dict(read)
+            as_stored = {
+                blob.digest: (blob.digest, blob.location, decoded)
+                for blob, decoded in zip(loaded.span.blobs, loaded.blobs, strict=True)
+                if decoded is not None and decoded is data[blob.digest]
+            }
+            frames = [*reuse_frames(as_stored.values(), loaded.data or b"", loaded.span.start)]
+            # What was damaged in the cache, or has moved, was read elsewhere.
+            frames += encode_blobs(each for each in data.items() if each[0] not in as_stored)
+            yield ReadFrames(read, frames)
+
+    def _ahead(self, blobs: Iterable[Sought]) -> Iterator[_Loaded]:
         # Many small calls that release the interpreter are slower on two threads than on one.
         # So the other thread makes few large calls, and this one does everything else.
         with Threads(1, "cas-read") as ahead:
@@ -206,7 +242,7 @@ class BlobReader:
             for span in chain(cut_spans(blobs), (None,)):
                 following = ahead.submit(self._load, span) if span else None
                 if loading is not None:
-                    yield from self._verified(loading.result())
+                    yield loading.result()
                 loading = following
 
     def _load(self, span: Span) -> _Loaded:

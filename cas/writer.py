@@ -9,6 +9,7 @@ bytes, whatever the size of the batch.
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future
 from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cas.backend import Backend
     from cas.catalog import Catalog, Location
     from cas.chunker import Chunker
+    from cas.packs.frames import Frame
     from cas.packs.pack import SealedPack
     from cas.packs.packer import Encoded
     from cas.segments import Segment
@@ -101,6 +103,32 @@ class BatchWriter:
             self._group_bytes += len(data)
             if self._group_bytes >= _GROUP_BYTES or len(self._group) >= _GROUP_BLOBS:
                 self._submit_group()
+
+    def add_frames(self, frames: Sequence[Frame], data: Mapping[Digest, Buffer]) -> None:
+        """Add blobs as another store has them. A frame with a blob that is known is not reused.
+
+        Parameters
+        ----------
+        data
+            The bytes of all blobs in the frames, which the caller has verified.
+        """
+        digests = {digest for frame in frames for digest, _ in frame.blobs}
+        known = digests & self._seen.keys() | self._catalog.find_known(digests - self._seen.keys())
+        new = []
+        for frame in frames:
+            members = [digest for digest, _ in frame.blobs]
+            if known.isdisjoint(members):
+                new.append(frame)
+            else:
+                for digest in members:
+                    if digest not in known:
+                        self._add(digest, data[digest])
+            self._seen.update(frame.blobs)
+        if new:
+            encoded: Future[Encoded] = Future()
+            encoded.set_result((EntryKind.BLOB, new))
+            self._packer.wait_for_room()
+            self._packer.put(encoded)
 
     def add_pieces(self, pieces: Iterable[Buffer]) -> tuple[Digest, int]:
         """Add a blob of any size in pieces; return its digest and size.

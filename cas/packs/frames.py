@@ -6,6 +6,7 @@ frame is a slice of its decoded bytes. Reading one decodes the frame, and verifi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -24,6 +25,7 @@ __all__ = [
     "decode_blobs",
     "decode_frame",
     "encode_blobs",
+    "reuse_frames",
     "slice_blob",
 ]
 
@@ -86,6 +88,43 @@ def _groups(blobs: Iterable[_Blob]) -> Iterator[list[_Blob]]:
             yield [blob]
     if group:
         yield group
+
+
+def reuse_frames(
+    blobs: Iterable[tuple[Digest, Location, Buffer]], stored: Buffer, start: int
+) -> Iterator[Frame]:
+    """Yield blobs of one pack as frames to store again: as they are stored, if a frame is whole.
+
+    Parameters
+    ----------
+    blobs
+        Each once: its digest, its place, and its bytes, which are verified.
+    stored
+        The bytes of the pack from offset `start` on, from which the blobs were decoded.
+    """
+    frames: defaultdict[int, list[tuple[Digest, Location, Buffer]]] = defaultdict(list)
+    for blob in blobs:
+        frames[blob[1].offset].append(blob)
+    left: list[_Blob] = []
+    for offset, group in frames.items():
+        group.sort(key=lambda blob: blob[1].frame_start)
+        place = group[0][1]
+        if _is_whole([place for _, place, _ in group]):
+            part = stored[offset - start : offset - start + place.stored_size]
+            yield Frame(Codec(place.codec), part, [(digest, at.size) for digest, at, _ in group])
+        else:
+            left += [(digest, data) for digest, _, data in group]
+    yield from encode_blobs(left)
+
+
+def _is_whole(places: Sequence[Location]) -> bool:
+    """Whether blobs at one offset, in order, are all that their frame holds."""
+    ends = 0
+    for place in places:
+        if place.frame_start != ends:
+            return False
+        ends += place.size
+    return ends == (places[0].frame_size or places[0].size)
 
 
 def decode_frame(place: Location, stored: Buffer) -> Buffer:

@@ -8,16 +8,14 @@ This module deletes nothing, and the caller chooses the entries.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.catalog import Location
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
-from cas.packs.codec import Codec
-from cas.packs.frames import Frame, decode_blobs, encode_blobs
-from cas.packs.pack import EntryKind, PackWriter, pack_object_name, read_footer
+from cas.packs.frames import decode_blobs, reuse_frames
+from cas.packs.pack import PackWriter, pack_object_name, read_footer
 from cas.packs.packer import PACK_SIZE
 from cas.packs.salvage import read_around
 from cas.spans import SPAN_SIZE, cut_spans, find_cached
@@ -26,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cas.backend import Backend, StagedObject
-    from cas.digest import Buffer
-    from cas.packs.pack import SealedPack
-    from cas.spans import Sought, Span
+    from cas.packs.frames import Frame
+    from cas.packs.pack import EntryKind, SealedPack
+    from cas.spans import Span
 
 __all__ = ["EntryFault", "MovedEntry", "PackRewriter"]
 
@@ -167,28 +165,17 @@ class PackRewriter:
             return _missing((blob.digest, blob.location) for blob in span.blobs)
         places = [blob.location for blob in span.blobs]
         decoded = decode_blobs(places, memoryview(data), span.start)
-        intact: dict[int, list[tuple[Sought, Buffer]]] = defaultdict(list)
+        intact = []
         for blob, content in zip(span.blobs, decoded, strict=True):
             if content is None or Digest.of(content) != blob.digest:
                 reason = "its bytes are damaged"
                 faults.append(EntryFault(blob.digest, blob.location, reason, is_damage=True))
             else:
-                intact[blob.location.offset].append((blob, content))
-        left: list[tuple[Sought, Buffer]] = []
-        for offset, blobs in intact.items():
-            blobs.sort(key=lambda blob: blob[0].location.frame_start)
-            sources = [blob.location for blob, _ in blobs]
-            if not _is_whole_frame(sources):
-                left += blobs
-                continue
-            start = offset - span.start
-            stored = data[start : start + sources[0].stored_size]
-            described = [(blob.digest, blob.location.size) for blob, _ in blobs]
-            frame = Frame(Codec(sources[0].codec), stored, described)
-            self._append(kinds[blobs[0][0].digest], frame, sources)
-        places_left = {blob.digest: blob.location for blob, _ in left}
-        for frame in encode_blobs((blob.digest, content) for blob, content in left):
-            self._append(EntryKind.BLOB, frame, [places_left[digest] for digest, _ in frame.blobs])
+                intact.append((blob.digest, blob.location, content))
+        sources = {digest: location for digest, location, _ in intact}
+        for frame in reuse_frames(intact, data, span.start):
+            members = [digest for digest, _ in frame.blobs]
+            self._append(kinds[members[0]], frame, [sources[digest] for digest in members])
         return faults
 
     def _append(self, kind: EntryKind, frame: Frame, sources: Sequence[Location]) -> None:
@@ -248,16 +235,6 @@ class _Source:
         if self._whole is not None:
             return self.read(start, size)
         return read_around(self._backend, self._name, start, size).data
-
-
-def _is_whole_frame(places: Sequence[Location]) -> bool:
-    """Whether blobs at one offset, in order, are all that their frame holds."""
-    ends = 0
-    for place in places:
-        if place.frame_start != ends:
-            return False
-        ends += place.size
-    return ends == (places[0].frame_size or places[0].size)
 
 
 def _missing(entries: Iterable[tuple[Digest, Location]]) -> list[EntryFault]:

@@ -1,7 +1,8 @@
 """Transfer of the blobs that a store lacks from another store. Existing bytes are not sent again.
 
-Blobs are committed batch by batch, before anything refers to them. After an interruption the next
-transfer finds them there. Garbage collection leaves them alone for its grace period.
+Blobs travel as they are stored, and are not compressed again. They are committed batch by batch,
+before anything refers to them. After an interruption the next transfer finds them there. Garbage
+collection leaves them alone for its grace period.
 
 Every blob is hashed on the way, large ones too. Chunks that the destination has need not cross the
 network for that: they are read from the store that is on this machine. Large blobs that begin
@@ -14,6 +15,7 @@ from collections import deque
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Self
 
 from cas.catalog import ChunkedBlob, Location
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from cas.catalog import WrittenBatch
     from cas.digest import Buffer, Digest
+    from cas.reader import ReadFrames
     from cas.writer import BatchWriter
     from index.context import StoreContext
 
@@ -156,10 +159,9 @@ class BlobTransfer:
         places = [(digest, place) for digest, place in located.items() if type(place) is Location]
         if lost := set(digests) - {digest for digest, _ in places}:
             raise BlobNotFoundError(min(lost))
-        for digest, data in self._source.blobs.read_located(places):
-            self._add(data)
-            self._in_batch.add(digest)
-            self._note_read(len(data))
+        for read in self._source.blobs.read_frames(sorted(places, key=itemgetter(1))):
+            self._in_batch.update(digest for digest, _ in read.blobs)
+            self._add(read)
 
     def _bring_large(self, blobs: Sequence[ChunkedBlob]) -> None:
         """Store large blobs chunk by chunk, each hashed whole before it is recorded."""
@@ -184,10 +186,10 @@ class BlobTransfer:
 
     def _read_lacking(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
         """Yield chunks from the source, and store them."""
-        for _, data in self._source.blobs.read_ahead(locate_in_order(self._ours, chunks)):
-            self._add(data)
-            self._note_read(len(data))
-            yield data
+        for read in self._source.blobs.read_frames(locate_in_order(self._ours, chunks)):
+            self._add(read)
+            for _, data in read.blobs:
+                yield data
 
     def _read_known(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
         """Yield chunks from the destination itself."""
@@ -208,18 +210,18 @@ class BlobTransfer:
             self._batch = self._stack.enter_context(self._destination.blobs.batch())
         return self._batch
 
-    def _add(self, data: Buffer) -> None:
-        self._writer().add(data)
-        self._batch_bytes += len(data)
+    def _add(self, read: ReadFrames) -> None:
+        """Store blobs as they are stored at the source."""
+        self._writer().add_frames(read.frames, dict(read.blobs))
+        size = sum(len(data) for _, data in read.blobs)
+        self._batch_bytes += size
         self._finish_if_full()
+        self._tally.bytes_read += size
+        self._report()
 
     def _finish_if_full(self) -> None:
         if self._batch_bytes >= _BATCH_SIZE:
             self.finish()
-
-    def _note_read(self, size: int) -> None:
-        self._tally.bytes_read += size
-        self._report()
 
 
 def _catalogs(source: StoreContext, destination: StoreContext) -> tuple[SqlCatalog, SqlCatalog]:

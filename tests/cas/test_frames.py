@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from cas import BlobStore
 from cas.backends.memory import MemoryBackend
+from cas.cache.cache import PackCache
 from cas.catalog import Location, MemoryCatalog
 from cas.digest import Digest
 from cas.errors import CorruptPackError, DigestMismatchError
 from cas.packs import frames as frames_module
-from cas.packs.codec import Codec
+from cas.packs.codec import Codec, decode
 from cas.packs.frames import SHARED_BELOW, SHARED_SIZE, decode_blobs, encode_blobs
 from cas.packs.pack import MAX_FRAME_SIZE, EntryKind, PackWriter, pack_object_name, read_footer
 from cas.packs.rewriter import PackRewriter
@@ -163,6 +164,53 @@ def test_a_damaged_frame_costs_all_blobs_in_it_and_no_other(stored):
                 stored.reader.read(digest)
         else:
             assert stored.reader.read(digest) == data
+
+
+class TestFramesToStoreAgain:
+    def read(self, stored, digests, reader=None):
+        places = [(digest, stored.catalog.placements[digest]) for digest in digests]
+        (found,) = (reader or stored.reader).read_frames(places)
+        assert [digest for digest, _ in found.blobs] == list(digests)
+        data = dict(found.blobs)
+        for frame in found.frames:
+            members = b"".join(data[digest] for digest, _ in frame.blobs)
+            assert decode(frame.codec, frame.stored, len(members)) == members
+        named = [digest for frame in found.frames for digest, _ in frame.blobs]
+        assert sorted(named) == sorted(set(digests))
+        return found.frames
+
+    def test_whole_frames_are_as_they_are_stored(self, stored):
+        frames = self.read(stored, stored.digests)
+        pack = stored.backend.objects[pack_object_name(stored.pack.name)]
+        offsets = sorted({(place.offset, place.stored_size) for place in stored.places})
+        assert [frame.stored for frame in frames] == [pack[at : at + size] for at, size in offsets]
+
+    def test_a_part_of_a_frame_is_encoded_anew(self, stored):
+        frames = self.read(stored, stored.digests[:10])
+        assert len(frames[0].stored) < stored.places[0].stored_size / 2
+
+    def test_a_blob_that_is_asked_for_twice_is_stored_once(self, stored):
+        self.read(stored, [*stored.digests[:3], stored.digests[0]])
+
+    def test_bytes_that_are_damaged_in_the_cache_are_not_stored_again(self, stored, tmp_path):
+        cache = PackCache(tmp_path / "cache")
+        reader = BlobReader(stored.backend, stored.catalog, cache)
+        self.read(stored, stored.digests, reader)
+        kept = [
+            path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 999
+        ]
+        assert kept
+        for path in kept:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+        self.read(stored, stored.digests, reader)
+
+    def test_damaged_bytes_are_not_stored_again(self, stored):
+        place = stored.places[0]
+        stored.change(place.offset + place.stored_size // 2)
+        with pytest.raises(DigestMismatchError):
+            self.read(stored, stored.digests)
 
 
 @given(

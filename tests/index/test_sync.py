@@ -214,6 +214,34 @@ def cut_by(place, size):
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "chunk_size": size}))
 
 
+def test_blobs_travel_as_they_are_stored(source, destination, work, run, monkeypatch):
+    write(work, {f"notes/{n}": b"iteration %d converged\n" % n * 90 for n in range(60)})
+    run.track(work)
+    write(work, {"large": random.Random(5).randbytes(3 * MIB), "log": b"step 1\n" * 90_000})
+    run.track(work)
+
+    def places(store):
+        with store.context.database.reading() as connection:
+            rows = connection.execute(
+                text("SELECT digest, stored_size, codec, frame_start, frame_size FROM cas_blobs")
+            ).all()
+        return {bytes(digest): tuple(rest) for digest, *rest in rows}
+
+    before = places(source)
+    source.sync_to(destination)
+    content = {digest: place for digest, place in places(destination).items() if digest in before}
+    assert len(content) > 80
+    assert any(frame_size for *_, frame_size in content.values())
+    assert content == {digest: before[digest] for digest in content}
+    write(work, {f"notes/{n}": b"changed\n" for n in range(0, 60, 2)})
+    run.track(work)
+    forked = run.fork("other", at=1)
+    for n in range(0, 60, 2):
+        forked.remove(f"notes/{n}")
+    source.sync_to(destination)
+    assert histories(destination) == histories(source)
+
+
 def test_stores_that_cut_differently_are_synced(places, work):
     data = random.Random(6).randbytes(3 * MIB)
     write(work, {"large": data, "small": data[:50_000]})
