@@ -11,6 +11,7 @@ from index import ArtifactStore
 from index.db import tables
 from index.db.bulk import insert_rows
 from index.db.database import Database, sqlite_url
+from index.db.queries import counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,9 @@ def indexed_runs(root: Path, *, runs: int, files: int) -> None:
             with database.writing() as connection:
                 for run in range(runs):
                     _insert_snapshot(connection, run, snapshot, files // _SNAPSHOTS)
+        with database.writing() as connection:
+            for run in range(runs):
+                counts.count_again(connection, run + 1)
     finally:
         database.close()
 

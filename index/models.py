@@ -226,3 +226,21 @@ class FileRow(ProvenanceColumns, Base):
         signature: Mapped[bytes | None]
         seen_by: Mapped[int]
         origin_id: Mapped[int | None]
+
+
+class CountsRow(ProvenanceColumns, Base):
+    """The number of file versions of a run with the same labels."""
+
+    __table__ = tables.counts
+
+    if TYPE_CHECKING:
+        run_id: Mapped[int]
+        labels: Mapped[Digest]
+        file_type: Mapped[str]
+        priority: Mapped[str]
+        is_final_output: Mapped[bool]
+        files: Mapped[int]
+        bytes: Mapped[int]
+        versions: Mapped[int]
+        version_bytes: Mapped[int]
+        distinct_bytes: Mapped[int]

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from index.commit.plan import CommitRequest
     from index.db.queries.current import Before
-    from index.db.queries.files import NewRow
     from index.domain.annotations import FileKind
-    from index.domain.changes import Change
+    from index.domain.changes import Change, NewRow
 
 __all__ = ["NewVersions", "new_rows"]
 

@@ -41,6 +41,7 @@ __all__ = [
     "blob_chunks",
     "blobs",
     "chunk_lists",
+    "counts",
     "files",
     "metadata",
     "packs",
@@ -368,7 +369,7 @@ files: Final = Table(
         "uq_cas_files_current", "run_id", "path", where="end_snapshot IS NULL", unique=True
     ),
     _partial_index("ix_cas_files_origin_id", "origin_id", where="origin_id IS NOT NULL"),
-    Index(None, "digest"),
+    Index(None, "digest", "run_id"),
     CheckConstraint("version >= 1", name="version"),
     CheckConstraint("digest IS NOT NULL OR end_snapshot IS NOT NULL", name="current_has_bytes"),
     CheckConstraint("size >= 0", name="size"),
@@ -376,6 +377,25 @@ files: Final = Table(
     CheckConstraint("origin_id <> id", name="origin"),
     CheckConstraint("priority IN ('primary', 'secondary', 'internal')", name="priority"),
     sqlite_autoincrement=True,
+)
+
+# How many versions of a run have the same labels.
+counts: Final = Table(
+    "cas_counts",
+    metadata,
+    _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
+    _required("labels", DigestColumn, comment="A hash of those below, of which some are null."),
+    _required("file_type", String(32)),
+    _required("priority", String(16)),
+    _required("is_final_output", Boolean),
+    *_provenance(),
+    _required("files", BigInteger, comment="Current versions."),
+    _required("bytes", BigInteger),
+    _required("versions", BigInteger, comment="Current and past versions."),
+    _required("version_bytes", BigInteger),
+    _required("distinct_bytes", BigInteger, comment="Of contents that the run had not before."),
+    PrimaryKeyConstraint("run_id", "labels"),
+    sqlite_with_rowid=False,
 )
 
 VERSION_COLUMNS: Final = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from index.domain.names import ancestors
 from index.domain.provenance import Provenance
@@ -12,11 +12,13 @@ from index.domain.provenance import Provenance
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from index.domain.annotations import FileKind
     from index.domain.run_state import KnownFile, Observed, RunState
     from index.domain.snapshots import FileVersion
 
 __all__ = [
     "Change",
+    "NewRow",
     "ScanChanges",
     "compare_scan",
     "rebase",
@@ -41,6 +43,11 @@ class Change(NamedTuple):
     """The version that the scan compared with; None if the path is new."""
     observed: Observed | None
     """The content found now; None if the path is gone."""
+
+
+NewRow: TypeAlias = "tuple[str, int, Observed, FileKind, int]"
+"""What the index gets of a new version: path, version number, observation, kind, first snapshot of
+the path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -338,7 +338,9 @@ def upgrade() -> None:
         ),
         sqlite_autoincrement=True,
     )
-    op.create_index(op.f("ix_cas_files_digest"), "cas_files", ["digest"], unique=False)
+    op.create_index(
+        op.f("ix_cas_files_digest_run_id"), "cas_files", ["digest", "run_id"], unique=False
+    )
     op.create_index(
         "ix_cas_files_origin_id",
         "cas_files",
@@ -390,9 +392,46 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_snapshots")),
         sa.UniqueConstraint("run_id", "number", name=op.f("uq_cas_snapshots_run_id_number")),
     )
+    op.create_table(
+        "cas_counts",
+        sa.Column("run_id", BIG_ID, nullable=False),
+        sa.Column(
+            "labels",
+            sa.LargeBinary(32),
+            nullable=False,
+            comment="A hash of those below, of which some are null.",
+        ),
+        sa.Column("file_type", sa.String(length=32), nullable=False),
+        sa.Column("priority", sa.String(length=16), nullable=False),
+        sa.Column("is_final_output", sa.Boolean(), nullable=False),
+        sa.Column("workflow_phase", sa.String(length=255), nullable=True),
+        sa.Column("generating_agent", sa.String(length=255), nullable=True),
+        sa.Column("generating_code_hash", sa.String(length=255), nullable=True),
+        sa.Column("node_id", sa.String(length=255), nullable=True),
+        sa.Column("step_id", sa.String(length=255), nullable=True),
+        sa.Column("event_id", sa.String(length=255), nullable=True),
+        sa.Column("files", sa.BigInteger(), nullable=False, comment="Current versions."),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "versions", sa.BigInteger(), nullable=False, comment="Current and past versions."
+        ),
+        sa.Column("version_bytes", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "distinct_bytes",
+            sa.BigInteger(),
+            nullable=False,
+            comment="Of contents that the run had not before.",
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_counts_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("run_id", "labels", name=op.f("pk_cas_counts")),
+        sqlite_with_rowid=False,
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("cas_counts")
     op.drop_table("cas_snapshots")
     op.drop_table("cas_files")
     op.drop_table("cas_released")

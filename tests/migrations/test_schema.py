@@ -55,7 +55,7 @@ def test_every_constraint_and_index_of_the_models_is_in_the_database(database):
         for thing in (*table.constraints, *table.indexes):
             if not isinstance(thing, PrimaryKeyConstraint):  # AUTOINCREMENT has no room for a name
                 assert f"{thing.name}" in ddl
-    assert ddl.count("WITHOUT ROWID") == 4
+    assert ddl.count("WITHOUT ROWID") == 5
     assert "AUTOINCREMENT" in ddl
 
 

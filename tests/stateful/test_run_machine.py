@@ -6,9 +6,11 @@ import os
 import shutil
 import stat
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from counted import assert_counted
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from machines import run_on
@@ -328,6 +330,21 @@ class RunMachine(RuleBasedStateMachine):
             assert version.size == len(known["content"][0])
             assert version.is_link == known["content"][1]
             assert version.version == len(self.versions[version.path])
+
+    @invariant()
+    def the_statistics_are_the_models(self):
+        if not getattr(self, "exists", False):
+            return
+        assert_counted(self.store)
+        stats = self.run.stats()
+        held = [known["content"][0] for known in self.current.values()]
+        ever = [data for versions in self.versions.values() for (data, _), _ in versions]
+        assert (stats.files, stats.bytes) == (len(held), sum(map(len, held)))
+        assert (stats.versions, stats.version_bytes) == (len(ever), sum(map(len, ever)))
+        assert stats.distinct_bytes == sum(map(len, set(ever)))
+        assert stats.files_by_agent == Counter(known["agent"] for known in self.current.values())
+        assert stats.files_by_node == Counter(known["node"] for known in self.current.values())
+        assert stats.final_outputs == sum(self.final.get(path, False) for path in self.current)
 
     @invariant()
     def every_snapshot_still_lists_what_it_did(self):

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path, PurePath
 
 import pytest
+from counted import assert_counted
 from forged import is_sound
 from garbage import HOUR, NOW, Clock, collect, rows, scalar
 from hypothesis import strategies as st
@@ -578,6 +579,11 @@ class StoreMachine(RuleBasedStateMachine):
         for key, states in self.model.runs.items() if hasattr(self, "model") else ():
             found = self.read((self.count + 1) % WRITERS, key, at=len(states) - 1)
             self.compare(found, told(states[-1:]))
+
+    @invariant()
+    def the_kept_counts_are_those_of_the_versions(self):
+        for store in getattr(self, "opened", ())[:1]:
+            assert_counted(store)
 
 
 @pytest.mark.parametrize("combination", CORNERS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from counted import assert_counted
 from events import failing_at
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -183,6 +184,11 @@ class SyncMachine(RuleBasedStateMachine):
                     } == {
                         path: (content, f"agent-{made}") for path, (content, made) in state.items()
                     }
+
+    @invariant()
+    def the_kept_counts_are_those_of_the_versions(self):
+        for store in getattr(self, "stores", {}).values():
+            assert_counted(store)
 
     @invariant()
     def each_production_is_told_once(self):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from counted import assert_counted
+
 
 def history_of(run):
     """Return a run's snapshots, all its versions, and what it holds at each snapshot."""
@@ -27,11 +29,12 @@ def history_of(run):
         )
         for s in snapshots
     ]
-    return {"snapshots": told, "versions": versions, "held": held}
+    return {"snapshots": told, "versions": versions, "held": held, "stats": run.stats()}
 
 
 def histories(store):
-    """Return the history of every run, with its dates and its origin."""
+    """Return the history of every run, with its dates, its origin and its statistics."""
+    assert_counted(store)
     return {
         (summary.session, summary.run): (
             summary,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import Text, cast, func, insert, select
 
 from index.db import tables
+from index.db.queries import counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,3 +74,4 @@ def insert_past(
     """Insert versions that begin at a snapshot, each with its own columns."""
     shared = {"run_id": run_id, "first_snapshot": snapshot, "seen_by": 1}
     connection.execute(insert(tables.files), [{**row, **shared} for row in rows])
+    counts.count_again(connection, run_id)

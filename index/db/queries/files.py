@@ -24,6 +24,7 @@ from cas.digest import DIGEST_SIZE
 from index.db import tables
 from index.db.bulk import allocate_ids, batches, bind_rows, insert_rows
 from index.db.column_types import encode_path
+from index.db.queries import counts
 from index.domain.annotations import FileKind
 from index.domain.snapshots import FileVersion
 
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, CursorResult, Row
 
     from cas.digest import Digest
+    from index.domain.changes import NewRow
     from index.domain.provenance import Provenance
     from index.domain.run_state import KnownFile, Observed
 
 __all__ = [
     "VERSION_FIELDS",
     "Condition",
-    "NewRow",
     "annotate",
     "end_versions",
     "fill_provenance",
@@ -97,10 +98,12 @@ _INSERTED: Final = (
 
 def end_versions(connection: Connection, ids: Sequence[int], snapshot: int) -> None:
     """End current versions at a snapshot."""
+    ended: list[Sequence[Any]] = []
     for batch in batches(ids):
-        connection.execute(
-            update(tables.files).where(tables.files.c.id.in_(batch)).values(end_snapshot=snapshot)
-        )
+        statement = update(tables.files).where(tables.files.c.id.in_(batch))
+        statement = statement.values(end_snapshot=snapshot)
+        ended += connection.execute(statement.returning(*counts.COUNTED))
+    counts.add_ended(connection, ended)
 
 
 def insert_versions(
@@ -151,7 +154,7 @@ def insert_versions(
             (_, digest, size, mode, mtime_ns, signature, trusted, seen_by),
             (file_type, priority, final, meta),
             appeared_in,
-        ) in zip(ids, rows, strict=True)
+        ) in zip(ids, counts.counting_new(connection, run_id, rows, provenance), strict=True)
     )
     insert_rows(
         connection,
@@ -176,7 +179,11 @@ def insert_whole(
 ) -> None:
     """Insert versions from another index with all their columns; paths are given as stored."""
     bound = bind_rows(connection, tables.files, columns, rows)
+    number, digest, size = map(list(columns).index, ("id", "digest", "size"))
+    distinct = counts.Distinct(connection, run_id)
+    distinct.add((row[digest], row[size]) for row in rows if row[digest] is not None)
     insert_rows(connection, tables.files, columns, bound, shared={"run_id": run_id})
+    counts.add_whole(connection, [row[number] for row in rows], distinct.bytes)
 
 
 def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]]) -> None:
@@ -212,8 +219,10 @@ def fill_provenance(connection: Connection, ids: Sequence[int], provenance: Prov
         for name, column in tables.PROVENANCE_COLUMNS.items()
         if getattr(provenance, name) is not None
     }
-    for batch in batches(ids):
-        connection.execute(update(tables.files).where(tables.files.c.id.in_(batch)).values(values))
+    with counts.counting(connection, ids):
+        for batch in batches(ids):
+            filled = update(tables.files).where(tables.files.c.id.in_(batch))
+            connection.execute(filled.values(values))
 
 
 def annotate(connection: Connection, notes: Mapping[int, Mapping[str, Any]]) -> None:
@@ -221,13 +230,11 @@ def annotate(connection: Connection, notes: Mapping[int, Mapping[str, Any]]) -> 
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for file_id, values in notes.items():
         groups[json.dumps(values, sort_keys=True)].append(file_id)
-    for ids in groups.values():
-        for batch in batches(ids):
-            connection.execute(
-                update(tables.files)
-                .where(tables.files.c.id.in_(batch))
-                .values(dict(notes[batch[0]]))
-            )
+    with counts.counting(connection, list(notes)):
+        for ids in groups.values():
+            for batch in batches(ids):
+                noted = update(tables.files).where(tables.files.c.id.in_(batch))
+                connection.execute(noted.values(dict(notes[batch[0]])))
 
 
 def has_path(path: str) -> Condition:
@@ -377,7 +384,3 @@ def was_produced() -> Condition:
 def touches_snapshot(number: int) -> Condition:
     """Return the condition that a version began or ended at a snapshot."""
     return or_(tables.files.c.first_snapshot == number, tables.files.c.end_snapshot == number)
-
-
-NewRow: TypeAlias = "tuple[str, int, Observed, FileKind, int]"
-"""Path, version number, observation, kind, first snapshot of the path."""

@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from index.db import tables
 from index.db.bulk import batches
+from index.db.queries import counts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -193,6 +194,7 @@ def copy_history(connection: Connection, source: int, target: int, snapshot: int
         or_(columns.digest.is_not(None), and_(columns.end_snapshot <= snapshot)),
     )
     _take_back_condemned(connection, target)
+    counts.count_again(connection, target)
 
 
 def bring_back(connection: Connection, ids: Sequence[int], snapshot: int, now: datetime) -> None:
@@ -220,6 +222,7 @@ def bring_back(connection: Connection, ids: Sequence[int], snapshot: int, now: d
             },
             columns.id.in_(batch),
         )
+    counts.add_copied(connection, ids)
 
 
 def _copied(table: Table) -> dict[str, Any]:

@@ -21,42 +21,40 @@ if TYPE_CHECKING:
 
 __all__ = ["group_stats", "run_stats", "store_stats"]
 
+_KEPT: Final = tables.counts.c
+"""Statistics of versions come from their kept counts: a run may have a million versions."""
+
 _LABELS: Final[dict[str, Column[Any]]] = {
     "session": tables.sessions.c.name,
     "run": tables.runs.c.name,
-    **{name: tables.files.c[column] for name, column in tables.PROVENANCE_COLUMNS.items()},
-    "file_type": tables.files.c.file_type,
-    "priority": tables.files.c.priority,
-    "is_final_output": tables.files.c.is_final_output,
+    **{name: _KEPT[column] for name, column in tables.PROVENANCE_COLUMNS.items()},
+    "file_type": _KEPT.file_type,
+    "priority": _KEPT.priority,
+    "is_final_output": _KEPT.is_final_output,
 }
+
+_TOTALS: Final = tuple(
+    func.coalesce(func.sum(column), 0)
+    for column in (_KEPT.files, _KEPT.bytes, _KEPT.versions, _KEPT.version_bytes)
+)
 
 
 def run_stats(connection: Connection, run_id: int, session: str, run: str) -> RunStats:
     """Return the statistics of a run."""
-    current = tables.files.c.end_snapshot.is_(None)
-    versions, version_bytes, files, size = connection.execute(
-        select(
-            func.count(),
-            func.coalesce(func.sum(tables.files.c.size), 0),
-            func.count().filter(current),
-            func.coalesce(func.sum(tables.files.c.size).filter(current), 0),
-        ).where(tables.files.c.run_id == run_id)
-    ).one()
-    distinct = (
-        select(tables.files.c.digest, tables.files.c.size)
-        .where(tables.files.c.run_id == run_id)
-        .distinct()
-        .subquery()
-    )
+    mine = _KEPT.run_id == run_id
+    distinct = func.coalesce(func.sum(_KEPT.distinct_bytes), 0)
+    found = connection.execute(select(*_TOTALS, distinct).where(mine)).one()
+    files, size, versions, version_bytes, distinct_bytes = map(int, found)
 
     def count_by(column: Column[Any]) -> dict[Any, int]:
+        count = func.sum(_KEPT.files)
         rows = connection.execute(
-            select(column, func.count())
-            .where(tables.files.c.run_id == run_id, current)
+            select(column, count)
+            .where(mine, _KEPT.files > 0)
             .group_by(column)
-            .order_by(func.count().desc(), column)
+            .order_by(count.desc(), column)
         )
-        return {value: count for value, count in rows}  # noqa: C416 - mypy does not see pairs
+        return {value: int(files) for value, files in rows}
 
     return RunStats(
         session=session,
@@ -64,19 +62,17 @@ def run_stats(connection: Connection, run_id: int, session: str, run: str) -> Ru
         snapshots=connection.scalar(select(func.count()).where(tables.snapshots.c.run_id == run_id))
         or 0,
         files=files,
-        bytes=int(size),
+        bytes=size,
         versions=versions,
-        version_bytes=int(version_bytes),
-        distinct_bytes=int(
-            connection.scalar(select(func.coalesce(func.sum(distinct.c.size), 0))) or 0
-        ),
-        files_by_type=count_by(tables.files.c.file_type),
-        files_by_agent=count_by(tables.files.c.generating_agent),
-        files_by_phase=count_by(tables.files.c.workflow_phase),
-        files_by_step=count_by(tables.files.c.step_id),
-        files_by_node=count_by(tables.files.c.node_id),
-        files_by_priority=count_by(tables.files.c.priority),
-        final_outputs=count_by(tables.files.c.is_final_output).get(True, 0),
+        version_bytes=version_bytes,
+        distinct_bytes=distinct_bytes,
+        files_by_type=count_by(_KEPT.file_type),
+        files_by_agent=count_by(_KEPT.generating_agent),
+        files_by_phase=count_by(_KEPT.workflow_phase),
+        files_by_step=count_by(_KEPT.step_id),
+        files_by_node=count_by(_KEPT.node_id),
+        files_by_priority=count_by(_KEPT.priority),
+        final_outputs=count_by(_KEPT.is_final_output).get(True, 0),
     )
 
 
@@ -88,25 +84,19 @@ def group_stats(
     run_id: int | None = None,
 ) -> tuple[GroupStats, ...]:
     """Return statistics for each combination of labels, of a run, a session or the store."""
-    size, current = tables.files.c.size, tables.files.c.end_snapshot.is_(None)
     columns = [_LABELS[label] for label in labels]
     statement = (
-        select(
-            *columns,
-            func.count().filter(current),
-            func.coalesce(func.sum(size).filter(current), 0),
-            func.count(),
-            func.sum(size),
-        )
-        .select_from(tables.files)
-        .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+        select(*columns, *_TOTALS)
+        .select_from(tables.counts)
+        .join(tables.runs, tables.runs.c.id == _KEPT.run_id)
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
+        .where(_KEPT.versions > 0)
         .group_by(*columns)
     )
     if session is not None:
         statement = statement.where(tables.sessions.c.name == session)
     if run_id is not None:
-        statement = statement.where(tables.files.c.run_id == run_id)
+        statement = statement.where(_KEPT.run_id == run_id)
     rows = [tuple(row) for row in connection.execute(statement)]
     rows.sort(key=lambda row: [(value is None, value) for value in row[: len(labels)]])
     return tuple(
@@ -160,8 +150,8 @@ def store_stats(
         blobs_at=blobs_url,
         sessions=count(tables.sessions),
         runs=count(tables.runs),
-        versions=count(tables.files),
-        version_bytes=total(tables.files.c.size),
+        versions=total(_KEPT.versions),
+        version_bytes=total(_KEPT.version_bytes),
         blobs=connection.scalar(select(func.count()).select_from(tables.blobs).where(content)) or 0,
         # The bytes of a large blob are counted at its chunks.
         distinct_bytes=total(tables.blobs.c.size, in_packs, content),

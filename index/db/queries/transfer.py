@@ -10,6 +10,7 @@ from sqlalchemy import Text, bindparam, or_, select, tuple_, type_coerce, update
 
 from index.db import tables
 from index.db.bulk import bind_rows, insert_rows
+from index.db.queries import counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -181,10 +182,11 @@ def update_versions(
         alike[tuple(sorted(values))].append(
             {"changed_id": file_id, **{f"new_{name}": value for name, value in values.items()}}
         )
-    for names, parameters in alike.items():
-        connection.execute(
-            update(tables.files)
-            .where(tables.files.c.id == bindparam("changed_id"))
-            .values({name: bindparam(f"new_{name}") for name in names}),
-            sorted(parameters, key=itemgetter("changed_id")),
-        )
+    with counts.counting(connection, [file_id for file_id, _ in changes]):
+        for names, parameters in alike.items():
+            connection.execute(
+                update(tables.files)
+                .where(tables.files.c.id == bindparam("changed_id"))
+                .values({name: bindparam(f"new_{name}") for name in names}),
+                sorted(parameters, key=itemgetter("changed_id")),
+            )

@@ -28,6 +28,7 @@ _MEANING: Final = (
     tables.runs,
     tables.snapshots,
     tables.files,
+    tables.counts,
     tables.blob_chunks,
     tables.chunk_lists,
     tables.records,
