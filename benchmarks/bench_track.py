@@ -338,6 +338,33 @@ def ask_listing(bench: Bench) -> Answer:
     return answer
 
 
+def ask_counting(bench: Bench) -> Answer:
+    """`stats()` of a run of a million versions against the same of a small run."""
+    files, runs = bench.options.listing_files, bench.options.listing_runs
+    answer = Answer(
+        "counting",
+        f"run.stats() of a run of {files * runs:,} versions and of one of {files:,}, each in a "
+        "store opened anew",
+        bench.options.rounds,
+    )
+    large, small = f"of {files * runs:,} versions", f"of {files:,} versions"
+    with fresh(bench.work, "counts") as place:
+        sizes = {small: files, large: files * runs}
+        for name, count in sizes.items():
+            indexed_runs(place / name, runs=1, files=count)
+        flush(place)
+        for _ in range(answer.rounds):
+            for name, count in sizes.items():
+                with ArtifactStore.open(place / name, create=False) as store:
+                    run = store.session("s").run("run-0")
+                    with answer.timed(name):
+                        found = run.stats()
+                if found.versions != count:
+                    raise AssertionError(f"counted {found.versions} of {count} versions")
+    answer.compare("counting a run", large, small, 1.3)
+    return answer
+
+
 QUESTIONS: Final = {
     "small": ask_small,
     "tree": ask_tree,
@@ -346,6 +373,7 @@ QUESTIONS: Final = {
     "memory": ask_memory,
     "levels": ask_levels,
     "listing": ask_listing,
+    "counting": ask_counting,
 }
 
 

@@ -188,7 +188,7 @@ class CallersRun:
         findings = compare_scan(found.files, (), scan.unchanged, known.state)
         if (
             annotations.given
-            and not findings.changes
+            and not findings.new
             and not self._says_more(known, findings, annotations)
         ):
             annotations = Annotations()  # else each call would look up its files again
@@ -262,8 +262,8 @@ def _registered(
 
     Raises CommitConflict if others have recorded new content for an unchanged file.
     """
-    findings = rebase(found, state, seen_by, lambda _change: True)
-    settled = {change.path for change in findings.changes}
+    findings = rebase(found, state, seen_by, lambda _path, _seen: True)
+    settled = {seen.path for seen in findings.new}
     settled.update(file.path for file in findings.unchanged)
     if not settled.issuperset(paths):
         raise CommitConflict

@@ -241,7 +241,7 @@ def check_references(connection: Connection, request: CommitRequest, written: Wr
 
     Raises CommitConflict if one is gone.
     """
-    wanted = {c.observed.digest for c in request.findings.changes if c.observed}
+    wanted = {seen.digest for seen in request.findings.new}
     for large in written.chunked:
         wanted.update(large.chunks)
     wanted.difference_update(written.blobs, (large.digest for large in written.chunked))

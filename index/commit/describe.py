@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from index.commit.plan import CommitPlan
     from index.domain.annotations import FileKind
-    from index.domain.changes import Change
+    from index.domain.run_state import Observed
 
 __all__ = ["describe"]
 
@@ -62,8 +62,8 @@ def describe(plan: CommitPlan) -> CommitPlan:
         bytes_read=request.bytes_read,
         files=_columns(*groups[0]),
         parts=named,
-        seen_by=next((c.observed.seen_by for c in plan.new if c.observed is not None), 0),
-        removed=[change.path for change in found.changes if change.observed is None],
+        seen_by=next((seen.seen_by for seen in found.new), 0),
+        removed=[known.path for known in found.removed],
         filled=[known.path for known in plan.provenance_backfills],
         notes={known.path: values for known, values in plan.notes.items()},
         touched=touched,
@@ -74,13 +74,13 @@ def describe(plan: CommitPlan) -> CommitPlan:
     return replace(plan, records=(*named, Digest.of(data)), record_data=(*parts, data))
 
 
-def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Change], Sequence[FileKind]]]:
+def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Observed], Sequence[FileKind]]]:
     """Yield groups of new versions that fit one record each; at least one group."""
-    new, kinds = plan.new, plan.kinds
+    new, kinds = plan.findings.new, plan.kinds
     start = size = 0
     noted: set[int] = set()
-    for number, (change, kind) in enumerate(zip(new, kinds, strict=True), 1):
-        size += 6 * len(change.path) + _FILE_SIZE  # JSON escapes take up to six bytes a character
+    for number, (seen, kind) in enumerate(zip(new, kinds, strict=True), 1):
+        size += 6 * len(seen.path) + _FILE_SIZE  # JSON escapes take up to six bytes a character
         if kind.meta is not None and id(kind) not in noted:
             noted.add(id(kind))
             size += len(json.dumps(kind.meta))
@@ -92,15 +92,14 @@ def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Change], Sequence[FileK
         yield new[start:], kinds[start:]
 
 
-def _columns(new: Sequence[Change], kinds: Sequence[FileKind]) -> NewFiles:
+def _columns(new: Sequence[Observed], kinds: Sequence[FileKind]) -> NewFiles:
     if not new:
         return NewFiles()
     numbers: dict[int, int] = {}  # by identity: notes can't be hashed
     kind_of = [numbers.setdefault(id(kind), len(numbers)) for kind in kinds]
     distinct = {id(kind): kind for kind in kinds}
     # Unpack into columns: reading five fields of each named tuple takes four times as long.
-    seen = (change.observed for change in new if change.observed is not None)
-    paths, digests, sizes, modes, mtimes_ns, *_ = zip(*seen, strict=True)
+    paths, digests, sizes, modes, mtimes_ns, *_ = zip(*new, strict=True)
     return NewFiles(
         paths=paths,
         digests=digests,

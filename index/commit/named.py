@@ -14,7 +14,7 @@ from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
 from index.commit.write import CommitConflict, retry_on_conflict
 from index.domain.annotations import Annotations
-from index.domain.changes import Change, ScanChanges, compare_scan, refused
+from index.domain.changes import ScanChanges, compare_scan, refused
 from index.domain.names import ancestors, check_path, storable
 from index.errors import UnknownFileError, UnknownRunError, UnsafePathError, VersionConflictError
 from index.scan.content import opened
@@ -139,7 +139,7 @@ class NamedFiles:
             state = self._load(records, [path])
 
             def find(state: RunState) -> ScanChanges:
-                return ScanChanges((), (), [_get(self._key, path, state)])
+                return ScanChanges((), (), (), [_get(self._key, path, state)])
 
             with self._context.blobs.batch() as batch:
                 request = self._request(
@@ -251,9 +251,7 @@ def find_removed(key: RunKey, paths: Collection[str], state: RunState) -> ScanCh
     UnknownRunError, UnknownFileError
         When there is no such run, or no file at one of the paths.
     """
-    return ScanChanges(
-        [Change(path, _get(key, path, state), None) for path in sorted(set(paths))], (), ()
-    )
+    return ScanChanges((), [_get(key, path, state) for path in sorted(set(paths))], (), ())
 
 
 def as_result(version: FileVersion, given: Provenance, torn: Collection[str]) -> FileVersion:

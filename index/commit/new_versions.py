@@ -15,20 +15,21 @@ if TYPE_CHECKING:
     from index.commit.plan import CommitRequest
     from index.db.queries.current import Before
     from index.domain.annotations import FileKind
-    from index.domain.changes import Change, NewRow
+    from index.domain.changes import NewRow
+    from index.domain.run_state import Observed
 
 __all__ = ["NewVersions", "new_rows"]
 
 
 def new_rows(
-    new: Sequence[Change], kinds: Sequence[FileKind], befores: Mapping[str, Before], number: int
+    new: Sequence[Observed], kinds: Sequence[FileKind], befores: Mapping[str, Before], number: int
 ) -> Iterator[NewRow]:
     """Yield the rows of new versions, which begin at the snapshot `number`.
 
     A generator, because a run has tens of thousands.
     """
-    for (path, _, seen), kind in zip(new, kinds, strict=True):
-        assert seen is not None  # noqa: S101 - a removed file begins no version
+    for seen, kind in zip(new, kinds, strict=True):
+        path = seen[0]
         before = befores.get(path)
         if before is None:
             yield path, 1, seen, kind, number
@@ -42,7 +43,7 @@ class NewVersions:
 
     request: CommitRequest
     ids: Sequence[int]
-    new: Sequence[Change]
+    new: Sequence[Observed]
     kinds: Sequence[FileKind]
     befores: Mapping[str, Before]
     number: int
@@ -61,7 +62,7 @@ class NewVersions:
         for file_id, (
             path,
             version,
-            (_, digest, _, mode, mtime_ns, signature, trusted, seen_by),
+            (_, digest, _, mode, mtime_ns, signature, trusted, seen_by, _),
             (_, _, is_final, _),
             appeared,
         ) in zip(self.ids, self.rows, strict=True):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cas.writer import BatchWriter
     from index.db.queries.current import Before
     from index.domain.annotations import Annotations, FileKind
-    from index.domain.changes import Change, ScanChanges
+    from index.domain.changes import ScanChanges
     from index.domain.classification import Classifier
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
@@ -39,12 +39,10 @@ class CommitPlan:
     """Versions whose missing provenance the commit fills in."""
     notes: Mapping[KnownFile, Mapping[str, Any]]
     """Columns that annotations and claims change, by version with unchanged content."""
-    new: Sequence[Change]
-    """The changes that begin a new version."""
     kinds: Sequence[FileKind]
-    """The kind of each of `new`. Equal kinds are one object."""
+    """The kind of each of the new versions. Equal kinds are one object."""
     befores: Mapping[str, Before]
-    """The last versions of the paths of `new`, which these continue."""
+    """The last versions of the paths of new versions, which these continue."""
     now: datetime
     replaces: Sequence[Digest]
     """Records of earlier attempts that failed."""
@@ -59,7 +57,8 @@ class CommitPlan:
         found = self.findings
         return bool(
             self.state.run_id is None
-            or found.changes
+            or found.new
+            or found.removed
             or found.refreshed
             or self.provenance_backfills
             or self.notes
@@ -76,7 +75,8 @@ class CommitPlan:
     @property
     def makes_snapshot(self) -> bool:
         """Whether the commit makes a snapshot. The first scan does, even of an empty directory."""
-        return bool(self.findings.changes) or self.state.run_id is None
+        found = self.findings
+        return bool(found.new or found.removed) or self.state.run_id is None
 
     @property
     def number(self) -> int:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from index.commit.plan import CommitRequest
     from index.db.queries.current import Before
     from index.domain.annotations import FileKind
-    from index.domain.changes import Change, ScanChanges
-    from index.domain.run_state import KnownFile, RunState
+    from index.domain.changes import ScanChanges
+    from index.domain.run_state import KnownFile, Observed, RunState
 
 __all__ = ["check_directory", "plan_commit", "with_records"]
 
@@ -59,9 +59,8 @@ def plan_commit(
     if request.same_directory:
         check_directory(request.key.run, state.work_dir, request.work_dir)
     findings = with_displaced(findings, state)
-    new = [change for change in findings.changes if change.observed is not None]
     noted = _noted(request, findings)
-    befores = _load_befores(look, state, new, noted)
+    befores = _load_befores(look, state, findings.new, noted)
     plan = CommitPlan(
         request=request,
         state=state,
@@ -70,8 +69,7 @@ def plan_commit(
             () if request.is_claim else to_fill(findings.unchanged, request.provenance)
         ),
         notes=_notes(request, findings, noted, befores),
-        new=new,
-        kinds=_kinds(request, new, befores),
+        kinds=_kinds(request, findings.new, befores),
         befores=befores,
         now=now,
         replaces=tuple(replaces),
@@ -129,27 +127,27 @@ def _noted(request: CommitRequest, findings: ScanChanges) -> list[KnownFile]:
 def _load_befores(
     look: Callable[[], AbstractContextManager[Any]],
     state: RunState,
-    new: Sequence[Change],
+    new: Sequence[Observed],
     noted: Sequence[KnownFile],
 ) -> dict[str, Before]:
     """Return the last versions of the paths that change. Nothing is read for unchanged ones."""
     if state.run_id is None or state.newest_snapshot == 0 or not (new or noted):
         return {}
     ids = [known.id for known in noted]
-    ids += [change.base.id for change in new if change.base is not None]
-    others = [change.path for change in new if change.base is None]
+    ids += [seen.base.id for seen in new if seen.base is not None]
+    others = [seen.path for seen in new if seen.base is None]
     with look() as connection:
         return current.load_newest(connection, state.run_id, ids, others)
 
 
 def _kinds(
-    request: CommitRequest, new: Sequence[Change], befores: Mapping[str, Before]
+    request: CommitRequest, new: Sequence[Observed], befores: Mapping[str, Before]
 ) -> list[FileKind]:
     classifier, annotations = request.classifier, request.annotations
     kinds = []
     shared: dict[Any, FileKind] = {}
     plain: dict[tuple[str, bool], FileKind] = {}
-    for path, _, _ in new:
+    for path, *_ in new:
         said, before = annotations.get(path), befores.get(path)
         if said is None and before is None:  # as most paths of a first scan
             of_path = classifier.classify(path), says_final(classifier, path)

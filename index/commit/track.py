@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from index.commit.plan import CommitPlan
     from index.context import StoreContext
-    from index.domain.changes import Change
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
-    from index.domain.run_state import RunState
+    from index.domain.run_state import Observed, RunState
     from index.domain.snapshots import Progress, Snapshot
 
 __all__ = ["TrackRequest", "Tracker"]
@@ -207,12 +206,12 @@ class _Looker:
         self._root = request.root
         self._cut = request.prefix_length
 
-    def still_holds(self, change: Change) -> bool:
+    def still_holds(self, path: str, seen: Observed | None) -> bool:
         """Whether the path still is as this scan found it."""
         try:
-            status = os.lstat(os.path.join(self._root, change.path[self._cut :]))
+            status = os.lstat(os.path.join(self._root, path[self._cut :]))
         except (FileNotFoundError, NotADirectoryError):
-            return change.observed is None
+            return seen is None
         except OSError:
             return False
-        return change.observed is not None and change.observed.signature == signature_of(status)
+        return seen is not None and seen.signature == signature_of(status)

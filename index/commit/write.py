@@ -238,7 +238,7 @@ class _Attempt:
             work_dir=plan.work_dir,
         ):
             return None
-        referenced = (c.observed.digest for c in findings.changes if c.observed)
+        referenced = (seen.digest for seen in findings.new)
         record_blobs(connection, self._written, referenced, plan.now)
         journal.append(connection, run_id, state.records, plan.records)
         files.refresh(connection, findings.refreshed)
@@ -249,48 +249,46 @@ class _Attempt:
         snapshot = _snapshot(plan, self._written, recorded=plan.makes_snapshot)
         if snapshot.recorded:
             self.snapshot_id = runs.insert_snapshot(connection, run_id, snapshot, request.scope)
-        new, removed = self._record_versions(run_id)
+        new = self._record_versions(run_id)
         after = state.after(
             run_id,
             snapshot.number,
-            [*self._renewed(), *new.known],
-            removed,
+            lambda: chain(_renewed(plan), new.known),
+            findings.removed,
             plan.records,
             work_dir=plan.work_dir,
         )
-        if not findings.changes:
+        if not (findings.new or findings.removed):
             return snapshot, after
-        was_there = {change.path for change in findings.changes if change.base}
-        changed_again = len(was_there) - len(removed)
+        was_there = {seen.path for seen in findings.new if seen.base}
         return replace(
             snapshot,
             lazy_added=LazyVersions(
                 lambda: new.versions(lambda path: path not in was_there),
-                len(new.ids) - changed_again,
+                len(new.ids) - len(was_there),
             ),
             lazy_changed=LazyVersions(
-                lambda: new.versions(lambda path: path in was_there), changed_again
+                lambda: new.versions(lambda path: path in was_there), len(was_there)
             ),
-            lazy_removed=self._removed_versions(removed),
+            lazy_removed=self._removed_versions(findings.removed),
         ), after
 
-    def _record_versions(self, run_id: int) -> tuple[NewVersions, list[KnownFile]]:
+    def _record_versions(self, run_id: int) -> NewVersions:
         plan = self._plan
-        changes, number, request = plan.findings.changes, plan.number, plan.request
-        ended = [change.base for change in changes if change.base]
-        files.end_versions(self._connection, [known.id for known in ended], number)
+        found, number, request = plan.findings, plan.number, plan.request
+        replaced = (seen.base for seen in found.new if seen.base)
+        ended = [known.id for known in chain(replaced, found.removed)]
+        files.end_versions(self._connection, ended, number)
         ids = files.insert_versions(
             self._connection,
-            new_rows(plan.new, plan.kinds, plan.befores, number),
-            count=len(plan.new),
+            new_rows(found.new, plan.kinds, plan.befores, number),
+            count=len(found.new),
             run_id=run_id,
             snapshot=number,
             provenance=request.provenance,
             now=plan.now,
         )
-        removed = [c.base for c in changes if c.observed is None and c.base]
-        new = NewVersions(request, ids, plan.new, plan.kinds, plan.befores, number, plan.now)
-        return new, removed
+        return NewVersions(request, ids, found.new, plan.kinds, plan.befores, number, plan.now)
 
     def _removed_versions(self, removed: Sequence[KnownFile]) -> LazyVersions:
         key = self._plan.request.key
@@ -299,30 +297,30 @@ class _Attempt:
         )
         return LazyVersions.ready(versions)
 
-    def _renewed(self) -> Iterator[KnownFile]:
-        """Yield the versions that stay, with new stat values, provenance or final output flag."""
-        plan = self._plan
-        renewed = {
-            known.id: known._replace(
-                signature=seen.signature if seen.trusted else None,
-                mode=seen.mode,
-                mtime_ns=seen.mtime_ns,
-                seen_by=known.seen_by | seen.seen_by,
-            )
-            for known, seen in plan.findings.refreshed
-        }
-        for known in plan.provenance_backfills:
-            version = renewed.get(known.id, known)
-            renewed[known.id] = version._replace(
-                provenance=version.provenance.over(plan.request.provenance)
-            )
-        for known, values in plan.notes.items():
-            version = renewed.get(known.id, known)
-            claimed = Provenance(
-                **{name: values.get(column) for name, column in PROVENANCE_COLUMNS.items()}
-            )
-            renewed[known.id] = version._replace(
-                provenance=claimed.over(version.provenance),
-                is_final_output=values.get("is_final_output", version.is_final_output),
-            )
-        yield from renewed.values()
+
+def _renewed(plan: CommitPlan) -> Iterator[KnownFile]:
+    """Yield the versions that stay, with new stat values, provenance or final output flag."""
+    renewed = {
+        known.id: known._replace(
+            signature=seen.signature if seen.trusted else None,
+            mode=seen.mode,
+            mtime_ns=seen.mtime_ns,
+            seen_by=known.seen_by | seen.seen_by,
+        )
+        for known, seen in plan.findings.refreshed
+    }
+    for known in plan.provenance_backfills:
+        version = renewed.get(known.id, known)
+        renewed[known.id] = version._replace(
+            provenance=version.provenance.over(plan.request.provenance)
+        )
+    for known, values in plan.notes.items():
+        version = renewed.get(known.id, known)
+        claimed = Provenance(
+            **{name: values.get(column) for name, column in PROVENANCE_COLUMNS.items()}
+        )
+        renewed[known.id] = version._replace(
+            provenance=claimed.over(version.provenance),
+            is_final_output=values.get("is_final_output", version.is_final_output),
+        )
+    yield from renewed.values()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from index.domain.names import ancestors
 from index.domain.provenance import Provenance
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from index.domain.snapshots import FileVersion
 
 __all__ = [
-    "Change",
     "NewRow",
     "ScanChanges",
     "compare_scan",
@@ -29,20 +28,10 @@ __all__ = [
 ]
 
 _path_of: Final = itemgetter(0)
-"""The path of a `Change`. There may be tens of thousands to sort."""
+"""The path of an `Observed`. There may be tens of thousands to sort."""
 
 _MAKER: Final = ("agent", "code_hash")
 """The fields of a provenance that say who made a file. The others say where in the workflow."""
-
-
-class Change(NamedTuple):
-    """A path whose content differs from its current version."""
-
-    path: str
-    base: KnownFile | None
-    """The version that the scan compared with; None if the path is new."""
-    observed: Observed | None
-    """The content found now; None if the path is gone."""
 
 
 NewRow: TypeAlias = "tuple[str, int, Observed, FileKind, int]"
@@ -54,8 +43,10 @@ the path."""
 class ScanChanges:
     """All results of a scan or a put, relative to one state of the run."""
 
-    changes: Sequence[Change]
-    """Sorted by path."""
+    new: Sequence[Observed]
+    """Content that differs from the current version of its path, by path."""
+    removed: Sequence[KnownFile]
+    """Versions whose path is gone, by path."""
     refreshed: Sequence[tuple[KnownFile, Observed]]
     """Files with the same content but new `stat` values."""
     unchanged: Sequence[KnownFile]
@@ -69,52 +60,61 @@ def compare_scan(
     state: RunState,
 ) -> ScanChanges:
     """Return the changes between the files of a scan and the state it began with."""
-    changes = [Change(known.path, known, None) for known in missing]
+    new = []
     refreshed = []
     same = list(unchanged)
     for seen in observed:
-        path = seen.path
-        known = state.find(path)
+        known = state.find(seen.path)
         if known is None or not seen.same_content(known):
-            changes.append(Change(path, known, seen))
+            new.append(_replacing(known, seen))
             continue
         same.append(known)
         if _has_new_stat(known, seen):
             refreshed.append((known, seen))
-    changes.sort(key=_path_of)
-    return ScanChanges(changes, refreshed, same)
+    new.sort(key=_path_of)
+    return ScanChanges(new, _by_path(missing), refreshed, same)
 
 
 def rebase(
-    findings: ScanChanges, state: RunState, seen_by: int, still_holds: Callable[[Change], bool]
+    findings: ScanChanges,
+    state: RunState,
+    seen_by: int,
+    still_holds: Callable[[str, Observed | None], bool],
 ) -> ScanChanges:
     """Return the findings relative to a newer `state`, which other commits have made.
 
     Where this scan found a path unchanged, the other commits win. Where it found a change, the
     change stays unless another commit made the same one. If another commit made a different
-    change to the path, `still_holds` reads the path again and decides.
+    change to the path, `still_holds` reads the path again and decides. It gets the path and what
+    was found there; None if the path was gone.
 
     Parameters
     ----------
     seen_by
         The `Scan.bit` of this scan.
     """
-    changes = []
+    new = []
+    removed = []
     same = []
     refreshed = []
-    for change in findings.changes:
-        now = state.find(change.path)
-        base_id = change.base.id if change.base else None
-        if now is not None and change.observed is not None and change.observed.same_content(now):
+    for seen in findings.new:
+        now = state.find(seen.path)
+        base_id = seen.base.id if seen.base else None
+        if now is not None and seen.same_content(now):
             same.append(now)
             if not now.seen_by & seen_by:
-                refreshed.append((now, change.observed))
-        elif change.observed is None and (now is None or not now.seen_by & seen_by):
+                refreshed.append((now, seen))
+        elif (now.id if now else None) == base_id or still_holds(seen.path, seen):
+            new.append(_replacing(now, seen))
+    for known in findings.removed:
+        now = state.find(known.path)
+        if now is None or not now.seen_by & seen_by:
             continue  # gone already, or recorded since by other means: no such scan saw it
-        elif (now.id if now else None) == base_id or still_holds(change):
-            changes.append(Change(change.path, now, change.observed))
+        if now.id == known.id or still_holds(known.path, None):
+            removed.append(now)
     return ScanChanges(
-        changes,
+        new,
+        removed,
         refreshed
         + [(now, seen) for known, seen in findings.refreshed if (now := _current(known, state))],
         same + [now for known in findings.unchanged if (now := _current(known, state))],
@@ -129,10 +129,10 @@ def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
     """
     if not state.directories:
         return findings
-    new = [c.path for c in findings.changes if c.base is None and c.observed is not None]
+    new = [seen.path for seen in findings.new if seen.base is None]
     if not new:
         return findings
-    handled = {change.path for change in findings.changes}
+    handled = {*(seen.path for seen in findings.new), *(known.path for known in findings.removed)}
     displaced = {}
     for path in new:
         for ancestor in ancestors(path):
@@ -145,11 +145,10 @@ def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
             displaced.update((k.path, k) for k in files.values() if k.path not in handled)
     if not displaced:
         return findings
-    changes = [*findings.changes, *(Change(p, known, None) for p, known in displaced.items())]
-    changes.sort(key=_path_of)
+    removed = _by_path([*findings.removed, *displaced.values()])
     unchanged = [known for known in findings.unchanged if known.path not in displaced]
     refreshed = [(known, seen) for known, seen in findings.refreshed if known.path not in displaced]
-    return ScanChanges(changes, refreshed, unchanged)
+    return ScanChanges(findings.new, removed, refreshed, unchanged)
 
 
 def to_fill(unchanged: Iterable[KnownFile], provenance: Provenance) -> list[KnownFile]:
@@ -199,6 +198,15 @@ def _given(provenance: Provenance) -> Iterator[tuple[str, str]]:
         value = getattr(provenance, name)
         if value is not None:
             yield name, value
+
+
+def _by_path(versions: Iterable[KnownFile]) -> list[KnownFile]:
+    return sorted(versions, key=attrgetter("path"))
+
+
+def _replacing(known: KnownFile | None, seen: Observed) -> Observed:
+    """Return what was found, as the successor of a version; None if the path is new."""
+    return seen if seen.base is known else seen._replace(base=known)
 
 
 def _current(known: KnownFile, state: RunState) -> KnownFile | None:

@@ -6,6 +6,7 @@ import struct
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from cas.digest import Digest
@@ -13,7 +14,7 @@ from index.domain.snapshots import is_link
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from cas.digest import Digest
     from index.domain.provenance import Provenance
@@ -62,6 +63,8 @@ class Observed(NamedTuple):
     """Whether an equal signature in a later scan means equal content."""
     seen_by: int
     """The `Scan.bit` of the scan that saw it; 0 for a put."""
+    base: KnownFile | None = None
+    """The version that it was compared with; None if the path is new."""
 
     def same_content(self, known: KnownFile) -> bool:
         """Whether the known version has the same bytes, and both are links or neither is."""
@@ -108,8 +111,9 @@ class RunState:
     """None until something is first written to the run."""
     revision: int = 0
     newest_snapshot: int = 0
-    directories: Directories = field(default_factory=dict)
-    """Known files by directory, then by name; the work directory itself is ``""``."""
+    made: Directories | Callable[[], Directories] = field(default_factory=dict)
+    """What `directories` returns, or what makes it. After the last scan of a process nobody needs
+    it, and for a large run it takes as much memory as the scan."""
     newest_record: Digest | None = None
     """The end of the run's chain of journal records; None if the chain is incomplete."""
     records: int = 0
@@ -119,6 +123,15 @@ class RunState:
     loaded: frozenset[str] | None = None
     """For a partial state: the paths whose files, and files in conflict with them, it holds. None
     if it holds the whole run."""
+
+    @property
+    def directories(self) -> Directories:
+        """Known files by directory, then by name; the work directory itself is ``""``."""
+        made = self.made
+        if callable(made):
+            made = made()  # two threads at once make the same
+            object.__setattr__(self, "made", made)
+        return made
 
     @property
     def has_chain(self) -> bool:
@@ -191,7 +204,7 @@ class RunState:
         self,
         run_id: int,
         newest_snapshot: int,
-        replaced: Iterable[KnownFile],
+        replaced: Callable[[], Iterable[KnownFile]],
         removed: Iterable[KnownFile],
         added: Collection[Digest] = (),
         *,
@@ -201,39 +214,48 @@ class RunState:
 
         Parameters
         ----------
+        replaced
+            Returns the versions that are new or renewed. Called when they are needed.
         added
             The journal records of the commit, the newest one last.
         work_dir
             The new work directory; None if it stays as it is.
         """
-        directories = dict(self.directories)
-        copied: set[str] = set()
-
-        def own(path: str) -> tuple[dict[str, KnownFile], str]:
-            directory, _, name = path.rpartition("/")
-            if directory not in copied:
-                directories[directory] = dict(directories.get(directory, {}))
-                copied.add(directory)
-            files = directories[directory]
-            assert isinstance(files, dict)  # noqa: S101 - it is our copy
-            return files, name
-
-        for known in removed:
-            files, name = own(known.path)
-            files.pop(name, None)
-        for known in replaced:
-            files, name = own(known.path)
-            files[name] = known
         return RunState(
             run_id,
             self.revision + 1,
             newest_snapshot,
-            directories,
+            partial(_changed, self, replaced, removed),
             next(reversed(tuple(added)), self.newest_record),
             self.records + len(added),
             work_dir or self.work_dir,
             self.loaded,
         )
+
+
+def _changed(
+    before: RunState, replaced: Callable[[], Iterable[KnownFile]], removed: Iterable[KnownFile]
+) -> Directories:
+    """Return the files of a state without those removed, and with those replaced."""
+    directories = dict(before.directories)
+    copied: set[str] = set()
+
+    def own(path: str) -> tuple[dict[str, KnownFile], str]:
+        directory, _, name = path.rpartition("/")
+        if directory not in copied:
+            directories[directory] = dict(directories.get(directory, {}))
+            copied.add(directory)
+        files = directories[directory]
+        assert isinstance(files, dict)  # noqa: S101 - it is our copy
+        return files, name
+
+    for known in removed:
+        files, name = own(known.path)
+        files.pop(name, None)
+    for known in replaced():
+        files, name = own(known.path)
+        files[name] = known
+    return directories
 
 
 Signature: TypeAlias = bytes

@@ -145,7 +145,9 @@ class _Reader:
         trusted = is_whole and size == after.st_size and self._is_trusted(after, signature)
         mode = self._modes.setdefault(after.st_mode, after.st_mode)
         mtime_ns = after.st_mtime_ns if trusted else storable(after.st_mtime_ns)
-        observed = Observed(path, digest, size, mode, mtime_ns, signature, trusted, self._bit)
+        observed = Observed(
+            path, digest, size, mode, mtime_ns, signature, trusted, self._bit, known
+        )
         return observed, is_whole
 
     def _read_link(

@@ -75,3 +75,27 @@ def test_restoring_takes_statements_by_the_thousand_files(store, run, work, tmp_
     with statements(store) as seen:
         run.restore(tmp_path / "out")
     assert len(seen) < 12
+
+
+def test_statistics_read_no_versions(store, run, work):
+    write(work, {f"f{n}": b"%d" % n for n in range(100)})
+    run.track(work, agent="a")
+    with statements(store) as seen:
+        run.stats()
+        run.stats_by("agent", "phase")
+        store.session("session-1").stats_by("run")
+        store.stats()
+    assert seen
+    assert not [statement for statement in seen if "cas_files" in statement]
+
+
+def test_a_put_takes_as_many_statements_whatever_the_run_holds(store, work):
+    costs = []
+    for files in (10, 2500):
+        run = store.session("s").run(f"r{files}")
+        write(work, {f"f{n}": b"%d" % n for n in range(files)})
+        run.track(work)
+        with statements(store) as seen:
+            run.put("f1", b"changed %d" % files)
+        costs.append(len(seen))
+    assert costs[0] == costs[1]

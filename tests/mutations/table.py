@@ -141,8 +141,8 @@ MUTATIONS = (
     Mutation(
         "a scan removes a file that was put after it began",
         "index/domain/changes.py",
-        "elif change.observed is None and (now is None or not now.seen_by & seen_by):",
-        "elif change.observed is None and now is None:",
+        "if now is None or not now.seen_by & seen_by:",
+        "if now is None:",
         (CONCURRENCY,),
     ),
     Mutation(

@@ -151,7 +151,7 @@ def insert_versions(
         for file_id, (
             path,
             version,
-            (_, digest, size, mode, mtime_ns, signature, trusted, seen_by),
+            (_, digest, size, mode, mtime_ns, signature, trusted, seen_by, _),
             (file_type, priority, final, meta),
             appeared_in,
         ) in zip(ids, counts.counting_new(connection, run_id, rows, provenance), strict=True)
