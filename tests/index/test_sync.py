@@ -23,6 +23,7 @@ import index.transfer.run
 from cas.digest import Digest
 from cas.writer import BatchWriter
 from index import ArtifactStore, SyncOutcome
+from index.db.queries.counts import count_again
 from index.errors import (
     SameStoreError,
     StoreClosedError,
@@ -634,6 +635,7 @@ class TestFaults:
             connection.execute(
                 text("UPDATE cas_files SET digest = NULL, end_snapshot = 2, size = 77")
             )
+            count_again(connection, connection.scalar(text("SELECT id FROM cas_runs")))
         run.put("b", b"2")
         source.sync_to(destination)
         assert histories(destination) == histories(source)

@@ -173,7 +173,7 @@ def delete_runs(connection: Connection, dead: Collection[int]) -> None:
     It relies on no foreign key: an application's SQLite connection may not enforce them.
     """
     runs = tables.runs.c
-    for table in (tables.files, tables.snapshots, tables.records):
+    for table in (tables.files, tables.counts, tables.snapshots, tables.records):
         connection.execute(delete(table).where(table.c.run_id.in_(dead)))
     forks = update(tables.runs).where(runs.parent_run_id.in_(dead))
     connection.execute(forks.values(parent_run_id=None))
