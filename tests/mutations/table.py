@@ -30,6 +30,7 @@ ISOLATION = "tests/index/test_isolation.py"
 DAMAGED = "tests/index/test_damaged_blobs.py"
 NAMED = "tests/index/test_named_files.py"
 RECOVER = "tests/index/test_recover.py"
+STATS = "tests/index/test_stats.py"
 CRASH = "tests/crash/test_crash_points.py"
 
 MUTATIONS = (
@@ -201,6 +202,35 @@ MUTATIONS = (
                         return""",
         "                        return",
         (NAMED,),
+    ),
+    # Kept counts
+    Mutation(
+        "a content counts twice among the distinct bytes of a scan",
+        "index/db/queries/counts.py",
+        "for digest, size in contents if digest not in seen}",
+        "for digest, size in contents}",
+        (STATS,),
+    ),
+    Mutation(
+        "a content that the run holds counts as new",
+        "index/db/queries/counts.py",
+        "self.bytes -= sum(fresh[digest] for (digest,) in held)",
+        "pass",
+        (STATS,),
+    ),
+    Mutation(
+        "a version that has ended counts as current",
+        "index/db/queries/counts.py",
+        "        count[0] -= 1\n        count[1] -= size\n",
+        "",
+        (STATS,),
+    ),
+    Mutation(
+        "a deletion leaves counts where foreign keys are off",
+        "index/db/queries/deletion.py",
+        "(tables.files, tables.counts, tables.snapshots, tables.records)",
+        "(tables.files, tables.snapshots, tables.records)",
+        ("tests/index/test_file_repository.py",),
     ),
     # Change detection
     Mutation(
