@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from cas.digest import DIGEST_SIZE
 from index.db import tables
-from index.db.bulk import allocate_ids, batches, bind_rows, insert_rows
+from index.db.bulk import allocate_ids, batches, bind_rows, insert_rows, run_over
 from index.db.column_types import encode_path
 from index.db.queries import counts
 from index.domain.annotations import FileKind
@@ -81,6 +81,10 @@ _WIDTH: Final = 1 + len(VERSION_FIELDS)
 _ROWS_AT_ONCE: Final = 5_000
 """Rows that are made versions at once."""
 
+_END: Final = (
+    "UPDATE cas_files SET end_snapshot = {snapshot} WHERE id {wanted} RETURNING " + counts.COUNTED  # noqa: S608 - names of our own columns
+)
+
 _INSERTED: Final = (
     "id",
     "path",
@@ -100,9 +104,7 @@ def end_versions(connection: Connection, ids: Sequence[int], snapshot: int) -> N
     """End current versions at a snapshot."""
     ended: list[Sequence[Any]] = []
     for batch in batches(ids):
-        statement = update(tables.files).where(tables.files.c.id.in_(batch))
-        statement = statement.values(end_snapshot=snapshot)
-        ended += connection.execute(statement.returning(*counts.COUNTED))
+        ended += run_over(connection, _END, tables.files.c.id, batch, extra={"snapshot": snapshot})
     counts.add_ended(connection, ended)
 
 
