@@ -85,13 +85,13 @@ def upgrade() -> None:
             "frame_start",
             sa.Integer(),
             nullable=True,
-            comment="Where the blob begins in the decoded frame that it shares with others; else 0.",
+            comment="Where it begins in a decoded shared frame; else 0.",
         ),
         sa.Column(
             "frame_size",
             sa.Integer(),
             nullable=True,
-            comment="Decoded bytes of that frame; 0 if it is alone.",
+            comment="Decoded bytes of that shared frame; else 0.",
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
@@ -106,7 +106,7 @@ def upgrade() -> None:
             "damaged_at",
             sa.DateTime(timezone=True),
             nullable=True,
-            comment="When its bytes were found to be missing or wrong; null if they were not.",
+            comment="When its bytes were found missing or wrong.",
         ),
         sa.CheckConstraint(
             "(pack_id IS NULL) = (pack_offset IS NULL) AND (pack_id IS NULL) = (stored_size IS NULL) AND (pack_id IS NULL) = (codec IS NULL) AND (pack_id IS NULL) = (frame_start IS NULL) AND (pack_id IS NULL) = (frame_size IS NULL)",
