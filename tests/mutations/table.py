@@ -438,10 +438,10 @@ MUTATIONS = (
     ),
     Mutation(
         "a frame is copied whole though a part of it is wanted",
-        "cas/packs/rewriter.py",
-        """            if not _is_whole_frame(sources):
+        "cas/packs/frames.py",
+        """        if _is_whole([place for _, place, _ in group]):
 """,
-        """            if not sources:
+        """        if group:
 """,
         ("tests/cas/test_frames.py",),
     ),
