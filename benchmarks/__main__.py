@@ -1,15 +1,19 @@
-"""Run the benchmarks, each in a process of its own, and write their pages.
+"""Run the benchmarks, each in a process of its own, and write their pages and charts.
 
-    python -m benchmarks                    all; it takes some hours
-    python -m benchmarks --quick            all with tiny data: whether they run, no figures
-    python -m benchmarks hash chunks        these
+    python -m benchmarks                        all; it takes a day
+    python -m benchmarks --resume               what has not been answered at this commit
+    python -m benchmarks --quick --results DIR  all with tiny data: whether they run, no figures
+    python -m benchmarks hash chunks            these
+    python -m benchmarks track -- --only small  with options of that one
 
-Programs to compare with are used if they are on PATH. The pages name what was missing.
+A page keeps the answers of earlier runs to what is not asked again. Programs to compare with are
+used where they are installed; the pages name those that are not.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -18,27 +22,23 @@ from typing import Final
 
 HERE: Final = Path(__file__).parent
 QUICK: Final = {
-    "hash": ("--rounds", "1", "--files", "50", "--max-size", "65536"),
+    "hash": "--rounds 1 --files 50 --max-size 65536",
     "track": (
-        *("--rounds", "1", "--files", "200", "--large-gib", "0.01"),
-        *(
-            "--steps",
-            "2",
-            "--steps-start-mib",
-            "1",
-            "--listing-files",
-            "100",
-            "--listing-runs",
-            "2",
-        ),
+        "--rounds 1 --files 100 --tree-files 100 --large-gib 0.002 --sparse-gib 0.01 --steps 2"
+        " --steps-start-mib 1 --peers cp tar rsync git casync mksquashfs"
     ),
-    "chunks": ("--scale", "0.01", "--only", "chat", "csv-rows", "sqlite"),
-    "verify": ("--rounds", "1", "--files", "200", "--large-gib", "0.01", "--rows", "1000"),
-    "gc": ("--rounds", "1", "--rows", "2000", "--bytes", "4194304"),
-    "partitions": ("--rounds", "1", "--versions", "20000"),
-    "remote": ("--rounds", "1", "--files", "50", "--peer-files", "50"),
+    "read": "--rounds 1 --files 100 --large-mib 4 --reads 100",
+    "chunks": "--scale 0.01 --only chat csv-rows sqlite --peers git casync",
+    "scale": (
+        "--rounds 1 --most 100 --versions 1000 --listing-files 100 --listing-runs 2 --peers git"
+    ),
+    "runs": "--rounds 1 --files 100 --tree-files 50 --puts 2",
+    "verify": "--rounds 1 --files 100 --large-gib 0.005 --rows 1000",
+    "gc": "--rounds 1 --rows 2000 --bytes 4194304",
+    "partitions": "--rounds 1 --versions 20000",
+    "remote": "--rounds 1 --files 50 --peer-files 50",
 }
-"""For each benchmark, the options of a quick run."""
+"""For each benchmark, in the order of the pages, the options of a quick run."""
 
 
 def main() -> int:
@@ -48,23 +48,39 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(QUICK)}")
     parser.add_argument("--quick", action="store_true", help="with tiny data")
+    parser.add_argument("--resume", action="store_true", help="not what this commit has answered")
     parser.add_argument("--work", type=Path, help="where temporary data goes")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where pages go")
-    asked = parser.parse_args()
+    given, marker, options = _split(sys.argv[1:])
+    asked = parser.parse_args(given)
     if unknown := [name for name in asked.names if name not in QUICK]:
         parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(QUICK)}")
+    if marker and len(asked.names) != 1:
+        parser.error("options after -- are those of one benchmark; name it")
     if asked.quick and asked.results == HERE / "results":
         parser.error("a quick run says nothing about speed; say with --results where its pages go")
-    failed = []
-    for name in asked.names or QUICK:
-        begun = time.monotonic()
-        command = [sys.executable, str(HERE / f"bench_{name}.py"), "--results", str(asked.results)]
-        command += ["--work", str(asked.work)] if asked.work else []
-        done = subprocess.run([*command, *(QUICK[name] if asked.quick else ())], check=False)
-        if done.returncode:
-            failed.append(name)
-        print(f"{name}: exit code {done.returncode}, {time.monotonic() - begun:.0f} s", flush=True)
-    return 1 if failed else 0
+    failed = [name for name in asked.names or QUICK if not _run(name, asked, options)]
+    drawing = [sys.executable, str(HERE / "overview.py"), str(asked.results)]
+    return 1 if subprocess.run(drawing, check=False).returncode or failed else 0
+
+
+def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
+    if "--" not in arguments:
+        return arguments, False, []
+    at = arguments.index("--")
+    return arguments[:at], True, arguments[at + 1 :]
+
+
+def _run(name: str, asked: argparse.Namespace, options: list[str]) -> bool:
+    begun = time.monotonic()
+    command = [sys.executable, str(HERE / f"bench_{name}.py"), "--results", str(asked.results)]
+    command += ["--work", str(asked.work)] if asked.work else []
+    command += ["--resume"] if asked.resume else []
+    command += [*QUICK[name].split()] if asked.quick else []
+    environment = {**os.environ, **({"BENCHMARK_QUICK": "1"} if asked.quick else {})}
+    done = subprocess.run([*command, *options], check=False, env=environment)
+    print(f"{name}: exit code {done.returncode}, {time.monotonic() - begun:.0f} s", flush=True)
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

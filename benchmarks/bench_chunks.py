@@ -1,38 +1,44 @@
 """What chunkers store of files that change: bytes, rows of the index, and processor time.
 
     python benchmarks/bench_chunks.py
-    python benchmarks/bench_chunks.py --scale 0.1 --only chat csv
+    python benchmarks/bench_chunks.py --scale 0.1 --only chat csv-rows
 
-Each workload writes a directory several times. After each time its files are cut, and what was not
-there before is compressed and counted as this library stores it. restic and borg, where they are
-installed, back the directory up each time. pyarrow and h5py make two of the files, if they are
-there.
+Each workload writes a directory several times. After each time "runcas" tracks it. For each chunker
+the files are cut, and what was not there before is compressed and counted, as this library stores
+entries of their own. Peers that keep versions are given the directory, too. pyarrow, h5py and numpy
+make some of the files, and ``pip download`` two releases, if they are there.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from contenders import Restic, bytes_below
-from measure import MIB, RESULTS, Answer, answer_all, environment
+from measure import KIB, MIB, Answer, of
+from pages import command_line, publication
+from peers import Peers, bytes_below, described
 from pyfastcdc import FastCDC
-from workloads import KIB, NEEDS, WORKLOADS
+from sqlalchemy import func, select
+from workloads import NEEDS, WORKLOADS, UnavailableError
 
 from cas.chunker import CHUNK_SIZE, Chunker
 from cas.digest import Digest
 from cas.packs.codec import encode_all
 from cas.packs.pack import FOOTER_RECORD_SIZE
+from index import ArtifactStore
+from index.db import tables
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peers import Peer
+
+PACKAGES: Final = ("runcas", "pyfastcdc", "blake3", "zstandard")
 Cut: TypeAlias = Callable[[bytes], list[memoryview]]
 LIST_ENTRY: Final = 32
 """Bytes of a chunk in the list of its blob in storage."""
@@ -112,33 +118,68 @@ class Stored:
             self.cpu_s += time.process_time() - begun
 
 
-class Borg:
-    """borg with zstd, as restic has."""
+class Tracked:
+    """A store of this library, as it is: packs, lists and their rows."""
 
-    def __init__(self, work: Path) -> None:
-        self._environment = {
-            **os.environ,
-            "BORG_BASE_DIR": str(work / "borg-base"),
-            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
-        }
-        self._number = 0
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.cpu_s = 0.0
+        self._store = ArtifactStore.open(root)
 
-    def create(self, repository: Path) -> None:
-        """Initialise a repository."""
-        self._run("init", "--encryption=none", str(repository))
+    def add(self, root: Path) -> None:
+        """Track the present state of a directory."""
+        begun = time.process_time()
+        self._store.session("s").run("r").track(root)
+        self.cpu_s += time.process_time() - begun
 
-    def backup(self, repository: Path, source: Path) -> None:
-        """Back `source` up."""
-        self._number += 1
-        archive = f"{repository}::{self._number}"
-        self._run("create", "--compression=zstd,3", archive, source.name, cwd=source.parent)
+    @property
+    def bytes(self) -> int:
+        """The bytes of all objects."""
+        return bytes_below(self._root / "packs")
 
-    def _run(self, *arguments: str, cwd: Path | None = None) -> None:
-        command = ["borg", *arguments]
-        subprocess.run(command, check=True, capture_output=True, env=self._environment, cwd=cwd)
+    @property
+    def rows(self) -> int:
+        """The rows of blobs and of chunks."""
+        with self._store.context.database.reading() as connection:
+            return sum(
+                connection.scalar(select(func.count()).select_from(table)) or 0
+                for table in (tables.blobs, tables.blob_chunks)
+            )
 
 
-def ask(name: str, scale: float, work: Path) -> Answer:
+class Beside:
+    """What a peer has stored."""
+
+    def __init__(self, peer: Peer, store: Path, source: Path) -> None:
+        self._peer = peer
+        self._store = store
+        self.cpu_s = 0.0
+        store.mkdir()
+        peer.create(store, source)
+
+    def add(self, root: Path) -> None:
+        """Store the present state of a directory."""
+        begun = _children_s()
+        self._peer.add(self._store, root)
+        self.cpu_s += _children_s() - begun
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of the repository."""
+        return bytes_below(self._store)
+
+    @property
+    def rows(self) -> int:
+        """The chunks that it finds by their keys."""
+        return self._peer.count(self._store)
+
+
+def _children_s() -> float:
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
+def ask(name: str, scale: float, work: Path, peers: Peers) -> Answer:
     """Store all states of a workload with every chunker, and with the peers that are installed."""
     workload = WORKLOADS[name]
     answer = Answer(name, (workload.__doc__ or "").strip(), 1)
@@ -146,54 +187,44 @@ def ask(name: str, scale: float, work: Path) -> Answer:
     if needed and importlib.util.find_spec(needed) is None:
         answer.skipped = f"{needed} is not installed"
         return answer
-    root = work / "work"
-    root.mkdir()
-    chunkers = {chunker: Stored(cut) for chunker, cut in CHUNKERS.items()}
-    restic, borg = Restic(work), Borg(work)
-    peers = {"restic": restic} if restic else {}
-    if shutil.which("borg"):
-        peers["borg"] = borg
-    for peer, program in peers.items():
-        program.create(work / peer)
+    place = work / name
+    root = place / "work"
+    root.mkdir(parents=True)
+    contenders: dict[str, Stored | Tracked | Beside] = {"runcas": Tracked(place / "store")}
+    contenders |= {chunker: Stored(cut) for chunker, cut in CHUNKERS.items()}
+    for peer in peers.keeping_versions:
+        contenders[peer.name] = Beside(peer, place / peer.name, root)
     total = states = 0
     try:
         for _ in workload(root, scale):
             total += bytes_below(root)
             states += 1
-            for stored in chunkers.values():
-                stored.add(root)
-            for peer, program in peers.items():
-                program.backup(work / peer, root)
-        for chunker, stored in chunkers.items():
-            answer.note(chunker, stored.bytes, "bytes")
-            answer.remarks.append(
-                f"{chunker}: {stored.rows:,} rows, {stored.cpu_s:.2f} s of one processor"
-            )
-        for peer in peers:
-            answer.note(peer, bytes_below(work / peer), "bytes")
+            for contender in contenders.values():
+                contender.add(root)
+        for who, contender in contenders.items():
+            answer.note(of("bytes stored", who), contender.bytes, "bytes")
+            answer.note(of("processor time", who), contender.cpu_s)
+            answer.note(of("rows", who), contender.rows, "rows")
+    except UnavailableError as reason:
+        answer.skipped = str(reason)
     finally:
-        for path in (root, work / "restic", work / "borg"):
-            shutil.rmtree(path, ignore_errors=True)
-    answer.remarks.insert(0, f"{states} states, {total / 1e6:.0f} MB in all")
+        shutil.rmtree(place, ignore_errors=True)
+    answer.compare("bytes stored", of("bytes stored", "runcas"), of("bytes stored", "restic"))
+    answer.remarks.append(f"{states} states, {total / 1e6:.0f} MB in all.")
     return answer
 
 
 def main() -> None:
     """Ask the questions."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=WORKLOADS, nargs="+")
+    parser = command_line(__doc__, list(WORKLOADS))
+    parser.set_defaults(rounds=1)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the sizes")
-    parser.add_argument("--work", type=Path, help="where temporary data goes")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where results go")
+    parser.add_argument("--peers", nargs="+", help="those to compare with, if not all")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.work, prefix="bench-chunks-") as directory:
-        work = Path(directory)
-        about = environment(work, ("runcas", "pyfastcdc", "blake3", "zstandard"))
-        about["scale"] = f"{options.scale:g}"
-        asked = {
-            name: partial(ask, name, options.scale, work) for name in options.only or WORKLOADS
-        }
-        print(answer_all("bench_chunks", "Chunkers", asked, about, options.results))
+    with publication("chunks", "Chunkers", options, PACKAGES) as page:
+        peers = Peers(page.work, options.peers)
+        page.about |= {**described(peers.versions), "scale": f"{options.scale:g}"}
+        page.ask({name: partial(ask, name, options.scale, page.work, peers) for name in WORKLOADS})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What garbage collection costs, and how long writers wait for it.
 
-    python benchmarks/bench_gc.py --work DIR [--rows N] [--bytes N] [--rounds N]
+    python benchmarks/bench_gc.py
+    python benchmarks/bench_gc.py --only sweep --rows 10000 --results /tmp/trial
 
 Three questions: a sweep of many rows, rewriting packs against copying the same bytes, and the
 longest wait of a writer while a sweep goes on.
@@ -8,19 +9,18 @@ longest wait of a writer while a sweep goes on.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from measure import MIB, RESULTS, Answer, answer_all, environment, flush
+from measure import MIB, Answer, flush
+from pages import command_line, publication
 from sqlalchemy import func, select
 
 from index import ArtifactStore
@@ -28,30 +28,12 @@ from index.db import tables
 from index.db.bulk import insert_rows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from index.maintenance.gc.report import GcReport
 
-_PER_PACK = 10_000
-
-
-def main() -> None:
-    """Read the command line, ask the questions, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--bytes", type=int, default=512 * MIB)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    told = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=told.work) as folder:
-        work = Path(folder)
-        questions = {
-            "sweep": lambda: sweep(work / "sweep", told.rows),
-            "compaction": lambda: compaction(work / "compaction", told.bytes, told.rounds),
-            "waiting": lambda: waiting(work / "waiting", told.rows // 5),
-        }
-        described = environment(work, ("SQLAlchemy", "blake3", "zstandard"))
-        page = answer_all("bench_gc", "Garbage collection", questions, described, told.results)
-    print(page)
+PACKAGES: Final = ("runcas", "SQLAlchemy", "blake3", "zstandard")
+_PER_PACK: Final = 10_000
 
 
 def collect(store: ArtifactStore) -> GcReport:
@@ -76,7 +58,7 @@ def fill(store: ArtifactStore, rows: int) -> None:
 
 def sweep(folder: Path, rows: int) -> Answer:
     """Time planning and executing for blobs that all go."""
-    answer = Answer("How long does a sweep take?", f"{rows:,} blobs, all garbage, on SQLite", 1)
+    answer = Answer("sweep", f"{rows:,} blobs, all garbage, on SQLite", 1)
     with ArtifactStore.open(folder) as store:
         fill(store, rows)
         before = peak()
@@ -97,7 +79,7 @@ def peak() -> float:
 def compaction(folder: Path, size: int, rounds: int) -> Answer:
     """Time rewriting packs of which a half is needed, against cp and sync of what is needed."""
     answer = Answer(
-        "How fast are packs rewritten?",
+        "compaction",
         f"{size // MIB} MiB that don't compress in files of 256 KiB, of which a third is needed",
         rounds,
     )
@@ -141,7 +123,7 @@ def compaction(folder: Path, size: int, rounds: int) -> Answer:
 def waiting(folder: Path, rows: int) -> Answer:
     """Time commits of a writer alone, and while another connection sweeps."""
     answer = Answer(
-        "How long does a writer wait?",
+        "waiting",
         f"one small file put again and again on SQLite while {rows:,} blobs are swept",
         1,
     )
@@ -159,6 +141,26 @@ def waiting(folder: Path, rows: int) -> Answer:
             answer.note("put, during a sweep", time.perf_counter() - started)
         collecting.join()
     return answer
+
+
+def main() -> None:
+    """Ask the questions."""
+    parser = command_line(__doc__, ("sweep", "compaction", "waiting"))
+    parser.set_defaults(rounds=3)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--bytes", type=int, default=512 * MIB)
+    options = parser.parse_args()
+    with publication("gc", "Garbage collection", options, PACKAGES) as page:
+        work = page.work
+        page.ask(
+            {
+                "sweep": partial(sweep, work / "sweep", options.rows),
+                "compaction": partial(
+                    compaction, work / "compaction", options.bytes, options.rounds
+                ),
+                "waiting": partial(waiting, work / "waiting", options.rows // 5),
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -12,29 +12,32 @@ hash.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from blake3 import blake3
 from datasets import random_bytes, random_pieces, small_files, warm
-from measure import GIB, MIB, RESULTS, Answer, as_json, environment, output_of, report, table
+from measure import GIB, KIB, MIB, Answer, flush, named
+from pages import command_line, publication, table
+from peers import described, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from typing import Any
 
-KIB: Final = 1 << 10
 CORES: Final = os.cpu_count() or 1
-PACKAGES: Final = ("blake3", "xxhash", "matplotlib", "runcas")
+PACKAGES: Final = ("blake3", "runcas")
+
+READING: Final = "plain reading, 1 MiB"
+SMALL: Final = "small files"
+CHART: Final = "![Throughput by file size](chart_hash.svg)"
 
 FILE_SIZES: Final = (0, KIB, 16 * KIB, 128 * KIB, MIB, 16 * MIB, 128 * MIB, GIB, 4 * GIB)
 BLOCK_SIZES: Final = (64 * KIB, 256 * KIB, MIB, 4 * MIB)
@@ -50,14 +53,6 @@ _WORTHWHILE_GAIN: Final = 1.2
 """A second core is taken from others: a smaller gain is not worth it."""
 
 Contender: TypeAlias = "Callable[[Path], object]"
-
-
-def named(size: int) -> str:
-    """Write a size in the binary unit that divides it."""
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if size >= unit and size % unit == 0:
-            return f"{size // unit} {name}"
-    return f"{size} B"
 
 
 def parsed(text: str) -> int:
@@ -117,7 +112,7 @@ def b3sum(paths: Sequence[Path], threads: int) -> None:
 
 def contenders() -> dict[str, Contender]:
     """Return what is compared, by name; b3sum apart, since it takes many files at once."""
-    found: dict[str, Contender] = {"plain reading, 1 MiB": partial(read_only, block=MIB)}
+    found: dict[str, Contender] = {READING: partial(read_only, block=MIB)}
     for threads in (*range(1, CORES + 1), blake3.AUTO):
         found[f"BLAKE3, map, {_threads(threads)}"] = partial(hash_mapped, threads=threads)
     for block in BLOCK_SIZES:
@@ -150,21 +145,40 @@ def sample(call: Callable[[], object], repeats: int) -> float:
     return (time.perf_counter() - started) / repeats
 
 
-def ask_file(path: Path, size: int, rounds: int) -> Answer:
+def ask_file(size: int, work: Path, rounds: int) -> Answer:
     """All contenders on one file."""
+    path = made_file(work, size)
     answer = Answer(named(size), f"One file of {named(size)}", rounds)
     repeats = min(_MOST_REPEATS, max(1, _SAMPLE_BYTES // max(size, 1)))
-    warm(path.parent)
-    for _ in range(rounds):
-        for name, hash_file in contenders().items():
-            answer.note(name, sample(partial(hash_file, path), repeats))
-        if shutil.which("b3sum"):
-            for threads in {1, CORES}:
-                call = partial(b3sum, [path], threads)
-                answer.note(f"b3sum, {_threads(threads)}", sample(call, min(repeats, 5)))
+    ways = {name: partial(hash_file, path) for name, hash_file in contenders().items()}
+    answer.take_turns(ways, repeats=repeats)
+    answer.take_turns(b3sums([path]), repeats=min(repeats, 5))
     if size == GIB:
         _compare_with_b3sum(answer)
+        answer.compare("hashing", "BLAKE3, map, 1 thread", READING)
+    path.unlink()
     return answer
+
+
+def made_file(work: Path, size: int) -> Path:
+    """Write a file of random bytes, and read it once."""
+    path = work / f"file-{size}" / "data"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.writelines(random_pieces("hash", size))
+    flush(path.parent)
+    warm(path.parent)
+    return path
+
+
+def b3sums(paths: Sequence[Path]) -> dict[str, Callable[[], object]]:
+    """Return ``b3sum`` on one thread and on all, if it is installed."""
+    if not version_of("b3sum"):
+        return {}
+    return {
+        f"b3sum, {_threads(threads)}": partial(b3sum, paths, threads)
+        for threads in sorted({1, CORES})
+    }
 
 
 def _compare_with_b3sum(answer: Answer) -> None:
@@ -175,26 +189,27 @@ def _compare_with_b3sum(answer: Answer) -> None:
     )
 
 
-def ask_small_files(root: Path, count: int, rounds: int) -> Answer:
+def ask_small_files(count: int, work: Path, rounds: int) -> Answer:
     """All contenders on many small files."""
+    root = work / "small"
     total = small_files(root, count)
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     subject = f"{count:,} files of 1 to 16 KiB, {total / 1e6:.0f} MB; b3sum is given all at once"
-    answer = Answer("small files", subject, rounds)
-    for _ in range(rounds):
-        for name, hash_file in contenders().items():
-            with answer.timed(name):
-                for path in paths:
-                    hash_file(path)
-        if shutil.which("b3sum"):
-            for threads in {1, CORES}:
-                with answer.timed(f"b3sum, {_threads(threads)}"):
-                    b3sum(paths, threads)
+    answer = Answer(SMALL, subject, rounds)
+    ways = {
+        name: partial(_each, hash_file, paths) for name, hash_file in contenders().items()
+    } | b3sums(paths)
+    answer.take_turns(ways)
     answer.remarks.append(f"Bytes in all: {total}.")
     return answer
 
 
-def ask_threads(rounds: int) -> Answer:
+def _each(hash_file: Contender, paths: Sequence[Path]) -> None:
+    for path in paths:
+        hash_file(path)
+
+
+def ask_threads(_work: Path, rounds: int) -> Answer:
     """From which update size BLAKE3's own threads pay, on bytes in memory."""
     answer = Answer(
         "threads", f"One update of bytes in memory, on 1 thread and on all {CORES}", rounds
@@ -242,8 +257,9 @@ def _paying(gains: Sequence[float]) -> str:
     return named(sizes[0]) if sizes else "none"
 
 
-def ask_read_size(path: Path, size: int, rounds: int) -> Answer:
+def ask_read_size(size: int, work: Path, rounds: int) -> Answer:
     """Which size of read is best, for reading alone and for hashing."""
+    path = made_file(work, size)
     subject = f"One file of {named(size)}; hashing on 1 thread, and on all"
     answer = Answer("read size", subject, rounds)
     ways: dict[str, Callable[[int], Contender]] = {
@@ -253,11 +269,15 @@ def ask_read_size(path: Path, size: int, rounds: int) -> Answer:
             hash_read, make=partial(blake3, max_threads=blake3.AUTO), block=block
         ),
     }
-    for _ in range(rounds):
-        for block in READ_SIZES:
-            for way, made in ways.items():
-                answer.note(f"{named(block)}, {way}", sample(partial(made(block), path), 1))
+    answer.take_turns(
+        {
+            f"{named(block)}, {way}": partial(made(block), path)
+            for block in READ_SIZES
+            for way, made in ways.items()
+        }
+    )
     answer.remarks += judge_read_size(answer, size)
+    path.unlink()
     return answer
 
 
@@ -280,76 +300,59 @@ def judge_read_size(answer: Answer, size: int) -> list[str]:
     ]
 
 
-def throughput_table(answers: Sequence[Answer], bytes_of: dict[str, int]) -> str:
+def throughput(answers: Sequence[Answer]) -> str:
     """Return GiB/s (for no bytes: time a file) of every contender and size, from medians."""
-    names = list(answers[0].series)
+    sizes = {
+        answer.question: int(answer.remarks[0].split()[-1][:-1])
+        if answer.question == SMALL
+        else parsed(answer.question.replace(" ", ""))
+        for answer in answers
+        if READING in answer.series
+    }
+    found = {answer.question: answer.series for answer in answers if answer.question in sizes}
+    names = dict.fromkeys(name for series in found.values() for name in series)
     rows = []
     for name in names:
         cells = []
-        for answer in answers:
-            median, size = answer.series[name].median, bytes_of[answer.question]
-            cells.append(f"{size / median / GIB:.3g}" if size else f"{median * 1e6:.1f} µs")
+        for question, size in sizes.items():
+            series = found[question].get(name)
+            if series is None:
+                cells.append("")
+            elif size:
+                cells.append(f"{size / series.median / GIB:.3g}")
+            else:
+                cells.append(f"{series.median * 1e6:.1f} µs")
         rows.append([name, *cells])
-    return table(("GiB/s", *(answer.question for answer in answers)), rows)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--max-size", type=parsed, default=4 * GIB, help="such as 16MiB")
-    parser.add_argument("--files", type=int, default=20_000, help="small files")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--work", type=Path, help="where temporary data goes")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where results go")
-    parser.add_argument("--note", help="what a reader should know, such as other load")
-    return parser.parse_args()
+    words = "Medians, by file size; all files are in the page cache."
+    return f"## throughput\n\n{words}\n\n{table(('GiB/s', *sizes), rows)}\n\n{CHART}"
 
 
 def main() -> None:
-    """Measure, and write table, samples and chart."""
-    options = _options()
-    rounds = options.rounds
-    options.results.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.work, prefix="bench-hash-") as directory:
-        work = Path(directory)
-        about = environment(work, PACKAGES)
-        about["b3sum"] = output_of(["b3sum", "--version"]) or "not installed"
-        about["rounds"] = str(rounds)
-        if options.note:
-            about["note"] = options.note
-        decisions = [ask_threads(rounds)]
-        by_size: list[Answer] = []
-        bytes_of: dict[str, int] = {}
-        sizes = [size for size in FILE_SIZES if size <= options.max_size]
-        middle = max(size for size in sizes if size <= GIB)
-        for size in sizes:
-            print(f"{named(size)} …", flush=True)
-            path = work / f"file-{size}" / "data"
-            path.parent.mkdir()
-            with path.open("wb") as file:
-                file.writelines(random_pieces("hash", size))
-            os.sync()
-            by_size.append(ask_file(path, size, rounds))
-            bytes_of[named(size)] = size
-            if size == middle:
-                decisions.append(ask_read_size(path, size, rounds))
-            path.unlink()
-        print("small files …", flush=True)
-        many = ask_small_files(work / "small", options.files, rounds)
-        bytes_of[many.question] = sum(p.stat().st_size for p in work.rglob("*.txt"))
-    summary = Answer("throughput", "Medians, by file size; all files in the page cache", rounds)
-    summary.remarks = [
-        throughput_table([*by_size, many], bytes_of),
-        "![Throughput by file size](bench_hash.png)",
-    ]
-    answers = [summary, *decisions, *by_size, many]
-    page = report("Hashing throughput", about, answers)
-    (options.results / "bench_hash.md").write_text(page)
-    (options.results / "bench_hash.json").write_text(as_json(about, answers))
-    if find_spec("matplotlib"):
-        from hash_chart import draw
+    """Ask the questions."""
+    everything: dict[str, Callable[[Path, int], Answer]] = {
+        named(size): partial(ask_file, size) for size in FILE_SIZES
+    }
+    parser = command_line(__doc__, [*everything, SMALL, "threads", "read size"])
+    parser.add_argument("--max-size", type=parsed, default=FILE_SIZES[-1], help="such as 16MiB")
+    parser.add_argument("--files", type=int, default=20_000, help="small files")
+    options = parser.parse_args()
+    everything |= {
+        SMALL: partial(ask_small_files, options.files),
+        "threads": ask_threads,
+        "read size": partial(ask_read_size, min(GIB, options.max_size)),
+    }
+    too_large = {named(size) for size in FILE_SIZES if size > options.max_size}
+    with publication("hash", "Hashing throughput", options, PACKAGES) as page:
+        page.about.update(described({"b3sum": version_of("b3sum"), "xxh3": _xxhash()}))
+        page.ask(
+            {name: partial(ask, page.work, options.rounds) for name, ask in everything.items()},
+            usual=[name for name in everything if name not in too_large],
+            introduce=throughput,
+        )
 
-        draw(by_size, bytes_of, f"{about['CPU']}, warm cache", options.results / "bench_hash.png")
-    print(page)
+
+def _xxhash() -> str:
+    return version("xxhash") if find_spec("xxhash") else ""
 
 
 if __name__ == "__main__":

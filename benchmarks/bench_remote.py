@@ -10,27 +10,28 @@ PATH. The targets are those of the design.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
-import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
 from contenders import fresh
 from datasets import small_files
-from measure import RESULTS, Answer, answer_all, environment, flush
-from remote_peers import PEERS, missing, versions
+from measure import Answer, flush
+from pages import command_line, publication
+from peers import described
+from remote_peers import PEERS, VERSIONS
 from services import databases, slow_s3
 from sources import Sources
 
 from index import ArtifactStore
 
 if TYPE_CHECKING:
+    import argparse
     from multiprocessing.synchronize import Barrier
+    from pathlib import Path
 
     from postgres import Databases
     from s3 import Place
@@ -66,9 +67,7 @@ class Bench:
     @property
     def small(self) -> tuple[Path, str]:
         """Return the directory of small files, and what it is."""
-        found = self.sources.find("small")
-        assert found is not None  # noqa: S101 - they are made, not installed
-        return found
+        return self.sources.find("small")
 
 
 def ask_s3(bench: Bench) -> Answer:
@@ -94,8 +93,6 @@ def ask_peers(bench: Bench) -> Answer:
     size = small_files(source, bench.options.peer_files)
     subject = f"{bench.options.peer_files:,} files of 1 to 16 KiB of text, {size / 1e6:,.0f} MB"
     answer = Answer("peers", f"{subject}; {LATENCY_S * 1000:.0f} ms a request", 1)
-    if absent := missing():
-        answer.remarks.append(f"Not on PATH, so not compared: {', '.join(absent)}.")
     with slow_s3(LATENCY_S) as (place, line):
         with fresh(bench.work, "store") as folder:
             _round_of_s3(answer, source, place.elsewhere(), line, folder)
@@ -153,7 +150,7 @@ def _send(place: Place, line: Line, objects: list[bytes]) -> float:
 
 
 def _round_of_peer(answer: Answer, source: Path, peer: Any, folder: Path, line: Line) -> None:
-    if peer.program in missing():
+    if not VERSIONS[peer.program]:
         return
     peer.work.mkdir()
     peer.prepare(source)
@@ -253,26 +250,15 @@ QUESTIONS: Final = {
 
 def main() -> None:
     """Ask the questions."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=QUESTIONS, action="append", help="may be given again")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = command_line(__doc__, list(QUESTIONS))
     parser.add_argument("--files", type=int, default=20_000, help="small files")
     parser.add_argument("--peer-files", type=int, default=20_000, help="small files of `peers`")
-    parser.add_argument("--work", type=Path, help="where temporary data goes")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where results go")
-    parser.add_argument("--note", help="what a reader should know, such as other load")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.work, prefix="bench-remote-") as directory:
-        work = Path(directory)
-        sources = Sources(work, files=options.files, tree=None, large_gib=0)
-        bench = Bench(work, options, sources)
-        about = environment(work, PACKAGES)
-        about["peers"] = versions() or "none on PATH"
-        about["rounds"] = str(options.rounds)
-        if options.note:
-            about["note"] = options.note
-        questions = {n: partial(QUESTIONS[n], bench) for n in options.only or QUESTIONS}
-        print(answer_all("bench_remote", "Remote stores", questions, about, options.results))
+    with publication("remote", "Remote stores", options, PACKAGES) as page:
+        page.about.update(described(VERSIONS))
+        sources = Sources(page.work, files=options.files)
+        bench = Bench(page.work, options, sources)
+        page.ask({name: partial(ask, bench) for name, ask in QUESTIONS.items()})
 
 
 if __name__ == "__main__":

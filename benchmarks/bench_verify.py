@@ -10,17 +10,16 @@ take; where it is not on PATH a loop stands for it that reads 1 MiB and hashes i
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from datasets import warm
 from listing import indexed_runs
-from measure import MIB, RESULTS, Answer, answer_all, environment
+from measure import MIB, Answer
+from pages import command_line, publication
+from peers import described, version_of
 from sources import Sources
 from sqlalchemy import text
 
@@ -30,6 +29,7 @@ from index.db.queries import row_checks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 PACKAGES: Final = ("runcas", "blake3", "zstandard", "SQLAlchemy")
 OURS, HASHED, PACKS = "every byte", "hash of the packs", "footers"
@@ -39,7 +39,7 @@ _RUNS: Final = 100
 
 def hash_packs(packs: Sequence[Path]) -> None:
     """Hash packs by ``b3sum`` on one thread, or by a loop that does what it does."""
-    if shutil.which("b3sum"):
+    if version_of("b3sum"):
         command = ["b3sum", "--num-threads=1", *map(str, packs)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return
@@ -53,10 +53,8 @@ def hash_packs(packs: Sequence[Path]) -> None:
 
 def ask_bytes(kind: str, sources: Sources, work: Path, rounds: int) -> Answer:
     """Verifying every byte of one data set."""
-    found = sources.find(kind)
-    assert found is not None  # noqa: S101 - they are made, not installed
-    source, subject = found
-    answer = Answer(f"bytes, {kind}", subject, rounds)
+    source, subject = sources.find(kind)
+    answer = Answer(kind, subject, rounds)
     root = work / f"store-{kind}"
     with ArtifactStore.open(root) as store:
         store.session("s").run("r").track(source)
@@ -76,7 +74,7 @@ def ask_bytes(kind: str, sources: Sources, work: Path, rounds: int) -> Answer:
         f" every byte at {size / 1e6 / answer.series[OURS].median:,.0f} MB/s as stored,"
         f" hashing alone at {size / 1e6 / answer.series[HASHED].median:,.0f} MB/s."
     )
-    answer.compare("verify --depth bytes", OURS, HASHED)
+    answer.compare("verify --depth bytes", OURS, HASHED, 1.15)
     return answer
 
 
@@ -108,31 +106,22 @@ def ask_rows(work: Path, rounds: int, rows: int) -> Answer:
 
 def main() -> None:
     """Ask the questions."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("small", "large", "rows"), action="append")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = command_line(__doc__, ("small", "large", "rows"))
     parser.add_argument("--files", type=int, default=20_000, help="small files")
     parser.add_argument("--large-gib", type=float, default=0.25, help="each of four large files")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of versions and of blobs")
-    parser.add_argument("--work", type=Path, help="where temporary data goes")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where results go")
-    parser.add_argument("--note", help="what a reader should know, such as other load")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.work, prefix="bench-verify-") as directory:
-        work = Path(directory)
-        sources = Sources(work, files=options.files, tree=None, large_gib=options.large_gib)
-        about = environment(work, PACKAGES)
-        about["hash"] = "b3sum" if shutil.which("b3sum") else "a loop; b3sum is not on PATH"
-        about["rounds"] = str(options.rounds)
-        if options.note:
-            about["note"] = options.note
-        asked = {
-            "small": partial(ask_bytes, "small", sources, work, options.rounds),
-            "large": partial(ask_bytes, "large", sources, work, options.rounds),
-            "rows": partial(ask_rows, work, options.rounds, options.rows),
-        }
-        questions = {name: asked[name] for name in options.only or asked}
-        print(answer_all("bench_verify", "Verification", questions, about, options.results))
+    with publication("verify", "Verification", options, PACKAGES) as page:
+        work, rounds = page.work, options.rounds
+        sources = Sources(work, files=options.files, large_gib=options.large_gib)
+        page.about.update(described({"b3sum": version_of("b3sum")}))
+        page.ask(
+            {
+                "small": partial(ask_bytes, "small", sources, work, rounds),
+                "large": partial(ask_bytes, "large", sources, work, rounds),
+                "rows": partial(ask_rows, work, rounds, options.rows),
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The programs that are compared, each as one call: cp, restic, and `cas` as a new process."""
+"""What is timed besides the peers: `cas` as a new process, cp, and a pass over a directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from measure import flush, output_of
+from measure import flush
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,71 +81,24 @@ def stat_pass(directory: str | Path) -> int:
     return count
 
 
-def bytes_below(root: Path) -> int:
-    """Return the bytes of all files below `root`."""
-    return sum(
-        (Path(directory) / name).lstat().st_size
-        for directory, _, names in os.walk(root)
-        for name in names
-    )
+def cas_command(store: Path, *arguments: str) -> list[str]:
+    """Return how to run the ``cas`` that belongs to this interpreter."""
+    return [str(Path(sys.executable).with_name("cas")), "--store", str(store), *arguments]
 
 
 def cas(store: Path, *arguments: str) -> None:
     """Run the ``cas`` that belongs to this interpreter."""
-    command = str(Path(sys.executable).with_name("cas"))
-    subprocess.run(
-        [command, "--store", str(store), *arguments], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(cas_command(store, *arguments), check=True, stdout=subprocess.DEVNULL)
+
+
+def measured_command(*arguments: str) -> list[str]:
+    """Return how to run ``measured_process.py``."""
+    return [sys.executable, str(_PEAK_PROCESS), *arguments]
 
 
 def measured(*arguments: str) -> dict[str, Any]:
     """Run ``measured_process.py``; return what it found out about itself."""
     done = subprocess.run(
-        [sys.executable, str(_PEAK_PROCESS), *arguments],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
+        measured_command(*arguments), check=True, stdout=subprocess.PIPE, text=True
     )
     return json.loads(done.stdout)
-
-
-class Restic:
-    """restic, with a cache of its own."""
-
-    def __init__(self, work: Path) -> None:
-        self._environment = {
-            **os.environ,
-            "RESTIC_PASSWORD": "benchmark",
-            "XDG_CACHE_HOME": str(work / "restic-cache"),
-        }
-        line = output_of(["restic", "version"]) if shutil.which("restic") else ""
-        self.version: Final = " ".join(line.split()[:2])
-
-    def __bool__(self) -> bool:
-        """Whether restic is installed."""
-        return bool(self.version)
-
-    def create(self, repository: Path) -> None:
-        """Initialise a repository."""
-        self._run(repository, "init")
-
-    def backup(self, repository: Path, source: Path) -> None:
-        """Back `source` up by its name, so that a restore gives that name back."""
-        self._run(repository, "backup", source.name, cwd=source.parent)
-
-    def restore(self, repository: Path, destination: Path) -> None:
-        """Restore the latest snapshot."""
-        self._run(repository, "restore", "latest", "--target", str(destination))
-
-    def open(self, repository: Path) -> None:
-        """Do nothing but open the repository, which every other command begins with."""
-        self._run(repository, "cat", "config")
-
-    def _run(self, repository: Path, *arguments: str, cwd: Path | None = None) -> None:
-        subprocess.run(
-            ["restic", "--quiet", "--repo", str(repository), *arguments],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env=self._environment,
-            cwd=cwd,
-        )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
-from measure import MIB
+from measure import IS_QUICK, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,16 +43,18 @@ def text_pool(seed: int = 1) -> bytes:
     return "".join(lines).encode()[:_POOL_SIZE]
 
 
-def small_files(root: Path, count: int) -> int:
+def small_files(
+    root: Path, count: int, *, least: int = 1 << 10, most: int = 16 << 10, seed: int = 2
+) -> int:
     """Write `count` files of 1 to 16 KiB, all different, below `root`; return their bytes."""
-    chooser = random.Random(2)  # noqa: S311 - test data
+    chooser = random.Random(seed)  # noqa: S311 - test data
     pool = text_pool()
     total = 0
     for number in range(count):
         directory = root / f"group_{number // _FILES_IN_DIRECTORY:04d}"
         if number % _FILES_IN_DIRECTORY == 0:
             directory.mkdir(parents=True)
-        size = chooser.randint(1 << 10, 16 << 10)
+        size = chooser.randint(least, most)
         start = chooser.randrange(len(pool) - size)
         head = f"# file {number}\n".encode()
         (directory / f"file_{number:06d}.txt").write_bytes(
@@ -63,15 +65,73 @@ def small_files(root: Path, count: int) -> int:
     return total
 
 
+def scientific_files(root: Path, count: int) -> int:
+    """Write `count` files with the sizes that installed scientific packages have; return bytes.
+
+    Text up to 128 KiB, compiled code above; 2 % are empty, 3 % have a twin.
+    """
+    chooser = random.Random(3)  # noqa: S311 - test data
+    pool = text_pool()
+    total = 0
+    data = b""
+    for number in range(count):
+        package, module = number // 400, number // 12
+        directory = root / f"package_{package:03d}" / f"module_{module:05d}"
+        directory.mkdir(parents=True, exist_ok=True)
+        size = _scientific_size(chooser.random())
+        is_text = size <= 128 << 10
+        if chooser.random() > 0.03:
+            data = _text(chooser, pool, size) if is_text else _compiled(chooser, size)
+        name = f"part_{number:06d}.{'py' if is_text else 'so'}"
+        (directory / name).write_bytes(data)
+        total += len(data)
+    settle(root)
+    return total
+
+
+_SCIENTIFIC_SIZES: Final = (
+    *((0.02, 0), (0.05, 85), (0.1, 181), (0.25, 904), (0.5, 3_867), (0.75, 14_439)),
+    *((0.9, 43_925), (0.95, 90_986), (0.99, 350_000), (0.9995, 1_200_000), (1.0, 6_000_000)),
+)
+"""Quantiles of file sizes in numpy, pandas, h5py, pyarrow and SQLAlchemy, above 0.95 a bit less."""
+
+
+def _scientific_size(at: float) -> int:
+    share, size = 0.0, 0
+    for next_share, next_size in _SCIENTIFIC_SIZES:
+        if at <= next_share:
+            part = (at - share) / (next_share - share)
+            return int(size + part * (next_size - size))
+        share, size = next_share, next_size
+    return size
+
+
+def _text(chooser: random.Random, pool: bytes, size: int) -> bytes:
+    """Return text of many short pieces, so that no two files share a long one."""
+    pieces = []
+    for start in range(0, size, 512):
+        at = chooser.randrange(len(pool) - 512)
+        pieces.append(pool[at : at + min(512, size - start)])
+    return b"".join(pieces)
+
+
+def _compiled(chooser: random.Random, size: int) -> bytes:
+    """Return bytes that compress to about two fifths, as machine code does."""
+    words = [chooser.randbytes(4) for _ in range(256)]
+    pieces = [b"".join(chooser.choices(words, k=16)) for _ in range(size // 64 + 1)]
+    return b"".join(pieces)[:size]
+
+
 def large_files(root: Path, count: int, size: int) -> int:
-    """Write `count` files of `size` bytes that do not compress; return their bytes."""
+    """Write `count` files of `size` bytes that do not compress, and a copy of the first."""
     root.mkdir(parents=True)
     for number in range(count):
         with (root / f"array_{number}.bin").open("wb") as file:
             for piece in random_pieces(f"large {number}", size):
                 file.write(piece)
+    shutil.copyfile(root / "array_0.bin", root / "copy.bin")
     settle(root)
-    return count * size
+    return (count + 1) * size
 
 
 def random_pieces(seed: str, size: int) -> Iterator[bytes]:
@@ -99,8 +159,9 @@ def copy_of_tree(tree: Path, destination: Path) -> None:
 
 def settle(root: Path) -> None:
     """Let the files become old enough to be trusted by their time stamps."""
-    os.sync()
-    time.sleep(_SETTLE_S)
+    if not IS_QUICK:
+        os.sync()
+        time.sleep(_SETTLE_S)
     warm(root)
 
 

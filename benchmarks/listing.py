@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-_SNAPSHOTS: Final = 10
-"""Snapshots of each run; the runs are written in turns, a snapshot each."""
-
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _PACK: Final = blake3(b"pack").digest()
 
 
-def indexed_runs(root: Path, *, runs: int, files: int) -> None:
-    """Create a store whose index holds `runs` runs of `files` files each, all different."""
+def indexed_runs(root: Path, *, runs: int, files: int, snapshots: int = 10) -> None:
+    """Create a store whose index holds runs of `files` files each, all different.
+
+    Their names are those of `name_of`. They are written in turns, a snapshot each.
+    """
     ArtifactStore.open(root).close()
     database = Database(sqlite_url(root / "index.db"))
     try:
         with database.writing() as connection:
-            _insert_owners(connection, runs)
-        for snapshot in range(1, _SNAPSHOTS + 1):
+            _insert_owners(connection, runs, snapshots)
+        for snapshot in range(1, snapshots + 1):
             with database.writing() as connection:
                 for run in range(runs):
-                    _insert_snapshot(connection, run, snapshot, files // _SNAPSHOTS)
+                    _insert_snapshot(connection, run, snapshot, files // snapshots)
         with database.writing() as connection:
             for run in range(runs):
                 counts.count_again(connection, run + 1)
@@ -43,7 +43,12 @@ def indexed_runs(root: Path, *, runs: int, files: int) -> None:
         database.close()
 
 
-def _insert_owners(connection: Connection, runs: int) -> None:
+def name_of(run: int) -> str:
+    """Return the name of a run by its number; the first is the one of measured processes."""
+    return f"r{run or ''}"
+
+
+def _insert_owners(connection: Connection, runs: int, snapshots: int) -> None:
     connection.execute(tables.sessions.insert().values(id=1, name="s", created_at=_NOW))
     connection.execute(
         tables.packs.insert().values(id=1, name=_PACK, size=1, state="live", created_at=_NOW)
@@ -53,8 +58,8 @@ def _insert_owners(connection: Connection, runs: int) -> None:
             tables.runs.insert().values(
                 id=run + 1,
                 session_id=1,
-                name=f"run-{run}",
-                revision=_SNAPSHOTS,
+                name=name_of(run),
+                revision=snapshots,
                 created_at=_NOW,
             )
         )

@@ -12,7 +12,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
-from measure import output_of
+from peers import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from s3 import Place
 
-__all__ = ["PEERS", "Peer", "missing"]
+__all__ = ["PEERS", "VERSIONS", "Peer"]
 
 
 class Peer(ABC):
@@ -125,12 +125,5 @@ class Dvc(Peer):
 PEERS: Final[Sequence[Callable[[Place, str, Path], Peer]]] = (Rclone, Aws, Dvc)
 
 
-def missing() -> list[str]:
-    """Return the programs that are not on PATH."""
-    return [peer.program for peer in (Rclone, Aws, Dvc) if shutil.which(peer.program) is None]
-
-
-def versions() -> str:
-    """Return what the programs say of themselves."""
-    told = [output_of([peer.program, "--version"]) for peer in (Rclone, Aws, Dvc)]
-    return ", ".join(line.splitlines()[0] for line in told if line)
+VERSIONS: Final = {peer.program: version_of(peer.program) for peer in (Rclone, Aws, Dvc)}
+"""What is installed, and what not."""

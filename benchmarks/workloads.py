@@ -5,19 +5,26 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from datasets import GrowingWork, random_bytes, text_pool
-from measure import MIB
+from measure import KIB, MIB
 
-KIB: Final = 1 << 10
 Workload: TypeAlias = Callable[[Path, float], Iterator[None]]
 """Takes an empty directory and the share of its sizes; yields after each state."""
+
+
+class UnavailableError(Exception):
+    """What a workload is made from can't be had here."""
 
 
 def steps(root: Path, scale: float) -> Iterator[None]:
@@ -230,6 +237,24 @@ def checkpoint(root: Path, scale: float) -> Iterator[None]:
             layer += draw.normal(scale=1e-3, size=len(layer)).astype("<f4")
 
 
+def releases(root: Path, _scale: float) -> Iterator[None]:
+    """Two releases of a package, scipy 1.13.0 and 1.13.1, unpacked one in place of the other."""
+    for version in ("1.13.0", "1.13.1"):
+        wheels = root.parent / f"wheel-{version}"
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--dest", str(wheels), "--only-binary", ":all:", "--python-version", "3.11"]
+        command += ["--platform", "manylinux2014_x86_64", f"scipy=={version}"]
+        if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
+            raise UnavailableError("pip could not download scipy")
+        (wheel,) = wheels.glob("*.whl")
+        for old in root.iterdir():
+            shutil.rmtree(old)
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(root)  # noqa: S202 - zipfile keeps within
+        shutil.rmtree(wheels)
+        yield
+
+
 WORKLOADS: Final[dict[str, Workload]] = {
     "steps": steps,
     "chat": chat,
@@ -243,5 +268,6 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "hdf5": hdf5,
     "log": log_rotated,
     "checkpoint": checkpoint,
+    "releases": releases,
 }
 NEEDS: Final = {"parquet": "pyarrow", "hdf5": "h5py", "checkpoint": "numpy"}

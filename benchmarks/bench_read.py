@@ -1,0 +1,177 @@
+"""What it costs to read single files, a large one at once, and a little here and there.
+
+    python benchmarks/bench_read.py
+    python benchmarks/bench_read.py --only single --files 2000 --rounds 2 --results /tmp/trial
+
+The limit of each is the same from the plain file, hashed where the store verifies a whole file.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from blake3 import blake3
+from contenders import measured
+from datasets import random_pieces, settle
+from measure import GIB, MIB, Answer, named
+from pages import command_line, publication
+from sources import Sources
+
+from index import ArtifactStore
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from index.api.run import Run
+
+PACKAGES: Final = ("runcas", "blake3", "zstandard", "SQLAlchemy")
+READ: Final = 4 << 10
+"""Bytes of a random read."""
+
+WHOLE, BLOCKS, PLAIN = "open().read()", "open(), reads of 1 MiB", "the plain file"
+
+
+@dataclass(slots=True)
+class Bench:
+    """What every question is asked with."""
+
+    work: Path
+    options: argparse.Namespace
+    sources: Sources
+    _large: tuple[Path, Path] | None = field(default=None, init=False)
+
+    def large(self) -> tuple[Path, Path]:
+        """Return a store with one large file in the run `r`, and the file."""
+        if self._large is None:
+            path = self.work / "one" / "large.bin"
+            path.parent.mkdir()
+            with path.open("wb") as file:
+                file.writelines(random_pieces("large", self.options.large_mib * MIB))
+            settle(path.parent)
+            with ArtifactStore.open(self.work / "store-large") as store:
+                store.session("s").run("r").track(path.parent)
+            self._large = self.work / "store-large", path
+        return self._large
+
+
+def ask_single(bench: Bench) -> Answer:
+    """Small files by `read_bytes`, one after the other."""
+    source, subject = bench.sources.find("small")
+    draw = random.Random(11)  # noqa: S311 - test data
+    paths = sorted(path for path in source.rglob("*") if path.is_file())
+    chosen = draw.sample(paths, min(bench.options.reads // 10, len(paths)))
+    names = [str(path.relative_to(source)) for path in chosen]
+    answer = Answer(
+        "single", f"{len(names):,} of {subject}, in no order; a sample is all", bench.options.rounds
+    )
+    with ArtifactStore.open(bench.work / "store-small") as store:
+        run = store.session("s").run("r")
+        run.track(source)
+        answer.take_turns(
+            {
+                "run.read_bytes": lambda: [run.read_bytes(name) for name in names],
+                "run.open and read": lambda: [_opened(run, name) for name in names],
+                "read and BLAKE3": lambda: [blake3(path.read_bytes()) for path in chosen],
+            }
+        )
+    each = answer.series["run.read_bytes"].median / len(names)
+    answer.remarks.append(f"{each * 1e6:.0f} µs for each `read_bytes`.")
+    answer.compare("reading a small file", "run.read_bytes", "read and BLAKE3", 4.0)
+    answer.compare("reading a small file", "run.open and read", "read and BLAKE3")
+    return answer
+
+
+def _opened(run: Run, name: str) -> bytes:
+    with run.open(name) as stream:
+        return stream.read()
+
+
+def ask_whole(bench: Bench) -> Answer:
+    """A large file by one call and in blocks: time, and peak memory above an import."""
+    store_path, path = bench.large()
+    size = path.stat().st_size
+    answer = Answer("whole", f"One file of {named(size)} that does not compress", 0)
+    answer.rounds = bench.options.rounds
+    with ArtifactStore.open(store_path) as store:
+        run = store.session("s").run("r")
+        answer.take_turns(
+            {
+                WHOLE: lambda: _opened(run, path.name),
+                BLOCKS: lambda: _in_blocks(run, path.name),
+                f"{PLAIN}, read and BLAKE3": lambda: blake3(path.read_bytes()),
+                f"{PLAIN}, read": path.read_bytes,
+            }
+        )
+    idle = measured("idle")["peak"]
+    for name, work in ((WHOLE, "read_whole"), (BLOCKS, "read_blocks")):
+        peak = measured(work, str(store_path), path.name)["peak"]
+        answer.note(f"{name}, memory", (peak - idle) / MIB, "MiB")
+    answer.compare("time", WHOLE, BLOCKS, 1.1)
+    answer.compare("time", BLOCKS, f"{PLAIN}, read and BLAKE3")
+    answer.limit("peak memory, above import", f"{WHOLE}, memory", 1.1 * size / MIB, "MiB")
+    return answer
+
+
+def _in_blocks(run: Run, name: str) -> None:
+    with run.open(name) as stream:
+        while stream.read(MIB):
+            pass
+
+
+def ask_random(bench: Bench) -> Answer:
+    """Reads of 4 KiB at random places of a large file, verified."""
+    store_path, path = bench.large()
+    size, count = path.stat().st_size, bench.options.reads
+    draw = random.Random(12)  # noqa: S311 - test data
+    places = [draw.randrange(max(1, size - READ)) for _ in range(count)]
+    subject = f"{count:,} reads of 4 KiB at random places of a file of {named(size)}"
+    answer = Answer("random", subject, bench.options.rounds)
+    with ArtifactStore.open(store_path) as store:
+        run = store.session("s").run("r")
+        answer.take_turns(
+            {
+                "verified": lambda: _at_random(run, path.name, places),
+                PLAIN: lambda: _plain_at_random(path, places),
+            }
+        )
+    answer.limit("random reads", "verified", 50e-6 * count, "s")
+    answer.compare("random reads", "verified", PLAIN)
+    return answer
+
+
+def _at_random(run: Run, name: str, places: Sequence[int]) -> None:
+    with run.open(name) as stream:
+        for place in places:
+            stream.seek(place)
+            stream.read(READ)
+
+
+def _plain_at_random(path: Path, places: Sequence[int]) -> None:
+    with path.open("rb", buffering=0) as file:
+        for place in places:
+            file.seek(place)
+            file.read(READ)
+
+
+QUESTIONS: Final = {"single": ask_single, "whole": ask_whole, "random": ask_random}
+
+
+def main() -> None:
+    """Ask the questions."""
+    parser = command_line(__doc__, list(QUESTIONS))
+    parser.add_argument("--files", type=int, default=20_000, help="small files")
+    parser.add_argument("--large-mib", type=int, default=GIB // MIB, help="the large file")
+    parser.add_argument("--reads", type=int, default=10_000, help="random; a tenth of small files")
+    options = parser.parse_args()
+    with publication("read", "Reading", options, PACKAGES) as page:
+        bench = Bench(page.work, options, Sources(page.work, files=options.files))
+        page.ask({name: partial(ask, bench) for name, ask in QUESTIONS.items()})
+
+
+if __name__ == "__main__":
+    main()
