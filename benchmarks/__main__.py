@@ -32,7 +32,7 @@ QUICK: Final = {
     "scale": (
         "--rounds 1 --most 100 --versions 1000 --listing-files 100 --listing-runs 2 --peers git"
     ),
-    "runs": "--rounds 1 --files 100 --tree-files 50 --puts 2",
+    "runs": "--rounds 1 --files 100 --tree-files 50 --runs 2 --puts 2",
     "verify": "--rounds 1 --files 100 --large-gib 0.005 --rows 1000",
     "gc": "--rounds 1 --rows 2000 --bytes 4194304",
     "partitions": "--rounds 1 --versions 20000",

@@ -182,7 +182,7 @@ def _children_s() -> float:
 def ask(name: str, scale: float, work: Path, peers: Peers) -> Answer:
     """Store all states of a workload with every chunker, and with the peers that are installed."""
     workload = WORKLOADS[name]
-    answer = Answer(name, (workload.__doc__ or "").strip(), 1)
+    answer = Answer(name, (workload.__doc__ or "").strip(" ."), 1)
     needed = NEEDS.get(name)
     if needed and importlib.util.find_spec(needed) is None:
         answer.skipped = f"{needed} is not installed"
@@ -210,7 +210,7 @@ def ask(name: str, scale: float, work: Path, peers: Peers) -> Answer:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     answer.compare("bytes stored", of("bytes stored", "runcas"), of("bytes stored", "restic"))
-    answer.remarks.append(f"{states} states, {total / 1e6:.0f} MB in all.")
+    answer.remarks.append(f"{states} states, {total / 1e6:,.1f} MB in all.")
     return answer
 
 

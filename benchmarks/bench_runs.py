@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from contenders import cas, cas_command, copy, fresh, measured_command
 from datasets import small_files
-from measure import Answer, flush
+from measure import SHORT_SAMPLES, Answer, flush
 from pages import command_line, publication
 from sources import Sources
 
@@ -30,13 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PACKAGES: Final = ("runcas", "blake3", "zstandard", "SQLAlchemy", "click", "rich")
-RUNS: Final = 8
-"""Runs that are tracked at once."""
-
-FEW: Final = 100
+FEW: Final = 50
 """Files of the run that a large one is compared with."""
-
-_SHORT_SAMPLES: Final = 3
 
 
 @dataclass(slots=True)
@@ -80,30 +75,33 @@ def _put_beside(store: Path, number: int, count: int) -> list[float]:
 
 def ask_together(bench: Bench) -> Answer:
     """Eight runs at once, by threads and by processes, against one after the other."""
-    files = bench.options.files // 10
+    files, runs = bench.options.files // 10, bench.options.runs
     answer = Answer(
         "together",
-        f"{RUNS} runs, each a first track of {files:,} files of 1 to 16 KiB of its own",
+        f"{runs} runs, each a first track of {files:,} files of 1 to 16 KiB of its own",
         bench.options.rounds,
     )
     sources = []
-    for number in range(RUNS):
+    for number in range(runs):
         source = bench.work / f"run-{number}"
         small_files(source, files, seed=100 + number)
         sources.append(source)
     for _ in range(answer.rounds):
-        for workers, name in ((1, "one after the other"), (RUNS, "threads")):
+        for workers, name in ((1, "one after the other"), (runs, "threads")):
             with _empty_store(bench) as root, ArtifactStore.open(root) as store:
                 session = store.session("s")
                 with answer.timed(name), ThreadPoolExecutor(workers) as pool:
                     list(pool.map(lambda at: session.run(at.name).track(at), sources))  # noqa: B023
-        for at_once, name in ((1, "processes, one after the other"), (RUNS, "processes")):
+        for at_once, name in (
+            (1, "processes, one after the other"),
+            (runs, "processes"),
+        ):
             with _empty_store(bench) as root:
                 track = partial(_track_by_process, root)
                 with answer.timed(name), ThreadPoolExecutor(at_once) as pool:
                     list(pool.map(track, sources))
-    answer.compare("8 runs at once", "threads", "one after the other", 0.7)
-    answer.compare("8 runs at once", "processes", "processes, one after the other", 0.6)
+    answer.compare("all at once", "threads", "one after the other", 0.7)
+    answer.compare("all at once", "processes", "processes, one after the other", 0.6)
     answer.remarks.append(f"The machine has {os.cpu_count()} cores.")
     return answer
 
@@ -160,7 +158,7 @@ def ask_start(bench: Bench) -> Answer:
             "python -c pass": [sys.executable, "-c", "pass"],
             "python -c 'import sqlalchemy'": [sys.executable, "-c", "import sqlalchemy"],
         }
-        for _ in range(_SHORT_SAMPLES):
+        for _ in range(SHORT_SAMPLES):
             answer.take_turns({name: partial(_silent, command) for name, command in ways.items()})
     answer.limit("start", "cas --help", 0.08, "s")
     answer.limit("start", "cas ls", 0.16, "s")
@@ -184,6 +182,7 @@ def main() -> None:
     parser = command_line(__doc__, list(QUESTIONS))
     parser.add_argument("--files", type=int, default=20_000, help="small files; a tenth a run")
     parser.add_argument("--tree-files", type=int, default=25_000, help="of the tree that is synced")
+    parser.add_argument("--runs", type=int, default=8, help="that are tracked at once")
     parser.add_argument("--puts", type=int, default=20, help="files that are put a round")
     options = parser.parse_args()
     with publication("runs", "Runs beside each other", options, PACKAGES) as page:

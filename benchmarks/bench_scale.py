@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from contenders import cas_command, copy_and_sync, fresh, measured
 from datasets import small_files
 from listing import indexed_runs, name_of
-from measure import MIB, Answer, flush, of
+from measure import MIB, SHORT_SAMPLES, Answer, flush, of
 from pages import command_line, pivot, publication
 from peers import Peers, described
 
@@ -43,7 +43,6 @@ STATEMENTS: Final = {
     "snapshots()": "snapshots",
     "stats()": "stats",
 }
-_SHORT_SAMPLES: Final = 3
 
 
 @dataclass(slots=True)
@@ -151,7 +150,7 @@ def ask_listing(bench: Bench) -> Answer:
                 with ArtifactStore.open(root, create=False) as store:
                     run = store.session("s").run(name_of(count // 2))
                     run.stats()
-                    for _ in range(_SHORT_SAMPLES):
+                    for _ in range(SHORT_SAMPLES):
                         with answer.timed(name):
                             found = run.files()
                         if len(found) != files:

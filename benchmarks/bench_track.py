@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from contenders import cas, copy_and_sync, fresh, measured, stat_pass
 from datasets import GrowingWork, settle
-from measure import GIB, MIB, Answer, flush, of
+from measure import GIB, MIB, SHORT_SAMPLES, Answer, flush, of
 from pages import command_line, pivot, publication
 from peers import Peers, Restic, bytes_below, described
 from sources import Sources
@@ -39,9 +39,6 @@ PACKAGES: Final = ("runcas", "blake3", "zstandard", "SQLAlchemy", "alembic")
 FIRST, SECOND, AGAIN = "first track", "second track of the same bytes", "unchanged again"
 RESTORE, STORED, STEPS = "restore", "bytes stored", "all steps"
 OURS, COMMAND, STAT_PASS = "runcas", "cas", "scandir + stat"
-
-_SHORT_SAMPLES: Final = 3
-"""Samples a round of what takes a few hundredths of a second."""
 
 _SPARSE_DATA: Final = 4 << 10
 
@@ -86,7 +83,7 @@ def _round_in_process(answer: Answer, source: Path, place: Path) -> None:
         run = session.run("r")
         with answer.timed(of(FIRST, OURS)):
             run.track(source)
-        for _ in range(_SHORT_SAMPLES):
+        for _ in range(SHORT_SAMPLES):
             with answer.timed(of(AGAIN, OURS)):
                 run.track(source)
             with answer.timed(of(AGAIN, STAT_PASS)):
@@ -107,7 +104,7 @@ def _round_of_processes(answer: Answer, source: Path, place: Path) -> None:
         cas(store, "track", str(source))
     answer.note(of(STORED, "packs"), bytes_below(store / "packs"), "bytes")
     answer.note(of(STORED, COMMAND), bytes_below(store), "bytes")
-    for _ in range(_SHORT_SAMPLES):
+    for _ in range(SHORT_SAMPLES):
         with answer.timed(of(AGAIN, COMMAND)):
             cas(store, "track", str(source))
     flush(place)

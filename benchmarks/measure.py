@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 IS_QUICK: Final = "BENCHMARK_QUICK" in os.environ
 """Whether figures mean nothing, so that nothing need be waited for."""
 
+GOAL: Final = ", the goal"
+"""Ends the name of a series that is a fixed figure."""
+
+SHORT_SAMPLES: Final = 1 if IS_QUICK else 3
+"""Samples a round of what takes a few hundredths of a second."""
+
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -123,7 +129,7 @@ class Answer:
 
     def limit(self, work: str, ours: str, most: float, unit: str) -> None:
         """Ask for a line that compares a series with a fixed figure."""
-        name = f"{show(most, unit)}, the goal"
+        name = f"{show(most, unit)}{GOAL}"
         self.series[name] = Series(unit, [most])
         self.compare(work, ours, name, 1.0)
 

@@ -8,10 +8,11 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from machine import environment
-from measure import Answer, Comparison, Series, show
+from measure import GOAL, Answer, Comparison, Series, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,13 +28,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 
 
 def verdict(answer: Answer, comparison: Comparison) -> list[str]:
     """Return the cells of one comparison: work, against, goal, ratios, outcome."""
-    goal = "" if comparison.at_most is None else f"at most {comparison.at_most:g} x"
-    work = comparison.ours
+    against, work = comparison.against, comparison.ours
+    goal = "" if comparison.at_most is None else f"at most {comparison.at_most:.2g} x"
+    if against.endswith(GOAL):
+        against, goal = "", f"at most {against.removesuffix(GOAL)}"
     if not work.startswith(comparison.work):
         work = f"{comparison.work} ({work})"
     found = answer.ratios(comparison)
     if found is None:
-        return [answer.question, work, comparison.against, goal, "", "", "not measured"]
+        return [answer.question, work, against, goal, "", "", "not measured"]
     ratio, minima = found
     outcome = ""
     if comparison.at_most is not None:
@@ -43,7 +46,7 @@ def verdict(answer: Answer, comparison: Comparison) -> list[str]:
     return [
         answer.question,
         work,
-        comparison.against,
+        against,
         goal,
         f"{ratio:.2f}",
         f"{minima:.2f}",
@@ -201,7 +204,7 @@ class Publication:
                 continue
             print(f"{self.name}: {name} …", flush=True)
             answer = questions[name]()
-            answer.command = f"python -m benchmarks {self.name} -- --only {name}"
+            answer.command = f"python -m benchmarks {self.name} -- --only {quote(name)}"
             answer.measured = measured
             answers[name] = answer
             ordered = [answers[each] for each in questions if each in answers]

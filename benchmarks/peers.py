@@ -41,7 +41,7 @@ def version_of(program: str, ask: str = "--version") -> str:
     """Return the version that a program tells; nothing if it is not on PATH."""
     if shutil.which(program) is None:
         return ""
-    found = re.search(r"\d+(\.\d+)*", output_of([program, ask]))
+    found = re.search(r"(?<!\w)\d+(\.\d+)*", output_of([program, ask]))
     return found[0] if found else "of no version"
 
 
