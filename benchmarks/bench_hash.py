@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from blake3 import blake3
 from datasets import random_bytes, random_pieces, small_files, warm
-from measure import GIB, KIB, MIB, Answer, flush, named
+from measure import GIB, IS_QUICK, KIB, MIB, Answer, flush, named
 from pages import command_line, publication, table
 from peers import described, version_of
 
@@ -42,7 +42,7 @@ CHART: Final = "![Throughput by file size](chart_hash.svg)"
 FILE_SIZES: Final = (0, KIB, 16 * KIB, 128 * KIB, MIB, 16 * MIB, 128 * MIB, GIB, 4 * GIB)
 BLOCK_SIZES: Final = (64 * KIB, 256 * KIB, MIB, 4 * MIB)
 READ_SIZES: Final = (8 * KIB, *BLOCK_SIZES, 16 * MIB)
-UPDATE_SIZES: Final = tuple(64 * KIB << power for power in range(11))
+UPDATE_SIZES: Final = tuple(64 * KIB << power for power in range(4 if IS_QUICK else 11))
 
 _SAMPLE_BYTES: Final = 16 * MIB
 """Small files are hashed again and again until a sample has read this much."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import botocore.session
 from contenders import fresh
 from datasets import small_files
-from measure import Answer, flush
+from measure import IS_QUICK, Answer, flush
 from pages import command_line, publication
 from peers import described
 from remote_peers import PEERS, VERSIONS
@@ -48,11 +48,11 @@ PUTS, READS, NONE = "requests of a track", "requests of a restore", "requests of
 SQLITE, POSTGRES = "track, SQLite", "track, PostgreSQL"
 ONE, MANY = "one process", "eight processes"
 
-_PROCESSES: Final = 8
-_SCANS: Final = 10
+_PROCESSES: Final = 2 if IS_QUICK else 8
+_SCANS: Final = 2 if IS_QUICK else 10
 """Runs that each process records, one after the other."""
 
-_FILES_OF_A_SCAN: Final = 1_000
+_FILES_OF_A_SCAN: Final = 50 if IS_QUICK else 1_000
 _SPAWN: Final = multiprocessing.get_context("spawn")
 
 

@@ -3,7 +3,7 @@
     python benchmarks/bench_track.py
     python benchmarks/bench_track.py --only small --files 2000 --rounds 2 --results /tmp/trial
 
-`levels` is asked only by name (``--only levels``).
+`levels` is asked only by name (``--only levels``), and has a page of its own.
 The contenders of a question run one after the other, round by round. Each works in a fresh
 directory, which is removed at the end of all; dirty pages are written back before each timed piece,
 and peers that do not sync by themselves are followed by ``sync -f``.
@@ -248,6 +248,26 @@ def _run_steps(bench: Bench, place: Path, record: Callable[[Path], None]) -> flo
     return total
 
 
+def ask_memory(bench: Bench) -> Answer:
+    """Peak memory of a process that tracks or restores, above one that imports the package."""
+    answer = Answer("memory", "", min(3, bench.options.rounds))
+    subjects = []
+    idle = measured("idle")["peak"]
+    for name in ("small", "tree", "large"):
+        source, subject = bench.sources.find(name)
+        subjects.append(f"{name}: {subject}")
+        for _ in range(answer.rounds):
+            with fresh(bench.work, "store", keep=name != "large") as place:
+                store = str(place / "store")
+                for work, directory in (("track", source), ("restore", place / "restored")):
+                    found = measured(work, store, str(directory))
+                    answer.note(of(work, name), (found["peak"] - idle) / MIB, "MiB")
+    answer.subject = "; ".join(subjects)
+    for series in list(answer.series):
+        answer.limit("peak memory, above import", series, 200.0, "MiB")
+    return answer
+
+
 def ask_levels(bench: Bench) -> Answer:
     """Time and bytes of zstd's levels; decides `cas.packs.codec.ZSTD_LEVEL`."""
     answer = Answer("levels", "", bench.options.rounds)
@@ -283,6 +303,7 @@ QUESTIONS: Final = {
     "large": ask_large,
     "sparse": ask_sparse,
     "steps": ask_steps,
+    "memory": ask_memory,
     "levels": ask_levels,
 }
 
@@ -300,7 +321,8 @@ def main() -> None:
     parser.add_argument("--steps-start-mib", type=int, default=50)
     parser.add_argument("--peers", nargs="+", help="those to compare with, if not all")
     options = parser.parse_args()
-    with publication("track", "Tracking, rescanning, restoring", options, PACKAGES) as page:
+    name = "levels" if options.only == ["levels"] else "track"
+    with publication(name, "Tracking, rescanning, restoring", options, PACKAGES) as page:
         sources = Sources(
             page.work,
             files=options.files,

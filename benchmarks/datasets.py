@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _WORDS: Final = 6_000
-_POOL_SIZE: Final = 8 * MIB
+_POOL_SIZE: Final = MIB // 2 if IS_QUICK else 8 * MIB
 _FILES_IN_DIRECTORY: Final = 100
 _SETTLE_S: Final = 2.5
 """Longer than the time stamps of a new file are distrusted by a tool that goes by them."""
@@ -27,7 +27,7 @@ _SETTLE_S: Final = 2.5
 
 @functools.cache
 def text_pool(seed: int = 1) -> bytes:
-    """Return 8 MiB of lines of words and numbers, which compress about as source code does."""
+    """Return MiBs of lines of words and numbers, which compress about as source code does."""
     chooser = random.Random(seed)  # noqa: S311 - test data
     letters = "eeeetttaaoooinnsshhrrddlcumwfgypbvk"
     words = ["".join(chooser.choices(letters, k=chooser.randint(2, 11))) for _ in range(_WORDS)]

@@ -58,21 +58,15 @@ def draw_hash(answers: Answers) -> str:
         "Hashing one file from the page cache: throughput by size",
         _when(answers),
         ordered,
-        _binary,
+        lambda value: named(int(value)),
         lambda value: f"{show(value, 'bytes')}/s".replace(".00", "").replace(".0", ""),
     )
-
-
-def _binary(value: float) -> str:
-    """Write a size roughly, for a tick."""
-    unit = max((each for each in _UNITS.values() if each <= value), default=1)
-    return named(max(1, round(value / unit)) * unit)
 
 
 def _by_peer(answers: Answers, *works: str) -> dict[str, dict[str, float]]:
     """Return the medians of these works on the small files, by contender, fastest first."""
     rows: dict[str, dict[str, float]] = {}
-    for name, series in answers["small"].series.items():
+    for name, series in answers["small"].series.items() if "small" in answers else ():
         work, _, who = name.partition(": ")
         if work in works and who != "scandir + stat":
             rows.setdefault(_CONTENDERS.get(who, who), {})[work] = series.median
@@ -85,15 +79,13 @@ _CONTENDERS: Final = {"runcas": "runcas, in process", "cas": "runcas, command", 
 def draw_track(answers: Answers) -> str:
     """First track and rescan, beside the peers."""
     title = "Keeping a directory: the first time, and again unchanged"
-    subject = f"{answers['small'].subject}; {_when(answers, 'small')}"
-    return svg.dots(title, subject, _by_peer(answers, FIRST, AGAIN), seconds)
+    return svg.dots(title, _when(answers, "small"), _by_peer(answers, FIRST, AGAIN), seconds)
 
 
 def draw_restore(answers: Answers) -> str:
     """Restore, beside the peers."""
-    subject = f"{answers['small'].subject}; {_when(answers, 'small')}"
     rows = _by_peer(answers, RESTORE)
-    return svg.dots("Writing the directory back", subject, rows, seconds)
+    return svg.dots("Writing the directory back", _when(answers, "small"), rows, seconds)
 
 
 def draw_stored(answers: Answers) -> str:
@@ -133,12 +125,14 @@ CHARTS: Final[Mapping[str, tuple[str, Callable[[Answers], str], str]]] = {
     "stored": ("chunks", draw_stored, "Bytes stored for each workload"),
     "scale": ("scale", draw_scale, "Time by the number of files"),
 }
-"""For each chart: the benchmark it is of, what draws it, and its words."""
+"""For each chart: its benchmark, what draws it if there is something to draw, and its words."""
 
 
-def _when(answers: Answers, question: str | None = None) -> str:
-    answer = answers[question] if question else next(iter(answers.values()))
-    return f"medians, {answer.measured}" if answer.measured else "medians"
+def _when(answers: Answers, question: str = "") -> str:
+    """Return the subtitle: what, if all is about one question, and when."""
+    if question in answers:
+        return f"{answers[question].subject}; medians, {answers[question].measured}"
+    return "; ".join(dict.fromkeys(answer.measured for answer in answers.values()))
 
 
 def main() -> None:
@@ -149,17 +143,11 @@ def main() -> None:
     for chart, (benchmark, draw, words) in CHARTS.items():
         answers = {name: answer for name, answer in found[benchmark].items() if answer.series}
         path = results / f"chart_{chart}.svg"
-        if _can_draw(chart, answers):
-            path.write_text(draw(answers))
+        if drawn := draw(answers):
+            path.write_text(drawn)
         if path.is_file():
             parts.append(f"![{words}]({path.name})")
     (results / "README.md").write_text("\n\n".join(parts) + "\n")
-
-
-def _can_draw(chart: str, answers: Answers) -> bool:
-    if chart in ("track", "restore"):
-        return "small" in answers and f"{FIRST}: cas" in answers["small"].series
-    return bool(answers)
 
 
 def _goals(found: Mapping[str, Answers]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 
 def verdict(answer: Answer, comparison: Comparison) -> list[str]:
     """Return the cells of one comparison: work, against, goal, ratios, outcome."""
     against, work = comparison.against, comparison.ours
-    goal = "" if comparison.at_most is None else f"at most {comparison.at_most:.2g} x"
+    goal = "" if comparison.at_most is None else f"at most {comparison.at_most:.3g} x"
     if against.endswith(GOAL):
         against, goal = "", f"at most {against.removesuffix(GOAL)}"
     if not work.startswith(comparison.work):
@@ -164,6 +165,11 @@ def command_line(description: str, questions: Sequence[str]) -> argparse.Argumen
     return parser
 
 
+def _script() -> str:
+    """Return the name of the benchmark that runs."""
+    return Path(sys.argv[0]).stem.removeprefix("bench_")
+
+
 @dataclass(slots=True)
 class Publication:
     """The page of one benchmark, which keeps what was not asked again."""
@@ -204,7 +210,7 @@ class Publication:
                 continue
             print(f"{self.name}: {name} …", flush=True)
             answer = questions[name]()
-            answer.command = f"python -m benchmarks {self.name} -- --only {quote(name)}"
+            answer.command = f"python -m benchmarks {_script()} -- --only {quote(name)}"
             answer.measured = measured
             answers[name] = answer
             ordered = [answers[each] for each in questions if each in answers]

@@ -52,9 +52,9 @@ def _style() -> str:
         "<style>text{font:13px system-ui,sans-serif;fill:#24292f;stroke:none}"
         ".t{font-size:16px;font-weight:600}.s{fill:#57606a}.e{text-anchor:end}"
         ".m{text-anchor:middle}.g{stroke:#8c959f;stroke-opacity:.35;fill:none}"
-        f".l{{fill:none;stroke-width:2}}.o{{fill:none;stroke-width:2}}{colours}"
+        f"{colours}.l,.o{{fill:none;stroke-width:2}}"
         "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.s{fill:#9aa4b0}"
-        f".g{{stroke:#8c959f;stroke-opacity:.45}}{dark}.l,.o{{fill:none}}}}</style>"
+        f".g{{stroke-opacity:.45}}{dark}.l,.o{{fill:none}}}}</style>"
     )
 
 
@@ -100,9 +100,11 @@ def _page(title: str, subtitle: str, height: float, parts: Sequence[str]) -> str
     return "\n".join([head, *words, *parts, "</svg>"]) + "\n"
 
 
-def _across(axis: _Axis, label: Label, top: float, bottom: float) -> list[str]:
+def _across(
+    axis: _Axis, ticks: Sequence[float], label: Label, top: float, bottom: float
+) -> list[str]:
     parts = []
-    for value in axis.ticks():
+    for value in ticks:
         x = axis.at(value)
         parts.append(f'<path class="g" d="M{x:g} {top:g}V{bottom:g}"/>')
         parts.append(_text(x, bottom + 18, label(value), "m s"))
@@ -112,12 +114,17 @@ def _across(axis: _Axis, label: Label, top: float, bottom: float) -> list[str]:
 def lines(
     title: str, subtitle: str, series: Mapping[str, Points], x_label: Label, y_label: Label
 ) -> str:
-    """Return a chart of lines, each named at its end."""
+    """Return a chart of lines, each named at its end; the ticks across are where points are.
+
+    Without a line it is no chart, but an empty text.
+    """
+    if not series:
+        return ""
     bottom = _TOP + 340
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]
     across, up = _Axis(xs, _LEFT - 50, _WIDTH - _RIGHT), _Axis(ys, bottom, _TOP)
-    parts = _across(across, x_label, _TOP, bottom)
+    parts = _across(across, sorted(set(xs)), x_label, _TOP, bottom)
     for value in up.ticks():
         y = up.at(value)
         parts.append(f'<path class="g" d="M{_LEFT - 50} {y:g}H{_WIDTH - _RIGHT}"/>')
@@ -139,12 +146,17 @@ def lines(
 
 
 def dots(title: str, subtitle: str, rows: Mapping[str, Mapping[str, float]], label: Label) -> str:
-    """Return a chart of rows, with a mark for each figure of a row and a legend of the marks."""
+    """Return a chart of rows, with a mark for each figure of a row and a legend of the marks.
+
+    Without a row it is no chart, but an empty text.
+    """
+    if not rows:
+        return ""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     height = 24
     bottom = _TOP + height * len(rows)
     axis = _Axis([v for row in rows.values() for v in row.values()], _LEFT, _WIDTH - 40)
-    parts = _across(axis, label, _TOP, bottom)
+    parts = _across(axis, axis.ticks(), label, _TOP, bottom)
     x = 22.0
     for number, name in enumerate(names):
         parts += [_mark(x, 64, number), _text(x + 10, 68, name)]
