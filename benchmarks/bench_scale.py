@@ -1,7 +1,7 @@
 """What work costs by the number of files: time and memory, of scans and of listings.
 
     python benchmarks/bench_scale.py
-    python benchmarks/bench_scale.py --only files --most 10000 --rounds 1 --results /tmp/trial
+    python benchmarks/bench_scale.py --only 1000-files --rounds 1 --results /tmp/trial
 
 Each piece of work is a process of its own, which tells its time and its peak memory. The memory
 above that of one that imports the package is compared with the goals.
@@ -59,7 +59,7 @@ def ask_files(count: int, bench: Bench) -> Answer:
     source = bench.work / f"files-{count}"
     small_files(source, count, least=100, most=1_000)
     rounds = 1 if count >= MANY else bench.options.rounds
-    answer = Answer(f"{count:,} files", f"{count:,} files of 100 to 1,000 bytes", rounds)
+    answer = Answer(f"{count}-files", f"{count:,} files of 100 to 1,000 bytes", rounds)
     idle = measured("idle")["peak"]
     for _ in range(rounds):
         with fresh(bench.work, "copy") as place, answer.timed(of(TRACK, "cp")):

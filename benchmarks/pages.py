@@ -210,6 +210,7 @@ class Publication:
                 continue
             print(f"{self.name}: {name} …", flush=True)
             answer = questions[name]()
+            answer.question = name  # by which the page finds it again
             answer.command = f"python -m benchmarks {_script()} -- --only {quote(name)}"
             answer.measured = measured
             answers[name] = answer
