@@ -51,6 +51,7 @@ def fill(store: ArtifactStore, rows: int) -> None:
         packs = [(first + number, os.urandom(32), 5 << 20, "live") for number in range(count)]
         insert_rows(connection, tables.packs, columns, packs, shared=shared)
         columns = ("digest", "size", "pack_id", "pack_offset", "stored_size", "codec")
+        shared |= {"frame_start": 0, "frame_size": 0}
         for pack in range(count):
             some = [(os.urandom(32), 500, first + pack, 500 * n, 500, 0) for n in range(_PER_PACK)]
             insert_rows(connection, tables.blobs, columns, some, shared=shared)

@@ -83,7 +83,15 @@ def _insert_snapshot(connection: Connection, run: int, snapshot: int, files: int
         tables.blobs,
         ("digest", "pack_offset"),
         [(digest, number * 4096) for digest, number in zip(digests, numbers, strict=True)],
-        shared={"size": 8192, "pack_id": 1, "stored_size": 4096, "codec": 1, "created_at": _NOW},
+        shared={
+            "size": 8192,
+            "pack_id": 1,
+            "stored_size": 4096,
+            "codec": 1,
+            "frame_start": 0,
+            "frame_size": 0,
+            "created_at": _NOW,
+        },
     )
     insert_rows(
         connection,
