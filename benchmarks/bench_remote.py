@@ -11,6 +11,7 @@ PATH. The targets are those of the design.
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -153,10 +154,14 @@ def _round_of_peer(answer: Answer, source: Path, peer: Any, folder: Path, line: 
     if not VERSIONS[peer.program]:
         return
     peer.work.mkdir()
-    peer.prepare(source)
-    flush(folder)
-    with answer.timed(f"{peer.program}, there"), line.counting() as requests:
-        peer.send(source)
+    try:
+        peer.prepare(source)
+        flush(folder)
+        with answer.timed(f"{peer.program}, there"), line.counting() as requests:
+            peer.send(source)
+    except subprocess.CalledProcessError as failed:
+        answer.remarks.append(f"{peer.program} could not send to S3: exit code {failed.returncode}")
+        return
     answer.note(f"{peer.program}, there, requests", requests.total(), "requests")
     flush(folder)
     with answer.timed(f"{peer.program}, back"), line.counting() as requests:
