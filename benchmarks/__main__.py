@@ -29,6 +29,7 @@ QUICK: Final = {
     ),
     "read": "--rounds 1 --files 100 --large-mib 4 --reads 100",
     "chunks": "--scale 0.01 --only chat csv-rows sqlite --peers git casync",
+    "frames": "--rounds 1 --files 100 --tree-files 100",
     "scale": (
         "--rounds 1 --most 100 --versions 1000 --listing-files 100 --listing-runs 2 --peers git"
     ),

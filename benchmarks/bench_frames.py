@@ -11,24 +11,23 @@ Larger ones end a frame.
 
 from __future__ import annotations
 
-import argparse
 import random
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import zstandard
-from measure import RESULTS, Answer, answer_all, environment
-from sources import Sources, no_tree
-from workloads import KIB
+from measure import KIB, Answer
+from pages import command_line, publication
+from sources import Sources
 
 from cas.packs.frames import SHARED_BELOW, SHARED_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PACKAGES: Final = ("runcas", "zstandard")
 _TASK: Final = 4 << 20
 """Bytes that are compressed with one call, as the writer does."""
 _COUNTED_BELOW: Final = 64 * KIB
@@ -128,14 +127,11 @@ def variants(files: list[bytes]) -> dict[str, Callable[[], tuple[int, float]]]:
 
 def ask(name: str, sources: Sources, rounds: int) -> Answer:
     """Compress the files of a data set in every way."""
-    answer = Answer(name, "", rounds)
-    made = sources.find(name)
-    if made is None:
-        answer.skipped = no_tree()
-        return answer
-    files = contents(made[0])
-    size = sum(map(len, files))
-    answer.subject = f"{sum(map(bool, files)):,} files, {size / 1e6:.0f} MB, of {made[1]}"
+    root, subject = sources.find(name)
+    files = contents(root)
+    size = sum(map(len, files)) / 1e6
+    count = sum(map(bool, files))
+    answer = Answer(name, f"{count:,} files, {size:.0f} MB, of {subject}", rounds)
     tried = variants(files)
     for number in range(rounds):
         for variant, run in tried.items():
@@ -164,19 +160,17 @@ def _time_reads(answer: Answer, data: bytes) -> None:
 
 def main() -> None:
     """Ask the questions."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    names = ("small", "tree")
+    parser = command_line(__doc__, names)
     parser.add_argument("--files", type=int, default=20_000, help="files of `small`")
-    parser.add_argument("--tree", type=Path, help="site-packages of a scientific stack")
-    parser.add_argument("--work", type=Path, help="where temporary data goes")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where results go")
+    parser.add_argument("--tree-files", type=int, default=39_000, help="files of `tree`")
+    parser.add_argument("--tree", type=Path, help="a site-packages in place of a made tree")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.work, prefix="bench-frames-") as directory:
-        work = Path(directory)
-        sources = Sources(work, files=options.files, tree=options.tree, large_gib=0)
-        asked = {name: partial(ask, name, sources, options.rounds) for name in ("small", "tree")}
-        about = environment(work, ("runcas", "zstandard"))
-        print(answer_all("bench_frames", "Shared frames", asked, about, options.results))
+    with publication("frames", "Shared frames", options, PACKAGES) as page:
+        sources = Sources(
+            page.work, files=options.files, tree_files=options.tree_files, tree=options.tree
+        )
+        page.ask({name: partial(ask, name, sources, options.rounds) for name in names})
 
 
 if __name__ == "__main__":

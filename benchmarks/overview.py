@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
     from measure import Answer
 
-ORDER: Final = ("hash", "track", "read", "chunks", "scale", "runs", "verify", "gc", "remote")
+ORDER: Final = (
+    "hash",
+    "track",
+    "read",
+    "chunks",
+    "frames",
+    "scale",
+    "runs",
+    "verify",
+    "gc",
+    "remote",
+)
 FIRST, AGAIN, RESTORE = "first track", "unchanged again", "restore"
 
 _HASH_LINES: Final = {
