@@ -1,6 +1,7 @@
 """What partitions change: plans and times of an index on PostgreSQL with and without them.
 
-    python benchmarks/bench_partitions.py --work DIR [--versions N] [--rounds N]
+    python benchmarks/bench_partitions.py
+    python benchmarks/bench_partitions.py --versions 20000 --rounds 1 --results /tmp/trial
 
 It fills an index with versions of runs of 10,000 each, of which five share two contents, asks what
 the library asks, and shows the plan of the slowest statement of each question. Ten million versions
@@ -9,18 +10,18 @@ take some gigabytes; `CAS_TEST_POSTGRES` names the server, or else one starts in
 
 from __future__ import annotations
 
-import argparse
 import re
-import tempfile
 import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from measure import RESULTS, Answer, answer_all, environment
+from measure import Answer
+from pages import command_line, publication
 from services import databases
 from sqlalchemy import event
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+PACKAGES: Final = ("runcas", "SQLAlchemy", "psycopg")
 _PARTITION: Final = Path(__file__).parents[1] / "examples" / "partition.sql"
 _PATHS: Final = 2_000
 _VERSIONS: Final = 5
@@ -48,9 +50,10 @@ _FILL: Final = """
 INSERT INTO cas_packs (id, name, size, state, created_at)
     SELECT n + 1, sha256(('pack ' || n)::bytea), 1 << 26, 'live', '{now}'
     FROM generate_series(0, {contents} / {per_pack}) AS n;
-INSERT INTO cas_blobs (digest, size, pack_id, pack_offset, stored_size, codec, created_at)
+INSERT INTO cas_blobs (digest, size, pack_id, pack_offset, stored_size, codec, frame_start,
+        frame_size, created_at)
     SELECT sha256(n::text::bytea), 8192, n / {per_pack} + 1, 32 + n % {per_pack} * 4096, 4096, 1,
-        '{now}'
+        0, 0, '{now}'
     FROM generate_series(0, {contents} - 1) AS n;
 INSERT INTO cas_files (run_id, path, version, digest, size, mode, mtime_ns, file_type, priority,
         is_final_output, created_at, first_snapshot, end_snapshot, appeared_in, seen_by, node_id)
@@ -64,26 +67,11 @@ INSERT INTO cas_files (run_id, path, version, digest, size, mode, mtime_ns, file
 """
 
 
-def main() -> None:
-    """Read the command line, ask the questions, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--versions", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    told = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=told.work) as folder:
-        work = Path(folder)
-        described = environment(work, ("SQLAlchemy", "psycopg"))
-        questions = {"partitions": lambda: partitions(work, told.versions, told.rounds)}
-        print(answer_all("bench_partitions", "Partitions", questions, described, told.results))
-
-
 def partitions(work: Path, versions: int, rounds: int) -> Answer:
     """Ask one index after the other, so that one at a time needs room."""
     runs = max(versions // _PER_RUN, 2)
     answer = Answer(
-        "What does an index in sixteen partitions answer, and how?",
+        "partitions",
         f"{runs * _PER_RUN:,} file versions of {runs:,} runs and {runs * _PER_RUN * 2 // 5:,}"
         " contents on PostgreSQL; the questions are asked through the library",
         rounds,
@@ -261,6 +249,15 @@ def _together(lines: tuple[str, ...], count: int) -> tuple[str, ...]:
 
 def _shorter(found: re.Match[str]) -> str:
     return "…" if found[0].startswith("'") else ""
+
+
+def main() -> None:
+    """Ask the question."""
+    parser = command_line(__doc__, ("partitions",))
+    parser.add_argument("--versions", type=int, default=10_000_000)
+    options = parser.parse_args()
+    with publication("partitions", "Partitions", options, PACKAGES) as page:
+        page.ask({"partitions": partial(partitions, page.work, options.versions, options.rounds)})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,19 @@ from xml.etree import ElementTree as ET
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("hash", "track", "read", "chunks", "frames", "scale", "runs", "verify", "gc", "partitions", "remote")
+NAMES = (
+    "hash",
+    "track",
+    "read",
+    "chunks",
+    "frames",
+    "scale",
+    "runs",
+    "verify",
+    "gc",
+    "partitions",
+    "remote",
+)
 
 
 def run(*arguments):
