@@ -147,7 +147,7 @@ def grown(figures):
     ("work", "most"),
     [
         ("first", 1_600),
-        ("again", 250),
+        ("again", 450),
         ("files", 1_200),
         ("restore", 1_700),
     ],
