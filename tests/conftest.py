@@ -10,6 +10,7 @@ import hypothesis.internal.conjecture.providers
 import pytest
 from chunkers import EqualChunks
 from places import CORNERS, Servers, Stores, objects_of, places
+from shared import share_compilations
 
 from index import ArtifactStore
 from index.cli import main
@@ -18,6 +19,9 @@ pytest.register_assert_rewrite("cas.testing")
 
 # Python's garbage collector took an eighth of the processor time of the tests.
 gc.set_threshold(100_000, 50, 100)
+
+# Each engine compiles every statement for itself, which took a quarter of the time of short tests.
+share_compilations()
 
 _ALWAYS = {
     "deadline": None,

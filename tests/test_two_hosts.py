@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from postgres import Databases, PostgresServer
+from postgres import PostgresServer
 from sqlalchemy import make_url
 from trees import read, write
 
@@ -27,7 +27,7 @@ FILES = {
 def database():
     """A database whose owner must give a password."""
     server = PostgresServer()
-    url = make_url(Databases(server.url()).create())
+    url = make_url(server.create_database())
     with psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE team LOGIN PASSWORD '{PASSWORD}'")
         connection.execute(f"ALTER DATABASE {url.database} OWNER TO team")

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from events import on_statement
 from places import BLOBS, environment_of, through
-from postgres import Databases, PostgresServer
+from postgres import PostgresServer
 from relay import Relay
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
@@ -36,7 +36,7 @@ def server():
 
 @pytest.fixture
 def url(server):
-    return Databases(server.url()).create()
+    return server.create_database()
 
 
 @pytest.fixture(params=BLOBS)

@@ -8,7 +8,7 @@ import threading
 import pytest
 from events import on_statement
 from histories import histories, productions
-from postgres import Databases, PostgresServer
+from postgres import PostgresServer
 from relay import Relay
 from sqlalchemy import make_url
 from trees import write
@@ -26,7 +26,7 @@ def server():
 
 @pytest.fixture
 def url(server):
-    return Databases(server.url()).create()
+    return server.create_database()
 
 
 @pytest.fixture

@@ -86,7 +86,9 @@ class Servers:
             return self._stack.enter_context(closing(Databases(url)))
         server = PostgresServer()
         self._stack.callback(server.stop)
-        return Databases(server.url())
+        databases = Databases(server.url())
+        self._stack.callback(databases.disconnect)
+        return databases
 
     @cached_property
     def s3(self):
@@ -96,10 +98,10 @@ class Servers:
 
     @cached_property
     def s3_session(self):
-        """The data files of an aiobotocore client, read once instead of once for each store."""
-        from aiobotocore.session import AioSession
+        """Clients of S3, made once instead of once for each store."""
+        from shared import SharedClients
 
-        return AioSession()
+        return self._stack.enter_context(closing(SharedClients(self.s3.endpoint)))
 
 
 class Stores:
@@ -109,6 +111,8 @@ class Stores:
         self._servers = servers
         self._folder = folder
         self._empty = {}
+        self._bytes = {}
+        """What the buckets of empty stores hold."""
 
     def make(self, combination, folder, *, prepare=None):
         """Return the place of a new, empty store; its local files are below `folder`.
@@ -126,6 +130,8 @@ class Stores:
             if prepare is not None:
                 prepare(self._empty[key]["index"])
             ArtifactStore.open(**self._empty[key]).close()
+            if "storage_options" in self._empty[key]:
+                self._bytes[self._empty[key]["blobs"]] = bytes_of(self._empty[key])
         return self.copy(self._empty[key], folder)
 
     def copy(self, place, folder):
@@ -150,9 +156,10 @@ class Stores:
         if "storage_options" not in place:
             return {"blobs": shutil.copytree(place["blobs"], folder / "store")}
         copied = self._bucket()
-        here, there = objects_of(place), objects_of(copied)
-        for name in here.names():
-            there.write(name, here.read(name))
+        there = objects_of(copied)
+        held = self._bytes.get(place["blobs"]) or bytes_of(place)
+        for name, data in held.items():
+            there.write(name, data)
         return copied
 
     def nowhere(self, combination, *, embedded=True):
@@ -198,6 +205,12 @@ class LocalObjects:
     def leftovers(self):
         """Return the staged files that writers left."""
         return sorted(path.name for path in (self.root / "tmp").iterdir())
+
+
+def bytes_of(place):
+    """Return all objects in a store's storage."""
+    there = objects_of(place)
+    return {name: there.read(name) for name in there.names()}
 
 
 def objects_of(place):

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import psycopg
@@ -118,6 +119,13 @@ class PostgresServer:
         """Return the URL of a database."""
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
+    def create_database(self):
+        """Create a database that goes away with the server; return its URL."""
+        name = f"cas_test_{time.monotonic_ns()}"
+        with _connect(make_url(self.url())) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
     def kill(self):
         """Kill all its processes at once, as a crash does."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
@@ -190,11 +198,18 @@ class Databases:
         """Drop all remaining databases."""
         for name in list(self._made):
             self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self.disconnect()
+
+    def disconnect(self):
+        self._connection.close()
 
     def _execute(self, *statements):
-        with _connect(self._url) as connection:
-            for statement in statements:
-                connection.execute(statement)
+        for statement in statements:
+            self._connection.execute(statement)
+
+    @cached_property
+    def _connection(self):
+        return _connect(self._url)
 
 
 def shuffle_ids(url):

@@ -1,0 +1,88 @@
+"""What the stores of one test process share, because making it takes longer than most tests.
+
+The tests open thousands of stores. A process that a test starts shares nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import fsspec.asyn
+from aiobotocore.session import AioSession
+from sqlalchemy import Engine
+from sqlalchemy.util import LRUCache
+
+
+class Compilations(LRUCache):
+    """Compiled statements for all databases of a kind, not for one engine.
+
+    A key begins with the dialect, of which each engine has its own.
+    """
+
+    def get(self, key, default=None):
+        return super().get(_of_any_engine(key), default)
+
+    def __setitem__(self, key, value):
+        super().__setitem__(_of_any_engine(key), value)
+
+
+def _of_any_engine(key):
+    dialect, *statement = key
+    return type(dialect), dialect.server_version_info, *statement
+
+
+def share_compilations():
+    """Let all engines that this process makes from now on compile each statement once."""
+    compilations = Compilations(5000)
+    initialize = Engine.__init__
+
+    def initialize_sharing(self, *args, **options):
+        initialize(self, *args, **options)
+        self._compiled_cache = compilations
+
+    Engine.__init__ = initialize_sharing
+
+
+class SharedClients(AioSession):
+    """A session that makes one client of a service. It stays open with its connections.
+
+    Clients of other endpoints, such as a proxy with faults in between, are new and closed as usual.
+    """
+
+    def __init__(self, endpoint):
+        super().__init__()
+        self._endpoint = endpoint
+        self._made = {}
+
+    def create_client(self, *args, config, **options):
+        if options.get("endpoint_url") != self._endpoint:
+            return super().create_client(*args, config=config, **options)
+        told = (args, tuple(sorted(options.items())), repr(config._user_provided_options))
+        if told not in self._made:
+            self._made[told] = _Kept(super().create_client(*args, config=config, **options))
+        return self._made[told]
+
+    def close(self):
+        for kept in self._made.values():
+            fsspec.asyn.sync(fsspec.asyn.get_loop(), kept.close)
+
+
+class _Kept:
+    """A client that is made when it is first entered, and left at the end."""
+
+    def __init__(self, creator):
+        self._creator = creator
+        self._client = None
+
+    async def __aenter__(self):
+        # Filesystems enter it one after the other or at once, all in fsspec's loop.
+        if self._client is None:
+            self._client = asyncio.ensure_future(self._creator.__aenter__())
+        return await self._client
+
+    async def __aexit__(self, *error):
+        """Leave it open: others use it."""
+
+    async def close(self):
+        if self._client is not None:
+            await self._creator.__aexit__(None, None, None)
