@@ -41,6 +41,22 @@ hypothesis.internal.conjecture.providers._get_local_constants = (
 )
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the slow tests, shared among the workers, so that none of them is the last.
+
+    pytest-xdist first gives each worker one block of the tests, all of about the same size.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    ends = [len(others) * number // workers for number in range(workers + 1)]
+    items[:] = [
+        item
+        for number in range(workers)
+        for item in (*slow[number::workers], *others[ends[number] : ends[number + 1]])
+    ]
+
+
 @pytest.fixture(scope="session")
 def servers():
     """PostgreSQL and S3; each starts when a test first needs it."""

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "protocol"
 READING = Size(writers=1, readers=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size",
     [

@@ -7,23 +7,19 @@ the service has executed it.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import select
 
 import pytest
 from aftermath import NEW, OLD, check_after_crash, prepare
 from fault_proxy import Fault
+from forks import FORKS
 from places import as_json, objects_of, on, through
 from trees import contents
 
 import cas.packs.packer
 from cas.errors import StorageAccessError
 from index import ArtifactStore
-
-FORKS = multiprocessing.get_context("forkserver")
-# A victim begins its work at once: what it is forked from has imported everything.
-FORKS.set_forkserver_preload(["cas.backends.fsspec", "index.cli", "psycopg", "s3fs"])
 
 
 def track(place, work):

@@ -81,6 +81,7 @@ def check(place):
         check_sound(store, place)
 
 
+@pytest.mark.slow
 def test_dying_at_any_statement_or_commit(prepared, tmp_path):
     place = prepared.copy(tmp_path / "whole")
     with ArtifactStore.open(**place) as store, failing_at(store) as points:
@@ -98,6 +99,7 @@ def test_dying_at_any_statement_or_commit(prepared, tmp_path):
         prepared.stores.drop(place)
 
 
+@pytest.mark.slow
 @on_embedded
 def test_dying_at_any_system_call(prepared, tmp_path):
     fired = 0

@@ -155,6 +155,7 @@ def any_statement_fails(number, error):
 abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.slow
 @abandoned
 @on_both
 def test_a_recovery_dies_at_any_statement(prepared, tmp_path):

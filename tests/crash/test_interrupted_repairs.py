@@ -79,6 +79,7 @@ def check_after_death(damaged, place, number):
         assert_pristine(place, damaged.expected)
 
 
+@pytest.mark.slow
 # After the death, cleanup in the writing thread fails too, and nothing catches the error.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
@@ -99,6 +100,7 @@ def test_dying_at_any_system_call_of_storage(prepare, tmp_path):
     assert fired >= 30  # the number varies: packs have random names, and may share directories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", CORNERS)
 def test_dying_at_any_statement(prepare, tmp_path, combination):
     damaged = prepare(combination)

@@ -92,6 +92,7 @@ def check_after_death(source, root, prepared):
     return found != before
 
 
+@pytest.mark.slow
 def test_dying_at_any_statement(prepared, source, tmp_path, small_batches):
     root = tmp_path / "whole"
     shutil.copytree(prepared[0] / "destination", root)
@@ -111,6 +112,7 @@ def test_dying_at_any_statement(prepared, source, tmp_path, small_batches):
     assert (outcomes[0], outcomes[-1]) == (False, True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dying_at_any_system_call_of_storage(prepared, source, tmp_path, small_batches):
     fired = 0

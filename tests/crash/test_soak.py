@@ -11,12 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from datetime import timedelta
 
 import pytest
+from forks import Forked
 from garbage import collect, scalar
 from places import CORNERS, as_json
 
@@ -172,13 +171,7 @@ print(json.dumps(counts))
 
 
 def start(code, place, folder, number, seconds):
-    return subprocess.Popen(
-        [sys.executable, "-c", code, as_json(place), str(folder), str(number), str(seconds)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked(code, as_json(place), folder, number, seconds)
 
 
 def let_go_at_once(processes):
@@ -214,6 +207,7 @@ def held(run):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", CORNERS, indirect=True)
 def test_nothing_that_was_committed_is_lost(place, tmp_path, request):
     on_one_machine = "sqlite-local" in request.node.callspec.id

@@ -173,6 +173,7 @@ def exit_code(error):
 LEAST = {"track": 15, "put": 15, "collect": 35, "repair": 70, "back_up": 20, "recover": 60}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", range(TURNS))
 def test_any_system_call_fails_once(operation, begun, tmp_path, monkeypatch, turn):
     fired = refused = 0

@@ -63,6 +63,7 @@ def play(store, work):
     return run
 
 
+@pytest.mark.slow
 def test_the_packs_of_a_workflow_become_one(store, work, objects, place):
     run = play(store, work)
     packs, with_contents = len(packs_of(objects)), len(content_packs(objects))

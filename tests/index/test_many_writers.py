@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
+from forks import Forked
 from places import as_json
 from sqlalchemy import text
 from trees import contents, read
@@ -67,14 +66,7 @@ def run_of(number):
 def start(place, root, number, dies_at):
     folder = folder_of(number, root)
     folder.mkdir(exist_ok=True)
-    told = [as_json(place), folder, run_of(number), number, TURNS, dies_at]
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITE_AND_TRACK, *map(str, told)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked(WRITE_AND_TRACK, as_json(place), folder, run_of(number), number, TURNS, dies_at)
 
 
 def all_at_once(place, root, victim, dies_at):

@@ -165,6 +165,7 @@ def tracker(store, folder, number):
     return work
 
 
+@pytest.mark.slow
 def test_writers_and_collectors_at_work_raise_no_alarm(place, tmp_path):
     settings = GcSettings(grace=timedelta(0), small_packs=2, rest=0.0)
     options = GcOptions(settings, compact=True, max_bytes=None, remove_orphans=False)

@@ -117,6 +117,7 @@ class GcMachine(RuleBasedStateMachine):
             check_sound(self.store, self.place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", CORNERS)
 def test_collections_take_what_nothing_refers_to_and_nothing_else(stores, combination):
     run_on(GcMachine, stores, combination, steps=15)

@@ -586,6 +586,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert_counted(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", CORNERS)
 def test_a_store_does_what_the_model_does(stores, combination):
     run_on(StoreMachine, stores, combination, steps=25)

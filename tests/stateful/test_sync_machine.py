@@ -203,6 +203,7 @@ class SyncMachine(RuleBasedStateMachine):
                 assert sorted(v.agent for v in found) == sorted(agents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "steps"), [(5_000, 30), (1, 10)])
 def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch, steps):
     """Also with pages and batches of one version, and with all batches but one in a file."""

@@ -146,6 +146,7 @@ class TreeMachine(RuleBasedStateMachine):
                 assert sorted(v.agent for v in found) == sorted(agents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", COMBINATIONS)
 def test_a_tree_of_runs_does_what_the_model_does(stores, combination):
     run_on(TreeMachine, stores, combination, steps=30)
