@@ -14,7 +14,7 @@ import pytest
 from aftermath import NEW, OLD, check_after_crash, prepare
 from events import failing_at, telling_points
 from faults import FaultyCalls, PowerCut
-from places import COMBINATIONS, on
+from places import COMBINATIONS, EACH_INDEX, on
 from sqlalchemy import event
 
 from cas.backends.local import LocalBackend
@@ -81,8 +81,15 @@ def test_dying_at_any_system_call_of_storage(prepared, tmp_path):
     assert fired >= 15
 
 
-@on_local_blobs
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize(
+    ("prepared", "code"),
+    [
+        ("sqlite-local", errno.EIO),
+        ("postgresql-local", errno.EIO),
+        ("sqlite-local", errno.ENOSPC),  # storage alone tells the two apart
+    ],
+    indirect=["prepared"],
+)
 def test_any_system_call_of_storage_failing_once(prepared, tmp_path, code):
     fired = refused = 0
     reasons = set()
@@ -126,20 +133,22 @@ def test_dying_at_any_statement(prepared, tmp_path):
     assert len(outcomes) >= 5
 
 
+@pytest.mark.parametrize("prepared", EACH_INDEX, indirect=True)
 def test_an_interrupt_in_mid_statement_gives_the_write_lock_back(place, prepared):
     """Even while the traceback lives, as it does in a notebook."""
     kept = []
-    store = opened(place)
+    store, other = opened(place), ArtifactStore.open(**place)
     for number in range(40):
         try:
             with failing_at(store, number, KeyboardInterrupt(), after=True):
                 store.session("s").run("r").track(prepared.work)
         except KeyboardInterrupt as interrupt:
             kept.append(interrupt)
-        with ArtifactStore.open(**place) as other, other._context.database.writing():
+        with other._context.database.writing():
             pass
     assert len(kept) > 10
     store.close()
+    other.close()
 
 
 def test_killed_in_mid_commit_as_a_process(place, prepared):

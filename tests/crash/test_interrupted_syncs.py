@@ -6,18 +6,16 @@ recorded are not read again.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 
 import pytest
 from events import failing_at, telling_points
 from faults import FaultyCalls, PowerCut
+from forks import Forked
 from histories import histories, productions
 from trees import write
 
@@ -168,15 +166,14 @@ def test_killed_again_and_again_it_comes_to_an_end(prepared, source, empty_store
         "with ArtifactStore.open(sys.argv[1]) as a, ArtifactStore.open(sys.argv[2]) as b:\n"
         "    print('ready', flush=True)\n    a.sync_to(b)\n"
     )
-    command = [sys.executable, "-c", code, str(prepared[0] / "source"), str(root)]
     delays = random.Random(1)
     killed = 0
     for _ in range(12):
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=os.getcwd())
-        with child:
-            child.stdout.readline()
-            time.sleep(delays.uniform(0, 0.08))
-            child.send_signal(signal.SIGKILL)
+        child = Forked(code, prepared[0] / "source", root)
+        child.stdout.readline()
+        time.sleep(delays.uniform(0, 0.08))
+        child.kill()
+        child.communicate()
         killed += child.returncode == -signal.SIGKILL
         with ArtifactStore.open(root) as destination:
             for key, history in histories(destination).items():

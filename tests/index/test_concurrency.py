@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from itertools import pairwise
 
 import pytest
+from forks import Forked
 from places import EACH_INDEX, as_json, places
 from sqlalchemy import text
 from trees import contents, read, write
@@ -45,15 +44,7 @@ def in_threads(count, work):
 
 def in_processes(count, code, *arguments):
     """Run Python code in several processes at once; return the output of each."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, arguments), str(number)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(count)
-    ]
+    processes = [Forked(code, *arguments, number) for number in range(count)]
     outcomes = [process.communicate(timeout=120) for process in processes]
     errors = [error for _, error in outcomes if error]
     assert errors == []

@@ -12,7 +12,7 @@ from damage import inside, largest_pack, records_of
 from forged import name_of
 from histories import told
 from lost import lose_index
-from places import on, packs_of
+from places import on, on_one, packs_of
 from trees import write
 
 import index.commit.committer
@@ -455,6 +455,7 @@ class TestDamage:
             run = store.session("s").run("r")
             assert (run.read_bytes("a"), run.read_bytes("b")) == (b"1", b"2")
 
+    @on_one(because="the same bytes are read from every storage")
     @pytest.mark.parametrize(("at", "value"), [(8, 3), (8, 0), (11, 255), (15, 9), (30, 1)])
     def test_a_pack_with_a_damaged_header_is_told_and_what_is_right_in_it_is_used(
         self, place, objects, at, value

@@ -35,7 +35,11 @@ LASTING = {
 }
 AGAIN_LATER = "it may help to run the command again later"
 
-pytestmark = on(blobs="s3", because="a local directory has no network to it")
+pytestmark = on(
+    index="sqlite",
+    blobs="s3",
+    because="a local directory has no network to it, and no index sees the faults",
+)
 
 
 @pytest.fixture

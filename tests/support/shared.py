@@ -6,6 +6,7 @@ The tests open thousands of stores. A process that a test starts shares nothing.
 from __future__ import annotations
 
 import asyncio
+import os
 
 import fsspec.asyn
 from aiobotocore.session import AioSession
@@ -47,15 +48,17 @@ class SharedClients(AioSession):
     """A session that makes one client of a service. It stays open with its connections.
 
     Clients of other endpoints, such as a proxy with faults in between, are new and closed as usual.
+    So are those of a forked process, in which the threads of the shared ones are missing.
     """
 
     def __init__(self, endpoint):
         super().__init__()
         self._endpoint = endpoint
+        self._process = os.getpid()
         self._made = {}
 
     def create_client(self, *args, config, **options):
-        if options.get("endpoint_url") != self._endpoint:
+        if options.get("endpoint_url") != self._endpoint or os.getpid() != self._process:
             return super().create_client(*args, config=config, **options)
         told = (args, tuple(sorted(options.items())), repr(config._user_provided_options))
         if told not in self._made:
