@@ -37,7 +37,12 @@ class Forked:
         """Wait for its end; return the rest of its output and of its errors."""
         self.stdin.close()
         with ThreadPoolExecutor(2) as pool:
-            said = list(pool.map(lambda stream: stream.read(), (self.stdout, self.stderr)))
+            reading = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            try:
+                said = [each.result(timeout) for each in reading]
+            except TimeoutError:
+                self.kill()  # which ends its output, and so the reading
+                raise
         self._process.join(timeout)
         self.returncode = self._process.exitcode
         self.stdout.close()
