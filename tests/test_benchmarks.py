@@ -47,6 +47,7 @@ def parts(monkeypatch):
             del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_runs_and_writes_its_page(name, tmp_path):
     done = run(name, "--quick", "--work", tmp_path, "--results", tmp_path / "results")
