@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.errors import DigestMismatchError
+from cas.packs.codec import Codec
 from cas.packs.pack import MAX_ENTRY_SIZE, MAX_FRAME_SIZE, MAX_PACK_SIZE, pack_object_name
 
 if TYPE_CHECKING:
@@ -78,13 +79,13 @@ def is_readable(location: Location) -> bool:
 
     If it is, no oversized read or allocation follows.
     """
-    _, offset, stored_size, size, _, frame_start, frame_size = location
+    _, offset, stored_size, size, codec, frame_start, frame_size = location
     return (
         0 <= stored_size <= MAX_ENTRY_SIZE
         and 0 <= size <= MAX_ENTRY_SIZE
         and 0 <= offset < MAX_PACK_SIZE
         and frame_size <= MAX_FRAME_SIZE
-        and (not frame_size or 0 <= frame_start <= frame_size - size)
+        and (not frame_size or (codec == Codec.ZSTD and 0 <= frame_start <= frame_size - size))
     )
 
 

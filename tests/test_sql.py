@@ -23,7 +23,11 @@ PUT_TOGETHER = {
         "', '.join([*names, *map(preparer.quote, shared)])",
         "', '.join([*(f'r.{name}' for name in names), *constants])",
     },
+    "index/db/queries/counts.py": {  # names of columns
+        "', '.join((c.name for c in _KEY))", "', '.join(_NUMBERS)",
+    },
     "index/db/queries/current.py": {"marks"},  # for parameters
+    "index/db/queries/files.py": {"counts.COUNTED"},  # names of columns
     "index/db/engines.py": {"timeout", "round(pause * 1000)"},  # numbers
     "index/db/sqlite.py": {"pragma"},  # of a constant list
     "index/db/schema.py": {"VERSION_TABLE"},
@@ -43,7 +47,9 @@ GIVEN_BY_NAME = {
     },
     "index/db/database.py": {"statement"},  # of a `Lookup`, which SQLAlchemy has compiled
     "index/db/queries/blobs.py": {"_FIND_KNOWN", "_TOUCH"},
+    "index/db/queries/counts.py": {"_ADD.format(marks=marks)"},  # for parameters
     "index/db/queries/current.py": {"statement"},
+    "index/db/queries/files.py": {"_END"},
     "index/commit/caller_transaction.py": {"_BEGIN_WRITING"},
     "index/db/schema.py": {"f'SELECT version_num FROM {VERSION_TABLE}'"},
     "index/db/tables.py": {"where"},

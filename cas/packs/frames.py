@@ -91,7 +91,11 @@ def _groups(blobs: Iterable[_Blob]) -> Iterator[list[_Blob]]:
 
 
 def reuse_frames(
-    blobs: Iterable[tuple[Digest, Location, Buffer]], stored: Buffer, start: int
+    blobs: Iterable[tuple[Digest, Location, Buffer]],
+    stored: Buffer,
+    start: int,
+    *,
+    share: bool = True,
 ) -> Iterator[Frame]:
     """Yield blobs of one pack as frames to store again: as they are stored, if a frame is whole.
 
@@ -101,29 +105,34 @@ def reuse_frames(
         Each once: its digest, its place, and its bytes, which are verified.
     stored
         The bytes of the pack from offset `start` on, from which the blobs were decoded.
+    share
+        As for `encode_blobs`.
     """
-    frames: defaultdict[int, list[tuple[Digest, Location, Buffer]]] = defaultdict(list)
+    frames: defaultdict[tuple[int, int], list[tuple[Digest, Location, Buffer]]] = defaultdict(list)
     for blob in blobs:
-        frames[blob[1].offset].append(blob)
+        # An empty blob has the same offset as the entry after it.
+        frames[blob[1].offset, blob[1].stored_size].append(blob)
     left: list[_Blob] = []
-    for offset, group in frames.items():
+    for (offset, stored_size), group in frames.items():
         group.sort(key=lambda blob: blob[1].frame_start)
         place = group[0][1]
-        if _is_whole([place for _, place, _ in group]):
-            part = stored[offset - start : offset - start + place.stored_size]
+        if _is_whole([place for _, place, _ in group], share=share):
+            part = stored[offset - start : offset - start + stored_size]
             yield Frame(Codec(place.codec), part, [(digest, at.size) for digest, at, _ in group])
         else:
             left += [(digest, data) for digest, _, data in group]
-    yield from encode_blobs(left)
+    yield from encode_blobs(left, share=share)
 
 
-def _is_whole(places: Sequence[Location]) -> bool:
-    """Whether blobs at one offset, in order, are all that their frame holds."""
+def _is_whole(places: Sequence[Location], *, share: bool) -> bool:
+    """Whether blobs with the same stored bytes, in order, are all that these hold."""
     ends = 0
     for place in places:
         if place.frame_start != ends:
             return False
         ends += place.size
+    if len(places) > 1 and not (share and places[0].codec == Codec.ZSTD):
+        return False
     return ends == (places[0].frame_size or places[0].size)
 
 

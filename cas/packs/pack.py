@@ -169,8 +169,13 @@ class PackWriter:
         stored: Buffer,
         blobs: Sequence[tuple[Digest, int]],
     ) -> None:
-        """Append stored bytes that decode to `blobs`, given with their sizes: one, or a frame."""
+        """Append stored bytes that decode to `blobs`, given with their sizes.
+
+        Several may share a frame only as a reader allows it.
+        """
         frame_size = sum(size for _, size in blobs) if len(blobs) > 1 else 0
+        if not _may_share(kind, codec, frame_size):
+            raise ValueError(f"{len(blobs)} entries of kind {kind} can't share {frame_size} bytes")
         frame_start = 0
         for digest, size in blobs:
             self.entries.append(
@@ -317,8 +322,7 @@ def _parse_frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[PackEnt
         if (
             codec not in _CODECS
             or max(stored_size, size) > MAX_ENTRY_SIZE
-            or frame_size > MAX_FRAME_SIZE
-            or (is_shared and (kind, codec) != (EntryKind.BLOB, Codec.ZSTD))
+            or not _may_share(kind, codec, frame_size)
         ):
             raise CorruptPackError(name, f"its entry at offset {offset} cannot be decoded")
         yield PackEntry(
@@ -326,6 +330,12 @@ def _parse_frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[PackEnt
             frame_start, frame_size,
         )  # fmt: skip
         frame_start += size if is_shared else 0
+
+
+def _may_share(kind: int, codec: int, frame_size: int) -> bool:
+    """Whether entries of that kind may share such a frame; a size of 0 stands for no sharing."""
+    is_small = frame_size <= MAX_FRAME_SIZE
+    return not frame_size or (is_small and (kind, codec) == (EntryKind.BLOB, Codec.ZSTD))
 
 
 def _tail(name: str, read: Callable[[int, int], Buffer], size: int) -> bytes:

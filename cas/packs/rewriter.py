@@ -8,6 +8,7 @@ This module deletes nothing, and the caller chooses the entries.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,7 +16,7 @@ from cas.catalog import Location
 from cas.digest import Digest
 from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatError
 from cas.packs.frames import decode_blobs, reuse_frames
-from cas.packs.pack import PackWriter, pack_object_name, read_footer
+from cas.packs.pack import EntryKind, PackWriter, pack_object_name, read_footer
 from cas.packs.packer import PACK_SIZE
 from cas.packs.salvage import read_around
 from cas.spans import SPAN_SIZE, cut_spans, find_cached
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cas.backend import Backend, StagedObject
+    from cas.digest import Buffer
     from cas.packs.frames import Frame
-    from cas.packs.pack import EntryKind, SealedPack
+    from cas.packs.pack import SealedPack
     from cas.spans import Span
 
 __all__ = ["EntryFault", "MovedEntry", "PackRewriter"]
@@ -173,9 +175,13 @@ class PackRewriter:
             else:
                 intact.append((blob.digest, blob.location, content))
         sources = {digest: location for digest, location, _ in intact}
-        for frame in reuse_frames(intact, data, span.start):
-            members = [digest for digest, _ in frame.blobs]
-            self._append(kinds[members[0]], frame, [sources[digest] for digest in members])
+        by_kind: defaultdict[EntryKind, list[tuple[Digest, Location, Buffer]]] = defaultdict(list)
+        for each in intact:
+            by_kind[kinds[each[0]]].append(each)
+        for kind, entries in by_kind.items():
+            share = kind == EntryKind.BLOB
+            for frame in reuse_frames(entries, data, span.start, share=share):
+                self._append(kind, frame, [sources[digest] for digest, _ in frame.blobs])
         return faults
 
     def _append(self, kind: EntryKind, frame: Frame, sources: Sequence[Location]) -> None:

@@ -67,6 +67,7 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
         superseded_records.append(record)
         try:
             with context.database.writing() as connection:
+                runs.lock_run(connection, found.id)
                 if runs.find_run(connection, source.session, source.run) != found:
                     raise CommitConflict
                 made = runs.insert_run(

@@ -368,3 +368,45 @@ class TestCopies:
         assert [fault.digest for fault in faults] == [half]  # the footer does not list it
         for digest, data in zip(stored.digests, texts(100), strict=True):
             assert stored.reader.read(digest) == data
+
+    @pytest.mark.parametrize("backwards", [False, True])
+    def test_what_is_no_content_keeps_its_kind_beside_an_empty_blob(self, moved, backwards):
+        """An empty blob has the same offset as the entry after it, whatever its kind."""
+        for blobs in ([b""], [*texts(3), b""]):
+            stored = Stored([])
+            settings = open_settings(stored.backend, create=False)
+            with BlobStore(stored.backend, stored.catalog, settings).batch() as batch:
+                digests = [batch.add(data) for data in blobs]
+                digests += [batch.add_record(data) for data in (b"a record", b"another")]
+                stored.written = batch.finish()
+            stored.catalog.record(stored.written)
+            moved.clear()
+            assert not self.copied(stored, moved, digests[::-1] if backwards else digests)
+            name = pack_object_name(moved[0].target.pack)
+            kinds = {entry.digest: entry.kind for entry in parsed(stored.backend.objects[name])}
+            expected = [EntryKind.BLOB] * len(blobs) + [EntryKind.RECORD] * 2
+            assert kinds == dict(zip(digests, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "sizes"),
+    [
+        (EntryKind.RECORD, Codec.ZSTD, (5, 6)),
+        (EntryKind.CHUNK_LIST, Codec.ZSTD, (5, 6)),
+        (EntryKind.BLOB, Codec.RAW, (5, 6)),
+        (EntryKind.BLOB, Codec.ZSTD, (MAX_FRAME_SIZE, 1)),
+    ],
+)
+def test_what_no_reader_accepts_is_not_written(kind, codec, sizes):
+    writer = PackWriter(MemoryBackend().stage())
+    with pytest.raises(ValueError, match="can't share"):
+        writer.append(kind, codec, b"x", [(Digest.of(b"%d" % size), size) for size in sizes])
+
+
+def test_rows_that_let_raw_bytes_be_shared_are_not_believed():
+    backend, catalog = MemoryBackend(), MemoryCatalog()
+    stored = Stored([b"one", b"two"])
+    backend, first = stored.backend, stored.places[0]
+    wrong = first._replace(stored_size=6, frame_size=6)
+    with pytest.raises(DigestMismatchError):
+        BlobReader(backend, catalog).read(stored.digests[0], wrong)

@@ -132,7 +132,7 @@ def test_dying_at_any_system_call_of_the_cache(tmp_path):
     for number in range(1_000):
         root = tmp_path / str(number)
         calls = FaultyCalls(fail_at=number, dead=True)
-        blobs = [b"%d " % n * 1_000 for n in range(5)]
+        blobs = [random.Random(n).randbytes(3_000) for n in range(6)]
         store = None
         try:
             store = CachedStore(root, calls=calls, limit=16_000)

@@ -51,12 +51,13 @@ def test_a_read_of_a_small_file_takes_one_statement(store, run, read):
 
 
 def test_so_does_the_search_for_a_file(store, run):
+    version = run.file("d/a")
     for find in (
         lambda: run.file("d/a"),
         lambda: run["d/a"],
         lambda: run.file("d/a", version=1),
         lambda: run.file("d/a", at=1),
-        lambda: store.session("s").file(1),
+        lambda: store.session("s").file(version.id),
     ):
         with statements(store) as seen:
             assert find().path.startswith("d/")

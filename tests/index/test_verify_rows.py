@@ -98,6 +98,33 @@ def test_a_history_that_cannot_be_is_found(place, filled, name):
 
 
 @on(index="sqlite", blobs="local", because="rows are rows; the statements are tested above")
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ("frame_start = 1", "bad-location"),  # where another blob is
+        ("frame_start = frame_size - size + 1", "bad-location"),
+        ("frame_start = -1", "bad-location"),
+        ("frame_size = frame_size + 1", "damaged-bytes"),
+        ("frame_size = 10000000", "bad-location"),
+        ("frame_size = -1", "bad-location"),
+        ("codec = 0", "bad-location"),
+        ("frame_start = 0, frame_size = 0", "damaged-bytes"),
+    ],
+)
+def test_a_blob_that_is_elsewhere_in_its_frame_is_found_and_repaired(place, filled, change, kind):
+    digest = Digest.of(SECOND["more"])
+    with ArtifactStore.open(**place) as store:
+        statement = f"UPDATE cas_blobs SET {change} WHERE digest = :d AND frame_size > 0"  # noqa: S608
+        assert execute(store, statement, d=digest) == 1
+        assert kind in {str(found) for found in store.verify(depth="packs").counts}
+        assert marked(store) >= 1
+        with pytest.raises((CasError, ArtifactIndexError)):
+            store.session("s").run("r").read_bytes("more")
+        assert store.repair().is_complete
+    assert_pristine(place, filled)
+
+
+@on(index="sqlite", blobs="local", because="rows are rows; the statements are tested above")
 @pytest.mark.parametrize("name", WRONG_PLACES)
 def test_a_blob_that_is_not_where_its_row_says_is_found_and_repaired_without_a_source(
     place, filled, name

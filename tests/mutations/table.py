@@ -439,7 +439,7 @@ MUTATIONS = (
     Mutation(
         "a frame is copied whole though a part of it is wanted",
         "cas/packs/frames.py",
-        """        if _is_whole([place for _, place, _ in group]):
+        """        if _is_whole([place for _, place, _ in group], share=share):
 """,
         """        if group:
 """,
@@ -448,10 +448,8 @@ MUTATIONS = (
     Mutation(
         "a blob's part of a frame is counted as all of it",
         "index/db/queries/blobs.py",
-        """        _blobs.frame_size > 0,
-""",
-        """        _blobs.frame_size < 0,
-""",
+        """        and_(_blobs.frame_size > 0,""",
+        """        and_(_blobs.frame_size < 0,""",
         ("tests/index/test_gc_packs.py",),
     ),
     Mutation(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import and_, case, delete, func, select, update
 
 from cas.catalog import ChunkedBlob, Location
 from cas.digest import Digest
+from cas.packs.pack import MAX_ENTRY_SIZE
 from index.db import tables
 from index.db.bulk import batches, bound, dialect_insert, insert_rows, run_over
 
@@ -55,7 +56,7 @@ PLACE_NAMES: Final = ("pack_id", *(column.name for column in PLACE))
 
 SHARE: Final = case(
     (
-        _blobs.frame_size > 0,
+        and_(_blobs.frame_size > 0, _blobs.stored_size <= MAX_ENTRY_SIZE),  # products fit
         _blobs.stored_size * (_blobs.frame_start + _blobs.size) // _blobs.frame_size
         - _blobs.stored_size * _blobs.frame_start // _blobs.frame_size,
     ),

@@ -253,7 +253,13 @@ def _locations(connection: Connection) -> Iterator[RowFault]:
             blobs.size > MAX_ENTRY_SIZE,
             ~blobs.frame_size.between(0, MAX_FRAME_SIZE),
             blobs.frame_start < 0,
-            and_(blobs.frame_size != 0, blobs.frame_start + blobs.size > blobs.frame_size),
+            and_(
+                blobs.frame_size != 0,
+                or_(
+                    blobs.frame_start + blobs.size > blobs.frame_size,
+                    blobs.codec != Codec.ZSTD.value,
+                ),
+            ),
             and_(blobs.codec == Codec.RAW.value, blobs.size != blobs.stored_size),
         ),
     }

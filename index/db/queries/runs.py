@@ -40,6 +40,7 @@ __all__ = [
     "lead_chain",
     "list_runs",
     "list_snapshots",
+    "lock_run",
     "session_exists",
 ]
 
@@ -82,6 +83,12 @@ def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
     """Return a run by the caller's ids; None if there is none."""
     found = connection.execute(_by_name(), {"session": session, "run": run}).first()
     return None if found is None else FoundRun(*found)
+
+
+def lock_run(connection: Connection, run_id: int) -> None:
+    """Let commits to a run wait for this transaction. A writer of SQLite is alone anyway."""
+    found = select(tables.runs.c.id).where(tables.runs.c.id == run_id)
+    connection.execute(found.with_for_update(key_share=True))
 
 
 @cache
