@@ -421,3 +421,24 @@ class TestWhatWasCollectedMeanwhile:
         run.track(work)
         assert contents(run) == {"f": b"1", "g": b"3"}
         assert [s.number for s in run.snapshots()] == [1]
+
+
+def test_a_run_is_forked_while_others_write_to_it(store, place):
+    """A fork has what the run held at one moment, and no writer makes it fail."""
+    store.session("s").run("r").put("first", b"0")
+    forks = 12
+
+    def work(number):
+        with ArtifactStore.open(**place) as opened:
+            run = opened.session("s").run("r")
+            for step in range(forks):
+                if number:
+                    run.put(f"{number}/{step}", b"%d of %d" % (step, number))
+                else:
+                    run.fork(f"fork-{step}")
+
+    in_threads(3, work)
+    for step in range(forks):
+        fork = store.session("s").run(f"fork-{step}")
+        held = [file.path for file in fork.files()]
+        assert len(held) == len(fork.snapshots())
