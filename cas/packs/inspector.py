@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from cas.catalog import Location
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.digest import Buffer
-    from cas.packs.pack import PackEntry
+    from cas.packs.pack import EntryKind, PackEntry
     from cas.packs.salvage import Salvaged
 
 __all__ = ["Defect", "PackInspector", "PackVerdict", "verified"]
@@ -51,6 +52,8 @@ class Defect(StrEnum):
     """The footer lists it at another offset."""
     MISMATCHED = "mismatched"
     """The footer lists it with other sizes or another codec."""
+    OTHER_KIND = "of another kind"
+    """The footer does not list it as the journal record or chunk list that it is."""
 
 
 @dataclass(slots=True)
@@ -94,8 +97,19 @@ class PackInspector:
         self._backend = backend
         self._ahead = Threads(max(1, backend.publishes_at_once), "cas-inspect-read")
 
-    def look(self, pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
+    def look(
+        self,
+        pack: Digest,
+        located: Mapping[Digest, Location],
+        *,
+        kinds: Mapping[Digest, EntryKind] = MappingProxyType({}),
+    ) -> PackVerdict:
         """Read size, header and footer of a pack, and compare them with locations of an index.
+
+        Parameters
+        ----------
+        kinds
+            The kinds that some entries must have.
 
         Raises
         ------
@@ -110,7 +124,7 @@ class PackInspector:
             return _missing(pack, located)
         except UnsupportedFormatError as error:
             verdict.reason = str(error)
-        _compare(verdict, located)
+        _compare(verdict, located, kinds)
         return verdict
 
     def read(
@@ -119,6 +133,7 @@ class PackInspector:
         located: Mapping[Digest, Location],
         *,
         keep: Collection[Digest] = frozenset(),
+        kinds: Mapping[Digest, EntryKind] = MappingProxyType({}),
     ) -> PackVerdict:
         """Read every byte of a pack: its structure, its name, and each entry in it.
 
@@ -128,6 +143,8 @@ class PackInspector:
         ----------
         keep
             Entries whose bytes to return in `PackVerdict.kept`.
+        kinds
+            As for `look`.
 
         Raises
         ------
@@ -143,7 +160,7 @@ class PackInspector:
             self._read_entries(verdict, located, keep)
         except ObjectNotFoundError:
             return _missing(pack, located)
-        _compare(verdict, located)
+        _compare(verdict, located, kinds)
         return verdict
 
     def close(self) -> None:
@@ -316,8 +333,12 @@ def _groups(entries: Sequence[tuple[Digest, Location]]) -> Iterator[list[tuple[D
         yield group
 
 
-def _compare(verdict: PackVerdict, located: Mapping[Digest, Location]) -> None:
-    """Compare the entries in the footer with the locations in the index."""
+def _compare(
+    verdict: PackVerdict,
+    located: Mapping[Digest, Location],
+    kinds: Mapping[Digest, EntryKind],
+) -> None:
+    """Compare the entries in the footer with their locations and kinds in the index."""
     if verdict.reason is not None:
         return
     listed = {entry.digest: entry for entry in verdict.entries}
@@ -329,3 +350,5 @@ def _compare(verdict: PackVerdict, located: Mapping[Digest, Location]) -> None:
             verdict.misfiled[digest] = Defect.MISPLACED
         elif Location.of(place.pack, entry) != place:
             verdict.misfiled[digest] = Defect.MISMATCHED
+        elif kinds.get(digest, entry.kind) != entry.kind:
+            verdict.misfiled[digest] = Defect.OTHER_KIND

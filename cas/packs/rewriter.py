@@ -111,7 +111,8 @@ class PackRewriter:
             Name of the pack, and its expected size in bytes. The actual size may differ.
         kinds
             Kinds of entries that the footer does not list, or of all entries if the footer is
-            invalid. Without `kinds`, an invalid footer is an error.
+            invalid. A kind other than that of content counts in any case. Without `kinds`, an
+            invalid footer is an error.
 
         Raises
         ------
@@ -125,13 +126,13 @@ class PackRewriter:
         ordered = sorted(entries, key=lambda entry: entry[1].offset)
         source = _Source(self._backend, pack, size)
         try:
-            found: Mapping[Digest, EntryKind] = {**(kinds or {}), **source.kinds()}
+            found = {**(kinds or {}), **source.kinds(), **_no_content(kinds or {})}
         except ObjectNotFoundError:
             return _missing(ordered)
         except (CorruptPackError, UnsupportedFormatError):
             if kinds is None:
                 raise
-            found = kinds
+            found = dict(kinds)
         faults = []
         known = []
         for digest, location in ordered:
@@ -241,6 +242,10 @@ class _Source:
         if self._whole is not None:
             return self.read(start, size)
         return read_around(self._backend, self._name, start, size).data
+
+
+def _no_content(kinds: Mapping[Digest, EntryKind]) -> dict[Digest, EntryKind]:
+    return {digest: kind for digest, kind in kinds.items() if kind is not EntryKind.BLOB}
 
 
 def _missing(entries: Iterable[tuple[Digest, Location]]) -> list[EntryFault]:

@@ -11,23 +11,29 @@ from damage import (
     HARMFUL,
     HARMLESS,
     ONLY_BYTES,
+    RECORD,
     SECOND,
     assert_pristine,
+    execute,
     fill,
+    held,
     largest_pack,
     marked,
     mutate,
     read_what_can_be,
     records_of,
 )
+from forged import name_of, signed_again
 from garbage import collect
+from lost import lose_index
 from places import on, packs_of
 from trees import contents, write
 
 from cas.digest import Digest
 from cas.errors import BlobNotFoundError, CasError
 from cas.packs.inspector import PackInspector
-from index import ArtifactStore
+from cas.packs.pack import TRAILER_SIZE, EntryKind, pack_object_name
+from index import ArtifactStore, recover
 from index.db.queries import verification
 from index.domain.faults import FaultKind
 from index.errors import DamagedFileError, DanglingFileError
@@ -124,6 +130,37 @@ def test_two_packs_that_changed_places_are_found_and_repaired(place, objects, tm
         report = store.repair(tmp_path / "then", tmp_path / "now")
         assert report.is_complete
         assert len(report.set_aside) == 2
+    assert_pristine(place, filled)
+
+
+@locally
+def test_records_and_lists_that_a_pack_calls_content_are_found_and_repaired(place, objects, filled):
+    """Nothing that reads content notices, but a recovery would not find them."""
+    for name in packs_of(objects):
+        data = objects.read(name)
+        first = len(data) - TRAILER_SIZE - len(records_of(data)) * RECORD.size
+        forged = bytearray(data)
+        for number in range(len(records_of(data))):
+            forged[first + number * RECORD.size] = EntryKind.BLOB
+        forged = signed_again(bytes(forged))
+        pack = Digest.parse(name_of(forged))
+        objects.remove(name)
+        objects.write(pack_object_name(pack), forged)
+        with ArtifactStore.open(**place) as store:
+            old = Digest.parse(name.rpartition("/")[2].removesuffix(".pack"))
+            update = "UPDATE cas_packs SET name = :new WHERE name = :old"
+            assert execute(store, update, new=pack, old=old) == 1
+    with ArtifactStore.open(**place) as store:
+        for depth in ("packs", "bytes"):
+            report = store.verify(depth=depth)
+            assert report.counts == {FaultKind.MISPLACED_ENTRY: 3}  # two records and a list
+        assert "of another kind" in report.faults[0].detail
+        assert held(store) == filled
+        assert store.repair().is_complete
+        assert store.verify(depth="bytes").is_sound
+        collect(store)
+    lose_index(place)
+    assert recover(**place).lost == ()
     assert_pristine(place, filled)
 
 

@@ -11,7 +11,7 @@ from index.db import tables
 from index.db.bulk import batches, insert_rows
 from index.db.queries.blobs import PLACE_NAMES
 from index.db.queries.holders import is_needed
-from index.db.queries.verification import VerifiablePack
+from index.db.queries.verification import NO_CONTENT, VerifiablePack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -68,13 +68,8 @@ def count_needed(connection: Connection) -> int:
 def kinds_of(connection: Connection, digests: Collection[Digest]) -> dict[Digest, EntryKind]:
     """Return the kind of entry of each blob, judged by what refers to it."""
     kinds = dict.fromkeys(digests, EntryKind.BLOB)
-    sources = (
-        (tables.chunk_lists.c.list, EntryKind.CHUNK_LIST),
-        (tables.records.c.digest, EntryKind.RECORD),
-        (tables.backups.c.record, EntryKind.RECORD),
-    )
     for batch in batches(sorted(digests)):
-        for column, kind in sources:
+        for column, kind in NO_CONTENT:
             found = connection.scalars(select(column).where(column.in_(batch)))
             kinds.update(dict.fromkeys(found, kind))
     return kinds

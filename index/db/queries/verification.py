@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import and_, delete, func, select, tuple_, update
 
 from cas.catalog import Location
+from cas.packs.pack import EntryKind
 from index.db import tables
 from index.db.bulk import batches
 from index.db.queries.blobs import PLACE
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
+    "NO_CONTENT",
     "LargeRow",
     "VerifiablePack",
     "clear_large",
@@ -28,6 +30,7 @@ __all__ = [
     "find_damaged",
     "forget_list",
     "list_chunk_lists",
+    "list_kinds",
     "list_large",
     "list_packs",
     "locate_in_packs",
@@ -38,6 +41,14 @@ __all__ = [
     "packs_of",
     "without_damage",
 ]
+
+
+NO_CONTENT: Final = (
+    (tables.chunk_lists.c.list, EntryKind.CHUNK_LIST),
+    (tables.records.c.digest, EntryKind.RECORD),
+    (tables.backups.c.record, EntryKind.RECORD),
+)
+"""Columns that refer to entries other than content, with the kind of these."""
 
 
 class VerifiablePack(NamedTuple):
@@ -127,6 +138,20 @@ def list_chunk_lists(
             .where(tables.blobs.c.pack_id.in_(batch))
         )
     }
+
+
+def list_kinds(connection: Connection, packs: Sequence[VerifiablePack]) -> dict[Digest, EntryKind]:
+    """Return the kinds that entries in the given packs must have, without those of content."""
+    found: dict[Digest, EntryKind] = {}
+    for column, kind in NO_CONTENT:
+        for batch in batches([pack.id for pack in packs]):
+            digests = connection.scalars(
+                select(column)
+                .join(tables.blobs, tables.blobs.c.digest == column)
+                .where(tables.blobs.c.pack_id.in_(batch))
+            )
+            found.update(dict.fromkeys(digests, kind))
+    return found
 
 
 def note_verified(connection: Connection, ids: Sequence[int], now: datetime) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cas.catalog import Location
     from cas.digest import Digest
     from cas.packs.inspector import PackVerdict
+    from cas.packs.pack import EntryKind
     from index.context import StoreContext
     from index.db.queries.verification import VerifiablePack
     from index.maintenance.verify.findings import Findings
@@ -39,6 +40,8 @@ class _Located(NamedTuple):
 
     pack: VerifiablePack
     entries: Mapping[Digest, Location]
+    kinds: Mapping[Digest, EntryKind]
+    """Of all packs that were located with it."""
 
 
 class PackVerifier:
@@ -74,7 +77,10 @@ class PackVerifier:
         for group in groups(packs):
             located = self._locate(group)
             verdicts = self._threads.map(
-                lambda found: self._inspector.look(found.pack.name, found.entries), located
+                lambda found: self._inspector.look(
+                    found.pack.name, found.entries, kinds=found.kinds
+                ),
+                located,
             )
             wrong = []
             for found, verdict in zip(located, verdicts, strict=True):
@@ -95,7 +101,9 @@ class PackVerifier:
         whole, wrong = [], []
         kept: dict[Digest, bytes] = {}
         verdicts = self._threads.map(
-            lambda found: self._inspector.read(found.pack.name, found.entries, keep=lists.keys()),
+            lambda found: self._inspector.read(
+                found.pack.name, found.entries, keep=lists.keys(), kinds=found.kinds
+            ),
             located,
         )
         for found, verdict in zip(located, verdicts, strict=True):
@@ -121,11 +129,11 @@ class PackVerifier:
         """Read a pack in full again. Faults that remain are certain."""
         with self._context.database.reading() as connection:
             fresh = verification.list_packs(connection, [pack.id])
-            entries = verification.locate_in_packs(connection, fresh).get(pack.id, {})
-        if not fresh or not _is_needed(fresh[0], entries):
+        located = self._locate(fresh)
+        if not located or not _is_needed(fresh[0], located[0].entries):
             return
-        verdict = self._inspector.read(pack.name, entries)
-        found = _Located(fresh[0], entries)
+        (found,) = located
+        verdict = self._inspector.read(pack.name, found.entries, kinds=found.kinds)
         self._count(found, verdict)
         if verdict.is_whole and verdict.size == pack.size:
             self._findings.recovered += noting(
@@ -168,7 +176,8 @@ class PackVerifier:
     def _locate(self, packs: Sequence[VerifiablePack]) -> list[_Located]:
         with self._context.database.reading() as connection:
             entries = verification.locate_in_packs(connection, packs)
-        return [_Located(pack, entries[pack.id]) for pack in packs]
+            kinds = verification.list_kinds(connection, packs)
+        return [_Located(pack, entries[pack.id], kinds) for pack in packs]
 
     def _count(self, found: _Located, verdict: PackVerdict) -> None:
         self._findings.packs_read += 1
