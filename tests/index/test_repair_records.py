@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from lost import lose_index
 from places import packs_of
@@ -52,6 +54,22 @@ def test_a_copy_of_the_index_that_is_damaged_is_let_go(store, run, objects):
     assert (report.is_complete, report.forgotten) == (True, 1)
     assert store.verify(depth="bytes").is_sound
     assert store.back_up().kept == 1
+
+
+def test_parts_of_a_large_file_that_nothing_needs_any_more_are_let_go(store, run, objects):
+    data = random.Random(3).randbytes(1 << 20)
+    before = set(packs_of(objects))
+    other = store.session("s").run("other")
+    other.put("large", data)
+    damage_new(objects, before)
+    other.delete()
+    assert not store.verify().is_sound
+    report = store.repair()
+    assert (report.is_complete, report.lost) == (True, ())
+    assert report.unneeded == report.damaged > 5
+    assert store.verify(depth="bytes").is_sound
+    run.put("large", data)
+    assert run.read_bytes("large") == data
 
 
 def test_a_note_of_a_deletion_that_is_damaged_is_let_go(store, run, objects):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import tracemalloc
 from collections import Counter
 from contextlib import contextmanager
@@ -87,9 +86,11 @@ def peak_memory(work):
 
 
 def blocks_kept(work):
-    """Return how many blocks of Python's memory are in use after `work` that were not before."""
-    gc.collect()
-    before = sys.getallocatedblocks()
-    work()
-    gc.collect()
-    return sys.getallocatedblocks() - before
+    """Return how many blocks of Python's memory `work` has allocated and not let go of."""
+    tracemalloc.start()
+    try:
+        work()
+        gc.collect()
+        return sum(found.count for found in tracemalloc.take_snapshot().statistics("filename"))
+    finally:
+        tracemalloc.stop()

@@ -255,8 +255,23 @@ def places_in_large(
 def forget_unneeded(connection: Connection) -> int:
     """Delete the rows of damaged blobs that nothing refers to; return the number.
 
-    No writer relies on them: writers treat damaged blobs as missing.
+    No writer relies on them: writers treat damaged blobs as missing. A large blob that nothing
+    refers to goes first if a part of it is damaged: otherwise its parts would count as lost.
     """
+    large, part = tables.blobs.c, tables.blobs.alias("part")
+    damaged = [
+        select(column)
+        .join(part, part.c.digest == column)
+        .where(whole == large.digest, part.c.damaged_at.is_not(None))
+        .exists()
+        for whole, column in (
+            (tables.blob_chunks.c.blob, tables.blob_chunks.c.chunk),
+            (tables.chunk_lists.c.blob, tables.chunk_lists.c.list),
+        )
+    ]
+    connection.execute(
+        delete(tables.blobs).where(large.pack_id.is_(None), or_(*damaged), ~is_needed())
+    )
     return connection.execute(
         delete(tables.blobs).where(tables.blobs.c.damaged_at.is_not(None), ~is_needed())
     ).rowcount
