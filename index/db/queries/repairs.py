@@ -11,7 +11,7 @@ from index.db import tables
 from index.db.bulk import batches, insert_rows
 from index.db.queries.blobs import PLACE_NAMES
 from index.db.queries.holders import is_needed
-from index.db.queries.verification import NO_CONTENT, VerifiablePack
+from index.db.queries.verification import NO_CONTENT, VerifiablePack, is_content
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -70,7 +70,8 @@ def kinds_of(connection: Connection, digests: Collection[Digest]) -> dict[Digest
     kinds = dict.fromkeys(digests, EntryKind.BLOB)
     for batch in batches(sorted(digests)):
         for column, kind in NO_CONTENT:
-            found = connection.scalars(select(column).where(column.in_(batch)))
+            wanted = (column.in_(batch), ~is_content(column))
+            found = connection.scalars(select(column).where(*wanted))
             kinds.update(dict.fromkeys(found, kind))
     return kinds
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import and_, delete, func, select, tuple_, update
+from sqlalchemy import and_, delete, func, or_, select, tuple_, update
 
 from cas.catalog import Location
 from cas.packs.pack import EntryKind
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
@@ -29,6 +30,7 @@ __all__ = [
     "count_damaged",
     "find_damaged",
     "forget_list",
+    "is_content",
     "list_chunk_lists",
     "list_kinds",
     "list_large",
@@ -148,10 +150,19 @@ def list_kinds(connection: Connection, packs: Sequence[VerifiablePack]) -> dict[
             digests = connection.scalars(
                 select(column)
                 .join(tables.blobs, tables.blobs.c.digest == column)
-                .where(tables.blobs.c.pack_id.in_(batch))
+                .where(tables.blobs.c.pack_id.in_(batch), ~is_content(column))
             )
             found.update(dict.fromkeys(digests, kind))
     return found
+
+
+def is_content(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the condition that a file or a large blob refers to a blob; then it is content.
+
+    A damaged row may say that it is something else too.
+    """
+    files, chunks = tables.files.c.digest, tables.blob_chunks.c.chunk
+    return or_(*(select(to).where(to == column).exists() for to in (files, chunks)))
 
 
 def note_verified(connection: Connection, ids: Sequence[int], now: datetime) -> int:
