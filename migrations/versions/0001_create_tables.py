@@ -6,6 +6,8 @@ Revises:
 A revision is frozen history: it never imports `index`.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -16,23 +18,36 @@ depends_on = None
 
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON_TEXT = sa.JSON().with_variant(sa.Text(), "sqlite")  # JSON has numeric affinity there
+TIME = sa.DateTime(timezone=True)
 PATH = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def _required(
+    name: str, type_: sa.types.TypeEngine[Any], comment: str | None = None
+) -> sa.Column[Any]:
+    return sa.Column(name, type_, nullable=False, comment=comment)
+
+
+def _optional(
+    name: str, type_: sa.types.TypeEngine[Any], comment: str | None = None
+) -> sa.Column[Any]:
+    return sa.Column(name, type_, nullable=True, comment=comment)
+
+
+def _provenance() -> list[sa.Column[Any]]:
+    names = ("workflow_phase", "generating_agent", "generating_code_hash", "node_id", "step_id")
+    return [_optional(name, sa.String(255)) for name in (*names, "event_id")]
 
 
 def upgrade() -> None:
     op.create_table(
         "cas_packs",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        sa.Column("name", sa.LargeBinary(32), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("state", sa.String(length=8), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column(
-            "verified_at",
-            sa.DateTime(timezone=True),
-            nullable=True,
-            comment="When every byte of the object was last found to be right.",
-        ),
+        _required("name", sa.LargeBinary(32)),
+        _required("size", sa.BigInteger()),
+        _required("state", sa.String(8)),
+        _required("created_at", TIME),
+        _optional("verified_at", TIME, "When every byte of the object was last found to be right."),
         sa.CheckConstraint("state IN ('pending', 'live', 'dead')", name=op.f("ck_cas_packs_state")),
         sa.CheckConstraint("length(name) = 32", name=op.f("ck_cas_packs_name")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_packs")),
@@ -49,65 +64,41 @@ def upgrade() -> None:
     op.create_table(
         "cas_sessions",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        sa.Column("name", sa.String(length=255), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        _required("name", sa.String(255)),
+        _required("created_at", TIME),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_sessions")),
         sa.UniqueConstraint("name", name=op.f("uq_cas_sessions_name")),
     )
     op.create_table(
         "cas_store",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("store_id", sa.String(length=36), nullable=False),
-        sa.Column(
+        _required("store_id", sa.String(36)),
+        _required(
             "index_id",
-            sa.String(length=36),
-            nullable=False,
-            comment="A UUID; index.json in the storage names the index that it belongs to.",
+            sa.String(36),
+            "A UUID; index.json in the storage names the index that it belongs to.",
         ),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        _required("created_at", TIME),
         sa.CheckConstraint("id = 1", name=op.f("ck_cas_store_one_row")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_store")),
     )
     op.create_table(
         "cas_blobs",
-        sa.Column("digest", sa.LargeBinary(32), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "pack_id",
-            BIG_ID,
-            nullable=True,
-            comment="Null for a large blob: its chunks have packs.",
+        _required("digest", sa.LargeBinary(32)),
+        _required("size", sa.BigInteger()),
+        _optional("pack_id", BIG_ID, "Null for a large blob: its chunks have packs."),
+        _optional("pack_offset", sa.BigInteger()),
+        _optional("stored_size", sa.BigInteger()),
+        _optional("codec", sa.Integer()),
+        _optional(
+            "frame_start", sa.Integer(), "Where it begins in a decoded shared frame; else 0."
         ),
-        sa.Column("pack_offset", sa.BigInteger(), nullable=True),
-        sa.Column("stored_size", sa.BigInteger(), nullable=True),
-        sa.Column("codec", sa.Integer(), nullable=True),
-        sa.Column(
-            "frame_start",
-            sa.Integer(),
-            nullable=True,
-            comment="Where it begins in a decoded shared frame; else 0.",
-        ),
-        sa.Column(
-            "frame_size",
-            sa.Integer(),
-            nullable=True,
-            comment="Decoded bytes of that shared frame; else 0.",
-        ),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column(
-            "touched_at",
-            sa.DateTime(timezone=True),
-            nullable=True,
-            comment="Last reuse by a later write.",
-        ),
-        sa.Column("condemned_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column(
-            "damaged_at",
-            sa.DateTime(timezone=True),
-            nullable=True,
-            comment="When its bytes were found missing or wrong.",
-        ),
+        _optional("frame_size", sa.Integer(), "Decoded bytes of that shared frame; else 0."),
+        _required("created_at", TIME),
+        _optional("touched_at", TIME, "Last reuse by a later write."),
+        _optional("condemned_at", TIME),
+        _optional("verified_at", TIME),
+        _optional("damaged_at", TIME, "When its bytes were found missing or wrong."),
         sa.CheckConstraint(
             "(pack_id IS NULL) = (pack_offset IS NULL) AND (pack_id IS NULL) = (stored_size IS NULL) AND (pack_id IS NULL) = (codec IS NULL) AND (pack_id IS NULL) = (frame_start IS NULL) AND (pack_id IS NULL) = (frame_size IS NULL)",
             name=op.f("ck_cas_blobs_location"),
@@ -138,29 +129,26 @@ def upgrade() -> None:
     op.create_table(
         "cas_runs",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        sa.Column("session_id", BIG_ID, nullable=False),
-        sa.Column("name", sa.String(length=255), nullable=False),
-        sa.Column("parent_run_id", BIG_ID, nullable=True),
-        sa.Column("parent_snapshot", sa.Integer(), nullable=True),
-        sa.Column(
+        _required("session_id", BIG_ID),
+        _required("name", sa.String(255)),
+        _optional("parent_run_id", BIG_ID),
+        _optional("parent_snapshot", sa.Integer()),
+        _required(
             "revision",
             sa.Integer(),
-            nullable=False,
-            comment="Goes up by one with every commit that changes the run; scans compare and swap it.",
+            "Goes up by one with every commit that changes the run; scans compare and swap it.",
         ),
-        sa.Column(
+        _optional(
             "newest_record",
             sa.LargeBinary(32),
-            nullable=True,
-            comment="The end of its chain in cas_records; null if that lacks something of the run.",
+            "The end of its chain in cas_records; null if that lacks something of the run.",
         ),
-        sa.Column(
+        _optional(
             "work_dir",
             PATH,
-            nullable=True,
-            comment="The directory of its newest scan; null before the first one, also of a fork.",
+            "The directory of its newest scan; null before the first one, also of a fork.",
         ),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        _required("created_at", TIME),
         sa.CheckConstraint("revision >= 0", name=op.f("ck_cas_runs_revision")),
         sa.ForeignKeyConstraint(
             ["parent_run_id"],
@@ -181,9 +169,9 @@ def upgrade() -> None:
     op.create_index(op.f("ix_cas_runs_parent_run_id"), "cas_runs", ["parent_run_id"], unique=False)
     op.create_table(
         "cas_blob_chunks",
-        sa.Column("blob", sa.LargeBinary(32), nullable=False),
+        _required("blob", sa.LargeBinary(32)),
         sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("chunk", sa.LargeBinary(32), nullable=False),
+        _required("chunk", sa.LargeBinary(32)),
         sa.CheckConstraint("position >= 0", name=op.f("ck_cas_blob_chunks_position")),
         sa.ForeignKeyConstraint(
             ["blob"], ["cas_blobs.digest"], name=op.f("fk_cas_blob_chunks_blob"), ondelete="CASCADE"
@@ -197,8 +185,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_cas_blob_chunks_chunk"), "cas_blob_chunks", ["chunk"], unique=False)
     op.create_table(
         "cas_chunk_lists",
-        sa.Column("blob", sa.LargeBinary(32), nullable=False),
-        sa.Column("list", sa.LargeBinary(32), nullable=False),
+        _required("blob", sa.LargeBinary(32)),
+        _required("list", sa.LargeBinary(32)),
         sa.ForeignKeyConstraint(
             ["blob"], ["cas_blobs.digest"], name=op.f("fk_cas_chunk_lists_blob"), ondelete="CASCADE"
         ),
@@ -212,14 +200,9 @@ def upgrade() -> None:
     op.create_table(
         "cas_records",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        sa.Column(
-            "run_id",
-            BIG_ID,
-            nullable=True,
-            comment="Null for what outlives the runs that it tells of: deletions.",
-        ),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        _optional("run_id", BIG_ID, "Null for what outlives the runs that it tells of: deletions."),
+        _required("position", sa.Integer()),
+        _required("digest", sa.LargeBinary(32)),
         sa.CheckConstraint("position >= 1", name=op.f("ck_cas_records_position")),
         sa.ForeignKeyConstraint(
             ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_records_run_id"), ondelete="CASCADE"
@@ -234,9 +217,9 @@ def upgrade() -> None:
     op.create_table(
         "cas_backups",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        sa.Column("digest", sa.LargeBinary(32), nullable=False),
-        sa.Column("record", sa.LargeBinary(32), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        _required("digest", sa.LargeBinary(32)),
+        _required("record", sa.LargeBinary(32)),
+        _required("created_at", TIME),
         sa.ForeignKeyConstraint(
             ["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_backups_digest")
         ),
@@ -249,11 +232,11 @@ def upgrade() -> None:
     op.create_index(op.f("ix_cas_backups_record"), "cas_backups", ["record"], unique=False)
     op.create_table(
         "cas_released",
-        sa.Column("digest", sa.LargeBinary(32), nullable=False),
-        sa.Column("session", sa.String(255), nullable=False),
-        sa.Column("run", sa.String(255), nullable=False),
-        sa.Column("path", PATH, nullable=True),
-        sa.Column("agent", sa.String(255), nullable=True),
+        _required("digest", sa.LargeBinary(32)),
+        _required("session", sa.String(255)),
+        _required("run", sa.String(255)),
+        _optional("path", PATH),
+        _optional("agent", sa.String(255)),
         sa.ForeignKeyConstraint(
             ["digest"],
             ["cas_blobs.digest"],
@@ -266,57 +249,41 @@ def upgrade() -> None:
     op.create_table(
         "cas_files",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        sa.Column("run_id", BIG_ID, nullable=False),
-        sa.Column("path", PATH, nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column(
+        _required("run_id", BIG_ID),
+        _required("path", PATH),
+        _required("version", sa.Integer()),
+        _optional(
             "digest",
             sa.LargeBinary(32),
-            nullable=True,
-            comment="Null for a record of bytes that were gone before this index was there.",
+            "Null for a record of bytes that were gone before this index was there.",
         ),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "mode", sa.Integer(), nullable=False, comment="st_mode: type and permission bits."
-        ),
-        sa.Column("mtime_ns", sa.BigInteger(), nullable=False),
-        sa.Column("file_type", sa.String(length=32), nullable=False),
-        sa.Column("priority", sa.String(length=16), nullable=False),
-        sa.Column("is_final_output", sa.Boolean(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("first_snapshot", sa.Integer(), nullable=False),
-        sa.Column("end_snapshot", sa.Integer(), nullable=True, comment="Null while current."),
-        sa.Column(
-            "appeared_in",
-            sa.Integer(),
-            nullable=False,
-            comment="Snapshot of the path's first version.",
-        ),
-        sa.Column("meta", JSON_TEXT, nullable=True),
-        sa.Column(
+        _required("size", sa.BigInteger()),
+        _required("mode", sa.Integer(), "st_mode: type and permission bits."),
+        _required("mtime_ns", sa.BigInteger()),
+        _required("file_type", sa.String(32)),
+        _required("priority", sa.String(16)),
+        _required("is_final_output", sa.Boolean()),
+        _required("created_at", TIME),
+        _required("first_snapshot", sa.Integer()),
+        _optional("end_snapshot", sa.Integer(), "Null while current."),
+        _required("appeared_in", sa.Integer(), "Snapshot of the path's first version."),
+        _optional("meta", JSON_TEXT),
+        _optional(
             "signature",
             sa.LargeBinary(length=40),
-            nullable=True,
-            comment="Packed stat signature; null if the content must be hashed again.",
+            "Packed stat signature; null if the content must be hashed again.",
         ),
-        sa.Column(
+        _required(
             "seen_by",
             sa.BigInteger(),
-            nullable=False,
-            comment="The scans that saw it on disk, as bits: bit n stands for scans whose prefix has n names. Only to these does absence mean removal.",
+            "The scans that saw it on disk, as bits: bit n stands for scans whose prefix has n names. Only to these does absence mean removal.",
         ),
-        sa.Column(
+        _optional(
             "origin_id",
             BIG_ID,
-            nullable=True,
-            comment="The version that was produced, of which this is a copy by fork or rewind, be it deleted by now; null for one that was produced.",
+            "The version that was produced, of which this is a copy by fork or rewind, be it deleted by now; null for one that was produced.",
         ),
-        sa.Column("workflow_phase", sa.String(length=255), nullable=True),
-        sa.Column("generating_agent", sa.String(length=255), nullable=True),
-        sa.Column("generating_code_hash", sa.String(length=255), nullable=True),
-        sa.Column("node_id", sa.String(length=255), nullable=True),
-        sa.Column("step_id", sa.String(length=255), nullable=True),
-        sa.Column("event_id", sa.String(length=255), nullable=True),
+        *_provenance(),
         sa.CheckConstraint(
             "priority IN ('primary', 'secondary', 'internal')", name=op.f("ck_cas_files_priority")
         ),
@@ -360,31 +327,18 @@ def upgrade() -> None:
     op.create_table(
         "cas_snapshots",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        sa.Column("run_id", BIG_ID, nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("scope", JSON_TEXT, nullable=True),
-        sa.Column("unchanged", sa.Integer(), nullable=False),
-        sa.Column(
-            "skipped",
-            JSON_TEXT,
-            nullable=True,
-            comment="List of [path, reason]; null if nothing was skipped.",
+        _required("run_id", BIG_ID),
+        _required("number", sa.Integer()),
+        _optional("scope", JSON_TEXT),
+        _required("unchanged", sa.Integer()),
+        _optional("skipped", JSON_TEXT, "List of [path, reason]; null if nothing was skipped."),
+        _optional(
+            "torn", JSON_TEXT, "Paths of files that changed while they were read; null if none did."
         ),
-        sa.Column(
-            "torn",
-            JSON_TEXT,
-            nullable=True,
-            comment="Paths of files that changed while they were read; null if none did.",
-        ),
-        sa.Column("bytes_read", sa.BigInteger(), nullable=False),
-        sa.Column("bytes_stored", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("workflow_phase", sa.String(length=255), nullable=True),
-        sa.Column("generating_agent", sa.String(length=255), nullable=True),
-        sa.Column("generating_code_hash", sa.String(length=255), nullable=True),
-        sa.Column("node_id", sa.String(length=255), nullable=True),
-        sa.Column("step_id", sa.String(length=255), nullable=True),
-        sa.Column("event_id", sa.String(length=255), nullable=True),
+        _required("bytes_read", sa.BigInteger()),
+        _required("bytes_stored", sa.BigInteger()),
+        _required("created_at", TIME),
+        *_provenance(),
         sa.CheckConstraint("number >= 1", name=op.f("ck_cas_snapshots_number")),
         sa.ForeignKeyConstraint(
             ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_snapshots_run_id"), ondelete="CASCADE"
@@ -394,34 +348,17 @@ def upgrade() -> None:
     )
     op.create_table(
         "cas_counts",
-        sa.Column("run_id", BIG_ID, nullable=False),
-        sa.Column(
-            "labels",
-            sa.LargeBinary(32),
-            nullable=False,
-            comment="A hash of those below, of which some are null.",
-        ),
-        sa.Column("file_type", sa.String(length=32), nullable=False),
-        sa.Column("priority", sa.String(length=16), nullable=False),
-        sa.Column("is_final_output", sa.Boolean(), nullable=False),
-        sa.Column("workflow_phase", sa.String(length=255), nullable=True),
-        sa.Column("generating_agent", sa.String(length=255), nullable=True),
-        sa.Column("generating_code_hash", sa.String(length=255), nullable=True),
-        sa.Column("node_id", sa.String(length=255), nullable=True),
-        sa.Column("step_id", sa.String(length=255), nullable=True),
-        sa.Column("event_id", sa.String(length=255), nullable=True),
-        sa.Column("files", sa.BigInteger(), nullable=False, comment="Current versions."),
-        sa.Column("bytes", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "versions", sa.BigInteger(), nullable=False, comment="Current and past versions."
-        ),
-        sa.Column("version_bytes", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "distinct_bytes",
-            sa.BigInteger(),
-            nullable=False,
-            comment="Of contents that the run had not before.",
-        ),
+        _required("run_id", BIG_ID),
+        _required("labels", sa.LargeBinary(32), "A hash of those below, of which some are null."),
+        _required("file_type", sa.String(32)),
+        _required("priority", sa.String(16)),
+        _required("is_final_output", sa.Boolean()),
+        *_provenance(),
+        _required("files", sa.BigInteger(), "Current versions."),
+        _required("bytes", sa.BigInteger()),
+        _required("versions", sa.BigInteger(), "Current and past versions."),
+        _required("version_bytes", sa.BigInteger()),
+        _required("distinct_bytes", sa.BigInteger(), "Of contents that the run had not before."),
         sa.ForeignKeyConstraint(
             ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_counts_run_id"), ondelete="CASCADE"
         ),
