@@ -122,7 +122,7 @@ def in_frame(records: list[tuple]) -> Iterator[tuple]:
     whole = sum(record[5] for record in records)
     start = 0
     for record in records:
-        if len(records) > 1 and (record[:2] != (BLOB, ZSTD) or whole > MAX_FRAME):
+        if len(records) > 1 and (record[:2] != (BLOB, ZSTD) or not 0 < whole <= MAX_FRAME):
             raise ValueError(f"its entry at offset {record[3]} can't share a frame")
         yield *record, start, whole
         start += record[5]

@@ -174,7 +174,7 @@ class PackWriter:
         Several may share a frame only as a reader allows it.
         """
         frame_size = sum(size for _, size in blobs) if len(blobs) > 1 else 0
-        if not _may_share(kind, codec, frame_size):
+        if len(blobs) > 1 and not _may_share(kind, codec, frame_size):
             raise ValueError(f"{len(blobs)} entries of kind {kind} can't share {frame_size} bytes")
         frame_start = 0
         for digest, size in blobs:
@@ -322,7 +322,7 @@ def _parse_frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[PackEnt
         if (
             codec not in _CODECS
             or max(stored_size, size) > MAX_ENTRY_SIZE
-            or not _may_share(kind, codec, frame_size)
+            or (is_shared and not _may_share(kind, codec, frame_size))
         ):
             raise CorruptPackError(name, f"its entry at offset {offset} cannot be decoded")
         yield PackEntry(
@@ -333,9 +333,9 @@ def _parse_frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[PackEnt
 
 
 def _may_share(kind: int, codec: int, frame_size: int) -> bool:
-    """Whether entries of that kind may share such a frame; a size of 0 stands for no sharing."""
-    is_small = frame_size <= MAX_FRAME_SIZE
-    return not frame_size or (is_small and (kind, codec) == (EntryKind.BLOB, Codec.ZSTD))
+    """Whether several entries of that kind may share a frame that decodes to so many bytes."""
+    is_allowed = (kind, codec) == (EntryKind.BLOB, Codec.ZSTD)
+    return is_allowed and 0 < frame_size <= MAX_FRAME_SIZE
 
 
 def _tail(name: str, read: Callable[[int, int], Buffer], size: int) -> bytes:

@@ -273,6 +273,9 @@ def test_a_frame_made_by_hand_is_read():
         two_in_a_frame(codecs=(RAW, RAW)),
         two_in_a_frame(codecs=(RAW, ZSTD)),
         two_in_a_frame(sizes=(MAX_FRAME_SIZE, 1)),
+        two_in_a_frame(sizes=(0, 0)),
+        two_in_a_frame(kinds=(9, 9), sizes=(0, 0)),
+        two_in_a_frame(kinds=(9, 9)),
         two_in_a_frame(sizes=(2**32 - 1, 2**32 - 1)),
     ],
 )
