@@ -141,7 +141,7 @@ class UnreadableObjectError(BackendError):
 
 
 class StorageFullError(BackendError):
-    """No space is left where blobs are written; nothing was recorded."""
+    """No space is left where blobs are written; nothing incomplete was recorded."""
 
     def __init__(self, subject: str) -> None:
         super().__init__(subject, "no space left")
@@ -150,7 +150,7 @@ class StorageFullError(BackendError):
     def __str__(self) -> str:
         return (
             f"no space is left for {self.subject}; free some and repeat the call, "
-            "nothing was recorded"
+            "nothing incomplete was recorded"
         )
 
 

@@ -121,7 +121,7 @@ class IndexUnavailableError(ArtifactIndexError):
     def __str__(self) -> str:
         return (
             f"the index {self.url} can't be used: {self.reason}; "
-            "remove the cause and repeat the call, nothing was recorded"
+            "remove the cause and repeat the call, nothing incomplete was recorded"
         )
 
 

@@ -117,7 +117,7 @@ def test_a_server_that_stays_away_is_told_in_one_sentence(server, url, blobs, wo
     write(work, {"a": b"1"})
     server.kill()
     try:
-        with pytest.raises(IndexUnavailableError, match="nothing was recorded") as told:
+        with pytest.raises(IndexUnavailableError, match="nothing incomplete was recorded") as told:
             run.track(work)
     finally:
         server.start()
