@@ -3,9 +3,10 @@
     python benchmarks/bench_partitions.py
     python benchmarks/bench_partitions.py --versions 20000 --rounds 1 --results /tmp/trial
 
-It fills an index with versions of runs of 10,000 each, of which five share two contents, asks what
-the library asks, and shows the plan of the slowest statement of each question. Ten million versions
-take some gigabytes; `CAS_TEST_POSTGRES` names the server, or else one starts in memory.
+It fills an index with runs of 10,000 file versions each. Every five versions have two contents
+between them. Then it asks what the library asks, and shows the plan of the slowest statement for
+each question. Ten million versions take some gigabytes. `CAS_TEST_POSTGRES` names the server; if it
+is not set, a server starts in memory.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _VERSIONS: Final = 5
 _PER_RUN: Final = _PATHS * _VERSIONS
 _PER_PACK: Final = 10_000
 _ONE: Final = "one partition"
-_WIDTH: Final = 100
+_WIDTH: Final = 88
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 _FILL: Final = """

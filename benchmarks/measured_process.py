@@ -120,9 +120,9 @@ def main() -> None:
         with index.ArtifactStore.open(store_path) as store:
             run = run_of(store)
             started = time.perf_counter()
-            told = WORKS[work](run, *rest)
+            more = WORKS[work](run, *rest)
             found["seconds"] = time.perf_counter() - started
-        found |= told or {}
+        found |= more or {}
     print(json.dumps({**found, "peak": peak_bytes()}))
 
 

@@ -13,25 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 import svg
 from measure import GIB, KIB, MIB, named, show
-from pages import RESULTS, answers_in, table, verdict
+from pages import RESULTS, answers_in, prose, table, verdict
+from suite import QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from measure import Answer
 
-ORDER: Final = (
-    "hash",
-    "track",
-    "read",
-    "chunks",
-    "frames",
-    "scale",
-    "runs",
-    "verify",
-    "gc",
-    "remote",
-)
 FIRST, AGAIN, RESTORE = "first track", "unchanged again", "restore"
 
 _HASH_LINES: Final = {
@@ -150,7 +139,7 @@ def _when(answers: Answers, question: str = "") -> str:
 def main() -> None:
     """Write the charts that there are answers for, and the page."""
     results = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    found = {name: answers_in(results / f"bench_{name}.json") for name in ORDER}
+    found = {name: answers_in(results / f"bench_{name}.json") for name in QUICK}
     parts = ["# Results", _goals(found)]
     for chart, (benchmark, draw, words) in CHARTS.items():
         answers = {name: answer for name, answer in found[benchmark].items() if answer.series}
@@ -177,7 +166,7 @@ def _goals(found: Mapping[str, Answers]) -> str:
         "Each line was measured against what stands beside it, in turns and in one run. The page "
         "has the command, the machine, the versions and the commit."
     )
-    return f"{text}\n\n{table(header, rows, texts=4)}"
+    return f"{prose(text)}\n\n{table(header, rows, texts=4)}"
 
 
 if __name__ == "__main__":

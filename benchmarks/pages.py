@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 from machine import environment
@@ -25,6 +26,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 
     """Return a Markdown table whose first `texts` columns are text and the others figures."""
     rule = ["---" if column < texts else "---:" for column in range(len(header))]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
+
+
+def prose(text: str) -> str:
+    """Return a paragraph in lines of at most 100 columns; a table or a listing as it is."""
+    if "\n" in text:
+        return text
+    return fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def verdict(answer: Answer, comparison: Comparison) -> list[str]:
@@ -107,11 +115,11 @@ def report(
         if answer.skipped:
             parts.append(f"Skipped: {answer.skipped}.")
             continue
-        parts.append(f"{answer.subject}. Rounds: {answer.rounds}.")
-        parts.append(f"`{answer.command}`, {answer.measured}.")
+        parts.append(prose(f"{answer.subject}. Rounds: {answer.rounds}."))
+        parts.append(prose(f"`{answer.command}`, {answer.measured}."))
         if answer.series:
             parts.append(series_table(answer))
-        parts += answer.remarks
+        parts += map(prose, answer.remarks)
     return "\n\n".join(parts) + "\n"
 
 

@@ -215,8 +215,8 @@ class Borg(Peer):
         self.run("borg", "extract", f"{store}::{latest}", cwd=destination)
 
     def count(self, store: Path) -> int:
-        told = json.loads(self.run("borg", "info", "--json", store))
-        return int(told["cache"]["stats"]["total_unique_chunks"])
+        info = json.loads(self.run("borg", "info", "--json", store))
+        return int(info["cache"]["stats"]["total_unique_chunks"])
 
 
 class Git(Peer):

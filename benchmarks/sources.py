@@ -73,6 +73,6 @@ class Sources:
 
 def _packages_in(tree: Path) -> str:
     names = {found.name: found.version for found in metadata.distributions(path=[str(tree)])}
-    told = sorted(name for name in names if name in ("numpy", "scipy", "pandas", "matplotlib"))
-    versions = [f"{name} {names[name]}" for name in told]
-    return ", ".join([*versions, f"{len(names) - len(told)} more distributions"])
+    main = sorted(names.keys() & {"matplotlib", "numpy", "pandas", "scipy"})
+    versions = [f"{name} {names[name]}" for name in main]
+    return ", ".join([*versions, f"{len(names) - len(main)} more distributions"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = (
-    "hash",
-    "track",
-    "read",
-    "chunks",
-    "frames",
-    "scale",
-    "runs",
-    "verify",
-    "gc",
-    "partitions",
-    "remote",
-)
+NAMES = tuple(runpy.run_path(str(ROOT / "benchmarks" / "suite.py"))["QUICK"])
 
 
 def run(*arguments):
