@@ -23,6 +23,7 @@ A backend trusts its storage. `cas.reader` verifies the digests.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
@@ -42,9 +43,14 @@ def check_name(name: str) -> str:
     digits, ``.``, ``_`` and ``-``, and starts with a letter or digit. Such a name means the same on
     every filesystem and in every URL, and can't leave the root.
     """
-    if len(name) > 200 or not all(_SEGMENT.fullmatch(part) for part in name.split("/")):
+    if not _is_name(name):
         raise ValueError(f"{name!r} is not an object name")
     return name
+
+
+@lru_cache(maxsize=256)  # a reader of small files asks for one pack again and again
+def _is_name(name: str) -> bool:
+    return len(name) <= 200 and all(_SEGMENT.fullmatch(part) for part in name.split("/"))
 
 
 class ObjectInfo(NamedTuple):

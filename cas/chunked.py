@@ -6,18 +6,46 @@ import io
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cas.digest import Hasher
 from cas.spans import SPAN_SIZE, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cas.catalog import ChunkedBlob, Location
     from cas.digest import Buffer, Digest
 
-__all__ = ["ChunkedStream", "joined"]
+__all__ = ["ChunkReader", "ChunkedStream", "joined"]
+
+
+class ChunkReader(Protocol):
+    """Reads chunks at known locations, verified. `cas.reader` has one."""
+
+    def fetch(self, digest: Digest, location: Location, /) -> Buffer:
+        """Return a chunk."""
+
+    def read_in_order(
+        self, chunks: Iterable[tuple[Digest, Location]], /
+    ) -> Iterable[tuple[Digest, Buffer]]:
+        """Yield chunks in the order given; fetch neighbours in one request."""
+
+    def read_ahead(
+        self, chunks: Iterable[tuple[Digest, Location]], /
+    ) -> Iterable[tuple[Digest, Buffer]]:
+        """Yield chunks as `read_in_order` does, and fetch the next ones meanwhile."""
+
+    def note_pieces(self, digest: Digest, location: Location, data: Buffer, /) -> None:
+        """Note the bytes of a chunk that was read and verified, for `read_known_part`."""
+
+    def read_known_part(
+        self, digest: Digest, location: Location, part: range, /
+    ) -> memoryview | None:
+        """Return a part of a chunk that was noted.
+
+        None if it was not noted, or if other bytes are there now: `fetch` says what is wrong.
+        """
 
 
 def joined(pieces: Iterable[Buffer], size: int) -> bytes:
@@ -35,37 +63,24 @@ def joined(pieces: Iterable[Buffer], size: int) -> bytes:
 class ChunkedStream(io.RawIOBase):
     """A stream that reads the chunk at the position, and prefetches on sequential reads.
 
-    Random reads fetch single chunks. Sequential reads prefetch up to 8 MiB. The chunks that were
-    used last are kept, verified, up to the same size.
+    Random reads fetch single chunks, and pieces of those that were verified before. Sequential
+    reads prefetch up to 8 MiB. The chunks that were used last are kept, verified, up to the same
+    size.
     """
 
     def __init__(
-        self,
-        blob: ChunkedBlob,
-        locations: Sequence[Location],
-        *,
-        fetch: Callable[[Digest, Location], Buffer],
-        read_in_order: Callable[
-            [Iterable[tuple[Digest, Location]]], Iterable[tuple[Digest, Buffer]]
-        ],
+        self, reader: ChunkReader, blob: ChunkedBlob, locations: Sequence[Location]
     ) -> None:
-        """Open a large blob whose chunks have known locations.
-
-        Parameters
-        ----------
-        locations
-            Locations of the blob's chunks, in order.
-        fetch
-            Returns one verified chunk.
-        read_in_order
-            Yields verified chunks in the order of its argument.
-        """
+        """Open a large blob whose chunks have known locations, in order."""
+        self._reader = reader
         self._blob = blob
         self._locations = locations
-        self._fetch = fetch
-        self._read_in_order = read_in_order
         self._ends = list(accumulate(location.size for location in self._locations))
         self._position = 0
+        self._read_until = 0
+        """Where the last read ended."""
+        self._in_part = -1
+        """The chunk that the last read read a part of."""
         self._kept: OrderedDict[int, Buffer] = OrderedDict()
         """Verified chunks by number; the one that was used last is the last."""
         self._size = 0
@@ -101,19 +116,51 @@ class ChunkedStream(io.RawIOBase):
         return len(piece)
 
     def readall(self) -> bytes:
-        pieces = iter(lambda: self._piece(self._blob.size), b"")
-        return joined(pieces, max(self._blob.size - self._position, 0))
+        return joined(self._rest(), max(self._blob.size - self._position, 0))
+
+    def _rest(self) -> Iterator[Buffer]:
+        """Yield what is left, of the chunk at the position and of those after it."""
+        yield self._piece(self._blob.size)
+        number = bisect_right(self._ends, self._position)
+        chunks = zip(self._blob.chunks[number:], self._locations[number:], strict=True)
+        for place, (_, data) in enumerate(self._reader.read_ahead(chunks), number):
+            self._add_to_whole(place, data)
+            self._position = self._read_until = self._ends[place]
+            yield data
 
     def _piece(self, size: int) -> memoryview:
         """Return at most `size` bytes from the position on, of one chunk, and move it."""
         if self._position >= self._blob.size:
             return memoryview(b"")
         number = bisect_right(self._ends, self._position)
-        chunk = memoryview(self._chunk(number))
-        start = self._position - (self._ends[number] - len(chunk))
-        piece = chunk[start : start + size]
+        start = self._position - (self._ends[number] - self._locations[number].size)
+        piece = self._known_part(number, start, size)
+        if piece is None:
+            piece = memoryview(self._chunk(number))[start : start + size]
         self._position += len(piece)
+        self._read_until = self._position
         return piece
+
+    def _known_part(self, number: int, start: int, size: int) -> memoryview | None:
+        """Return a small part of a chunk that was verified before, if a seek led there.
+
+        A second read in the chunk needs all of it: more will follow.
+        """
+        before, self._in_part = self._in_part, -1
+        location = self._locations[number]
+        if (
+            self._position == self._read_until
+            or number == before
+            or number in self._kept
+            or 2 * size > location.size
+            or self._is_next(number)
+        ):
+            return None
+        part = range(start, min(start + size, location.size))
+        found = self._reader.read_known_part(self._blob.chunks[number], location, part)
+        if found is not None:
+            self._in_part = number
+        return found
 
     def _chunk(self, number: int) -> Buffer:
         if number in self._kept:
@@ -121,13 +168,20 @@ class ChunkedStream(io.RawIOBase):
         else:
             self._load(number)
         data = self._kept[number]
-        if self._whole.size == self._ends[number] - len(data):  # read from the start until here
+        self._add_to_whole(number, data)
+        return data
+
+    def _is_next(self, number: int) -> bool:
+        """Whether all bytes before a chunk were read, so that the digest of the whole needs it."""
+        return self._whole.size == self._ends[number] - self._locations[number].size
+
+    def _add_to_whole(self, number: int, data: Buffer) -> None:
+        if self._is_next(number):
             whole = self._whole.copy()
             whole.update(data)
             if whole.size == self._blob.size:
                 check_whole(self._blob, whole)
             self._whole = whole
-        return data
 
     def _load(self, number: int) -> None:
         """Read a chunk, and more after it if the reads are sequential."""
@@ -141,10 +195,13 @@ class ChunkedStream(io.RawIOBase):
         while self._kept and self._size + self._loaded > SPAN_SIZE:
             self._size -= len(self._kept.popitem(last=False)[1])
         if len(digests) == 1:
-            chunks: Iterable[Buffer] = (self._fetch(digests[0], locations[0]),)
+            data = self._reader.fetch(digests[0], locations[0])
+            if self._position != self._read_until:
+                self._reader.note_pieces(digests[0], locations[0], data)
+            chunks: Iterable[Buffer] = (data,)
         else:
             pairs = zip(digests, locations, strict=True)
-            chunks = [data for _, data in self._read_in_order(pairs)]
+            chunks = [data for _, data in self._reader.read_in_order(pairs)]
         for place, data in enumerate(chunks, number):
             self._size += len(data) - len(self._kept.pop(place, b""))
             self._kept[place] = data

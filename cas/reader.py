@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -16,8 +17,10 @@ from cas.errors import (
     ObjectNotFoundError,
     UnreadableObjectError,
 )
+from cas.packs.codec import Codec
 from cas.packs.frames import (
     Frame,
+    RecentFrames,
     decode_blobs,
     decode_frame,
     encode_blobs,
@@ -26,6 +29,7 @@ from cas.packs.frames import (
 )
 from cas.packs.pack import pack_object_name
 from cas.packs.salvage import Salvaged, read_around
+from cas.pieces import PIECE_SIZE, PieceDigests
 from cas.spans import (
     Span,
     check_location,
@@ -34,6 +38,7 @@ from cas.spans import (
     describe_chunks,
     describe_location,
     find_cached,
+    is_readable,
 )
 from cas.threads import Threads
 
@@ -70,14 +75,6 @@ class ReadFrames(NamedTuple):
     """Each blob once."""
 
 
-class _Decoded(NamedTuple):
-    """The shared frame that was decoded last: who reads one blob of it often reads the next."""
-
-    place: tuple[Digest, int] | None
-    """Pack and offset."""
-    frame: Buffer
-
-
 class BlobReader:
     """Reads blobs by digest. Safe for use by several threads.
 
@@ -89,7 +86,8 @@ class BlobReader:
         self._backend = backend
         self._catalog = catalog
         self._cache = cache
-        self._last = _Decoded(None, b"")
+        self._frames = RecentFrames()
+        self._pieces = PieceDigests()
 
     def read(self, digest: Digest, location: Location | None = None) -> bytes:
         """Return all bytes of a blob. Use `open` for large blobs.
@@ -158,20 +156,15 @@ class BlobReader:
         """Return a seekable stream that holds about 8 MiB in memory. The caller closes it.
 
         `location` is that of `read`.
-        A read after a seek fetches a single chunk. Sequential reads prefetch more and more chunks.
-        Every chunk is verified. Reading from start to end also verifies `digest`. Raises as `read`
-        does, here and on every read.
+        A read after a seek fetches a single chunk, or pieces of one that was verified before.
+        Sequential reads prefetch more and more chunks. Every byte is verified. Reading from start
+        to end also verifies `digest`. Raises as `read` does, here and on every read.
         """
         placement = location or self._locate(digest)
         if isinstance(placement, Location):
             return io.BytesIO(self.fetch(digest, placement))
-        stream = ChunkedStream(
-            placement,
-            self.locate_chunks(placement),
-            fetch=self.fetch,
-            read_in_order=self.read_in_order,
-        )
-        return io.BufferedReader(stream, buffer_size=64 << 10)
+        stream = ChunkedStream(self, placement, self.locate_chunks(placement))
+        return io.BufferedReader(stream, buffer_size=PIECE_SIZE)
 
     def read_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, Buffer]]:
         """Yield each blob of one entry once, as `read_located` does.
@@ -307,6 +300,27 @@ class BlobReader:
             raise DigestMismatchError(blob.digest, None, describe_chunks(blob))
         return locations
 
+    def note_pieces(self, digest: Digest, location: Location, data: Buffer) -> None:
+        if location.codec == Codec.RAW:
+            self._pieces.note(digest, data)
+
+    def read_known_part(self, digest: Digest, location: Location, part: range) -> memoryview | None:
+        if location.codec != Codec.RAW or not is_readable(location):
+            return None
+
+        def read(start: int, stop: int) -> bytes | None:
+            start, stop = location.offset + start, location.offset + min(stop, location.size)
+            if self._cache is not None:
+                extents = self._cache.extents(location.pack)
+                extent = extents.find(location.offset, location.stored_size)
+                if extent is not None:
+                    return self._cache.read(extent, start, stop)
+            with suppress(ObjectNotFoundError, UnreadableObjectError):
+                return self._backend.read(pack_object_name(location.pack), start, stop - start)
+            return None
+
+        return self._pieces.read(digest, part, read)
+
     def _locate(self, digest: Digest) -> Placement:
         try:
             return self._catalog.locate([digest])[digest]
@@ -315,8 +329,8 @@ class BlobReader:
 
     def fetch(self, digest: Digest, location: Location) -> Buffer:
         """Return a blob of one entry at a known location. Raises as `read` does."""
-        if (last := self._last).place == location[:2]:
-            data = slice_blob(location, last.frame)
+        if location.frame_size and (frame := self._frames.find(location)) is not None:
+            data = slice_blob(location, frame)
             if Digest.of(data) == digest:
                 return data
         if self._cache is not None:
@@ -340,7 +354,7 @@ class BlobReader:
         if actual != digest:
             raise DigestMismatchError(digest, actual, describe_location(location))
         if location.frame_size:
-            self._last = _Decoded(location[:2], frame)
+            self._frames.keep(location, frame)
         return data
 
     def _read_stored(self, location: Location) -> Salvaged:

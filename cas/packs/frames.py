@@ -6,7 +6,8 @@ frame is a slice of its decoded bytes. Reading one decodes the frame, and verifi
 
 from __future__ import annotations
 
-from collections import defaultdict
+import threading
+from collections import OrderedDict, defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -22,6 +23,7 @@ __all__ = [
     "SHARED_BELOW",
     "SHARED_SIZE",
     "Frame",
+    "RecentFrames",
     "decode_blobs",
     "decode_frame",
     "encode_blobs",
@@ -36,6 +38,9 @@ benchmarks/results/bench_frames.md."""
 
 SHARED_BELOW: Final = 64 << 10
 """Largest size of a blob that shares a frame, in bytes. A larger one gains little by it."""
+
+_MOST_RECENT: Final = 1 << 22
+"""Bytes of decoded frames that a reader keeps: those of some hundred small files."""
 
 _Blob: TypeAlias = "tuple[Digest, Buffer]"
 
@@ -149,6 +154,34 @@ def slice_blob(place: Location, frame: Buffer) -> Buffer:
     if not place.frame_size:
         return frame
     return memoryview(frame)[place.frame_start : place.frame_start + place.size]
+
+
+class RecentFrames:
+    """The shared frames that were decoded last. Safe for use by several threads.
+
+    A reader of a directory's files, in any order, then decodes each frame once.
+    """
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[tuple[Digest, int], Buffer] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def find(self, place: Location) -> Buffer | None:
+        """Return the decoded frame at a place."""
+        with self._lock:
+            frame = self._frames.get(place[:2])
+            if frame is not None:
+                self._frames.move_to_end(place[:2])
+            return frame
+
+    def keep(self, place: Location, frame: Buffer) -> None:
+        """Keep the decoded frame at a place; forget those that were used longest ago."""
+        with self._lock:
+            self._size += len(frame) - len(self._frames.pop(place[:2], b""))
+            self._frames[place[:2]] = frame
+            while self._size > _MOST_RECENT:
+                self._size -= len(self._frames.popitem(last=False)[1])
 
 
 def decode_blobs(places: Sequence[Location], stored: memoryview, start: int) -> list[Buffer | None]:

@@ -13,7 +13,7 @@ import os
 import random
 import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Operationa
 
 from cas.waiting import log_wait, pause
 from index.db.engines import CALLER, LOCK_WAIT, create_index_engine, parse_url, shown_url
+from index.db.lookup import LookupConnection
 from index.db.sqlite import READ_ONLY, reason_of
 from index.errors import IndexInterruptedError, IndexUnavailableError, StoreClosedError
 
@@ -92,6 +93,7 @@ class Database:
         try:
             self._url = parse_url(url)
             self.engine: Final = create_index_engine(self._url, shown=self.url, lock_wait=lock_wait)
+            self._lookups = LookupConnection(self.engine)
             # SQLite's BEGIN does that by itself: a transaction reads the state it began with.
             self._reading = {"isolation_level": "REPEATABLE READ"} if self.is_server else {}
         except ImportError as error:
@@ -243,10 +245,7 @@ class Database:
         SQLAlchemy's connection, and a BEGIN and a ROLLBACK, take ten times as long.
         """
         try:
-            with closing(self.engine.raw_connection()) as pooled:
-                if READ_ONLY not in pooled.info:
-                    driver: Any = pooled.driver_connection
-                    return list(driver.execute(statement, parameters))
+            return self._lookups.execute(statement, parameters)
         except (sqlite3.Error, DBAPIError) as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:  # it has waited
                 raise IndexUnavailableError(self.url, str(error)) from error
@@ -319,6 +318,7 @@ class Database:
     def close(self) -> None:
         """Close all pooled connections and refuse new ones. Idempotent."""
         self._is_closed = True
+        self._lookups.close()
         self.engine.dispose()
 
     def _connect(self) -> Connection:

@@ -428,13 +428,20 @@ MUTATIONS = (
     Mutation(
         "the frame that was decoded last serves any blob at its place",
         "cas/reader.py",
-        """            data = slice_blob(location, last.frame)
+        """            data = slice_blob(location, frame)
             if Digest.of(data) == digest:
 """,
-        """            data = slice_blob(location, last.frame)
+        """            data = slice_blob(location, frame)
             if data:
 """,
         ("tests/cas/test_frames.py",),
+    ),
+    Mutation(
+        "a piece of a chunk that was verified before is not verified when it is read again",
+        "cas/pieces.py",
+        "if blake3(piece).digest() != digests[number",
+        "if not piece and digests[number",
+        ("tests/cas/test_pieces.py",),
     ),
     Mutation(
         "a frame is copied whole though a part of it is wanted",
