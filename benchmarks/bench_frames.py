@@ -113,8 +113,8 @@ def variants(files: list[bytes]) -> dict[str, Callable[[], tuple[int, float]]]:
             name = f"frames of {size // KIB} KiB, level {number}"
             tried[name] = partial(compressed, files, level(number), SHARED_BELOW, size)
     for most in (16 * KIB, 32 * KIB):
-        name = f"frames of 128 KiB, files up to {most // KIB} KiB, level 2"
-        tried[name] = partial(compressed, files, level(2), most, 128 * KIB)
+        name = f"frames of 64 KiB, files up to {most // KIB} KiB, level 2"
+        tried[name] = partial(compressed, files, level(2), most, 64 * KIB)
     some = [data for data in files if data]
     chosen = random.Random(1).sample(some, min(len(some), 2000))  # noqa: S311 - test data
     for number in (1, 3):

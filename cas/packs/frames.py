@@ -31,9 +31,9 @@ __all__ = [
     "slice_blob",
 ]
 
-SHARED_SIZE: Final = 128 << 10
-"""Largest size of a shared frame before compression, in bytes. Frames of 64 KiB store 2 to 5 %
-more, and a blob is read from one in half of the time. Source:
+SHARED_SIZE: Final = 64 << 10
+"""Largest size of a shared frame before compression, in bytes. Frames of 128 KiB store 2 to 5 %
+less, but a blob is read from one in twice the time. Source:
 benchmarks/results/bench_frames.md."""
 
 SHARED_BELOW: Final = 64 << 10

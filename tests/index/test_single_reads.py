@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from events import statements
 from faults import FaultyCalls
 from places import EACH_INDEX, on_one, places
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from trees import write
 
+from index import ArtifactStore
 from index.db import tables
 from index.errors import (
     DamagedFileError,
@@ -86,9 +88,62 @@ def test_a_read_of_a_small_file_opens_its_pack_once(store, run):
     assert [name for name, _ in calls.calls] == ["open_read", "size", "pread", "close"]
 
 
+@pytest.fixture
+def checkouts(store):
+    """The connections that were taken from the pool."""
+    taken = []
+
+    def take(*_):
+        taken.append(None)
+
+    event.listen(store.context.database.engine, "checkout", take)
+    yield taken
+    event.remove(store.context.database.engine, "checkout", take)
+
+
+@on_one(because="lookups in PostgreSQL use the pool")
+class TestTheConnectionOfManyLookups:
+    @pytest.fixture(autouse=True)
+    def _many(self, run):
+        for _ in range(30):
+            run.read_bytes("d/a")
+
+    def test_is_not_taken_from_the_pool_each_time(self, run, checkouts):
+        for _ in range(30):
+            assert run.read_bytes("d/a") == b"second"
+        assert not checkouts
+
+    def test_is_one_for_all_threads(self, store, run):
+        with ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(run.read_bytes, ["d/a"] * 200)) == {b"second"}
+        assert len(store.context.database._lookups._apart) == 1
+
+    def test_sees_what_others_commit(self, place, run):
+        with ArtifactStore.open(**place) as other:
+            other.session("s").run("r").put("d/a", b"third")
+        assert run.read_bytes("d/a") == b"third"
+
+    def test_is_closed_with_the_store(self, store, run):
+        (connection,) = store.context.database._lookups._apart
+        store.close()
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+
+    def test_is_another_one_after_an_error(self, store, run):
+        with sqlite3.connect(store.context.database.file) as other:
+            other.execute("ALTER TABLE cas_packs RENAME TO elsewhere")
+            with pytest.raises(IndexUnavailableError, match="no such table"):
+                run.read_bytes("d/a")
+            other.execute("ALTER TABLE elsewhere RENAME TO cas_packs")
+        other.close()
+        assert run.read_bytes("d/a") == b"second"
+
+
 @on_one(because="only a log of SQLite's would grow without end")
-def test_no_transaction_stays_open_after_a_read(store, run):
-    run.read_bytes("d/a")
+@pytest.mark.parametrize("count", [1, 40])
+def test_no_transaction_stays_open_after_a_read(store, run, count):
+    for _ in range(count):
+        run.read_bytes("d/a")
     run.file("d/b")
     with sqlite3.connect(store.context.database.file) as other:
         run.put("new", b"new")
