@@ -79,7 +79,8 @@ class BlobReader:
     """Reads blobs by digest. Safe for use by several threads.
 
     A reader takes cached bytes from the cache and verifies them like all others. If they are
-    damaged, it fetches them from storage.
+    damaged, it fetches them from storage. In memory it keeps up to 4 MiB of decoded frames, which
+    it verifies again, and 8 MiB of digests (`cas.pieces`).
     """
 
     def __init__(self, backend: Backend, catalog: Catalog, cache: PackCache | None = None) -> None:

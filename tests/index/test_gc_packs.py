@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from datetime import timedelta
 
 import pytest
@@ -344,9 +345,8 @@ def test_bytes_that_a_scan_lost_are_collected(store, run, objects, place):
 
 def test_blobs_of_a_shared_frame_count_with_their_part_of_it(store, work, place):
     """Their parts add up to the frame, so nothing of it is counted twice."""
-    files = {
-        f"log-{n}": b"".join(b"step %d of %d\n" % (i, n) for i in range(200)) for n in range(20)
-    }
+    source = random.Random(4)
+    files = {f"log-{n}": source.randbytes(1500).hex().encode() for n in range(20)}
     write(work, files)
     whole = store.session("whole").run("r")
     whole.track(work)
