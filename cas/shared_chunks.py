@@ -12,7 +12,7 @@ from cas.errors import BlobNotFoundError
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
     from cas.catalog import Catalog
     from cas.digest import Buffer
@@ -28,16 +28,30 @@ _LOOKUP_SIZE: Final = 1_000
 
 
 def hash_together(
-    blobs: Sequence[ChunkedBlob], read: Callable[[Iterable[Digest]], Generator[Buffer]]
+    catalog: Catalog,
+    blobs: Collection[ChunkedBlob],
+    read: Callable[[Iterable[Digest]], Generator[Buffer]],
 ) -> Generator[tuple[ChunkedBlob, Digest, int]]:
-    """Yield large blobs, sorted, each with the digest and the size of its joined chunks.
+    """Yield large blobs, each with the digest and the size of its joined chunks.
+
+    They come in the order in which their first chunks are stored, so that those that were written
+    together are read with few requests. Among blobs with the same first chunk, those that begin
+    alike are neighbours.
 
     Parameters
     ----------
+    catalog
+        Says where first chunks are.
     read
         Yields the bytes of the given chunks in order. It is closed with this generator.
     """
-    blobs = sorted(blobs, key=lambda blob: blob.chunks)
+    firsts = catalog.locate({chunk for blob in blobs for chunk in blob.chunks[:1]})
+
+    def order_of(blob: ChunkedBlob) -> tuple[Location | tuple[()], tuple[Digest, ...]]:
+        place = firsts.get(blob.chunks[0]) if blob.chunks else None
+        return place if isinstance(place, Location) else (), blob.chunks
+
+    blobs = sorted(blobs, key=order_of)
     starts = [0, *map(_shared, blobs, blobs[1:])]
     order = (
         chunk for blob, start in zip(blobs, starts, strict=True) for chunk in blob.chunks[start:]

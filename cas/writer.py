@@ -25,7 +25,7 @@ from cas.segments import SegmentHasher, segments_of_file, segments_of_pieces
 from cas.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from cas.backend import Backend
     from cas.catalog import Catalog, Location
@@ -104,25 +104,30 @@ class BatchWriter:
             if self._group_bytes >= _GROUP_BYTES or len(self._group) >= _GROUP_BLOBS:
                 self._submit_group()
 
-    def add_frames(self, frames: Sequence[Frame], data: Mapping[Digest, Buffer]) -> None:
+    def add_frames(
+        self,
+        frames: Iterable[Frame],
+        data: Mapping[Digest, Buffer],
+        *,
+        known: Collection[Digest] = frozenset(),
+    ) -> None:
         """Add blobs as another store has them. A frame with a blob that is known is not reused.
 
         Parameters
         ----------
         data
             The bytes of all blobs in the frames, which the caller has verified.
+        known
+            Blobs that the caller has found in the catalog. It is not asked again.
         """
-        digests = {digest for frame in frames for digest, _ in frame.blobs}
-        known = digests & self._seen.keys() | self._catalog.find_known(digests - self._seen.keys())
         new = []
         for frame in frames:
-            members = [digest for digest, _ in frame.blobs]
-            if known.isdisjoint(members):
+            lacking = [d for d, _ in frame.blobs if d not in self._seen and d not in known]
+            if len(lacking) == len(frame.blobs):
                 new.append(frame)
             else:
-                for digest in members:
-                    if digest not in known:
-                        self._add(digest, data[digest])
+                for digest in lacking:
+                    self._add(digest, data[digest])
             self._seen.update(frame.blobs)
         if new:
             encoded: Future[Encoded] = Future()

@@ -142,13 +142,14 @@ def _describe(
     return digests
 
 
-def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[list[Any]]:
-    origins = {row.origin_id for row in group if row.origin_id is not None}
-    found = lineage.find_origins(connection, origins) if origins else {}
-    for row in group:
-        values = [_plain(value) for value in row[: len(VERSION_COLUMNS)]]
-        name, origin = found.get(row.origin_id or 0, (None, None))
-        yield [*values, None if origin is None else [name, origin.path, origin.version]]
+def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[tuple[Any, ...]]:
+    columns = dict(zip(VERSION_COLUMNS, zip(*group, strict=True), strict=False))
+    for name in ("digest", "created_at"):
+        columns[name] = tuple(map(_plain, columns[name]))
+    ids = {row.origin_id for row in group if row.origin_id is not None}
+    found = lineage.find_origins(connection, ids) if ids else {}
+    origins = {id_: [run, origin.path, origin.version] for id_, (run, origin) in found.items()}
+    return zip(*columns.values(), (origins.get(row.origin_id) for row in group), strict=True)
 
 
 def _snapshot(row: tuple[Any, ...]) -> Mapping[str, Any]:

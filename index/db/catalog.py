@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from cas.catalog import Placement
+    from cas.catalog import Location, Placement
     from cas.digest import Digest
     from cas.packs.pack import SealedPack
     from index.db.database import Database
@@ -47,9 +47,11 @@ class SqlCatalog:
                 return {digest: location}
         return self._database.read(lambda connection: blobs.locate(connection, digests))
 
-    def find_large(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return the digests of large blobs."""
-        return self._database.read(lambda connection: blobs.find_large(connection, digests))
+    def locate_entries(
+        self, digests: Collection[Digest]
+    ) -> tuple[dict[Digest, Location], Collection[Digest]]:
+        """Return the places of blobs of one entry, and which are large; unknown ones in neither."""
+        return self._database.read(lambda connection: blobs.locate_entries(connection, digests))
 
     def register_pack(self, pack: SealedPack) -> None:
         self._database.write(

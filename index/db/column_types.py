@@ -77,8 +77,8 @@ class DigestColumn(TypeDecorator[Digest]):
     impl = LargeBinary(DIGEST_SIZE)
     cache_ok = True
 
-    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:
-        return value
+    def bind_processor(self, dialect: Dialect) -> None:
+        """Bind digests as they are: every driver takes bytes."""
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Digest | None]:
         return _digest_or_none
@@ -97,6 +97,11 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError(f"{value!r} has no time zone")
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        """Bind with a cache: rows of a scan share their times."""
+        process = super().bind_processor(dialect)
+        return None if process is None else lru_cache(maxsize=256)(process)
 
     def result_processor(
         self, dialect: Dialect, coltype: object
@@ -117,8 +122,8 @@ class _JsonText(TypeDecorator[Any]):
     def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
         return None if value is None else json.dumps(value)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> object:
-        return None if value is None else json.loads(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _json_or_none
 
 
 class _JsonAsText(TypeDecorator[Any]):
@@ -138,7 +143,7 @@ class _JsonAsText(TypeDecorator[Any]):
         return type_coerce(cast(column, Text), self)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
-        return lambda value: None if value is None else json.loads(value)
+        return _json_or_none
 
 
 JsonColumn: Final = (
@@ -156,6 +161,10 @@ def _path_or_none(value: str | None) -> str | None:
 def _digest_or_none(value: bytes | None) -> Digest | None:
     # The table's CHECK ensures the length.
     return None if value is None else bytes.__new__(Digest, value)
+
+
+def _json_or_none(value: str | None) -> Any:  # noqa: ANN401 - any JSON value
+    return None if value is None else json.loads(value)
 
 
 @lru_cache(maxsize=256)

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections import deque
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Self
 
-from cas.catalog import ChunkedBlob, Location
+from cas.catalog import ChunkedBlob
 from cas.errors import BlobNotFoundError, DigestMismatchError
 from cas.shared_chunks import group_by_chunks, hash_together, locate_in_order, noting_repeats
 from cas.spans import describe_chunks
@@ -27,7 +28,7 @@ from index.db.catalog import SqlCatalog
 from index.errors import IndexInterruptedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
     from cas.catalog import WrittenBatch
     from cas.digest import Buffer, Digest
@@ -58,8 +59,8 @@ def count_missing(
     """Return the number and bytes of the blobs and chunks that the destination lacks."""
     ours, theirs = _catalogs(source, destination)
     missing = sizes.keys() - theirs.find_known(sizes)
-    large = ours.find_large(missing)
-    lacking = {digest: sizes[digest] for digest in missing - large}
+    _, large = ours.locate_entries(missing)
+    lacking = {digest: sizes[digest] for digest in missing.difference(large)}
     for group in group_by_chunks(large, sizes, source.blobs.chunker.size):
         chunks = {
             chunk
@@ -117,8 +118,12 @@ class BlobTransfer:
         """
         wanted = sizes.keys() - self._in_batch
         missing = wanted - self._theirs.find_known(wanted)
-        large = self._ours.find_large(missing)
-        self._bring_small(list(missing - large))
+        places, large = self._ours.locate_entries(missing)
+        if lost := missing - places.keys() - set(large):
+            raise BlobNotFoundError(min(lost))
+        for read in self._source.blobs.read_frames(sorted(places.items(), key=itemgetter(1))):
+            self._in_batch.update(digest for digest, _ in read.blobs)
+            self._add(read)
         for group in group_by_chunks(large, sizes, self._source.blobs.chunker.size):
             located = self._ours.locate(group)
             blobs = [place for place in located.values() if isinstance(place, ChunkedBlob)]
@@ -154,44 +159,37 @@ class BlobTransfer:
                 raise CommitConflict from error
             raise
 
-    def _bring_small(self, digests: Sequence[Digest]) -> None:
-        located = self._ours.locate(digests)
-        places = [(digest, place) for digest, place in located.items() if type(place) is Location]
-        if lost := set(digests) - {digest for digest, _ in places}:
-            raise BlobNotFoundError(min(lost))
-        for read in self._source.blobs.read_frames(sorted(places, key=itemgetter(1))):
-            self._in_batch.update(digest for digest, _ in read.blobs)
-            self._add(read)
-
     def _bring_large(self, blobs: Sequence[ChunkedBlob]) -> None:
         """Store large blobs chunk by chunk, each hashed whole before it is recorded."""
-        chunks = {chunk for blob in blobs for chunk in blob.chunks}
-        with closing(hash_together(blobs, lambda order: self._read(order, chunks))) as hashed:
+        known = self._theirs.find_known({chunk for blob in blobs for chunk in blob.chunks})
+        read = partial(self._read, known=known)
+        with closing(hash_together(self._ours, blobs, read)) as hashed:
             for blob, digest, size in hashed:
                 if (digest, size) != (blob.digest, blob.size):
                     raise DigestMismatchError(blob.digest, digest, describe_chunks(blob))
                 self._writer().add_chunked(blob)
                 self._in_batch.add(blob.digest)
 
-    def _read(self, order: Iterable[Digest], chunks: set[Digest]) -> Generator[Buffer]:
-        """Yield chunks in the given order, storing those that the destination may lack."""
+    def _read(self, order: Iterable[Digest], known: set[Digest]) -> Generator[Buffer]:
+        """Yield chunks in the given order; store those that are not `known`, which then are."""
         times: deque[int] = deque()
         # A hole in a sparse file repeats one chunk thousands of times: read it once.
         once = noting_repeats(order, times)
-        known = self._theirs.find_known(chunks) if self._is_near else set()
-        for is_known, group in groupby(once, known.__contains__):
-            read = self._read_known if is_known else self._read_lacking
-            for data in read(group):
+        there = frozenset(known) if self._is_near else frozenset()
+        for is_there, group in groupby(once, there.__contains__):
+            read = self._read_there(group) if is_there else self._read_here(group, known)
+            for data in read:
                 yield from repeat(data, times.popleft())
 
-    def _read_lacking(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
-        """Yield chunks from the source, and store them."""
+    def _read_here(self, chunks: Iterable[Digest], known: set[Digest]) -> Iterator[Buffer]:
+        """Yield chunks from the source, and store those that are not `known`, which then are."""
         for read in self._source.blobs.read_frames(locate_in_order(self._ours, chunks)):
-            self._add(read)
+            self._add(read, known)
+            known.update(digest for digest, _ in read.blobs)
             for _, data in read.blobs:
                 yield data
 
-    def _read_known(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
+    def _read_there(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
         """Yield chunks from the destination itself."""
         blobs = self._destination.blobs
         try:
@@ -210,9 +208,9 @@ class BlobTransfer:
             self._batch = self._stack.enter_context(self._destination.blobs.batch())
         return self._batch
 
-    def _add(self, read: ReadFrames) -> None:
-        """Store blobs as they are stored at the source."""
-        self._writer().add_frames(read.frames, dict(read.blobs))
+    def _add(self, read: ReadFrames, known: Collection[Digest] = frozenset()) -> None:
+        """Store blobs as they are stored at the source, without those that are known there."""
+        self._writer().add_frames(read.frames, dict(read.blobs), known=known)
         size = sum(len(data) for _, data in read.blobs)
         self._batch_bytes += size
         self._finish_if_full()

@@ -63,13 +63,15 @@ class Lineage:
 
     def place(self, rows: Sequence[VersionRow]) -> list[tuple[int, int | None]]:
         """Return the id of each row and of its original, to insert the rows with."""
-        own = {row.id for row in rows}
-        origins = {row.origin_id for row in rows if row.origin_id is not None} - own
-        families = dict(self._settled(rows, origins)) if self._has_copies or origins else {}
+        origins = {row.origin_id for row in rows if row.origin_id is not None}
+        if not (origins or self._has_copies):
+            return [(fresh, None) for fresh in self._allocate(len(rows))]
+        origins -= {row.id for row in rows}
+        families = dict(self._settled(rows, origins))
         absent = sorted(origins - families.keys())
         fresh = sum(row.origin_id is not None or row.id not in families for row in rows)
         # All at once: SQLite counts an id as used only when a row has it or a higher one.
-        ids = iter(allocate_ids(self._destination, tables.files, len(absent) + fresh))
+        ids = iter(self._allocate(len(absent) + fresh))
         families.update(zip(absent, ids, strict=False))
         placed: list[tuple[int, int | None]] = []
         for row in rows:
@@ -80,6 +82,9 @@ class Lineage:
                 families[row.id] = next(ids)
             placed.append((families[row.id], None))
         return placed
+
+    def _allocate(self, count: int) -> Sequence[int]:
+        return allocate_ids(self._destination, tables.files, count)
 
     def _settled(self, rows: Sequence[VersionRow], origins: set[int]) -> Iterator[tuple[int, int]]:
         """Yield the families that the destination has, each with its id there.

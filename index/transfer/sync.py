@@ -264,8 +264,8 @@ class _Execution:
 
     def _bring_bytes(self, delta: Delta) -> None:
         with BlobTransfer(self._source, self._destination, self._tally, self._report) as bytes_:
-            for batch in delta.batches():
-                bytes_.bring(batch.contents())
+            for contents in delta.contents():
+                bytes_.bring(contents)
             bytes_.finish()
 
     def _report(self) -> None:

@@ -28,10 +28,10 @@ __all__ = [
     "PLACE_NAMES",
     "SHARE",
     "find_known",
-    "find_large",
     "insert_blobs",
     "insert_pending_pack",
     "locate",
+    "locate_entries",
     "locate_large",
     "make_packs_live",
     "note_damaged",
@@ -66,6 +66,12 @@ SHARE: Final = case(
 
 _FIND_KNOWN: Final = "SELECT digest FROM cas_blobs WHERE digest {wanted} AND damaged_at IS NULL"
 
+_LOCATE: Final = (
+    "SELECT b.digest, b.size, b.damaged_at IS NULL, p.name,"  # noqa: S608 - names of our own columns
+    f" {', '.join(f'b.{column.name}' for column in PLACE)}"
+    " FROM cas_blobs AS b LEFT JOIN cas_packs AS p ON p.id = b.pack_id WHERE b.digest {wanted}"
+)
+
 _TOUCH: Final = """
 UPDATE cas_blobs SET condemned_at = NULL, touched_at = {now}
 WHERE digest {wanted} AND (
@@ -90,41 +96,37 @@ def locate(connection: Connection, digests: Collection[bytes]) -> dict[Digest, P
 
     A large blob that is marked as damaged has no chunks here, because its chunks may be wrong.
     """
-    found: dict[Digest, Placement] = {}
-    large: dict[Digest, int] = {}
-    for batch in batches(list(digests)):
-        rows = connection.execute(
-            select(
-                tables.blobs.c.digest,
-                tables.blobs.c.size,
-                tables.blobs.c.damaged_at,
-                tables.packs.c.name,
-                *PLACE,
-            )
-            .outerjoin(tables.packs, tables.packs.c.id == tables.blobs.c.pack_id)
-            .where(tables.blobs.c.digest.in_(batch))
-        ).all()
-        for digest, size, damaged_at, *place in rows:
-            if place[0] is not None:
-                found[digest] = Location._make(place)
-            elif damaged_at is not None:
-                found[digest] = ChunkedBlob(digest, size, ())
-            else:
-                large[digest] = size
-    found.update(locate_large(connection, large))
+    places, large = locate_entries(connection, digests)
+    found: dict[Digest, Placement] = {**places}
+    intact = {digest: size for digest, (size, is_intact) in large.items() if is_intact}
+    for digest in large.keys() - intact.keys():
+        found[digest] = ChunkedBlob(digest, large[digest][0], ())
+    found.update(locate_large(connection, intact))
     return found
 
 
-def find_large(connection: Connection, digests: Collection[bytes]) -> set[Digest]:
-    """Return which blobs have chunks."""
-    columns = tables.blob_chunks.c
-    return {
-        digest
-        for batch in batches(list(digests))
-        for digest in connection.scalars(
-            select(columns.blob).where(columns.blob.in_(batch), columns.position == 0)
-        )
-    }
+def locate_entries(
+    connection: Connection, digests: Collection[bytes]
+) -> tuple[dict[Digest, Location], dict[Digest, tuple[int, bool]]]:
+    """Return the places of blobs of one entry, and the large ones among those that have a row.
+
+    Of a large blob it returns the size, and whether it is not marked as damaged.
+    """
+    places: dict[Digest, Location] = {}
+    large: dict[Digest, tuple[int, bool]] = {}
+    packs: dict[bytes, Digest] = {}
+    new = bytes.__new__
+    for batch in batches(list(digests)):
+        rows = run_over(connection, _LOCATE, tables.blobs.c.digest, batch).all()
+        for digest, size, is_intact, pack, *place in rows:
+            if pack is None:
+                large[new(Digest, digest)] = size, bool(is_intact)
+                continue
+            name = packs.get(pack)
+            if name is None:
+                name = packs[pack] = new(Digest, pack)
+            places[new(Digest, digest)] = Location(name, *place)
+    return places, large
 
 
 def locate_large(connection: Connection, sizes: Mapping[Digest, int]) -> dict[Digest, ChunkedBlob]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import delete, func, literal, select
@@ -94,9 +94,34 @@ def counting_new(
     _add(connection, made, distinct.bytes)
 
 
-def add_whole(connection: Connection, ids: Sequence[int], distinct_bytes: int) -> None:
-    """Count new versions by their ids."""
-    _add(connection, _count_by_id(connection, ids), distinct_bytes)
+def add_whole(
+    connection: Connection,
+    run_id: int,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    distinct_bytes: int,
+) -> None:
+    """Count new versions of a run, given by values of `columns`; a column left out is null."""
+    given = dict(zip(columns, zip(*rows, strict=True), strict=False))
+    null = repeat(None)
+    labels = zip(*(given.get(column.name, null) for column in _KEY[1:]), strict=False)
+    counts: defaultdict[tuple[Any, ...], list[int]] = defaultdict(_nothing)
+    ends = given.get("end_snapshot", null)
+    for label, size, end in zip(labels, given.get("size", ()), ends, strict=False):
+        count = counts[label]
+        if end is None:
+            count[0] += 1
+            count[1] += size
+        count[2] += 1
+        count[3] += size
+    _add(
+        connection,
+        {
+            (run_id, file_type, priority, bool(is_final), *made_by): count
+            for (file_type, priority, is_final, *made_by), count in counts.items()
+        },
+        distinct_bytes,
+    )
 
 
 def add_copied(connection: Connection, ids: Sequence[int]) -> None:

@@ -181,11 +181,11 @@ def insert_whole(
 ) -> None:
     """Insert versions from another index with all their columns; paths are given as stored."""
     bound = bind_rows(connection, tables.files, columns, rows)
-    number, digest, size = map(list(columns).index, ("id", "digest", "size"))
+    digest, size = map(list(columns).index, ("digest", "size"))
     distinct = counts.Distinct(connection, run_id)
     distinct.add((row[digest], row[size]) for row in rows if row[digest] is not None)
     insert_rows(connection, tables.files, columns, bound, shared={"run_id": run_id})
-    counts.add_whole(connection, [row[number] for row in rows], distinct.bytes)
+    counts.add_whole(connection, run_id, columns, rows, distinct.bytes)
 
 
 def refresh(connection: Connection, found: Sequence[tuple[KnownFile, Observed]]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, namedtuple
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Text, bindparam, or_, select, tuple_, type_coerce, update
 
 from index.db import tables
-from index.db.bulk import bind_rows, insert_rows
+from index.db.bulk import bind_rows, insert_rows, typed_columns
 from index.db.queries import counts
 
 if TYPE_CHECKING:
@@ -49,9 +49,12 @@ class RunColumns(NamedTuple):
     work_dir: str | None
 
 
-VersionRow: TypeAlias = "Row[Any]"
-"""A file version: `index.db.tables.VERSION_COLUMNS` as attributes, then its id and origin_id. The
-path is as stored in the column: see `index.db.column_types.encode_path`."""
+if TYPE_CHECKING:
+    VersionRow: TypeAlias = Row[Any]
+else:
+    VersionRow = namedtuple("VersionRow", (*tables.VERSION_COLUMNS, "id", "origin_id"))  # noqa: PYI024 - its fields are those of the table
+    """A file version: `index.db.tables.VERSION_COLUMNS`, then its id and origin_id. The path is as
+    stored in the column: see `index.db.column_types.encode_path`."""
 
 SNAPSHOT_COLUMNS: Final = tuple(
     column.name for column in tables.snapshots.c if column.name not in ("id", "run_id")
@@ -122,14 +125,16 @@ def iter_versions(connection: Connection, run_id: int) -> Iterator[VersionRow]:
     others = [columns[name] for name in (*tables.VERSION_COLUMNS[1:], "id", "origin_id")]
     last: tuple[str, int] | None = ("", 0)
     while last is not None:
-        rows = connection.execute(
+        found = typed_columns(
+            connection,
             select(path, *others)
             .where(columns.run_id == run_id, tuple_(path, columns.version) > tuple_(*last))
             .order_by(columns.path, columns.version)
-            .limit(_PAGE)
-        ).all()
-        yield from rows
-        last = (rows[-1][0], rows[-1][1]) if len(rows) == _PAGE else None
+            .limit(_PAGE),
+        )
+        yield from map(VersionRow._make, zip(*found, strict=True))
+        is_full = found and len(found[0]) == _PAGE
+        last = (found[0][-1], found[1][-1]) if is_full else None
 
 
 def claim_run(

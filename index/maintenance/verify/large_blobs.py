@@ -90,7 +90,7 @@ def put_together(
 
     while left:
         try:
-            with closing(hash_together(list(left.values()), read)) as hashed:
+            with closing(hash_together(catalog, left.values(), read)) as hashed:
                 for blob, digest, size in hashed:
                     del left[blob.digest]
                     is_whole = (digest, size) == (blob.digest, blob.size)
