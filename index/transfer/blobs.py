@@ -15,7 +15,7 @@ from collections import deque
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Self
 
@@ -30,7 +30,7 @@ from index.errors import IndexInterruptedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
-    from cas.catalog import WrittenBatch
+    from cas.catalog import Location, WrittenBatch
     from cas.digest import Buffer, Digest
     from cas.reader import ReadFrames
     from cas.writer import BatchWriter
@@ -105,6 +105,8 @@ class BlobTransfer:
         self._batch: BatchWriter | None = None
         self._batch_bytes = 0
         self._in_batch: set[Digest] = set()
+        self._small: dict[Digest, deque[tuple[Digest, Location]]] = {}
+        """What is not large and still to bring, by pack, in the order in which it is stored."""
 
     def bring(self, sizes: Mapping[Digest, int]) -> None:
         """Store the contents, given with their sizes, that the destination lacks.
@@ -121,15 +123,15 @@ class BlobTransfer:
         places, large = self._ours.locate_entries(missing)
         if lost := missing - places.keys() - set(large):
             raise BlobNotFoundError(min(lost))
-        for read in self._source.blobs.read_frames(sorted(places.items(), key=itemgetter(1))):
-            self._in_batch.update(digest for digest, _ in read.blobs)
-            self._add(read)
+        self._set_small(places.items())
         for group in group_by_chunks(large, sizes, self._source.blobs.chunker.size):
             located = self._ours.locate(group)
             blobs = [place for place in located.values() if isinstance(place, ChunkedBlob)]
             if lost := set(group) - {blob.digest for blob in blobs}:
                 raise BlobNotFoundError(min(lost))
             self._bring_large(blobs)
+        for read in self._source.blobs.read_frames(chain(*self._small.values())):
+            self._add(read)
 
     def finish(self) -> None:
         """Commit the rest; on return all blobs brought are durable and in the index."""
@@ -161,8 +163,9 @@ class BlobTransfer:
 
     def _bring_large(self, blobs: Sequence[ChunkedBlob]) -> None:
         """Store large blobs chunk by chunk, each hashed whole before it is recorded."""
-        known = self._theirs.find_known({chunk for blob in blobs for chunk in blob.chunks})
-        read = partial(self._read, known=known)
+        chunks = {chunk for blob in blobs for chunk in blob.chunks}
+        self._set_small(small for small in chain(*self._small.values()) if small[0] not in chunks)
+        read = partial(self._read, chunks=chunks, known=self._theirs.find_known(chunks))
         with closing(hash_together(self._ours, blobs, read)) as hashed:
             for blob, digest, size in hashed:
                 if (digest, size) != (blob.digest, blob.size):
@@ -170,24 +173,46 @@ class BlobTransfer:
                 self._writer().add_chunked(blob)
                 self._in_batch.add(blob.digest)
 
-    def _read(self, order: Iterable[Digest], known: set[Digest]) -> Generator[Buffer]:
+    def _read(
+        self, order: Iterable[Digest], chunks: set[Digest], known: set[Digest]
+    ) -> Generator[Buffer]:
         """Yield chunks in the given order; store those that are not `known`, which then are."""
         times: deque[int] = deque()
         # A hole in a sparse file repeats one chunk thousands of times: read it once.
         once = noting_repeats(order, times)
         there = frozenset(known) if self._is_near else frozenset()
         for is_there, group in groupby(once, there.__contains__):
-            read = self._read_there(group) if is_there else self._read_here(group, known)
+            read = self._read_there(group) if is_there else self._read_here(group, chunks, known)
             for data in read:
                 yield from repeat(data, times.popleft())
 
-    def _read_here(self, chunks: Iterable[Digest], known: set[Digest]) -> Iterator[Buffer]:
+    def _read_here(
+        self, order: Iterable[Digest], chunks: set[Digest], known: set[Digest]
+    ) -> Iterator[Buffer]:
         """Yield chunks from the source, and store those that are not `known`, which then are."""
-        for read in self._source.blobs.read_frames(locate_in_order(self._ours, chunks)):
+        located = self._with_small(locate_in_order(self._ours, order))
+        for read in self._source.blobs.read_frames(located):
             self._add(read, known)
-            known.update(digest for digest, _ in read.blobs)
-            for _, data in read.blobs:
-                yield data
+            for digest, data in read.blobs:
+                if digest in chunks:
+                    known.add(digest)
+                    yield data
+
+    def _set_small(self, blobs: Iterable[tuple[Digest, Location]]) -> None:
+        ordered = sorted(blobs, key=itemgetter(1))
+        self._small = {
+            pack: deque(found) for pack, found in groupby(ordered, lambda blob: blob[1].pack)
+        }
+
+    def _with_small(
+        self, chunks: Iterable[tuple[Digest, Location]]
+    ) -> Iterator[tuple[Digest, Location]]:
+        """Yield chunks, each after the small blobs that lie before it and in its frame."""
+        for chunk in chunks:
+            small = self._small.get(chunk[1].pack)
+            while small and small[0][1].offset <= chunk[1].offset:
+                yield small.popleft()
+            yield chunk
 
     def _read_there(self, chunks: Iterable[Digest]) -> Iterator[Buffer]:
         """Yield chunks from the destination itself."""
@@ -210,6 +235,7 @@ class BlobTransfer:
 
     def _add(self, read: ReadFrames, known: Collection[Digest] = frozenset()) -> None:
         """Store blobs as they are stored at the source, without those that are known there."""
+        self._in_batch.update(digest for digest, _ in read.blobs)
         self._writer().add_frames(read.frames, dict(read.blobs), known=known)
         size = sum(len(data) for _, data in read.blobs)
         self._batch_bytes += size

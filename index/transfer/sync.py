@@ -18,6 +18,7 @@ from index.commit.write import CommitConflict
 from index.db.column_types import decode_path
 from index.db.database import is_impossible
 from index.db.queries import runs
+from index.decorators import relaxed_gc
 from index.domain.names import RunKey
 from index.domain.results import Result
 from index.domain.snapshots import Progress
@@ -66,6 +67,7 @@ class SyncPlan(Result):
         """Return the report of the plan as JSON types."""
         return self.report.to_dict()
 
+    @relaxed_gc()
     def execute(self, *, progress: Callable[[Progress], None] | None = None) -> SyncReport:
         """Sync the runs, with changes since the plan; return the report. It is safe to repeat.
 
@@ -124,6 +126,7 @@ def select_runs(
     return _parents_first(chosen)
 
 
+@relaxed_gc()
 def plan_sync(
     source: StoreContext,
     destination: StoreContext,
@@ -167,6 +170,7 @@ def plan_sync(
     )
 
 
+@relaxed_gc()
 def sync_runs(
     source: StoreContext,
     destination: StoreContext,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from index.db.queries import row_checks, verification
 from index.db.queries.verification import VerifiablePack
+from index.decorators import relaxed_gc
 from index.domain.faults import Depth, Fault, FaultKind, VerifyReport
 from index.domain.snapshots import Progress
 from index.maintenance.verify.findings import MOST_FAULTS, Findings
@@ -36,6 +37,7 @@ _LARGE_BYTES: Final = 1 << 30
 """Bytes of large blobs assembled together, so that blobs that begin alike share work."""
 
 
+@relaxed_gc()
 def verify(
     context: StoreContext,
     *,
