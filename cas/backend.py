@@ -108,6 +108,13 @@ class Backend(Protocol):
     def writes_at_once(self) -> int:
         """Largest number of objects of one batch to write at the same time."""
 
+    @property
+    def span_size(self) -> int:
+        """Bytes up to which neighbouring entries are read at once, stored or decoded.
+
+        More save requests, but no longer fit into the processor's cache.
+        """
+
     def stage(self) -> StagedObject:
         """Begin to write an object whose name is not known yet."""
 

@@ -185,8 +185,8 @@ class BlobReader:
         """Yield blobs of one entry at known locations; fetch neighbours in one request.
 
         Cached blobs come first, then the rest in order of storage. While the caller works on some
-        blobs, a thread prefetches and decodes the next ones. At most twice 8 MiB of decoded bytes
-        are in memory, and their stored bytes. Raises as `read` does.
+        blobs, a thread prefetches and decodes the next ones. At most twice `Backend.span_size`
+        of decoded bytes are in memory, and their stored bytes. Raises as `read` does.
         """
         ordered = sorted(blobs, key=itemgetter(1))  # by pack, then by offset, then in a frame
         sought: Iterable[Sought] = find_cached(ordered, self._cache)
@@ -200,7 +200,7 @@ class BlobReader:
         self, blobs: Iterable[tuple[Digest, Location]]
     ) -> Iterator[tuple[Digest, Buffer]]:
         """Yield blobs as `read_located` does, but in the order given and without a thread."""
-        for span in cut_spans(find_cached(blobs, self._cache)):
+        for span in self._spans(find_cached(blobs, self._cache)):
             yield from self._verified(self._load(span))
 
     def read_ahead(
@@ -209,6 +209,19 @@ class BlobReader:
         """Yield blobs as `read_located` does, but in the order given, with repetitions."""
         for loaded in self._ahead(find_cached(blobs, self._cache)):
             yield from self._verified(loaded)
+
+    def read_parts(self, blobs: Iterable[tuple[Digest, Location]]) -> Iterator[Buffer]:
+        """Yield blobs as `read_ahead` does, but not verified one by one.
+
+        For parts of a whole, when the caller compares the digest of the whole. If that is wrong,
+        `read_ahead` finds the part.
+        """
+        for loaded in self._ahead(find_cached(blobs, self._cache)):
+            intact = [data for data in loaded.blobs if data is not None]
+            if len(intact) == len(loaded.span.blobs):
+                yield from intact
+            else:
+                yield from (data for _, data in self._verified(loaded))
 
     def read_frames(self, blobs: Iterable[tuple[Digest, Location]]) -> Iterator[ReadFrames]:
         """Yield blobs as `read_ahead` does, some MiB at once, with the frames to store them again.
@@ -228,12 +241,15 @@ class BlobReader:
             frames += encode_blobs(each for each in data.items() if each[0] not in as_stored)
             yield ReadFrames(read, frames)
 
+    def _spans(self, blobs: Iterable[Sought]) -> Iterator[Span]:
+        return cut_spans(blobs, self._backend.span_size)
+
     def _ahead(self, blobs: Iterable[Sought]) -> Iterator[_Loaded]:
         # Many small calls that release the interpreter are slower on two threads than on one.
         # So the other thread makes few large calls, and this one does everything else.
         with Threads(1, "cas-read") as ahead:
             loading: Future[_Loaded] | None = None
-            for span in chain(cut_spans(blobs), (None,)):
+            for span in chain(self._spans(blobs), (None,)):
                 following = ahead.submit(self._load, span) if span else None
                 if loading is not None:
                     yield loading.result()
@@ -287,7 +303,7 @@ class BlobReader:
             if place == gone:
                 raise BlobNotFoundError(digest)
             blobs.append((digest, place))
-        for again in cut_spans(find_cached(blobs, self._cache)):
+        for again in self._spans(find_cached(blobs, self._cache)):
             yield from self._verified(self._load(again))
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
@@ -337,7 +353,7 @@ class BlobReader:
         if self._cache is not None:
             (sought,) = find_cached([(digest, location)], self._cache)
             if sought.extent is not None:
-                ((_, data),) = self._verified(self._load(next(cut_spans([sought]))))
+                ((_, data),) = self._verified(self._load(next(self._spans([sought]))))
                 return data
         location, stored = self._read_moved(digest, location)
         data = self._decoded(digest, location, stored)

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 SPAN_SIZE: Final = 8 << 20
-"""Largest span of one request for neighbouring entries, stored and decoded, in bytes."""
+"""Bytes of a large blob, or of a pack, that are held in memory at once."""
 
 _SPAN_GAP: Final = 64 << 10
 """Largest gap between two entries, in bytes. Reading it is cheaper than another request."""
@@ -115,10 +115,15 @@ def find_cached(
         yield Sought(digest, location, extents.find(location.offset, location.stored_size))
 
 
-def cut_spans(blobs: Iterable[Sought]) -> Iterator[Span]:
+def cut_spans(blobs: Iterable[Sought], most: int) -> Iterator[Span]:
     """Group blobs, in the order given, so that each group is one request.
 
     A blob may come again, or lie before the previous one: the same request serves it.
+
+    Parameters
+    ----------
+    most
+        Bytes of a group, stored and decoded; one blob may have more. See `Backend.span_size`.
     """
     group: list[Sought] = []
     start = stop = decoded = before = 0
@@ -134,7 +139,7 @@ def cut_spans(blobs: Iterable[Sought]) -> Iterator[Span]:
             )
             if near and frame_size and offset == before:
                 whole = 0  # the frame is decoded once
-            if not near or max(ends - start, decoded + whole) > SPAN_SIZE:
+            if not near or max(ends - start, decoded + whole) > most:
                 yield Span(group, start, stop)
                 group = []
         if not group:

@@ -99,6 +99,7 @@ class ObjectStoreBackend:
         return self._url
 
     writes_at_once: Final = 1  # to a local spool file, which is never the bottleneck
+    span_size: Final = 8 << 20
 
     @property
     def publishes_at_once(self) -> int:

@@ -194,23 +194,26 @@ def decode_blobs(places: Sequence[Location], stored: memoryview, start: int) -> 
     stored
         The bytes of the pack from offset `start` on.
     """
-    wanted = [
-        (offset, stored_size, codec, frame_size or size)
+    numbers: dict[tuple[int, int, int, int], int] = {}
+    frame_of = [
+        numbers.setdefault((offset, stored_size, codec, frame_size or size), len(numbers))
         for _, offset, stored_size, size, codec, _, frame_size in places
     ]
-    frames = {
-        frame: (frame[2], stored[frame[0] - start : frame[0] - start + frame[1]], frame[3])
-        for frame in wanted
-    }
-    try:  # one call is faster, but does not show which frame is damaged
-        parts: list[Buffer | None] = list(decode_all(list(frames.values())))
-    except ValueError:
-        parts = [_decoded(*frame) for frame in frames.values()]
-    decoded = dict(zip(frames, parts, strict=True))
-    return [
-        None if (part := decoded[frame]) is None else slice_blob(place, part)
-        for place, frame in zip(places, wanted, strict=True)
+    frames = [
+        (codec, stored[offset - start : offset - start + stored_size], size)
+        for offset, stored_size, codec, size in numbers
     ]
+    try:  # one call is faster, but does not show which frame is damaged
+        parts: list[Buffer | None] = [memoryview(part) for part in decode_all(frames)]
+    except ValueError:
+        parts = [_decoded(*frame) for frame in frames]
+    blobs = []
+    for (_, _, _, size, _, frame_start, frame_size), number in zip(places, frame_of, strict=True):
+        part = parts[number]
+        if part is not None and frame_size:
+            part = part[frame_start : frame_start + size]
+        blobs.append(part)
+    return blobs
 
 
 def _decoded(codec: int, stored: Buffer, size: int) -> Buffer | None:

@@ -9,12 +9,12 @@ or the format is unknown.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
+from operator import itemgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cas.catalog import Location
 from cas.digest import Digest
@@ -22,7 +22,7 @@ from cas.errors import CorruptPackError, ObjectNotFoundError, UnsupportedFormatE
 from cas.packs.frames import decode_blobs, decode_frame, slice_blob
 from cas.packs.pack import HEADER_SIZE, pack_object_name, read_structure
 from cas.packs.salvage import read_around
-from cas.spans import SPAN_SIZE, is_readable
+from cas.spans import is_readable
 from cas.threads import Threads
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ class PackInspector:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._ahead = Threads(max(1, backend.publishes_at_once), "cas-inspect-read")
+        self.at_once: Final = max(backend.publishes_at_once, backend.writes_at_once)
+        """Packs to read at the same time."""
+        self._ahead = Threads(self.at_once, "cas-inspect-read")
 
     def look(
         self,
@@ -124,7 +126,7 @@ class PackInspector:
             return _missing(pack, located)
         except UnsupportedFormatError as error:
             verdict.reason = str(error)
-        _compare(verdict, located, kinds)
+        _compare(verdict, located, _listed(verdict), kinds)
         return verdict
 
     def read(
@@ -137,7 +139,7 @@ class PackInspector:
     ) -> PackVerdict:
         """Read every byte of a pack: its structure, its name, and each entry in it.
 
-        At most three times 8 MiB are in memory, or twice the largest entry.
+        At most four times `Backend.span_size` is in memory, or twice the largest entry.
 
         Parameters
         ----------
@@ -157,10 +159,11 @@ class PackInspector:
         try:
             self._measure(verdict)
             self._read_structure(verdict)
-            self._read_entries(verdict, located, keep)
+            listed = _listed(verdict)
+            self._read_entries(verdict, located, listed, keep)
         except ObjectNotFoundError:
             return _missing(pack, located)
-        _compare(verdict, located, kinds)
+        _compare(verdict, located, listed, kinds)
         return verdict
 
     def close(self) -> None:
@@ -208,36 +211,52 @@ class PackInspector:
         self,
         verdict: PackVerdict,
         located: Mapping[Digest, Location],
+        listed: Mapping[Digest, Location],
         keep: Collection[Digest],
     ) -> None:
         """Decode and hash each entry once its last byte is read."""
         assert verdict.size is not None  # noqa: S101 - it was measured
-        unused = _elsewhere(verdict, located)
-        waiting: deque[tuple[Digest, Location]] = deque()
-        entries = chain(located.items(), unused.items())
-        for digest, place in sorted(entries, key=lambda entry: entry[1].offset):
-            if _can_be(place, verdict.size):
-                waiting.append((digest, place))
+        unused = {digest: place for digest, place in listed.items() if digest not in located}
+        waiting: list[tuple[Digest, Location]] = []
+        for entry in sorted(chain(located.items(), unused.items()), key=itemgetter(1)):
+            digest, place = entry
+            # What the footer lists was checked when it was parsed.
+            if listed.get(digest) == place or _can_be(place, verdict.size):
+                waiting.append(entry)
             else:
                 verdict.damaged[digest] = Defect.MISSING
-        held = memoryview(b"")
-        start = 0  # offset of `held` in the pack
-        for piece in self._pieces(verdict):
-            held = memoryview(b"".join((held, piece))) if held else piece
-            stop = start + len(held)
-            ready = []
-            while waiting and _end(waiting[0][1]) <= stop:
-                ready.append(waiting.popleft())
-            _check_entries(verdict, ready, held, start, keep)
-            needed = min(waiting[0][1].offset, stop) if waiting else stop
-            held, start = held[needed - start :], needed
-        # The pack ended too early: it is shorter than when it was measured.
-        verdict.damaged.update((digest, Defect.MISSING) for digest, _ in waiting)
+        for group, blobs in self._decoded(verdict, waiting):
+            for (digest, _), data in zip(group, blobs, strict=True):
+                if data is None or Digest.of(data) != digest:
+                    verdict.damaged[digest] = Defect.DAMAGED
+                elif digest in keep:
+                    verdict.kept[digest] = bytes(data)
         if verdict.holes:
             _note_unreadable(verdict, located)
         for digest in unused.keys() & verdict.damaged.keys():
             del verdict.damaged[digest]
             verdict.unused_damaged += 1
+
+    def _decoded(
+        self, verdict: PackVerdict, entries: Sequence[tuple[Digest, Location]]
+    ) -> Iterator[tuple[Sequence[tuple[Digest, Location]], Sequence[Buffer | None]]]:
+        """Yield entries, given in order of offset, with their decoded bytes, some at once.
+
+        Entries after the end of the pack, which was longer when it was measured, are missing.
+        """
+        held = memoryview(b"")
+        start = done = 0  # offset of `held` in the pack; entries that were decoded
+        for piece in self._pieces(verdict):
+            held = memoryview(b"".join((held, piece))) if held else piece
+            stop = start + len(held)
+            first = done
+            while done < len(entries) and _end(entries[done][1]) <= stop:
+                done += 1
+            for group in _groups(entries[first:done], self._backend.span_size):
+                yield group, decode_blobs([place for _, place in group], held, start)
+            needed = min(entries[done][1].offset, stop) if done < len(entries) else stop
+            held, start = held[needed - start :], needed
+        verdict.damaged.update((digest, Defect.MISSING) for digest, _ in entries[done:])
 
     def _pieces(self, verdict: PackVerdict) -> Iterator[memoryview]:
         """Yield the bytes of a pack in pieces; prefetch one while the caller uses another.
@@ -247,10 +266,11 @@ class PackInspector:
         assert verdict.size is not None  # noqa: S101 - it was measured
         name = pack_object_name(verdict.pack)
         coming: Future[Salvaged] | None = None
-        for start in chain(range(0, verdict.size, SPAN_SIZE), (None,)):
+        most = self._backend.span_size
+        for start in chain(range(0, verdict.size, most), (None,)):
             following = None
             if start is not None:
-                size = min(SPAN_SIZE, verdict.size - start)
+                size = min(most, verdict.size - start)
                 following = self._ahead.submit(read_around, self._backend, name, start, size)
             if coming is not None:
                 data, holes = coming.result()
@@ -273,13 +293,9 @@ def _missing(pack: Digest, located: Mapping[Digest, Location]) -> PackVerdict:
     return PackVerdict(pack, damaged=dict.fromkeys(located, Defect.MISSING))
 
 
-def _elsewhere(verdict: PackVerdict, located: Mapping[Digest, Location]) -> dict[Digest, Location]:
-    """Return the entries in the footer that the index does not locate in this pack."""
-    return {
-        entry.digest: Location.of(verdict.pack, entry)
-        for entry in verdict.entries
-        if entry.digest not in located
-    }
+def _listed(verdict: PackVerdict) -> dict[Digest, Location]:
+    """Return the entries in the footer as locations."""
+    return {entry.digest: Location.of(verdict.pack, entry) for entry in verdict.entries}
 
 
 def _end(place: Location) -> int:
@@ -291,23 +307,6 @@ def _can_be(place: Location, size: int) -> bool:
     return place.offset >= HEADER_SIZE and _end(place) <= size and is_readable(place)
 
 
-def _check_entries(
-    verdict: PackVerdict,
-    entries: Sequence[tuple[Digest, Location]],
-    held: memoryview,
-    start: int,
-    keep: Collection[Digest],
-) -> None:
-    """Decode and hash entries that lie in `held`, the bytes of the pack from `start` on."""
-    for group in _groups(entries):
-        blobs = decode_blobs([at for _, at in group], held, start)
-        for (digest, _), data in zip(group, blobs, strict=True):
-            if data is None or Digest.of(data) != digest:
-                verdict.damaged[digest] = Defect.DAMAGED
-            elif digest in keep:
-                verdict.kept[digest] = bytes(data)
-
-
 def _note_unreadable(verdict: PackVerdict, located: Mapping[Digest, Location]) -> None:
     """Mark the entries with a hole, even if the right bytes there are zeros."""
     stops = [hole.stop for hole in verdict.holes]
@@ -317,13 +316,15 @@ def _note_unreadable(verdict: PackVerdict, located: Mapping[Digest, Location]) -
             verdict.damaged[digest] = Defect.UNREADABLE
 
 
-def _groups(entries: Sequence[tuple[Digest, Location]]) -> Iterator[list[tuple[Digest, Location]]]:
-    """Group entries so that the decoded bytes of a group fit into memory."""
+def _groups(
+    entries: Sequence[tuple[Digest, Location]], most: int
+) -> Iterator[list[tuple[Digest, Location]]]:
+    """Group entries so that a group has at most so many decoded bytes, or is one entry."""
     group: list[tuple[Digest, Location]] = []
     decoded = 0
     for digest, place in entries:
         whole = place.frame_size or place.size
-        if group and decoded + whole > SPAN_SIZE:
+        if group and decoded + whole > most:
             yield group
             group, decoded = [], 0
         if not group or group[-1][1].offset != place.offset:
@@ -336,19 +337,21 @@ def _groups(entries: Sequence[tuple[Digest, Location]]) -> Iterator[list[tuple[D
 def _compare(
     verdict: PackVerdict,
     located: Mapping[Digest, Location],
+    listed: Mapping[Digest, Location],
     kinds: Mapping[Digest, EntryKind],
 ) -> None:
     """Compare the entries in the footer with their locations and kinds in the index."""
     if verdict.reason is not None:
         return
-    listed = {entry.digest: entry for entry in verdict.entries}
-    for digest, place in located.items():
-        entry = listed.get(digest)
-        if entry is None:
+    for digest, place in located.items() if listed != located else ():
+        there = listed.get(digest)
+        if there is None:
             verdict.misfiled[digest] = Defect.UNLISTED
-        elif entry.offset != place.offset:
+        elif there.offset != place.offset:
             verdict.misfiled[digest] = Defect.MISPLACED
-        elif Location.of(place.pack, entry) != place:
+        elif there != place:
             verdict.misfiled[digest] = Defect.MISMATCHED
-        elif kinds.get(digest, entry.kind) != entry.kind:
-            verdict.misfiled[digest] = Defect.OTHER_KIND
+    wanted = kinds.keys() & located.keys() - verdict.misfiled.keys()
+    for entry in verdict.entries if wanted else ():
+        if entry.digest in wanted and entry.kind != kinds[entry.digest]:
+            verdict.misfiled[entry.digest] = Defect.OTHER_KIND

@@ -74,9 +74,8 @@ HEADER_SIZE: Final = _HEADER.size
 FOOTER_RECORD_SIZE: Final = _RECORD.size
 """Bytes of the footer for each entry."""
 TRAILER_SIZE: Final = _TRAILER.size
-_CODECS: Final = frozenset(codec.value for codec in Codec)
-_KINDS: Final = frozenset((1, 2, 3))
-"""The values of `EntryKind`."""
+_CODECS: Final = {codec.value: codec for codec in Codec}
+"""By value: to look one up takes a tenth of the time of a call of the class."""
 _TAIL_READ: Final = 64 << 10
 """Bytes of the first read at the end of a pack: the trailer and 1,360 entries in one request."""
 _WRITE_BUFFER: Final = 1 << 20
@@ -91,6 +90,9 @@ class EntryKind(IntEnum):
     """A journal record, from which a lost index is rebuilt; see `index.journal`."""
     CHUNK_LIST = 3
     """The chunks that make up a large blob; see `cas.packs.chunk_list`."""
+
+
+_KINDS: Final = {kind.value: kind for kind in EntryKind}
 
 
 class PackEntry(NamedTuple):
@@ -315,18 +317,18 @@ def _parse_frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[PackEnt
     _, _, _, offset, stored_size, _ = rows[0]
     is_shared = len(rows) > 1 and stored_size > 0
     frame_size = sum(row[5] for row in rows) if is_shared else 0
+    may_be = stored_size <= MAX_ENTRY_SIZE and not (
+        is_shared and not all(_may_share(*row[:2], frame_size) for row in rows)
+    )
     frame_start = 0
+    new = bytes.__new__
     for kind, codec, digest, _, _, size in rows:
         if kind not in _KINDS and not is_shared:
             continue
-        if (
-            codec not in _CODECS
-            or max(stored_size, size) > MAX_ENTRY_SIZE
-            or (is_shared and not _may_share(kind, codec, frame_size))
-        ):
+        if not may_be or codec not in _CODECS or size > MAX_ENTRY_SIZE:
             raise CorruptPackError(name, f"its entry at offset {offset} cannot be decoded")
         yield PackEntry(
-            EntryKind(kind), Codec(codec), Digest(digest), offset, stored_size, size,
+            _KINDS[kind], _CODECS[codec], new(Digest, digest), offset, stored_size, size,
             frame_start, frame_size,
         )  # fmt: skip
         frame_start += size if is_shared else 0

@@ -141,7 +141,7 @@ class PackRewriter:
                 faults.append(EntryFault(digest, location, reason, is_damage=False))
             elif digest not in self._copied:
                 known.append((digest, location))
-        for span in cut_spans(find_cached(known, None)):
+        for span in cut_spans(find_cached(known, None), self._backend.span_size):
             faults += self._copy_span(source, span, found)
         return sorted(faults, key=lambda fault: fault.source.offset)
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import and_, delete, func, or_, select, tuple_, update
 
 from cas.catalog import Location
+from cas.digest import Digest
 from cas.packs.pack import EntryKind
 from index.db import tables
-from index.db.bulk import batches
+from index.db.bulk import batches, run_over
 from index.db.queries.blobs import PLACE
 from index.db.queries.holders import is_needed
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
-
-    from cas.digest import Digest
 
 __all__ = [
     "NO_CONTENT",
@@ -51,6 +50,12 @@ NO_CONTENT: Final = (
     (tables.backups.c.record, EntryKind.RECORD),
 )
 """Columns that refer to entries other than content, with the kind of these."""
+
+
+_LOCATE: Final = (
+    f"SELECT pack_id, digest, {', '.join(column.name for column in PLACE)}"  # noqa: S608 - names of our own columns
+    " FROM cas_blobs WHERE pack_id {wanted}"
+)
 
 
 class VerifiablePack(NamedTuple):
@@ -101,15 +106,13 @@ def locate_in_packs(
     connection: Connection, packs: Sequence[VerifiablePack]
 ) -> dict[int, dict[Digest, Location]]:
     """Return the blobs and locations that rows have in each pack, by pack id."""
-    blobs = tables.blobs.c
     found: dict[int, dict[Digest, Location]] = {pack.id: {} for pack in packs}
     names = {pack.id: pack.name for pack in packs}
+    new = bytes.__new__
     for batch in batches(list(found)):
-        rows = connection.execute(
-            select(blobs.pack_id, blobs.digest, *PLACE).where(blobs.pack_id.in_(batch))
-        )
+        rows = run_over(connection, _LOCATE, tables.blobs.c.pack_id, batch).all()
         for pack_id, digest, *place in rows:
-            found[pack_id][digest] = Location(names[pack_id], *place)
+            found[pack_id][new(Digest, digest)] = Location(names[pack_id], *place)
     return found
 
 

@@ -18,9 +18,9 @@ from index.domain.faults import Fault, FaultKind
 from index.maintenance.verify.packs import noting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
-    from cas.catalog import ChunkedBlob
+    from cas.catalog import ChunkedBlob, Location
     from cas.digest import Buffer, Digest
     from index.context import StoreContext
     from index.maintenance.verify.findings import Findings
@@ -36,7 +36,8 @@ def verify_large(
 ) -> set[Digest]:
     """Assemble large blobs from their chunks, and mark them as verified or damaged.
 
-    Blobs with a damaged or missing chunk are skipped.
+    Blobs with a damaged or missing chunk are skipped. Chunks are hashed by themselves only if a
+    whole is wrong: to verify them is part of verifying their packs.
 
     Returns
     -------
@@ -47,7 +48,12 @@ def verify_large(
         findings.bytes_read += size
         report()
 
-    whole, wrong, unreadable = put_together(context, _load(context, sizes), count)
+    blobs = _load(context, sizes)
+    whole, wrong, unreadable = put_together(context, blobs, count, context.blobs.read_parts)
+    if wrong:
+        doubtful = {digest: blobs[digest] for digest in wrong}
+        right, wrong, lost = put_together(context, doubtful, count)
+        whole, unreadable = whole | right, unreadable | lost
     findings.blobs_read += len(whole) + len(wrong)
     if whole:
         findings.recovered += noting(
@@ -63,7 +69,10 @@ def verify_large(
 
 
 def put_together(
-    context: StoreContext, blobs: Mapping[Digest, ChunkedBlob], count: Callable[[int], None]
+    context: StoreContext,
+    blobs: Mapping[Digest, ChunkedBlob],
+    count: Callable[[int], None],
+    read_chunks: Callable[[Iterable[tuple[Digest, Location]]], Iterator[Buffer]] | None = None,
 ) -> tuple[set[Digest], set[Digest], set[Digest]]:
     """Return the large blobs whose chunks add up, those whose chunks don't, and lost chunks.
 
@@ -73,6 +82,8 @@ def put_together(
     ----------
     count
         Called with the numbers of bytes read.
+    read_chunks
+        Reads chunks; None for one that verifies each.
     """
     whole: set[Digest] = set()
     wrong: set[Digest] = set()
@@ -80,11 +91,14 @@ def put_together(
     left = dict(blobs)
     catalog = SqlCatalog(context.database, context.clock)
 
+    def verified(chunks: Iterable[tuple[Digest, Location]]) -> Iterator[Buffer]:
+        return (data for _, data in context.blobs.read_ahead(chunks))
+
     def read(order: Iterable[Digest]) -> Generator[Buffer]:
         times: deque[int] = deque()
         # A hole in a sparse file repeats one chunk thousands of times: read it once.
         once = locate_in_order(catalog, noting_repeats(order, times))
-        for _, data in context.blobs.read_ahead(once):
+        for data in (read_chunks or verified)(once):
             count(len(data))
             yield from repeat(data, times.popleft())
 

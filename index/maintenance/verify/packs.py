@@ -55,7 +55,7 @@ class PackVerifier:
         self._context = context
         self._findings = findings
         self._inspector = PackInspector(context.blobs.backend)
-        self._threads = Threads(max(1, context.blobs.backend.publishes_at_once), "cas-verify")
+        self._threads = Threads(self._inspector.at_once, "cas-verify")
         self.doubtful: set[Digest] = set()
         """Large blobs whose chunks differ from their chunk list in storage."""
         self.faulty: list[VerifiablePack] = []
