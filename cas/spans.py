@@ -103,7 +103,8 @@ def find_cached(
     """
     if cache is None:
         for digest, location in blobs:
-            check_location(digest, location)
+            if not is_readable(location):
+                check_location(digest, location)
             yield Sought(digest, location, None)
         return
     looked_up: dict[Digest, Extents] = {}
@@ -139,14 +140,15 @@ def cut_spans(blobs: Iterable[Sought], most: int) -> Iterator[Span]:
             )
             if near and frame_size and offset == before:
                 whole = 0  # the frame is decoded once
-            if not near or max(ends - start, decoded + whole) > most:
+            if not near or ends - start > most or decoded + whole > most:
                 yield Span(group, start, stop)
                 group = []
         if not group:
             start, stop, decoded = offset, ends, 0
             same_pack, same_extent = pack, extent
         group.append(blob)
-        stop = max(stop, ends)
+        if ends > stop:
+            stop = ends
         decoded += whole
         before = offset
     if group:

@@ -144,8 +144,9 @@ def _describe(
 
 def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[tuple[Any, ...]]:
     columns = dict(zip(VERSION_COLUMNS, zip(*group, strict=True), strict=False))
+    as_text = {value: _plain(value) for value in {*columns["digest"], *columns["created_at"]}}
     for name in ("digest", "created_at"):
-        columns[name] = tuple(map(_plain, columns[name]))
+        columns[name] = tuple(map(as_text.__getitem__, columns[name]))
     ids = {row.origin_id for row in group if row.origin_id is not None}
     found = lineage.find_origins(connection, ids) if ids else {}
     origins = {id_: [run, origin.path, origin.version] for id_, (run, origin) in found.items()}

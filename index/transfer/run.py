@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Delta", "Examined", "examine", "record"]
 
 _BATCH: Final = 5_000
-"""Versions in one batch of a delta."""
+"""New versions, or changed ones, in one batch of a delta."""
 
 _CONTENTS: Final = 50_000
 """Contents that are brought together. With their places, they take about 30 MB."""
@@ -51,9 +51,6 @@ class Batch:
 
     inserts: list[VersionRow] = field(default_factory=list)
     updates: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.inserts) + len(self.updates)
 
     def contents(self) -> dict[Digest, int]:
         """Return the digests of the new versions, with their sizes."""
@@ -92,18 +89,21 @@ class Delta:
         """Add a version that the destination lacks."""
         self.versions += 1
         self.has_copies |= row.origin_id is not None
-        self._pending.inserts.append(row)
-        self._write_if_full()
+        inserts = self._pending.inserts
+        inserts.append(row)
+        if len(inserts) >= _BATCH:
+            self._write()
 
     def change(self, file_id: int, values: dict[str, Any]) -> None:
         """Add column changes of a version that the destination has."""
         self.changes += 1
         self._pending.updates.append((file_id, values))
-        self._write_if_full()
+        if len(self._pending.updates) >= _BATCH:
+            self._write()
 
     def batches(self) -> Iterator[Batch]:
         """Yield all rows in the order in which they were added."""
-        if len(self._pending):
+        if self._pending.inserts or self._pending.updates:
             self._write()
         yield from self._kept
         if self._file is None:
@@ -129,10 +129,6 @@ class Delta:
                 found = {}
         if found:
             yield found
-
-    def _write_if_full(self) -> None:
-        if len(self._pending) >= _BATCH:
-            self._write()
 
     def _write(self) -> None:
         batch, self._pending = self._pending, Batch()
