@@ -21,7 +21,7 @@ class MemoryBackend:
 
     publishes_at_once: Final = 1
     writes_at_once: Final = 1
-    span_size: Final = 2 << 20
+    span_size: Final = 8 << 20
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

@@ -14,8 +14,6 @@ from cas.store import open_settings
 
 
 class CountingBackend(MemoryBackend):
-    span_size = 8 << 20  # as of a remote one
-
     def __init__(self):
         super().__init__()
         self.reads = []
