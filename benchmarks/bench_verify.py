@@ -4,8 +4,8 @@
     python benchmarks/bench_verify.py --only small --files 2000 --large-gib 0.1 --rounds 1
 
 Verifying decompresses, and hashes each blob by itself; large blobs are put together and hashed once
-more. ``b3sum`` of the same packs hashes the stored bytes once; where it is not on PATH a loop stands
-for it that reads 1 MiB and hashes it on one thread. A bare loop on all cores (`floor.py`) decodes
+more. ``b3sum`` of the same packs hashes the stored bytes once; where it is not on PATH a loop that
+reads 1 MiB and hashes it on one thread stands for it. A bare loop on all cores (`floor.py`) decodes
 and hashes all that must be, without an index: verification can take no less.
 """
 

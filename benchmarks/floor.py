@@ -49,7 +49,9 @@ def look_at(packs: Iterable[Path]) -> list[BarePack]:
     found = []
     for path in packs:
         data = path.read_bytes()
-        entries = read_footer(path.name, len(data), lambda at, size, data=data: data[at : at + size])
+        entries = read_footer(
+            path.name, len(data), lambda at, size, data=data: data[at : at + size]
+        )
         groups: list[list[list[PackEntry]]] = []
         room = 0
         for _, frame in groupby(entries, lambda entry: (entry.offset, entry.stored_size)):

@@ -12,7 +12,15 @@ from cas.errors import BlobNotFoundError
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Generator,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from cas.catalog import Catalog
     from cas.digest import Buffer

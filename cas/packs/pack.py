@@ -318,7 +318,7 @@ def _parse_frame(name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[PackEnt
     is_shared = len(rows) > 1 and stored_size > 0
     frame_size = sum(row[5] for row in rows) if is_shared else 0
     may_be = stored_size <= MAX_ENTRY_SIZE and not (
-        is_shared and not all(_may_share(*row[:2], frame_size) for row in rows)
+        is_shared and not all(_may_share(row[0], row[1], frame_size) for row in rows)
     )
     frame_start = 0
     new = bytes.__new__

@@ -82,9 +82,7 @@ def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequ
     return connection.exec_driver_sql(compiled.string, parameters).all()
 
 
-def typed_columns(
-    connection: Connection, statement: Select[Any]
-) -> Sequence[Sequence[Any]]:
+def typed_columns(connection: Connection, statement: Select[Any]) -> Sequence[Sequence[Any]]:
     """Return the columns of the rows of a SELECT, with the types of its columns.
 
     For many rows. Whole columns are converted at once, and most need no conversion.

@@ -28,7 +28,15 @@ from index.db.catalog import SqlCatalog
 from index.errors import IndexInterruptedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Generator,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from cas.catalog import Location, WrittenBatch
     from cas.digest import Buffer, Digest
@@ -181,9 +189,9 @@ class BlobTransfer:
         # A hole in a sparse file repeats one chunk thousands of times: read it once.
         once = noting_repeats(order, times)
         there = frozenset(known) if self._is_near else frozenset()
+        read_here = partial(self._read_here, chunks=chunks, known=known)
         for is_there, group in groupby(once, there.__contains__):
-            read = self._read_there(group) if is_there else self._read_here(group, chunks, known)
-            for data in read:
+            for data in (self._read_there if is_there else read_here)(group):
                 yield from repeat(data, times.popleft())
 
     def _read_here(

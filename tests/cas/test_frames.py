@@ -186,6 +186,25 @@ def test_a_damaged_frame_costs_all_blobs_in_it_and_no_other(stored):
             assert stored.reader.read(digest) == data
 
 
+def test_parts_are_verified_by_the_whole_that_they_make_up(stored):
+    located = list(zip(stored.digests, stored.places, strict=True))
+    assert b"".join(stored.reader.read_parts(located)) == b"".join(texts(100))
+
+
+def test_of_parts_only_those_that_can_not_be_decoded_are_refused():
+    stored = Stored([bytes([n]) * 3 for n in range(9)])
+    assert not stored.places[0].stored_size > 3  # as they are
+    located = list(zip(stored.digests, stored.places, strict=True))
+    stored.change(stored.places[4].offset)
+    parts = [bytes(part) for part in stored.reader.read_parts(located)]
+    assert len(parts) == 9
+    assert parts[4] != bytes([4]) * 3
+    shared = Stored(texts(100))
+    shared.change(shared.places[0].offset + shared.places[0].stored_size // 2)
+    with pytest.raises(DigestMismatchError):
+        list(shared.reader.read_parts(zip(shared.digests, shared.places, strict=True)))
+
+
 class TestFramesToStoreAgain:
     def read(self, stored, digests, reader=None):
         places = [(digest, stored.catalog.placements[digest]) for digest in digests]

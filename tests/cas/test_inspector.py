@@ -230,6 +230,16 @@ def test_a_pack_is_streamed(inspector, backend):
     assert peak < 40 << 20
 
 
+def test_no_request_is_longer_than_the_backend_reads_well(inspector, backend, pack, monkeypatch):
+    asked = []
+    original = backend.read
+    monkeypatch.setattr(MemoryBackend, "span_size", 100_000)
+    monkeypatch.setattr(backend, "read", lambda *at: asked.append(at) or original(*at))
+    name, located = pack
+    assert inspector.read(name, located).is_whole
+    assert max(size for _, _, size in asked) == 100_000  # of an entry of 700,000 bytes, too
+
+
 def test_storage_that_fails_is_no_verdict(inspector, backend, pack, monkeypatch):
     name, located = pack
 

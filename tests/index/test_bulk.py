@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from cas.digest import Digest
+from index.db import tables
+from index.db.bulk import typed_columns
 from index.db.queries import blobs
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
@@ -62,3 +64,23 @@ def test_whatever_was_condemned_is_taken_back(store, known):
             text("SELECT count(*) FROM cas_blobs WHERE condemned_at IS NOT NULL")
         )
     assert left == len(known) - 5
+
+
+def test_whole_columns_have_the_values_of_the_rows(store):
+    session = store.session("s")
+    run = session.run("r")
+    run.put("a", b"1", meta={"n": [1, 2.0, None]}, is_final_output=True)
+    run.put("\\b é", b"2")
+    run.put("a", b"3")
+    statements = [
+        select(tables.files).order_by(tables.files.c.path, tables.files.c.version),
+        select(tables.snapshots.c.created_at, tables.snapshots.c.scope),
+    ]
+    with store.context.database.reading() as connection:
+        for statement in statements:
+            rows = connection.execute(statement).all()
+            found = list(zip(*typed_columns(connection, statement), strict=True))
+            assert found == [tuple(row) for row in rows]
+            types = [[type(value) for value in row] for row in found]
+            assert types == [[type(value) for value in row] for row in rows]
+            assert typed_columns(connection, statement.where(text("1 = 0"))) == []

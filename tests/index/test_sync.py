@@ -215,22 +215,38 @@ def cut_by(place, size):
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "chunk_size": size}))
 
 
+def places_of(store):
+    """Return how each blob is stored, by digest."""
+    with store.context.database.reading() as connection:
+        found = connection.execute(
+            text("SELECT digest, stored_size, codec, frame_start, frame_size FROM cas_blobs")
+        ).all()
+    return {bytes(digest): tuple(rest) for digest, *rest in found}
+
+
+def requests_of(store):
+    """Return a list that start and size of all later reads of a store's packs are added to."""
+    backend, made = store.context.blobs.backend, []
+    original = backend.read
+
+    def read(name, start=0, size=None):
+        made.append((start, size))
+        return original(name, start, size)
+
+    backend.read = read
+    return made
+
+
 def test_blobs_travel_as_they_are_stored(source, destination, work, run, monkeypatch):
     write(work, {f"notes/{n}": b"iteration %d converged\n" % n * 90 for n in range(60)})
     run.track(work)
     write(work, {"large": random.Random(5).randbytes(3 * MIB), "log": b"step 1\n" * 90_000})
     run.track(work)
 
-    def places(store):
-        with store.context.database.reading() as connection:
-            rows = connection.execute(
-                text("SELECT digest, stored_size, codec, frame_start, frame_size FROM cas_blobs")
-            ).all()
-        return {bytes(digest): tuple(rest) for digest, *rest in rows}
-
-    before = places(source)
+    before = places_of(source)
     source.sync_to(destination)
-    content = {digest: place for digest, place in places(destination).items() if digest in before}
+    there = places_of(destination)
+    content = {digest: place for digest, place in there.items() if digest in before}
     assert len(content) > 80
     assert any(frame_size for *_, frame_size in content.values())
     assert content == {digest: before[digest] for digest in content}
@@ -241,6 +257,41 @@ def test_blobs_travel_as_they_are_stored(source, destination, work, run, monkeyp
         forked.remove(f"notes/{n}")
     source.sync_to(destination)
     assert histories(destination) == histories(source)
+
+
+def test_a_frame_that_a_large_file_ends_in_travels_whole(source, destination, work, run):
+    files = {f"{n:02}-large": b"%d " % n * 70_000 + os.urandom(150_000) for n in range(30)}
+    files |= {
+        f"{n:02}-{m}-small": b"%d of %d\n" % (m, n) * 300 for n in range(30) for m in range(9)
+    }
+    write(work, files)
+    run.track(work)
+    mixed = text(
+        "SELECT count(*) FROM cas_blobs AS ends JOIN cas_blob_chunks ON chunk = ends.digest"
+        " JOIN cas_blobs AS other ON (other.pack_id, other.pack_offset)"
+        " = (ends.pack_id, ends.pack_offset) JOIN cas_files ON cas_files.digest = other.digest"
+    )
+    with source.context.database.reading() as connection:
+        assert connection.scalar(mixed) > 50
+    before = places_of(source)
+    reads = requests_of(source)
+    source.sync_to(destination)
+    there = places_of(destination)
+    assert {digest: there[digest] for digest in before.keys() & there.keys()} == {
+        digest: place for digest, place in before.items() if digest in there
+    }
+    size = sum(len(data) for data in files.values())
+    assert len(reads) <= size / (2 * MIB) + 3  # in the order in which they are stored
+    assert contents(destination.session("s").run("r")) == contents(run)
+
+
+def test_each_content_is_looked_up_once_at_the_destination(source, destination, work, run):
+    write(work, {str(n): os.urandom(5_000) for n in range(1_500)})
+    run.track(work)
+    with statements(destination) as made:
+        source.sync_to(destination)
+    known = [each for each in made if each.startswith("SELECT digest FROM cas_blobs")]
+    assert len(known) == 2  # a thousand at once, though the bytes come in parts
 
 
 def test_stores_that_cut_differently_are_synced(places, work):

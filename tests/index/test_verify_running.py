@@ -16,10 +16,13 @@ from trees import write
 
 from cas.backends.retrying import Retrying
 from cas.errors import BackendError
+from cas.packs.pack import pack_object_name
 from index import ArtifactStore
 from index.db.queries import verification
+from index.db.queries.blobs import locate, locate_large
 from index.maintenance.gc.plan import plan_gc
 from index.maintenance.gc.settings import GcOptions, GcSettings
+from index.maintenance.verify.large_blobs import verify_large
 
 pytestmark = pytest.mark.usefixtures("equal_chunks")
 
@@ -121,6 +124,31 @@ def test_an_answer_that_was_spoilt_on_its_way_is_no_damage(place, proxy, tmp_pat
         with proxy.fault(fault, method="GET", path="/packs/"):
             assert store.verify(depth="bytes").is_sound
         assert marked(store) == 0
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_damage_that_comes_between_a_pack_and_its_large_file_is_found(
+    many, objects, monkeypatch, is_lost
+):
+    def damaged_first(*arguments):
+        (pack, offset), *_ = damaged
+        name = pack_object_name(pack)
+        data = bytearray(objects.read(name))
+        data[offset + 9] ^= 1
+        if is_lost:
+            objects.remove(name)
+        else:
+            objects.write(name, bytes(data))
+        return verify_large(*arguments)
+
+    with many.context.database.reading() as connection:
+        (large,) = verification.list_large(connection)
+        blob = locate_large(connection, {large.digest: large.size})[large.digest]
+        damaged = [place[:2] for place in locate(connection, blob.chunks[1:2]).values()]
+    monkeypatch.setattr("index.maintenance.verify.verify.verify_large", damaged_first)
+    report = many.verify(depth="bytes")
+    assert not report.is_sound
+    assert marked(many) > 0
 
 
 class Workers:

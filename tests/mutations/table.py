@@ -576,7 +576,7 @@ MUTATIONS = (
     Mutation(
         "entries that the index does not have are not verified",
         "cas/packs/inspector.py",
-        "unused = _elsewhere(verdict, located)",
+        "unused = {digest: place for digest, place in listed.items() if digest not in located}",
         "unused: dict[Digest, Location] = {}",
         ("tests/cas/test_inspector.py",),
     ),

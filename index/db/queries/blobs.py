@@ -117,7 +117,7 @@ def locate_entries(
     packs: dict[bytes, Digest] = {}
     new = bytes.__new__
     for batch in batches(list(digests)):
-        rows = run_over(connection, _LOCATE, tables.blobs.c.digest, batch).all()
+        rows: Iterable[Any] = run_over(connection, _LOCATE, tables.blobs.c.digest, batch).all()
         for digest, size, is_intact, pack, *place in rows:
             if pack is None:
                 large[new(Digest, digest)] = size, bool(is_intact)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.engine import Connection
 
 __all__ = [
     "SNAPSHOT_COLUMNS",
@@ -50,7 +50,7 @@ class RunColumns(NamedTuple):
 
 
 if TYPE_CHECKING:
-    VersionRow: TypeAlias = Row[Any]
+    VersionRow: TypeAlias = Any
 else:
     VersionRow = namedtuple("VersionRow", (*tables.VERSION_COLUMNS, "id", "origin_id"))  # noqa: PYI024 - its fields are those of the table
     """A file version: `index.db.tables.VERSION_COLUMNS`, then its id and origin_id. The path is as

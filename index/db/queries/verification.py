@@ -15,7 +15,7 @@ from index.db.queries.blobs import PLACE
 from index.db.queries.holders import is_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
@@ -110,7 +110,7 @@ def locate_in_packs(
     names = {pack.id: pack.name for pack in packs}
     new = bytes.__new__
     for batch in batches(list(found)):
-        rows = run_over(connection, _LOCATE, tables.blobs.c.pack_id, batch).all()
+        rows: Iterable[Any] = run_over(connection, _LOCATE, tables.blobs.c.pack_id, batch).all()
         for pack_id, digest, *place in rows:
             found[pack_id][new(Digest, digest)] = Location(names[pack_id], *place)
     return found
