@@ -296,9 +296,9 @@ class BatchWriter:
 
     def _sizes(self, blob: ChunkedBlob) -> list[int]:
         """Return the sizes of the chunks of a large blob, in order."""
-        stored = self._catalog.locate({chunk for chunk in blob.chunks if chunk not in self._seen})
-        sizes = self._seen | {digest: place.size for digest, place in stored.items()}
-        return [sizes[chunk] for chunk in blob.chunks]
+        others = {chunk for chunk in blob.chunks if chunk not in self._seen}
+        stored = self._catalog.locate(others) if others else {}
+        return [stored[c].size if c in others else self._seen[c] for c in blob.chunks]
 
     def _bytes_stored(self, packs: Sequence[SealedPack], blobs: Mapping[Digest, Location]) -> int:
         if blobs.keys() == self._records.keys():

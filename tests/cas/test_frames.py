@@ -200,7 +200,7 @@ def test_of_parts_only_those_that_can_not_be_decoded_are_refused():
     assert len(parts) == 9
     assert parts[4] != bytes([4]) * 3
     shared = Stored(texts(100))
-    shared.change(shared.places[0].offset + shared.places[0].stored_size // 2)
+    shared.change(shared.places[0].offset)  # where a frame says that it is one
     with pytest.raises(DigestMismatchError):
         list(shared.reader.read_parts(zip(shared.digests, shared.places, strict=True)))
 
