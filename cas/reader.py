@@ -23,8 +23,7 @@ from cas.packs.frames import (
     RecentFrames,
     decode_blobs,
     decode_frame,
-    encode_blobs,
-    reuse_frames,
+    frames_again,
     slice_blob,
 )
 from cas.packs.pack import pack_object_name
@@ -200,7 +199,7 @@ class BlobReader:
         self, blobs: Iterable[tuple[Digest, Location]]
     ) -> Iterator[tuple[Digest, Buffer]]:
         """Yield blobs as `read_located` does, but in the order given and without a thread."""
-        for span in self._spans(find_cached(blobs, self._cache)):
+        for span in cut_spans(find_cached(blobs, self._cache), self._backend.span_size):
             yield from self._verified(self._load(span))
 
     def read_ahead(
@@ -217,11 +216,10 @@ class BlobReader:
         `read_ahead` finds the part.
         """
         for loaded in self._ahead(find_cached(blobs, self._cache)):
-            intact = [data for data in loaded.blobs if data is not None]
-            if len(intact) == len(loaded.span.blobs):
-                yield from intact
-            else:
-                yield from (data for _, data in self._verified(loaded))
+            decoded = [data for data in loaded.blobs if data is not None]
+            if len(decoded) < len(loaded.blobs):
+                decoded = [data for _, data in self._verified(loaded)]
+            yield from decoded
 
     def read_frames(self, blobs: Iterable[tuple[Digest, Location]]) -> Iterator[ReadFrames]:
         """Yield blobs as `read_ahead` does, some MiB at once, with the frames to store them again.
@@ -230,26 +228,17 @@ class BlobReader:
         """
         for loaded in self._ahead(find_cached(blobs, self._cache)):
             read = list(self._verified(loaded))
-            data = dict(read)
-            as_stored = {
-                blob.digest: (blob.digest, blob.location, decoded)
-                for blob, decoded in zip(loaded.span.blobs, loaded.blobs, strict=True)
-                if decoded is not None and decoded is data[blob.digest]
-            }
-            frames = [*reuse_frames(as_stored.values(), loaded.data or b"", loaded.span.start)]
-            # What was damaged in the cache, or has moved, was read elsewhere.
-            frames += encode_blobs(each for each in data.items() if each[0] not in as_stored)
-            yield ReadFrames(read, frames)
-
-    def _spans(self, blobs: Iterable[Sought]) -> Iterator[Span]:
-        return cut_spans(blobs, self._backend.span_size)
+            span, stored, decoded = loaded
+            sought = ((*blob[:2], data) for blob, data in zip(span.blobs, decoded, strict=True))
+            frames = frames_again(dict(read), sought, stored or b"", span.start)
+            yield ReadFrames(read, list(frames))
 
     def _ahead(self, blobs: Iterable[Sought]) -> Iterator[_Loaded]:
         # Many small calls that release the interpreter are slower on two threads than on one.
         # So the other thread makes few large calls, and this one does everything else.
         with Threads(1, "cas-read") as ahead:
             loading: Future[_Loaded] | None = None
-            for span in chain(self._spans(blobs), (None,)):
+            for span in chain(cut_spans(blobs, self._backend.span_size), (None,)):
                 following = ahead.submit(self._load, span) if span else None
                 if loading is not None:
                     yield loading.result()
@@ -303,7 +292,7 @@ class BlobReader:
             if place == gone:
                 raise BlobNotFoundError(digest)
             blobs.append((digest, place))
-        for again in self._spans(find_cached(blobs, self._cache)):
+        for again in cut_spans(find_cached(blobs, self._cache), self._backend.span_size):
             yield from self._verified(self._load(again))
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
@@ -353,7 +342,8 @@ class BlobReader:
         if self._cache is not None:
             (sought,) = find_cached([(digest, location)], self._cache)
             if sought.extent is not None:
-                ((_, data),) = self._verified(self._load(next(self._spans([sought]))))
+                span = next(cut_spans([sought], self._backend.span_size))
+                ((_, data),) = self._verified(self._load(span))
                 return data
         location, stored = self._read_moved(digest, location)
         data = self._decoded(digest, location, stored)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from cas.packs.codec import Codec, decode, decode_all, encode_all, encode_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cas.catalog import Location
     from cas.digest import Buffer, Digest
@@ -27,6 +27,7 @@ __all__ = [
     "decode_blobs",
     "decode_frame",
     "encode_blobs",
+    "frames_again",
     "reuse_frames",
     "slice_blob",
 ]
@@ -127,6 +128,31 @@ def reuse_frames(
         else:
             left += [(digest, data) for digest, _, data in group]
     yield from encode_blobs(left, share=share)
+
+
+def frames_again(
+    blobs: Mapping[Digest, Buffer],
+    sought: Iterable[tuple[Digest, Location, Buffer | None]],
+    stored: Buffer,
+    start: int,
+) -> Iterator[Frame]:
+    """Yield verified blobs as frames to store again, as `reuse_frames` does where it can.
+
+    Parameters
+    ----------
+    sought
+        Where each blob was sought, with repetitions, and what was decoded there.
+    stored, start
+        As for `reuse_frames`.
+    """
+    as_stored = {
+        digest: (digest, place, data)
+        for digest, place, data in sought
+        if data is not None and data is blobs[digest]
+    }
+    yield from reuse_frames(as_stored.values(), stored, start)
+    # What was damaged in the cache, or has moved, was read elsewhere.
+    yield from encode_blobs(blob for blob in blobs.items() if blob[0] not in as_stored)
 
 
 def _is_whole(places: Sequence[Location], *, share: bool) -> bool:
