@@ -5,13 +5,18 @@ The index implements it with its tables. `MemoryCatalog` is a dict, for use of `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+
+from cas.digest import Digest
+from cas.digest_table import D, DigestTable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Iterator
 
-    from cas.digest import Digest
+    from cas.digest_table import Row
     from cas.packs.pack import PackEntry, SealedPack
 
 __all__ = [
@@ -20,9 +25,14 @@ __all__ = [
     "Location",
     "MemoryCatalog",
     "Placement",
+    "Places",
     "StoreCatalog",
     "WrittenBatch",
 ]
+
+
+_ROWS_AT_ONCE: Final = 10_000
+"""Places added at once, some megabytes."""
 
 
 class Location(NamedTuple):
@@ -46,6 +56,47 @@ class Location(NamedTuple):
         return cls(pack, offset, stored_size, size, codec, frame_start, frame_size)
 
 
+class Places(Mapping[Digest, Location]):
+    """The places of many blobs in a few packs, in order of digest."""
+
+    def __init__(self) -> None:
+        self._packs: dict[Digest, int] = {}
+        self._table = DigestTable("IIIIBII")
+
+    def add(self, pack: Digest, rows: Iterable[Row]) -> None:
+        """Add the places in a pack: rows of a digest and what a `Location` has after its pack."""
+        number = self._packs.setdefault(pack, len(self._packs))
+        placed = ((digest, number, *place) for digest, *place in rows)
+        while part := list(islice(placed, _ROWS_AT_ONCE)):
+            self._table.add_new(part)
+
+    @property
+    def packs(self) -> list[Digest]:
+        """The packs by number."""
+        return list(self._packs)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield rows in order of digest: the digest, the number of the pack, the rest."""
+        return iter(self._table)
+
+    def missing(self, digests: Iterable[D]) -> Iterator[D]:
+        """Yield those of some digests that have no place."""
+        return self._table.missing(digests)
+
+    def __getitem__(self, digest: Digest) -> Location:
+        found = self._table.find(digest)
+        if found is None:
+            raise KeyError(digest)
+        _, pack, *place = found
+        return Location(self.packs[pack], *place)
+
+    def __iter__(self) -> Iterator[Digest]:
+        return (Digest(digest) for digest, *_ in self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
 class ChunkedBlob(NamedTuple):
     """A large blob: its chunks, in order."""
 
@@ -62,7 +113,7 @@ class WrittenBatch:
     """The durable result of one batch. Nothing refers to it until a catalog records it."""
 
     packs: tuple[SealedPack, ...]
-    blobs: Mapping[Digest, Location]
+    blobs: Places
     """New blobs of one entry, new chunks, journal records and chunk lists."""
     chunked: tuple[ChunkedBlob, ...]
     """New large blobs, each once."""

@@ -9,6 +9,7 @@ bytes, whatever the size of the batch.
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import Future
 from contextlib import closing
 from itertools import chain
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 from cas.backends.posix import read_fully
 from cas.catalog import ChunkedBlob, WrittenBatch
 from cas.digest import Buffer, Digest, Hasher
+from cas.digest_table import DigestTable
 from cas.packs.chunk_list import encode_chunk_list
 from cas.packs.frames import encode_blobs
 from cas.packs.pack import FOOTER_RECORD_SIZE, EntryKind
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from cas.backend import Backend
-    from cas.catalog import Catalog, Location
+    from cas.catalog import Catalog, Places
     from cas.chunker import Chunker
     from cas.packs.frames import Frame
     from cas.packs.pack import SealedPack
@@ -72,10 +74,12 @@ class BatchWriter:
         self._chunker = chunker
         self._group: dict[Digest, Buffer] = {}
         self._group_bytes = 0
-        self._seen: dict[Digest, int] = {}
-        """The sizes of what was added."""
+        self._seen = DigestTable("Q")
+        """What was added in groups, with sizes."""
         self._new_chunked: dict[Digest, ChunkedBlob] = {}
-        self._records: dict[Digest, Buffer] = {}
+        self._records: list[Digest] = []
+        self._last: deque[Future[Encoded]] = deque()
+        """What is published after all else."""
         # They start with the first task: a batch without new blobs has none.
         self._compressors = Threads(_COMPRESSORS, "cas-compress")
         self._hashing = SegmentHasher()
@@ -97,8 +101,7 @@ class BatchWriter:
         return digest
 
     def _add(self, digest: Digest, data: Buffer) -> None:
-        if digest not in self._seen:
-            self._seen[digest] = len(data)
+        if digest not in self._group:
             self._group[digest] = data
             self._group_bytes += len(data)
             if self._group_bytes >= _GROUP_BYTES or len(self._group) >= _GROUP_BLOBS:
@@ -120,18 +123,20 @@ class BatchWriter:
         known
             Blobs that the caller has found in the catalog. It is not asked again.
         """
-        new = []
+        reused = []
         for frame in frames:
-            lacking = [d for d, _ in frame.blobs if d not in self._seen and d not in known]
-            if len(lacking) == len(frame.blobs):
-                new.append(frame)
+            new = {*self._seen.missing(digest for digest, _ in frame.blobs)}.difference(known)
+            if len(new) == len(frame.blobs):
+                self._seen.add_new(frame.blobs)
+                reused.append(frame)
             else:
-                for digest in lacking:
+                # Their sizes may be needed for the list of a large blob.
+                self._seen.add_new(blob for blob in frame.blobs if blob[0] in known)
+                for digest in new:
                     self._add(digest, data[digest])
-            self._seen.update(frame.blobs)
-        if new:
+        if reused:
             encoded: Future[Encoded] = Future()
-            encoded.set_result((EntryKind.BLOB, new))
+            encoded.set_result((EntryKind.BLOB, reused))
             self._packer.wait_for_room()
             self._packer.put(encoded)
 
@@ -235,8 +240,7 @@ class BatchWriter:
 
     def add_chunked(self, blob: ChunkedBlob) -> None:
         """Add a large blob that the caller has hashed, with chunks stored or in this batch."""
-        if blob.digest not in self._seen:
-            self._seen[blob.digest] = blob.size
+        if self._seen.add_new([(blob.digest, blob.size)]):
             self._new_chunked[blob.digest] = blob
 
     def add_record(self, data: Buffer) -> Digest:
@@ -245,7 +249,8 @@ class BatchWriter:
         It is written without a lookup in the catalog: no two records have the same bytes.
         """
         digest = Digest.of(data)
-        self._records[digest] = data
+        self._records.append(digest)
+        self._last.append(self._compressors.submit(_encode, EntryKind.RECORD, {digest: data}))
         return digest
 
     def finish(self) -> WrittenBatch:
@@ -263,12 +268,11 @@ class BatchWriter:
         chunked = tuple(blob for d, blob in self._new_chunked.items() if d not in known)
         lists = {blob.digest: encode_chunk_list(blob, self._sizes(blob)) for blob in chunked}
         named = {blob: Digest.of(data) for blob, data in lists.items()}
-        entries: tuple[tuple[EntryKind, dict[Digest, Buffer]], ...] = (
-            (EntryKind.CHUNK_LIST, {named[blob]: data for blob, data in lists.items()}),
-            (EntryKind.RECORD, self._records),
-        )
-        last = [self._compressors.submit(_encode, *each) for each in entries if each[1]]
-        packs, blobs = self._packer.finish(last)
+        if lists:
+            task: dict[Digest, Buffer] = {named[blob]: data for blob, data in lists.items()}
+            self._last.appendleft(self._compressors.submit(_encode, EntryKind.CHUNK_LIST, task))
+        self._seen = DigestTable("")  # before the places are there, which take as much
+        packs, blobs = self._packer.finish(self._last)
         return WrittenBatch(
             packs=packs,
             blobs=blobs,
@@ -296,12 +300,16 @@ class BatchWriter:
 
     def _sizes(self, blob: ChunkedBlob) -> list[int]:
         """Return the sizes of the chunks of a large blob, in order."""
-        others = {chunk for chunk in blob.chunks if chunk not in self._seen}
+        seen = [self._seen.find(chunk) for chunk in blob.chunks]
+        others = set(self._seen.missing(blob.chunks))
         stored = self._catalog.locate(others) if others else {}
-        return [stored[c].size if c in others else self._seen[c] for c in blob.chunks]
+        return [
+            row[1] if row else stored[chunk].size
+            for row, chunk in zip(seen, blob.chunks, strict=True)
+        ]
 
-    def _bytes_stored(self, packs: Sequence[SealedPack], blobs: Mapping[Digest, Location]) -> int:
-        if blobs.keys() == self._records.keys():
+    def _bytes_stored(self, packs: Sequence[SealedPack], blobs: Places) -> int:
+        if len(blobs) == len(self._records):
             return 0
         records = sum(blobs[digest].stored_size + FOOTER_RECORD_SIZE for digest in self._records)
         return sum(pack.size for pack in packs) - records
@@ -316,15 +324,16 @@ class BatchWriter:
 
     def _submit_group(self) -> None:
         group, self._group, self._group_bytes = self._group, {}, 0
-        if not group:
+        new = self._seen.add_new((digest, len(data)) for digest, data in group.items())
+        if not new:
             return
-        known = self._catalog.find_known(group)
+        known = self._catalog.find_known([digest for digest, _ in new])
         task: dict[Digest, Buffer] = {}
         size = 0
-        for digest, data in group.items():
+        for digest, length in new:
             if digest not in known:
-                task[digest] = data
-                size += len(data)
+                task[digest] = group[digest]
+                size += length
                 if size >= _TASK_BYTES:
                     self._submit(task)
                     task, size = {}, 0

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import deque
 from enum import IntEnum
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cas.digest import Digest, Hasher
+from cas.digest_table import reserved_memory
 from cas.errors import (
     CorruptPackError,
     InvalidDigestError,
@@ -30,9 +32,11 @@ from cas.packs.codec import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from mmap import mmap
 
     from cas.backend import StagedObject
     from cas.digest import Buffer
+    from cas.digest_table import Row
 
 __all__ = [
     "FOOTER_RECORD_SIZE",
@@ -69,6 +73,8 @@ _MAGIC: Final = b"RUNCASPK"
 _END_MAGIC: Final = b"RUNCASPE"
 _HEADER: Final = struct.Struct("<8sI16s4x")
 _RECORD: Final = struct.Struct("<BBxx32sIII")
+_APPENDED: Final = struct.Struct("<B32sIIIBII")
+"""The fields of a `PackEntry`: its kind, its digest, and the rest as in a `Location`."""
 _TRAILER: Final = struct.Struct("<I32s8s")
 HEADER_SIZE: Final = _HEADER.size
 FOOTER_RECORD_SIZE: Final = _RECORD.size
@@ -80,6 +86,8 @@ _TAIL_READ: Final = 64 << 10
 """Bytes of the first read at the end of a pack: the trailer and 1,360 entries in one request."""
 _WRITE_BUFFER: Final = 1 << 20
 """Bytes collected for one write, so that small entries do not cost a call each."""
+_ROWS_AT_ONCE: Final = 10_000
+"""Rows of a footer that are made at once."""
 
 
 class EntryKind(IntEnum):
@@ -156,8 +164,10 @@ class PackWriter:
     def __init__(self, staged: StagedObject) -> None:
         self._staged = staged
         self._header = _HEADER.pack(_MAGIC, PACK_VERSION, os.urandom(16))
-        self.entries: list[PackEntry] = []
-        """What was appended, in order."""
+        self.count = 0
+        """The number of entries."""
+        self._appended: deque[mmap] = deque()
+        """A pack may have a million entries, and as objects they would take 250 bytes each."""
         self._buffer: list[Buffer] = []
         self._buffered = 0
         self.size = 0
@@ -178,27 +188,48 @@ class PackWriter:
         frame_size = sum(size for _, size in blobs) if len(blobs) > 1 else 0
         if len(blobs) > 1 and not _may_share(kind, codec, frame_size):
             raise ValueError(f"{len(blobs)} entries of kind {kind} can't share {frame_size} bytes")
-        frame_start = 0
+        frame_start, offset, stored_size = 0, self.size, len(stored)
         for digest, size in blobs:
-            self.entries.append(
-                PackEntry(
-                    kind, codec, digest, self.size, len(stored), size, frame_start, frame_size
-                )
-            )
+            row = self.count % _ROWS_AT_ONCE
+            if row == 0:
+                self._appended.append(reserved_memory(_ROWS_AT_ONCE * _APPENDED.size))
+            _APPENDED.pack_into(
+                self._appended[-1], row * _APPENDED.size,
+                kind, digest, offset, stored_size, size, codec, frame_start, frame_size,
+            )  # fmt: skip
+            self.count += 1
             frame_start += size if frame_size else 0
         self._emit(stored)
 
+    def places(self) -> Iterator[Row]:
+        """Yield of each entry, in order, its digest and what its `Location` has after the pack.
+
+        Call it once, and last: it gives up the memory as it goes.
+        """
+        left = self.count
+        while self._appended:
+            rows = _APPENDED.iter_unpack(self._appended.popleft())
+            yield from (row[1:] for row in islice(rows, left))
+            left -= _ROWS_AT_ONCE
+
     def seal(self) -> SealedPack:
         """Write footer and trailer; the caller publishes the staged object under the name."""
-        footer = b"".join(
-            _RECORD.pack(kind, codec, digest, offset, stored_size, size)
-            for kind, codec, digest, offset, stored_size, size, _, _ in self.entries
-        )
-        trailer = _TRAILER.pack(len(self.entries), Digest.of(footer), _END_MAGIC)
-        self._emit(footer)
+        footer, name = Hasher(), Hasher()
+        name.update(self._header)
+        for number, rows in enumerate(self._appended):
+            left = self.count - number * _ROWS_AT_ONCE
+            piece = b"".join(
+                _RECORD.pack(kind, codec, digest, *place)
+                for kind, digest, *place, codec, _, _ in islice(_APPENDED.iter_unpack(rows), left)
+            )
+            footer.update(piece)
+            name.update(piece)
+            self._emit(piece)
+        trailer = _TRAILER.pack(self.count, footer.digest(), _END_MAGIC)
+        name.update(trailer)
         self._emit(trailer)
         self._flush()
-        return SealedPack(_name_of(self._header, footer, trailer), self.size, len(self.entries))
+        return SealedPack(name.digest(), self.size, self.count)
 
     def _emit(self, data: Buffer) -> None:
         self._buffer.append(data)

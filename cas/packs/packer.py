@@ -13,17 +13,18 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cas.catalog import Location
+from cas.catalog import Places
 from cas.packs.pack import PackWriter, pack_object_name
 from cas.threads import Threads
 from cas.waiting import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections import deque
+    from collections.abc import Callable, Iterable, Sequence
 
     from cas.backend import Backend, StagedObject
     from cas.catalog import Catalog
-    from cas.digest import Digest
+    from cas.digest_table import Row
     from cas.packs.frames import Frame
     from cas.packs.pack import EntryKind, SealedPack
 
@@ -55,7 +56,7 @@ class Packer:
         self._open: _OpenPack | None = None
         self._lock = threading.Lock()
         self._packs: list[SealedPack] = []
-        self._blobs: dict[Digest, Location] = {}
+        self._places = Places()
 
     def wait_for_room(self) -> None:
         """Wait until the queue has room. Raise an earlier error of a thread."""
@@ -88,15 +89,13 @@ class Packer:
             raise
         return True
 
-    def finish(
-        self, last: Sequence[Future[Encoded]]
-    ) -> tuple[tuple[SealedPack, ...], dict[Digest, Location]]:
-        """Return packs and locations once every pack is published.
+    def finish(self, last: deque[Future[Encoded]]) -> tuple[tuple[SealedPack, ...], Places]:
+        """Return the packs and the places in them once every pack is published.
 
         Parameters
         ----------
         last
-            Entries to publish in this order, after all entries that were put.
+            Entries to publish in this order, after all entries that were put. It is empty then.
         """
         self._settle()
         if last or self._open is not None:
@@ -105,7 +104,7 @@ class Packer:
                 self._run_last(last)
             self._settle()
         self._publisher.finish()
-        return tuple(self._packs), self._blobs
+        return tuple(self._packs), self._places
 
     def abort(self) -> None:
         """Stop and discard unpublished packs. Has no effect after `finish`.
@@ -155,14 +154,14 @@ class Packer:
             if pack is not self._open:
                 pack.discard()
 
-    def _run_last(self, last: Sequence[Future[Encoded]]) -> None:
+    def _run_last(self, last: deque[Future[Encoded]]) -> None:
         """Append the last entries to the pack that is still open, and publish it last."""
         if self._stopped:
             return
         pack, self._open = self._open or _OpenPack(self._backend), None
         try:
-            for encoded in last:
-                self._append(pack, encoded.result(), self._seal_last)
+            while last:
+                self._append(pack, last.popleft().result(), self._seal_last)
             self._seal_last(pack)
         except BaseException as error:  # noqa: BLE001 - raised on the thread that finishes
             self._error = error
@@ -194,9 +193,9 @@ class Packer:
 
     def _seal(self, pack: _OpenPack) -> None:
         if not pack.is_empty:
-            sealed, locations = pack.publish(self._publisher)
+            sealed, places = pack.publish(self._publisher)
             with self._lock:
-                self._blobs.update(locations)
+                self._places.add(sealed.name, places)
                 self._packs.append(sealed)
 
 
@@ -210,7 +209,7 @@ class _OpenPack:
 
     @property
     def is_empty(self) -> bool:
-        return self._writer is None or not self._writer.entries
+        return self._writer is None or not self._writer.count
 
     def append(self, kind: EntryKind, frame: Frame) -> int:
         """Append entries; return the size of the pack."""
@@ -220,17 +219,14 @@ class _OpenPack:
         self._writer.append(kind, *frame)
         return self._writer.size
 
-    def publish(self, publisher: _Publisher) -> tuple[SealedPack, dict[Digest, Location]]:
-        """Seal the pack and queue it for publishing; return it and the locations of its entries."""
+    def publish(self, publisher: _Publisher) -> tuple[SealedPack, Iterable[Row]]:
+        """Seal the pack and queue it for publishing; return it and `PackWriter.places`."""
         assert self._writer is not None, "published without an entry"  # noqa: S101
         assert self._staged is not None, "published without an entry"  # noqa: S101
-        sealed = self._writer.seal()
-        locations = {
-            entry.digest: Location.of(sealed.name, entry) for entry in self._writer.entries
-        }
+        sealed, places = self._writer.seal(), self._writer.places()
         publisher.publish(self._staged, sealed)
         self._staged = self._writer = None
-        return sealed, locations
+        return sealed, places
 
     def discard(self) -> None:
         """Discard the pack unless it was published."""

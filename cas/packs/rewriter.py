@@ -203,11 +203,11 @@ class PackRewriter:
             sealed = self._pack.seal()
             self._register(sealed)
             staged.publish(pack_object_name(sealed.name))
-        entries, sources = self._pack.entries, self._waiting
+        places, sources = self._pack.places(), self._waiting
         self._staged, self._pack, self._waiting = None, None, []
         moved = [
-            MovedEntry(entry.digest, source, Location.of(sealed.name, entry))
-            for entry, source in zip(entries, sources, strict=True)
+            MovedEntry(Digest(digest), source, Location(sealed.name, *place))
+            for (digest, *place), source in zip(places, sources, strict=True)
         ]
         self._on_published(sealed, moved)
 

@@ -20,7 +20,7 @@ from index.commit.caller_transaction import (
 )
 from index.commit.named import as_result, find_removed
 from index.commit.plan import CommitRequest
-from index.commit.prepare import plan_commit, with_records
+from index.commit.prepare import plan_commit, with_records, write_records
 from index.commit.write import CommitConflict, load_state, record
 from index.db.catalog import TransactionCatalog
 from index.db.queries import blobs, current, runs
@@ -28,7 +28,7 @@ from index.decorators import naming_memory
 from index.domain.annotations import Annotations, FileKind
 from index.domain.changes import compare_scan, rebase
 from index.errors import UnknownFileError, UnsettledScanError
-from index.scan.ingest import observe
+from index.scan.ingest import Observations
 from index.scan.selection import Selection
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class CallersRun:
             request = find(known, batch)
             now = self._context.clock()
             plan = plan_commit(request, request.findings, known.state, look=look, now=now)
-            plan = plan.write_records(batch)
+            plan = write_records(batch, plan)
             written = batch.finish()
         based_on, snapshot, state = self._record(plan, written)
         if state is not known.state:
@@ -183,9 +183,9 @@ class CallersRun:
         """Store the new content of files; return what to commit."""
         started_ns = time.time_ns()
         scan = Selection(root, known.state.directories, paths, self._context.own_files)
-        found = observe(scan, batch, started_ns=started_ns)
-        scan.require({observed.path for observed in found.files})
-        findings = compare_scan(found.files, (), scan.unchanged, known.state)
+        found = Observations(scan, batch, started_ns=started_ns)
+        findings = compare_scan(found, (), scan.unchanged, known.state)
+        scan.require({*findings.new.paths, *(file.path for file in findings.unchanged)})
         if (
             annotations.given
             and not findings.new
@@ -251,7 +251,7 @@ class CallersRun:
             )
             known = len(written.packs)
             with self._context.blobs.batch(TransactionCatalog(connection)) as batch:
-                written = with_records(batch, written, plan)
+                plan, written = with_records(batch, written, plan)
             unregistered.extend(written.packs[known:])
 
 
@@ -263,7 +263,7 @@ def _registered(
     Raises CommitConflict if others have recorded new content for an unchanged file.
     """
     findings = rebase(found, state, seen_by, lambda _path, _seen: True)
-    settled = {seen.path for seen in findings.new}
+    settled = {*findings.new.paths}
     settled.update(file.path for file in findings.unchanged)
     if not settled.issuperset(paths):
         raise CommitConflict

@@ -241,7 +241,7 @@ def check_references(connection: Connection, request: CommitRequest, written: Wr
 
     Raises CommitConflict if one is gone.
     """
-    wanted = {seen.digest for seen in request.findings.new}
+    wanted = set(request.findings.new.digests)
     for large in written.chunked:
         wanted.update(large.chunks)
     wanted.difference_update(written.blobs, (large.digest for large in written.chunked))

@@ -72,7 +72,8 @@ class Committer:
     ) -> CommitPlan:
         """Return the plan of a request for a run in the given state.
 
-        Write its journal records to the batch of the same commit: see `CommitPlan.write_records`.
+        Write its journal records to the batch of the same commit: see `write_records` of
+        `index.commit.prepare`.
 
         Parameters
         ----------
@@ -119,7 +120,7 @@ class Committer:
         found = request.rebased(plan.findings, newer)
         again = self._prepare(request, found, newer, superseded_records)
         with self._context.blobs.batch() as batch:
-            return again, with_records(batch, written, again)
+            return with_records(batch, written, again)
 
     def _prepare(
         self,

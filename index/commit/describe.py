@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from cas.digest import Digest
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
     from index.commit.plan import CommitPlan
     from index.domain.annotations import FileKind
-    from index.domain.run_state import Observed
+    from index.domain.run_state import ObservedFiles
 
 __all__ = ["describe"]
 
-_PART_SIZE: Final = 16 << 20
+_PART_SIZE: Final = 2 << 20
 """Approximate bytes of JSON in one record, far below the limit of an entry."""
 
 _FILE_SIZE: Final = 160
 """Maximum bytes of JSON for a file, besides its path."""
 
 
-def describe(plan: CommitPlan) -> CommitPlan:
-    """Return the plan with its journal records; none if they would describe no change.
+def describe(plan: CommitPlan) -> Iterator[bytes]:
+    """Yield the journal records of a plan, the newest last; none if they describe no change.
 
     Records hold no stat signatures: these belong to one host, and the next scan makes new ones.
     """
@@ -40,13 +40,13 @@ def describe(plan: CommitPlan) -> CommitPlan:
     ]
     changes = (plan.makes_snapshot, plan.provenance_backfills, plan.notes, touched, plan.work_dir)
     if not any(changes):
-        return plan
-    groups = list(_groups(plan))
-    parts = [
-        encode_record(PartEntry(created_at=plan.now, files=_columns(*group)))
-        for group in groups[1:]
-    ]
-    named = [Digest.of(data) for data in parts]
+        return
+    first, *groups = _groups(plan)
+    named = []
+    for group in groups:
+        data = encode_record(PartEntry(created_at=plan.now, files=_columns(*group)))
+        named.append(Digest.of(data))
+        yield data
     entry = CommitEntry(
         created_at=plan.now,
         session=request.key.session,
@@ -60,9 +60,9 @@ def describe(plan: CommitPlan) -> CommitPlan:
         skipped=request.skipped,
         torn=request.torn,
         bytes_read=request.bytes_read,
-        files=_columns(*groups[0]),
+        files=_columns(*first),
         parts=named,
-        seen_by=next((seen.seen_by for seen in found.new), 0),
+        seen_by=found.new[0].seen_by if found.new else 0,
         removed=[known.path for known in found.removed],
         filled=[known.path for known in plan.provenance_backfills],
         notes={known.path: values for known, values in plan.notes.items()},
@@ -70,17 +70,16 @@ def describe(plan: CommitPlan) -> CommitPlan:
         work_dir=plan.work_dir,
         replaces=plan.replaces,
     )
-    data = encode_record(entry)
-    return replace(plan, records=(*named, Digest.of(data)), record_data=(*parts, data))
+    yield encode_record(entry)
 
 
-def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Observed], Sequence[FileKind]]]:
+def _groups(plan: CommitPlan) -> Iterator[tuple[ObservedFiles, Sequence[FileKind]]]:
     """Yield groups of new versions that fit one record each; at least one group."""
     new, kinds = plan.findings.new, plan.kinds
     start = size = 0
     noted: set[int] = set()
-    for number, (seen, kind) in enumerate(zip(new, kinds, strict=True), 1):
-        size += 6 * len(seen.path) + _FILE_SIZE  # JSON escapes take up to six bytes a character
+    for number, (path, kind) in enumerate(zip(new.paths, kinds, strict=True), 1):
+        size += 6 * len(path) + _FILE_SIZE  # JSON escapes take up to six bytes a character
         if kind.meta is not None and id(kind) not in noted:
             noted.add(id(kind))
             size += len(json.dumps(kind.meta))
@@ -92,16 +91,15 @@ def _groups(plan: CommitPlan) -> Iterator[tuple[Sequence[Observed], Sequence[Fil
         yield new[start:], kinds[start:]
 
 
-def _columns(new: Sequence[Observed], kinds: Sequence[FileKind]) -> NewFiles:
+def _columns(new: ObservedFiles, kinds: Sequence[FileKind]) -> NewFiles:
     if not new:
         return NewFiles()
     numbers: dict[int, int] = {}  # by identity: notes can't be hashed
     kind_of = [numbers.setdefault(id(kind), len(numbers)) for kind in kinds]
     distinct = {id(kind): kind for kind in kinds}
-    # Unpack into columns: reading five fields of each named tuple takes four times as long.
-    paths, digests, sizes, modes, mtimes_ns, *_ = zip(*new, strict=True)
+    digests, sizes, modes, mtimes_ns, *_ = zip(*new.contents, strict=True)
     return NewFiles(
-        paths=paths,
+        paths=list(new.paths),
         digests=digests,
         sizes=sizes,
         modes=modes,

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
+from index.commit.prepare import write_records
 from index.commit.write import CommitConflict, retry_on_conflict
 from index.domain.annotations import Annotations
 from index.domain.changes import ScanChanges, compare_scan, refused
 from index.domain.names import ancestors, check_path, storable
+from index.domain.run_state import ObservedFiles
 from index.errors import UnknownFileError, UnknownRunError, UnsafePathError, VersionConflictError
 from index.scan.content import opened
 
@@ -139,7 +141,7 @@ class NamedFiles:
             state = self._load(records, [path])
 
             def find(state: RunState) -> ScanChanges:
-                return ScanChanges((), (), (), [_get(self._key, path, state)])
+                return ScanChanges(ObservedFiles(), (), (), [_get(self._key, path, state)])
 
             with self._context.blobs.batch() as batch:
                 request = self._request(
@@ -187,7 +189,7 @@ class NamedFiles:
         batch: BatchWriter,
     ) -> tuple[Snapshot, RunState]:
         plan = self._committer.plan_commit(request, state, records or ())
-        plan = plan.write_records(batch)
+        plan = write_records(batch, plan)
         snapshot, after = self._committer.commit(plan, batch.finish())
         self._context.states.keep(self._key.session, self._key.run, after)
         return snapshot, after
@@ -251,7 +253,8 @@ def find_removed(key: RunKey, paths: Collection[str], state: RunState) -> ScanCh
     UnknownRunError, UnknownFileError
         When there is no such run, or no file at one of the paths.
     """
-    return ScanChanges((), [_get(key, path, state) for path in sorted(set(paths))], (), ())
+    removed = [_get(key, path, state) for path in sorted(set(paths))]
+    return ScanChanges(ObservedFiles(), removed, (), ())
 
 
 def as_result(version: FileVersion, given: Provenance, torn: Collection[str]) -> FileVersion:

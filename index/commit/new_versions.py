@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from index.db.queries.current import Before
     from index.domain.annotations import FileKind
     from index.domain.changes import NewRow
-    from index.domain.run_state import Observed
+    from index.domain.run_state import ObservedFiles
 
 __all__ = ["NewVersions", "new_rows"]
 
 
 def new_rows(
-    new: Sequence[Observed], kinds: Sequence[FileKind], befores: Mapping[str, Before], number: int
+    new: ObservedFiles, kinds: Sequence[FileKind], befores: Mapping[str, Before], number: int
 ) -> Iterator[NewRow]:
     """Yield the rows of new versions, which begin at the snapshot `number`.
 
@@ -43,7 +43,7 @@ class NewVersions:
 
     request: CommitRequest
     ids: Sequence[int]
-    new: Sequence[Observed]
+    new: ObservedFiles
     kinds: Sequence[FileKind]
     befores: Mapping[str, Before]
     number: int
@@ -58,6 +58,7 @@ class NewVersions:
     def known(self) -> Iterator[KnownFile]:
         """Yield the versions as the next scan compares with them."""
         provenance = self.request.provenance
+        modes: dict[int, int] = {}  # each once: most files have one of a few
         # Unpacking is faster: reading each field of a named tuple takes 50% longer.
         for file_id, (
             path,
@@ -72,7 +73,7 @@ class NewVersions:
                 path,
                 version,
                 digest,
-                mode,
+                modes.setdefault(mode, mode),
                 mtime_ns,
                 appeared,
                 seen_by,

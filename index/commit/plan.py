@@ -5,8 +5,8 @@ So the journal record of the commit is ready in time to go into the same pack as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from index.domain.classification import DEFAULT_CLASSIFIER
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cas.digest import Digest
-    from cas.writer import BatchWriter
     from index.db.queries.current import Before
     from index.domain.annotations import Annotations, FileKind
     from index.domain.changes import ScanChanges
@@ -47,9 +46,8 @@ class CommitPlan:
     replaces: Sequence[Digest]
     """Records of earlier attempts that failed."""
     records: Sequence[Digest]
-    """The journal records of the commit, in the order of the chain, the newest one last."""
-    record_data: Sequence[bytes]
-    """The bytes of `records`, until they are written to a batch."""
+    """The journal records of the commit, in the order of the chain, the newest one last. None
+    before they are written to a batch."""
 
     @property
     def changes_anything(self) -> bool:
@@ -87,12 +85,6 @@ class CommitPlan:
     def newest_record(self) -> Digest | None:
         """The end of the run's chain of records after the commit."""
         return self.records[-1] if self.records else self.state.newest_record
-
-    def write_records(self, batch: BatchWriter) -> Self:
-        """Write the journal records to a batch; return the plan without their bytes."""
-        for data in self.record_data:
-            batch.add_record(data)
-        return replace(self, record_data=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cas.catalog import Places
 from index.commit.plan import CommitPlan
 from index.db.queries import current
 from index.db.tables import PROVENANCE_COLUMNS
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from index.db.queries.current import Before
     from index.domain.annotations import FileKind
     from index.domain.changes import ScanChanges
-    from index.domain.run_state import KnownFile, Observed, RunState
+    from index.domain.run_state import KnownFile, ObservedFiles, RunState
 
-__all__ = ["check_directory", "plan_commit", "with_records"]
+__all__ = ["check_directory", "plan_commit", "with_records", "write_records"]
 
 
 def plan_commit(
@@ -42,7 +43,7 @@ def plan_commit(
     now: datetime,
     replaces: Sequence[Digest] = (),
 ) -> CommitPlan:
-    """Return the plan for findings that are relative to `state`.
+    """Return the plan for findings that are relative to `state`, without its journal records.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def plan_commit(
     findings = with_displaced(findings, state)
     noted = _noted(request, findings)
     befores = _load_befores(look, state, findings.new, noted)
-    plan = CommitPlan(
+    return CommitPlan(
         request=request,
         state=state,
         findings=findings,
@@ -74,14 +75,7 @@ def plan_commit(
         now=now,
         replaces=tuple(replaces),
         records=(),
-        record_data=(),
     )
-    # A synced or adopted run has no chain until one begins with all of its history.
-    if not plan.changes_anything or not state.has_chain:
-        return plan
-    from index.commit.describe import describe  # not imported by a scan that finds nothing
-
-    return describe(plan)
 
 
 def check_directory(run: str, before: str | None, now: str | None) -> None:
@@ -94,20 +88,35 @@ def check_directory(run: str, before: str | None, now: str | None) -> None:
     raise OtherDirectoryError(run, before, now)
 
 
-def with_records(batch: BatchWriter, written: WrittenBatch, plan: CommitPlan) -> WrittenBatch:
+def write_records(batch: BatchWriter, plan: CommitPlan) -> CommitPlan:
+    """Write the journal records of a plan to a batch; return the plan with them."""
+    # A synced or adopted run has no chain until one begins with all of its history.
+    if not plan.changes_anything or not plan.state.has_chain:
+        return plan
+    from index.commit.describe import describe  # not imported by a scan that finds nothing
+
+    return replace(plan, records=tuple(map(batch.add_record, describe(plan))))
+
+
+def with_records(
+    batch: BatchWriter, written: WrittenBatch, plan: CommitPlan
+) -> tuple[CommitPlan, WrittenBatch]:
     """Store the records of a new attempt in their own batch, and drop earlier ones.
 
-    Return everything that was stored. The batch is finished on return.
+    Return the plan with them, and everything that was stored. The batch is finished on return.
     """
-    plan.write_records(batch)
+    plan = write_records(batch, plan)
     more = batch.finish()
-    return replace(
+    blobs = Places()
+    for places in (written.blobs, more.blobs):
+        packs = places.packs
+        for digest, number, *place in places.rows():
+            if digest not in plan.replaces:
+                blobs.add(packs[number], [(digest, *place)])
+    return plan, replace(
         written,
         packs=written.packs + more.packs,
-        blobs={
-            **{d: at for d, at in written.blobs.items() if d not in plan.replaces},
-            **more.blobs,
-        },
+        blobs=blobs,
         bytes_stored=written.bytes_stored + more.bytes_stored,
     )
 
@@ -127,30 +136,31 @@ def _noted(request: CommitRequest, findings: ScanChanges) -> list[KnownFile]:
 def _load_befores(
     look: Callable[[], AbstractContextManager[Any]],
     state: RunState,
-    new: Sequence[Observed],
+    new: ObservedFiles,
     noted: Sequence[KnownFile],
 ) -> dict[str, Before]:
     """Return the last versions of the paths that change. Nothing is read for unchanged ones."""
     if state.run_id is None or state.newest_snapshot == 0 or not (new or noted):
         return {}
     ids = [known.id for known in noted]
-    ids += [seen.base.id for seen in new if seen.base is not None]
-    others = [seen.path for seen in new if seen.base is None]
+    ids += [base.id for base in new.bases.values()]
+    others = [path for path in new.paths if path not in new.bases]
     with look() as connection:
         return current.load_newest(connection, state.run_id, ids, others)
 
 
 def _kinds(
-    request: CommitRequest, new: Sequence[Observed], befores: Mapping[str, Before]
+    request: CommitRequest, new: ObservedFiles, befores: Mapping[str, Before]
 ) -> list[FileKind]:
     classifier, annotations = request.classifier, request.annotations
     kinds = []
     shared: dict[Any, FileKind] = {}
     plain: dict[tuple[str, bool], FileKind] = {}
-    for path, *_ in new:
+    classify = classifier.classify
+    for path in new.paths:
         said, before = annotations.get(path), befores.get(path)
         if said is None and before is None:  # as most paths of a first scan
-            of_path = classifier.classify(path), says_final(classifier, path)
+            of_path = classify(path), says_final(classifier, path)
             kind = plain.get(of_path)
             if kind is None:
                 kind = NOTHING_SAID.kind(path, None, classifier)

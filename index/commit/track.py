@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
-from index.commit.prepare import check_directory
+from index.commit.prepare import check_directory, write_records
 from index.commit.write import retry_on_conflict
 from index.decorators import relaxed_gc
 from index.domain.annotations import Annotations
@@ -23,7 +23,7 @@ from index.domain.changes import compare_scan, rebase
 from index.domain.run_state import signature_of
 from index.errors import WorkDirectoryError
 from index.scan.coverage import Coverage
-from index.scan.ingest import observe
+from index.scan.ingest import Observations
 from index.scan.scanner import Scan
 
 if TYPE_CHECKING:
@@ -152,18 +152,14 @@ class Tracker:
             prefix=request.prefix,
         )
         with self._context.blobs.batch() as batch:
-            found = observe(
-                scan,
-                batch,
-                started_ns=started_ns,
-                progress=request.progress,
-            )
-            present = chain((seen.path for seen in found.files), (k.path for k in scan.unchanged))
+            found = Observations(scan, batch, started_ns=started_ns, progress=request.progress)
+            changes = compare_scan(found, scan.missing, scan.unchanged, state)
+            present = chain(changes.new.paths, (known.path for known in changes.unchanged))
             # Plan while the last blobs are compressed and written.
             plan = self._committer.plan_commit(
                 CommitRequest(
                     request.key,
-                    compare_scan(found.files, scan.missing, scan.unchanged, state),
+                    changes,
                     request.provenance,
                     rebased=partial(
                         rebase, seen_by=scan.bit, still_holds=_Looker(request).still_holds
@@ -184,7 +180,7 @@ class Tracker:
                 state,
                 superseded_records,
             )
-            return plan.write_records(batch), batch.finish()
+            return write_records(batch, plan), batch.finish()
 
 
 def _final_among(

@@ -151,7 +151,7 @@ def record_blobs(
     used: Iterable[bytes] = chain(referenced, chunks)
     if not raced:  # new blobs need no touch
         whole = {large.digest for large in written.chunked}
-        used = (d for d in used if d not in written.blobs and d not in whole)
+        used = (digest for digest in written.blobs.missing(used) if digest not in whole)
     blobs.touch(connection, set(used), now, TOUCH_FRESHNESS)
 
 
@@ -238,8 +238,7 @@ class _Attempt:
             work_dir=plan.work_dir,
         ):
             return None
-        referenced = (seen.digest for seen in findings.new)
-        record_blobs(connection, self._written, referenced, plan.now)
+        record_blobs(connection, self._written, findings.new.digests, plan.now)
         journal.append(connection, run_id, state.records, plan.records)
         files.refresh(connection, findings.refreshed)
         files.fill_provenance(
@@ -260,7 +259,7 @@ class _Attempt:
         )
         if not (findings.new or findings.removed):
             return snapshot, after
-        was_there = {seen.path for seen in findings.new if seen.base}
+        was_there = findings.new.bases
         return replace(
             snapshot,
             lazy_added=LazyVersions(
@@ -276,8 +275,7 @@ class _Attempt:
     def _record_versions(self, run_id: int) -> NewVersions:
         plan = self._plan
         found, number, request = plan.findings, plan.number, plan.request
-        replaced = (seen.base for seen in found.new if seen.base)
-        ended = [known.id for known in chain(replaced, found.removed)]
+        ended = [known.id for known in chain(found.new.bases.values(), found.removed)]
         files.end_versions(self._connection, ended, number)
         ids = files.insert_versions(
             self._connection,

@@ -45,8 +45,11 @@ BATCH_SIZE = 1_000
 _VALUES_AT_ONCE = 1_000
 """Values in one INSERT on SQLite: some fifty rows. More gain nothing."""
 
-_ROWS_AT_ONCE = 10_000
-"""Rows prepared at once, some megabytes. On PostgreSQL these are the rows of one statement."""
+_ROWS_AT_ONCE = 2_000
+"""Rows prepared at once for SQLite, some megabytes."""
+
+_ROWS_OF_ARRAYS = 10_000
+"""Rows of one statement on PostgreSQL."""
 
 
 def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -157,10 +160,12 @@ def insert_rows(
     ignore_conflicts
         Skip rows whose key exists.
     """
-    insert = _insert_arrays if connection.dialect.name == "postgresql" else _insert_tuples
+    insert, at_once = _insert_tuples, _ROWS_AT_ONCE
+    if connection.dialect.name == "postgresql":
+        insert, at_once = _insert_arrays, _ROWS_OF_ARRAYS
     begun = iter(rows)
     inserted = 0
-    while part := list(islice(begun, _ROWS_AT_ONCE)):
+    while part := list(islice(begun, at_once)):
         inserted += insert(connection, table, columns, part, shared or {}, ignore_conflicts)
     return inserted
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from index.domain.names import ancestors
 from index.domain.provenance import Provenance
+from index.domain.run_state import ObservedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,9 +28,6 @@ __all__ = [
     "with_displaced",
 ]
 
-_path_of: Final = itemgetter(0)
-"""The path of an `Observed`. There may be tens of thousands to sort."""
-
 _MAKER: Final = ("agent", "code_hash")
 """The fields of a provenance that say who made a file. The others say where in the workflow."""
 
@@ -43,7 +41,7 @@ the path."""
 class ScanChanges:
     """All results of a scan or a put, relative to one state of the run."""
 
-    new: Sequence[Observed]
+    new: ObservedFiles
     """Content that differs from the current version of its path, by path."""
     removed: Sequence[KnownFile]
     """Versions whose path is gone, by path."""
@@ -59,11 +57,18 @@ def compare_scan(
     unchanged: Iterable[KnownFile],
     state: RunState,
 ) -> ScanChanges:
-    """Return the changes between the files of a scan and the state it began with."""
-    new = []
+    """Return the changes between the files of a scan and the state it began with.
+
+    The files come first: the scan may find what is missing and unchanged while it yields them.
+    """
+    new = ObservedFiles()
     refreshed = []
-    same = list(unchanged)
+    same = []
+    is_empty = not state.directories
     for seen in observed:
+        if is_empty:  # as at a first scan
+            new.append(seen)
+            continue
         known = state.find(seen.path)
         if known is None or not seen.same_content(known):
             new.append(_replacing(known, seen))
@@ -71,8 +76,8 @@ def compare_scan(
         same.append(known)
         if _has_new_stat(known, seen):
             refreshed.append((known, seen))
-    new.sort(key=_path_of)
-    return ScanChanges(new, _by_path(missing), refreshed, same)
+    new.sort()
+    return ScanChanges(new, _by_path(missing), refreshed, [*unchanged, *same])
 
 
 def rebase(
@@ -93,7 +98,7 @@ def rebase(
     seen_by
         The `Scan.bit` of this scan.
     """
-    new = []
+    new = ObservedFiles()
     removed = []
     same = []
     refreshed = []
@@ -129,10 +134,10 @@ def with_displaced(findings: ScanChanges, state: RunState) -> ScanChanges:
     """
     if not state.directories:
         return findings
-    new = [seen.path for seen in findings.new if seen.base is None]
+    new = [path for path in findings.new.paths if path not in findings.new.bases]
     if not new:
         return findings
-    handled = {*(seen.path for seen in findings.new), *(known.path for known in findings.removed)}
+    handled = {*new, *findings.new.bases, *(known.path for known in findings.removed)}
     displaced = {}
     for path in new:
         for ancestor in ancestors(path):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import stat
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from index.domain.names import storable, to_native
@@ -22,14 +21,14 @@ from index.domain.run_state import Observed, is_storable, signature_of
 from index.domain.snapshots import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
     from index.domain.run_state import Signature
     from index.scan.scanner import Scan, UnreadFile
 
-__all__ = ["RACY_WINDOW_NS", "Observations", "observe", "read_settled"]
+__all__ = ["RACY_WINDOW_NS", "Observations", "read_settled"]
 
 RACY_WINDOW_NS: Final = 2_000_000_000
 """Nanoseconds: the coarsest time stamps in use, FAT's (Microsoft, "FAT: General Overview of On-Disk
@@ -57,58 +56,65 @@ class _OwnFileError(Exception):
     """The file belongs to the store."""
 
 
-@dataclass(slots=True)
 class Observations:
-    """The files that a scan has read."""
-
-    files: list[Observed] = field(default_factory=list)
-    torn: list[str] = field(default_factory=list)
-    """Files that changed each time they were read. What was last read is among `files`."""
-    bytes_read: int = 0
-
-
-def observe(
-    scan: Scan,
-    batch: BatchWriter,
-    *,
-    started_ns: int,
-    progress: Callable[[Progress], None] | None = None,
-) -> Observations:
-    """Run `scan`, read its files into `batch`, and return the observations.
+    """The files of a scan, read into a batch. Iterate it once; after that it is complete.
 
     Files that can't be read are added to ``scan.skipped``, vanished ones to ``scan.missing``.
-
-    Parameters
-    ----------
-    started_ns
-        The system clock when the scan began, in nanoseconds since the epoch.
     """
-    reader = _Reader(scan, batch, started_ns=started_ns)
-    found = Observations()
-    for candidate in scan:
-        try:
-            observed, is_whole = reader.read(candidate)
-        except FileNotFoundError:
-            if candidate.known is not None:
-                scan.miss(candidate.known)
-            continue
-        except _OwnFileError:
-            continue
-        except _NotRegularError:
-            scan.skip(candidate.path, "it changed from a file to something else while it was read")
-            continue
-        except OSError as error:
-            scan.fail(candidate.path, error)
-            continue
-        found.files.append(observed)
-        if not is_whole:
-            found.torn.append(candidate.path)
-        found.bytes_read += observed.size
-        if progress is not None and len(found.files) % _REPORT_EVERY == 0:
-            progress(Progress(len(scan.unchanged) + len(found.files), found.bytes_read))
-    if progress is not None:
-        progress(Progress(len(scan.unchanged) + len(found.files), found.bytes_read))
-    return found
+
+    def __init__(
+        self,
+        scan: Scan,
+        batch: BatchWriter,
+        *,
+        started_ns: int,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Describe what to read.
+
+        Parameters
+        ----------
+        started_ns
+            The system clock when the scan began, in nanoseconds since the epoch.
+        """
+        self._scan = scan
+        self._reader = _Reader(scan, batch, started_ns=started_ns)
+        self._progress = progress
+        self._files = 0
+        self.torn: list[str] = []
+        """Files that changed each time they were read. What was last read is yielded."""
+        self.bytes_read = 0
+
+    def __iter__(self) -> Iterator[Observed]:
+        scan, read = self._scan, self._reader.read
+        for candidate in scan:
+            try:
+                observed, is_whole = read(candidate)
+            except FileNotFoundError:
+                if candidate.known is not None:
+                    scan.miss(candidate.known)
+                continue
+            except _OwnFileError:
+                continue
+            except _NotRegularError:
+                reason = "it changed from a file to something else while it was read"
+                scan.skip(candidate.path, reason)
+                continue
+            except OSError as error:
+                scan.fail(candidate.path, error)
+                continue
+            self._files += 1
+            self.bytes_read += observed.size
+            if not is_whole:
+                self.torn.append(candidate.path)
+            yield observed
+            if self._files % _REPORT_EVERY == 0:
+                self._report()
+        self._report()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(Progress(len(self._scan.unchanged) + self._files, self.bytes_read))
 
 
 class _Reader:
@@ -118,8 +124,6 @@ class _Reader:
         self._batch = batch
         self._racy_from = started_ns - RACY_WINDOW_NS
         self._racy_until = started_ns + RACY_WINDOW_NS
-        self._modes: dict[int, int] = {}
-        """Each mode once: it is held for every file, and most files have one of a few."""
 
     def read(self, candidate: UnreadFile) -> tuple[Observed, bool]:
         """Read a candidate into the batch, unless its content is known.
@@ -143,10 +147,9 @@ class _Reader:
         finally:
             os.close(fd)
         trusted = is_whole and size == after.st_size and self._is_trusted(after, signature)
-        mode = self._modes.setdefault(after.st_mode, after.st_mode)
         mtime_ns = after.st_mtime_ns if trusted else storable(after.st_mtime_ns)
         observed = Observed(
-            path, digest, size, mode, mtime_ns, signature, trusted, self._bit, known
+            path, digest, size, after.st_mode, mtime_ns, signature, trusted, self._bit, known
         )
         return observed, is_whole
 

@@ -31,7 +31,7 @@ from index.domain.results import Result
 from index.domain.snapshots import Progress, Skipped, Snapshot
 from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
 from index.scan.coverage import Coverage
-from index.scan.ingest import observe
+from index.scan.ingest import Observations
 from index.scan.scanner import Scan
 from index.transfer.legacy_paths import (
     RowsByPath,
@@ -302,8 +302,8 @@ class _Run:
                 own = self._context.own_files
                 scan = Scan(root, {}, Coverage.of_files(there), own=own)
                 try:
-                    found = observe(scan, batch, started_ns=time.time_ns())
-                    seen = {o.path: o for o in found.files if o.path in todo}
+                    found = Observations(scan, batch, started_ns=time.time_ns())
+                    seen = {o.path: o for o in found if o.path in todo}
                     torn = tuple(sorted(seen.keys() & found.torn))
                 except WorkDirectoryError as error:
                     reasons.update(dict.fromkeys(there, error.reason))

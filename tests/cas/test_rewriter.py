@@ -42,8 +42,8 @@ def pack(backend, contents):
         writer.append(KINDS[number % 3], codec, stored, [(Digest.of(data), len(data))])
     sealed = writer.seal()
     staged.publish(pack_object_name(sealed.name))
-    entries = [(entry.digest, Location.of(sealed.name, entry)) for entry in writer.entries]
-    return sealed.name, sealed.size, entries
+    places = [(Digest(digest), Location(sealed.name, *at)) for digest, *at in writer.places()]
+    return sealed.name, sealed.size, places
 
 
 def damage(backend, name, change):
@@ -222,7 +222,8 @@ def test_an_entry_of_an_unknown_kind_stays_and_is_no_damage(backend, listener):
     writer.append(9, Codec.RAW, data, [(Digest.of(data), len(data))])
     sealed = writer.seal()
     staged.publish(pack_object_name(sealed.name))
-    at = Location.of(sealed.name, writer.entries[0])
+    ((_, *place),) = writer.places()
+    at = Location(sealed.name, *place)
     with listener.rewriter() as rewriter:
         (fault,) = rewriter.copy(sealed.name, sealed.size, [(Digest.of(data), at)])
     assert not fault.is_damage

@@ -207,8 +207,8 @@ MUTATIONS = (
     Mutation(
         "a content counts twice among the distinct bytes of a scan",
         "index/db/queries/counts.py",
-        "for digest, size in contents if digest not in seen}",
-        "for digest, size in contents}",
+        "for (digest,) in self._seen.add_new((d,) for d in sizes)",
+        "for digest in sizes",
         (STATS,),
     ),
     Mutation(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlalchemy import delete, func, literal, select
 
 from cas.digest import Digest
+from cas.digest_table import DigestTable
 from index.db import tables
 from index.db.bulk import BATCH_SIZE, batches, run_over
 
@@ -57,7 +58,7 @@ _ADD: Final = (
 )
 """A text: each commit runs it, and to build it anew took a quarter of a small commit."""
 
-_ROWS_AT_ONCE: Final = 10_000
+_ROWS_AT_ONCE: Final = 2_000
 """New versions whose contents are looked up at once."""
 
 _Counts: TypeAlias = "Mapping[tuple[Any, ...], Sequence[int]]"
@@ -87,7 +88,7 @@ def counting_new(
             count = counts[kind[:3]]
             count[0] += 1
             count[1] += seen[2]
-        distinct.add((seen[1], seen[2]) for _, _, seen, _, _ in part)
+        distinct.add([seen[1:3] for _, _, seen, _, _ in part])
         yield from part
     labels = [getattr(provenance, name) for name in tables.PROVENANCE_COLUMNS]
     made = {(run_id, *kind, *labels): [*count, *count, 0] for kind, count in counts.items()}
@@ -156,15 +157,14 @@ class Distinct:
     def __init__(self, connection: Connection, run_id: int) -> None:
         self._connection = connection
         self._run_id = run_id
-        self._seen: set[bytes] = set()
+        self._seen = DigestTable("")
         self._is_empty: bool | None = None
         self.bytes = 0
 
     def add(self, contents: Iterable[tuple[bytes, int]]) -> None:
         """Add contents of versions that the run does not have yet."""
-        seen = self._seen
-        fresh = {digest: size for digest, size in contents if digest not in seen}
-        seen.update(fresh)
+        sizes = dict(contents)
+        fresh = {digest: sizes[digest] for (digest,) in self._seen.add_new((d,) for d in sizes)}
         self.bytes += sum(fresh.values())
         if self._is_empty is None and len(fresh) > BATCH_SIZE:  # worth a query
             mine = select(tables.counts.c.run_id).where(tables.counts.c.run_id == self._run_id)
