@@ -125,7 +125,8 @@ class BatchWriter:
         """
         reused = []
         for frame in frames:
-            new = {*self._seen.missing(digest for digest, _ in frame.blobs)}.difference(known)
+            unseen = self._seen.missing(digest for digest, _ in frame.blobs)
+            new = [digest for digest in unseen if digest not in known]
             if len(new) == len(frame.blobs):
                 self._seen.add_new(frame.blobs)
                 reused.append(frame)
