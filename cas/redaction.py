@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["Secrets", "shown_url"]
+__all__ = ["Secrets", "shown_url", "without_secrets"]
 
 _SECRET_KEY: Final = re.compile(
     r"key|secret|token|pass|pwd|credential|sas|signature|auth|connection_string|user|customer",
@@ -32,6 +32,31 @@ def shown_url(url: str) -> str:
     if found := _PASSWORD.match(rest):
         rest = rest[found.end() :]
     return f"{scheme}{separator}{re.split(r'[?#]', rest, maxsplit=1)[0]}"
+
+
+_QUERY_SECRET: Final = re.compile(
+    rf"(?<=[?&])[^=&]*(?:{_SECRET_KEY.pattern})[^=&]*=[^&]*&?", re.IGNORECASE
+)
+
+
+def without_secrets(options: Mapping[str, object]) -> dict[str, object]:
+    """Return options without credentials: those that name one, and passwords in URLs."""
+    return {
+        name: _stripped(value)
+        for name, value in options.items()
+        if _SECRET_KEY.search(str(name)) is None
+    }
+
+
+def _stripped(value: object) -> object:
+    if isinstance(value, Mapping):
+        return without_secrets(value)
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    scheme, separator, rest = value.partition("://")
+    if found := _PASSWORD.match(rest):
+        rest = f"{found[0].partition(':')[0]}@{rest[found.end() :]}"
+    return f"{scheme}{separator}{_QUERY_SECRET.sub('', rest).rstrip('?&')}"
 
 
 class Secrets:

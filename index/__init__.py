@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    import os
+
     from index.api.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
     from index.api.file_repository import FileRepository
     from index.api.run import Run
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from index.maintenance.recover.report import RecoveryReport
     from index.maintenance.repair.repair import RepairReport
     from index.reading.restore import RestoreResult, RestoreWarning
-    from index.scan.content import NewFile
+    from index.scan.content import Content, NewFile
     from index.transfer.adopt import AdoptionReport
     from index.transfer.report import SyncedRun, SyncOutcome, SyncReport
     from index.transfer.sync import SyncPlan
@@ -42,6 +44,7 @@ __all__ = [
     "ArtifactStore",
     "BackupReport",
     "Classifier",
+    "Content",
     "DAGTracker",
     "DeletionReceipt",
     "Diff",
@@ -79,6 +82,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "carried",
+    "open",
     "provenance",
     "recover",
 ]
@@ -91,6 +95,7 @@ _IMPORTED_LATER: Final = {
     "ArtifactStore": "index.api.store",
     "BackupReport": "index.maintenance.backup",
     "Classifier": "index.domain.classification",
+    "Content": "index.scan.content",
     "DAGTracker": "index.api.dag_tracker",
     "DEFAULT_CLASSIFIER": "index.domain.classification",
     "DeletionReceipt": "index.domain.reports",
@@ -132,6 +137,33 @@ _IMPORTED_LATER: Final = {
     "provenance": "index.domain.provenance",
     "recover": "index.maintenance.recover.recover",
 }
+
+
+def open(  # noqa: A001 - as in `tarfile.open`
+    directory: str | os.PathLike[str] | None = None, *, create: bool = False
+) -> ArtifactStore:
+    """Open the store that the command would use.
+
+    That is the one which ``CAS_STORE``, or ``CAS_INDEX`` and ``CAS_BLOBS`` name. Otherwise it is
+    the one of the nearest directory with ``cas.toml`` or ``.cas/``, from the current one upwards.
+
+    Parameters
+    ----------
+    directory
+        Where to look instead.
+    create
+        Whether to create a store that does not exist.
+
+    Raises
+    ------
+    StoreNotFoundError
+        When there is no store and `create` is false.
+    ConfigError
+        When a cas.toml can't be used.
+    """
+    from index.api.location import open_nearest
+
+    return open_nearest(directory, create=create)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any attribute

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cas.backend import Backend
     from cas.cache.cache import PackCache
     from cas.digest import Digest
+    from index.api.run import Run
     from index.domain.classification import Classifier
     from index.domain.names import Label
     from index.domain.reports import GroupStats, StatsLabel, StoreStats
@@ -196,6 +197,13 @@ class ArtifactStore(StoreMaintenance, Handle):
             When `session_id` is no valid id.
         """
         return Session(check_id("session", session_id), self._context)
+
+    def run(self, run_id: Label, *, session: Label = "default") -> Run:
+        """Return a run of a session, by default of the one that the command uses.
+
+        Raises InvalidNameError if one of them is no valid id.
+        """
+        return self.session(session).run(run_id)
 
     def runs(self) -> list[RunSummary]:
         """Return the runs of all sessions, oldest first."""

@@ -15,7 +15,8 @@ from index.cli.output import (
     printable,
     progress_bar,
 )
-from index.cli.units import read_duration, read_size, show_duration
+from index.cli.units import read_duration, read_size
+from index.domain.units import show_duration
 from index.maintenance.gc.report import Fate, GarbageBlob, Kind, Tally
 
 if TYPE_CHECKING:

@@ -1,38 +1,19 @@
-"""Sizes and durations as people write them."""
+"""Options of commands that take a size or a duration."""
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from index.domain.units import parse_duration, parse_size
+
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from click import Context, Parameter
 
-__all__ = ["parse_duration", "parse_size", "read_duration", "read_size", "show_duration"]
-
-_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGTP]?)(i?B)?", re.ASCII | re.IGNORECASE)
-
-_STEPS: Final = ("", "K", "M", "G", "T", "P")
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that ``10GiB``, ``10G`` (the same), ``10GB`` (thousands) or ``4096`` mean.
-
-    Raises ValueError for any other text, and for a size below one byte.
-    """
-    from fractions import Fraction  # slow to import, and seldom needed
-
-    found = _SIZE.fullmatch(text.strip())
-    if found is not None:
-        amount, step, unit = found[1], found[2].upper(), (found[3] or "").upper()
-        thousand = 1000 if unit == "B" else 1024
-        size = int(Fraction(amount) * thousand ** _STEPS.index(step))
-        if size > 0 and (step or unit != "IB"):
-            return size
-    raise ValueError(f"{text!r} is not a size; write it as 10GiB, 500MB or a number of bytes")
+__all__ = ["read_duration", "read_size"]
 
 
 def read_size(_context: Context, _parameter: Parameter, value: str | None) -> int | None:
@@ -41,41 +22,6 @@ def read_size(_context: Context, _parameter: Parameter, value: str | None) -> in
         return None if value is None else parse_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-
-
-_DURATION: Final = re.compile(r"(\d{1,9})\s*([smhdw])", re.ASCII)
-
-_UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-
-
-def parse_duration(text: str) -> timedelta:
-    """Return the duration that ``24h``, ``7d``, ``90m``, ``30s``, ``2w`` or ``0`` means.
-
-    Raises ValueError for any other text, and for more than a century.
-    """
-    if text.strip() == "0":
-        return timedelta(0)
-    found = _DURATION.fullmatch(text.strip())
-    if found is not None:
-        unit = timedelta(**{_UNITS[found[2]]: 1})
-        if int(found[1]) <= _LONGEST // unit:
-            return int(found[1]) * unit
-    raise ValueError(f"{text!r} is no span of time; write it as 24h, 7d, 90m, 30s or 0")
-
-
-_LONGEST: Final = timedelta(days=36_525)
-"""A century: every database can represent a time that long ago."""
-
-
-def show_duration(span: timedelta) -> str:
-    """Return a duration as text for `parse_duration`, in the largest unit that divides it."""
-    if not span:
-        return "0"
-    for unit, name in _UNITS.items():
-        count, rest = divmod(span, timedelta(**{name: 1}))
-        if not rest:
-            return f"{count}{unit}"
-    return f"{span.total_seconds():g}s"
 
 
 def read_duration(_context: Context, _parameter: Parameter, value: str | None) -> timedelta | None:

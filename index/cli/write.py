@@ -18,8 +18,8 @@ from index.cli.output import (
     printable,
     progress_bar,
 )
-from index.cli.units import parse_size
 from index.domain.names import check_id
+from index.domain.units import parse_size
 from index.errors import InvalidNameError
 
 if TYPE_CHECKING:

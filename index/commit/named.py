@@ -14,11 +14,20 @@ from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
 from index.commit.prepare import write_records
 from index.commit.write import CommitConflict, retry_on_conflict
+from index.db.queries.single import find_in_session
 from index.domain.annotations import Annotations
 from index.domain.changes import ScanChanges, compare_scan, refused
 from index.domain.names import ancestors, check_path, storable
-from index.domain.run_state import ObservedFiles
-from index.errors import UnknownFileError, UnknownRunError, UnsafePathError, VersionConflictError
+from index.domain.run_state import Observed, ObservedFiles
+from index.domain.snapshots import FileVersion
+from index.errors import (
+    BytesNotKeptError,
+    UnknownDigestError,
+    UnknownFileError,
+    UnknownRunError,
+    UnsafePathError,
+    VersionConflictError,
+)
 from index.scan.content import opened
 
 if TYPE_CHECKING:
@@ -29,8 +38,8 @@ if TYPE_CHECKING:
     from index.context import StoreContext
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
-    from index.domain.run_state import KnownFile, Observed, RunState
-    from index.domain.snapshots import FileVersion, Snapshot
+    from index.domain.run_state import KnownFile, RunState
+    from index.domain.snapshots import Snapshot
     from index.scan.content import NewFile, Source
 
 __all__ = ["NamedFiles", "as_result", "check_new", "find_removed"]
@@ -64,6 +73,11 @@ class NamedFiles:
         wanted = check_new(files)
         if not wanted:
             return ()
+        kept = {
+            path: self._observe_again(path, file.content)
+            for path, file in wanted.items()
+            if isinstance(file.content, FileVersion)
+        }
         annotations = {
             path: Annotations(file.file_type, file.is_final_output, file.meta)
             for path, file in wanted.items()
@@ -82,8 +96,9 @@ class NamedFiles:
                     found = [
                         _store(batch, path, file, streams.get(path))
                         for path, file in wanted.items()
+                        if path not in kept
                     ]
-                    seen = [observed for observed, _ in found]
+                    seen = [*kept.values(), *(observed for observed, _ in found)]
 
                     def find(state: RunState) -> ScanChanges:
                         self._check_expected(wanted, state)
@@ -95,7 +110,7 @@ class NamedFiles:
                         state,
                         provenance,
                         annotations=annotations,
-                        bytes_read=sum(each.size for each in seen),
+                        bytes_read=sum(each.size for each, _ in found),
                         torn=tuple(sorted(each.path for each, is_whole in found if not is_whole)),
                     )
                     snapshot, after = self._commit(request, state, records, batch)
@@ -214,6 +229,29 @@ class NamedFiles:
             expected = file.expected_version
             if expected is not None and expected != current:
                 raise VersionConflictError(self._key.run, path, storable(expected), current)
+
+    def _observe_again(self, path: str, version: FileVersion) -> Observed:
+        """Return the content of a version as if it were found at a path. Its bytes are not read.
+
+        Raises UnknownDigestError if the session does not refer to them.
+        """
+        if version.digest is None:
+            raise BytesNotKeptError(version.path, version.version)
+        session = self._key.session
+        kept = find_in_session(self._context.database, session, digest=version.digest)
+        if kept is None:
+            raise UnknownDigestError(session, version.digest)
+        mode, mtime_ns = version.mode, storable(version.mtime_ns)
+        return Observed(
+            path,
+            version.digest,
+            kept.size,
+            mode,
+            mtime_ns,
+            signature=None,
+            trusted=False,
+            seen_by=0,
+        )
 
     def _naming_similar(self, attempt: Callable[[Sequence[Digest] | None], T]) -> T:
         """Return the result of an attempt; an error of an unknown path names the closest ones."""

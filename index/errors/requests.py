@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BytesNotKeptError",
+    "ConfigError",
     "DamagedFileError",
     "DanglingFileError",
     "InvalidMetaError",
     "InvalidNameError",
     "NameClashError",
     "OtherDirectoryError",
+    "PastIsReadOnlyError",
     "RestoreConflictError",
     "RestoreFailedError",
     "RunExistsError",
@@ -70,6 +72,16 @@ class UnsafePathError(ArtifactIndexError, ValueError):
 
     def __str__(self) -> str:
         return f"path {self.path!r} is refused: {self.reason}"
+
+
+class ConfigError(ArtifactIndexError, ValueError):
+    """A configuration that can't be used, or a place that it names."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} can't be used: {self.reason}"
 
 
 class UnknownSessionError(ArtifactIndexError, LookupError):
@@ -215,6 +227,15 @@ class OtherDirectoryError(ArtifactIndexError):
             "another run (`session.run(…)`), or allow it if the directory was moved "
             "(`same_directory=False`); nothing was recorded"
         )
+
+
+class PastIsReadOnlyError(ArtifactIndexError, PermissionError):
+    """A write through a URL of a snapshot, a past version or a digest."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.url} is of the past, which never changes; write to the run without the '@'"
 
 
 class RestoreConflictError(ArtifactIndexError):

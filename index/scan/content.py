@@ -15,6 +15,7 @@ from cas.temporary import using_temporary_files
 from cas.writer import PIECE_SIZE
 from index.domain.names import check_local, storable
 from index.domain.run_state import Observed
+from index.domain.snapshots import FileVersion
 from index.errors import WorkDirectoryError
 from index.scan.findings import reason_of
 from index.scan.ingest import read_settled
@@ -32,8 +33,11 @@ _PLAIN: Final = stat.S_IFREG | 0o644
 _SPOOL_SIZE: Final = 8 << 20
 """Bytes of an unseekable stream held in memory; larger ones go to a temporary file."""
 
-Content: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
-"""Bytes, the path of a file, or a binary file object, read from its current position."""
+Content: TypeAlias = (
+    bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | FileVersion
+)
+"""Bytes, the path of a file, or a binary file object, read from its current position. Or a version
+of any run of the session, whose bytes are then not read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from trees import write
 
-from index.cli.units import parse_duration, show_duration
+from index.domain.units import parse_duration, show_duration
 
 SPANS = {
     "0": timedelta(0),

@@ -17,7 +17,7 @@ from cas.cache.cache import DEFAULT_CACHE_SIZE
 from cas.errors import CacheUnavailableError
 from index import ArtifactStore
 from index.cli import main
-from index.cli.units import parse_size
+from index.domain.units import parse_size
 from index.errors import UnknownRunError
 
 pytestmark = pytest.mark.usefixtures("equal_chunks")

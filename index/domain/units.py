@@ -1,0 +1,65 @@
+"""Sizes and durations as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Final
+
+__all__ = ["parse_duration", "parse_size", "show_duration"]
+
+_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGTP]?)(i?B)?", re.ASCII | re.IGNORECASE)
+
+_STEPS: Final = ("", "K", "M", "G", "T", "P")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that ``10GiB``, ``10G`` (the same), ``10GB`` (thousands) or ``4096`` mean.
+
+    Raises ValueError for any other text, and for a size below one byte.
+    """
+    from fractions import Fraction  # slow to import, and seldom needed
+
+    found = _SIZE.fullmatch(text.strip())
+    if found is not None:
+        amount, step, unit = found[1], found[2].upper(), (found[3] or "").upper()
+        thousand = 1000 if unit == "B" else 1024
+        size = int(Fraction(amount) * thousand ** _STEPS.index(step))
+        if size > 0 and (step or unit != "IB"):
+            return size
+    raise ValueError(f"{text!r} is not a size; write it as 10GiB, 500MB or a number of bytes")
+
+
+_DURATION: Final = re.compile(r"(\d{1,9})\s*([smhdw])", re.ASCII)
+
+_UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration that ``24h``, ``7d``, ``90m``, ``30s``, ``2w`` or ``0`` means.
+
+    Raises ValueError for any other text, and for more than a century.
+    """
+    if text.strip() == "0":
+        return timedelta(0)
+    found = _DURATION.fullmatch(text.strip())
+    if found is not None:
+        unit = timedelta(**{_UNITS[found[2]]: 1})
+        if int(found[1]) <= _LONGEST // unit:
+            return int(found[1]) * unit
+    raise ValueError(f"{text!r} is no span of time; write it as 24h, 7d, 90m, 30s or 0")
+
+
+_LONGEST: Final = timedelta(days=36_525)
+"""A century: every database can represent a time that long ago."""
+
+
+def show_duration(span: timedelta) -> str:
+    """Return a duration as text for `parse_duration`, in the largest unit that divides it."""
+    if not span:
+        return "0"
+    for unit, name in _UNITS.items():
+        count, rest = divmod(span, timedelta(**{name: 1}))
+        if not rest:
+            return f"{count}{unit}"
+    return f"{span.total_seconds():g}s"

@@ -1,0 +1,100 @@
+"""Addresses: what a `cas://` URL names, and the one rule by which names are written in it.
+
+    cas://SESSION/RUN/PATH             the present version of a file, or a directory
+    cas://SESSION/RUN@SNAPSHOT/PATH    as it was at a snapshot, given by its number
+    cas://SESSION/RUN@vVERSION/PATH    a version of a file, given by its number
+    cas://sha/DIGEST                   bytes by their digest, 64 hexadecimal characters
+
+What narrows a run stands before the path, so that a URL ends as the file's name does: programs
+tell formats by that.
+
+The rule: in every name, each of ``% ? * [ ]`` is written as ``%`` and two hexadecimal digits, and
+so are both colons of ``::``, bytes that are not UTF-8, and ``@`` in an id. Everything else stands
+for itself. The session ``sha`` is written ``%73ha``. A character of the rule that has no meaning
+where it stands may also be written plainly.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import unquote_to_bytes
+
+from cas.digest import Digest
+
+__all__ = ["Address", "quoted"]
+
+_IN_PATHS: Final = re.compile(r"[%?*\[\]]|::|[\udc80-\udcff]")
+_IN_IDS: Final = re.compile(rf"{_IN_PATHS.pattern}|@")
+_BY_DIGEST: Final = "sha"
+_SELECTOR: Final = re.compile(r"(v?)(\d{1,18})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a URL names. An empty part and those after it are not given."""
+
+    session: str = ""
+    run: str = ""
+    path: str = ""
+    snapshot: int | None = None
+    version: int | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what the part of a URL after ``cas://`` names. Raises ValueError."""
+        first, _, rest = text.strip("/").partition("/")
+        if first == _BY_DIGEST:
+            return cls(digest=Digest.parse(rest)) if rest else cls()
+        named, _, path = rest.partition("/")
+        run, separator, selector = named.partition("@")
+        found = _SELECTOR.fullmatch(selector)
+        if separator and (found is None or not run):
+            raise ValueError(
+                f"cas://{text} names no snapshot after '@'; write RUN@4 for a snapshot, RUN@v2 for "
+                "a version, and %40 for an '@' in the id of a run"
+            )
+        snapshot = version = None
+        if found is not None and found[1]:
+            version = int(found[2])
+        elif found is not None:
+            snapshot = int(found[2])
+        return cls(_plain(first), _plain(run), _plain(path), snapshot, version)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it names something of the past, or bytes by their digest."""
+        return (self.snapshot, self.version, self.digest) != (None, None, None)
+
+    def with_path(self, path: str) -> Address:
+        """Return the address of another path of the same run."""
+        return Address(self.session, self.run, path, self.snapshot, self.version)
+
+    def __str__(self) -> str:
+        if self.digest is not None:
+            return f"{_BY_DIGEST}/{self.digest}"
+        selector = "" if self.snapshot is None else f"@{self.snapshot}"
+        if self.version is not None:
+            selector = f"@v{self.version}"
+        session = "%73ha" if self.session == _BY_DIGEST else quoted(self.session, _IN_IDS)
+        parts = (session, f"{quoted(self.run, _IN_IDS)}{selector}", quoted(self.path))
+        return "/".join(part for part in parts if part)
+
+
+def quoted(name: str, characters: re.Pattern[str] = _IN_PATHS) -> str:
+    """Return a path, or an id, as it is written in a URL."""
+    return characters.sub(_escaped, name)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape"))
+
+
+def _plain(text: str) -> str:
+    if "%" not in text:
+        return text
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode(
+        "utf-8", "surrogateescape"
+    )

@@ -1,0 +1,363 @@
+"""The reading half of the filesystem: listings, metadata and verified bytes."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from fsspec import AbstractFileSystem
+
+from cas.redaction import without_secrets
+from index.errors import UnknownFileError, UnknownSessionError
+from index.filesystem.addresses import Address
+from index.filesystem.errors import as_os_errors, is_directory
+from index.filesystem.stores import shared_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+    from index import ArtifactStore, FileVersion, Run, Session
+
+__all__ = ["BUFFER", "ReadingFileSystem"]
+
+BUFFER: Final = 64 << 10
+"""Bytes that a file reads ahead."""
+
+_NAMES: Final = ("index", "blobs", "storage_options", "cache", "cache_size", "create")
+"""Options that say how to open the store."""
+
+
+class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The half of `CasFileSystem` that reads."""
+
+    protocol = "cas"
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | None = None,
+        session: str | None = None,
+        **options: Any,  # noqa: ANN401 - those of fsspec and of the store
+    ) -> None:
+        if self._cached:
+            return
+        self._how = {name: options.pop(name) for name in _NAMES if name in options}
+        super().__init__(**options)
+        self._root = None if store is None else os.path.abspath(store)  # noqa: PTH100
+        self._session = session
+
+    @property
+    def storage_options(self) -> dict[str, object]:
+        """The arguments of the instance, without credentials."""
+        return self._shown_options
+
+    @storage_options.setter
+    def storage_options(self, options: dict[str, object]) -> None:
+        self._shown_options = without_secrets(options)
+
+    @property
+    def store(self) -> ArtifactStore:
+        """The open store. Raises FileNotFoundError if there is none."""
+        with as_os_errors(""):
+            return shared_store(self._root, self._how)
+
+    @property
+    def fsid(self) -> str:
+        """The id of the store, and the session if there is one."""
+        return "-".join(filter(None, ("cas", self.store.stats().store_id, self._session)))
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: FBT001, FBT002
+        """Return what is directly in a directory. A file is a listing of itself."""
+        entries = self._list(self._strip_protocol(path))
+        return entries if detail else [entry["name"] for entry in entries]
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Return what is known of a file: size, digest, version, provenance and times."""
+        name = self._strip_protocol(path)
+        address = Address.parse(name)
+        with self._errors(name):
+            if address.digest is None and not address.path:
+                self._list(name)
+                return _directory(address)
+            try:
+                return _entry(address, self._version(address))
+            except UnknownFileError:
+                if address.version is not None:
+                    raise
+                self._run(address).list_dir(address.path, at=address.snapshot, limit=1)
+                return _directory(address)
+
+    def exists(self, path: str, **_: Any) -> bool:
+        """Whether there is a file or a directory."""
+        try:
+            self.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,  # noqa: FBT001, FBT002 - as in fsspec
+        detail: bool = False,  # noqa: FBT001, FBT002
+        **options: Any,
+    ) -> Any:
+        """Return all files below a directory; one pass over it, whatever its depth."""
+        name = self._strip_protocol(path)
+        address = Address.parse(name)
+        if not address.run or address.version is not None or maxdepth is not None:
+            return super().find(name, maxdepth, withdirs=withdirs, detail=detail, **options)
+        found: dict[str, dict[str, Any]] = {}
+        with suppress(FileNotFoundError), self._errors(name):  # of nothing, fsspec finds nothing
+            prefix = f"{address.path}/" if address.path else None
+            for version in self._run(address).iter_files(prefix=prefix, at=address.snapshot):
+                entry = _entry(address.with_path(version.path), version)
+                found[entry["name"]] = entry
+        if not found:
+            return super().find(name, maxdepth, withdirs=withdirs, detail=detail, **options)
+        if withdirs:
+            for file in list(found):
+                parent = self._parent(file)
+                while parent.startswith(name) and parent not in found:
+                    found[parent] = _directory(Address.parse(parent))
+                    parent = self._parent(parent)
+            if options.get("_root", True) and not address.path:
+                found.pop(name, None)
+        ordered = {key: found[key] for key in sorted(found)}
+        return ordered if detail else list(ordered)
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **_: Any
+    ) -> bytes:
+        """Return the bytes of a file, or of a part of it, verified."""
+        if start is None and end is None:
+            name = self._strip_protocol(path)
+            address = Address.parse(name)
+            with self._reading(name, address):
+                if address.digest is not None:
+                    return self._holder(address).read_bytes(address.digest)
+                return self._run(address).read_bytes(
+                    address.path, version=address.version, at=address.snapshot
+                )
+        with self.open(path) as file:
+            size = file.seek(0, io.SEEK_END)
+            first, last, _step = slice(start, end).indices(size)
+            file.seek(first)
+            return file.read(max(0, last - first))
+
+    def cat_ranges(
+        self,
+        paths: Sequence[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **_: Any,
+    ) -> list[Any]:
+        """Return parts of files. Each file is opened once."""
+        if not isinstance(paths, list):
+            raise TypeError(f"paths is a list, not {paths!r}")
+        count = len(paths)
+        starts = starts if isinstance(starts, list) else [starts] * count
+        ends = ends if isinstance(ends, list) else [ends] * count
+        if not len(starts) == len(ends) == count:
+            raise ValueError("paths, starts and ends are of one length")
+        found: list[Any] = [b""] * count
+        by_path: dict[str, list[int]] = {}
+        for number, path in enumerate(paths):
+            by_path.setdefault(path, []).append(number)
+        for path, numbers in by_path.items():
+            try:
+                with self.open(path) as file:
+                    size = file.seek(0, io.SEEK_END)
+                    for number in sorted(numbers, key=lambda each: starts[each] or 0):
+                        first, last, _step = slice(starts[number], ends[number]).indices(size)
+                        file.seek(first)
+                        found[number] = file.read(max(0, last - first))
+            except Exception as error:
+                if on_error != "return":
+                    raise
+                for number in numbers:
+                    found[number] = error
+        return found
+
+    def created(self, path: str) -> datetime:
+        """Return when the version was recorded."""
+        return self._file_info(path)["created"]
+
+    def modified(self, path: str) -> datetime:
+        """Return the modification time of the file when it was recorded."""
+        return self._file_info(path)["mtime"]
+
+    def checksum(self, path: str) -> str:
+        """Return the digest of the bytes, as text."""
+        return self._file_info(path)["digest"]
+
+    ukey = checksum
+
+    def _session_of(self, address: Address) -> Session:
+        if self._session is not None and address.session != self._session:
+            raise UnknownSessionError(address.session)
+        return self.store.session(address.session)
+
+    def _run(self, address: Address) -> Run:
+        if not address.run:
+            raise ValueError(f"cas://{address} names no run; write cas://SESSION/RUN/PATH")
+        return self._session_of(address).run(address.run)
+
+    def _holder(self, address: Address) -> Session:
+        """Return a session that refers to a digest, among those that can be seen."""
+        if self._session is not None:
+            return self.store.session(self._session)
+        assert address.digest is not None  # noqa: S101 - for the type checker
+        for version in self.store.producers(address.digest):
+            return self.store.session(version.session)
+        raise FileNotFoundError(errno.ENOENT, "no file has these bytes", f"cas://{address}")
+
+    def _version(self, address: Address) -> FileVersion:
+        if address.digest is not None:
+            session = self._holder(address)
+            for version in session.producers(address.digest):
+                return version
+            raise FileNotFoundError(errno.ENOENT, "no file has these bytes", f"cas://{address}")
+        return self._run(address).file(address.path, version=address.version, at=address.snapshot)
+
+    def _list(self, name: str) -> list[dict[str, Any]]:
+        address = Address.parse(name)
+        with self._errors(name):
+            if address.digest is not None:
+                return [_entry(address, self._version(address))]
+            if not address.session:
+                ids = sorted({run.session for run in self.store.runs()})
+                return [_directory(Address(each)) for each in ids if self._session in (None, each)]
+            if not address.run:
+                runs = self._session_of(address).runs()
+                return [_directory(Address(address.session, each.run)) for each in runs]
+            if address.version is not None:
+                return [_entry(address, self._version(address))]
+            run = self._run(address)
+            try:
+                found = run.list_dir(address.path, at=address.snapshot)
+            except UnknownFileError:
+                return [_entry(address, self._version(address))]
+        return [
+            _directory(address.with_path(each.path), each.bytes)
+            if each.version is None
+            else _entry(address.with_path(each.path), each.version)
+            for each in found
+        ]
+
+    def _file_info(self, path: str) -> dict[str, Any]:
+        found = self.info(path)
+        if found["type"] == "directory":
+            raise is_directory(found["name"])
+        return found
+
+    @contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        with as_os_errors(name, runs=self._run_ids):
+            yield
+
+    def _run_ids(self, session: str) -> list[str]:
+        return [each.run for each in self.store.session(session).runs()]
+
+    @contextmanager
+    def _reading(self, name: str, address: Address) -> Iterator[None]:
+        """Turn errors about a file into those that fsspec's users expect."""
+        try:
+            with self._errors(name):
+                if address.digest is None and not address.path:
+                    raise is_directory(name)
+                yield
+        except FileNotFoundError:
+            if address.path and self.isdir(name):
+                raise is_directory(name) from None
+            raise
+
+    def open_to_read(self, name: str, address: Address, buffer_size: int = BUFFER) -> Any:
+        """Return a stream of verified bytes that can seek."""
+        with self._reading(name, address):
+            if address.digest is not None:
+                stream = self._holder(address).open(address.digest)
+            else:
+                stream = self._run(address).open(
+                    address.path, version=address.version, at=address.snapshot
+                )
+        if isinstance(stream, io.BytesIO):
+            return SmallFile(stream.getvalue(), self, name)
+        assert isinstance(stream, io.BufferedReader)  # noqa: S101 - for the type checker
+        return ReadFile(stream.detach(), self, name, buffer_size)
+
+
+class ReadFile(io.BufferedReader):
+    """A file that is open for reading, with what fsspec's users look for."""
+
+    def __init__(self, raw: io.RawIOBase, fs: ReadingFileSystem, path: str, ahead: int) -> None:
+        super().__init__(raw, ahead)
+        self.fs = fs
+        self.path = path
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return _size_of(self)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What `info` returns for the file."""
+        return self.fs.info(self.path)  # type: ignore[no-any-return]  # fsspec has no types
+
+
+class SmallFile(io.BytesIO):
+    """A file that is open for reading and was small enough to be read at once."""
+
+    def __init__(self, content: bytes, fs: ReadingFileSystem, path: str) -> None:
+        super().__init__(content)
+        self.fs = fs
+        self.path = path
+
+    size = ReadFile.size
+    details = ReadFile.details
+
+    def writable(self) -> bool:
+        return False
+
+
+def _size_of(stream: BinaryIO | io.BufferedIOBase) -> int:
+    before = stream.tell()
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(before)
+    return size
+
+
+def _directory(address: Address, size: int = 0) -> dict[str, Any]:
+    return {"name": str(address), "size": size, "type": "directory"}
+
+
+def _entry(address: Address, version: FileVersion) -> dict[str, Any]:
+    return {
+        "name": str(address),
+        "size": version.size,
+        "type": "link" if version.is_link else "file",
+        "digest": str(version.digest),
+        "version": version.version,
+        "mode": version.mode,
+        "mtime": datetime.fromtimestamp(version.mtime_ns / 1e9, UTC),
+        "created": version.created_at,
+        "session": version.session,
+        "run": version.run,
+        "phase": version.phase,
+        "agent": version.agent,
+        "node_id": version.node_id,
+        "step_id": version.step_id,
+        "event_id": version.event_id,
+        "code_hash": version.code_hash,
+        "file_type": version.file_type,
+        "is_final_output": version.is_final_output,
+        "meta": version.meta,
+    }

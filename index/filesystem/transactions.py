@@ -1,0 +1,72 @@
+"""Transactions: all files that are written in one are recorded as one snapshot, or none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsspec.transaction import Transaction
+
+from index import NewFile, carried
+from index.filesystem.errors import as_os_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from index import Run
+    from index.filesystem.addresses import Address
+    from index.filesystem.filesystem import CasFileSystem
+    from index.filesystem.writing import Given, WrittenFile
+
+__all__ = ["RunTransaction", "record"]
+
+
+class RunTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
+    """What is written in it is recorded when it ends, with the provenance of its beginning.
+
+    It is of one run. If a file can't be recorded, none is, and the filesystem is as if the
+    transaction had not been. Files that are removed or moved don't wait for its end.
+    """
+
+    fs: CasFileSystem | None
+
+    def __init__(self, fs: CasFileSystem) -> None:
+        super().__init__(fs)
+        self._record = carried(fs.record)
+
+    def complete(self, commit: bool = True) -> None:  # noqa: FBT001, FBT002 - as in fsspec
+        """Record what was written, or forget it."""
+        pending: Sequence[Given | WrittenFile] = [*self.files]
+        self.files.clear()
+        fs, self.fs = self.fs, None
+        try:
+            runs = {(each.address.session, each.address.run) for each in pending}
+            if commit and len(runs) > 1:
+                names = " and ".join(f"cas://{'/'.join(run)}" for run in sorted(runs)[:2])
+                raise ValueError(
+                    f"a transaction is of one run, and this one wrote to {names}; use one for each"
+                )
+            if commit:
+                self._record(pending)
+        finally:
+            if fs is not None:
+                fs._intrans = False
+                fs._transaction = None
+            for each in pending:
+                each.discard()
+
+
+def record(pending: Iterable[Given | WrittenFile], find_run: Callable[[Address], Run]) -> None:
+    """Record files, those of one run in one snapshot. The last one of a path counts."""
+    by_run: dict[tuple[str, str], dict[str, Given | WrittenFile]] = {}
+    for each in pending:
+        if not each.is_dropped:
+            address = each.address
+            by_run.setdefault((address.session, address.run), {})[address.path] = each
+    for files in by_run.values():
+        first = next(iter(files.values())).address
+        new = [
+            NewFile(path, each.content(), expected_version=each.expected_version)
+            for path, each in files.items()
+        ]
+        with as_os_errors(str(first)):
+            find_run(first).put_many(new)
