@@ -161,9 +161,9 @@ def open(  # noqa: A001 - as in `tarfile.open`
     ConfigError
         When a cas.toml can't be used.
     """
-    from index.api.location import open_nearest
+    from index.api.location import nearest, open_found
 
-    return open_nearest(directory, create=create)
+    return open_found(nearest(directory), create=create)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any attribute

@@ -44,7 +44,8 @@ RULES = [
     ),
     ("cas/**/*.py", {"pytest", "cas.testing"}, {"cas/testing.py"}),
     ("index/**/*.py", {"pytest", "cas.testing"}, set()),
-    ("index/**/*.py", {"cas.backends", "fsspec"}, set()),
+    ("index/**/*.py", {"cas.backends"}, set()),
+    ("index/**/*.py", {"fsspec"}, {"index/filesystem/"}),
     ("index/**/*.py", {"alembic"}, {"index/db/schema.py"}),
     ("index/**/*.py", {"click", "rich"}, {"index/cli/"}),
     (
@@ -164,6 +165,7 @@ def test_rooms_side_by_side_do_not_know_each_other():
 
 def test_faces_use_public_names_only():
     public = {"cas", "cas.backend", "cas.errors", "cas.digest", "index", "index.models"}
+    public |= {"cas.redaction", "index.api.location"}  # for all that open a store for others
     for module, other in edges():
         if room_of(module) in FACES and room_of(other) != room_of(module):
             assert other in public or other.startswith("index.errors"), f"{module} imports {other}"
@@ -224,12 +226,14 @@ def test_only_the_command_prints_exits_and_reads_the_environment():
         for path in files(pattern):
             if "cli" in path.parts:
                 continue
+            is_finding = path == ROOT / "index/api/location.py"  # as the command, for `index.open`
             names = calls(path) | {
                 ast.unparse(node)
                 for node in ast.walk(ast.parse(path.read_text()))
                 if isinstance(node, ast.Attribute)
             }
-            assert not names & {"print", "exit", "sys.exit", "os.environ", "os.getenv"}, path
+            forbidden = {"print", "exit", "sys.exit", "os.environ", "os.getenv"}
+            assert names & forbidden <= ({"os.environ"} if is_finding else set()), path
 
 
 def test_queries_neither_commit_nor_read_a_clock():

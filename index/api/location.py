@@ -36,8 +36,8 @@ __all__ = [
     "find_store",
     "load_config",
     "located",
+    "nearest",
     "open_found",
-    "open_nearest",
     "read_config",
 ]
 
@@ -64,25 +64,24 @@ class StoreConfig:
     """Other arguments of `ArtifactStore.open`: the waits, and ``storage_options``."""
 
 
-def open_nearest(
-    directory: str | os.PathLike[str] | None = None, *, create: bool = False
-) -> ArtifactStore:
-    """Open the store that ``CAS_STORE`` names, or the nearest one; see `index.open`."""
-    named = {name: os.environ.get(f"CAS_{name.upper()}") for name in ("store", "index", "blobs")}
+def nearest(directory: str | os.PathLike[str] | None = None) -> Path | StoreConfig:
+    """Return the store that the environment names, or that of the nearest directory.
+
+    With a directory, it is the one that is nearest to that.
+    """
     if directory is not None:
-        found = find_store(Path(check_local(directory)).absolute())
-    elif named["store"]:
-        found = Path(named["store"])
-    elif named["index"] and named["blobs"]:
-        found = StoreConfig(named["index"], named["blobs"])
-    else:
-        found = find_store(Path.cwd())
-    if isinstance(found, StoreConfig) and (cache := os.environ.get("CAS_CACHE")):
+        return find_store(Path(check_local(directory)).absolute())
+    named = {name: os.environ.get(f"CAS_{name}") for name in ("STORE", "INDEX", "BLOBS", "CACHE")}
+    if named["STORE"]:
+        return Path(named["STORE"]).absolute()
+    found = find_store(Path.cwd())
+    if named["INDEX"] and named["BLOBS"]:
+        found = StoreConfig(named["INDEX"], named["BLOBS"])
+    if isinstance(found, StoreConfig) and named["CACHE"]:
         size = os.environ.get("CAS_CACHE_SIZE")
-        found = replace(
-            found, cache=Path(cache), cache_size=parse_size(size) if size else found.cache_size
-        )
-    return open_found(found, create=create)
+        limit = parse_size(size) if size else found.cache_size
+        found = replace(found, cache=Path(named["CACHE"]), cache_size=limit)
+    return found
 
 
 def open_found(found: Path | StoreConfig, *, create: bool) -> ArtifactStore:

@@ -19,7 +19,7 @@ from index.filesystem.transactions import RunTransaction, record
 from index.filesystem.writing import Given, WrittenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from index import Content, FileVersion, Run
 
@@ -104,7 +104,7 @@ class CasFileSystem(ReadingFileSystem):
         publish = carried(self._record_one) if autocommit else None
         file = WrittenFile(address, publish, expected_version=expected, compression=through)
         if mode == "ab" and current is not None:
-            with self._run(address).open(address.path, version=current.version) as before:
+            with self.find_run(address).open(address.path, version=current.version) as before:
                 while piece := before.read(1 << 20):
                     file.write(piece)
         return file
@@ -162,7 +162,7 @@ class CasFileSystem(ReadingFileSystem):
             address = Address.parse(name)
             self._check_run(name, address)
             if address.path and not self.isdir(name):
-                by_run.setdefault(self._run(address), []).append(address.path)
+                by_run.setdefault(self.find_run(address), []).append(address.path)
             elif not recursive:
                 raise is_directory(name)
         for run, paths in by_run.items():
@@ -191,12 +191,8 @@ class CasFileSystem(ReadingFileSystem):
         if self.exists(path):
             raise OSError(errno.ENOTEMPTY, "there are files in it", str(path))
 
-    def record(self, pending: Iterable[Given | WrittenFile]) -> None:
-        """Record files now; those of one run become one snapshot."""
-        record(pending, self._run)
-
     def _record_one(self, file: WrittenFile) -> None:
-        self.record([file])
+        record([file], self.find_run)
 
     def _give(self, name: str, content: Content, *, create: bool = False) -> None:
         """Record a content now, or with what is recorded together with it."""
@@ -211,7 +207,7 @@ class CasFileSystem(ReadingFileSystem):
         elif pending is not None:
             pending.append(given)
         else:
-            self.record([given])
+            record([given], self.find_run)
 
     @contextmanager
     def _in_one(self) -> Iterator[None]:
@@ -224,13 +220,14 @@ class CasFileSystem(ReadingFileSystem):
             yield
         finally:
             self._together.pending = None
-        self.record(pending)
+        record(pending, self.find_run)
 
     def _check_run(self, name: str, address: Address) -> None:
         """Raise an error if nothing can be written to a URL, whatever is there."""
         if address.is_read_only:
             raise PastIsReadOnlyError(f"cas://{name}")
-        self._run(address)  # raises if it names none
+        with self._errors(name):
+            self.find_run(address)  # raises if it names none
 
     def _check_writable(self, name: str, address: Address) -> FileVersion | None:
         """Return the file that is at a URL now. Raises if none can be written there."""

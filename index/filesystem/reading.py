@@ -7,11 +7,14 @@ import io
 import os
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fsspec import AbstractFileSystem
+from fsspec.spec import make_instance
 
 from cas.redaction import without_secrets
+from index.api.location import StoreConfig, nearest
 from index.errors import UnknownFileError, UnknownSessionError
 from index.filesystem.addresses import Address
 from index.filesystem.errors import as_os_errors, is_directory
@@ -28,9 +31,6 @@ __all__ = ["BUFFER", "ReadingFileSystem"]
 BUFFER: Final = 64 << 10
 """Bytes that a file reads ahead."""
 
-_NAMES: Final = ("index", "blobs", "storage_options", "cache", "cache_size", "create")
-"""Options that say how to open the store."""
-
 
 class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """The half of `CasFileSystem` that reads."""
@@ -45,10 +45,24 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
     ) -> None:
         if self._cached:
             return
-        self._how = {name: options.pop(name) for name in _NAMES if name in options}
+        given = {name: options.pop(name, None) for name in ("index", "blobs", "storage_options")}
+        cache, cache_size = options.pop("cache", None), options.pop("cache_size", None)
+        self._create = bool(options.pop("create", False))
         super().__init__(**options)
-        self._root = None if store is None else os.path.abspath(store)  # noqa: PTH100
         self._session = session
+        self._place: Path | StoreConfig | None = None
+        if store is not None:
+            self._place = Path(store).absolute()
+        elif given["index"] is not None:
+            self._place = StoreConfig(
+                given["index"],
+                given["blobs"],
+                None if cache is None else Path(cache),
+                cache_size,
+                {}
+                if given["storage_options"] is None
+                else {"storage_options": given["storage_options"]},
+            )
 
     @property
     def storage_options(self) -> dict[str, object]:
@@ -63,7 +77,21 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
     def store(self) -> ArtifactStore:
         """The open store. Raises FileNotFoundError if there is none."""
         with as_os_errors(""):
-            return shared_store(self._root, self._how)
+            return shared_store(self._place or nearest(), create=self._create)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = self.storage_options
+        if self._place is None:
+            place = nearest()
+            if isinstance(place, StoreConfig):
+                named = {
+                    name: getattr(place, name) for name in ("index", "blobs", "cache", "cache_size")
+                }
+                shown = {name: str(value) for name, value in named.items() if value is not None}
+                options = options | without_secrets(shown | place.options)
+            else:
+                options = options | {"store": str(place)}
+        return make_instance, (type(self), self.storage_args, options)
 
     @property
     def fsid(self) -> str:
@@ -88,7 +116,7 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             except UnknownFileError:
                 if address.version is not None:
                     raise
-                self._run(address).list_dir(address.path, at=address.snapshot, limit=1)
+                self.find_run(address).list_dir(address.path, at=address.snapshot, limit=1)
                 return _directory(address)
 
     def exists(self, path: str, **_: Any) -> bool:
@@ -115,7 +143,7 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         found: dict[str, dict[str, Any]] = {}
         with suppress(FileNotFoundError), self._errors(name):  # of nothing, fsspec finds nothing
             prefix = f"{address.path}/" if address.path else None
-            for version in self._run(address).iter_files(prefix=prefix, at=address.snapshot):
+            for version in self.find_run(address).iter_files(prefix=prefix, at=address.snapshot):
                 entry = _entry(address.with_path(version.path), version)
                 found[entry["name"]] = entry
         if not found:
@@ -141,7 +169,7 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             with self._reading(name, address):
                 if address.digest is not None:
                     return self._holder(address).read_bytes(address.digest)
-                return self._run(address).read_bytes(
+                return self.find_run(address).read_bytes(
                     address.path, version=address.version, at=address.snapshot
                 )
         with self.open(path) as file:
@@ -205,7 +233,8 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             raise UnknownSessionError(address.session)
         return self.store.session(address.session)
 
-    def _run(self, address: Address) -> Run:
+    def find_run(self, address: Address) -> Run:
+        """Return the run of an address. Raises ValueError if it names none."""
         if not address.run:
             raise ValueError(f"cas://{address} names no run; write cas://SESSION/RUN/PATH")
         return self._session_of(address).run(address.run)
@@ -225,7 +254,9 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             for version in session.producers(address.digest):
                 return version
             raise FileNotFoundError(errno.ENOENT, "no file has these bytes", f"cas://{address}")
-        return self._run(address).file(address.path, version=address.version, at=address.snapshot)
+        return self.find_run(address).file(
+            address.path, version=address.version, at=address.snapshot
+        )
 
     def _list(self, name: str) -> list[dict[str, Any]]:
         address = Address.parse(name)
@@ -240,7 +271,7 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
                 return [_directory(Address(address.session, each.run)) for each in runs]
             if address.version is not None:
                 return [_entry(address, self._version(address))]
-            run = self._run(address)
+            run = self.find_run(address)
             try:
                 found = run.list_dir(address.path, at=address.snapshot)
             except UnknownFileError:
@@ -285,7 +316,7 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             if address.digest is not None:
                 stream = self._holder(address).open(address.digest)
             else:
-                stream = self._run(address).open(
+                stream = self.find_run(address).open(
                     address.path, version=address.version, at=address.snapshot
                 )
         if isinstance(stream, io.BytesIO):

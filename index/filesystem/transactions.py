@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fsspec.transaction import Transaction
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from index import Run
     from index.filesystem.addresses import Address
-    from index.filesystem.filesystem import CasFileSystem
+    from index.filesystem.reading import ReadingFileSystem
     from index.filesystem.writing import Given, WrittenFile
 
 __all__ = ["RunTransaction", "record"]
@@ -27,11 +28,11 @@ class RunTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
     transaction had not been. Files that are removed or moved don't wait for its end.
     """
 
-    fs: CasFileSystem | None
+    fs: ReadingFileSystem | None
 
-    def __init__(self, fs: CasFileSystem) -> None:
+    def __init__(self, fs: ReadingFileSystem) -> None:
         super().__init__(fs)
-        self._record = carried(fs.record)
+        self._record = carried(partial(record, find_run=fs.find_run))
 
     def complete(self, commit: bool = True) -> None:  # noqa: FBT001, FBT002 - as in fsspec
         """Record what was written, or forget it."""

@@ -185,6 +185,7 @@ class WrittenFile(io.BufferedIOBase):
     def _dealloc_warn(self, _source: object) -> None:
         """Forget the content: a text wrapper calls this when it is dropped without being closed."""
         self._is_whole = False
+        self._warn()
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -198,6 +199,9 @@ class WrittenFile(io.BufferedIOBase):
     def __del__(self) -> None:
         # The one that is inherited closes, which would record half a file.
         if not self.closed and hasattr(self, "_spool"):
-            sentence = f"cas://{self.name} was not closed, so it is not recorded"
-            warnings.warn(sentence, ResourceWarning, source=self, stacklevel=2)
+            self._warn()
             self.discard()
+
+    def _warn(self) -> None:
+        sentence = f"cas://{self.name} was not closed, so it is not recorded"
+        warnings.warn(sentence, ResourceWarning, source=self, stacklevel=3)

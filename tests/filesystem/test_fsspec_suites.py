@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import pytest
 from fsspec.tests import abstract
-from places import places
 
-from index import ArtifactStore
 from index.filesystem import CasFileSystem
-
-place = places(("sqlite-local",))
 
 
 class Fixtures(abstract.AbstractFixtures):
     @pytest.fixture
-    def fs(self, place):
-        return CasFileSystem(
-            store=place.get("root"), **{name: place[name] for name in place if name != "root"}
-        )
+    def fs(self, options):
+        return CasFileSystem(**options)
 
     @pytest.fixture
     def fs_path(self):

@@ -1,0 +1,414 @@
+"""Writing through URLs: a version on close, or nothing."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import io
+from threading import Thread
+
+import fsspec
+import pytest
+
+from index import provenance
+from index.errors import PastIsReadOnlyError
+
+
+class Broken(Exception):
+    pass
+
+
+def write_and_raise(opened, data):
+    with opened as file:
+        file.write(data)
+        raise Broken
+
+
+def test_closing_a_file_records_a_version_with_the_provenance_of_its_scope(fs, run):
+    with provenance(agent="engineer", phase="control", node_id="n"), fs.open("s/r/a", "wb") as file:
+        file.write(b"one")
+    version = run["a"]
+    assert (version.agent, version.phase, version.node_id) == ("engineer", "control", "n")
+    assert run.read_bytes("a") == b"one"
+
+
+def test_a_file_has_the_provenance_of_the_scope_in_which_it_was_opened(fs, run):
+    with provenance(agent="opener"):
+        file = fs.open("s/r/a", "wb")
+    file.write(b"1")
+    with provenance(agent="closer"):
+        file.close()
+    assert run["a"].agent == "opener"
+
+
+OPENINGS = {
+    "bytes": lambda fs, options: fs.open("s/r/a", "wb"),
+    "exclusively": lambda fs, options: fs.open("s/r/a", "xb"),
+    "appending": lambda fs, options: fs.open("s/r/a", "ab"),
+    "compressed": lambda fs, options: fs.open("s/r/a", "wb", compression="gzip"),
+    "by fsspec": lambda fs, options: fsspec.open("cas://s/r/a", "wb", **options),
+    "by fsspec, compressed": lambda fs, options: fsspec.open(
+        "cas://s/r/a", "wb", compression="gzip", **options
+    ),
+}
+TEXTS = {
+    "text": lambda fs, options: fs.open("s/r/a", "w"),
+    "compressed text": lambda fs, options: fs.open("s/r/a", "wt", compression="bz2"),
+    "text by fsspec": lambda fs, options: fsspec.open("cas://s/r/a", "w", **options),
+}
+
+
+@pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)
+def test_nothing_is_recorded_when_the_block_raises(fs, options, store, opening):
+    with pytest.raises(Broken):
+        write_and_raise(opening(fs, options), b"half of")
+    assert store.runs() == []
+
+
+@pytest.mark.parametrize("opening", TEXTS.values(), ids=TEXTS)
+def test_no_text_is_recorded_when_the_block_raises(fs, options, store, opening):
+    with pytest.raises(Broken):
+        write_and_raise(opening(fs, options), "half of")
+    assert store.runs() == []
+
+
+@pytest.mark.parametrize("opening", [*OPENINGS.values(), *TEXTS.values()], ids=[*OPENINGS, *TEXTS])
+def test_a_block_that_ends_well_is_recorded(fs, options, run, opening):
+    data = "whole" if opening in TEXTS.values() else b"whole"
+    with opening(fs, options) as file:
+        file.write(data)
+    assert run.read_bytes("a")
+
+
+def test_a_finally_that_closes_after_an_error_records_nothing(fs, store, caplog):
+    file = fs.open("s/r/a", "wb")
+    with pytest.raises(Broken):
+        try:
+            file.write(b"half")
+            raise Broken
+        finally:
+            file.close()
+    assert store.runs() == []
+    assert "cas://s/r/a was not recorded: Broken()" in caplog.text
+
+
+def test_a_file_that_is_written_while_an_earlier_error_is_handled_is_recorded(fs, run):
+    try:
+        raise Broken
+    except Broken:
+        with fs.open("s/r/log", "w") as file:
+            file.write("what went wrong")
+    assert run.read_bytes("log") == b"what went wrong"
+
+
+def test_commit_records_in_an_except_block(fs, run):
+    file = fs.open("s/r/a", "wb")
+    file.write(b"kept all the same")
+    try:
+        raise Broken
+    except Broken:
+        file.commit()
+    assert run.read_bytes("a") == b"kept all the same"
+
+
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_a_file_that_is_dropped_is_not_recorded(fs, store, mode):
+    file = fs.open("s/r/a", mode)
+    file.write("text" if mode == "w" else b"bytes")
+    with pytest.warns(ResourceWarning):
+        del file
+        gc.collect()
+    assert store.runs() == []
+
+
+def test_a_file_in_which_a_write_failed_is_not_recorded(fs, store):
+    file = fs.open("s/r/a", "wb")
+    file.write(b"first")
+    with pytest.raises(TypeError):
+        file.write("text")
+    file.close()
+    assert store.runs() == []
+
+
+def test_a_failed_commit_raises_and_records_nothing(fs, store, run):
+    run.put("d/a", b"")
+    file = fs.open("s/r/x", "xb")
+    run.put("x", b"theirs")
+    with pytest.raises(FileExistsError, match="where no file was expected"):
+        file.close()
+    assert file.closed
+    assert run.read_bytes("x") == b"theirs"
+
+
+def test_appending_goes_on_from_the_present_bytes(fs, run):
+    run.put("a", b"one")
+    with fs.open("s/r/a", "ab") as file:
+        assert file.tell() == 3
+        file.write(b" two")
+    assert run.read_bytes("a") == b"one two"
+
+
+def test_appending_loses_no_edit_that_comes_between(fs, run):
+    run.put("a", b"one")
+    file = fs.open("s/r/a", "ab")
+    file.write(b" two")
+    run.put("a", b"three")
+    with pytest.raises(OSError, match="version 2 of it is current"):
+        file.close()
+    assert run.read_bytes("a") == b"three"
+
+
+def test_a_file_can_be_read_and_changed_while_it_is_written(fs, run):
+    with fs.open("s/r/a", "wb") as file:
+        file.write(b"0123456789")
+        file.seek(4)
+        assert file.read(2) == b"45"
+        file.seek(0)
+        file.write(b"X")
+        file.truncate(8)
+    assert run.read_bytes("a") == b"X1234567"
+
+
+@pytest.mark.parametrize("mode", ["r+b", "w+b", "rw", "q", "a+"])
+def test_other_modes_are_refused(fs, mode):
+    with pytest.raises(ValueError, match="mode is r, w, x or a"):
+        fs.open("s/r/a", mode)
+
+
+def test_compression_by_the_name_of_the_file(fs, run):
+    with fs.open("s/r/a.txt.gz", "w", compression="infer") as file:
+        file.write("text")
+    assert gzip.decompress(run.read_bytes("a.txt.gz")) == b"text"
+    with fs.open("s/r/a.txt.gz", "r", compression="infer") as file:
+        assert file.read() == "text"
+
+
+def test_a_transaction_is_one_snapshot(fs, run):
+    with provenance(agent="a"), fs.transaction:
+        for name in ("one", "two"):
+            with fs.open(f"s/r/{name}", "wb") as file:
+                file.write(name.encode())
+        fs.pipe_file("s/r/three", b"3")
+        assert not fs.exists("s/r/one")
+    assert [snapshot.number for snapshot in run.snapshots()] == [1]
+    assert [(version.path, version.agent) for version in run.files()] == [
+        ("one", "a"),
+        ("three", "a"),
+        ("two", "a"),
+    ]
+
+
+def test_a_transaction_that_raises_records_nothing(fs, store):
+    def fail():
+        with fs.transaction:
+            fs.pipe_file("s/r/a", b"1")
+            with fs.open("s/r/b", "wb") as file:
+                file.write(b"2")
+            raise Broken
+
+    with pytest.raises(Broken):
+        fail()
+    assert store.runs() == []
+    fs.pipe_file("s/r/after", b"")
+    assert [run.run for run in store.runs()] == ["r"]
+
+
+def test_a_transaction_that_can_not_be_recorded_leaves_nothing_behind(fs, run):
+    run.put("x", b"theirs")
+
+    def clash():
+        with fs.transaction:
+            fs.pipe_file("s/r/a", b"1")
+            fs.pipe_file("s/r/a/b", b"2")
+
+    with pytest.raises(ValueError, match="is to be a file as well"):
+        clash()
+    assert not fs._intrans
+    assert list(run) == ["x"]
+    fs.pipe_file("s/r/after", b"")
+    assert list(run) == ["after", "x"]
+
+
+def test_a_transaction_with_an_open_file_is_not_recorded(fs, store):
+    def leave_open():
+        with fs.transaction:
+            fs.open("s/r/a", "wb").write(b"1")
+
+    with pytest.raises(ValueError, match="still open"):
+        leave_open()
+    assert store.runs() == []
+
+
+def test_a_transaction_of_two_runs_is_refused(fs, store):
+    def write_both():
+        with fs.transaction:
+            fs.pipe_file("s/r1/a", b"1")
+            fs.pipe_file("s/r2/a", b"1")
+
+    with pytest.raises(ValueError, match="one run"):
+        write_both()
+    assert store.runs() == []
+
+
+def test_the_last_file_of_a_path_counts_in_a_transaction(fs, run):
+    with fs.transaction:
+        fs.pipe_file("s/r/a", b"1")
+        fs.pipe_file("s/r/a", b"2")
+    assert [version.version for version in run.history("a")] == [1]
+    assert run.read_bytes("a") == b"2"
+
+
+def test_a_copy_moves_no_bytes(fs, run, store):
+    run.put("a", b"x" * 100_000)
+    before = store.stats()
+    fs.copy("s/r/a", "s/r2/b")
+    copy = store.session("s").run("r2")["b"]
+    assert copy.digest == run["a"].digest
+    after = store.stats()
+    assert (after.blobs, after.packs) == (before.blobs, after.packs)
+    assert store.session("s").run("r2").snapshots()[0].bytes_stored == 0
+
+
+def test_a_copy_can_be_of_the_past(fs, run):
+    run.put("a", b"first")
+    run.put("a", b"second")
+    fs.cp("s/r@v1/a", "s/r/old")
+    fs.cp("s/r@1/a", "s/r/older")
+    assert run.read_bytes("old") == run.read_bytes("older") == b"first"
+
+
+def test_a_directory_is_copied_in_one_snapshot(fs, run):
+    run.put_many([(f"d/{number}", b"%d" % number) for number in range(20)])
+    fs.copy("s/r/d", "s/r/e", recursive=True)
+    assert [snapshot.number for snapshot in run.snapshots()] == [1, 2]
+    assert len(run) == 40
+
+
+def test_moving_and_removing_keep_the_history(fs, run):
+    run.put("a", b"1")
+    fs.mv("s/r/a", "s/r/b")
+    assert list(run) == ["b"]
+    assert fs.cat("s/r@1/a") == b"1"
+    fs.rm("s/r/b")
+    assert len(run) == 0
+    assert len(run.history("b")) == 1
+
+
+def test_a_directory_is_removed_in_one_snapshot(fs, run):
+    run.put_many([(f"d/{number}", b"") for number in range(5)])
+    with pytest.raises(IsADirectoryError):
+        fs.rm("s/r/d")
+    fs.rm("s/r/d", recursive=True)
+    assert len(run) == 0
+    assert len(run.snapshots()) == 2
+
+
+def test_directories_come_and_go_with_their_files(fs, run):
+    fs.mkdir("s/r/d")
+    fs.makedirs("s/r/d/e", exist_ok=True)
+    assert not fs.exists("s/r/d")
+    fs.rmdir("s/r/d")
+    fs.pipe_file("s/r/d/a", b"")
+    with pytest.raises(FileExistsError):
+        fs.mkdir("s/r/d")
+    fs.makedirs("s/r/d", exist_ok=True)
+    with pytest.raises(FileExistsError):
+        fs.makedirs("s/r/d/a", exist_ok=True)
+    with pytest.raises(OSError, match="there are files in it"):
+        fs.rmdir("s/r/d")
+
+
+WRITES = {
+    "open": lambda fs, url: fs.open(url, "wb"),
+    "pipe": lambda fs, url: fs.pipe_file(url, b""),
+    "remove": lambda fs, url: fs.rm(url),
+    "copy": lambda fs, url: fs.cp_file("s/r/a", url),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("url", ["s/r@1/a", "s/r@v1/a"])
+def test_the_past_is_read_only(fs, run, write, url):
+    run.put("a", b"1")
+    with pytest.raises(PermissionError, match="which never changes") as raised:
+        write(fs, url)
+    assert isinstance(raised.value, PastIsReadOnlyError)
+    assert len(run.snapshots()) == 1
+
+
+def test_local_files_keep_mode_and_time(fs, run, tmp_path):
+    script = tmp_path / "go.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    fs.put(str(script), "s/r/go.sh")
+    assert run["go.sh"].mode & 0o777 == 0o755
+    assert run["go.sh"].mtime_ns == script.stat().st_mtime_ns
+
+
+def test_a_directory_of_local_files_is_one_snapshot(fs, run, tmp_path):
+    local = tmp_path / "local"
+    local.mkdir()
+    for number in range(30):
+        (local / f"{number}").write_bytes(b"%d" % number)
+    fs.put(str(local), "s/r/d", recursive=True)
+    assert len(run.snapshots()) == 1
+    assert len(run) == 30
+
+
+def test_another_thread_records_while_one_puts_a_directory(fs, run, tmp_path, monkeypatch):
+    local = tmp_path / "local"
+    local.mkdir()
+    for number in range(3):
+        (local / f"{number}").write_bytes(b"")
+    begun = fs.put_file
+
+    def put_file(*args, **options):
+        other = Thread(target=fs.pipe_file, args=("s/r/other", b"mine"))
+        other.start()
+        other.join()
+        assert fs.cat("s/r/other") == b"mine"
+        begun(*args, **options)
+
+    monkeypatch.setattr(fs, "put_file", put_file)
+    fs.put(f"{local}/", "s/r/d", recursive=True)
+    assert len(run) == 4
+
+
+def test_a_directory_is_no_file(fs, run):
+    run.put("d/a", b"")
+    for url in ("s/r/d", "s/r"):
+        for mode in ("rb", "wb"):
+            with pytest.raises(IsADirectoryError):
+                fs.open(url, mode)
+        with pytest.raises(IsADirectoryError):
+            fs.cat_file(url)
+
+
+def test_a_url_without_a_run_can_not_be_written(fs):
+    for url in ("", "s"):
+        with pytest.raises(ValueError, match="names no run"):
+            fs.open(url, "wb")
+
+
+def test_a_large_file_is_written_by_way_of_the_disk(fs, run):
+    piece = bytes(range(256)) * 4096
+    with fs.open("s/r/big", "wb") as file:
+        for _ in range(20):
+            file.write(piece)
+    assert run["big"].size == 20 * len(piece)
+    with fs.open("s/r/big") as file:
+        assert file.size == 20 * len(piece)
+        file.seek(5 * len(piece) + 7)
+        assert file.read(3) == bytes([7, 8, 9])
+
+
+def test_text_wrappers_and_mappings(fs, run):
+    fs.write_text("s/r/t", "é\n", encoding="latin-1")
+    assert run.read_bytes("t") == b"\xe9\n"
+    assert fs.read_text("s/r/t", encoding="latin-1") == "é\n"
+    mapping = fs.get_mapper("s/r/zarr")
+    mapping["a/b"] = b"1"
+    assert dict(mapping) == {"a/b": b"1"}
+    assert isinstance(fs.open("s/r/t", "r"), io.TextIOWrapper)
+    del mapping["a/b"]
+    assert list(run) == ["t"]
