@@ -1,4 +1,4 @@
-"""Reading of a run: history, snapshots, bytes, diffs and statistics."""
+"""Reading of a run: history, snapshots, restores, diffs and statistics."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from index.api.run_files import RunFiles
+from index.api.run_contents import RunContents
 from index.db.queries import files, listings, runs
-from index.db.queries.restorable import list_restorable
-from index.db.queries.single import find_placed
+from index.db.queries.restorable import choose, list_restorable
 from index.decorators import naming_memory, relaxed_gc
 from index.domain.manifest import group_for_display, manifest_of
 from index.domain.names import check_local, check_path
@@ -18,24 +17,20 @@ from index.domain.reports import check_labels
 from index.domain.snapshots import (
     ChangeCounts,
     assemble,
-    check_wanted,
     snapshot_number,
     with_lazy_changes,
 )
 from index.errors import RestoreFailedError, UnknownRunError
-from index.reading.streams import open_version, read_version
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
-    from typing import BinaryIO
 
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
     from index.db.queries.files import Condition
     from index.db.queries.runs import FoundRun
-    from index.db.queries.single import PlacedFile
     from index.domain.diff import Diff
     from index.domain.reports import GroupStats, RunStats, StatsLabel
     from index.domain.snapshots import FileVersion, Progress, Snapshot
@@ -47,7 +42,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RunReader(RunFiles):
+class RunReader(RunContents):
     """The reading half of `Run`. Safe for use by several threads.
 
     Reading a run that was never written to raises `UnknownRunError`. Where a method takes a
@@ -130,42 +125,6 @@ class RunReader(RunFiles):
             for snapshot in heads
         )
 
-    def open(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        version: int | None = None,
-        at: int | Snapshot | None = None,
-    ) -> BinaryIO:
-        """Open a file's bytes as a seekable stream. The caller closes it.
-
-        The stream uses bounded memory. It verifies every byte against the digest before it returns
-        it. Damage raises `DamagedFileError`, here or on a read.
-        """
-        return open_version(self._context.blobs, self._placed(path, version, at))
-
-    def read_bytes(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        version: int | None = None,
-        at: int | Snapshot | None = None,
-    ) -> bytes:
-        """Return all bytes of a file, verified. Use `open` for large files."""
-        return read_version(self._context.blobs, self._placed(path, version, at))
-
-    def _placed(
-        self, path: str | os.PathLike[str], version: int | None, at: int | Snapshot | None
-    ) -> FileVersion | PlacedFile:
-        """Return a file with the place of its bytes, as one statement finds it.
-
-        Raises as `file` does.
-        """
-        wanted = check_wanted(self.id, path, version, at)
-        return find_placed(self._context.database, self.key, *wanted) or self.file(
-            path, version=version, at=at
-        )
-
     @relaxed_gc()
     @naming_memory("restore a run")
     def restore(
@@ -212,7 +171,7 @@ class RunReader(RunFiles):
         DanglingFileError, DamagedFileError
             When bytes are missing or damaged in storage.
         """
-        from index.reading.restore import restore, select
+        from index.reading.restore import restore
 
         if isinstance(paths, str):
             raise TypeError("paths takes a sequence of paths, not one string")
@@ -224,7 +183,7 @@ class RunReader(RunFiles):
             visible = files.visible_at(number)
             versions, places = list_restorable(connection, found.id, visible)
             if paths is not None:
-                versions, missing = select(versions, [check_path(path) for path in paths])
+                versions, missing = choose(versions, [check_path(path) for path in paths])
                 if missing is not None:
                     raise self._unknown(connection, found, missing, visible)
 

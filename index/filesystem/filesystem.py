@@ -55,7 +55,7 @@ class CasFileSystem(ReadingFileSystem):
         self,
         store: str | os.PathLike[str] | None = None,
         session: str | None = None,
-        **options: Any,  # noqa: ANN401 - those of fsspec and of the store
+        **options: Any,
     ) -> None:
         super().__init__(store, session, **options)
         if not hasattr(self, "_together"):
@@ -81,7 +81,7 @@ class CasFileSystem(ReadingFileSystem):
         path: str,
         mode: str = "rb",
         block_size: int | None = None,
-        autocommit: bool = True,  # noqa: FBT001, FBT002 - as in fsspec
+        autocommit: bool = True,
         cache_options: dict[str, Any] | None = None,
         through: str | None = None,
         **_: Any,
@@ -155,7 +155,7 @@ class CasFileSystem(ReadingFileSystem):
         with self._in_one():
             super().pipe(*args, **options)
 
-    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:  # noqa: FBT001, FBT002
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """End the present versions of files, in one snapshot of each run. History stays."""
         by_run: dict[Run, list[str]] = {}
         for name in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
@@ -173,14 +173,14 @@ class CasFileSystem(ReadingFileSystem):
         """End the present version of a file."""
         self.rm(path)
 
-    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:  # noqa: FBT001, FBT002
+    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
         """Do nothing: a directory comes into being with its first file.
 
         Raises FileExistsError if there is something already.
         """
         self.makedirs(path, exist_ok=False)
 
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:  # noqa: FBT001, FBT002
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Do nothing, as `mkdir`; with `exist_ok`, a directory may be there."""
         name = self._strip_protocol(path)
         if self.exists(name) and not (exist_ok and self.isdir(name)):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,16 +15,22 @@ from cas.redaction import without_secrets
 from index.api.location import StoreConfig, nearest
 from index.errors import UnknownFileError, UnknownSessionError
 from index.filesystem.addresses import Address
+from index.filesystem.entries import directory, entry
 from index.filesystem.errors import as_os_errors, is_directory
+from index.filesystem.files import ReadFile, SmallFile
 from index.filesystem.stores import shared_store
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
+    from datetime import datetime
 
     from index import ArtifactStore, FileVersion, Run, Session
 
 __all__ = ["BUFFER", "ReadingFileSystem"]
+
+_MANY: Final = 16
+"""Files from which on `cat` reads them together."""
 
 BUFFER: Final = 64 << 10
 """Bytes that a file reads ahead."""
@@ -41,7 +45,7 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         self,
         store: str | os.PathLike[str] | None = None,
         session: str | None = None,
-        **options: Any,  # noqa: ANN401 - those of fsspec and of the store
+        **options: Any,
     ) -> None:
         if self._cached:
             return
@@ -88,20 +92,25 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
                     name: getattr(place, name) for name in ("index", "blobs", "cache", "cache_size")
                 }
                 shown = {name: str(value) for name, value in named.items() if value is not None}
-                options = options | without_secrets(shown | place.options)
+                options = options | without_secrets({**shown, **place.options})
             else:
                 options = options | {"store": str(place)}
         return make_instance, (type(self), self.storage_args, options)
+
+    def end_of_transaction(self) -> None:
+        """Be as without a transaction, for the next caller who gets this cached instance."""
+        self._intrans = False
+        self._transaction = None
 
     @property
     def fsid(self) -> str:
         """The id of the store, and the session if there is one."""
         return "-".join(filter(None, ("cas", self.store.stats().store_id, self._session)))
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: FBT001, FBT002
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """Return what is directly in a directory. A file is a listing of itself."""
         entries = self._list(self._strip_protocol(path))
-        return entries if detail else [entry["name"] for entry in entries]
+        return entries if detail else [each["name"] for each in entries]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Return what is known of a file: size, digest, version, provenance and times."""
@@ -110,14 +119,14 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         with self._errors(name):
             if address.digest is None and not address.path:
                 self._list(name)
-                return _directory(address)
+                return directory(address)
             try:
-                return _entry(address, self._version(address))
+                return entry(address, self._version(address))
             except UnknownFileError:
                 if address.version is not None:
                     raise
                 self.find_run(address).list_dir(address.path, at=address.snapshot, limit=1)
-                return _directory(address)
+                return directory(address)
 
     def exists(self, path: str, **_: Any) -> bool:
         """Whether there is a file or a directory."""
@@ -131,8 +140,8 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         self,
         path: str,
         maxdepth: int | None = None,
-        withdirs: bool = False,  # noqa: FBT001, FBT002 - as in fsspec
-        detail: bool = False,  # noqa: FBT001, FBT002
+        withdirs: bool = False,
+        detail: bool = False,
         **options: Any,
     ) -> Any:
         """Return all files below a directory; one pass over it, whatever its depth."""
@@ -144,15 +153,15 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         with suppress(FileNotFoundError), self._errors(name):  # of nothing, fsspec finds nothing
             prefix = f"{address.path}/" if address.path else None
             for version in self.find_run(address).iter_files(prefix=prefix, at=address.snapshot):
-                entry = _entry(address.with_path(version.path), version)
-                found[entry["name"]] = entry
+                one = entry(address.with_path(version.path), version)
+                found[one["name"]] = one
         if not found:
             return super().find(name, maxdepth, withdirs=withdirs, detail=detail, **options)
         if withdirs:
             for file in list(found):
                 parent = self._parent(file)
                 while parent.startswith(name) and parent not in found:
-                    found[parent] = _directory(Address.parse(parent))
+                    found[parent] = directory(Address.parse(parent))
                     parent = self._parent(parent)
             if options.get("_root", True) and not address.path:
                 found.pop(name, None)
@@ -176,7 +185,34 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             size = file.seek(0, io.SEEK_END)
             first, last, _step = slice(start, end).indices(size)
             file.seek(first)
-            return file.read(max(0, last - first))
+            data: bytes = file.read(max(0, last - first))
+        return data
+
+    def cat(
+        self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any
+    ) -> Any:
+        """Return the bytes of files; many of one run are read as they lie in storage."""
+        names = self.expand_path(path, recursive=recursive)
+        groups: dict[tuple[str, str, int | None], dict[str, str]] = {}
+        for name in names if not options and len(names) >= _MANY else ():
+            address = Address.parse(name)
+            if address.path and address.version is None:
+                group = address.session, address.run, address.snapshot
+                groups.setdefault(group, {})[address.path] = name
+        read: dict[str, bytes] = {}
+        for (session, run_id, snapshot), wanted in groups.items():
+            # An unknown path or another error is that of the one file, below.
+            with suppress(Exception):
+                run = self.find_run(Address(session, run_id))
+                for path, data in run.read_many(wanted, at=snapshot):
+                    if path in wanted:
+                        read[wanted[path]] = data
+        if not read:
+            return super().cat(path, recursive, on_error, **options)
+        left = [name for name in names if name not in read]
+        rest = super().cat(left, recursive=False, on_error=on_error) if left else {}
+        both = {**read, **rest}
+        return {name: both[name] for name in names if name in both}
 
     def cat_ranges(
         self,
@@ -216,15 +252,17 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
 
     def created(self, path: str) -> datetime:
         """Return when the version was recorded."""
-        return self._file_info(path)["created"]
+        found: datetime = self._file_info(path)["created"]
+        return found
 
     def modified(self, path: str) -> datetime:
         """Return the modification time of the file when it was recorded."""
-        return self._file_info(path)["mtime"]
+        found: datetime = self._file_info(path)["mtime"]
+        return found
 
     def checksum(self, path: str) -> str:
         """Return the digest of the bytes, as text."""
-        return self._file_info(path)["digest"]
+        return str(self._file_info(path)["digest"])
 
     ukey = checksum
 
@@ -262,24 +300,24 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         address = Address.parse(name)
         with self._errors(name):
             if address.digest is not None:
-                return [_entry(address, self._version(address))]
+                return [entry(address, self._version(address))]
             if not address.session:
                 ids = sorted({run.session for run in self.store.runs()})
-                return [_directory(Address(each)) for each in ids if self._session in (None, each)]
+                return [directory(Address(each)) for each in ids if self._session in (None, each)]
             if not address.run:
                 runs = self._session_of(address).runs()
-                return [_directory(Address(address.session, each.run)) for each in runs]
+                return [directory(Address(address.session, each.run)) for each in runs]
             if address.version is not None:
-                return [_entry(address, self._version(address))]
+                return [entry(address, self._version(address))]
             run = self.find_run(address)
             try:
                 found = run.list_dir(address.path, at=address.snapshot)
             except UnknownFileError:
-                return [_entry(address, self._version(address))]
+                return [entry(address, self._version(address))]
         return [
-            _directory(address.with_path(each.path), each.bytes)
+            directory(address.with_path(each.path), each.bytes)
             if each.version is None
-            else _entry(address.with_path(each.path), each.version)
+            else entry(address.with_path(each.path), each.version)
             for each in found
         ]
 
@@ -323,72 +361,3 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             return SmallFile(stream.getvalue(), self, name)
         assert isinstance(stream, io.BufferedReader)  # noqa: S101 - for the type checker
         return ReadFile(stream.detach(), self, name, buffer_size)
-
-
-class ReadFile(io.BufferedReader):
-    """A file that is open for reading, with what fsspec's users look for."""
-
-    def __init__(self, raw: io.RawIOBase, fs: ReadingFileSystem, path: str, ahead: int) -> None:
-        super().__init__(raw, ahead)
-        self.fs = fs
-        self.path = path
-
-    @property
-    def size(self) -> int:
-        """The size in bytes."""
-        return _size_of(self)
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """What `info` returns for the file."""
-        return self.fs.info(self.path)  # type: ignore[no-any-return]  # fsspec has no types
-
-
-class SmallFile(io.BytesIO):
-    """A file that is open for reading and was small enough to be read at once."""
-
-    def __init__(self, content: bytes, fs: ReadingFileSystem, path: str) -> None:
-        super().__init__(content)
-        self.fs = fs
-        self.path = path
-
-    size = ReadFile.size
-    details = ReadFile.details
-
-    def writable(self) -> bool:
-        return False
-
-
-def _size_of(stream: BinaryIO | io.BufferedIOBase) -> int:
-    before = stream.tell()
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(before)
-    return size
-
-
-def _directory(address: Address, size: int = 0) -> dict[str, Any]:
-    return {"name": str(address), "size": size, "type": "directory"}
-
-
-def _entry(address: Address, version: FileVersion) -> dict[str, Any]:
-    return {
-        "name": str(address),
-        "size": version.size,
-        "type": "link" if version.is_link else "file",
-        "digest": str(version.digest),
-        "version": version.version,
-        "mode": version.mode,
-        "mtime": datetime.fromtimestamp(version.mtime_ns / 1e9, UTC),
-        "created": version.created_at,
-        "session": version.session,
-        "run": version.run,
-        "phase": version.phase,
-        "agent": version.agent,
-        "node_id": version.node_id,
-        "step_id": version.step_id,
-        "event_id": version.event_id,
-        "code_hash": version.code_hash,
-        "file_type": version.file_type,
-        "is_final_output": version.is_final_output,
-        "meta": version.meta,
-    }

@@ -34,7 +34,7 @@ class RunTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
         super().__init__(fs)
         self._record = carried(partial(record, find_run=fs.find_run))
 
-    def complete(self, commit: bool = True) -> None:  # noqa: FBT001, FBT002 - as in fsspec
+    def complete(self, commit: bool = True) -> None:
         """Record what was written, or forget it."""
         pending: Sequence[Given | WrittenFile] = [*self.files]
         self.files.clear()
@@ -50,8 +50,7 @@ class RunTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
                 self._record(pending)
         finally:
             if fs is not None:
-                fs._intrans = False
-                fs._transaction = None
+                fs.end_of_transaction()
             for each in pending:
                 each.discard()
 

@@ -7,14 +7,13 @@ import logging
 import sys
 import tempfile
 import warnings
-from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
 
 from fsspec.compression import compr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cas.digest import Buffer
     from index import Content
     from index.filesystem.addresses import Address
 
@@ -102,10 +101,10 @@ class WrittenFile(io.BufferedIOBase):
     def seekable(self) -> bool:
         return self._sink is self._spool
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         self._check_open()
         try:
-            return self._sink.write(data)  # type: ignore[arg-type]  # what it takes
+            return self._sink.write(data)
         except BaseException:
             self._is_whole = False
             raise

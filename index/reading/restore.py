@@ -13,19 +13,15 @@ import os
 import threading
 import uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cas.catalog import Location
-from cas.errors import BlobNotFoundError, DigestMismatchError
 from cas.threads import Threads
 from index.domain.names import check_path, from_native, to_native
 from index.domain.results import Result
 from index.domain.snapshots import Progress
 from index.errors import (
-    DamagedFileError,
-    DanglingFileError,
     NameClashError,
     RestoreConflictError,
     RestoreFailedError,
@@ -35,19 +31,19 @@ from index.reading.destination import Destination
 from index.reading.name_clashes import possible_clashes
 from index.reading.new_files import NoLinksError, create, discard, give_mode_and_time
 from index.reading.staging import move_unless_taken
-from index.reading.streams import explaining
+from index.reading.streams import by_place, explaining, explaining_any
 from index.reading.walker import OPEN_EXISTING, Walker, failed, failing, remove_tree, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from cas.catalog import Placement
+    from cas.catalog import Location, Placement
     from cas.digest import Buffer, Digest
     from cas.store import BlobStore
     from index.db.queries.restorable import RestorableFile
 
-__all__ = ["RestoreResult", "RestoreWarning", "restore", "select"]
+__all__ = ["RestoreResult", "RestoreWarning", "restore"]
 
 _THREADS: Final = 2
 """One thread writes all small files, the others write large ones. Small files need many short
@@ -148,19 +144,6 @@ def restore(
     return RestoreResult(files, len(same), size, tuple(lost), tuple(warnings))
 
 
-def select(
-    versions: Iterable[RestorableFile], wanted: Sequence[str]
-) -> tuple[list[RestorableFile], str | None]:
-    """Return the versions at or below the wanted paths, and one path without any."""
-    below = tuple(f"{path}/" for path in wanted)
-    exact = set(wanted)
-    chosen = [v for v in versions if v.path in exact or v.path.startswith(below)]
-    for path in wanted:
-        if not any(v.path == path or v.path.startswith(f"{path}/") for v in chosen):
-            return chosen, path
-    return chosen, None
-
-
 def _compare(
     versions: Iterable[RestorableFile], target: Destination
 ) -> tuple[list[RestorableFile], list[RestorableFile], dict[str, bool]]:
@@ -230,21 +213,8 @@ class _Writer:
     ) -> tuple[int, int]:
         """Write all versions; return the numbers of files and bytes written."""
         self._total = Progress(0, 0, len(versions), sum(version.size for version in versions))
-        wanted: dict[Digest, list[RestorableFile]] = {}
-        for version in versions:
-            if version.digest is not None:
-                wanted.setdefault(version.digest, []).append(version)
-        small: list[tuple[Digest, Location]] = []
-        large: list[Digest] = []
-        for digest, named in wanted.items():
-            place = places.get(digest)
-            if place is None:
-                raise DanglingFileError(named[0].path, digest)
-            if isinstance(place, Location):
-                small.append((digest, place))
-            else:
-                large.append(digest)
-        with _explaining(self._blobs, versions), Threads(_THREADS, "cas-restore") as pool:
+        wanted, small, large = by_place(versions, places)
+        with explaining_any(self._blobs, versions), Threads(_THREADS, "cas-restore") as pool:
             tasks = {pool.submit(self._write_small, small, wanted)}
             tasks |= {
                 pool.submit(self._write_large, version, digest)
@@ -357,17 +327,3 @@ class _Writer:
     def _warn(self, version: RestorableFile, problems: Sequence[str]) -> None:
         # Extending is atomic.
         self.warnings.extend([(version.path, problem) for problem in problems])
-
-
-@contextmanager
-def _explaining(blobs: BlobStore, versions: Iterable[RestorableFile]) -> Iterator[None]:
-    """Turn errors about missing or damaged blobs into errors that name the file."""
-    try:
-        yield
-    except (BlobNotFoundError, DigestMismatchError) as error:
-        if isinstance(error, DamagedFileError):
-            raise
-        digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
-        path = next(v.path for v in versions if v.digest == digest)
-        with explaining(blobs, path, digest):
-            raise

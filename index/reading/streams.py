@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from cas.catalog import Location
 from cas.errors import BlobNotFoundError, DigestMismatchError
 from cas.pieces import PIECE_SIZE
 from index.errors import BytesNotKeptError, DamagedFileError, DanglingFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import BinaryIO
 
+    from cas.catalog import Placement
     from cas.digest import Buffer, Digest
     from cas.store import BlobStore
+    from index.db.queries.restorable import RestorableFile
     from index.db.queries.single import PlacedFile
     from index.domain.snapshots import FileVersion
 
-__all__ = ["explaining", "open_version", "read_version"]
+__all__ = [
+    "by_place",
+    "explaining",
+    "explaining_any",
+    "open_version",
+    "read_version",
+    "read_versions",
+]
 
 
 def open_version(blobs: BlobStore, version: FileVersion | PlacedFile) -> BinaryIO:
@@ -70,6 +82,62 @@ class _Explanation:
         if isinstance(error, DigestMismatchError) and not isinstance(error, DamagedFileError):
             self._blobs.note_damaged(error.expected)
             raise DamagedFileError(self._path, error.expected, error.actual, error.where) from error
+
+
+@contextmanager
+def explaining_any(blobs: BlobStore, versions: Iterable[RestorableFile]) -> Iterator[None]:
+    """Turn errors about missing or damaged blobs into errors that name the file."""
+    try:
+        yield
+    except (BlobNotFoundError, DigestMismatchError) as error:
+        if isinstance(error, DamagedFileError):
+            raise
+        digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
+        path = next(v.path for v in versions if v.digest == digest)
+        with explaining(blobs, path, digest):
+            raise
+
+
+def by_place(
+    versions: Iterable[RestorableFile], places: Mapping[Digest, Placement]
+) -> tuple[dict[Digest, list[RestorableFile]], list[tuple[Digest, Location]], list[Digest]]:
+    """Return versions by digest, the places of blobs of one entry, and digests of large blobs.
+
+    Raises DanglingFileError if a blob has no place.
+    """
+    wanted: dict[Digest, list[RestorableFile]] = {}
+    for version in versions:
+        if version.digest is not None:
+            wanted.setdefault(version.digest, []).append(version)
+    small: list[tuple[Digest, Location]] = []
+    large: list[Digest] = []
+    for digest, named in wanted.items():
+        place = places.get(digest)
+        if place is None:
+            raise DanglingFileError(named[0].path, digest)
+        if isinstance(place, Location):
+            small.append((digest, place))
+        else:
+            large.append(digest)
+    return wanted, small, large
+
+
+def read_versions(
+    blobs: BlobStore, versions: Iterable[RestorableFile], places: Mapping[Digest, Placement]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the paths of versions with all their bytes, verified, as they lie in storage."""
+    wanted, small, large = by_place(versions, places)
+    # Closed at once, also after an error, so that no prefetching thread is left over.
+    with explaining_any(blobs, versions), closing(blobs.read_located(small)) as found:
+        for digest, data in found:
+            content = bytes(data)
+            for version in wanted[digest]:
+                yield version.path, content
+    for digest in large:
+        with explaining(blobs, wanted[digest][0].path, digest):
+            content = blobs.read(digest)
+        for version in wanted[digest]:
+            yield version.path, content
 
 
 def _digest_of(version: FileVersion | PlacedFile) -> Digest:

@@ -168,7 +168,7 @@ def opened(content: Content) -> Iterator[Source]:
         yield _Stream(io.BytesIO(content))
     elif isinstance(content, str | os.PathLike):
         yield from _opened_file(check_local(content))
-    elif not _is_binary(content):
+    elif isinstance(content, FileVersion) or not _is_binary(content):
         raise TypeError(
             "content is bytes, the path of a file, or a file that is open in binary mode, "
             f"not {content!r}"

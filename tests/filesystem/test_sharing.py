@@ -14,7 +14,7 @@ import pytest
 from index import ArtifactStore, provenance
 from index.filesystem import CasFileSystem
 
-SECRET = "hunter2"
+SECRET = "hunter2"  # noqa: S105
 
 
 def read(fs):

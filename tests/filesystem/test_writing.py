@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
 import io
 from threading import Thread
@@ -14,14 +13,18 @@ from index import provenance
 from index.errors import PastIsReadOnlyError
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     pass
+
+
+def fail():
+    raise BrokenError
 
 
 def write_and_raise(opened, data):
     with opened as file:
         file.write(data)
-        raise Broken
+        raise BrokenError
 
 
 def test_closing_a_file_records_a_version_with_the_provenance_of_its_scope(fs, run):
@@ -60,14 +63,14 @@ TEXTS = {
 
 @pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)
 def test_nothing_is_recorded_when_the_block_raises(fs, options, store, opening):
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         write_and_raise(opening(fs, options), b"half of")
     assert store.runs() == []
 
 
 @pytest.mark.parametrize("opening", TEXTS.values(), ids=TEXTS)
 def test_no_text_is_recorded_when_the_block_raises(fs, options, store, opening):
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         write_and_raise(opening(fs, options), "half of")
     assert store.runs() == []
 
@@ -82,20 +85,20 @@ def test_a_block_that_ends_well_is_recorded(fs, options, run, opening):
 
 def test_a_finally_that_closes_after_an_error_records_nothing(fs, store, caplog):
     file = fs.open("s/r/a", "wb")
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         try:
             file.write(b"half")
-            raise Broken
+            raise BrokenError
         finally:
             file.close()
     assert store.runs() == []
-    assert "cas://s/r/a was not recorded: Broken()" in caplog.text
+    assert "cas://s/r/a was not recorded: BrokenError()" in caplog.text
 
 
 def test_a_file_that_is_written_while_an_earlier_error_is_handled_is_recorded(fs, run):
     try:
-        raise Broken
-    except Broken:
+        fail()
+    except BrokenError:
         with fs.open("s/r/log", "w") as file:
             file.write("what went wrong")
     assert run.read_bytes("log") == b"what went wrong"
@@ -105,8 +108,8 @@ def test_commit_records_in_an_except_block(fs, run):
     file = fs.open("s/r/a", "wb")
     file.write(b"kept all the same")
     try:
-        raise Broken
-    except Broken:
+        fail()
+    except BrokenError:
         file.commit()
     assert run.read_bytes("a") == b"kept all the same"
 
@@ -115,9 +118,10 @@ def test_commit_records_in_an_except_block(fs, run):
 def test_a_file_that_is_dropped_is_not_recorded(fs, store, mode):
     file = fs.open("s/r/a", mode)
     file.write("text" if mode == "w" else b"bytes")
-    with pytest.warns(ResourceWarning):
-        del file
-        gc.collect()
+    opened = [file]
+    del file
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        opened.clear()
     assert store.runs() == []
 
 
@@ -199,15 +203,15 @@ def test_a_transaction_is_one_snapshot(fs, run):
 
 
 def test_a_transaction_that_raises_records_nothing(fs, store):
-    def fail():
+    def write():
         with fs.transaction:
             fs.pipe_file("s/r/a", b"1")
             with fs.open("s/r/b", "wb") as file:
                 file.write(b"2")
-            raise Broken
+            raise BrokenError
 
-    with pytest.raises(Broken):
-        fail()
+    with pytest.raises(BrokenError):
+        write()
     assert store.runs() == []
     fs.pipe_file("s/r/after", b"")
     assert [run.run for run in store.runs()] == ["r"]

@@ -15,12 +15,14 @@ from index.db.queries.blobs import PLACE, locate_large
 from index.domain.snapshots import is_link
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from sqlalchemy.engine import Connection
 
     from cas.catalog import Placement
     from index.db.queries.files import Condition
 
-__all__ = ["RestorableFile", "list_restorable"]
+__all__ = ["RestorableFile", "choose", "list_restorable"]
 
 _COLUMNS: Final = (
     tables.files.c.path,
@@ -80,3 +82,16 @@ def list_restorable(
             large[digest] = blob_size
     places.update(locate_large(connection, large))
     return found, places
+
+
+def choose(
+    versions: Iterable[RestorableFile], wanted: Sequence[str]
+) -> tuple[list[RestorableFile], str | None]:
+    """Return the versions at or below the wanted paths, and one path without any."""
+    below = tuple(f"{path}/" for path in wanted)
+    exact = set(wanted)
+    chosen = [v for v in versions if v.path in exact or v.path.startswith(below)]
+    for path in wanted:
+        if not any(v.path == path or v.path.startswith(f"{path}/") for v in chosen):
+            return chosen, path
+    return chosen, None

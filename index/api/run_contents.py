@@ -1,0 +1,142 @@
+"""The bytes of a run's files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from index.api.run_files import RunFiles
+from index.db.queries import files
+from index.db.queries.restorable import choose, list_restorable
+from index.db.queries.single import find_placed
+from index.domain.names import as_paths, check_path
+from index.domain.snapshots import check_wanted
+from index.reading.streams import open_version, read_version, read_versions
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+    import pandas as pd
+
+    from index.db.queries.single import PlacedFile
+    from index.domain.snapshots import FileVersion, Snapshot
+
+__all__ = ["RunContents"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RunContents(RunFiles):
+    """What the files of a run hold. All bytes are verified before they are returned."""
+
+    def open(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        at: int | Snapshot | None = None,
+    ) -> BinaryIO:
+        """Open a file's bytes as a seekable stream. The caller closes it.
+
+        The stream uses bounded memory. It verifies every byte against the digest before it returns
+        it. Damage raises `DamagedFileError`, here or on a read.
+        """
+        return open_version(self._context.blobs, self._placed(path, version, at))
+
+    def read_bytes(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        at: int | Snapshot | None = None,
+    ) -> bytes:
+        """Return all bytes of a file, verified. Use `open` for large files."""
+        return read_version(self._context.blobs, self._placed(path, version, at))
+
+    def read_many(
+        self,
+        paths: Iterable[str | os.PathLike[str]] | None = None,
+        *,
+        at: int | Snapshot | None = None,
+    ) -> Iterator[tuple[str, bytes]]:
+        """Yield paths with all bytes of their files, verified, as they lie in storage.
+
+        That is far faster than to read them one by one. Some MiB are read ahead; a large file is
+        whole in memory.
+
+        Parameters
+        ----------
+        paths
+            Files and directories; None for all.
+
+        Raises
+        ------
+        UnknownFileError
+            When the run has no file at one of `paths`.
+        """
+        wanted = None if paths is None else [check_path(path) for path in as_paths("paths", paths)]
+        with self._reading() as (connection, found):
+            visible = files.visible_at(self._check_snapshot(found, at))
+            versions, places = list_restorable(connection, found.id, visible)
+            if wanted is not None:
+                versions, missing = choose(versions, wanted)
+                if missing is not None:
+                    raise self._unknown(connection, found, missing, visible)
+        return read_versions(self._context.blobs, versions, places)
+
+    def read_text(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        at: int | Snapshot | None = None,
+        encoding: str = "utf-8",
+    ) -> str:
+        """Return a file as text: `read_bytes`, decoded."""
+        return self.read_bytes(path, version=version, at=at).decode(encoding)
+
+    def read_json(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        at: int | Snapshot | None = None,
+    ) -> Any:  # noqa: ANN401 - as `json.loads`
+        """Return what a JSON file holds: `read_bytes`, through `json.loads`."""
+        return json.loads(self.read_bytes(path, version=version, at=at))
+
+    def read_frame(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        at: int | Snapshot | None = None,
+        **options: Any,  # noqa: ANN401 - those of pandas
+    ) -> pd.DataFrame:
+        """Return a table as a pandas data frame, by the ending of its name.
+
+        That is `open` with pandas' ``read_csv`` (``.csv``, ``.tsv``), ``read_parquet``,
+        ``read_feather``, ``read_json`` (``.json``, and lines in ``.jsonl``) or ``read_excel``
+        (``.xlsx``). Options go to that function. For CSV and JSON, an ending such as ``.gz`` after
+        it means that the file is compressed.
+
+        Raises ValueError for any other ending, and ImportError without pandas.
+        """
+        from index.reading.frames import read_frame
+
+        with self.open(path, version=version, at=at) as stream:
+            return read_frame(stream, check_path(path), options)
+
+    def _placed(
+        self, path: str | os.PathLike[str], version: int | None, at: int | Snapshot | None
+    ) -> FileVersion | PlacedFile:
+        """Return a file with the place of its bytes, as one statement finds it.
+
+        Raises as `file` does.
+        """
+        wanted = check_wanted(self.id, path, version, at)
+        return find_placed(self._context.database, self.key, *wanted) or self.file(
+            path, version=version, at=at
+        )

@@ -1,0 +1,42 @@
+"""What the filesystem tells of files and directories."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from index import FileVersion
+    from index.filesystem.addresses import Address
+
+__all__ = ["directory", "entry"]
+
+
+def directory(address: Address, size: int = 0) -> dict[str, Any]:
+    """Return what is known of a directory."""
+    return {"name": str(address), "size": size, "type": "directory"}
+
+
+def entry(address: Address, version: FileVersion) -> dict[str, Any]:
+    """Return what is known of a file."""
+    return {
+        "name": str(address),
+        "size": version.size,
+        "type": "link" if version.is_link else "file",
+        "digest": str(version.digest),
+        "version": version.version,
+        "mode": version.mode,
+        "mtime": datetime.fromtimestamp(version.mtime_ns / 1e9, UTC),
+        "created": version.created_at,
+        "session": version.session,
+        "run": version.run,
+        "phase": version.phase,
+        "agent": version.agent,
+        "node_id": version.node_id,
+        "step_id": version.step_id,
+        "event_id": version.event_id,
+        "code_hash": version.code_hash,
+        "file_type": version.file_type,
+        "is_final_output": version.is_final_output,
+        "meta": version.meta,
+    }

@@ -1,0 +1,55 @@
+"""Files that are open for reading."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from fsspec import AbstractFileSystem
+
+__all__ = ["ReadFile", "SmallFile"]
+
+
+class ReadFile(io.BufferedReader):
+    """A file that is open for reading, with what fsspec's users look for."""
+
+    def __init__(self, raw: io.RawIOBase, fs: AbstractFileSystem, path: str, ahead: int) -> None:
+        super().__init__(raw, ahead)
+        self.fs = fs
+        self.path = path
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return _size_of(self)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What `info` returns for the file."""
+        found: dict[str, Any] = self.fs.info(self.path)
+        return found
+
+
+class SmallFile(io.BytesIO):
+    """A file that is open for reading and was small enough to be read at once."""
+
+    def __init__(self, content: bytes, fs: AbstractFileSystem, path: str) -> None:
+        super().__init__(content)
+        self.fs = fs
+        self.path = path
+
+    size = ReadFile.size
+    details = ReadFile.details
+
+    def writable(self) -> bool:
+        return False
+
+
+def _size_of(stream: BinaryIO | io.BufferedIOBase) -> int:
+    before = stream.tell()
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(before)
+    return size
