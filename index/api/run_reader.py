@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cas.errors import CasError
 from index.api.run_contents import RunContents
 from index.db.queries import files, listings, runs
 from index.db.queries.restorable import choose, list_restorable
@@ -20,12 +22,13 @@ from index.domain.snapshots import (
     snapshot_number,
     with_lazy_changes,
 )
-from index.errors import RestoreFailedError, UnknownRunError
+from index.errors import ArtifactIndexError, RestoreFailedError, UnknownRunError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
 
+    import pandas as pd
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
@@ -256,6 +259,27 @@ class RunReader(RunContents):
         with self._reading() as (_, found):
             newest = found.newest_snapshot if number is None else number
         return manifest_of(self.key, self.files(at=at), newest)
+
+    def to_frame(self, *, at: int | Snapshot | None = None) -> pd.DataFrame:
+        """Return the files, by path, as a pandas data frame; its columns are as in `to_dict`."""
+        from index.domain.frames import frame_of
+
+        return frame_of(version.to_dict() for version in self.iter_files(at=at))
+
+    def _repr_html_(self) -> str:
+        from index.domain.html import PREVIEWED, SHOWN, show_run  # only notebooks need it
+
+        try:
+            count, shown = len(self), self.files(order_by="path", limit=SHOWN)
+        except UnknownRunError:
+            return show_run(self.key, 0, (), {})
+        previews: dict[str, bytes] = {}
+        for version in shown:
+            if 0 < version.size <= PREVIEWED and not version.is_link:
+                with suppress(CasError, ArtifactIndexError):  # damage is for who reads the file
+                    data = self.read_bytes(version.path, version=version.version)
+                    previews[version.path] = data
+        return show_run(self.key, count, shown, previews)
 
     def stats(self) -> RunStats:
         """Return counts and sizes of the run."""

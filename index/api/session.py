@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import os
     from typing import BinaryIO
 
+    import pandas as pd
+
     from index.context import StoreContext
     from index.domain.names import Label
     from index.domain.reports import DeletionReceipt, GroupStats, StatsLabel
@@ -42,6 +44,18 @@ class Session(Handle):
 
     def __repr__(self) -> str:
         return f"<Session {self.id!r} in {self._context.database.url}>"
+
+    def _repr_html_(self) -> str:
+        from index.domain.html import show_runs  # only notebooks need it
+
+        with self._context.database.reading() as connection:
+            return show_runs(f"session {self.id}", runs.list_runs(connection, self.id))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the session's runs, oldest first, as a pandas data frame."""
+        from index.domain.frames import frame_of
+
+        return frame_of(each.to_dict() for each in self.runs())
 
     def run(self, run_id: Label) -> Run:
         """Return a run of this session. The first write to it creates it.

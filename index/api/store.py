@@ -364,6 +364,11 @@ class ArtifactStore(StoreMaintenance, Handle):
         name = type(self).__name__
         return f"<{name} with index {context.database.url}, blobs {context.blobs.url}{state}>"
 
+    def _repr_html_(self) -> str:
+        from index.domain.html import show_runs  # only notebooks need it
+
+        return show_runs(f"store {self._context.blobs.url}", self.runs())
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _store_of, (type(self), self._context)
 

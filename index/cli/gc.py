@@ -10,13 +10,12 @@ from index.cli.options import json_option
 from index.cli.output import (
     columns,
     counted,
-    human_size,
     print_report,
     printable,
     progress_bar,
 )
 from index.cli.units import read_duration, read_size
-from index.domain.units import show_duration
+from index.domain.units import human_size, show_duration
 from index.maintenance.gc.report import Fate, GarbageBlob, Kind, Tally
 
 if TYPE_CHECKING:

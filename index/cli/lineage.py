@@ -14,11 +14,11 @@ from cas.errors import InvalidDigestError
 from index.cli.options import LABELS, at_option, json_option, only_run, run_options
 from index.cli.output import (
     columns,
-    human_size,
     print_json,
     print_report,
     printable,
 )
+from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "columns",
     "counted",
-    "human_size",
     "print_json",
     "print_json_list",
     "print_report",
@@ -38,8 +37,6 @@ _ROWS_AT_ONCE = 2_000
 
 _SHOWN_AFTER_S = 2.0
 """A wait that is over sooner is not worth a line."""
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def printable(text: str) -> str:
@@ -72,16 +69,6 @@ def show_waits() -> None:
     logger = logging.getLogger(WAITS)
     logger.setLevel(logging.INFO)
     logger.handlers = [_WaitLines()]
-
-
-def human_size(size: int) -> str:
-    """Return a number of bytes with a unit, at most three digits before the point."""
-    amount = float(size)
-    for unit in _UNITS:
-        if amount < 1024 or unit == _UNITS[-1]:
-            break
-        amount /= 1024
-    return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def columns(rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:

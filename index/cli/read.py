@@ -22,7 +22,6 @@ from index.cli.options import (
 from index.cli.output import (
     columns,
     counted,
-    human_size,
     print_json,
     print_json_list,
     print_report,
@@ -31,6 +30,7 @@ from index.cli.output import (
 )
 from index.domain.listing import FileOrder
 from index.domain.results import to_json
+from index.domain.units import human_size
 from index.errors import UnknownFileError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import click
 
 from index.cli.advice import in_commands
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_report, printable, progress_bar
+from index.cli.output import counted, print_report, printable, progress_bar
+from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from index.cli.options import json_option, only_run, provenance_options
-from index.cli.output import counted, human_size, print_json, print_report, printable
+from index.cli.output import counted, print_json, print_report, printable
+from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from index.api.session import Session

@@ -11,8 +11,9 @@ import click
 
 from index.cli.location import location_at
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_report, printable, progress_bar
+from index.cli.output import counted, print_report, printable, progress_bar
 from index.cli.verify import FAULT, holder_text
+from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from index.api.store import ArtifactStore

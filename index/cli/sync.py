@@ -12,8 +12,9 @@ import click
 from cas.temporary import using_temporary_files
 from index.cli.location import StoreLocation, location_at
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_report, printable, progress_bar
+from index.cli.output import counted, print_report, printable, progress_bar
 from index.domain.names import check_id
+from index.domain.units import human_size
 from index.errors import StoreNotFoundError
 from index.transfer.report import SyncOutcome
 

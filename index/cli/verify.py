@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from index.cli.options import json_option
-from index.cli.output import counted, human_size, print_report, printable, progress_bar
+from index.cli.output import counted, print_report, printable, progress_bar
 from index.cli.units import read_size
+from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from index.domain.faults import Fault, VerifyReport

@@ -13,13 +13,12 @@ import click
 from index.cli.location import StoreLocation, check_config, track_settings, write_config
 from index.cli.options import json_option, only_run, provenance_options, run_options
 from index.cli.output import (
-    human_size,
     print_json,
     printable,
     progress_bar,
 )
 from index.domain.names import check_id
-from index.domain.units import parse_size
+from index.domain.units import human_size, parse_size
 from index.errors import InvalidNameError
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ from index.domain.results import Result
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pandas as pd
+
     from index.domain.snapshots import FileVersion
 
 __all__ = ["Diff", "FileChange", "diff_versions"]
@@ -52,6 +54,26 @@ class Diff(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return the differences as JSON types; `identical` is the number of identical files."""
         return {**Result.to_dict(self), "identical": len(self.identical)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the differences as a pandas data frame, one row for each path, sorted by path.
+
+        The columns are `change` and the fields of the version in the second state, or of the
+        removed one; `digest_before` and `size_before` are those of a changed path before.
+        """
+        from index.domain.frames import frame_of
+
+        rows = [{"change": "added", **each.to_dict()} for each in self.added]
+        rows += [{"change": "removed", **each.to_dict()} for each in self.removed]
+        for each in self.changed:
+            before = {"digest_before": str(each.before.digest), "size_before": each.before.size}
+            rows.append({"change": "changed", **each.after.to_dict(), **before})
+        return frame_of(sorted(rows, key=lambda row: str(row["path"])))
+
+    def _repr_html_(self) -> str:
+        from index.domain.html import show_diff  # only notebooks need it
+
+        return show_diff(self)
 
     def by(self, attribute: Grouping) -> dict[str | None, Diff]:
         """Return the diff split by an attribute of the files.

@@ -90,6 +90,11 @@ class FileVersion(Result):
             self.phase, self.agent, self.node_id, self.step_id, self.event_id, self.code_hash
         )
 
+    def _repr_html_(self) -> str:
+        from index.domain.html import show_version  # only notebooks need it
+
+        return show_version(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the version as JSON types; `mode` is text in octal.
 
@@ -200,6 +205,11 @@ class Snapshot(Result):
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         made = "" if self.recorded else ", not made now"
         return f"<Snapshot {self.number}{made}: {told or 'no files'}>"
+
+    def _repr_html_(self) -> str:
+        from index.domain.html import show_snapshot  # only notebooks need it
+
+        return show_snapshot(self)
 
     @property
     def added(self) -> tuple[FileVersion, ...]:

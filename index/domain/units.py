@@ -6,11 +6,23 @@ import re
 from datetime import timedelta
 from typing import Final
 
-__all__ = ["parse_duration", "parse_size", "show_duration"]
+__all__ = ["human_size", "parse_duration", "parse_size", "show_duration"]
 
 _SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGTP]?)(i?B)?", re.ASCII | re.IGNORECASE)
 
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
 _STEPS: Final = ("", "K", "M", "G", "T", "P")
+
+
+def human_size(size: int) -> str:
+    """Return a number of bytes with a unit, at most three digits before the point."""
+    amount = float(size)
+    for unit in _UNITS:
+        if amount < 1024 or unit == _UNITS[-1]:
+            return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    raise AssertionError
 
 
 def parse_size(text: str) -> int:
@@ -32,7 +44,7 @@ def parse_size(text: str) -> int:
 
 _DURATION: Final = re.compile(r"(\d{1,9})\s*([smhdw])", re.ASCII)
 
-_UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_SPANS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 def parse_duration(text: str) -> timedelta:
@@ -44,7 +56,7 @@ def parse_duration(text: str) -> timedelta:
         return timedelta(0)
     found = _DURATION.fullmatch(text.strip())
     if found is not None:
-        unit = timedelta(**{_UNITS[found[2]]: 1})
+        unit = timedelta(**{_SPANS[found[2]]: 1})
         if int(found[1]) <= _LONGEST // unit:
             return int(found[1]) * unit
     raise ValueError(f"{text!r} is no span of time; write it as 24h, 7d, 90m, 30s or 0")
@@ -58,7 +70,7 @@ def show_duration(span: timedelta) -> str:
     """Return a duration as text for `parse_duration`, in the largest unit that divides it."""
     if not span:
         return "0"
-    for unit, name in _UNITS.items():
+    for unit, name in _SPANS.items():
         count, rest = divmod(span, timedelta(**{name: 1}))
         if not rest:
             return f"{count}{unit}"

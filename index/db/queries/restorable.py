@@ -12,6 +12,7 @@ from index.db import tables
 from index.db.bulk import driver_rows
 from index.db.column_types import decode_path
 from index.db.queries.blobs import PLACE, locate_large
+from index.domain.names import ancestors
 from index.domain.snapshots import is_link
 
 if TYPE_CHECKING:
@@ -88,10 +89,13 @@ def choose(
     versions: Iterable[RestorableFile], wanted: Sequence[str]
 ) -> tuple[list[RestorableFile], str | None]:
     """Return the versions at or below the wanted paths, and one path without any."""
-    below = tuple(f"{path}/" for path in wanted)
-    exact = set(wanted)
-    chosen = [v for v in versions if v.path in exact or v.path.startswith(below)]
-    for path in wanted:
-        if not any(v.path == path or v.path.startswith(f"{path}/") for v in chosen):
-            return chosen, path
-    return chosen, None
+    left = dict.fromkeys(wanted)
+    exact = frozenset(wanted)
+    chosen = []
+    for version in versions:
+        holders = exact.intersection((version.path, *ancestors(version.path)))
+        if holders:
+            chosen.append(version)
+            for path in holders:
+                left.pop(path, None)
+    return chosen, next(iter(left), None)
