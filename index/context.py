@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
+    from cas.cache.files import LocalFiles
     from cas.store import BlobStore
     from index.db.database import Database
     from index.domain.classification import Classifier
@@ -134,6 +135,8 @@ class StoreContext(Handle):
     states: StateCache
     clock: Callable[[], datetime]
     classifier: Classifier
+    local_files: LocalFiles
+    """Lends file versions as local files."""
     own_paths: Sequence[str] = ()
     """Local, absolute paths that belong to the store. Scans never track them."""
     reopen: partial[StoreContext] | None = None

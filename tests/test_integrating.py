@@ -82,3 +82,15 @@ def test_from_the_old_trackers():
     engine.dispose()
     assert [row.id for row in rows] == [1, 2, 3]
     assert rows[2].file_path == str(names["tasks"] / "run-1" / "data" / "lost.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # those of other libraries are not ours
+def test_every_library_reads_and_writes_by_url(monkeypatch):
+    for name in ("CAS_STORE", "CAS_INDEX", "CAS_BLOBS"):
+        monkeypatch.delenv(name, raising=False)
+    names = run_page("reading.md")
+    agents = {version.agent for version in names["run"].files(prefix="analysis/summary")}
+    assert agents == {"analyst"}
+    names["connection"].close()
+    names["store"].close()

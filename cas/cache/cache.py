@@ -5,6 +5,7 @@
     <root>/runcas-v1/tmp/        files being written
     <root>/runcas-v1/packs/ab/<name of pack>/<start>-<stop>
                                  these bytes of the pack, as stored
+    <root>/runcas-v1/files/, lent/  see `cas.cache.files`
 
 The name of a pack determines its content and is never reused. So cached parts never become stale,
 and stores may share a cache. A file is the result of one request, mostly 8 MiB with hundreds of
@@ -41,6 +42,8 @@ from cas.cache.size import CacheSize
 from cas.errors import CacheUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cas.digest import Buffer, Digest
 
 __all__ = ["DEFAULT_CACHE_SIZE", "PackCache"]
@@ -155,15 +158,47 @@ class PackCache:
         if not extent.size or not self._size.allows(extent.size):
             return
         try:
-            self._make_room(extent.size)
+            staged = self.stage((data,), extent.size)
             try:
-                self._write(extent, data)
+                self._move(staged, extent)
             except BaseException:
                 self._size.give_back(extent.size)
+                with suppress(OSError):
+                    self._calls.unlink(staged)
                 raise
             self._add(extent)
         except OSError as error:
             self._warn(error)
+
+    def folder(self, name: str) -> Path:
+        """Return a directory of the cache; create it if it is missing."""
+        path = self.root / _VERSION / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def stage(self, pieces: Iterable[Buffer], size: int) -> str:
+        """Write a file that counts towards the size; return its path. The caller moves it away.
+
+        Raises OSError, and what `pieces` raises. Then there is no file.
+        """
+        self._make_room(size)
+        staged = f"{self._tmp}/{uuid.uuid4().hex}"
+        try:
+            fd = self._calls.create_exclusive(staged)
+            try:
+                self._size.refuse_to_fill_disk(fd, size)
+                for piece in pieces:
+                    view = memoryview(piece)
+                    while view:
+                        view = view[self._calls.write(fd, view) :]
+            finally:
+                self._calls.close(fd)
+        except BaseException:
+            self._size.give_back(size)
+            with suppress(OSError):
+                self._calls.unlink(staged)
+            raise
+        return staged
 
     def forget(self, extent: Extent) -> None:
         """Remove a part that is damaged or missing."""
@@ -189,23 +224,6 @@ class PackCache:
                 # Parts that another process has added since the listing are found later.
                 stamp = self._calls.modified(self._folder(extent.pack))
                 self._remember(extent.pack, stamp, extents)
-
-    def _write(self, extent: Extent, data: Buffer) -> None:
-        staged = f"{self._tmp}/{uuid.uuid4().hex}"
-        fd = self._calls.create_exclusive(staged)
-        try:
-            try:
-                self._size.refuse_to_fill_disk(fd, len(data))
-                view = memoryview(data)
-                while view:
-                    view = view[self._calls.write(fd, view) :]
-            finally:
-                self._calls.close(fd)
-            self._move(staged, extent)
-        except BaseException:
-            with suppress(OSError):
-                self._calls.unlink(staged)
-            raise
 
     def _move(self, staged: str, extent: Extent) -> None:
         target = self._path(extent)

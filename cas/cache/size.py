@@ -49,6 +49,8 @@ class _File(NamedTuple):
     """Time of the last use, in nanoseconds."""
     size: int
     path: str
+    is_lent: bool
+    """Whether it has another name, as a file in use. It is not evicted then."""
 
 
 class CacheSize:
@@ -57,7 +59,7 @@ class CacheSize:
     Parameters
     ----------
     root
-        Directory of the files, in ``packs/`` and ``tmp/``.
+        Directory of the files, in ``packs/``, ``files/`` and ``tmp/``.
     limit
         Largest total size of the files in bytes.
     """
@@ -156,6 +158,8 @@ class CacheSize:
         newest_first: list[tuple[int, _File]] = []
         sum_of_sizes = 0
         for file in self._files():
+            if file.is_lent:
+                continue
             heapq.heappush(newest_first, (-file.used, file))
             sum_of_sizes += file.size
             while len(newest_first) > _EVICTED_AT_ONCE or (
@@ -165,7 +169,7 @@ class CacheSize:
         return sorted(file for _, file in newest_first)
 
     def _files(self) -> Iterator[_File]:
-        for folder in ("packs", "tmp"):
+        for folder in ("packs", "files", "tmp"):
             yield from self._files_below(f"{self._root}/{folder}")
 
     def _files_below(self, folder: str) -> Iterator[_File]:
@@ -180,7 +184,8 @@ class CacheSize:
                     yield from self._files_below(entry.path)
                 elif entry.is_file(follow_symlinks=False):
                     found = entry.stat(follow_symlinks=False)
-                    yield _File(found.st_mtime_ns, occupied(found.st_size), entry.path)
+                    size, is_lent = occupied(found.st_size), found.st_nlink > 1
+                    yield _File(found.st_mtime_ns, size, entry.path, is_lent)
 
 
 def occupied(size: int) -> int:

@@ -10,17 +10,20 @@ from index.api.run_files import RunFiles
 from index.db.queries import files
 from index.db.queries.restorable import choose, list_restorable
 from index.db.queries.single import find_placed
-from index.domain.names import as_paths, check_path
+from index.domain.names import as_paths, check_path, to_native
 from index.domain.snapshots import check_wanted
-from index.reading.streams import open_version, read_version, read_versions
+from index.errors import BytesNotKeptError, UnknownFileError
+from index.reading.streams import explaining, open_version, read_version, read_versions
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
     import pandas as pd
 
+    from cas.digest import Buffer, Digest
     from index.db.queries.single import PlacedFile
     from index.domain.snapshots import FileVersion, Snapshot
 
@@ -85,6 +88,48 @@ class RunContents(RunFiles):
                 if missing is not None:
                     raise self._unknown(connection, found, missing, visible)
         return read_versions(self._context.blobs, versions, places)
+
+    def local_path(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        at: int | Snapshot | None = None,
+    ) -> Path:
+        """Return a local file with the bytes of a file, or a directory with all files in one.
+
+        It is for libraries that need a name, as for a memory map. The files are verified now. They
+        are read-only, and stay until the store is closed, at the latest until the process ends.
+        Their bytes are kept in the store's cache for the next time.
+
+        Raises
+        ------
+        UnknownFileError
+            When the run has neither a file nor a directory there.
+        CacheUnavailableError
+            When the cache can't be written to, or has too little room.
+        """
+        try:
+            found = [self.file(path, version=version, at=at)]
+        except UnknownFileError:
+            if version is not None or not (found := self._below(path, at)):
+                raise
+        named = {}
+        for each in found:
+            if each.is_link:
+                continue  # where it leads to is no matter of the run
+            if each.digest is None:
+                raise BytesNotKeptError(each.path, each.version)
+            named[to_native(each.path)] = each.digest, each.size
+
+        def read(digest: Digest) -> Iterator[Buffer]:
+            with explaining(self._context.blobs, check_path(path), digest):
+                yield from self._context.blobs.iter_pieces(digest)
+
+        return self._context.local_files.lend(named, read) / to_native(check_path(path))
+
+    def _below(self, path: str | os.PathLike[str], at: int | Snapshot | None) -> list[FileVersion]:
+        return [*self.iter_files(prefix=f"{check_path(path)}/", at=at)]
 
     def read_text(
         self,

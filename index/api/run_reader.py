@@ -17,6 +17,7 @@ from index.domain.names import check_local, check_path
 from index.domain.provenance import Provenance
 from index.domain.reports import check_labels
 from index.domain.snapshots import (
+    HTML_HEAD,
     ChangeCounts,
     assemble,
     snapshot_number,
@@ -267,19 +268,22 @@ class RunReader(RunContents):
         return frame_of(version.to_dict() for version in self.iter_files(at=at))
 
     def _repr_html_(self) -> str:
-        from index.domain.html import PREVIEWED, SHOWN, show_run  # only notebooks need it
+        from index.domain import html  # only notebooks need it
 
+        about = (f"run {self.id}", f"session {self.key.session}")
         try:
-            count, shown = len(self), self.files(order_by="path", limit=SHOWN)
+            count, shown = len(self), self.files(order_by="path", limit=html.SHOWN)
         except UnknownRunError:
-            return show_run(self.key, 0, (), {})
-        previews: dict[str, bytes] = {}
+            return html.paragraph(*about, "nothing was recorded yet")
+        figures = []
         for version in shown:
-            if 0 < version.size <= PREVIEWED and not version.is_link:
+            if 0 < version.size <= html.PREVIEWED and not version.is_link:
                 with suppress(CasError, ArtifactIndexError):  # damage is for who reads the file
                     data = self.read_bytes(version.path, version=version.version)
-                    previews[version.path] = data
-        return show_run(self.key, count, shown, previews)
+                    figures.append(html.figure(version.path, html.preview(data)))
+        rows = [version.html_row for version in shown]
+        listing = html.table(HTML_HEAD, rows, count=count)
+        return html.paragraph(*about, html.counted(count, "file")) + listing + "".join(figures)
 
     def stats(self) -> RunStats:
         """Return counts and sizes of the run."""

@@ -12,6 +12,7 @@ from index.db.queries import runs
 from index.db.queries.single import find_in_session
 from index.domain.names import MAX_ROW_ID, RunKey, check_id, storable
 from index.domain.reports import check_labels
+from index.domain.snapshots import HTML_RUNS
 from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
 from index.reading.streams import open_version, read_version
 
@@ -46,10 +47,12 @@ class Session(Handle):
         return f"<Session {self.id!r} in {self._context.database.url}>"
 
     def _repr_html_(self) -> str:
-        from index.domain.html import show_runs  # only notebooks need it
+        from index.domain.html import counted, paragraph, table  # only notebooks need it
 
         with self._context.database.reading() as connection:
-            return show_runs(f"session {self.id}", runs.list_runs(connection, self.id))
+            found = runs.list_runs(connection, self.id)
+        about = paragraph(f"session {self.id}", counted(len(found), "run"))
+        return about + table(HTML_RUNS, [each.html_row for each in reversed(found)])
 
     def to_frame(self) -> pd.DataFrame:
         """Return the session's runs, oldest first, as a pandas data frame."""

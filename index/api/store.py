@@ -6,27 +6,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from cas.cache.files import LocalFiles
 from cas.errors import ObjectNotFoundError
 from cas.store import BlobStore
 from cas.urls import STORAGE_WAIT_S, open_backend, open_cache
 from cas.waiting import check_wait
 from index.api.binding import bind, own_paths
-from index.api.maintenance import StoreMaintenance
 from index.api.session import Session
+from index.api.transfer import StoreTransfer
 from index.context import Handle, StoreContext, reopened, resolve_location, utc_now
 from index.db.catalog import SqlCatalog
 from index.db.database import DATABASE_WAIT_S, LOCK_WAIT_S, Database
 from index.db.queries import runs
-from index.decorators import awaitable
 from index.domain.classification import DEFAULT_CLASSIFIER
-from index.domain.names import as_paths, check_id, check_local
+from index.domain.names import check_id, check_local
 from index.domain.reports import check_labels
 from index.domain.run_state import StateCache
+from index.domain.snapshots import HTML_RUNS
 from index.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from sqlalchemy import URL
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
     from index.domain.classification import Classifier
     from index.domain.names import Label
     from index.domain.reports import GroupStats, StatsLabel, StoreStats
-    from index.domain.snapshots import FileVersion, Progress, RunSummary
-    from index.transfer.adopt import AdoptionReport, Root
-    from index.transfer.report import SyncReport
-    from index.transfer.sync import SyncPlan
+    from index.domain.snapshots import FileVersion, RunSummary
 
 __all__ = ["ArtifactStore"]
 
@@ -49,7 +47,7 @@ _CACHED_STATES: Final = 8
 """Number of runs whose state stays in memory between scans: about 1 KB per file."""
 
 
-class ArtifactStore(StoreMaintenance, Handle):
+class ArtifactStore(StoreTransfer, Handle):
     """Artifacts of workflow runs, by session and run. Safe for use by several threads.
 
     The store is a context manager: leaving it closes the connections. A forked process can't use
@@ -72,6 +70,7 @@ class ArtifactStore(StoreMaintenance, Handle):
         clock: Callable[[], datetime],
         classifier: Classifier = DEFAULT_CLASSIFIER,
         cache: PackCache | None = None,
+        local_files: LocalFiles | None = None,
         reopen: partial[StoreContext] | None = None,
     ) -> None:
         """Bind an index and a backend to each other. Most callers use `open`."""
@@ -83,6 +82,7 @@ class ArtifactStore(StoreMaintenance, Handle):
             states=StateCache(_CACHED_STATES),
             clock=clock,
             classifier=classifier,
+            local_files=local_files or LocalFiles(),
             own_paths=own_paths(database, backend, cache),
             reopen=reopen,
         )
@@ -119,7 +119,8 @@ class ArtifactStore(StoreMaintenance, Handle):
         cache
             A local directory that caches remote blobs, so that reading them again sends no request.
             Processes and stores may share it, and you may delete it at any time. Blobs in a local
-            directory are not cached.
+            directory are not cached. It also has the files of `Run.local_path`, which are in
+            ``~/.cache/runcas`` otherwise.
         cache_size
             Largest size of the cache in bytes; 10 GiB by default. The cache first evicts the bytes
             that were used least recently.
@@ -177,6 +178,7 @@ class ArtifactStore(StoreMaintenance, Handle):
                 clock=clock,
                 classifier=classifier,
                 cache=kept,
+                local_files=LocalFiles(cache, cache_size),
                 reopen=reopen,
             )
         except ObjectNotFoundError:
@@ -199,10 +201,7 @@ class ArtifactStore(StoreMaintenance, Handle):
         return Session(check_id("session", session_id), self._context)
 
     def run(self, run_id: Label, *, session: Label = "default") -> Run:
-        """Return a run of a session, by default of the one that the command uses.
-
-        Raises InvalidNameError if one of them is no valid id.
-        """
+        """Return a run of a session, by default of that which the command uses."""
         return self.session(session).run(run_id)
 
     def runs(self) -> list[RunSummary]:
@@ -221,114 +220,6 @@ class ArtifactStore(StoreMaintenance, Handle):
         from index.reading.producers import find_producers
 
         return find_producers(self._context.database, None, of)
-
-    def adopt(
-        self,
-        url: str | URL,
-        *,
-        session: str = "default",
-        root: Root = None,
-        moved: Mapping[str, str | os.PathLike[str]] | None = None,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> AdoptionReport:
-        """Import the `files` table of an old tracker from an application's database.
-
-        The database is only read. The bytes of files that still exist are stored. For missing files
-        the store keeps a version without bytes. You can call this again: it skips paths that a run
-        has already.
-
-        Parameters
-        ----------
-        session
-            Session of the rows that name none.
-        root
-            Work directories of the runs: text with ``{session}`` and ``{run}`` for their ids, a
-            mapping from run ids, or a function of session id and run id. Where it names none, the
-            deepest directory that all paths of a run share.
-        moved
-            Absolute directories of the table, and where each is now. The adopted metadata keeps
-            the old path.
-
-        Raises
-        ------
-        LegacyTableError
-            When the database can't be read or has no such table.
-        """
-        from index.transfer.adopt import adopt
-        from index.transfer.legacy_paths import check_moves
-
-        return adopt(
-            self._context,
-            url,
-            session=session,
-            root=root,
-            moved=check_moves(moved),
-            progress=progress,
-        )
-
-    def check_runs(
-        self, *, sessions: Iterable[Label] | None = None, runs: Iterable[Label] | None = None
-    ) -> None:
-        """Check that sessions and runs exist in this store; raise as `sync_to` does if not."""
-        from index.transfer.sync import select_runs
-
-        select_runs(self._context, **_chosen(sessions, runs))
-
-    def plan_sync(
-        self,
-        destination: ArtifactStore,
-        *,
-        sessions: Iterable[Label] | None = None,
-        runs: Iterable[Label] | None = None,
-    ) -> SyncPlan:
-        """Compare this store with another and return what `sync_to` would copy; write nothing.
-
-        Parameters and errors are those of `sync_to`. Call ``execute()`` on the plan to copy.
-        """
-        from index.transfer.sync import plan_sync
-
-        return plan_sync(self._context, destination.context, **_chosen(sessions, runs))
-
-    def sync_to(
-        self,
-        destination: ArtifactStore,
-        *,
-        sessions: Iterable[Label] | None = None,
-        runs: Iterable[Label] | None = None,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> SyncReport:
-        """Copy runs with their history to another store, and the bytes that it lacks.
-
-        On return, each run in the destination is as it was here at one moment, or the report gives
-        the reason. On raise, each run is complete or unchanged. You can interrupt a sync at any
-        point: bytes that have arrived are not sent again. A sync only adds; it never removes or
-        replaces anything in the destination. If both stores have recorded into a run, that is a
-        conflict: the report names it, and the run does not change.
-
-        Parameters
-        ----------
-        sessions, runs
-            Ids of the sessions and runs to copy; None for all.
-        progress
-            Called now and then with the file versions and bytes copied so far.
-
-        Raises
-        ------
-        UnknownSessionError, UnknownRunError, UnknownRunNameError
-            When one of them does not exist in this store.
-        SameStoreError
-            When the destination is this store.
-        BackendError, IndexUnavailableError
-            When storage or a database of either store fails.
-        """
-        if progress is not None:  # progress needs totals, which a plan has
-            plan = self.plan_sync(destination, sessions=sessions, runs=runs)
-            return plan.execute(progress=progress)
-        from index.transfer.sync import sync_runs
-
-        return sync_runs(self._context, destination.context, **_chosen(sessions, runs))
-
-    sync_to_async = awaitable(sync_to)
 
     def stats(self) -> StoreStats:
         """Return the size of the store and what deduplication saves."""
@@ -354,7 +245,8 @@ class ArtifactStore(StoreMaintenance, Handle):
             return stats.group_stats(connection, check_labels(labels))
 
     def close(self) -> None:
-        """Close the database and the backend; idempotent."""
+        """Close the database and the backend, and take back local files; idempotent."""
+        self._context.local_files.close()
         self._context.database.close()
         self._context.blobs.close()
 
@@ -365,9 +257,11 @@ class ArtifactStore(StoreMaintenance, Handle):
         return f"<{name} with index {context.database.url}, blobs {context.blobs.url}{state}>"
 
     def _repr_html_(self) -> str:
-        from index.domain.html import show_runs  # only notebooks need it
+        from index.domain.html import counted, paragraph, table  # only notebooks need it
 
-        return show_runs(f"store {self._context.blobs.url}", self.runs())
+        found = self.runs()
+        about = paragraph(f"store {self._context.blobs.url}", counted(len(found), "run"))
+        return about + table(HTML_RUNS, [each.html_row for each in reversed(found)])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _store_of, (type(self), self._context)
@@ -383,16 +277,3 @@ def _store_of(kind: type[ArtifactStore], context: StoreContext) -> ArtifactStore
     store = kind.__new__(kind)
     store._context = context  # noqa: SLF001 - a constructor
     return store
-
-
-def _chosen(
-    sessions: Iterable[Label] | None, names: Iterable[Label] | None
-) -> dict[str, tuple[str, ...] | None]:
-    return {
-        "sessions": None if sessions is None else _ids("session", as_paths("sessions", sessions)),
-        "names": None if names is None else _ids("run", as_paths("runs", names)),
-    }
-
-
-def _ids(kind: str, values: tuple[Label, ...]) -> tuple[str, ...]:
-    return tuple(check_id(kind, value) for value in values)

@@ -22,6 +22,7 @@ from index.cli.commands import cas
 from index.cli.output import printable, show_waits
 from index.errors import (
     ArtifactIndexError,
+    ConfigError,
     DanglingFileError,
     IndexUnavailableError,
     InvalidNameError,
@@ -45,7 +46,7 @@ _HELP: Final[type[Exception] | tuple[()]] = getattr(click.exceptions, "NoArgsIsH
 """The exception that click 8.2 raises to print the help. Its message has many lines."""
 
 EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
-    ((InvalidNameError, UnsafePathError, InvalidDigestError, SameStoreError), 2),
+    ((ConfigError, InvalidNameError, UnsafePathError, InvalidDigestError, SameStoreError), 2),
     ((DigestMismatchError, CorruptPackError, DanglingFileError), 3),
     ((BlobNotFoundError, ObjectNotFoundError), 3),
     (SchemaOutOfDateError, 6),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from index.domain.results import Result
+from index.domain.snapshots import HTML_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,9 +72,17 @@ class Diff(Result):
         return frame_of(sorted(rows, key=lambda row: str(row["path"])))
 
     def _repr_html_(self) -> str:
-        from index.domain.html import show_diff  # only notebooks need it
+        from index.domain.html import paragraph, table  # only notebooks need it
 
-        return show_diff(self)
+        rows = [("added", *each.html_row) for each in self.added]
+        rows += [("removed", *each.html_row) for each in self.removed]
+        rows += [("changed", *each.after.html_row) for each in self.changed]
+        rows.sort(key=lambda row: str(row[1]))
+        counts = [
+            f"{len(getattr(self, name))} {name}"
+            for name in ("added", "changed", "removed", "identical")
+        ]
+        return paragraph(*counts) + table(("", *HTML_HEAD), rows)
 
     def by(self, attribute: Grouping) -> dict[str | None, Diff]:
         """Return the diff split by an attribute of the files.

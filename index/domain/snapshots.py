@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from index.domain.names import MAX_ROW_ID, check_path, storable
 from index.domain.provenance import Provenance
 from index.domain.results import Result, to_json
+from index.domain.units import human_size
 from index.errors import ArtifactIndexError, UnknownFileError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
+    "HTML_HEAD",
+    "HTML_RUNS",
     "ChangeCounts",
     "FileVersion",
     "Progress",
@@ -35,6 +38,9 @@ __all__ = [
     "snapshot_number",
     "with_lazy_changes",
 ]
+
+
+HTML_HEAD: Final = ("path", "type", "size", "version", "agent", "phase", "node", "recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +96,21 @@ class FileVersion(Result):
             self.phase, self.agent, self.node_id, self.step_id, self.event_id, self.code_hash
         )
 
-    def _repr_html_(self) -> str:
-        from index.domain.html import show_version  # only notebooks need it
+    @property
+    def html_row(self) -> tuple[object, ...]:
+        """The values of a table with the head `HTML_HEAD`."""
+        kind = "link" if self.is_link else self.file_type
+        made = (self.version, self.agent, self.phase, self.node_id, self.created_at)
+        return (self.path, kind, human_size(self.size), *made)
 
-        return show_version(self)
+    def _repr_html_(self) -> str:
+        from index.domain.html import paragraph, table  # only notebooks need it
+
+        facts = {**dict(zip(HTML_HEAD, self.html_row, strict=True)), "digest": self.digest}
+        facts |= {"step": self.step_id, "event": self.event_id, "code": self.code_hash}
+        facts |= {"final": "yes" if self.is_final_output else None, "meta": self.meta or None}
+        known = [(name, value) for name, value in facts.items() if value is not None]
+        return paragraph(f"run {self.run}", f"session {self.session}") + table(("", ""), known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the version as JSON types; `mode` is text in octal.
@@ -207,9 +224,16 @@ class Snapshot(Result):
         return f"<Snapshot {self.number}{made}: {told or 'no files'}>"
 
     def _repr_html_(self) -> str:
-        from index.domain.html import show_snapshot  # only notebooks need it
+        from index.domain.html import paragraph, table  # only notebooks need it
 
-        return show_snapshot(self)
+        changes = (("added", self.added), ("changed", self.changed), ("removed", self.removed))
+        rows = [(change, *each.html_row) for change, versions in changes for each in versions]
+        made = [f"{name} {value}" for name, value in self.provenance.to_dict().items() if value]
+        new = None if self.recorded else "nothing new"
+        skipped = f"{len(self.skipped)} skipped" if self.skipped else None
+        stored = f"{human_size(self.bytes_stored)} stored"
+        about = (f"snapshot {self.number}", new, self.created_at, *made, stored, skipped)
+        return paragraph(*about) + table(("", *HTML_HEAD), rows)
 
     @property
     def added(self) -> tuple[FileVersion, ...]:
@@ -284,6 +308,9 @@ def check_wanted(
     return clean, version, snapshot_number(at)
 
 
+HTML_RUNS: Final = ("session", "run", "snapshots", "created", "forked from")
+
+
 @dataclass(frozen=True, slots=True)
 class RunSummary(Result):
     """A run in a listing."""
@@ -298,6 +325,11 @@ class RunSummary(Result):
     """The snapshot that it was forked at. It stays when the parent is deleted."""
     work_dir: str | None = None
     """The directory of its newest scan; None if it was never scanned, as a new fork."""
+
+    @property
+    def html_row(self) -> tuple[object, ...]:
+        """The values of a table with the head `HTML_RUNS`."""
+        return self.session, self.run, self.snapshots, self.created_at, self.parent
 
 
 def assemble(
