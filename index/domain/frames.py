@@ -13,11 +13,21 @@ __all__ = ["frame_of"]
 
 
 def frame_of(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """Return rows, in their JSON form, as a data frame; times become times with a zone."""
+    r"""Return rows, in their JSON form, as a data frame; times become times with a zone.
+
+    Bytes of names that are not UTF-8 become ``\\xe9`` and the like: Arrow's text can't hold them.
+    """
     import pandas as pd
 
-    frame = pd.DataFrame.from_records([*rows])
+    shown = [{name: _text(value) for name, value in row.items()} for row in rows]
+    frame = pd.DataFrame.from_records(shown)
     for name in ("created_at",):
         if name in frame:
             frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601")
     return frame
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

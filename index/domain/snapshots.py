@@ -99,16 +99,15 @@ class FileVersion(Result):
     @property
     def html_row(self) -> tuple[object, ...]:
         """The values of a table with the head `HTML_HEAD`."""
-        kind = "link" if self.is_link else self.file_type
-        made = (self.version, self.agent, self.phase, self.node_id, self.created_at)
-        return (self.path, kind, human_size(self.size), *made)
+        what = ("link" if self.is_link else self.file_type, human_size(self.size), self.version)
+        return (self.path, *what, self.agent, self.phase, self.node_id, self.created_at)
 
     def _repr_html_(self) -> str:
         from index.domain.html import paragraph, table  # only notebooks need it
 
         facts = {**dict(zip(HTML_HEAD, self.html_row, strict=True)), "digest": self.digest}
         facts |= {"step": self.step_id, "event": self.event_id, "code": self.code_hash}
-        facts |= {"final": "yes" if self.is_final_output else None, "meta": self.meta or None}
+        facts |= {"final": self.is_final_output or None, "meta": self.meta or None}
         known = [(name, value) for name, value in facts.items() if value is not None]
         return paragraph(f"run {self.run}", f"session {self.session}") + table(("", ""), known)
 
@@ -229,11 +228,10 @@ class Snapshot(Result):
         changes = (("added", self.added), ("changed", self.changed), ("removed", self.removed))
         rows = [(change, *each.html_row) for change, versions in changes for each in versions]
         made = [f"{name} {value}" for name, value in self.provenance.to_dict().items() if value]
-        new = None if self.recorded else "nothing new"
-        skipped = f"{len(self.skipped)} skipped" if self.skipped else None
-        stored = f"{human_size(self.bytes_stored)} stored"
-        about = (f"snapshot {self.number}", new, self.created_at, *made, stored, skipped)
-        return paragraph(*about) + table(("", *HTML_HEAD), rows)
+        new = "" if self.recorded else "nothing new"
+        skipped = f"{len(self.skipped)} skipped" if self.skipped else ""
+        about = (new, self.created_at, *made, f"{human_size(self.bytes_stored)} stored", skipped)
+        return paragraph(f"snapshot {self.number}", *about) + table(("", *HTML_HEAD), rows)
 
     @property
     def added(self) -> tuple[FileVersion, ...]:
