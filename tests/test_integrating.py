@@ -89,6 +89,7 @@ def test_from_the_old_trackers():
 def test_every_library_reads_and_writes_by_url(monkeypatch):
     for name in ("CAS_STORE", "CAS_INDEX", "CAS_BLOBS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", os.getcwd())
     names = run_page("reading.md")
     agents = {version.agent for version in names["run"].files(prefix="analysis/summary")}
     assert agents == {"analyst"}

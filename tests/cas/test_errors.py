@@ -26,6 +26,8 @@ ARGUMENTS = {
     "DamagedRecordError": ("subject",),
     "DamagedFileError": ("subject", DIGEST, None, "subject"),
     "OtherDirectoryError": ("subject", "before", "now"),
+    "PastIsReadOnlyError": ("cas://s/r@1/a",),
+    "ConfigError": ("/project/cas.toml", "it has no 'index'; add it"),
     "DanglingFileError": ("subject", DIGEST),
     "DigestMismatchError": (DIGEST, None, "subject"),
     "IndexPresentError": ("subject",),
