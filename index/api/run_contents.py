@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from index.api.run_files import RunFiles
 from index.db.queries import files
 from index.db.queries.restorable import choose, list_restorable
-from index.db.queries.single import find_placed
+from index.db.queries.single import find_file, find_placed
 from index.domain.names import as_paths, check_path, to_native
 from index.domain.snapshots import check_wanted
 from index.errors import BytesNotKeptError, UnknownFileError
@@ -33,6 +33,24 @@ __all__ = ["RunContents"]
 @dataclass(frozen=True, slots=True, repr=False)
 class RunContents(RunFiles):
     """What the files of a run hold. All bytes are verified before they are returned."""
+
+    def get(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        at: int | Snapshot | None = None,
+    ) -> FileVersion | None:
+        """Return the file that `file` would return; None if there is none.
+
+        Raises UnknownRunError and UnknownSnapshotError as `file` does.
+        """
+        wanted = check_wanted(self.id, path, version, at)
+        found = find_file(self._context.database, self.key, *wanted)
+        if found is None:
+            with self._reading() as (_, run):
+                self._check_snapshot(run, at)
+        return found
 
     def open(
         self,

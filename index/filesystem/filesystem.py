@@ -235,13 +235,9 @@ class CasFileSystem(ReadingFileSystem):
         if not address.path:
             raise is_directory(name)
         try:
-            with self._errors(name):
-                return self._version(address)
-        except FileNotFoundError as error:
-            if isinstance(error.__cause__, UnknownRunError):
-                return None  # the first file makes it
-            if isinstance(error.__cause__, UnknownFileError):
-                if self.isdir(name):
-                    raise is_directory(name) from None
-                return None
-            raise
+            found = self._get(address)
+            if found is None and self._is_directory(address):
+                raise is_directory(name)
+        except UnknownRunError:
+            return None  # the first file makes it
+        return found

@@ -32,7 +32,7 @@ __all__ = ["BUFFER", "ReadingFileSystem"]
 _MANY: Final = 16
 """Files from which on `cat` reads them together."""
 
-BUFFER: Final = 64 << 10
+BUFFER: Final = 16 << 10
 """Bytes that a file reads ahead."""
 
 
@@ -120,21 +120,39 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             if address.digest is None and not address.path:
                 self._list(name)
                 return directory(address)
-            try:
-                return entry(address, self._version(address))
-            except UnknownFileError:
-                if address.version is not None:
-                    raise
-                self.find_run(address).list_dir(address.path, at=address.snapshot, limit=1)
+            found = self._get(address)
+            if found is None and self._is_directory(address):
                 return directory(address)
+            return entry(address, found or self._version(address))
 
     def exists(self, path: str, **_: Any) -> bool:
         """Whether there is a file or a directory."""
+        name = self._strip_protocol(path)
+        address = Address.parse(name)
         try:
-            self.info(path)
+            with self._errors(name):
+                if address.path:
+                    return self._get(address) is not None or self._is_directory(address)
+                self._list(name)
         except FileNotFoundError:
             return False
         return True
+
+    def isdir(self, path: str) -> bool:
+        """Whether there is a directory."""
+        name = self._strip_protocol(path)
+        address = Address.parse(name)
+        if not address.path:
+            return address.digest is None and self.exists(name)
+        try:
+            with self._errors(name):
+                return self._is_directory(address)
+        except FileNotFoundError:
+            return False
+
+    def isfile(self, path: str) -> bool:
+        """Whether there is a file."""
+        return self.exists(path) and not self.isdir(path)
 
     def find(
         self,
@@ -294,6 +312,25 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             raise FileNotFoundError(errno.ENOENT, "no file has these bytes", f"cas://{address}")
         return self.find_run(address).file(
             address.path, version=address.version, at=address.snapshot
+        )
+
+    def _get(self, address: Address) -> FileVersion | None:
+        """Return a file; None if the run has none at the path. Raises if there is no such run."""
+        if address.digest is not None or not address.path:
+            return self._version(address)
+        return self.find_run(address).get(
+            address.path, version=address.version, at=address.snapshot
+        )
+
+    def _is_directory(self, address: Address) -> bool:
+        """Return whether files lie below the path. Raises if there is no such run."""
+        if address.version is not None or address.digest is not None:
+            return False
+        below = f"{address.path.rstrip('/')}/"
+        return bool(
+            self.find_run(address).files(
+                prefix=below, order_by="path", limit=1, at=address.snapshot
+            )
         )
 
     def _list(self, name: str) -> list[dict[str, Any]]:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from fsspec.tests import abstract
 
+from index import ArtifactStore
 from index.filesystem import CasFileSystem
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One store for all tests of a process: each has a run of its own."""
+    folder = tmp_path_factory.mktemp("suites")
+    ArtifactStore.open(folder).close()
+    return CasFileSystem(store=folder)
 
 
 class Fixtures(abstract.AbstractFixtures):
     @pytest.fixture
-    def fs(self, options):
-        return CasFileSystem(**options)
+    def fs(self, shared):
+        return shared
 
     @pytest.fixture
     def fs_path(self):
-        return "session/run"
+        return f"session/{uuid.uuid4()}"
 
     @pytest.fixture
     def fs_join(self):
