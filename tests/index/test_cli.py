@@ -21,8 +21,9 @@ from trees import read, write
 from cas.digest import Digest
 from index.cli import main
 from index.cli.commands import cas as group
-from index.cli.output import human_size, printable
+from index.cli.output import printable
 from index.db import schema
+from index.domain.units import human_size
 
 ROOT = Path(__file__).resolve().parents[2]
 
