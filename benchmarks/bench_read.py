@@ -1,4 +1,4 @@
-"""What it costs to read single files, a large one at once, and a little here and there.
+"""What it costs to read single files, a large one at once, a little here and there, and by URL.
 
     python benchmarks/bench_read.py
     python benchmarks/bench_read.py --only single --files 2000 --rounds 2 --results /tmp/trial
@@ -9,6 +9,8 @@ The limit of each is the same from the plain file, hashed where the store verifi
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -21,6 +23,7 @@ from pages import command_line, publication
 from sources import Sources
 
 from index import ArtifactStore
+from index.filesystem import CasFileSystem
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +37,7 @@ READ: Final = 4 << 10
 """Bytes of a random read."""
 
 WHOLE, BLOCKS, PLAIN = "open().read()", "open(), reads of 1 MiB", "the plain file"
+SMALL, BY_URL, PIPED = "read and BLAKE3 of each", "reads of 1 MiB by URL", "cat to b3sum"
 FIRST, AGAIN = "in a store just opened", "in chunks read before"
 
 
@@ -167,7 +171,88 @@ def _plain_at_random(path: Path, places: Sequence[int]) -> None:
             file.read(READ)
 
 
-QUESTIONS: Final = {"single": ask_single, "whole": ask_whole, "random": ask_random}
+def ask_url(bench: Bench) -> Answer:
+    """Reads by `cas://`: small files at once and one by one, and a large one from end to end."""
+    source, subject = bench.sources.find("small")
+    large_store, large = bench.large()
+    paths = sorted(path for path in source.rglob("*") if path.is_file())
+    with ArtifactStore.open(bench.work / "store-url") as store:
+        store.session("s").run("r").track(source)
+    fs = CasFileSystem(store=bench.work / "store-url")
+    names = [f"s/r/{path.relative_to(source)}" for path in paths]
+    of_large = CasFileSystem(store=large_store)
+    answer = Answer("url", f"{subject}; one file of {named(large.stat().st_size)}", 0)
+    answer.rounds = bench.options.rounds
+    command = ["sh", "-c", 'cat "$0" | b3sum', str(large)]
+    ways = {
+        "cat of all": lambda: fs.cat(names),
+        "open and read each": lambda: [_opened_by_url(fs, name) for name in names],
+        SMALL: lambda: [blake3(path.read_bytes()) for path in paths],
+        BY_URL: lambda: _in_url_blocks(of_large, f"s/r/{large.name}"),
+        PIPED: lambda: subprocess.run(command, check=True, capture_output=True),
+    }
+    if shutil.which("b3sum") is None:
+        del ways[PIPED]
+    answer.take_turns(ways)
+    answer.compare("many small files", "cat of all", SMALL, 1.5)
+    answer.compare("many small files", "open and read each", SMALL, 5.0)
+    if PIPED in ways:
+        answer.compare("a large file", BY_URL, PIPED, 1.25)
+    return answer
+
+
+def _opened_by_url(fs: CasFileSystem, name: str) -> bytes:
+    with fs.open(name) as stream:
+        data: bytes = stream.read()
+    return data
+
+
+def _in_url_blocks(fs: CasFileSystem, name: str) -> None:
+    with fs.open(name) as stream:
+        while stream.read(MIB):
+            pass
+
+
+def ask_parquet(bench: Bench) -> Answer:
+    """A column of a Parquet file by `cas://`, against the plain file."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    draw = np.random.default_rng(13)
+    rows = bench.options.large_mib << 12
+    table = pa.table({name: draw.random(rows) for name in "abcdefgh"})
+    path = bench.work / "table" / "table.parquet"
+    path.parent.mkdir()
+    pq.write_table(table, path)
+    settle(path.parent)
+    with ArtifactStore.open(bench.work / "store-table") as store:
+        store.session("s").run("r").track(path.parent)
+    fs = CasFileSystem(store=bench.work / "store-table")
+    size = path.stat().st_size
+    answer = Answer("parquet", f"One of 8 columns of {rows:,} numbers, {named(size)}", 0)
+    answer.rounds = bench.options.rounds
+
+    def by_url() -> object:
+        return pq.read_table("s/r/table.parquet", filesystem=fs, columns=["d"])
+
+    answer.take_turns(
+        {
+            "a column by URL": by_url,
+            "a column of the plain file": lambda: pq.read_table(path, columns=["d"]),
+        }
+    )
+    answer.compare("Parquet", "a column by URL", "a column of the plain file", 1 / 0.7)
+    return answer
+
+
+QUESTIONS: Final = {
+    "single": ask_single,
+    "whole": ask_whole,
+    "random": ask_random,
+    "url": ask_url,
+    "parquet": ask_parquet,
+}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ __all__ = ["CasPath"]
 get_filesystem_class("cas")  # UPath takes the rules of its names from the loaded class
 
 
-class CasPath(UPath):  # type: ignore[misc]  # upath is not there for every type checker
+class CasPath(UPath):
     """A path of the filesystem, as pathlib has them. Its names are written as in URLs."""
 
     __slots__ = ()
