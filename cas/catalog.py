@@ -61,12 +61,12 @@ class Places(Mapping[Digest, Location]):
 
     def __init__(self) -> None:
         self._packs: dict[Digest, int] = {}
-        self._table = DigestTable("IIIIBII")
+        self._table = DigestTable("IIIBIII")
 
     def add(self, pack: Digest, rows: Iterable[Row]) -> None:
         """Add the places in a pack: rows of a digest and what a `Location` has after its pack."""
         number = self._packs.setdefault(pack, len(self._packs))
-        placed = ((digest, number, *place) for digest, *place in rows)
+        placed = ((*row, number) for row in rows)
         while part := list(islice(placed, _ROWS_AT_ONCE)):
             self._table.add_new(part)
 
@@ -76,7 +76,7 @@ class Places(Mapping[Digest, Location]):
         return list(self._packs)
 
     def rows(self) -> Iterator[Row]:
-        """Yield rows in order of digest: the digest, the number of the pack, the rest."""
+        """Yield rows in order of digest: as they were added, and the number of the pack."""
         return iter(self._table)
 
     def missing(self, digests: Iterable[D]) -> Iterator[D]:
@@ -87,7 +87,7 @@ class Places(Mapping[Digest, Location]):
         found = self._table.find(digest)
         if found is None:
             raise KeyError(digest)
-        _, pack, *place = found
+        _, *place, pack = found
         return Location(self.packs[pack], *place)
 
     def __iter__(self) -> Iterator[Digest]:

@@ -86,24 +86,29 @@ class DigestTable:
         return new
 
     def _pack_new(self, rows: Iterable[Row]) -> list[Row]:
-        width, pack_into = self._row.size, self._row.pack_into
-        packed, slots, shift = self._packed, self._slots, self._shift
+        width, pack_into, number_of = self._row.size, self._row.pack_into, int.from_bytes
+        packed, slots, shift, count = self._packed, self._slots, self._shift, self._count
+        room = len(packed) // width
         new = []
         for row in rows:
             digest = row[0]
-            slot = int.from_bytes(digest[:_PREFIX]) >> shift
+            slot = number_of(digest[:_PREFIX]) >> shift
             while number := slots[slot]:
                 at = (number - 1) * width
                 if packed[at : at + DIGEST_SIZE] == digest:
                     break
                 slot = (slot + 1) % len(slots)
             else:
-                pack_into(packed, self._count * width, *row)
-                self._count = slots[slot] = self._count + 1
+                pack_into(packed, count * width, *row)
+                count += 1
+                slots[slot] = count
                 new.append(row)
-                if self._count * width == len(packed):
+                if count == room:
+                    self._count = count
                     self._make_slots(8 * _PREFIX - shift + _MORE_BITS)
                     packed, slots, shift = self._packed, self._slots, self._shift
+                    room = len(packed) // width
+        self._count = count
         return new
 
     def _make_slots(self, bits: int) -> None:

@@ -73,8 +73,8 @@ _MAGIC: Final = b"RUNCASPK"
 _END_MAGIC: Final = b"RUNCASPE"
 _HEADER: Final = struct.Struct("<8sI16s4x")
 _RECORD: Final = struct.Struct("<BBxx32sIII")
-_APPENDED: Final = struct.Struct("<B32sIIIBII")
-"""The fields of a `PackEntry`: its kind, its digest, and the rest as in a `Location`."""
+_APPENDED: Final = struct.Struct("<32sIIIBIIB")
+"""The fields of a `PackEntry`: its digest, its place as in a `Location`, and its kind."""
 _TRAILER: Final = struct.Struct("<I32s8s")
 HEADER_SIZE: Final = _HEADER.size
 FOOTER_RECORD_SIZE: Final = _RECORD.size
@@ -189,16 +189,16 @@ class PackWriter:
         if len(blobs) > 1 and not _may_share(kind, codec, frame_size):
             raise ValueError(f"{len(blobs)} entries of kind {kind} can't share {frame_size} bytes")
         frame_start, offset, stored_size = 0, self.size, len(stored)
-        for digest, size in blobs:
-            row = self.count % _ROWS_AT_ONCE
-            if row == 0:
+        for row, (digest, size) in enumerate(blobs, self.count):
+            at = row % _ROWS_AT_ONCE * _APPENDED.size
+            if at == 0:
                 self._appended.append(reserved_memory(_ROWS_AT_ONCE * _APPENDED.size))
             _APPENDED.pack_into(
-                self._appended[-1], row * _APPENDED.size,
-                kind, digest, offset, stored_size, size, codec, frame_start, frame_size,
+                self._appended[-1], at,
+                digest, offset, stored_size, size, codec, frame_start, frame_size, kind,
             )  # fmt: skip
-            self.count += 1
             frame_start += size if frame_size else 0
+        self.count += len(blobs)
         self._emit(stored)
 
     def places(self) -> Iterator[Row]:
@@ -209,7 +209,7 @@ class PackWriter:
         left = self.count
         while self._appended:
             rows = _APPENDED.iter_unpack(self._appended.popleft())
-            yield from (row[1:] for row in islice(rows, left))
+            yield from (row[:-1] for row in islice(rows, left))
             left -= _ROWS_AT_ONCE
 
     def seal(self) -> SealedPack:
@@ -219,8 +219,10 @@ class PackWriter:
         for number, rows in enumerate(self._appended):
             left = self.count - number * _ROWS_AT_ONCE
             piece = b"".join(
-                _RECORD.pack(kind, codec, digest, *place)
-                for kind, digest, *place, codec, _, _ in islice(_APPENDED.iter_unpack(rows), left)
+                _RECORD.pack(kind, codec, digest, offset, stored, size)
+                for digest, offset, stored, size, codec, _, _, kind in islice(
+                    _APPENDED.iter_unpack(rows), left
+                )
             )
             footer.update(piece)
             name.update(piece)

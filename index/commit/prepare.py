@@ -110,7 +110,7 @@ def with_records(
     blobs = Places()
     for places in (written.blobs, more.blobs):
         packs = places.packs
-        for digest, number, *place in places.rows():
+        for digest, *place, number in places.rows():
             if digest not in plan.replaces:
                 blobs.add(packs[number], [(digest, *place)])
     return plan, replace(
@@ -156,9 +156,9 @@ def _kinds(
     kinds = []
     shared: dict[Any, FileKind] = {}
     plain: dict[tuple[str, bool], FileKind] = {}
-    classify = classifier.classify
+    classify, is_known = classifier.classify, annotations or befores
     for path in new.paths:
-        said, before = annotations.get(path), befores.get(path)
+        said, before = (annotations.get(path), befores.get(path)) if is_known else (None, None)
         if said is None and before is None:  # as most paths of a first scan
             of_path = classify(path), says_final(classifier, path)
             kind = plain.get(of_path)

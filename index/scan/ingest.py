@@ -206,10 +206,19 @@ def read_settled(
             digest, size = batch.add_file(fd, (before or os.fstat(fd)).st_size, unless=unless)
             after = os.fstat(fd)
             signature = signature_of(after)
-            is_whole = before is not None and signature_of(before) == signature
+            is_whole = before is not None and _is_same(before, after)
             if is_whole or not left:
                 return digest, size, after, signature, is_whole
         status = os.fstat(fd)
+
+
+def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether an open file is unchanged. Its inode and device are the same anyway."""
+    return (
+        before.st_mtime_ns == after.st_mtime_ns
+        and before.st_ctime_ns == after.st_ctime_ns
+        and before.st_size == after.st_size
+    )
 
 
 def _settled(fd: int, status: os.stat_result) -> os.stat_result | None:

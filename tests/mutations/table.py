@@ -252,7 +252,7 @@ MUTATIONS = (
     Mutation(
         "a file that changed while it was read counts as whole",
         "index/scan/ingest.py",
-        "before is not None and signature_of(before) == signature",
+        "before is not None and _is_same(before, after)",
         "before is not None",
         (TORN,),
     ),

@@ -254,7 +254,7 @@ def _blob_rows(
     written: WrittenBatch, pack_ids: Mapping[Digest, int]
 ) -> Iterator[tuple[bytes | int | None, ...]]:
     ids = [pack_ids[pack] for pack in written.blobs.packs]
-    for digest, number, *place in written.blobs.rows():
+    for digest, *place, number in written.blobs.rows():
         yield digest, ids[number], *place
     for blob in sorted(written.chunked, key=lambda blob: blob.digest):
         yield blob.digest, None, None, None, blob.size, None, None, None
