@@ -23,6 +23,9 @@ PUT_TOGETHER = {
         "', '.join([*names, *map(preparer.quote, shared)])",
         "', '.join([*(f'r.{name}' for name in names), *constants])",
     },
+    # Names of columns.
+    "index/db/queries/blobs.py": {"', '.join((f'b.{column.name}' for column in PLACE))"},
+    "index/db/queries/verification.py": {"', '.join((column.name for column in PLACE))"},
     "index/db/queries/counts.py": {  # names of columns
         "', '.join((c.name for c in _KEY))", "', '.join(_NUMBERS)",
     },
@@ -46,7 +49,8 @@ GIVEN_BY_NAME = {
         "statement.format(wanted=wanted, **marks)",
     },
     "index/db/database.py": {"statement"},  # of a `Lookup`, which SQLAlchemy has compiled
-    "index/db/queries/blobs.py": {"_FIND_KNOWN", "_TOUCH"},
+    "index/db/queries/blobs.py": {"_FIND_KNOWN", "_LOCATE", "_TOUCH"},
+    "index/db/queries/verification.py": {"_LOCATE"},
     "index/db/queries/counts.py": {"_ADD.format(marks=marks)"},  # for parameters
     "index/db/queries/current.py": {"statement"},
     "index/db/queries/files.py": {"_END"},
