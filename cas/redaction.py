@@ -51,8 +51,15 @@ def without_secrets(options: Mapping[str, object]) -> dict[str, object]:
 def _stripped(value: object) -> object:
     if isinstance(value, Mapping):
         return without_secrets(value)
-    if not isinstance(value, str) or "://" not in value:
+    if isinstance(value, bytes):
+        return _stripped(value.decode(errors="replace"))
+    if isinstance(value, list | tuple):
+        return [_stripped(each) for each in value]
+    if not isinstance(value, str):
         return value
+    if "://" not in value:
+        # A string of connection, as storage of Azure has it, is all secret.
+        return _HIDDEN if re.search(rf"(?:{_SECRET_KEY.pattern})[^=;]*=", value, re.I) else value
     scheme, separator, rest = value.partition("://")
     if found := _PASSWORD.match(rest):
         rest = f"{found[0].partition(':')[0]}@{rest[found.end() :]}"

@@ -12,6 +12,7 @@ lent.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -81,20 +82,38 @@ class LocalFiles:
             When the directory can't be used, or is full.
         """
         try:
-            cache, folder = self._prepared()
-            target = folder / str(next(self._numbers))
-            target.mkdir()
-            for path, (digest, size) in named.items():
-                place = target / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                if not self._link_kept(cache, digest, place):
-                    staged = Path(cache.stage(read(digest), size))
-                    staged.chmod(_READ_ONLY)
-                    self._link(staged, place)
-                    staged.replace(self._kept(cache, digest))
+            return self._lend(named, read)
         except OSError as error:
-            root = _DEFAULT_ROOT if self._root is None else str(self._root)
-            raise CacheUnavailableError(root, error.strerror or str(error)) from error
+            lent = self._lent
+            if lent is None or lent[2].exists():
+                raise self._unavailable(error) from error
+            self.close()  # somebody has deleted the cache
+        try:
+            return self._lend(named, read)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: OSError) -> CacheUnavailableError:
+        root = _DEFAULT_ROOT if self._root is None else str(self._root)
+        reason = error.strerror or str(error)
+        if error.errno == errno.EDQUOT:
+            reason = "its limit is reached by files in use, which closing the store gives back"
+        return CacheUnavailableError(root, reason)
+
+    def _lend(
+        self, named: Mapping[str, tuple[Digest, int]], read: Callable[[Digest], Iterable[Buffer]]
+    ) -> Path:
+        cache, folder = self._prepared()
+        target = folder / str(next(self._numbers))
+        target.mkdir()
+        for path, (digest, size) in named.items():
+            place = target / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not self._link_kept(cache, digest, place):
+                staged = Path(cache.stage(read(digest), size))
+                staged.chmod(_READ_ONLY)
+                self._link(staged, place)
+                staged.replace(self._kept(cache, digest))
         return target
 
     def close(self) -> None:

@@ -134,6 +134,8 @@ class RunContents(RunFiles):
                 raise
         named = {}
         for each in found:
+            if each.is_link and len(found) == 1:
+                raise ValueError(f"{each.path!r} is a link; give the path of a file or directory")
             if each.is_link:
                 continue  # where it leads to is no matter of the run
             if each.digest is None:

@@ -47,6 +47,12 @@ class SmallFile(io.BytesIO):
     def writable(self) -> bool:
         return False
 
+    def write(self, _data: object, /) -> int:
+        raise io.UnsupportedOperation("write: the file is open for reading")
+
+    def truncate(self, _size: int | None = None, /) -> int:
+        raise io.UnsupportedOperation("truncate: the file is open for reading")
+
 
 def _size_of(stream: BinaryIO | io.BufferedIOBase) -> int:
     before = stream.tell()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from fsspec.core import get_compression
 
 from index import carried
 from index.errors import PastIsReadOnlyError, UnknownFileError, UnknownRunError
-from index.filesystem.addresses import Address
+from index.filesystem.addresses import Address, quoted
 from index.filesystem.errors import is_directory
 from index.filesystem.reading import BUFFER, ReadingFileSystem
 from index.filesystem.transactions import RunTransaction, record
-from index.filesystem.writing import Given, WrittenFile
+from index.filesystem.writing import Given, WrittenFile, WrittenText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from index import Content, FileVersion, Run
 
 __all__ = ["CasFileSystem"]
+
+_MODES: Final = {"overwrite": "wb", "create": "xb"}
 
 
 class CasFileSystem(ReadingFileSystem):
@@ -71,10 +74,18 @@ class CasFileSystem(ReadingFileSystem):
         **options: Any,
     ) -> Any:
         """Open a file. See `fsspec.AbstractFileSystem.open`, and `WrittenFile` about writing."""
-        if "b" in mode and "r" not in mode and compression is not None:
+        if "r" in mode:
+            return super().open(path, mode, block_size, cache_options, compression, **options)
+        if "b" not in mode:
+            names = ("encoding", "errors", "newline")
+            text = {name: options.pop(name) for name in names if name in options}
+            binary = f"{mode.replace('t', '')}b"
+            return WrittenText(
+                self.open(path, binary, block_size, cache_options, compression, **options), **text
+            )
+        if compression is not None:
             options["through"] = get_compression(path, compression)
-            compression = None
-        return super().open(path, mode, block_size, cache_options, compression, **options)
+        return super().open(path, mode, block_size, cache_options, **options)
 
     def _open(
         self,
@@ -102,16 +113,26 @@ class CasFileSystem(ReadingFileSystem):
         elif mode == "ab":
             expected = 0 if current is None else current.version
         publish = carried(self._record_one) if autocommit else None
-        file = WrittenFile(address, publish, expected_version=expected, compression=through)
-        if mode == "ab" and current is not None:
-            with self.find_run(address).open(address.path, version=current.version) as before:
-                while piece := before.read(1 << 20):
-                    file.write(piece)
-        return file
+        run = self.find_run(address)
+        with ExitStack() as stack:
+            before = None
+            if mode == "ab" and current is not None:
+                if through == "zip":
+                    raise ValueError("a zip archive can't be appended to; write it anew")
+                stream = run.open(address.path, version=current.version)
+                before = stack.enter_context(stream)
+            return WrittenFile(
+                address,
+                run,
+                publish,
+                expected_version=expected,
+                before=before,
+                compression=through,
+            )
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         """Record bytes as a file; with mode ``"create"``, only if there is none."""
-        self._give(self._strip_protocol(path), value, create=mode == "create")
+        self._give(self._strip_protocol(path), bytes(value), create=mode == "create")
 
     def put_file(
         self, lpath: str, rpath: str, callback: Any = None, mode: str = "overwrite", **_: Any
@@ -119,10 +140,32 @@ class CasFileSystem(ReadingFileSystem):
         """Record a local file, with its mode and time."""
         if os.path.isdir(lpath):  # noqa: PTH112 - what fsspec passes
             return
-        self._give(self._strip_protocol(rpath), lpath, create=mode == "create")
+        os.stat(lpath)  # noqa: PTH116 - raises what fsspec's users expect
+        name = self._strip_protocol(rpath)
+        if self._is_together:
+            name = _with_local_names(name, lpath)
+        if self.is_in_transaction:  # it is recorded as it is now
+            with open(lpath, "rb") as source, self.open(name, _MODES[mode]) as target:  # noqa: PTH123
+                shutil.copyfileobj(source, target, 1 << 20)
+            return
+        self._give(name, lpath, create=mode == "create")
+
+    def get_file(self, rpath: str, lpath: Any, *args: Any, **options: Any) -> None:
+        """Write a file to a local one. What `get` calls has names as they are, not as in URLs."""
+        if self._is_together and isinstance(lpath, str):
+            lpath = _with_plain_names(lpath, self._strip_protocol(rpath))
+        super().get_file(rpath, lpath, *args, **options)
+
+    def get(self, *args: Any, **options: Any) -> None:
+        """Write files to local ones, with their names as they are."""
+        with self._in_one():
+            super().get(*args, **options)
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
-        """Record the bytes of a file under another path, without reading them."""
+        """Record the bytes of a file under another path, without reading them.
+
+        Bytes from another session are read, and each file is a snapshot of its own.
+        """
         name = self._strip_protocol(path1)
         source = Address.parse(name)
         target = self._strip_protocol(path2)
@@ -161,13 +204,33 @@ class CasFileSystem(ReadingFileSystem):
         for name in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
             address = Address.parse(name)
             self._check_run(name, address)
-            if address.path and not self.isdir(name):
+            if address.path and self._get(address) is not None:
                 by_run.setdefault(self.find_run(address), []).append(address.path)
             elif not recursive:
                 raise is_directory(name)
         for run, paths in by_run.items():
             with self._errors(run.id):
                 run.remove_many(paths)
+
+    def mv(self, path1: Any, path2: Any, *args: Any, **options: Any) -> None:
+        """Copy files by their digest, and end the versions at their old paths.
+
+        Raises ValueError in a transaction, and for a directory that is to go into itself.
+        """
+        if self.is_in_transaction:
+            raise ValueError("a move can't wait for the end of a transaction; move before or after")
+        if isinstance(path1, str) and isinstance(path2, str):
+            old, new = (Address.parse(self._strip_protocol(path)) for path in (path1, path2))
+            if old == new:
+                return
+            if f"{new}/".startswith(f"{old}/"):
+                raise ValueError(f"cas://{old} can't be moved into itself; give another place")
+        super().mv(path1, path2, *args, **options)
+
+    def start_transaction(self) -> Any:
+        """Begin a transaction. Raises ValueError if one is open already."""
+        self.transaction.start()
+        return self.transaction
 
     def rm_file(self, path: str) -> None:
         """End the present version of a file."""
@@ -192,7 +255,7 @@ class CasFileSystem(ReadingFileSystem):
             raise OSError(errno.ENOTEMPTY, "there are files in it", str(path))
 
     def _record_one(self, file: WrittenFile) -> None:
-        record([file], self.find_run)
+        record([file])
 
     def _give(self, name: str, content: Content, *, create: bool = False) -> None:
         """Record a content now, or with what is recorded together with it."""
@@ -200,14 +263,15 @@ class CasFileSystem(ReadingFileSystem):
         current = self._check_writable(name, address)
         if create and current is not None:
             raise FileExistsError(errno.EEXIST, "there is such a file", f"cas://{name}")
-        given = Given(address, content, expected_version=0 if create else None)
+        expected = 0 if create else None
+        given = Given(address, self.find_run(address), content, expected_version=expected)
         pending = getattr(self._together, "pending", None)
         if self._intrans:
             self.transaction.files.append(given)
         elif pending is not None:
             pending.append(given)
         else:
-            record([given], self.find_run)
+            record([given])
 
     @contextmanager
     def _in_one(self) -> Iterator[None]:
@@ -220,7 +284,11 @@ class CasFileSystem(ReadingFileSystem):
             yield
         finally:
             self._together.pending = None
-        record(pending, self.find_run)
+        record(pending)
+
+    @property
+    def _is_together(self) -> bool:
+        return getattr(self._together, "pending", None) is not None
 
     def _check_run(self, name: str, address: Address) -> None:
         """Raise an error if nothing can be written to a URL, whatever is there."""
@@ -238,6 +306,32 @@ class CasFileSystem(ReadingFileSystem):
             found = self._get(address)
             if found is None and self._is_directory(address):
                 raise is_directory(name)
+            run, above = self.find_run(address), address.path
+            while found is None and (above := above.rpartition("/")[0]):
+                if run.get(above) is not None:
+                    sentence = f"{above!r} is a file; remove it before the directory is written"
+                    raise NotADirectoryError(errno.ENOTDIR, sentence, f"cas://{name}")
         except UnknownRunError:
             return None  # the first file makes it
         return found
+
+
+def _with_local_names(name: str, local: str) -> str:
+    """Return a URL whose last parts were taken from a local path, with these as URLs have them."""
+    parts, local_parts = name.split("/"), str(local).split("/")
+    for at in range(1, min(len(parts) - 2, len(local_parts)) + 1):
+        if parts[-at] != local_parts[-at]:
+            break
+        parts[-at] = quoted(local_parts[-at])
+    return "/".join(parts)
+
+
+def _with_plain_names(local: str, name: str) -> str:
+    """Return a local path whose last parts were taken from a URL, with these as files have them."""
+    parts, url_parts = name.split("/"), local.split("/")
+    for at in range(1, min(len(parts) - 2, len(url_parts)) + 1):
+        plain = Address.parse(f"s/r/{parts[-at]}").path
+        if parts[-at] != url_parts[-at] or "/" in plain or plain in ("", ".", ".."):
+            break
+        url_parts[-at] = plain
+    return "/".join(url_parts)

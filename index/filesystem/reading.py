@@ -18,7 +18,8 @@ from index.filesystem.addresses import Address
 from index.filesystem.entries import directory, entry
 from index.filesystem.errors import as_os_errors, is_directory
 from index.filesystem.files import ReadFile, SmallFile
-from index.filesystem.stores import shared_store
+from index.filesystem.instances import InstanceKind
+from index.filesystem.stores import options_of, shared_store
 
 if TYPE_CHECKING:
     import os
@@ -36,7 +37,7 @@ BUFFER: Final = 16 << 10
 """Bytes that a file reads ahead."""
 
 
-class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+class ReadingFileSystem(AbstractFileSystem, metaclass=InstanceKind):  # type: ignore[misc]  # as above
     """The half of `CasFileSystem` that reads."""
 
     protocol = "cas"
@@ -56,7 +57,7 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         self._session = session
         self._place: Path | StoreConfig | None = None
         if store is not None:
-            self._place = Path(store).absolute()
+            self._place = Path(store)
         elif given["index"] is not None:
             self._place = StoreConfig(
                 given["index"],
@@ -86,16 +87,13 @@ class ReadingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
     def __reduce__(self) -> tuple[Any, ...]:
         options = self.storage_options
         if self._place is None:
-            place = nearest()
-            if isinstance(place, StoreConfig):
-                named = {
-                    name: getattr(place, name) for name in ("index", "blobs", "cache", "cache_size")
-                }
-                shown = {name: str(value) for name, value in named.items() if value is not None}
-                options = options | without_secrets({**shown, **place.options})
-            else:
-                options = options | {"store": str(place)}
+            options = {**options, **options_of(nearest())}
         return make_instance, (type(self), self.storage_args, options)
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether what is written waits for the end of a transaction."""
+        return bool(self._intrans)
 
     def end_of_transaction(self) -> None:
         """Be as without a transaction, for the next caller who gets this cached instance."""

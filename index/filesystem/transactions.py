@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fsspec.transaction import Transaction
@@ -11,10 +10,9 @@ from index import NewFile, carried
 from index.filesystem.errors import as_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from index import Run
-    from index.filesystem.addresses import Address
     from index.filesystem.reading import ReadingFileSystem
     from index.filesystem.writing import Given, WrittenFile
 
@@ -32,7 +30,13 @@ class RunTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
 
     def __init__(self, fs: ReadingFileSystem) -> None:
         super().__init__(fs)
-        self._record = carried(partial(record, find_run=fs.find_run))
+        self._record = carried(record)
+
+    def start(self) -> None:
+        """Begin it. Raises ValueError inside another one: what that one holds would be lost."""
+        if self.fs is None or self.fs.is_in_transaction:
+            raise ValueError("a transaction is open already; end it before the next one")
+        super().start()
 
     def complete(self, commit: bool = True) -> None:
         """Record what was written, or forget it."""
@@ -55,18 +59,16 @@ class RunTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
                 each.discard()
 
 
-def record(pending: Iterable[Given | WrittenFile], find_run: Callable[[Address], Run]) -> None:
+def record(pending: Iterable[Given | WrittenFile]) -> None:
     """Record files, those of one run in one snapshot. The last one of a path counts."""
-    by_run: dict[tuple[str, str], dict[str, Given | WrittenFile]] = {}
+    by_run: dict[Run, dict[str, Given | WrittenFile]] = {}
     for each in pending:
         if not each.is_dropped:
-            address = each.address
-            by_run.setdefault((address.session, address.run), {})[address.path] = each
-    for files in by_run.values():
-        first = next(iter(files.values())).address
+            by_run.setdefault(each.run, {})[each.address.path] = each
+    for run, files in by_run.items():
         new = [
             NewFile(path, each.content(), expected_version=each.expected_version)
             for path, each in files.items()
         ]
-        with as_os_errors(str(first)):
-            find_run(first).put_many(new)
+        with as_os_errors(str(next(iter(files.values())).address)):
+            run.put_many(new)

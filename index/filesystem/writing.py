@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
 
 from fsspec.compression import compr
+from fsspec.core import OpenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType, TracebackType
 
-    from index import Content
+    from index import Content, Run
     from index.filesystem.addresses import Address
 
-__all__ = ["Given", "WrittenFile"]
+__all__ = ["Given", "WrittenFile", "WrittenText"]
 
 _SPOOL_SIZE: Final = 8 << 20
 """Bytes that a file holds in memory; more go to a temporary file."""
@@ -31,9 +35,10 @@ class Given:
     is_dropped = False
 
     def __init__(
-        self, address: Address, content: Content, *, expected_version: int | None = None
+        self, address: Address, run: Run, content: Content, *, expected_version: int | None = None
     ) -> None:
         self.address = address
+        self.run = run
         self.expected_version = expected_version
         self._content = content
 
@@ -48,15 +53,18 @@ class Given:
 class WrittenFile(io.BufferedIOBase):
     """A file that is open for writing. It can also be read and is seekable, as archives need it.
 
-    Closing it records its content as a new version, unless an exception that was raised after it
-    was opened is being handled: neither a block that raises nor a ``finally`` records half a file.
-    So in an ``except`` block call `commit` to record it all the same. A file that is dropped
-    without being closed is not recorded, nor is one in which a write failed.
+    The end of its ``with`` block records its content as a new version, unless the block raises.
+    `close` does so unless an exception that was raised after the file was opened is being handled,
+    so a ``finally`` records no half of a file either; in an ``except`` block, `commit` records it
+    all the same. A file that is dropped without being closed is not recorded, also if the
+    ``__del__`` of its user closes it, nor is one in which a write failed.
 
     Parameters
     ----------
     publish
         Records the content. None if a transaction does that when it ends.
+    before
+        What the content begins with, as it is stored.
     compression
         The codec of fsspec that the content goes through.
     """
@@ -64,21 +72,27 @@ class WrittenFile(io.BufferedIOBase):
     def __init__(
         self,
         address: Address,
+        run: Run,
         publish: Callable[[WrittenFile], object] | None,
         *,
         expected_version: int | None = None,
+        before: BinaryIO | None = None,
         compression: str | None = None,
     ) -> None:
         self.address = address
+        self.run = run
+        """The run of the store that was found when the file was opened."""
         self.expected_version = expected_version
         """Number of the version that the content replaces, 0 for none; None for any."""
         self._publish = publish
         self._spool = cast("BinaryIO", tempfile.SpooledTemporaryFile(_SPOOL_SIZE))  # noqa: SIM115
         self._sink = self._spool
+        if before is not None:
+            shutil.copyfileobj(before, self._spool, 1 << 20)
         if compression is not None:
             self._sink = compr[compression](self._spool, mode="w")
-        self._handled = sys.exception()
-        """What was being handled when the file was opened."""
+        self._handled = [*_being_handled()]
+        """What was being handled when the file was opened, and as far as it was raised then."""
         self._is_whole = True
         self.is_dropped = False
         """Whether there is nothing to record, now or any more."""
@@ -131,10 +145,16 @@ class WrittenFile(io.BufferedIOBase):
     def close(self) -> None:
         if self.closed:
             return
-        raised = sys.exception()
-        if not self._is_whole or (raised is not None and raised is not self._handled):
+        is_whole = _says_caller()
+        if is_whole is None:
+            raised = next(_being_handled(), None)
+            is_whole = raised is None or raised in self._handled
+        self._close(is_whole=is_whole)
+
+    def _close(self, *, is_whole: bool) -> None:
+        if not is_whole or not self._is_whole:
             if not self.is_dropped:
-                _log.warning("cas://%s was not recorded: %r", self.name, raised)
+                _log.warning("cas://%s was not recorded: %r", self.name, sys.exception())
             self.discard()
         elif self._publish is None:
             self._end()  # the transaction records it
@@ -155,7 +175,9 @@ class WrittenFile(io.BufferedIOBase):
     def discard(self) -> None:
         """Close the file and forget what was written; idempotent."""
         self.is_dropped = True
-        self._spool.close()
+        self._handled = []  # with all that their tracebacks hold
+        with suppress(OSError):  # a full disk; nothing of it is needed
+            self._spool.close()
         super().close()
 
     def content(self) -> BinaryIO:
@@ -191,9 +213,8 @@ class WrittenFile(io.BufferedIOBase):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        if kind is not None:
-            self._is_whole = False
-        self.close()
+        if not self.closed:
+            self._close(is_whole=kind is None)
 
     def __del__(self) -> None:
         # The one that is inherited closes, which would record half a file.
@@ -204,3 +225,47 @@ class WrittenFile(io.BufferedIOBase):
     def _warn(self) -> None:
         sentence = f"cas://{self.name} was not closed, so it is not recorded"
         warnings.warn(sentence, ResourceWarning, source=self, stacklevel=3)
+
+
+class WrittenText(io.TextIOWrapper):
+    """A `WrittenFile` as text. The end of its ``with`` block is that of the file's."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self.closed:
+            self.flush()
+            cast("WrittenFile", self.buffer).__exit__(kind, error, traceback)
+
+
+def _being_handled() -> Iterator[tuple[BaseException, TracebackType | None]]:
+    """Yield the exception that is being handled, and those that were being handled then.
+
+    A traceback tells an exception from the same one raised again, which makes it longer.
+    """
+    error = sys.exception()
+    while error is not None:
+        yield error, error.__traceback__
+        error = error.__context__
+
+
+def _says_caller() -> bool | None:
+    """Return whether a file is whole that is being closed; None if the callers don't tell.
+
+    A ``__del__`` closes what somebody has dropped. The ``with`` block of an `OpenFile` closes the
+    file without saying how the block ended.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no other way to know
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return False
+        if frame.f_code is _END_OF_OPEN_FILE:
+            return frame.f_locals["args"][0] is None
+        frame = frame.f_back
+    return None
+
+
+_END_OF_OPEN_FILE: Final = OpenFile.__exit__.__code__

@@ -106,6 +106,9 @@ def test_credentials_are_in_nothing_that_is_passed_on():
             "key": "me",
             "secret": SECRET,
             "client_kwargs": {"aws_secret_access_key": SECRET, "region_name": "eu"},
+            "hosts": [f"http://u:{SECRET}@host", {"token": SECRET}],
+            "raw": f"http://u:{SECRET}@host".encode(),
+            "connection": f"AccountName=x;AccountKey={SECRET}",
         },
     )
     shown = [
@@ -136,3 +139,16 @@ def test_an_open_file_of_fsspec_is_pickled(options, run):
     opened = pickle.loads(pickle.dumps(fsspec.open("cas://s/r/a", **options)))
     with opened as file:
         assert file.read() == b"bytes"
+
+
+def test_a_relative_store_is_that_of_the_directory_where_it_was_named(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        with ArtifactStore.open(tmp_path / name / ".cas") as store:
+            store.session("s").run("r").put("x", name.encode())
+    monkeypatch.chdir(tmp_path / "a")
+    first = CasFileSystem(".cas", "s")
+    pickled = pickle.dumps(first)
+    monkeypatch.chdir(tmp_path / "b")
+    assert CasFileSystem(".cas", "s").cat("s/r/x") == b"b"
+    assert first.cat("s/r/x") == pickle.loads(pickled).cat("s/r/x") == b"a"
+    assert CasFileSystem.from_json(first.to_json()).cat("s/r/x") == b"a"

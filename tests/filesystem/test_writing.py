@@ -9,8 +9,9 @@ from threading import Thread
 import fsspec
 import pytest
 
-from index import provenance
+from index import ArtifactStore, provenance
 from index.errors import PastIsReadOnlyError
+from index.filesystem import CasFileSystem
 
 
 class BrokenError(Exception):
@@ -416,3 +417,161 @@ def test_text_wrappers_and_mappings(fs, run):
     assert isinstance(fs.open("s/r/t", "r"), io.TextIOWrapper)
     del mapping["a/b"]
     assert list(run) == ["t"]
+
+
+def test_a_handled_error_that_is_raised_again_records_nothing(fs, options, store):
+    for opened in (
+        lambda: fs.open("s/r/a", "w"),
+        lambda: fsspec.open("cas://s/r/a", "w", **options),
+    ):
+        with pytest.raises(BrokenError):
+            try:
+                fail()
+            except BrokenError:
+                with opened() as file:
+                    file.write("half")
+                    raise
+    assert store.runs() == []
+
+
+def test_a_file_opened_while_an_inner_error_is_handled_is_recorded(fs, run):
+    try:
+        fail()
+    except BrokenError:
+        try:
+            {}["none"]
+        except KeyError:
+            file = fs.open("s/r/a", "wb")
+        file.write(b"instead")
+        file.close()
+    assert run.read_bytes("a") == b"instead"
+
+
+def test_the_end_of_a_block_in_a_generator_is_recorded_whatever_its_consumer_handles(fs, run):
+    def written():
+        with fs.open("s/r/a", "w") as file:
+            file.write("whole")
+            yield
+
+    steps = written()
+    next(steps)
+    try:
+        fail()
+    except BrokenError:
+        next(steps, None)
+    assert run.read_bytes("a") == b"whole"
+
+
+def test_what_a_finalizer_closes_is_not_recorded(fs, store):
+    class Writer:
+        def __init__(self):
+            self.file = fs.open("s/r/a", "wb")
+            self.file.write(b"half")
+
+        def __del__(self):
+            self.file.close()
+
+    Writer()
+    assert store.runs() == []
+
+
+def test_appending_to_a_compressed_file_adds_to_its_text(fs):
+    for codec in ("gzip", "bz2", "xz"):
+        for word in ("one ", "two"):
+            with fs.open(f"s/r/{codec}", "at", compression=codec) as file:
+                file.write(word)
+        assert fs.read_text(f"s/r/{codec}", compression=codec) == "one two"
+
+
+def test_a_transaction_in_a_transaction_is_refused_and_nothing_is_lost(fs, run):
+    with fs.transaction:
+        fs.pipe_file("s/r/a", b"1")
+        with pytest.raises(ValueError, match="open already"):
+            fs.start_transaction()
+        with pytest.raises(ValueError, match="open already"):
+            fs.transaction.__enter__()
+        fs.pipe_file("s/r/b", b"2")
+    assert list(run) == ["a", "b"]
+
+
+def test_a_transaction_takes_contents_as_they_are_when_they_are_given(fs, run, tmp_path):
+    local = tmp_path / "local.txt"
+    local.write_text("now")
+    value = bytearray(b"now")
+    with fs.transaction:
+        fs.put_file(str(local), "s/r/file")
+        fs.pipe_file("s/r/value", value)
+        local.unlink()
+        value[:] = b"later"
+    assert run.read_bytes("file") == run.read_bytes("value") == b"now"
+
+
+def test_a_move_is_no_part_of_a_transaction(fs, run):
+    run.put("a", b"1")
+
+    def move():
+        with fs.transaction:
+            fs.mv("s/r/a", "s/r/b")
+
+    with pytest.raises(ValueError, match="can't wait"):
+        move()
+    assert list(run) == ["a"]
+
+
+def test_a_move_onto_itself_or_into_itself_removes_nothing(fs, run):
+    run.put_many([("a", b"1"), ("d/x", b"2")])
+    fs.mv("cas://s/r/a", "s/r/a")
+    with pytest.raises(ValueError, match="into itself"):
+        fs.mv("s/r/d", "s/r/d/e", recursive=True)
+    assert list(run) == ["a", "d/x"]
+
+
+def test_trees_keep_their_names_on_the_way_in_and_out(fs, run, tmp_path):
+    names = ["pct%41.txt", "pctA.txt", "[x].txt", "a?b*", "d%20e/f%2.txt"]
+    for name in names:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    fs.put(f"{tmp_path}/in/", "s/r/tree", recursive=True)
+    assert sorted(run) == sorted(f"tree/{name}" for name in names)
+    fs.get("s/r/tree/", f"{tmp_path}/out", recursive=True)
+    found = {
+        str(path.relative_to(tmp_path / "out")): path.read_text()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
+    assert found == {name: name for name in names}
+
+
+def test_nothing_is_written_below_a_file(fs, run):
+    run.put("seed.txt", b"1")
+    with pytest.raises(NotADirectoryError, match=r"seed\.txt"):
+        fs.pipe_file("s/r/seed.txt/below", b"2")
+    assert list(run) == ["seed.txt"]
+
+
+def test_a_file_is_recorded_in_the_store_that_it_was_opened_in(tmp_path, monkeypatch):
+    for name in ("CAS_STORE", "CAS_INDEX", "CAS_BLOBS"):
+        monkeypatch.delenv(name, raising=False)
+    stores = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        stores.append(ArtifactStore.open(tmp_path / name / ".cas"))
+    monkeypatch.chdir(tmp_path / "a")
+    file = CasFileSystem(skip_instance_cache=True).open("s/r/x", "wb")
+    monkeypatch.chdir(tmp_path / "b")
+    file.close()
+    assert [len(store.runs()) for store in stores] == [1, 0]
+    for store in stores:
+        store.close()
+
+
+def test_a_file_for_reading_is_not_written(fs, run):
+    run.put("a", b"1")
+    with fs.open("s/r/a") as file, pytest.raises(io.UnsupportedOperation):
+        file.write(b"x")
+
+
+def test_a_missing_local_file_is_not_found(fs):
+    with pytest.raises(FileNotFoundError):
+        fs.put_file("/none/such", "s/r/a")

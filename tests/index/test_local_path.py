@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,3 +158,11 @@ def test_links_are_left_out(run, tmp_path):
     (work / "link").symlink_to("/etc/passwd")
     run.track(work, prefix="tree")
     assert [path.name for path in run.local_path("tree").iterdir()] == ["file"]
+    with pytest.raises(ValueError, match="is a link"):
+        run.local_path("tree/link")
+
+
+def test_a_cache_that_was_deleted_is_made_again(run, cached):
+    run.local_path("data/a.h5")
+    shutil.rmtree(cached["cache"])
+    assert run.local_path("data/a.h5").read_bytes() == DATA
