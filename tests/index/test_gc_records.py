@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from garbage import (
@@ -206,6 +206,21 @@ def test_a_run_of_the_same_name_as_a_deleted_one_comes_back(store, run, place):
     run.delete()
     run.put("f", b"3" * 300)
     collect(store)
+    known = told(store)
+    store.close()
+    recovery, after = recovered(place)
+    assert after == known
+    assert recovery.deleted == ()
+
+
+def test_a_run_that_was_made_again_by_a_slow_clock_comes_back(store, run, place):
+    """By that clock it is older than the deletion of the run before it."""
+    now = datetime.now(UTC)
+    run.put("f", b"1" * 300)
+    with ArtifactStore.open(**place, clock=lambda: now + timedelta(days=2)) as fast:
+        fast.session("session-1").run("run-1").delete()
+    with ArtifactStore.open(**place, clock=lambda: now + timedelta(days=1)) as slow:
+        slow.session("session-1").run("run-1").put("g", b"2" * 300)
     known = told(store)
     store.close()
     recovery, after = recovered(place)

@@ -203,11 +203,15 @@ class _Arrangement:
         chain.is_deleted |= self._was_deleted(chain, self._made_at(start))
         return chain
 
-    def _was_deleted(self, chain: _Chain, made_at: datetime) -> bool:
-        """Whether a chain lies within the lifetime of a deleted run of its name."""
+    def _was_deleted(self, chain: _Chain, made_at: datetime, *, has_start: bool = True) -> bool:
+        """Whether a chain is of a deleted run of its name.
+
+        The time at which its run was made tells it, whatever the clocks of other writers say. A
+        chain whose start is missing has only the time of its first record.
+        """
         last_at = self._entries[chain.path[-1][0]].created_at if chain.path else made_at
         return any(
-            born <= made_at and last_at <= deleted_at
+            (born == made_at if has_start else born <= made_at) and last_at <= deleted_at
             for born, deleted_at in self._lifetimes[chain.key]
         )
 
@@ -237,7 +241,7 @@ class _Arrangement:
                 entry = self._entries[digest]
                 tail = _Chain(digest, key, [(digest, True)], entry.revision)
                 self._go_on(tail, digest)
-                tail.is_deleted |= self._was_deleted(tail, entry.created_at)
+                tail.is_deleted |= self._was_deleted(tail, entry.created_at, has_start=False)
                 mine = [c for c in chains if c.key == key and not c.is_deleted]
                 mine = [chain for chain in mine if chain.revision < entry.revision]
                 if mine and not tail.is_deleted:
