@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -131,7 +132,8 @@ class PostgresServer:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         pids = [int(pid) for pid in children.read_text().split()]
         for pid in (self._process.pid, *pids):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a process whose connection was just closed
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
     def stop(self):
