@@ -200,7 +200,7 @@ def ask_steps(bench: Bench) -> Answer:
     """Many steps that each change a little, every one tracked by a new process."""
     count = bench.options.steps
     subject = (
-        f"{count} steps, each of which appends 1 MiB that does not compress to a file of "
+        f"{count} steps, each appending 1 MiB of random bytes to a file of "
         f"{bench.options.steps_start_mib} MiB and rewrites a JSON chat grown by 20 KiB; "
         "figures are totals of all steps"
     )

@@ -352,8 +352,8 @@ files: Final = Table(
     Column(
         "origin_id",
         BigId,
-        comment="The version that was produced, of which this is a copy by fork or rewind, be it"
-        " deleted by now; null for one that was produced.",
+        comment="The produced version that a fork or rewind copied here; it may be deleted. "
+        "Null for a produced one.",
     ),
     *_provenance(),
     UniqueConstraint("run_id", "path", "version"),
@@ -376,7 +376,7 @@ counts: Final = Table(
     "cas_counts",
     metadata,
     _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
-    _required("labels", DigestColumn, comment="A hash of those below, of which some are null."),
+    _required("labels", DigestColumn, comment="Hash of the labels below, which may be null."),
     _required("file_type", String(32)),
     _required("priority", String(16)),
     _required("is_final_output", Boolean),

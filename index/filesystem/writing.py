@@ -237,7 +237,8 @@ class WrittenText(io.TextIOWrapper):
         traceback: TracebackType | None,
     ) -> None:
         if not self.closed:
-            self.flush()
+            if kind is None:
+                self.flush()
             cast("WrittenFile", self.buffer).__exit__(kind, error, traceback)
 
 

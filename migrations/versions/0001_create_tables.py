@@ -281,7 +281,7 @@ def upgrade() -> None:
         _optional(
             "origin_id",
             BIG_ID,
-            "The version that was produced, of which this is a copy by fork or rewind, be it deleted by now; null for one that was produced.",
+            "The produced version that a fork or rewind copied here; it may be deleted. Null for a produced one.",
         ),
         *_provenance(),
         sa.CheckConstraint(
@@ -349,7 +349,7 @@ def upgrade() -> None:
     op.create_table(
         "cas_counts",
         _required("run_id", BIG_ID),
-        _required("labels", sa.LargeBinary(32), "A hash of those below, of which some are null."),
+        _required("labels", sa.LargeBinary(32), "Hash of the labels below, which may be null."),
         _required("file_type", sa.String(32)),
         _required("priority", sa.String(16)),
         _required("is_final_output", sa.Boolean()),

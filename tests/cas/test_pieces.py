@@ -138,7 +138,7 @@ def test_a_chunk_that_was_moved_is_read_at_its_new_place(stored, known):
 
 
 def test_a_place_that_a_row_names_wrongly_is_not_believed(stored, known):
-    """The digests belong to the chunk, wherever a later stream is told that it lies."""
+    """The digests belong to the chunk, even if a later stream finds it somewhere else."""
     first, second = (stored.catalog.placements[stored.blob.chunks[n]] for n in (3, 4))
     stored.catalog.placements[stored.blob.chunks[3]] = second
     with stored.open() as stream:

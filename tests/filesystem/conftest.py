@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from places import places
 
-from index import ArtifactStore
 from index.filesystem import CasFileSystem
 
 place = places(("sqlite-local",))
@@ -23,12 +22,6 @@ def options(place):
 @pytest.fixture
 def fs(options):
     return CasFileSystem(**options)
-
-
-@pytest.fixture
-def store(place):
-    with ArtifactStore.open(**place) as opened:
-        yield opened
 
 
 @pytest.fixture
