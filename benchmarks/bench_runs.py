@@ -172,7 +172,7 @@ def ask_start(bench: Bench) -> Answer:
         cas(store, "put", "--run", "r", str(place / "file"))
         ways = {
             "cas --help": cas_command(store, "--help"),
-            "cas ls": cas_command(store, "ls"),
+            "cas ls": cas_command(store, "ls", "-R"),
             "python -c pass": [sys.executable, "-c", "pass"],
             "python -c 'import sqlalchemy'": [sys.executable, "-c", "import sqlalchemy"],
         }

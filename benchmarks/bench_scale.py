@@ -118,7 +118,7 @@ def ask_versions(bench: Bench) -> Answer:
 def _listed(root: Path) -> tuple[float, float]:
     """Return the seconds until the first line of ``cas ls`` and until its end."""
     started = time.perf_counter()
-    command = cas_command(root, "ls", "--session", "s", "--run", name_of(0))
+    command = cas_command(root, "ls", "-R", "--session", "s", "--run", name_of(0))
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         process.stdout.readline()

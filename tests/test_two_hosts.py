@@ -122,7 +122,7 @@ def test_one_restores_what_the_other_tracked_and_both_track_at_once(
     one.cas("track", "work", "--run", "r", "--agent", "planner")
     write(one.project / "work", {"plan.md": b"a better plan"})
     one.cas("track", "work", "--run", "r", "--agent", "engineer")
-    assert {v["path"] for v in two.json("ls", "--run", "r")} == set(FILES)
+    assert {v["path"] for v in two.json("ls", "-R", "--run", "r")} == set(FILES)
     versions = two.json("log", "plan.md", "--run", "r")
     assert [(v["version"], v["agent"]) for v in versions] == [(1, "planner"), (2, "engineer")]
     two.cas("restore", "restored", "--run", "r")

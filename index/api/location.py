@@ -4,8 +4,8 @@
 You can commit it, because it never contains a password. Two more lines, ``cache`` and
 ``cache_size``, may configure a local cache of remote blobs. Three may give waits, such as ``"5m"``:
 ``lock_wait``, ``database_wait`` and ``storage_wait``. The table ``[storage_options]`` has options
-for the client of the storage. A table ``[track]`` may say what scans leave out. With nothing else
-in the file, the store is ``.cas/``.
+for the client of the storage. A table ``[track]`` may say what scans leave out, and ``[defaults]``
+which session and run commands use. With nothing else in the file, the store is ``.cas/``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIG_NAME",
+    "DEFAULTS",
     "STORE_NAME",
     "TRACK",
     "StoreConfig",
@@ -46,6 +47,9 @@ CONFIG_NAME: Final = "cas.toml"
 
 TRACK: Final = "track"
 """The table of what scans leave out."""
+
+DEFAULTS: Final = "defaults"
+"""The table of what commands use where an option is not given."""
 
 _WAITS: Final = ("lock_wait", "database_wait", "storage_wait")
 _NEEDED: Final = 'it needs two lines, index = "URL" and blobs = "URL"'
@@ -114,12 +118,12 @@ def find_store(here: Path) -> Path | StoreConfig:
 
 
 def read_config(file: Path) -> StoreConfig | None:
-    """Return what a cas.toml says about the store; None if it is only about scans.
+    """Return what a cas.toml says about the store; None if it is only about options.
 
     Raises ConfigError if it can't be used.
     """
     config = load_config(file)
-    if config.keys() == {TRACK}:
+    if config and config.keys() <= {TRACK, DEFAULTS}:
         return None
     try:
         index, blobs = str(config["index"]), str(config["blobs"])

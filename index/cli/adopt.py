@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from index.cli.options import json_option
-from index.cli.output import counted, print_report, printable, progress_bar
+from index.cli.output import counted, print_report
+from index.cli.progress import progress_bar
+from index.cli.terminal import printable
 
 if TYPE_CHECKING:
     from index.cli.location import StoreLocation

@@ -9,35 +9,55 @@ from typing import Final
 import click
 
 from index.cli.location import StoreLocation
+from index.cli.options import add_global_options, global_options
+from index.cli.terminal import colour_wanted
 from index.cli.units import read_size
 
 __all__ = ["cas"]
 
-_MODULES: Final = {
-    "init": "write",
-    "track": "write",
-    "put": "write",
-    "ls": "read",
-    "log": "read",
-    "snapshots": "read",
-    "cat": "read",
-    "restore": "read",
-    "diff": "lineage",
-    "who": "lineage",
-    "fork": "lineage",
-    "rewind": "lineage",
-    "rm": "remove",
-    "adopt": "adopt",
-    "sync": "sync",
-    "verify": "verify",
-    "repair": "repair",
-    "gc": "gc",
-    "backup": "recover",
-    "recover": "recover",
-    "stats": "read",
-    "db": "db",
+_SECTIONS: Final = {
+    "Record": {"init": "write", "track": "write", "put": "write"},
+    "Look": {
+        "runs": "stats",
+        "ls": "read",
+        "log": "read",
+        "snapshots": "read",
+        "cat": "read",
+        "diff": "lineage",
+        "who": "lineage",
+        "stats": "stats",
+    },
+    "Bring back, branch, remove": {
+        "restore": "restore",
+        "rewind": "lineage",
+        "fork": "lineage",
+        "rm": "remove",
+    },
+    "Exchange": {"sync": "sync", "adopt": "adopt"},
+    "Take care of the store": {
+        "verify": "verify",
+        "repair": "repair",
+        "gc": "gc",
+        "backup": "recover",
+        "recover": "recover",
+        "db": "db",
+    },
+    "Set up": {"config": "config", "completion": "completion"},
 }
 """Commands in the order of the help, each with the module of this package that defines it."""
+
+_MODULES: Final = {name: module for part in _SECTIONS.values() for name, module in part.items()}
+
+_OVERVIEW: Final = """\
+cas keeps every version of every file that a workflow run writes, and who made it.
+
+  cas track work/             record the files of a directory
+  cas ls                      list the recorded files
+  cas log work/result.csv     every version of a file, and who made it
+  cas diff 1 2                compare two snapshots
+  cas restore elsewhere/      write the files to another directory
+
+cas --help lists all commands, and cas COMMAND --help shows examples."""
 
 
 class _Commands(click.Group):
@@ -54,11 +74,43 @@ class _Commands(click.Group):
             return None
         command = getattr(import_module(f"index.cli.{_MODULES[cmd_name]}"), cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101 - a test loads each
+        add_global_options(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _MODULES and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], _MODULES, n=3)
+            more = f"did you mean {' or '.join(close)}?" if close else "cas --help lists all"
+            ctx.fail(f"there is no command {args[0]!r}; {more}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, names in _SECTIONS.items():
+            rows = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(64)) for name, command in rows if command]
+                )
+
+
+def _print_version(context: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001 - a callback of click
+    if value and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        from cas.packs.pack import PACK_VERSION
+        from index.db.schema import HEAD
+
+        click.echo(f"cas {version('runcas')}, format {PACK_VERSION}, schema {HEAD}")
+        context.exit()
 
 
 @click.group(
     cls=_Commands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Exit codes: 0 ok, 1 error, 2 usage, 3 integrity fault found, 4 not found,
@@ -90,7 +142,15 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 integrity fault found, 4 not found,
 @click.option(
     "--no-cache", is_flag=True, help="Use no cache. Overrides --cache, CAS_CACHE and cas.toml."
 )
-@click.version_option(package_name="runcas", prog_name="cas")
+@global_options
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of the program, the format and the schema.",
+)
 @click.pass_context
 def cas(
     context: click.Context,
@@ -102,6 +162,7 @@ def cas(
     cache: Path | None,
     cache_size: int | None,
     no_cache: bool,
+    **_global: object,
 ) -> None:
     """Keep every version of every file that a workflow run writes.
 
@@ -110,6 +171,9 @@ def cas(
     cas ls                       list the recorded files
     cas restore elsewhere/       write them to another directory
     """  # noqa: D301 - click's own mark-up
+    context.color = colour_wanted()
     if store is not None and (index is not None or blobs is not None):
         raise click.UsageError("give --store, or --index and --blobs, not both")
     context.obj = StoreLocation(store, index, blobs, cache, cache_size, is_cached=not no_cache)
+    if context.invoked_subcommand is None:
+        click.echo(_OVERVIEW)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from index.cli.options import json_option
-from index.cli.output import print_json, printable
+from index.cli.output import print_json
+from index.cli.terminal import printable
 
 if TYPE_CHECKING:
     from index.cli.location import StoreLocation

@@ -19,7 +19,7 @@ from cas.errors import (
 )
 from index.cli.advice import in_commands
 from index.cli.commands import cas
-from index.cli.output import printable, show_waits
+from index.cli.terminal import colour_wanted, printable
 from index.errors import (
     ArtifactIndexError,
     ConfigError,
@@ -64,7 +64,6 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files
-    show_waits()
     try:
         # None, or the exit code of a command that ended without an error but incompletely.
         code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)
@@ -117,7 +116,8 @@ def _replace_closed_streams() -> None:
 
 
 def _print_error(error: object) -> None:
-    click.echo(f"error: {printable(in_commands(str(error)))}", err=True)
+    mark = click.style("error:", fg="red", bold=True)
+    click.echo(f"{mark} {printable(in_commands(str(error)))}", err=True, color=colour_wanted())
 
 
 def _show(error: click.ClickException) -> None:

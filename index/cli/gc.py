@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from index.cli.options import json_option
-from index.cli.output import (
-    columns,
-    counted,
-    print_report,
-    printable,
-    progress_bar,
-)
+from index.cli.output import counted, print_report
+from index.cli.progress import progress_bar
+from index.cli.tables import Column, path_column, show, shown_time
+from index.cli.terminal import printable
 from index.cli.units import read_duration, read_size
 from index.domain.units import human_size, show_duration
 from index.maintenance.gc.report import Fate, GarbageBlob, Kind, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import timedelta
 
     from index.cli.location import StoreLocation
@@ -35,9 +32,6 @@ _WITHOUT_PATH: Final = {
     Kind.RECORD: "records of commits of deleted runs",
     Kind.UNNAMED: "without a name: parts of large files, or never recorded",
 }
-
-_SHOWN_AT_ONCE: Final = 1_000
-"""Number of lines that share one column alignment."""
 
 
 @click.command()
@@ -123,30 +117,31 @@ def _print_plan(plan: GcPlan, *, as_json: bool) -> None:
 def _print_blobs(blobs: Iterable[GarbageBlob]) -> None:
     """Print the blobs that have a path, and a tally of those that have none."""
     nameless = {(fate, kind): Tally() for fate in Fate for kind in _WITHOUT_PATH}
-    waiting: list[Sequence[object]] = []
-    for blob in blobs:
-        if blob.path is None:
+
+    def named() -> Iterator[GarbageBlob]:
+        for blob in blobs:
+            if blob.path is not None:
+                yield blob
+                continue
             before = nameless[blob.fate, blob.kind]
             nameless[blob.fate, blob.kind] = Tally(
                 before.blobs + 1, before.stored_size + blob.stored_size
             )
-            continue
-        waiting.append(
-            (
-                blob.fate,
-                f"{blob.session or '-'}/{blob.run or '-'}",
-                blob.agent,
-                human_size(blob.size),
-                blob.path,
-            )
-        )
-        if len(waiting) == _SHOWN_AT_ONCE:
-            columns(waiting, right=(3,))
-            waiting.clear()
-    columns(waiting, right=(3,))
+
+    show(named(), _BLOBS, None)
     for (fate, kind), tally in nameless.items():
         if tally.blobs:
             click.echo(f"{fate}  {_tallied(tally)}: {_WITHOUT_PATH[kind]}")
+
+
+_BLOBS: Final = (
+    Column("fate", rank=0),
+    Column("session", rank=2),
+    Column("run", rank=1),
+    Column("agent", rank=3),
+    Column("size", size=True, rank=1),
+    path_column(),
+)
 
 
 def _print_orphans(orphans: Sequence[Orphan]) -> None:
@@ -170,7 +165,7 @@ def _print_report(report: GcReport, *, as_json: bool) -> None:
     if report.next_removal is not None:
         click.echo(
             "condemned blobs are removed by the collections that run after"
-            f" {report.next_removal:%Y-%m-%d %H:%M} UTC; --grace 0 removes them at once"
+            f" {shown_time(report.next_removal, full=True)}; --grace 0 removes them at once"
         )
 
 

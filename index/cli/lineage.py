@@ -11,26 +11,28 @@ import click
 
 from cas.digest import Digest, Hasher
 from cas.errors import InvalidDigestError
-from index.cli.options import LABELS, at_option, json_option, only_run, run_options
-from index.cli.output import (
-    columns,
-    print_json,
-    print_report,
-    printable,
+from index.cli.options import (
+    LABELS,
+    at_option,
+    json_option,
+    listing_options,
+    only_run,
+    run_options,
+    session_option,
 )
+from index.cli.output import print_json, print_report
+from index.cli.tables import Column, path_column, show
+from index.cli.terminal import printable
 from index.domain.units import human_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from index.cli.location import StoreLocation
+    from index.cli.output import Form
     from index.domain.diff import Diff
-    from index.domain.snapshots import FileVersion
 
 __all__ = ["diff", "fork", "rewind", "who"]
 
 _READ_SIZE = 1 << 20
-_DIGEST_SHOWN = 12
 _ABBREVIATED = re.compile("[0-9a-f]{7,63}")
 
 
@@ -96,13 +98,19 @@ def diff(
 
 
 @click.command()
-@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
+@session_option()
 @click.option("--all-sessions", is_flag=True, help="Look in every session of the store.")
 @click.argument("what", metavar="DIGEST|FILE")
-@json_option
+@listing_options
 @click.pass_obj
 def who(
-    location: StoreLocation, *, session_id: str, all_sessions: bool, what: str, as_json: bool
+    location: StoreLocation,
+    *,
+    session_id: str,
+    all_sessions: bool,
+    what: str,
+    form: Form | None,
+    full: bool,
 ) -> None:
     """Show every producer of these bytes, the first one first.
 
@@ -129,10 +137,19 @@ def who(
     if not found:
         where = "any session" if all_sessions else f"session {session_id!r}"
         raise _NotFoundError(f"nothing in {where} was ever recorded as {printable(str(wanted))!r}")
-    if as_json:
-        print_json(found)
-        return
-    columns([_producer(version, show_session=all_sessions) for version in found])
+    session = (Column("session", rank=0),) if all_sessions else ()
+    show(found, (*session, *_PRODUCERS), form, full=full)
+
+
+_PRODUCERS = (
+    Column("run", lambda version: f"{version.run}@{version.first_snapshot}", rank=0),
+    Column("agent", rank=0),
+    Column("created", lambda version: version.created_at, rank=1),
+    Column("phase", rank=2),
+    Column("node", lambda version: version.node_id, rank=3),
+    Column("digest", colour="yellow", rank=4),
+    path_column(),
+)
 
 
 @click.command()
@@ -220,28 +237,13 @@ def _what(text: str) -> Digest | str:
     return hasher.digest()
 
 
-def _producer(version: FileVersion, *, show_session: bool) -> Sequence[object]:
-    where = f"{version.run}@{version.first_snapshot}"
-    return (
-        version.created_at,
-        f"{version.session}/{where}" if show_session else where,
-        version.phase,
-        version.agent,
-        version.node_id,
-        str(version.digest or "-")[:_DIGEST_SHOWN],
-        version.path,
-    )
-
-
 def _print_diff(found: Diff, indent: str = "") -> None:
-    for mark, versions in (("+", found.added), ("-", found.removed)):
+    for mark, colour, versions in (("+", "green", found.added), ("-", "red", found.removed)):
         for version in versions:
-            click.echo(f"{indent}{mark} {printable(version.path)}")
+            click.secho(f"{indent}{mark} {printable(version.path)}", fg=colour)
     for change in found.changed:
-        click.echo(
-            f"{indent}~ {printable(change.path)}"
-            f"  {human_size(change.before.size)} -> {human_size(change.after.size)}"
-        )
+        sizes = f"{human_size(change.before.size)} -> {human_size(change.after.size)}"
+        click.secho(f"{indent}~ {printable(change.path)}  {sizes}", fg="yellow")
     click.echo(
         f"{indent}{len(found.added)} added, {len(found.removed)} removed,"
         f" {len(found.changed)} changed, {len(found.identical)} identical"

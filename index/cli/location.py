@@ -7,23 +7,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from os.path import exists, isfile  # unlike pathlib's, they never raise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from index.api.location import (
     CONFIG_NAME,
     STORE_NAME,
-    TRACK,
     StoreConfig,
     find_store,
-    load_config,
     located,
     open_found,
     read_config,
 )
-from index.cli.output import printable
-from index.errors import ConfigError, StoreNotFoundError
+from index.cli.terminal import printable
+from index.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,9 +33,7 @@ if TYPE_CHECKING:
     from index.domain.snapshots import Progress
     from index.maintenance.recover.report import RecoveryReport
 
-__all__ = ["StoreLocation", "check_config", "location_at", "track_settings", "write_config"]
-
-_TRACK_FLAGS: Final = ("hidden", "default_ignores", "gitignore")
+__all__ = ["StoreLocation", "check_config", "location_at", "write_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class StoreLocation:
 
     def open(self, *, create: bool) -> ArtifactStore:
         """Open the store; create it if `create` is true."""
-        found = self._resolve()
+        found = self.resolve()
         if isinstance(found, StoreConfig):
             cache = (self.cache or found.cache) if self.is_cached else None
             size = self.cache_size or found.cache_size
@@ -70,7 +66,7 @@ class StoreLocation:
         """Rebuild the index of the store, as `index.recover` does."""
         from index.maintenance.recover.recover import recover
 
-        found = self._resolve()
+        found = self.resolve()
         if isinstance(found, Path):
             return recover(found, dry_run=dry_run, progress=progress)
         storage: Any = found.options.get("storage_options")
@@ -82,7 +78,7 @@ class StoreLocation:
             progress=progress,
         )
 
-    def _resolve(self) -> Path | StoreConfig:
+    def resolve(self) -> Path | StoreConfig:
         """Return the directory of an embedded store, or the URLs of index and blobs."""
         if (self.index is None) != (self.blobs is None):
             raise click.UsageError("--index and --blobs go together; or give --store")
@@ -210,39 +206,6 @@ def write_config(
     )
     with suppress(FileExistsError), file.open("x", encoding="utf-8") as made:
         made.write(text)
-
-
-def track_settings(*, ignore: tuple[str, ...], **flags: bool | None) -> dict[str, Any]:
-    """Return the arguments of `Run.track` that the nearest cas.toml and the options set.
-
-    Options take precedence over the file, and its patterns come before theirs. A flag that neither
-    has is not in the result.
-    """
-    try:
-        here = Path.cwd()
-        folders = (here, *here.parents)
-    except OSError:  # it was removed; what is needed may be given in full
-        folders = ()
-    files = (folder / CONFIG_NAME for folder in folders)
-    file = next((file for file in files if isfile(file)), None)
-    noted = {} if file is None else _checked_settings(file, load_config(file).get(TRACK, {}))
-    given = {name: value for name, value in flags.items() if value is not None}
-    return {**noted, **given, "ignore": (*noted.get("ignore", ()), *ignore)}
-
-
-def _checked_settings(file: Path, table: object) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise ConfigError(str(file), f"{TRACK} is no table; write [{TRACK}] on a line of its own")
-    for name, value in table.items():
-        if name == "ignore":
-            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-                raise ConfigError(str(file), "ignore in [track] is a list of patterns in quotes")
-        elif name not in _TRACK_FLAGS:
-            known = ", ".join(("ignore", *_TRACK_FLAGS))
-            raise ConfigError(str(file), f"[track] has no setting {name!r}; it has {known}")
-        elif not isinstance(value, bool):
-            raise ConfigError(str(file), f"{name} in [track] is true or false")
-    return table
 
 
 def _current_directory() -> Path:

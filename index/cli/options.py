@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
 
-from index.cli.output import printable
+from index.cli.output import Form
+from index.cli.progress import log_messages
+from index.cli.settings import setting
+from index.cli.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,12 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LABELS",
+    "add_global_options",
     "at_option",
     "filter_options",
+    "global_options",
     "json_option",
+    "listing_options",
     "only_run",
     "provenance_options",
     "run_options",
+    "session_option",
 ]
 
 P = ParamSpec("P")
@@ -55,14 +64,91 @@ def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:
 def run_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--session`` and ``--run``."""
     return _all(
-        click.option("--session", "session_id", default="default", show_default=True, metavar="ID"),
-        click.option("--run", "run_id", metavar="ID", help="Default: the session's only run."),
+        session_option(),
+        click.option(
+            "--run",
+            "run_id",
+            envvar="CAS_RUN",
+            default=setting("run"),
+            metavar="ID",
+            help="Default: the session's only run.",
+        ),
     )(command)
+
+
+def session_option() -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return ``--session``."""
+    return click.option(
+        "--session",
+        "session_id",
+        envvar="CAS_SESSION",
+        default=setting("session"),
+        metavar="ID",
+        help="Default: default.",
+    )
 
 
 def json_option(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def listing_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--json``, ``--jsonl`` and ``--full``, for a listing."""
+    return _all(
+        click.option("--json", "form", flag_value=Form.JSON, type=Form, help="Print JSON."),
+        click.option(
+            "--jsonl", "form", flag_value=Form.LINES, type=Form, help="Print JSON, a line each."
+        ),
+        click.option(
+            "--full", is_flag=True, help="Whole digests, times and paths on a terminal, too."
+        ),
+    )(command)
+
+
+def global_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--quiet``, ``--verbose`` and ``--log-file``."""
+    return _all(
+        click.option("-q", "--quiet", is_flag=True, help="Print results and errors only."),
+        click.option("-v", "--verbose", count=True, help="Print what happens; -vv with details."),
+        click.option(
+            "--log-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            envvar="CAS_LOG_FILE",
+            metavar="FILE",
+            help="Append what happens to FILE, a line of JSON each.",
+        ),
+    )(command)
+
+
+def add_global_options(command: click.Command) -> None:
+    """Let a command, or the commands of a group, take global options after its name."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            add_global_options(each)
+        return
+    taken = {name for parameter in command.params for name in parameter.opts}
+
+    @global_options
+    @click.option("--store", type=click.Path(path_type=Path), metavar="DIR")
+    def more() -> None: ...
+
+    for option in reversed(more.__click_params__):  # type: ignore[attr-defined]  # click's own
+        if not taken.intersection(option.opts):
+            option.hidden, option.expose_value, option.callback = True, False, _take_global
+            option.envvar = None  # it was read before
+            command.params.append(option)
+
+
+def _take_global(context: click.Context, option: click.Parameter, value: object) -> None:
+    if not value or context.resilient_parsing:
+        return
+    if option.name == "store":
+        context.obj = replace(context.obj, store=value, index=None, blobs=None)
+        return
+    given = context.find_root().params
+    given[str(option.name)] = value
+    log_messages(quiet=given["quiet"], verbose=given["verbose"], file=given["log_file"])
 
 
 def at_option(command: Callable[P, R]) -> Callable[P, R]:
@@ -74,9 +160,17 @@ def at_option(command: Callable[P, R]) -> Callable[P, R]:
 
 def provenance_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add the options for provenance: phase, agent, node, step, event and code hash."""
+    return _provenance_options(command, recorded=True)
+
+
+def _provenance_options(command: Callable[P, R], *, recorded: bool) -> Callable[P, R]:
+    def default(name: str) -> dict[str, Any]:
+        # What is recorded has defaults. A selection has none.
+        return {"envvar": f"CAS_{name.upper()}", "default": setting(name)} if recorded else {}
+
     return _all(
-        click.option("--phase", metavar="NAME", help="Workflow phase."),
-        click.option("--agent", metavar="NAME", help="Generating agent."),
+        click.option("--phase", **default("phase"), metavar="NAME", help="Workflow phase."),
+        click.option("--agent", **default("agent"), metavar="NAME", help="Generating agent."),
         click.option("--node", "node_id", metavar="ID", help="DAG node."),
         click.option("--step", "step_id", metavar="ID"),
         click.option("--event", "event_id", metavar="ID"),
@@ -85,7 +179,11 @@ def provenance_options(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def filter_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Add the options that select files, besides `provenance_options`."""
+    """Add the options that select files: by provenance, type, priority, final and prefix."""
+    return _provenance_options(_filter_options(command), recorded=False)
+
+
+def _filter_options(command: Callable[P, R]) -> Callable[P, R]:
     return _all(
         click.option("--type", "file_type", metavar="TYPE", help="plot, data, code, plan, …"),
         click.option("--priority", type=click.Choice(["primary", "secondary", "internal"])),

@@ -1,70 +1,63 @@
-"""The commands that read: ls, log, snapshots, cat, restore, stats."""
+"""The commands that read files: ls, log, snapshots, cat."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.core import ParameterSource
 
 from index.cli.options import (
-    LABELS,
     at_option,
     filter_options,
-    json_option,
+    listing_options,
     only_run,
-    provenance_options,
     run_options,
 )
-from index.cli.output import (
-    columns,
-    counted,
-    print_json,
-    print_json_list,
-    print_report,
-    printable,
-    progress_bar,
-)
+from index.cli.tables import Column, path_column, show
 from index.domain.listing import FileOrder
-from index.domain.results import to_json
-from index.domain.units import human_size
 from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from index.api.run import Run
-    from index.api.session import Session
-    from index.api.store import ArtifactStore
     from index.cli.location import StoreLocation
+    from index.cli.output import Form
     from index.domain.listing import DirectoryEntry
-    from index.domain.reports import GroupStats
-    from index.domain.snapshots import FileVersion
-    from index.reading.restore import RestoreWarning
+    from index.domain.snapshots import FileVersion, Snapshot
 
-__all__ = ["cat", "log", "ls", "restore", "snapshots", "stats"]
+__all__ = ["cat", "log", "ls", "snapshots"]
 
-_DIGEST_SHOWN = 12
-"""Characters of a digest in listings. ``--json`` and ``log`` print all of them."""
+_FILES = (
+    Column("size", size=True),
+    Column("type", lambda version: version.file_type, rank=3),
+    Column("digest", colour="yellow", rank=5),
+    Column("phase", rank=4),
+    Column("agent", rank=2),
+    Column("node", lambda version: version.node_id, rank=6),
+    Column("created", lambda version: version.created_at, rank=7),
+)
+
+
+def _shown_path(version: FileVersion) -> str:
+    final = " (final)" if version.is_final_output else ""
+    return f"{version.path}{'@' if version.is_link else ''}{final}"
 
 
 @click.command("ls")
+@click.argument("directory", metavar="[DIR]", default="")
 @run_options
-@provenance_options
 @filter_options
 @click.option("--glob", metavar="PATTERN", help="Only paths that match, as 'data/**/*.csv'.")
 @at_option
+@click.option("-R", "--recursive", is_flag=True, help="Also what is in the directories below.")
 @click.option("--order-by", metavar="ORDER", default="path", show_default=True,
               type=click.Choice(get_args(FileOrder)),
               help="path, appearance, size or created_at; -size is the largest first.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="List at most N files.")
 @click.option("--after", metavar="PATH", help="Begin after this file: the last one of a page.")
-@click.option("--dir", "folder", metavar="PATH",
-              help="List one directory and its directories; . is the whole run.")  # fmt: skip
-@json_option
+@listing_options
 @click.pass_obj
 def ls(
     location: StoreLocation,
@@ -72,94 +65,129 @@ def ls(
     *,
     session_id: str,
     run_id: str | None,
-    folder: str | None,
+    directory: str,
+    recursive: bool,
     at: int | None,
     limit: int | None,
     after: str | None,
-    as_json: bool,
+    form: Form | None,
+    full: bool,
     **selection: Any,
 ) -> None:
-    """List a run's files, in order of their paths. A run of any size begins to appear at once.
+    """List the files and directories in DIR, by default at the top of the run.
+
+    With -R, or an option that selects or orders files, list all files below DIR. A listing of any
+    length begins to appear at once. A link is marked with @.
 
     \b
     cas ls
-    cas ls --run run-7 --agent engineer --type plot
-    cas ls --run run-7 --at 3 --json
+    cas ls data --run run-7
+    cas ls -R --run run-7 --at 3 --json
+    cas ls --agent engineer --type plot
     cas ls --glob 'data/**/*.csv' --order-by -size --limit 10
-    cas ls --dir data
     """  # noqa: D301
-    if folder is not None:
-        _refuse_filters()
+    columns = (*_FILES, path_column(_shown_path))
     with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
-        if folder is not None:
-            _print_entries(run.list_dir(folder, at=at, limit=limit, after=after), as_json=as_json)
+        if not recursive and not _selects():
+            try:
+                entries = run.list_dir(directory, at=at, limit=limit, after=after)
+            except UnknownFileError:
+                file = run.get(directory, at=at)
+                if file is None:
+                    raise
+                show([file], columns, form, full=full)
+            else:
+                show(entries, _ENTRIES, form, full=full)
             return
+        if directory.strip("/") not in ("", "."):
+            if selection["prefix"] is not None:
+                raise click.UsageError("DIR is a prefix already; leave out --prefix")
+            run.list_dir(directory, at=at, limit=1)  # which says if there is no such directory
+            selection["prefix"] = f"{directory.strip('/')}/"
         # An index has the order of paths. In another one each page would be a pass over the run.
         is_by_path = selection["order_by"].endswith("path")
         listed = run.iter_files if is_by_path else run.files
         versions = listed(at=at, limit=limit, after=after, **selection)
-        if as_json:
-            print_json_list(versions)
-            return
-        columns(
-            (
-                (
-                    human_size(version.size),
-                    str(version.digest or "-")[:_DIGEST_SHOWN],
-                    version.file_type,
-                    version.phase,
-                    version.agent,
-                    _shown_path(version),
-                )
-                for version in versions
-            ),
-            right=(0,),
-        )
+        show(versions, columns, form, full=full)
+
+
+def _selects() -> bool:
+    """Whether an option is given that the listing of one directory does not have."""
+    context = click.get_current_context()
+    return any(
+        context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        for name in context.params
+        if name not in _OF_DIRECTORIES
+    )
+
+
+_OF_DIRECTORIES = {
+    *("session_id", "run_id", "directory", "recursive", "at", "limit", "after", "form", "full")
+}
+
+
+def _shown_entry(entry: DirectoryEntry) -> str:
+    return f"{entry.path}/" if entry.version is None else _shown_path(entry.version)
+
+
+_ENTRIES = (
+    Column("size", lambda entry: entry.bytes, size=True),
+    Column("files", lambda entry: entry.files if entry.version is None else None, rank=2),
+    Column("type", lambda entry: entry.version and entry.version.file_type, rank=3),
+    Column("agent", lambda entry: entry.version and entry.version.agent, rank=2),
+    Column("created", lambda entry: entry.version and entry.version.created_at, rank=4),
+    path_column(_shown_entry),
+)
 
 
 @click.command("log")
 @click.argument("path")
 @run_options
-@json_option
+@listing_options
 @click.pass_obj
 def log(
-    location: StoreLocation, path: str, *, session_id: str, run_id: str | None, as_json: bool
+    location: StoreLocation,
+    path: str,
+    *,
+    session_id: str,
+    run_id: str | None,
+    form: Form | None,
+    full: bool,
 ) -> None:
-    """Show every version of a file: time, provenance and digest.
+    """Show every version of a file: when it was there, and who made it.
 
     \b
     cas log data/result.csv --run run-7
     """  # noqa: D301
     with location.open(create=False) as store:
         versions = only_run(store, session_id, run_id).history(path)
-    if as_json:
-        print_json(versions)
-        return
-    columns(
-        [
-            (
-                f"@{version.version}",
-                _span(version),
-                version.created_at,
-                human_size(version.size),
-                version.phase,
-                version.agent,
-                version.node_id,
-                version.digest,
-            )
-            for version in versions
-        ],
-        right=(3,),
-    )
+    show(versions, _VERSIONS, form, full=full)
+
+
+def _span(version: FileVersion) -> str:
+    end = "" if version.end_snapshot is None else str(version.end_snapshot)
+    return f"{version.first_snapshot}..{end}"
+
+
+_VERSIONS = (
+    Column("version", rank=0),
+    Column("snapshots", _span, rank=3),
+    Column("created", lambda version: version.created_at, rank=1),
+    Column("size", size=True, rank=2),
+    Column("phase", rank=4),
+    Column("agent", rank=1),
+    Column("node", lambda version: version.node_id, rank=4),
+    Column("digest", colour="yellow", rank=5),
+)
 
 
 @click.command()
 @run_options
-@json_option
+@listing_options
 @click.pass_obj
 def snapshots(
-    location: StoreLocation, *, session_id: str, run_id: str | None, as_json: bool
+    location: StoreLocation, *, session_id: str, run_id: str | None, form: Form | None, full: bool
 ) -> None:
     """List a run's snapshots: every scan that changed something.
 
@@ -168,23 +196,23 @@ def snapshots(
     """  # noqa: D301
     with location.open(create=False) as store:
         found = only_run(store, session_id, run_id).snapshots()
-        if as_json:
-            print_json(found)
-            return
-        rows = [
-            (
-                snapshot.number,
-                snapshot.created_at,
-                f"+{len(snapshot.lazy_added)} ~{len(snapshot.lazy_changed)}"
-                f" -{len(snapshot.lazy_removed)}",
-                human_size(snapshot.bytes_stored),
-                snapshot.provenance.phase,
-                snapshot.provenance.agent,
-                snapshot.provenance.node_id,
-            )
-            for snapshot in found
-        ]
-    columns(rows, right=(0, 3))
+        show(found, _SNAPSHOTS, form, full=full)
+
+
+def _changes(snapshot: Snapshot) -> str:
+    counts = (snapshot.lazy_added, snapshot.lazy_changed, snapshot.lazy_removed)
+    return " ".join(f"{mark}{len(each)}" for mark, each in zip("+~-", counts, strict=True))
+
+
+_SNAPSHOTS = (
+    Column("number", rank=0),
+    Column("created", lambda snapshot: snapshot.created_at, rank=1),
+    Column("changes", _changes, rank=0),
+    Column("stored", lambda snapshot: snapshot.bytes_stored, size=True, rank=2),
+    Column("phase", lambda snapshot: snapshot.provenance.phase, rank=3),
+    Column("agent", lambda snapshot: snapshot.provenance.agent, rank=1),
+    Column("node", lambda snapshot: snapshot.provenance.node_id, rank=4),
+)
 
 
 @click.command("cat")
@@ -211,152 +239,6 @@ def cat(
         sys.stdout.buffer.flush()
 
 
-@click.command("restore")
-@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
-@click.argument("paths", metavar="[PATH]...", nargs=-1)
-@run_options
-@at_option
-@click.option("--overwrite", is_flag=True, help="Replace what has other content.")
-@json_option
-@click.pass_obj
-def restore(
-    location: StoreLocation,
-    destination: Path,
-    paths: tuple[str, ...],
-    *,
-    session_id: str,
-    run_id: str | None,
-    at: int | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Write a run's files to DEST, with modes and times. Every byte is verified.
-
-    What DEST does not take besides bytes is reported, and the exit code stays 0. With --overwrite,
-    a directory makes way for a file only if the run has held all files in it.
-
-    \b
-    cas restore elsewhere/ --run run-7
-    cas restore elsewhere/ data plots/a.png --run run-7 --at 3
-    """  # noqa: D301
-    with location.open(create=False) as store, progress_bar("restoring") as progress:
-        result = only_run(store, session_id, run_id).restore(
-            destination, paths=paths or None, at=at, overwrite=overwrite, progress=progress
-        )
-    if as_json:
-        print_report(result)
-        return
-    click.echo(
-        f"{counted(result.written, 'file')} written ({human_size(result.bytes_written)}), "
-        f"{result.unchanged} there already"
-    )
-    _print_warnings(result.warnings)
-    for path in result.without_bytes:
-        click.echo(f"not restored, its bytes were never stored: {printable(path)}", err=True)
-
-
-def _print_warnings(warnings: Iterable[RestoreWarning]) -> None:
-    """Print one line for each reason: some filesystems refuse the same for every file."""
-    paths: dict[str, list[str]] = {}
-    for path, reason in warnings:
-        paths.setdefault(reason, []).append(path)
-    for reason, named in paths.items():
-        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
-        click.echo(f"warning: {printable(named[0])}{more}: {printable(reason)}", err=True)
-
-
-@click.command("stats")
-@click.option("--session", "session_id", metavar="ID", help="Only this session's runs.")
-@click.option("--run", "run_id", metavar="ID", help="One run in detail.")
-@click.option("--by", multiple=True, type=click.Choice([*LABELS, "session", "run"]),
-              help="Files and bytes by this; may be repeated.")  # fmt: skip
-@json_option
-@click.pass_obj
-def stats(
-    location: StoreLocation,
-    *,
-    session_id: str | None,
-    run_id: str | None,
-    by: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Show locations, sizes and what deduplication saves.
-
-    \b
-    cas stats
-    cas stats --session session-1 --run run-7
-    cas stats --run run-7 --by phase --by agent
-    """  # noqa: D301
-    with location.open(create=False) as store:
-        if by:
-            owner: ArtifactStore | Session | Run = store
-            if run_id is not None:
-                owner = store.session(session_id or "default").run(run_id)
-            elif session_id is not None:
-                owner = store.session(session_id)
-            _print_groups(owner.stats_by(*(LABELS.get(label, label) for label in by)), as_json)  # type: ignore[arg-type]  # its literals
-            return
-        if run_id is not None:
-            found = store.session(session_id or "default").run(run_id).stats().to_dict()
-        else:
-            found = store.stats().to_dict()
-            listed = store.runs() if session_id is None else store.session(session_id).runs()
-            found["run_list"] = to_json(listed)
-    if as_json:
-        print_json(found)
-        return
-    listed = found.pop("run_list", [])
-    if found.get("cache_at") is None:
-        found = {name: value for name, value in found.items() if not name.startswith("cache_")}
-    columns([(name, _shown_value(name, value)) for name, value in found.items()])
-    if listed:
-        click.echo()
-        columns(
-            [(s["session"], s["run"], f"{s['snapshots']} snapshots", s["work_dir"]) for s in listed]
-        )
-
-
-def _refuse_filters() -> None:
-    """Refuse options that the listing of a directory does not have."""
-    context = click.get_current_context()
-    allowed = {"session_id", "run_id", "folder", "at", "limit", "after", "as_json"}
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        if name not in allowed and source is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"{parameter.opts[0]} selects files; leave out --dir for it")
-
-
-def _print_entries(entries: Sequence[DirectoryEntry], *, as_json: bool) -> None:
-    if as_json:
-        print_json(entries)
-        return
-    columns(
-        [
-            (
-                human_size(entry.bytes),
-                counted(entry.files, "file") if entry.version is None else entry.version.file_type,
-                entry.version and entry.version.agent,
-                f"{entry.path}/" if entry.version is None else _shown_path(entry.version),
-            )
-            for entry in entries
-        ],
-        right=(0,),
-    )
-
-
-def _print_groups(groups: Sequence[GroupStats], as_json: bool) -> None:  # noqa: FBT001
-    if as_json:
-        print_json(groups)
-        return
-    columns(
-        [
-            (*group.labels.values(), counted(group.files, "file"), human_size(group.bytes))
-            for group in groups
-        ],
-    )
-
-
 def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None]:
     """Split ``PATH@VERSION``; a path may contain an ``@`` itself."""
     name, mark, number = path.rpartition("@")
@@ -367,22 +249,3 @@ def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None
     except UnknownFileError:
         return name, int(number)
     return path, None
-
-
-def _shown_path(version: FileVersion) -> str:
-    final = " (final)" if version.is_final_output else ""
-    return f"{version.path}{'@' if version.is_link else ''}{final}"
-
-
-def _span(version: FileVersion) -> str:
-    end = "" if version.end_snapshot is None else str(version.end_snapshot)
-    return f"{version.first_snapshot}..{end}"
-
-
-def _shown_value(name: str, value: object) -> str:
-    if isinstance(value, dict):
-        counts = (f"{printable(str(key)) or '-'} {count}" for key, count in value.items())
-        return ", ".join(counts) or "-"
-    if isinstance(value, int) and "bytes" in name:
-        return f"{human_size(value)} ({value})"
-    return printable(str(value))

@@ -8,7 +8,10 @@ import click
 
 from index.cli.advice import in_commands
 from index.cli.options import json_option
-from index.cli.output import counted, print_report, printable, progress_bar
+from index.cli.output import counted, print_report
+from index.cli.progress import progress_bar
+from index.cli.tables import shown_time
+from index.cli.terminal import printable
 from index.domain.units import human_size
 
 if TYPE_CHECKING:
@@ -92,7 +95,7 @@ def _print(report: RecoveryReport, *, dry_run: bool) -> None:
     for session, run in report.deleted:
         click.echo(f"{printable(f'{session}/{run}')}: was deleted, and stays deleted")
     since = report.from_backup
-    began = "" if since is None else f"from the copy of {since:%Y-%m-%d %H:%M:%S} UTC on, "
+    began = "" if since is None else f"from the copy of {shown_time(since, full=True)} on, "
     what = (
         f"{counted(report.sessions, 'session')}, {counted(report.runs, 'run')}, "
         f"{counted(report.snapshots, 'snapshot')}, {counted(report.versions, 'file version')}, "
@@ -108,6 +111,6 @@ def _print_steps(steps: Sequence[RecordedStep], what: str) -> None:
         name = step.operation if step.snapshot is None else f"snapshot {step.snapshot}"
         who = f" by {step.agent}" if step.agent else ""
         commit = (
-            f"{step.session}/{step.run}: {name}{who} of {step.created_at:%Y-%m-%d %H:%M:%S} UTC"
+            f"{step.session}/{step.run}: {name}{who} of {shown_time(step.created_at, full=True)}"
         )
         click.echo(f"{printable(commit)}: {what}")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from index.cli.options import json_option, only_run, provenance_options
-from index.cli.output import counted, print_json, print_report, printable
+from index.cli.options import json_option, only_run, provenance_options, session_option
+from index.cli.output import counted, print_json, print_report
+from index.cli.terminal import printable
 from index.domain.units import human_size
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["rm"]
 
 @click.command()
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
+@session_option()
 @click.option("--run", "run_id", metavar="ID", help="The run that has the paths, or to delete.")
 @click.option("--whole-session", is_flag=True, help="Delete the session with all its runs.")
 @click.option("--yes", is_flag=True, help="Delete the run or session without asking.")

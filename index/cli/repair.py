@@ -11,7 +11,9 @@ import click
 
 from index.cli.location import location_at
 from index.cli.options import json_option
-from index.cli.output import counted, print_report, printable, progress_bar
+from index.cli.output import counted, print_report
+from index.cli.progress import progress_bar
+from index.cli.terminal import printable
 from index.cli.verify import FAULT, holder_text
 from index.domain.units import human_size
 

@@ -12,7 +12,9 @@ import click
 from cas.temporary import using_temporary_files
 from index.cli.location import StoreLocation, location_at
 from index.cli.options import json_option
-from index.cli.output import counted, print_report, printable, progress_bar
+from index.cli.output import counted, print_report
+from index.cli.progress import progress_bar
+from index.cli.terminal import printable
 from index.domain.names import check_id
 from index.domain.units import human_size
 from index.errors import StoreNotFoundError

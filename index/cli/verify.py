@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from index.cli.options import json_option
-from index.cli.output import counted, print_report, printable, progress_bar
+from index.cli.output import counted, print_report
+from index.cli.progress import progress_bar
+from index.cli.tables import shown_time
+from index.cli.terminal import printable
 from index.cli.units import read_size
 from index.domain.units import human_size
 
@@ -96,7 +99,7 @@ def _remarks(report: VerifyReport) -> list[str]:
         lines.append(f"{what}: cas verify --depth bytes also checks every byte")
     else:
         since = report.oldest_verified
-        when = "some packs never were" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
+        when = "some packs never were" if since is None else f"since {shown_time(since, full=True)}"
         lines.append(f"every byte of every pack was verified: {when}")
     if report.recovered:
         lines.append(f"{counted(report.recovered, 'blob')} that had been damaged: intact again")

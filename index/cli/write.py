@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from index.cli.location import StoreLocation, check_config, track_settings, write_config
-from index.cli.options import json_option, only_run, provenance_options, run_options
-from index.cli.output import (
-    print_json,
-    printable,
-    progress_bar,
+from index.cli.location import StoreLocation, check_config, write_config
+from index.cli.options import (
+    json_option,
+    only_run,
+    provenance_options,
+    run_options,
+    session_option,
 )
+from index.cli.output import print_json
+from index.cli.progress import progress_bar
+from index.cli.settings import setting, track_settings
+from index.cli.terminal import printable
 from index.domain.names import check_id
 from index.domain.units import human_size, parse_size
 from index.errors import InvalidNameError
@@ -80,26 +85,34 @@ def init(
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--session", "session_id", default="default", show_default=True, metavar="ID")
-@click.option("--run", "run_id", metavar="ID", help="Default: the directory's name.")
+@session_option()
+@click.option("--run", "run_id", envvar="CAS_RUN", default=setting("run"), metavar="ID",
+              help="Default: the directory's name.")  # fmt: skip
 @provenance_options
 @click.option(
     "--scope", multiple=True, metavar="DIR", help="Scan only this directory; may be repeated."
 )
 @click.option(
     "--ignore",
+    envvar="CAS_IGNORE",
     multiple=True,
     metavar="PATTERN",
     help="Leave out, as in .gitignore; may be repeated. !PATTERN brings in.",
 )
-@click.option("--hidden/--no-hidden", default=None, help="Record hidden files too.")
+@click.option(
+    "--hidden/--no-hidden", envvar="CAS_HIDDEN", default=None, help="Record hidden files too."
+)
 @click.option(
     "--default-ignores/--no-default-ignores",
+    envvar="CAS_DEFAULT_IGNORES",
     default=None,
     help="Leave out .git, node_modules, *.tmp and the like (the default).",
 )
 @click.option(
-    "--gitignore/--no-gitignore", default=None, help="Leave out what .gitignore files name."
+    "--gitignore/--no-gitignore",
+    envvar="CAS_GITIGNORE",
+    default=None,
+    help="Leave out what .gitignore files name.",
 )
 @click.option("--prefix", metavar="PATH", help="Record the directory under this path of the run.")
 @click.option("--moved", is_flag=True, help="DIR is the run's directory, in another place now.")

@@ -44,7 +44,7 @@ def test_a_dry_run_prints_paths_agents_and_bytes_and_removes_nothing(deleted, tm
     code, out, _ = deleted("gc", "--dry-run", "--grace", "0")
     assert code == 0
     lines = out.splitlines()
-    assert any("default/gone" in line and "a.txt" in line and "4.9 KiB" in line for line in lines)
+    assert any("default\tgone" in line and "a.txt" in line and "5000" in line for line in lines)
     assert any("engineer" in line and "b\\x1b[2J" in line for line in lines)
     assert "\x1b" not in out
     (records,) = [line for line in lines if "records of commits" in line]

@@ -396,7 +396,7 @@ class TestTheCommand:
         write(tmp_path / "work", COMMANDED)
         code, out, err = cas("track", "work", *options)
         assert code == 0, err
-        paths = [line.split()[-1] for line in cas("ls")[1].splitlines()]
+        paths = [line.split()[-1] for line in cas("ls", "-R")[1].splitlines()]
         return sorted(paths), out
 
     def test_it_says_how_much_it_passed_over(self, cas, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import itemgetter
 
 import click
 import pytest
@@ -11,7 +12,8 @@ from places import EACH_INDEX, places
 from trees import write
 
 from index import ArtifactStore
-from index.cli.output import columns, print_json, print_json_list
+from index.cli.output import print_json, print_json_list
+from index.cli.tables import Column, show
 from index.db.queries import listings
 from index.domain.snapshots import assemble
 from index.errors import UnknownRunError
@@ -118,7 +120,7 @@ def test_ls_reads_a_run_page_by_page_and_prints_as_it_reads(cas, store_root, way
 
     monkeypatch.setattr(listings, "list_page", counted)
     monkeypatch.setattr("index.cli.output.click.echo", printing)
-    code, out, _ = cas("--store", store_root, "ls", *ways)
+    code, out, _ = cas("--store", store_root, "ls", "-R", *ways)
     assert code == 0
     assert len(read) == 6
     assert read == sorted(set(read))  # each page is printed before the next is read
@@ -143,7 +145,10 @@ def test_a_list_in_json_is_the_same_text_however_it_is_printed(count, capsys, mo
 
 def test_a_column_gets_wider_where_a_later_row_needs_it(capsys, monkeypatch):
     monkeypatch.setattr("index.cli.output._ROWS_AT_ONCE", 2)
-    columns(iter([("a", "x"), ("bb", "x"), ("cccc", "x"), ("d", "x"), ("e", "x")]))
-    assert capsys.readouterr().out == "a   x\nbb  x\ncccc  x\nd     x\ne     x\n"
-    columns(iter(()))
+    monkeypatch.setattr("index.cli.tables.is_for_people", lambda: True)
+    columns = [Column("name", itemgetter(0), rank=0), Column("x", itemgetter(1), rank=0)]
+    show(iter([("a", "x"), ("bbbbb", "x"), ("cccccc", "x"), ("d", "x")]), columns, None)
+    lines = ["NAME   X", "a      x", "bbbbb  x", "cccccc  x", "d       x"]
+    assert click.unstyle(capsys.readouterr().out).splitlines() == lines
+    show(iter(()), columns, None)
     assert capsys.readouterr().out == ""

@@ -141,8 +141,8 @@ def test_the_command_prints_it(cas, store_root, work, monkeypatch):
         run = store.session("default").run("r")
         snapshot = run.track(work, agent="engineer")
         told = {
-            ("ls",): [version.to_dict() for version in run.files()],
-            ("ls", "--dir", "data"): [entry.to_dict() for entry in run.list_dir("data")],
+            ("ls", "-R"): [version.to_dict() for version in run.files()],
+            ("ls", "data"): [entry.to_dict() for entry in run.list_dir("data")],
             ("log", "a"): [version.to_dict() for version in run.history("a")],
             ("snapshots",): [each.to_dict() for each in run.snapshots()],
             ("diff", "0"): run.diff(0).to_dict(),

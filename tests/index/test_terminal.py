@@ -38,7 +38,11 @@ CALLS = {
               ("w", *HERE, "--ignore", EVIL), (f"dir{EVIL}",)],
     "put": [(f"w/{EVIL}", *HERE), (f"missing{EVIL}", *HERE), ("w/new", "--as", f"../{EVIL}", *HERE),
             ("w/new", "--as", EVIL, *HERE, "--type", SPOKEN), ("w/new", "--session", "s")],
-    "ls": [HERE, (*HERE, "--agent", SPOKEN), (*HERE, "--type", EVIL), (*HERE, "--priority", EVIL),
+    "runs": [(), ("--session", "s"), ("--session", EVIL)],
+    "config": [()],
+    "completion": [("bash",), (EVIL,)],
+    "ls": [HERE, (*HERE, "-R"), (*HERE, EVIL), (*HERE, "w", "-R"), (*HERE, "--agent", SPOKEN),
+           (*HERE, "--type", EVIL), (*HERE, "--priority", EVIL),
            (*HERE, "--at", EVIL), (*HERE, EVIL), (*HERE, f"--{EVIL}"), ("--session", "s"),
            ("--session", SPOKEN), ("--session", "only"), ("--session", "none"),
            (*HERE, "--prefix", EVIL)],
@@ -74,11 +78,12 @@ CALLS = {
 
 
 def spoken(text):
-    """Return the characters that a terminal may act on instead of showing them."""
+    """Return the characters that a terminal may act on instead of showing them, but tabs."""
     return {
         character
         for character in text
-        if character != "\n" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl")
+        if character not in "\n\t"
+        and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl")
     }
 
 

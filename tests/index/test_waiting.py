@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from cas.waiting import WAITS, log_wait
 from index import ArtifactStore, FileRepository
-from index.cli.output import show_waits
+from index.cli.progress import log_messages
 from index.db.database import Database
 from index.errors import IndexUnavailableError
 
@@ -195,7 +195,7 @@ def test_a_wait_is_shown_once_when_it_takes_two_seconds(capsys):
     logger = logging.getLogger(WAITS)
     before = logger.level, logger.handlers
     try:
-        show_waits()
+        log_messages(quiet=False, verbose=0, file=None)
         for waited in (0.0, 1.0, 3.0, 7.0):
             log_wait("s3://bucket", "the connection failed", waited=waited, pause=2.0)
         log_wait("short", "a moment", waited=0.0, pause=0.1)

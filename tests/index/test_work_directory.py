@@ -207,7 +207,7 @@ class TestCommand:
         assert str(tuesday) in err
         assert "`--run`" in err
         assert "`--moved`" in err
-        assert "monday.csv" in cas("ls")[1]
+        assert "monday.csv" in cas("ls", "-R")[1]
         assert cas("track", tuesday, "--run", "tuesday")[0] == 0
         assert cas("track", monday)[1].startswith("out: nothing new")
 
@@ -222,7 +222,7 @@ class TestCommand:
         assert code == 0
         assert "0 added, 0 changed, 0 removed, 1 unchanged" in out
         assert cas("track", tuesday)[0] == 0  # from now on that is its place
-        (listed,) = json.loads(cas("stats", "--json")[1])["run_list"]
+        (listed,) = json.loads(cas("runs", "--json")[1])
         assert listed["work_dir"] == str(tuesday)
 
     def test_a_run_that_is_named_takes_any_directory(self, cas, days):

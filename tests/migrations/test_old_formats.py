@@ -55,7 +55,7 @@ def test_it_is_whole_and_every_version_of_every_run_reads_back(place):
 def test_the_command_reads_it(stores, tmp_path, cas):
     root = old_store(stores, "sqlite-local", tmp_path)["root"]
     assert cas("--store", root, "db", "upgrade")[0] == 0
-    code, out, _ = cas("--store", root, "ls", "--session", "session-1", "--run", "run-1")
+    code, out, _ = cas("--store", root, "ls", "-R", "--session", "session-1", "--run", "run-1")
     assert code == 0
     assert "data/log.txt" in out
     assert cas("--store", root, "verify", "--depth", "bytes")[0] == 0

@@ -1,0 +1,147 @@
+"""What a command tells while it works: progress, waits, and messages of the library."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from cas.waiting import WAITS
+from index.cli.terminal import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from index.domain.snapshots import Progress
+
+__all__ = ["log_messages", "progress_bar"]
+
+_SHOWN_AFTER_S: Final = 2.0
+"""A wait that is over sooner is not worth a line."""
+
+_LOGGERS: Final = ("cas", "index")
+_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__)
+_LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+_bars: list[Callable[[str], None]] = []
+"""The progress bar on the screen, if there is one: called with the reason for a wait."""
+
+
+class _WaitLines(logging.Handler):
+    """Shows long waits for storage, a database or a lock: in the progress bar, or a line each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        subject, waited, pause = (getattr(record, name) for name in ("subject", "waited", "pause"))
+        before = self._until.get(subject, 0.0) if waited else 0.0
+        self._until[subject] = waited + pause
+        if before < _SHOWN_AFTER_S <= waited + pause:
+            text = f"{printable(record.getMessage())} …"
+            if _bars:
+                _bars[-1](text)
+            else:
+                click.echo(text, err=True)
+
+
+class _Lines(logging.Handler):
+    """Prints messages on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.name}: {printable(record.getMessage())}", err=True)
+
+
+class _JsonLines(logging.FileHandler):
+    """Writes one JSON document a line: time, level, logger, message, and what else there is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        more = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info is not None:
+            more["error"] = logging.Formatter().formatException(record.exc_info)
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        return json.dumps({**line, **more}, default=str)
+
+
+def log_messages(*, quiet: bool, verbose: int, file: Path | None) -> None:
+    """Print long waits and what the library logs on stderr, and write it to a file.
+
+    Parameters
+    ----------
+    quiet
+        Print nothing.
+    verbose
+        0 for warnings, 1 for what happens, 2 for details.
+    file
+        Everything, but details only with `verbose`, is appended to it, one JSON document a line.
+    """
+    waits = logging.getLogger(WAITS)
+    waits.setLevel(logging.INFO)
+    waits.handlers = [] if quiet else [_WaitLines()]
+    handlers: list[logging.Handler] = []
+    if not quiet:
+        shown = _Lines(_LEVELS[min(verbose, 2)])
+        # Long waits are shown already.
+        shown.addFilter(lambda record: verbose > 0 or record.name != WAITS)
+        handlers.append(shown)
+    if file is not None:
+        handlers.append(_JsonLines(file, encoding="utf-8"))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = handlers
+        logger.propagate = False
+        if file is not None or verbose:
+            logger.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
+
+
+@contextmanager
+def progress_bar(label: str, noun: str = "files") -> Iterator[Callable[[Progress], None] | None]:
+    """Show progress on a terminal's stderr; yield None where there is no terminal, or with -q."""
+    if not sys.stderr.isatty() or click.get_current_context().find_root().params.get("quiet"):
+        yield None
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    with rich_progress.Progress(
+        rich_progress.SpinnerColumn(),
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn("{task.fields[files]}"),
+        rich_progress.DownloadColumn(binary_units=True),
+        rich_progress.TransferSpeedColumn(),
+        rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(label, total=None, files="")
+
+        def show(progress: Progress) -> None:
+            files = f"{progress.files:,}"
+            if progress.files_total is not None:
+                files += f" of {progress.files_total:,}"
+            bar.update(
+                task,
+                description=label,
+                completed=progress.bytes,
+                total=progress.bytes_total,
+                files=f"{files} {noun}",
+            )
+
+        _bars.append(lambda reason: bar.update(task, description=reason))
+        try:
+            yield show
+        finally:
+            _bars.pop()

@@ -1,0 +1,120 @@
+"""The commands that show runs and the store in numbers: runs, stats."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from index.cli.options import LABELS, listing_options
+from index.cli.output import Form, print_json, print_json_lines
+from index.cli.tables import Column, show, show_facts
+from index.cli.terminal import is_for_people
+from index.domain.units import human_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from index.api.run import Run
+    from index.api.session import Session
+    from index.api.store import ArtifactStore
+    from index.cli.location import StoreLocation
+    from index.domain.reports import GroupStats
+
+__all__ = ["runs", "stats"]
+
+
+@click.command()
+@click.option("--session", "session_id", metavar="ID", help="Only this session's runs.")
+@listing_options
+@click.pass_obj
+def runs(
+    location: StoreLocation, /, *, session_id: str | None, form: Form | None, full: bool
+) -> None:
+    """List the runs of the store, or of a session.
+
+    \b
+    cas runs
+    cas runs --session task-12 --json
+    """  # noqa: D301
+    with location.open(create=False) as store:
+        found = store.runs() if session_id is None else store.session(session_id).runs()
+        show(found, _RUNS, form, full=full)
+
+
+_RUNS = (
+    Column("session", rank=1),
+    Column("run", rank=0),
+    Column("snapshots", rank=2),
+    Column("created", lambda run: run.created_at, rank=1),
+    Column("parent", rank=3),
+    Column("work_dir", is_path=True, rank=2),
+)
+
+
+@click.command("stats")
+@click.option("--session", "session_id", metavar="ID", help="Only this session's runs.")
+@click.option("--run", "run_id", metavar="ID", help="One run in detail.")
+@click.option("--by", multiple=True, type=click.Choice([*LABELS, "session", "run"]),
+              help="Files and bytes by this; may be repeated.")  # fmt: skip
+@listing_options
+@click.pass_obj
+def stats(
+    location: StoreLocation,
+    *,
+    session_id: str | None,
+    run_id: str | None,
+    by: tuple[str, ...],
+    form: Form | None,
+    full: bool,
+) -> None:
+    """Show locations, sizes and what deduplication saves.
+
+    \b
+    cas stats
+    cas stats --session session-1 --run run-7
+    cas stats --run run-7 --by phase --by agent
+    """  # noqa: D301
+    with location.open(create=False) as store:
+        if by:
+            owner: ArtifactStore | Session | Run = store
+            if run_id is not None:
+                owner = store.session(session_id or "default").run(run_id)
+            elif session_id is not None:
+                owner = store.session(session_id)
+            groups = owner.stats_by(*(LABELS.get(label, label) for label in by))  # type: ignore[arg-type]  # its literals
+            _print_groups(groups, tuple(dict.fromkeys(by)), form, full=full)
+            return
+        if run_id is not None:
+            found = store.session(session_id or "default").run(run_id).stats().to_dict()
+        else:
+            found = store.stats().to_dict()
+    if form is not None:
+        (print_json if form == Form.JSON else print_json_lines)(
+            found if form == Form.JSON else [found]
+        )
+        return
+    if found.get("cache_at") is None:
+        found = {name: value for name, value in found.items() if not name.startswith("cache_")}
+    show_facts({name: _shown_value(name, value) for name, value in found.items()})
+
+
+def _print_groups(
+    groups: Sequence[GroupStats], by: Sequence[str], form: Form | None, *, full: bool
+) -> None:
+    columns = [Column(name, partial(_label, LABELS.get(name, name)), rank=0) for name in by]
+    numbers = (Column("files", rank=0), Column("bytes", size=True, rank=0))
+    show(groups, (*columns, *numbers, Column("versions")), form, full=full)
+
+
+def _label(name: str, group: GroupStats) -> object:
+    return group.labels[name]
+
+
+def _shown_value(name: str, value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{key or '-'} {count}" for key, count in value.items()) or None
+    if isinstance(value, int) and "bytes" in name and is_for_people():
+        return f"{human_size(value)} ({value:,})"
+    return value
