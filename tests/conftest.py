@@ -154,8 +154,9 @@ def proxy(s3_service):
 def cas(tmp_path, monkeypatch, capfdbinary):
     """Run the command in-process in an empty directory; return (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-    for name in ("CAS_STORE", "CAS_INDEX", "CAS_BLOBS", "CAS_CACHE", "CAS_CACHE_SIZE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith("CAS_") and not name.startswith(("CAS_TEST_", "CAS_KEEP_")):
+            monkeypatch.delenv(name)
 
     def call(*arguments):
         with pytest.raises(SystemExit) as done:

@@ -49,7 +49,7 @@ _SECTIONS: Final = {
 _MODULES: Final = {name: module for part in _SECTIONS.values() for name, module in part.items()}
 
 _OVERVIEW: Final = """\
-cas keeps every version of every file that a workflow run writes, and who made it.
+cas keeps every version of every file that a workflow run writes, and its maker.
 
   cas track work/             record the files of a directory
   cas ls                      list the recorded files

@@ -12,7 +12,7 @@ __all__ = ["completion"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, /, *, shell: str) -> None:
-    """Print what completes commands, options, runs, paths and agents in a shell.
+    """Print the completion of commands and options for a shell.
 
     \b
     cas completion bash > ~/.local/share/bash-completion/completions/cas

@@ -122,10 +122,10 @@ def _print_error(error: object) -> None:
 
 def _show(error: click.ClickException) -> None:
     """Print a usage error. Arguments may be file names with control characters, so escape them."""
-    message = error.format_message()
-    if message.isprintable() or isinstance(error, _HELP):
+    if isinstance(error, _HELP):
         error.show()
-    elif isinstance(error, click.UsageError):
-        click.UsageError(printable(message), error.ctx).show()
-    else:
-        click.ClickException(printable(message)).show()
+        return
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+        click.echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
+    _print_error(error.format_message())

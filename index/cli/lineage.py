@@ -112,7 +112,7 @@ def who(
     form: Form | None,
     full: bool,
 ) -> None:
-    """Show every producer of these bytes, the first one first.
+    """List who made these bytes, the first one first.
 
     The argument is a digest or at least its first seven digits, a file on disk, or a path in a run.
     For a file on disk the command looks up its bytes under any path. For a path in a run it shows

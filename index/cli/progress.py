@@ -13,6 +13,7 @@ import click
 
 from cas.waiting import WAITS
 from index.cli.terminal import printable
+from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,21 +121,25 @@ def progress_bar(label: str, noun: str = "files") -> Iterator[Callable[[Progress
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
         rich_progress.TextColumn("{task.fields[files]}"),
-        rich_progress.DownloadColumn(binary_units=True),
+        rich_progress.TextColumn("{task.fields[size]}"),
         rich_progress.TransferSpeedColumn(),
         rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
         transient=True,
     ) as bar:
-        task = bar.add_task(label, total=None, files="")
+        task = bar.add_task(label, total=None, files="", size="")
 
         def show(progress: Progress) -> None:
             files = f"{progress.files:,}"
             if progress.files_total is not None:
                 files += f" of {progress.files_total:,}"
+            size = human_size(progress.bytes)
+            if progress.bytes_total is not None:
+                size += f" of {human_size(progress.bytes_total)}"
             bar.update(
                 task,
                 description=label,
+                size=size,
                 completed=progress.bytes,
                 total=progress.bytes_total,
                 files=f"{files} {noun}",

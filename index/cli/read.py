@@ -74,7 +74,7 @@ def ls(
     full: bool,
     **selection: Any,
 ) -> None:
-    """List the files and directories in DIR, by default at the top of the run.
+    """List a directory of a run, by default its top.
 
     With -R, or an option that selects or orders files, list all files below DIR. A listing of any
     length begins to appear at once. A link is marked with @.
@@ -155,7 +155,7 @@ def log(
     form: Form | None,
     full: bool,
 ) -> None:
-    """Show every version of a file: when it was there, and who made it.
+    """List every version of a file, with its maker.
 
     \b
     cas log data/result.csv --run run-7

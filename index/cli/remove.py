@@ -40,7 +40,7 @@ def rm(
     as_json: bool,
     **provenance: Any,
 ) -> None:
-    """Remove files from a run; without PATH, delete the run, or a session.
+    """Remove files from a run, or delete a run or a session.
 
     Removed files leave the listing as a new snapshot. They keep their history and bytes, and `cas
     rewind` brings them back. The work directory does not change.

@@ -184,14 +184,12 @@ def _fit(
             there = [other for other in there if other != n]
     fitted = {n: taken[n] for n in there}
     over = sum(fitted.values()) + len(_GAP) * (len(there) - 1) - room
-    # The widest give first: paths before labels.
-    for n in sorted(there, key=lambda n: (not columns[n].is_path, -fitted[n])):
-        if over <= 0:
-            break
-        given = min(over, max(fitted[n] - least[n], 0)) if columns[n].rank else over
-        given = min(given, fitted[n] - 1)
-        fitted[n] -= given
-        over -= given
+    # The widest give first, and all of them their last letters only if nothing else helps.
+    for least_of in (least, dict.fromkeys(there, 1)):
+        for n in sorted(there, key=lambda n: -fitted[n]):
+            given = max(0, min(over, fitted[n] - least_of[n]))
+            fitted[n] -= given
+            over -= given
     return there, fitted
 
 

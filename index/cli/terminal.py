@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -84,4 +85,5 @@ def page(lines: Iterator[str]) -> None:
     os.environ.setdefault("LESS", _LESS)
     os.environ["PAGER"] = pager
     colour = click.get_current_context().color
-    click.echo_via_pager((f"{line}\n" for part in (first, lines) for line in part), color=colour)
+    text = chain(first[:1], (f"\n{line}" for line in chain(first[1:], lines)))
+    click.echo_via_pager(text, color=colour)
