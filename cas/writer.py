@@ -27,7 +27,7 @@ from cas.segments import SegmentHasher, segments_of_file, segments_of_pieces
 from cas.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from cas.backend import Backend
     from cas.catalog import Catalog, Places
@@ -83,6 +83,8 @@ class BatchWriter:
         # They start with the first task: a batch without new blobs has none.
         self._compressors = Threads(_COMPRESSORS, "cas-compress")
         self._hashing = SegmentHasher()
+        self.on_read: Callable[[int], None] | None = None
+        """Called with the bytes of a large file that were cut since the last call."""
         self._packer = Packer(backend, catalog)
 
     def add(self, data: Buffer, *, unless: bytes | None = None) -> Digest:
@@ -233,6 +235,8 @@ class BatchWriter:
                 for digest, last in segment.chunks:
                     self._add(digest, last)
                     chunks.append(digest)
+                if self.on_read is not None:
+                    self.on_read(sum(len(chunk) for _, chunk in segment.chunks))
         if len(chunks) > 1:
             digest = whole.digest()
             self.add_chunked(ChunkedBlob(digest, whole.size, tuple(chunks)))

@@ -10,6 +10,7 @@ import click
 
 from index.cli.location import StoreLocation
 from index.cli.options import add_global_options, global_options
+from index.cli.progress import log_messages
 from index.cli.terminal import colour_wanted
 from index.cli.units import read_size
 
@@ -162,7 +163,9 @@ def cas(
     cache: Path | None,
     cache_size: int | None,
     no_cache: bool,
-    **_global: object,
+    quiet: bool,
+    verbose: int,
+    log_file: Path | None,
 ) -> None:
     """Keep every version of every file that a workflow run writes.
 
@@ -172,6 +175,7 @@ def cas(
     cas restore elsewhere/       write them to another directory
     """  # noqa: D301 - click's own mark-up
     context.color = colour_wanted()
+    log_messages(context, quiet=quiet, verbose=verbose, file=log_file)
     if store is not None and (index is not None or blobs is not None):
         raise click.UsageError("give --store, or --index and --blobs, not both")
     context.obj = StoreLocation(store, index, blobs, cache, cache_size, is_cached=not no_cache)

@@ -148,7 +148,7 @@ def _take_global(context: click.Context, option: click.Parameter, value: object)
         return
     given = context.find_root().params
     given[str(option.name)] = value
-    log_messages(quiet=given["quiet"], verbose=given["verbose"], file=given["log_file"])
+    log_messages(context, quiet=given["quiet"], verbose=given["verbose"], file=given["log_file"])
 
 
 def at_option(command: Callable[P, R]) -> Callable[P, R]:

@@ -76,11 +76,13 @@ class _JsonLines(logging.FileHandler):
         return json.dumps({**line, **more}, default=str)
 
 
-def log_messages(*, quiet: bool, verbose: int, file: Path | None) -> None:
+def log_messages(context: click.Context, *, quiet: bool, verbose: int, file: Path | None) -> None:
     """Print long waits and what the library logs on stderr, and write it to a file.
 
     Parameters
     ----------
+    context
+        Closes the file.
     quiet
         Print nothing.
     verbose
@@ -91,14 +93,20 @@ def log_messages(*, quiet: bool, verbose: int, file: Path | None) -> None:
     waits = logging.getLogger(WAITS)
     waits.setLevel(logging.INFO)
     waits.handlers = [] if quiet else [_WaitLines()]
-    handlers: list[logging.Handler] = []
+    handlers: list[logging.Handler] = [logging.NullHandler()]
     if not quiet:
         shown = _Lines(_LEVELS[min(verbose, 2)])
         # Long waits are shown already.
         shown.addFilter(lambda record: verbose > 0 or record.name != WAITS)
         handlers.append(shown)
     if file is not None:
-        handlers.append(_JsonLines(file, encoding="utf-8"))
+        try:
+            written = _JsonLines(file, encoding="utf-8")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise click.UsageError(f"the log file {file} can't be written: {reason}") from error
+        context.call_on_close(written.close)
+        handlers.append(written)
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = handlers

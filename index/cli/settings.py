@@ -96,7 +96,8 @@ def _places(location: StoreLocation) -> Iterator[Setting]:
     root = click.get_current_context().find_root()
     for name, value in places.items():
         source = root.get_parameter_source(name)
-        if source is ParameterSource.COMMANDLINE or (name == "store" and location.store):
+        is_later = name == "store" and location.store != root.params["store"]
+        if is_later or source is ParameterSource.COMMANDLINE:
             yield Setting(name, value, f"--{name.replace('_', '-')}")
         elif source is ParameterSource.ENVIRONMENT:
             yield Setting(name, value, f"CAS_{name.upper()}")

@@ -81,6 +81,10 @@ class Observations:
         self._reader = _Reader(scan, batch, started_ns=started_ns)
         self._progress = progress
         self._files = 0
+        self._inside = 0
+        """Bytes that were read of the file that is being read, if it is large."""
+        if progress is not None:
+            batch.on_read = self._read_inside
         self.torn: list[str] = []
         """Files that changed each time they were read. What was last read is yielded."""
         self.bytes_read = 0
@@ -104,6 +108,7 @@ class Observations:
                 scan.fail(candidate.path, error)
                 continue
             self._files += 1
+            self._inside = 0
             self.bytes_read += observed.size
             if not is_whole:
                 self.torn.append(candidate.path)
@@ -112,9 +117,15 @@ class Observations:
                 self._report()
         self._report()
 
+    def _read_inside(self, size: int) -> None:
+        self._inside += size
+        self._report()
+
     def _report(self) -> None:
         if self._progress is not None:
-            self._progress(Progress(len(self._scan.unchanged) + self._files, self.bytes_read))
+            self._progress(
+                Progress(len(self._scan.unchanged) + self._files, self.bytes_read + self._inside)
+            )
 
 
 class _Reader:

@@ -1098,6 +1098,15 @@ class TestFailures:
         assert (seen[-1].files, seen[-1].bytes) == (600, 1800)
         assert len(seen) > 1
 
+    def test_progress_moves_inside_a_large_file(self, run, work):
+        write(work, {"large": random.Random(3).randbytes(24 << 20)})
+        seen = []
+        run.track(work, progress=seen.append)
+        inside = [progress.bytes for progress in seen if progress.files == 0]
+        assert len(inside) > 3
+        assert inside == sorted(set(inside))
+        assert (seen[-1].files, seen[-1].bytes) == (1, 24 << 20)
+
     def test_an_error_of_the_progress_callback_records_nothing(self, store, work):
         write(work, {"a": b"1"})
 

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 
+import click
 import pytest
 from places import on
 from sqlalchemy import create_engine, event, text
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from cas.waiting import WAITS, log_wait
 from index import ArtifactStore, FileRepository
+from index.cli.commands import cas
 from index.cli.progress import log_messages
 from index.db.database import Database
 from index.errors import IndexUnavailableError
@@ -195,7 +197,7 @@ def test_a_wait_is_shown_once_when_it_takes_two_seconds(capsys):
     logger = logging.getLogger(WAITS)
     before = logger.level, logger.handlers
     try:
-        log_messages(quiet=False, verbose=0, file=None)
+        log_messages(click.Context(cas), quiet=False, verbose=0, file=None)
         for waited in (0.0, 1.0, 3.0, 7.0):
             log_wait("s3://bucket", "the connection failed", waited=waited, pause=2.0)
         log_wait("short", "a moment", waited=0.0, pause=0.1)
