@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import html
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_a_workflow_of_ten_steps_from_plan_to_deletion(tmp_path):
@@ -24,6 +27,34 @@ def test_a_workflow_of_ten_steps_from_plan_to_deletion(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "session task-2 is whole" in done.stdout
     assert done.stdout.count("event: node") == 12
+
+
+def of_every_run(text):
+    """Return the lines of a screen without what differs from one run to the next."""
+    return [re.sub(r"\d+ s ago|\d+ B", "N", line).rstrip() for line in text.splitlines()]
+
+
+def test_the_picture_shows_what_the_example_of_three_steps_prints():
+    draw = [sys.executable, DOCS / "draw_screen.py", "--text"]
+    printed = subprocess.run(draw, capture_output=True, text=True, check=True).stdout
+    assert printed.count("$ cas") >= 5
+    picture = (DOCS / "three_steps.svg").read_text()
+    assert "http://" not in picture.replace("http://www.w3.org/2000/svg", "")
+    rows = {}
+    for y, text in re.findall(
+        r'<text class="screen-r\d+"[^>]* y="([\d.]+)"[^>]*>([^<]*)<', picture
+    ):
+        rows[float(y)] = rows.get(float(y), "") + html.unescape(text).replace("\xa0", " ")
+    shown = "\n".join(rows[y] for y in sorted(rows))
+    assert of_every_run(shown.replace("\n\n", "\n")) == of_every_run(printed)
+
+
+def test_the_example_of_three_steps_replaces_nothing(tmp_path):
+    (tmp_path / "demo").mkdir()
+    script = ["sh", EXAMPLES / "three_steps.sh", tmp_path / "demo"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert (done.returncode, list((tmp_path / "demo").iterdir())) == (1, [])
+    assert "name another directory" in done.stderr
 
 
 @pytest.mark.slow
