@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
 from contenders import fresh
-from datasets import small_files
-from measure import IS_QUICK, Answer, flush
+from datasets import random_pieces, small_files
+from measure import GIB, IS_QUICK, MIB, Answer, flush, named
 from pages import command_line, publication
 from peers import described
-from remote_peers import PEERS, VERSIONS
+from remote_peers import PEERS, VERSIONS, Aws
 from services import databases, slow_s3
 from sources import Sources
 
 from index import ArtifactStore
+from index.filesystem import CasFileSystem
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +47,8 @@ LOCAL, REMOTE, ALLOWED = "track, local", "track, S3", "3 x local + transfer"
 TRANSFER: Final = "PUT of the same packs"
 RESCAN, RESTORE = "track unchanged, S3", "restore, S3"
 PUTS, READS, NONE = "requests of a track", "requests of a restore", "requests of a rescan"
+BY_URL, BY_AWS = "get_file by URL", "aws s3 cp"
+ARRAY: Final = "requests of reading an array"
 SQLITE, POSTGRES = "track, SQLite", "track, PostgreSQL"
 ONE, MANY = "one process", "eight processes"
 
@@ -133,6 +136,71 @@ def _round_of_s3(answer: Answer, source: Path, place: Place, line: Line, folder:
         with answer.timed(RESTORE), line.counting() as requests:
             run.restore(folder / "restored")
         answer.note(READS, requests.total(), "requests")
+
+
+def ask_large(bench: Bench) -> Answer:
+    """A large file from S3 into a local one: by URL, and by the AWS command line."""
+    source = bench.work / "large"
+    source.mkdir()
+    with (source / "large.bin").open("wb") as file:
+        file.writelines(random_pieces("large", bench.options.large_mib * MIB))
+    size = (source / "large.bin").stat().st_size
+    subject = (
+        f"one file of {named(size)} that does not compress; {LATENCY_S * 1000:.0f} ms a request"
+    )
+    answer = Answer("s3-large", subject, bench.options.rounds)
+    with slow_s3(LATENCY_S) as (place, line), fresh(bench.work, "store") as folder:
+        options = _stored(source, place, line, folder)
+        target = folder / "fetched" / "large.bin"
+
+        def by_url() -> None:
+            CasFileSystem(**options, skip_instance_cache=True).get_file("s/r/large.bin", target)
+
+        target.parent.mkdir()
+        ways = {BY_URL: by_url}
+        if VERSIONS[Aws.program]:
+            peer = Aws(place, line.url, folder)
+            peer.send(source)
+            ways[BY_AWS] = lambda: peer.fetch(folder / "fetched")
+        flush(folder)
+        answer.take_turns(ways)
+        if target.read_bytes() != (source / "large.bin").read_bytes():
+            raise SystemExit("what was fetched is not what was stored")
+    if BY_AWS in ways:
+        answer.compare("download", BY_URL, BY_AWS, 1 / 0.9)
+    return answer
+
+
+def ask_zarr(bench: Bench) -> Answer:
+    """A zarr array of 2,000 chunks from S3 by URL: time and requests."""
+    import numpy as np
+    import zarr
+
+    source = bench.work / "zarr"
+    values = np.random.default_rng(14).random((40 * 32, 50 * 64))
+    zarr.create_array(source, shape=values.shape, chunks=(32, 64), dtype=values.dtype)[:] = values
+    subject = f"2,000 chunks of 16 KiB; {LATENCY_S * 1000:.0f} ms a request"
+    answer = Answer("s3-zarr", subject, bench.options.rounds)
+    with slow_s3(LATENCY_S) as (place, line):
+        for _ in range(answer.rounds):
+            with fresh(bench.work, "store") as folder:
+                options = _stored(source, place.elsewhere(), line, folder)
+                with answer.timed("reading the array"), line.counting() as requests:
+                    array = zarr.open_array("cas://s/r", mode="r", storage_options=options)
+                    found = array[:]
+            if not np.array_equal(found, values):
+                raise SystemExit("what was read is not what was stored")
+            answer.note(ARRAY, requests.total(), "requests")
+    answer.limit("requests", ARRAY, 40, "requests")
+    return answer
+
+
+def _stored(source: Path, place: Place, line: Line, folder: Path) -> dict[str, Any]:
+    """Track a directory into S3; return how a filesystem reaches the store over the line."""
+    where = {"index": f"sqlite:///{folder / 'remote.db'}", "blobs": place.url}
+    with ArtifactStore.open(**where, storage_options=place.options()) as store:
+        store.session("s").run("r").track(source)
+    return {**where, "storage_options": place.options(endpoint_url=line.url)}
 
 
 def _send(place: Place, line: Line, objects: list[bytes]) -> float:
@@ -248,6 +316,8 @@ def _record_runs(barrier: Barrier, index: str, blobs: str, source: str, number: 
 QUESTIONS: Final = {
     "s3": ask_s3,
     "peers": ask_peers,
+    "s3-large": ask_large,
+    "s3-zarr": ask_zarr,
     "postgres": ask_postgres,
     "processes": ask_processes,
 }
@@ -257,6 +327,7 @@ def main() -> None:
     """Ask the questions."""
     parser = command_line(__doc__, list(QUESTIONS))
     parser.add_argument("--files", type=int, default=20_000, help="small files")
+    parser.add_argument("--large-mib", type=int, default=GIB // MIB, help="the large file")
     parser.add_argument("--peer-files", type=int, default=20_000, help="small files of `peers`")
     options = parser.parse_args()
     with publication("remote", "Remote stores", options, PACKAGES) as page:

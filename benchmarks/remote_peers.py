@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from s3 import Place
 
-__all__ = ["PEERS", "VERSIONS", "Peer"]
+__all__ = ["PEERS", "VERSIONS", "Aws", "Peer"]
 
 
 class Peer(ABC):

@@ -115,6 +115,17 @@ class Backend(Protocol):
         More save requests, but no longer fit into the processor's cache.
         """
 
+    @property
+    def window_size(self) -> int:
+        """Least bytes around a small entry to read together with it, or 0 to read it alone.
+
+        About what storage sends while a request waits for its answer. See `cas.windows`.
+        """
+
+    @property
+    def reads_at_once(self) -> int:
+        """Number of requests, of `span_size` at most, that fetch what is needed next."""
+
     def stage(self) -> StagedObject:
         """Begin to write an object whose name is not known yet."""
 

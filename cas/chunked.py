@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from itertools import accumulate
@@ -12,7 +13,7 @@ from cas.digest import Hasher
 from cas.spans import SPAN_SIZE, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from cas.catalog import ChunkedBlob, Location
     from cas.digest import Buffer, Digest
@@ -22,6 +23,10 @@ __all__ = ["ChunkReader", "ChunkedStream", "joined"]
 
 class ChunkReader(Protocol):
     """Reads chunks at known locations, verified. `cas.reader` has one."""
+
+    @property
+    def reads_at_once(self) -> int:
+        """`Backend.reads_at_once` of the storage."""
 
     def fetch(self, digest: Digest, location: Location, /) -> Buffer:
         """Return a chunk."""
@@ -33,7 +38,7 @@ class ChunkReader(Protocol):
 
     def read_ahead(
         self, chunks: Iterable[tuple[Digest, Location]], /
-    ) -> Iterable[tuple[Digest, Buffer]]:
+    ) -> Generator[tuple[Digest, Buffer]]:
         """Yield chunks as `read_in_order` does, and fetch the next ones meanwhile."""
 
     def note_pieces(self, digest: Digest, location: Location, data: Buffer, /) -> None:
@@ -65,8 +70,12 @@ class ChunkedStream(io.RawIOBase):
 
     Random reads fetch single chunks, and pieces of those that were verified before. Sequential
     reads prefetch up to 8 MiB. The chunks that were used last are kept, verified, up to the same
-    size.
+    size. If storage answers several requests at once, sequential reads soon leave
+    the next ones to threads, until the stream is closed or a chunk that does not follow is needed.
     """
+
+    _coming: Generator[tuple[Digest, Buffer]] | None = None
+    """The chunks from `_following` on, as threads fetch them."""
 
     def __init__(
         self, reader: ChunkReader, blob: ChunkedBlob, locations: Sequence[Location]
@@ -92,6 +101,11 @@ class ChunkedStream(io.RawIOBase):
         self._in_a_row = 0
         """How often in a row the needed chunk followed them."""
         self._whole = Hasher()
+        self._process = os.getpid()
+
+    def close(self) -> None:
+        self._end_threads()
+        super().close()
 
     def readable(self) -> bool:
         return True
@@ -121,6 +135,7 @@ class ChunkedStream(io.RawIOBase):
     def _rest(self) -> Iterator[Buffer]:
         """Yield what is left, of the chunk at the position and of those after it."""
         yield self._piece(self._blob.size)
+        self._end_threads()
         number = bisect_right(self._ends, self._position)
         chunks = zip(self._blob.chunks[number:], self._locations[number:], strict=True)
         for place, (_, data) in enumerate(self._reader.read_ahead(chunks), number):
@@ -160,6 +175,7 @@ class ChunkedStream(io.RawIOBase):
         found = self._reader.read_known_part(self._blob.chunks[number], location, part)
         if found is not None:
             self._in_part = number
+            self._end_threads()
         return found
 
     def _chunk(self, number: int) -> Buffer:
@@ -185,26 +201,48 @@ class ChunkedStream(io.RawIOBase):
 
     def _load(self, number: int) -> None:
         """Read a chunk, and more after it if the reads are sequential."""
+        if number != self._following or os.getpid() != self._process:  # a child has no threads
+            self._end_threads()
+            self._process = os.getpid()
         self._in_a_row = self._in_a_row + 1 if number == self._following else 0
         # One read may cross the end of a chunk; a third chunk in a row means sequential reads.
         wanted = 2 * self._loaded if self._in_a_row > 1 else 0
-        stop = self._last(number, wanted)
+        if self._coming is None and wanted > SPAN_SIZE and self._reader.reads_at_once > 1:
+            rest = zip(self._blob.chunks[number:], self._locations[number:], strict=True)
+            self._coming = self._reader.read_ahead(rest)
+        stop = number + 1 if self._coming is not None else self._last(number, wanted)
         digests, locations = self._blob.chunks[number:stop], self._locations[number:stop]
-        self._following, self._loaded = stop, sum(location.size for location in locations)
+        size = sum(location.size for location in locations)
+        self._following, self._loaded = stop, max(size, self._loaded if self._coming else 0)
         # Release others first, so that at most 8 MiB are in memory.
-        while self._kept and self._size + self._loaded > SPAN_SIZE:
+        while self._kept and self._size + size > SPAN_SIZE:
             self._size -= len(self._kept.popitem(last=False)[1])
-        if len(digests) == 1:
+        if self._coming is not None:
+            chunks: Iterable[Buffer] = (self._next_coming(),)
+        elif len(digests) == 1:
             data = self._reader.fetch(digests[0], locations[0])
             if self._position != self._read_until:
                 self._reader.note_pieces(digests[0], locations[0], data)
-            chunks: Iterable[Buffer] = (data,)
+            chunks = (data,)
         else:
             pairs = zip(digests, locations, strict=True)
             chunks = [data for _, data in self._reader.read_in_order(pairs)]
         for place, data in enumerate(chunks, number):
             self._size += len(data) - len(self._kept.pop(place, b""))
             self._kept[place] = data
+
+    def _next_coming(self) -> Buffer:
+        assert self._coming is not None  # noqa: S101 - for the type checker
+        try:
+            return next(self._coming)[1]
+        except BaseException:
+            self._coming = None  # it has ended
+            raise
+
+    def _end_threads(self) -> None:
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            coming.close()
 
     def _last(self, number: int, wanted: int) -> int:
         """Return the chunk to stop before, to read `wanted` bytes from `number` on, or 8 MiB."""

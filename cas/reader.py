@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -17,11 +16,11 @@ from cas.errors import (
     ObjectNotFoundError,
     UnreadableObjectError,
 )
+from cas.loading import Loaded, SpanLoader
 from cas.packs.codec import Codec
 from cas.packs.frames import (
     Frame,
     RecentFrames,
-    decode_blobs,
     decode_frame,
     frames_again,
     slice_blob,
@@ -39,11 +38,10 @@ from cas.spans import (
     find_cached,
     is_readable,
 )
-from cas.threads import Threads
+from cas.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Collection, Generator, Iterable, Iterator
 
     from cas.backend import Backend
     from cas.cache.cache import PackCache
@@ -52,17 +50,6 @@ if TYPE_CHECKING:
     from cas.spans import Sought
 
 __all__ = ["BlobReader", "ReadFrames"]
-
-
-class _Loaded(NamedTuple):
-    """The result of one request."""
-
-    span: Span
-    """The requested span. With an extent it was read from the cache, else from storage."""
-    data: bytes | None
-    """The stored bytes; None if the pack does not exist."""
-    blobs: Sequence[Buffer | None]
-    """Decoded but unverified blobs; None for those that must be read alone."""
 
 
 class ReadFrames(NamedTuple):
@@ -79,15 +66,22 @@ class BlobReader:
 
     A reader takes cached bytes from the cache and verifies them like all others. If they are
     damaged, it fetches them from storage. In memory it keeps up to 4 MiB of decoded frames, which
-    it verifies again, and 8 MiB of digests (`cas.pieces`).
+    it verifies again, and 8 MiB of digests (`cas.pieces`). If requests have latency, it also keeps
+    up to 64 MiB of what lies around small blobs (`cas.windows`), and verifies each of them.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog, cache: PackCache | None = None) -> None:
         self._backend = backend
         self._catalog = catalog
         self._cache = cache
+        self._spans = SpanLoader(backend, cache)
+        self._windows = Windows(backend, cache) if backend.window_size else None
         self._frames = RecentFrames()
         self._pieces = PieceDigests()
+
+    @property
+    def reads_at_once(self) -> int:
+        return self._backend.reads_at_once
 
     def read(self, digest: Digest, location: Location | None = None) -> bytes:
         """Return all bytes of a blob. Use `open` for large blobs.
@@ -106,7 +100,7 @@ class BlobReader:
         """
         placement = location or self._locate(digest)
         if isinstance(placement, Location):
-            return bytes(self.fetch(digest, placement))
+            return bytes(self._fetch_near(digest, placement))
         return joined(self._iter_chunks(placement), placement.size)
 
     def iter_pieces(self, digest: Digest) -> Generator[Buffer]:
@@ -117,7 +111,7 @@ class BlobReader:
         """
         placement = self._locate(digest)
         if isinstance(placement, Location):
-            yield self.fetch(digest, placement)
+            yield self._fetch_near(digest, placement)
         else:
             yield from self._iter_chunks(placement)
 
@@ -140,7 +134,7 @@ class BlobReader:
             raise ValueError(f"position {start} is before the start")
         placement = self._locate(digest)
         if isinstance(placement, Location):
-            return bytes(self.fetch(digest, placement)[start : start + size])
+            return bytes(self._fetch_near(digest, placement)[start : start + size])
         wanted, skipped, position = [], 0, 0
         for chunk in zip(placement.chunks, self.locate_chunks(placement), strict=True):
             ends = position + chunk[1].size
@@ -155,6 +149,8 @@ class BlobReader:
     def open(self, digest: Digest, location: Location | None = None) -> BinaryIO:
         """Return a seekable stream that holds about 8 MiB in memory. The caller closes it.
 
+        Sequential reads from remote storage hold up to 48 MiB, and threads until it is closed.
+
         `location` is that of `read`.
         A read after a seek fetches a single chunk, or pieces of one that was verified before.
         Sequential reads prefetch more and more chunks. Every byte is verified. Reading from start
@@ -162,7 +158,7 @@ class BlobReader:
         """
         placement = location or self._locate(digest)
         if isinstance(placement, Location):
-            return io.BytesIO(self.fetch(digest, placement))
+            return io.BytesIO(self._fetch_near(digest, placement))
         stream = ChunkedStream(self, placement, self.locate_chunks(placement))
         return io.BufferedReader(stream, buffer_size=PIECE_SIZE)
 
@@ -184,15 +180,16 @@ class BlobReader:
         """Yield blobs of one entry at known locations; fetch neighbours in one request.
 
         Cached blobs come first, then the rest in order of storage. While the caller works on some
-        blobs, a thread prefetches and decodes the next ones. At most twice `Backend.span_size`
-        of decoded bytes are in memory, and their stored bytes. Raises as `read` does.
+        blobs, threads prefetch and decode the next ones. `Backend.span_size` of decoded bytes, and
+        their stored bytes, are in memory once more than `Backend.reads_at_once`. Raises as `read`
+        does.
         """
         ordered = sorted(blobs, key=itemgetter(1))  # by pack, then by offset, then in a frame
         sought: Iterable[Sought] = find_cached(ordered, self._cache)
         if self._cache is not None:
             # Cached blobs come first, so that they do not split the requests for the others.
             sought = sorted(sought, key=lambda blob: blob.extent is None)
-        for loaded in self._ahead(sought):
+        for loaded in self._spans.ahead(sought):
             yield from self._verified(loaded)
 
     def read_in_order(
@@ -200,13 +197,13 @@ class BlobReader:
     ) -> Iterator[tuple[Digest, Buffer]]:
         """Yield blobs as `read_located` does, but in the order given and without a thread."""
         for span in cut_spans(find_cached(blobs, self._cache), self._backend.span_size):
-            yield from self._verified(self._load(span))
+            yield from self._verified(self._spans.load(span))
 
     def read_ahead(
         self, blobs: Iterable[tuple[Digest, Location]]
-    ) -> Iterator[tuple[Digest, Buffer]]:
+    ) -> Generator[tuple[Digest, Buffer]]:
         """Yield blobs as `read_located` does, but in the order given, with repetitions."""
-        for loaded in self._ahead(find_cached(blobs, self._cache)):
+        for loaded in self._spans.ahead(find_cached(blobs, self._cache)):
             yield from self._verified(loaded)
 
     def read_parts(self, blobs: Iterable[tuple[Digest, Location]]) -> Iterator[Buffer]:
@@ -215,7 +212,7 @@ class BlobReader:
         For parts of a whole, when the caller compares the digest of the whole. If that is wrong,
         `read_ahead` finds the part.
         """
-        for loaded in self._ahead(find_cached(blobs, self._cache)):
+        for loaded in self._spans.ahead(find_cached(blobs, self._cache)):
             decoded = [data for data in loaded.blobs if data is not None]
             if len(decoded) < len(loaded.blobs):
                 decoded = [data for _, data in self._verified(loaded)]
@@ -226,42 +223,14 @@ class BlobReader:
 
         Frames are as they are stored here, unless some of their blobs are not asked for.
         """
-        for loaded in self._ahead(find_cached(blobs, self._cache)):
+        for loaded in self._spans.ahead(find_cached(blobs, self._cache)):
             read = list(self._verified(loaded))
             span, stored, decoded = loaded
             sought = ((*blob[:2], data) for blob, data in zip(span.blobs, decoded, strict=True))
             frames = frames_again(dict(read), sought, stored or b"", span.start)
             yield ReadFrames(read, list(frames))
 
-    def _ahead(self, blobs: Iterable[Sought]) -> Iterator[_Loaded]:
-        # Many small calls that release the interpreter are slower on two threads than on one.
-        # So the other thread makes few large calls, and this one does everything else.
-        with Threads(1, "cas-read") as ahead:
-            loading: Future[_Loaded] | None = None
-            for span in chain(cut_spans(blobs, self._backend.span_size), (None,)):
-                following = ahead.submit(self._load, span) if span else None
-                if loading is not None:
-                    yield loading.result()
-                loading = following
-
-    def _load(self, span: Span) -> _Loaded:
-        if span.extent is not None and self._cache is not None:
-            data = self._cache.read(span.extent, span.start, span.stop)
-            if data is not None:
-                return _Loaded(span, data, _decoded_all(span, data))
-            span = span.rest(0)  # it was evicted
-        if span.start == span.stop:  # empty blobs need no request
-            return _Loaded(span, b"", _decoded_all(span, b""))
-        name = pack_object_name(span.pack)
-        try:
-            data = self._backend.read(name, span.start, span.stop - span.start)
-        except ObjectNotFoundError:
-            return _Loaded(span, None, [None] * len(span.blobs))
-        except UnreadableObjectError:  # read each blob alone: only one may be damaged
-            return _Loaded(span, b"", [None] * len(span.blobs))
-        return _Loaded(span, data, _decoded_all(span, data))
-
-    def _verified(self, loaded: _Loaded) -> Iterator[tuple[Digest, Buffer]]:
+    def _verified(self, loaded: Loaded) -> Iterator[tuple[Digest, Buffer]]:
         """Yield the blobs of a span; put the span into the cache if all of it is intact."""
         span, stored, blobs = loaded
         if stored is None:
@@ -274,7 +243,7 @@ class BlobReader:
                 yield digest, data
             elif span.extent is not None and self._cache is not None:
                 self._cache.forget(span.extent)
-                yield from self._verified(self._load(span.rest(number)))
+                yield from self._verified(self._spans.load(span.rest(number)))
                 return
             else:
                 # Reading it alone raises an error that says what is wrong.
@@ -293,7 +262,7 @@ class BlobReader:
                 raise BlobNotFoundError(digest)
             blobs.append((digest, place))
         for again in cut_spans(find_cached(blobs, self._cache), self._backend.span_size):
-            yield from self._verified(self._load(again))
+            yield from self._verified(self._spans.load(again))
 
     def locate_chunks(self, blob: ChunkedBlob) -> list[Location]:
         """Return the locations of the chunks of a large blob, in order.
@@ -333,17 +302,37 @@ class BlobReader:
         except KeyError:
             raise BlobNotFoundError(digest) from None
 
-    def fetch(self, digest: Digest, location: Location) -> Buffer:
-        """Return a blob of one entry at a known location. Raises as `read` does."""
+    def _fetch_near(self, digest: Digest, location: Location) -> Buffer:
+        """Return a blob as `fetch` does. If a request is needed, it may fetch neighbours, too."""
+        if self._windows is None or not is_readable(location):
+            return self.fetch(digest, location)
+        if (data := self._in_frame(digest, location)) is not None:
+            return data
+        (sought,) = find_cached([(digest, location)], self._cache)
+        stored = self._windows.read(location, fetch=sought.extent is None)
+        if stored is not None:
+            with suppress(DigestMismatchError):
+                return self._decoded(digest, location, stored)
+            self._windows.forget(location)
+        return self.fetch(digest, location)
+
+    def _in_frame(self, digest: Digest, location: Location) -> Buffer | None:
+        """Return a blob of a frame that was decoded lately."""
         if location.frame_size and (frame := self._frames.find(location)) is not None:
             data = slice_blob(location, frame)
             if Digest.of(data) == digest:
                 return data
+        return None
+
+    def fetch(self, digest: Digest, location: Location) -> Buffer:
+        """Return a blob of one entry at a known location. Raises as `read` does."""
+        if (data := self._in_frame(digest, location)) is not None:
+            return data
         if self._cache is not None:
             (sought,) = find_cached([(digest, location)], self._cache)
             if sought.extent is not None:
                 span = next(cut_spans([sought], self._backend.span_size))
-                ((_, data),) = self._verified(self._load(span))
+                ((_, data),) = self._verified(self._spans.load(span))
                 return data
         location, stored = self._read_moved(digest, location)
         data = self._decoded(digest, location, stored)
@@ -394,7 +383,3 @@ def _single(digest: Digest, placement: Placement | None) -> Location:
     if not isinstance(placement, Location):
         raise BlobNotFoundError(digest)
     return placement
-
-
-def _decoded_all(span: Span, data: bytes) -> Sequence[Buffer | None]:
-    return decode_blobs([blob.location for blob in span.blobs], memoryview(data), span.start)

@@ -7,6 +7,8 @@ and the system let any start. Otherwise the thread that submits a task runs it.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import deque
 from concurrent.futures import Executor, Future
@@ -47,6 +49,7 @@ class Threads(Executor):
         self._started: set[threading.Thread] = set()
         self._idle = 0
         self._closed = False
+        self._process = os.getpid()
         self._stop = Stop()
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -66,6 +69,8 @@ class Threads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the signature of Executor
+        if os.getpid() != self._process or sys.is_finalizing():
+            return  # the threads are those of a parent, or have ended wherever they were
         if cancel_futures:
             self._stop.set()
         with self._changed:

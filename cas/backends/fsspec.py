@@ -100,6 +100,8 @@ class ObjectStoreBackend:
 
     writes_at_once: Final = 1  # to a local spool file, which is never the bottleneck
     span_size: Final = 8 << 20
+    window_size: Final = 256 << 10  # of a service with 20 ms a request and 12 MB/s
+    reads_at_once: Final = 4  # with 8 MiB each, 20 ms a request cost little up to 1 GB/s
 
     @property
     def publishes_at_once(self) -> int:

@@ -57,6 +57,8 @@ class LocalBackend:
     publishes_at_once: Final = 1  # one disk syncs one file no slower than two
     writes_at_once: Final = 2  # one is filled while the other waits for the disk
     span_size: Final = 2 << 20  # of 8 MiB, a GB takes 0.12 s longer to read, as much as to hash
+    window_size: Final = 0
+    reads_at_once: Final = 1
 
     def __init__(self, root: str | Path, *, calls: PosixCalls | None = None) -> None:
         self.root: Final = Path(root).absolute()

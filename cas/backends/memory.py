@@ -22,6 +22,8 @@ class MemoryBackend:
     publishes_at_once: Final = 1
     writes_at_once: Final = 1
     span_size: Final = 8 << 20
+    window_size: Final = 256 << 10
+    reads_at_once: Final = 1
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

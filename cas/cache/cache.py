@@ -8,14 +8,15 @@
     <root>/runcas-v1/files/, lent/  see `cas.cache.files`
 
 The name of a pack determines its content and is never reused. So cached parts never become stale,
-and stores may share a cache. A file is the result of one request, mostly 8 MiB with hundreds of
-blobs. The directories are the only index, and readers take no locks. A file appears completely, by
-renaming. If it is evicted during a read, that read can still finish.
+and stores may share a cache. A file is the result of one request: mostly 8 MiB with hundreds of
+blobs, or a window around a small blob (`cas.windows`). The directories are the only index, and
+readers take no locks. A file appears completely, by renaming. If it is evicted during a read, that
+read can still finish.
 
-**The cache is not trusted.** The result of a request is cached once all requested blobs have been
-verified. `cas.reader` verifies a blob by its digest each time it comes from the cache. So the cache
-syncs nothing: a file that was lost in a power failure, damaged or put there by someone else is
-dropped and fetched again.
+**The cache is not trusted.** `cas.reader` verifies a blob by its digest each time it comes from the
+cache. So the cache syncs nothing: a file that was lost in a power failure, damaged or put there by
+someone else is dropped and fetched again. The result of a request for known blobs is cached once
+all of them have been verified; a window is cached as it came.
 
 **A failure of the cache is never a failure of a read.** A file that can't be read counts as
 missing, and one that can't be written is not cached. You may delete the directory at any time.

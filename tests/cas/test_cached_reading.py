@@ -105,7 +105,7 @@ class TestAPartlyWarmCache:
         blobs = blobs_of(5, 2_000, 4_000)
         digests = store.write(*blobs)
         for digest in digests[::20]:
-            store.blobs.read(digest)
+            store.blobs.fetch(digest, store.catalog.placements[digest])
         store.asked()
         assert read_all(store, digests) == by_digest(blobs)
         assert len(store.asked()) == 1

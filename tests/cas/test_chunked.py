@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import subprocess
+import sys
+import threading
 import tracemalloc
 
 import pytest
@@ -10,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from large_blobs import KIB, MIB, Stored
 
-from cas.errors import DigestMismatchError
+import cas.chunked as chunked_module
+from cas.errors import BackendError, DigestMismatchError
 from cas.spans import SPAN_SIZE
+
+SECONDS = 30
 
 
 @pytest.fixture
@@ -102,14 +109,156 @@ def test_a_large_buffer_is_filled_and_each_chunk_fetched_once(uneven):
 @given(
     st.lists(st.integers(1, 9), min_size=2, max_size=12),
     st.lists(st.tuples(st.integers(0, 60), st.integers(-1, 30)), max_size=12),
+    st.sampled_from([1, 3]),
 )
-def test_any_seeks_and_reads_return_what_a_file_would(sizes, steps):
-    stored = Stored(sizes)
-    with stored.open() as stream:
-        for place, size in steps:
-            stream.seek(place)
-            expected = stored.data[place:] if size < 0 else stored.data[place : place + size]
-            assert stream.read(size) == expected
+def test_any_seeks_and_reads_return_what_a_file_would(sizes, steps, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunked_module, "SPAN_SIZE", 12)
+        stored = Stored(sizes)
+        stored.backend.span_size, stored.backend.reads_at_once = 12, at_once
+        with stored.reader.open(stored.blob.digest).detach() as stream:
+            for place, size in steps:
+                stream.seek(place)
+                expected = stored.data[place:] if size < 0 else stored.data[place : place + size]
+                found = b"" if size else stream.read(0)
+                while len(found) < len(expected):
+                    found += stream.read(size if size < 0 else size - len(found))
+                assert found == expected
+
+
+class TestSeveralRequestsAtOnce:
+    """Sequential reads from storage where each request takes a while."""
+
+    @pytest.fixture
+    def remote(self):
+        stored = Stored([MIB] * 96)
+        stored.backend.reads_at_once = 4
+        return stored
+
+    @pytest.fixture
+    def most(self, remote):
+        """The largest number of requests in flight; each waits a little for others to come."""
+        read, flying, most = remote.backend.read, [], [0]
+        met = threading.Event()
+
+        def waiting(*place):
+            flying.append(place)
+            most[0] = max(most[0], len(flying))
+            if len(flying) == 4:
+                met.set()
+            if threading.current_thread().name == "cas-read":
+                met.wait(SECONDS)
+            flying.pop()
+            return read(*place)
+
+        remote.backend.read = waiting
+        return most
+
+    @pytest.mark.parametrize("way", ["blocks", "rest", "pieces"])
+    def test_are_sent_whichever_way_it_is_read(self, remote, most, way):
+        with remote.open() as stream:
+            if way == "blocks":
+                whole = b"".join(iter(lambda: stream.read(100 * KIB), b""))
+            elif way == "rest":
+                whole = stream.read(10) + stream.read()
+            else:
+                whole = b"".join(remote.reader.iter_pieces(remote.blob.digest))
+        assert whole == remote.data
+        assert most == [4]
+        assert sum(remote.requests) == len(whole)
+
+    def test_hold_a_bounded_part_in_memory(self, remote):
+        tracemalloc.start()
+        try:
+            with remote.open() as stream:
+                for at in range(0, len(remote.data), MIB):
+                    assert stream.read(MIB) == remote.data[at : at + MIB]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        # Five that are read or in flight, one whose chunks are kept, and what is read from it.
+        assert peak < 7 * SPAN_SIZE
+
+    def test_leave_no_thread_once_the_stream_is_closed(self, remote):
+        with remote.open() as stream:
+            stream.readinto(bytearray(20 * MIB))
+            assert reading_threads()
+        assert not reading_threads()
+
+    def test_leave_no_thread_once_the_reads_go_elsewhere(self, remote):
+        with remote.open() as stream:
+            for start in (0, 50 * MIB):
+                stream.seek(start)
+                assert stream.read(20 * MIB) == remote.data[start : start + 20 * MIB]
+                assert reading_threads()
+                stream.seek(90 * MIB)
+                assert stream.read(10) == remote.data[90 * MIB :][:10]
+                assert not reading_threads()
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), BackendError("s3://b", "refused")])
+    def test_end_with_an_error_and_can_begin_anew(self, remote, error):
+        read = remote.backend.read
+        with remote.open() as stream:
+            stream.readinto(bytearray(20 * MIB))
+
+            def failing(*_place):
+                raise error
+
+            remote.backend.read = failing
+            with pytest.raises(type(error)):
+                stream.readinto(bytearray(76 * MIB))
+            assert not reading_threads()
+            remote.backend.read = read
+            at = stream.tell()
+            assert stream.read() == remote.data[at:]
+
+    def test_return_no_damaged_chunk(self, remote):
+        remote.damage(60)
+        with remote.open() as stream:
+            assert stream.read(60 * MIB) == remote.data[: 60 * MIB]
+            for _ in range(2):
+                with pytest.raises(DigestMismatchError):
+                    stream.read(10)
+            assert not reading_threads()
+
+    def test_are_not_waited_for_in_a_forked_process(self, remote):
+        with remote.open() as stream:
+            stream.readinto(bytearray(20 * MIB))
+
+            def go_on():
+                assert stream.read() == remote.data[20 * MIB :]
+                stream.close()
+
+            child = multiprocessing.get_context("fork").Process(target=go_on)
+            child.start()
+            child.join(SECONDS)
+            assert child.exitcode == 0
+            assert stream.read(MIB) == remote.data[20 * MIB :][:MIB]
+
+    def test_do_not_keep_a_process_that_leaves_a_stream_open(self):
+        code = f"""
+import sys
+sys.path[:] = {sys.path}
+from large_blobs import MIB, Stored
+stored = Stored([MIB] * 64)
+stored.backend.reads_at_once = 4
+stream = stored.open()
+assert stream.readinto(bytearray(20 * MIB)) == 20 * MIB
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, timeout=2 * SECONDS, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+    def test_are_not_sent_where_a_request_takes_no_time(self, remote):
+        remote.backend.reads_at_once = 1
+        with remote.open() as stream:
+            stream.readinto(bytearray(90 * MIB))
+            assert not reading_threads()
+
+
+def reading_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "cas-read"]
 
 
 class TestTheDigestOfTheWhole:

@@ -56,6 +56,7 @@ class Stored:
             return read(name, start, size)
 
         self.backend.read = counting
+        self.backend.window_size = 0  # frames are counted here, as they are read from a local disk
         self.reader = BlobReader(self.backend, self.catalog)
 
     @property

@@ -137,8 +137,8 @@ def test_dying_at_any_system_call_of_the_cache(tmp_path):
         try:
             store = CachedStore(root, calls=calls, limit=16_000)
             digests = store.write(*blobs)
-            for digest in (*digests, *digests):
-                store.blobs.read(digest)
+            for digest in (*digests, *digests):  # one by one, so that they are evicted
+                store.blobs.fetch(digest, store.catalog.placements[digest])
         except PowerCut:
             pass
         calls.end_process()

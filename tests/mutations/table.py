@@ -444,6 +444,29 @@ MUTATIONS = (
         ("tests/cas/test_pieces.py",),
     ),
     Mutation(
+        "a window in which a blob is damaged is kept",
+        "cas/reader.py",
+        """            self._windows.forget(location)
+""",
+        "",
+        ("tests/cas/test_windows.py",),
+    ),
+    Mutation(
+        "windows around small blobs grow though nobody reads what is in them",
+        "cas/windows.py",
+        "self._next * _GROWTH if self._has_served else self._next // 2",
+        "self._next * _GROWTH",
+        ("tests/cas/test_windows.py",),
+    ),
+    Mutation(
+        "the threads of a stream work on when it is closed",
+        "cas/chunked.py",
+        """        self._end_threads()
+        super().close()""",
+        """        super().close()""",
+        ("tests/cas/test_chunked.py",),
+    ),
+    Mutation(
         "a frame is copied whole though a part of it is wanted",
         "cas/packs/frames.py",
         """        if _is_whole([place for _, place, _ in group], share=share):
