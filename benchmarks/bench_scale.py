@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from contenders import cas_command, copy_and_sync, fresh, measured
 from datasets import small_files
-from listing import indexed_runs, name_of
+from listing import directory_of, indexed_runs, name_of
 from measure import MIB, SHORT_SAMPLES, Answer, flush, of
 from pages import command_line, pivot, publication
 from peers import Peers, described
 
 from index import ArtifactStore
+from index.filesystem import CasFileSystem
 
 if TYPE_CHECKING:
     import argparse
@@ -43,6 +44,7 @@ STATEMENTS: Final = {
     "snapshots()": "snapshots",
     "stats()": "stats",
 }
+DIRECTORY: Final = "ls of 1,000 entries by URL"
 
 
 @dataclass(slots=True)
@@ -106,6 +108,14 @@ def ask_versions(bench: Bench) -> Answer:
         first, last = _listed(root)
         answer.note(of("time", "first line of cas ls"), first)
         answer.note(of("time", "cas ls"), last)
+    fs = CasFileSystem(store=root)
+    directory = f"s/{name_of(0)}/{directory_of(count // 2)}"
+    fs.ls(directory)
+    for _ in range(answer.rounds * SHORT_SAMPLES):
+        with answer.timed(of("time", DIRECTORY)):
+            fs.ls(directory)
+    fs.store.close()
+    answer.limit("a directory by URL", of("time", DIRECTORY), 0.02, "s")
     answer.limit("first rows", of("time", "first of iter_files()"), 0.1, "s")
     answer.limit("memory of all rows", of("memory", "all of iter_files()"), 100.0, "MiB")
     for name in ("snapshots()", "stats()"):

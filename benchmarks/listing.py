@@ -48,6 +48,11 @@ def name_of(run: int) -> str:
     return f"r{run or ''}"
 
 
+def directory_of(number: int) -> str:
+    """Return the directory of a file by its number; each has a thousand."""
+    return f"step_{number // 1_000:03d}/output"
+
+
 def _insert_owners(connection: Connection, runs: int, snapshots: int) -> None:
     connection.execute(tables.sessions.insert().values(id=1, name="s", created_at=_NOW))
     connection.execute(
@@ -99,7 +104,7 @@ def _insert_snapshot(connection: Connection, run: int, snapshot: int, files: int
         ("path", "digest", "signature"),
         [
             (
-                f"step_{number // 100:03d}/output/result_{number:05d}.csv",
+                f"{directory_of(number)}/result_{number:05d}.csv",
                 digest,
                 bytes(40),  # a signature, which a listing doesn't look at
             )

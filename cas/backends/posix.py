@@ -94,6 +94,9 @@ class PosixCalls:
         """Return the number of names of the open file; 0 after it was unlinked."""
         return os.fstat(fd).st_nlink
 
+    def resize(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 

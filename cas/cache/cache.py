@@ -177,17 +177,20 @@ class PackCache:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def stage(self, pieces: Iterable[Buffer], size: int) -> str:
+    def stage(self, pieces: Iterable[Buffer], size: int, *, wait: bool = False) -> str:
         """Write a file that counts towards the size; return its path. The caller moves it away.
 
-        Raises OSError, and what `pieces` raises. Then there is no file.
+        With `wait`, other processes count it as a whole from the beginning. Raises OSError, and
+        what `pieces` raises. Then there is no file.
         """
-        self._make_room(size)
+        self._make_room(size, wait=wait)
         staged = f"{self._tmp}/{uuid.uuid4().hex}"
         try:
             fd = self._calls.create_exclusive(staged)
             try:
                 self._size.refuse_to_fill_disk(fd, size)
+                if wait:
+                    self._calls.resize(fd, size)
                 for piece in pieces:
                     view = memoryview(piece)
                     while view:
@@ -210,12 +213,12 @@ class PackCache:
         if extents is not None:
             extents.drop(extent)
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, size: int, *, wait: bool) -> None:
         try:
-            self._size.make_room(size)
+            self._size.make_room(size, wait=wait)
         except FileNotFoundError:  # someone has deleted the cache
             self._make_directories()
-            self._size.make_room(size)
+            self._size.make_room(size, wait=wait)
 
     def _add(self, extent: Extent) -> None:
         with self._lock:

@@ -110,7 +110,7 @@ class LocalFiles:
             place = target / path
             place.parent.mkdir(parents=True, exist_ok=True)
             if not self._link_kept(cache, digest, place):
-                staged = Path(cache.stage(read(digest), size))
+                staged = Path(cache.stage(read(digest), size, wait=True))
                 staged.chmod(_READ_ONLY)
                 self._link(staged, place)
                 staged.replace(self._kept(cache, digest))

@@ -1,9 +1,10 @@
 """The size of the cache, and eviction.
 
 All processes that use a cache share one number in a file. Before a process writes to the cache, it
-adds the size of the new file, under a lock. It never waits for the lock: a size that it can't add
-now, it adds with the next one. So the number may lack files that are just being written or that a
-killed process wrote, and may include files that someone deleted. If the number would exceed the
+adds the size of the new file, under a lock. A read never waits for the lock: a size that it can't
+add now, it adds with the next one. So the number may lack files that are just being written or that
+a killed process wrote, and may include files that someone deleted. A file that is lent is as large
+as its content, so it waits. If the number would exceed the
 limit, all files are counted again, and the least recently used ones are evicted until a tenth of
 the limit is free. The modification time of a file is the time of its last use. Each process applies
 its own limit when it writes.
@@ -82,13 +83,13 @@ class CacheSize:
         if free - size < min(_SPARED, total // 20):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def make_room(self, size: int) -> None:
+    def make_room(self, size: int, *, wait: bool = False) -> None:
         """Count a file before it is written, and evict others if there is too little room.
 
-        Raises OSError if the directory can't be used, or nothing in it can be removed. The file is
-        then not counted.
+        With `wait`, it waits until no other process counts. Raises OSError if the directory can't
+        be used, or nothing in it can be removed. The file is then not counted.
         """
-        self._note(occupied(size))
+        self._note(occupied(size), wait=wait)
 
     def give_back(self, size: int) -> None:
         """Subtract the size of a file that could not be written after all."""
@@ -112,7 +113,7 @@ class CacheSize:
     def _goal(self) -> int:
         return self._limit - self._limit // _FREED
 
-    def _note(self, more: int) -> None:
+    def _note(self, more: int, *, wait: bool = False) -> None:
         """Add `more` to the number that all processes share."""
         fd = self._calls.open_shared(self._path)
         try:
@@ -120,7 +121,7 @@ class CacheSize:
                 self._pending += more
             with suppress(OSError):  # without locks the number is less exact
                 try:
-                    self._calls.lock_exclusive(fd, wait=False)
+                    self._calls.lock_exclusive(fd, wait=wait)
                 except BlockingIOError:
                     return
             with self._lock:

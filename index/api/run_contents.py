@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from index.api.run_files import RunFiles
 from index.db.queries import files
-from index.db.queries.restorable import choose, list_restorable
+from index.db.queries.restorable import list_chosen, list_restorable
 from index.db.queries.single import find_file, find_placed
 from index.domain.names import as_paths, check_path, to_native
 from index.domain.snapshots import check_wanted
@@ -100,9 +100,10 @@ class RunContents(RunFiles):
         wanted = None if paths is None else [check_path(path) for path in as_paths("paths", paths)]
         with self._reading() as (connection, found):
             visible = files.visible_at(self._check_snapshot(found, at))
-            versions, places = list_restorable(connection, found.id, visible)
-            if wanted is not None:
-                versions, missing = choose(versions, wanted)
+            if wanted is None:
+                versions, places = list_restorable(connection, found.id, visible)
+            else:
+                versions, places, missing = list_chosen(connection, found.id, visible, wanted)
                 if missing is not None:
                     raise self._unknown(connection, found, missing, visible)
         return read_versions(self._context.blobs, versions, places)

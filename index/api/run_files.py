@@ -243,9 +243,9 @@ class RunFiles(Handle):
             if not versions:
                 if version is None:
                     raise self._unknown(connection, found, path, wanted)
-                if not listings.count_files(connection, found.id, matches):
+                if not (newest := listings.count_files(connection, found.id, matches)):
                     raise self._unknown(connection, found, path)
-                raise UnknownFileError(self.id, path, version)
+                raise UnknownFileError(self.id, path, version, newest=newest)
         return versions[0]
 
     def __getitem__(self, path: str | os.PathLike[str]) -> FileVersion:

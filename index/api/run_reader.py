@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cas.errors import CasError
 from index.api.run_contents import RunContents
 from index.db.queries import files, listings, runs
-from index.db.queries.restorable import choose, list_restorable
+from index.db.queries.restorable import list_chosen, list_restorable
 from index.decorators import naming_memory, relaxed_gc
 from index.domain.manifest import group_for_display, manifest_of
 from index.domain.names import check_local, check_path
@@ -185,9 +185,11 @@ class RunReader(RunContents):
         with self._reading() as (connection, found):
             number = self._check_snapshot(found, at)
             visible = files.visible_at(number)
-            versions, places = list_restorable(connection, found.id, visible)
-            if paths is not None:
-                versions, missing = choose(versions, [check_path(path) for path in paths])
+            if paths is None:
+                versions, places = list_restorable(connection, found.id, visible)
+            else:
+                wanted = [check_path(path) for path in paths]
+                versions, places, missing = list_chosen(connection, found.id, visible, wanted)
                 if missing is not None:
                     raise self._unknown(connection, found, missing, visible)
 

@@ -153,11 +153,18 @@ class UnknownFileError(ArtifactIndexError, LookupError):
     version: int | None = None
     closest: tuple[str, ...] = ()
     """Paths of the run that may be meant."""
+    newest: int = 0
+    """Number of the newest version; 0 if there is none or a path was asked for."""
 
     def __str__(self) -> str:
+        return self.advise("`run.files()` lists what it has")
+
+    def advise(self, way_out: str) -> str:
+        """Return the sentence with this way out, unless there is something close."""
         what = "" if self.version is None else f"version {self.version} of "
-        way_out = "`run.files()` lists what it has"
-        if self.closest:
+        if self.newest:
+            way_out = f"version {self.newest} is the newest"
+        elif self.closest:
             near = ", ".join(map(repr, self.closest))
             way_out = f"the closest {'is' if len(self.closest) == 1 else 'are'} {near}"
         return f"run {self.run!r} has no {what}{self.path!r}; {way_out}"
@@ -235,7 +242,10 @@ class PastIsReadOnlyError(ArtifactIndexError, PermissionError):
     url: str
 
     def __str__(self) -> str:
-        return f"{self.url} is of the past, which never changes; write to the run without the '@'"
+        return (
+            f"{self.url} is of the past, which never changes; write to the run without an '@', "
+            "as cas://SESSION/RUN/PATH"
+        )
 
 
 class RestoreConflictError(ArtifactIndexError):

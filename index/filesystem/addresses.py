@@ -23,7 +23,7 @@ from urllib.parse import unquote_to_bytes
 
 from cas.digest import Digest
 
-__all__ = ["Address", "quoted"]
+__all__ = ["Address", "plain", "quoted"]
 
 _IN_PATHS: Final = re.compile(r"[%?*\[\]]|::|[\udc80-\udcff]")
 _IN_IDS: Final = re.compile(rf"{_IN_PATHS.pattern}|@")
@@ -61,26 +61,27 @@ class Address:
             version = int(found[2])
         elif found is not None:
             snapshot = int(found[2])
-        return cls(_plain(first), _plain(run), _plain(path), snapshot, version)
+        return cls(plain(first), plain(run), plain(path), snapshot, version)
 
     @property
     def is_read_only(self) -> bool:
         """Whether it names something of the past, or bytes by their digest."""
         return (self.snapshot, self.version, self.digest) != (None, None, None)
 
-    def with_path(self, path: str) -> Address:
-        """Return the address of another path of the same run."""
-        return Address(self.session, self.run, path, self.snapshot, self.version)
-
     def __str__(self) -> str:
         if self.digest is not None:
             return f"{_BY_DIGEST}/{self.digest}"
+        return f"{self.head}/{quoted(self.path)}" if self.path else self.head
+
+    @property
+    def head(self) -> str:
+        """What stands before the path: the run, as of a snapshot or version, or the session."""
         selector = "" if self.snapshot is None else f"@{self.snapshot}"
         if self.version is not None:
             selector = f"@v{self.version}"
         session = "%73ha" if self.session == _BY_DIGEST else quoted(self.session, _IN_IDS)
-        parts = (session, f"{quoted(self.run, _IN_IDS)}{selector}", quoted(self.path))
-        return "/".join(part for part in parts if part)
+        run = f"{quoted(self.run, _IN_IDS)}{selector}"
+        return f"{session}/{run}" if run else session
 
 
 def quoted(name: str, characters: re.Pattern[str] = _IN_PATHS) -> str:
@@ -92,7 +93,8 @@ def _escaped(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape"))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a path, or an id, of a URL as it is."""
     if "%" not in text:
         return text
     return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode(

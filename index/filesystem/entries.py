@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from index import FileVersion
-    from index.filesystem.addresses import Address
 
 __all__ = ["directory", "entry"]
 
 
-def directory(address: Address, size: int = 0) -> dict[str, Any]:
+def directory(name: str, size: int = 0) -> dict[str, Any]:
     """Return what is known of a directory."""
-    return {"name": str(address), "size": size, "type": "directory"}
+    return {"name": name, "size": size, "type": "directory"}
 
 
-def entry(address: Address, version: FileVersion) -> dict[str, Any]:
+def entry(name: str, version: FileVersion) -> dict[str, Any]:
     """Return what is known of a file."""
     return {
-        "name": str(address),
+        "name": name,
         "size": version.size,
         "type": "link" if version.is_link else "file",
         "digest": str(version.digest),

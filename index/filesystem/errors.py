@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import errno
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from index.errors import (
+    BytesNotKeptError,
+    DamagedFileError,
+    DanglingFileError,
     StoreNotFoundError,
     UnknownDigestError,
     UnknownFileError,
@@ -20,7 +23,7 @@ from index.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["as_os_errors", "is_directory"]
+__all__ = ["as_os_errors", "is_directory", "is_there"]
 
 _NOT_FOUND: Final = (
     StoreNotFoundError,
@@ -32,9 +35,30 @@ _NOT_FOUND: Final = (
 )
 
 
+class _DamagedError(DamagedFileError, OSError):
+    errno = errno.EIO
+
+
+class _DanglingError(DanglingFileError, OSError):
+    errno = errno.EIO
+
+
+class _NotKeptError(BytesNotKeptError, OSError):
+    errno = errno.EIO
+
+
+_UNREADABLE: Final = {
+    DamagedFileError: _DamagedError,
+    DanglingFileError: _DanglingError,
+    BytesNotKeptError: _NotKeptError,
+}
+"""The errors of files without their bytes, as those that are an `OSError`, too. They are no
+`FileNotFoundError`: some libraries take such a file for an empty one."""
+
+
 @contextmanager
 def as_os_errors(
-    name: str, *, runs: Callable[[str], Iterable[str]] | None = None
+    name: str, *, listed: Callable[..., Iterable[str]] | None = None
 ) -> Iterator[None]:
     """Raise errors of the block as the `OSError` that fsspec's users expect.
 
@@ -42,22 +66,53 @@ def as_os_errors(
     ----------
     name
         What the caller asked for.
-    runs
-        Returns the ids of a session's runs, so that the error for an unknown run names the closest.
+    listed
+        Returns the ids of all sessions, or of the runs of a given one, so that an error names the
+        closest.
     """
     try:
         yield
     except _NOT_FOUND as error:
-        sentence = str(error)
-        if isinstance(error, UnknownRunError) and runs is not None:
-            with suppress(UnknownSessionError):
-                near = difflib.get_close_matches(error.run, list(runs(error.session)))
-                if near:
-                    sentence = f"{sentence}; the closest: {', '.join(map(repr, near))}"
+        sentence = _sentence(error, name, listed)
         raise FileNotFoundError(errno.ENOENT, sentence, f"cas://{name}") from error
+    except (DamagedFileError, DanglingFileError, BytesNotKeptError) as error:
+        if isinstance(error, OSError):
+            raise
+        raise _UNREADABLE[type(error)](*error.args) from error
     except VersionConflictError as error:
         kind = errno.EBUSY if error.expected else errno.EEXIST  # EEXIST is a FileExistsError
-        raise OSError(kind, str(error), f"cas://{name}") from error
+        sentence = f"{str(error).partition(';')[0]}; read it again, and write what is to be there"
+        raise OSError(kind, sentence, f"cas://{name}") from error
+
+
+def _sentence(error: Exception, name: str, listed: Callable[..., Iterable[str]] | None) -> str:
+    """Return what is missing, with the closest, in the words of those who have a URL."""
+    head = name.split("/")[:2]
+    run = "/".join(head).partition("@v")[0]
+    if isinstance(error, StoreNotFoundError):
+        return f"there is no store at {error.place}; name another, or create it with `cas track`"
+    if isinstance(error, UnknownFileError):
+        return error.advise(f"`fs.find('cas://{run}')` lists what it has")
+    if listed is None or not isinstance(error, UnknownRunError | UnknownSessionError):
+        return str(error)
+    if isinstance(error, UnknownRunError):
+        try:
+            there = listed(error.session)
+        except UnknownSessionError as unknown:
+            return _sentence(unknown, name, listed)
+        return _closest(
+            f"there is no run {error.run!r} in session {error.session!r}", error.run, there, head[0]
+        )
+    return _closest(str(error), error.session, listed(), "")
+
+
+def _closest(sentence: str, wanted: str, there: Iterable[str], above: str) -> str:
+    near = difflib.get_close_matches(wanted, list(there))
+    if not near:
+        return f"{sentence}; `fs.ls('cas://{above}')` lists what there is"
+    return f"{sentence}; the closest {'is' if len(near) == 1 else 'are'} " + ", ".join(
+        map(repr, near)
+    )
 
 
 def is_directory(name: str) -> IsADirectoryError:
@@ -65,3 +120,8 @@ def is_directory(name: str) -> IsADirectoryError:
     return IsADirectoryError(
         errno.EISDIR, "it is a directory; give the path of a file in it", f"cas://{name}"
     )
+
+
+def is_there(name: str) -> FileExistsError:
+    """Return the error for a file that was to be new."""
+    return FileExistsError(errno.EEXIST, "there is such a file", f"cas://{name}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from index.filesystem.errors import as_os_errors
+
 if TYPE_CHECKING:
     from typing import BinaryIO
 
@@ -13,11 +15,43 @@ if TYPE_CHECKING:
 __all__ = ["ReadFile", "SmallFile"]
 
 
+class _Raw(io.RawIOBase):
+    """The stream of a large file. Its errors are those that fsspec's users expect."""
+
+    def __init__(self, raw: io.RawIOBase, path: str) -> None:
+        self._raw = raw
+        self._path = path
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        with as_os_errors(self._path):
+            return self._raw.readinto(buffer)
+
+    def readall(self) -> bytes:
+        with as_os_errors(self._path):
+            return self._raw.readall() or b""
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class ReadFile(io.BufferedReader):
     """A file that is open for reading, with what fsspec's users look for."""
 
     def __init__(self, raw: io.RawIOBase, fs: AbstractFileSystem, path: str, ahead: int) -> None:
-        super().__init__(raw, ahead)
+        super().__init__(_Raw(raw, path), ahead)
         self.fs = fs
         self.path = path
 

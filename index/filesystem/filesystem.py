@@ -5,28 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import threading
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fsspec.core import get_compression
 
 from index import carried
 from index.errors import PastIsReadOnlyError, UnknownFileError, UnknownRunError
 from index.filesystem.addresses import Address, quoted
-from index.filesystem.errors import is_directory
+from index.filesystem.around import Around
+from index.filesystem.errors import is_directory, is_there
 from index.filesystem.reading import BUFFER, ReadingFileSystem
 from index.filesystem.transactions import RunTransaction, record
 from index.filesystem.writing import Given, WrittenFile, WrittenText
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from index import Content, FileVersion, Run
 
 __all__ = ["CasFileSystem"]
-
-_MODES: Final = {"overwrite": "wb", "create": "xb"}
 
 
 class CasFileSystem(ReadingFileSystem):
@@ -39,7 +37,8 @@ class CasFileSystem(ReadingFileSystem):
 
     Instances of a process that open the same store share it until the process ends. Pickles and
     JSON of an instance say how to open the store, without credentials: where it is opened again,
-    they are found where the service's own tools look for them.
+    they are found where the service's own tools look for them. A pickle also carries the enclosing
+    `provenance` scope, so what a worker process writes is attributed like what its parent writes.
 
     Parameters
     ----------
@@ -48,21 +47,13 @@ class CasFileSystem(ReadingFileSystem):
         does.
     session
         The one session that can be seen. Others behave as if they did not exist.
+    provenance
+        The arguments of `index.provenance` for what is written outside of any scope, as a dict.
     index, blobs, storage_options, cache, cache_size, create
         As in `ArtifactStore.open`, but `create` is false by default.
     """
 
     transaction_type = RunTransaction
-
-    def __init__(
-        self,
-        store: str | os.PathLike[str] | None = None,
-        session: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(store, session, **options)
-        if not hasattr(self, "_together"):
-            self._together = threading.local()
 
     def open(
         self,
@@ -109,12 +100,13 @@ class CasFileSystem(ReadingFileSystem):
         if mode == "xb":
             expected = 0
             if current is not None:
-                raise FileExistsError(errno.EEXIST, "there is such a file", f"cas://{path}")
+                raise is_there(path)
         elif mode == "ab":
             expected = 0 if current is None else current.version
-        publish = carried(self._record_one) if autocommit else None
+        with self.scope():
+            publish = carried(self._record_one) if autocommit else None
         run = self.find_run(address)
-        with ExitStack() as stack:
+        with self._errors(path), ExitStack() as stack:
             before = None
             if mode == "ab" and current is not None:
                 if through == "zip":
@@ -132,7 +124,7 @@ class CasFileSystem(ReadingFileSystem):
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         """Record bytes as a file; with mode ``"create"``, only if there is none."""
-        self._give(self._strip_protocol(path), bytes(value), create=mode == "create")
+        self._give(self._strip_protocol(path), bytes(value), create=_is_new(mode))
 
     def put_file(
         self, lpath: str, rpath: str, callback: Any = None, mode: str = "overwrite", **_: Any
@@ -141,25 +133,15 @@ class CasFileSystem(ReadingFileSystem):
         if os.path.isdir(lpath):  # noqa: PTH112 - what fsspec passes
             return
         os.stat(lpath)  # noqa: PTH116 - raises what fsspec's users expect
+        create = _is_new(mode)
         name = self._strip_protocol(rpath)
-        if self._is_together:
+        if self._known is not None:
             name = _with_local_names(name, lpath)
         if self.is_in_transaction:  # it is recorded as it is now
-            with open(lpath, "rb") as source, self.open(name, _MODES[mode]) as target:  # noqa: PTH123
+            with open(lpath, "rb") as source, self.open(name, "xb" if create else "wb") as target:  # noqa: PTH123
                 shutil.copyfileobj(source, target, 1 << 20)
             return
-        self._give(name, lpath, create=mode == "create")
-
-    def get_file(self, rpath: str, lpath: Any, *args: Any, **options: Any) -> None:
-        """Write a file to a local one. What `get` calls has names as they are, not as in URLs."""
-        if self._is_together and isinstance(lpath, str):
-            lpath = _with_plain_names(lpath, self._strip_protocol(rpath))
-        super().get_file(rpath, lpath, *args, **options)
-
-    def get(self, *args: Any, **options: Any) -> None:
-        """Write files to local ones, with their names as they are."""
-        with self._in_one():
-            super().get(*args, **options)
+        self._give(name, lpath, create=create)
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """Record the bytes of a file under another path, without reading them.
@@ -169,13 +151,16 @@ class CasFileSystem(ReadingFileSystem):
         name = self._strip_protocol(path1)
         source = Address.parse(name)
         target = self._strip_protocol(path2)
+        known = self._known or {}
         with self._errors(name):
             try:
-                version = self._version(source)
+                version = known[name] if name in known else self._version(source)
             except (UnknownFileError, ValueError):
-                if self.isdir(name):
-                    return  # it comes into being with its first file
-                raise
+                if not self.isdir(name):
+                    raise
+                version = None
+        if version is None:
+            return  # a directory, which comes into being with its first file
         if version.session == Address.parse(target).session:
             self._give(target, version)
             return
@@ -201,15 +186,19 @@ class CasFileSystem(ReadingFileSystem):
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """End the present versions of files, in one snapshot of each run. History stays."""
         by_run: dict[Run, list[str]] = {}
-        for name in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
-            address = Address.parse(name)
-            self._check_run(name, address)
-            if address.path and self._get(address) is not None:
-                by_run.setdefault(self.find_run(address), []).append(address.path)
-            elif not recursive:
-                raise is_directory(name)
+        with self._at_once():
+            for name in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
+                address = Address.parse(name)
+                self._check_run(name, address)
+                known = self._known or {}
+                with self._errors(name):
+                    if address.path and (known[name] if name in known else self._get(address)):
+                        by_run.setdefault(self.find_run(address), []).append(address.path)
+                    elif not recursive:
+                        self._list(name)  # raises if it is not there
+                        raise is_directory(name)
         for run, paths in by_run.items():
-            with self._errors(run.id):
+            with self._errors(run.id), self.scope():
                 run.remove_many(paths)
 
     def mv(self, path1: Any, path2: Any, *args: Any, **options: Any) -> None:
@@ -246,6 +235,8 @@ class CasFileSystem(ReadingFileSystem):
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Do nothing, as `mkdir`; with `exist_ok`, a directory may be there."""
         name = self._strip_protocol(path)
+        if Address.parse(name).is_read_only:
+            raise PastIsReadOnlyError(f"cas://{name}")
         if self.exists(name) and not (exist_ok and self.isdir(name)):
             raise FileExistsError(errno.EEXIST, "there is one already", f"cas://{name}")
 
@@ -260,35 +251,47 @@ class CasFileSystem(ReadingFileSystem):
     def _give(self, name: str, content: Content, *, create: bool = False) -> None:
         """Record a content now, or with what is recorded together with it."""
         address = Address.parse(name)
-        current = self._check_writable(name, address)
-        if create and current is not None:
-            raise FileExistsError(errno.EEXIST, "there is such a file", f"cas://{name}")
+        self._check_run(name, address)
+        if not address.path:
+            raise is_directory(name)
         expected = 0 if create else None
         given = Given(address, self.find_run(address), content, expected_version=expected)
-        pending = getattr(self._together, "pending", None)
-        if self._intrans:
-            self.transaction.files.append(given)
-        elif pending is not None:
-            pending.append(given)
+        pending = getattr(self._block, "pending", None)
+        if pending is None:
+            self._record_given([given])
         else:
-            record([given])
+            pending.append(given)
 
     @contextmanager
     def _in_one(self) -> Iterator[None]:
         """Record what this thread gives in the block together, unless the block raises."""
-        if getattr(self._together, "pending", None) is not None:
+        if getattr(self._block, "pending", None) is not None:
             yield
             return
-        pending = self._together.pending = []
+        pending = self._block.pending = []
         try:
-            yield
+            with self._at_once():
+                yield
         finally:
-            self._together.pending = None
-        record(pending)
+            self._block.pending = None
+        self._record_given(pending)
 
-    @property
-    def _is_together(self) -> bool:
-        return getattr(self._together, "pending", None) is not None
+    def _record_given(self, files: Sequence[Given]) -> None:
+        """Check that files can be where they are to be; record them, or leave it to the end."""
+        by_run: dict[Run, list[Given]] = {}
+        for each in files:
+            by_run.setdefault(each.run, []).append(each)
+        for run, those in by_run.items():
+            around = Around(run, [each.address.path for each in those])
+            for each in those:
+                found = self._check_writable(str(each.address), each.address, around)
+                if found is not None and each.expected_version == 0:
+                    raise is_there(str(each.address))
+        if self._intrans:
+            self.transaction.files.extend(files)
+            return
+        with self.scope():
+            record(files)
 
     def _check_run(self, name: str, address: Address) -> None:
         """Raise an error if nothing can be written to a URL, whatever is there."""
@@ -297,23 +300,34 @@ class CasFileSystem(ReadingFileSystem):
         with self._errors(name):
             self.find_run(address)  # raises if it names none
 
-    def _check_writable(self, name: str, address: Address) -> FileVersion | None:
+    def _check_writable(
+        self, name: str, address: Address, around: Around | None = None
+    ) -> FileVersion | None:
         """Return the file that is at a URL now. Raises if none can be written there."""
         self._check_run(name, address)
         if not address.path:
             raise is_directory(name)
+        run = self.find_run(address)
         try:
-            found = self._get(address)
-            if found is None and self._is_directory(address):
+            around = around or Around(run)
+            found = around.find(address.path)
+            if found is None and around.has_below(address.path):
                 raise is_directory(name)
-            run, above = self.find_run(address), address.path
+            above = address.path
             while found is None and (above := above.rpartition("/")[0]):
-                if run.get(above) is not None:
+                if around.find(above) is not None:
                     sentence = f"{above!r} is a file; remove it before the directory is written"
                     raise NotADirectoryError(errno.ENOTDIR, sentence, f"cas://{name}")
         except UnknownRunError:
             return None  # the first file makes it
         return found
+
+
+def _is_new(mode: str) -> bool:
+    """Return whether a file is to be new, by the mode of a put or pipe."""
+    if mode not in ("overwrite", "create"):
+        raise ValueError(f"mode is 'overwrite' or 'create', not {mode!r}")
+    return mode == "create"
 
 
 def _with_local_names(name: str, local: str) -> str:
@@ -324,14 +338,3 @@ def _with_local_names(name: str, local: str) -> str:
             break
         parts[-at] = quoted(local_parts[-at])
     return "/".join(parts)
-
-
-def _with_plain_names(local: str, name: str) -> str:
-    """Return a local path whose last parts were taken from a URL, with these as files have them."""
-    parts, url_parts = name.split("/"), local.split("/")
-    for at in range(1, min(len(parts) - 2, len(url_parts)) + 1):
-        plain = Address.parse(f"s/r/{parts[-at]}").path
-        if parts[-at] != url_parts[-at] or "/" in plain or plain in ("", ".", ".."):
-            break
-        url_parts[-at] = plain
-    return "/".join(url_parts)

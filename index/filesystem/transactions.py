@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from index import Run
-    from index.filesystem.reading import ReadingFileSystem
+    from index.filesystem.listing import ListingFileSystem
     from index.filesystem.writing import Given, WrittenFile
 
 __all__ = ["RunTransaction", "record"]
@@ -26,11 +26,12 @@ class RunTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
     transaction had not been. Files that are removed or moved don't wait for its end.
     """
 
-    fs: ReadingFileSystem | None
+    fs: ListingFileSystem | None
 
-    def __init__(self, fs: ReadingFileSystem) -> None:
+    def __init__(self, fs: ListingFileSystem) -> None:
         super().__init__(fs)
-        self._record = carried(record)
+        with fs.scope():
+            self._record = carried(record)
 
     def start(self) -> None:
         """Begin it. Raises ValueError inside another one: what that one holds would be lost."""

@@ -88,7 +88,11 @@ class WrittenFile(io.BufferedIOBase):
         self._spool = cast("BinaryIO", tempfile.SpooledTemporaryFile(_SPOOL_SIZE))  # noqa: SIM115
         self._sink = self._spool
         if before is not None:
-            shutil.copyfileobj(before, self._spool, 1 << 20)
+            try:
+                shutil.copyfileobj(before, self._spool, 1 << 20)
+            except BaseException:
+                self.discard()
+                raise
         if compression is not None:
             self._sink = compr[compression](self._spool, mode="w")
         self._handled = [*_being_handled()]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from places import places
+from places import credentials_of, filesystem_options
 
 from index.filesystem import CasFileSystem
-
-place = places(("sqlite-local",))
 
 
 @pytest.fixture
 def options(place):
     """The options of a filesystem over an empty store."""
-    named = dict(place)
-    if "root" in named:
-        named["store"] = str(named.pop("root"))
+    return filesystem_options(place)
+
+
+@pytest.fixture
+def portable(options, place, monkeypatch):
+    """Those options without what only this process has; others find the credentials."""
+    for name, value in credentials_of(place).items():
+        monkeypatch.setenv(name, value)
+    named = dict(options)
+    if "storage_options" in named:
+        named["storage_options"] = {**named["storage_options"]}
+        del named["storage_options"]["session"]
     return named
 
 

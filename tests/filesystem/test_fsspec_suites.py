@@ -6,17 +6,17 @@ import uuid
 
 import pytest
 from fsspec.tests import abstract
+from places import CORNERS, filesystem_options
 
-from index import ArtifactStore
 from index.filesystem import CasFileSystem
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(request, stores, tmp_path_factory):
     """One store for all tests of a process: each has a run of its own."""
-    folder = tmp_path_factory.mktemp("suites")
-    ArtifactStore.open(folder).close()
-    return CasFileSystem(store=folder)
+    place = stores.make(request.param, tmp_path_factory.mktemp("suites"))
+    yield CasFileSystem(**filesystem_options(place))
+    stores.drop(place)
 
 
 class Fixtures(abstract.AbstractFixtures):
@@ -37,21 +37,31 @@ class Fixtures(abstract.AbstractFixtures):
         return False
 
 
+everywhere = pytest.mark.parametrize("shared", CORNERS, indirect=True)
+here = pytest.mark.parametrize("shared", CORNERS[:1], indirect=True)
+"""The names that copies and puts of trees give depend on no kind of store, and take long."""
+
+
+@here
 class TestCopy(abstract.AbstractCopyTests, Fixtures):
     pass
 
 
+@everywhere
 class TestGet(abstract.AbstractGetTests, Fixtures):
     pass
 
 
+@here
 class TestPut(abstract.AbstractPutTests, Fixtures):
     pass
 
 
+@everywhere
 class TestOpen(abstract.AbstractOpenTests, Fixtures):
     pass
 
 
+@everywhere
 class TestPipe(abstract.AbstractPipeTests, Fixtures):
     pass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,11 +15,11 @@ import pytest
 from damage import inside, mutate
 from events import statements
 from fsspec.core import url_to_fs
-from places import objects_of
+from places import environment_of, objects_of, packs_of
 
 from cas.packs.pack import EntryKind
 from index import ArtifactStore, provenance
-from index.errors import DamagedFileError
+from index.errors import DamagedFileError, DanglingFileError
 from index.filesystem import CasFileSystem
 
 
@@ -74,7 +76,7 @@ def test_sessions_runs_and_directories_are_listed(fs, history, store):
     assert fs.ls("s/r/data/table.csv", detail=False) == ["s/r/data/table.csv"]
 
 
-def test_what_a_listing_returns_can_be_read(fs, store):
+def test_what_a_listing_returns_can_be_read(fs, options, store):
     run = store.session("s%").run("x@1?")
     names = ["a[1].txt", "b*?", "c%41", "d::e", "caf\udce9", "f#g", "h@2", "é"]
     run.put_many([(f"d/{name}", name.encode(errors="surrogateescape")) for name in names])
@@ -86,7 +88,7 @@ def test_what_a_listing_returns_can_be_read(fs, store):
     )
     assert fs.glob(f"{session}/*/d/*") == found
     for url in found:
-        with fsspec.open(f"cas://{url}", store=fs.storage_options["store"]) as file:
+        with fsspec.open(f"cas://{url}", **options) as file:
             assert file.read() == fs.cat_file(url)
 
 
@@ -161,13 +163,21 @@ def test_links_are_told_from_files(fs, run, tmp_path):
 
 
 UNKNOWN = {
-    "s/none/a": "there is no run 'none'",
-    "s/run-8/a": "the closest: 'run-7'",
-    "none/r/a": "there is no run 'r' in session 'none'",
-    "s/r/data/tabel.csv": "the closest is 'data/table.csv'",
-    "s/r@9/data/table.csv": "has no snapshot 9",
-    "s/r@v9/data/table.csv": "has no version 9",
-    "none": "no session 'none'",
+    "none": r"no session 'none' in this store; `fs\.ls\('cas://'\)` lists",
+    "analysys": "no session 'analysys' in this store; the closest is 'analysis'",
+    "analysys/run-7/a": "no session 'analysys' in this store; the closest is 'analysis'",
+    "s/none": r"no run 'none' in session 's'; `fs\.ls\('cas://s'\)` lists",
+    "s/none/a": "no run 'none' in session 's'; `fs",
+    "s/run-8": "no run 'run-8' in session 's'; the closest is 'run-7'",
+    "s/run-8/a": "no run 'run-8' in session 's'; the closest is 'run-7'",
+    "s/r/data/tabel.csv": "run 'r' has no 'data/tabel.csv'; the closest is 'data/table.csv'",
+    "s/r/dta/table.csv": "the closest is 'data/table.csv'",
+    "s/r/data/table.csv/below": "the closest is 'data/table.csv'",
+    "s/r/zzz": r"run 'r' has no 'zzz'; `fs\.find\('cas://s/r'\)` lists",
+    "s/r@9/data/table.csv": "run 'r' has no snapshot 9; its snapshots are 1 to 3",
+    "s/r@1/plots/one.png": r"run 'r' has no 'plots/one\.png'; `fs\.find\('cas://s/r@1'\)` lists",
+    "s/r@v9/data/table.csv": "no version 9 of 'data/table.csv'; version 2 is the newest",
+    "s/r@v9/zzz": r"run 'r' has no 'zzz'; `fs\.find\('cas://s/r'\)` lists",
     f"sha/{'0' * 64}": "no file has these bytes",
 }
 
@@ -177,12 +187,33 @@ def test_what_does_not_exist_is_not_found_and_the_closest_is_named(
     fs, history, store, url, sentence
 ):
     store.session("s").run("run-7").put("a", b"")
-    for look in (fs.info, fs.ls, *([fs.cat_file, fs.open] if "/" in url else [])):
-        with pytest.raises(FileNotFoundError, match=sentence):
+    store.session("analysis").run("r").put("a", b"")
+    for look in (fs.info, fs.ls, fs.cat_file, fs.open, fs.checksum, fs.head):
+        with pytest.raises(FileNotFoundError, match=sentence) as raised:
             look(url)
+        assert raised.value.filename == f"cas://{url}"
+    if "@" not in url and url.count("/") > 1:
+        with pytest.raises(FileNotFoundError, match=sentence):
+            fs.rm(url)
     assert not fs.exists(url)
     assert not fs.isfile(url)
     assert not fs.isdir(url)
+
+
+DIRECTORIES = ("", "s", "s/r", "s/r/data", "s/r@1", "s/r@1/data")
+
+
+@pytest.mark.parametrize("url", DIRECTORIES)
+def test_a_directory_is_no_file_to_read(fs, history, url):
+    for look in (fs.cat_file, fs.open, fs.checksum, fs.modified):
+        with pytest.raises(IsADirectoryError, match="give the path of a file in it"):
+            look(url)
+
+
+@pytest.mark.parametrize("mode", ["q", "", "b", "r+b", "rw", "br", "a+"])
+def test_a_mode_that_makes_no_sense_is_refused(fs, history, mode):
+    with pytest.raises(ValueError, match="mode is r, w, x or a"):
+        fs.open("s/r/data/table.csv", mode)
 
 
 def test_a_url_that_is_no_address_is_refused(fs, history):
@@ -215,12 +246,39 @@ def test_other_sessions_do_not_exist_for_a_filesystem_of_one(options, store):
         mine.rm("theirs/r/a")
 
 
-def test_damage_is_found_and_not_served(fs, run, place):
-    content = bytes(range(256)) * 20
+READS = {
+    "cat_file": lambda fs, name: fs.cat_file(name),
+    "cat of many": lambda fs, name: fs.cat([name] * 2 + [f"s/r/{each}" for each in range(20)]),
+    "open": lambda fs, name: fs.open(name).read(),
+    "a part": lambda fs, name: fs.cat_file(name, 10, 20),
+    "append": lambda fs, name: fs.open(name, "ab"),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("size", [5120, 3 << 20])
+def test_damage_is_found_and_not_served(fs, run, place, size, read):
+    content = bytes(range(256)) * (size // 256)
+    run.put_many([("a", content), *((f"{number}", b"%d" % number * 200) for number in range(20))])
     run.put("a", content)
     mutate(objects_of(place), inside(EntryKind.BLOB))
-    with pytest.raises(DamagedFileError):
-        fs.cat("s/r/a")
+    with pytest.raises(DamagedFileError, match="'a' can't be read") as raised:
+        read(fs, "s/r/a")
+    assert isinstance(raised.value, OSError)
+    assert raised.value.errno == errno.EIO
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.errno) == (str(raised.value), errno.EIO)
+
+
+def test_missing_bytes_are_an_error_that_no_library_takes_for_a_missing_file(fs, run, place):
+    run.put("a", bytes(range(256)) * 20)
+    objects = objects_of(place)
+    for name in packs_of(objects):
+        objects.remove(name)
+    with pytest.raises(DanglingFileError) as raised:
+        fs.cat_file("s/r/a")
+    assert isinstance(raised.value, OSError)
+    assert not isinstance(raised.value, FileNotFoundError)
 
 
 def test_a_listing_of_a_directory_costs_the_same_statements_however_large_it_is(fs, run):
@@ -257,7 +315,9 @@ def test_the_store_is_found_as_the_command_finds_it(history, place, tmp_path, mo
     (tmp_path / "project" / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "project" / "deep")
     assert CasFileSystem().cat("s/r/a") == b"found"
-    monkeypatch.setenv("CAS_STORE", str(place["root"]))
+    named = {"CAS_STORE": str(place["root"])} if "root" in place else environment_of(place)
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
     assert CasFileSystem(skip_instance_cache=True).cat("s/r/plots/one.png") == b"\x89PNG"
 
 

@@ -27,8 +27,27 @@ def write(fs, number):
     return threading.get_ident()
 
 
+def write_by_open(fs, url):
+    with fs.open(url, "wb") as file:
+        file.write(b"")
+
+
+def write_in_transaction(fs, url):
+    with fs.transaction:
+        fs.pipe_file(url, b"")
+
+
+WRITES = (
+    write_by_open,
+    write_in_transaction,
+    lambda fs, url: fs.pipe_file(url, b""),
+    lambda fs, url: fs.copy("s/r/child", url),
+)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_read_and_write_through_a_pickled_filesystem(fs, run, method):
+def test_workers_read_and_write_through_a_pickled_filesystem(portable, run, method):
+    fs = CasFileSystem(**portable)
     run.put("a", b"bytes")
     assert read(fs) == b"bytes"
     context = multiprocessing.get_context(method)
@@ -80,12 +99,34 @@ def test_a_transaction_of_one_thread_is_not_one_of_others(options, run):
     assert list(run) == ["mine", "other"]
 
 
-def test_a_filesystem_is_the_same_after_pickling(fs, run):
+def test_a_filesystem_is_the_same_after_pickling(portable, run):
+    fs = CasFileSystem(**portable)
     run.put("a", b"bytes")
+    assert read(fs) == b"bytes"
     again = pickle.loads(pickle.dumps(fs))
-    assert again == fs
+    assert again == CasFileSystem(**fs.storage_options)  # which has no credentials
     assert again.store is fs.store
     assert CasFileSystem.from_json(fs.to_json()).cat("s/r/a") == b"bytes"
+
+
+def test_what_a_pickled_filesystem_writes_has_the_scope_that_it_was_pickled_in(portable, run):
+    fs = CasFileSystem(**portable)
+    with provenance(agent="parent", phase="p"):
+        pickled = pickle.dumps(fs)
+    again = pickle.loads(pickled)
+    with provenance(agent="child"):
+        again.pipe_file("s/r/child", b"")
+    assert (run["child"].agent, run["child"].phase) == ("child", "p")
+    for number, write in enumerate(WRITES):
+        write(again, f"s/r/{number}")
+        assert run[f"{number}"].agent == "parent"
+    again.rm("s/r/child")
+    assert run.snapshots()[-1].provenance.agent == "parent"
+    fs.pipe_file("s/r/plain", b"")
+    assert run["plain"].agent is None
+    said = CasFileSystem(**portable, provenance={"agent": "said"})
+    said.pipe_file("s/r/said", b"")
+    assert run["said"].agent == "said"
 
 
 def test_a_store_that_was_found_is_pickled_as_where_it_is(tmp_path, monkeypatch):
@@ -126,17 +167,19 @@ def test_credentials_are_in_nothing_that_is_passed_on():
     assert "region_name" in fs.to_json()
 
 
-def test_an_open_store_is_shared_after_pickling_without_credentials(place, store):
-    url = f"sqlite:///{place['root']}/index.db"
-    store.session("s").run("r").put("a", b"bytes")
-    fs = CasFileSystem(index=url, blobs=str(place["root"]))
+def test_an_open_store_is_shared_after_pickling_without_credentials(place, portable, run):
+    run.put("a", b"bytes")
+    if "root" in place:
+        root = place["root"]
+        portable = {"index": f"sqlite:///{root}/index.db", "blobs": str(root)}
+    fs = CasFileSystem(**portable)
     assert fs.cat("s/r/a") == b"bytes"
     assert pickle.loads(pickle.dumps(fs)).store is fs.store
 
 
-def test_an_open_file_of_fsspec_is_pickled(options, run):
+def test_an_open_file_of_fsspec_is_pickled(portable, run):
     run.put("a", b"bytes")
-    opened = pickle.loads(pickle.dumps(fsspec.open("cas://s/r/a", **options)))
+    opened = pickle.loads(pickle.dumps(fsspec.open("cas://s/r/a", **portable)))
     with opened as file:
         assert file.read() == b"bytes"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import shutil
@@ -12,6 +13,9 @@ import sys
 import pytest
 from places import objects_of, on_one, packs_of
 
+from cas import BlobStore
+from cas.backends.posix import PosixCalls
+from cas.cache.size import occupied
 from cas.errors import CacheUnavailableError
 from index import ArtifactStore
 from index.errors import UnknownFileError
@@ -98,6 +102,40 @@ def test_files_in_use_are_not_evicted(place, tmp_path):
         ]
         with pytest.raises(CacheUnavailableError):
             run.local_path("3")
+
+
+def test_a_file_is_counted_before_it_is_lent_though_another_process_is_counting(
+    run, cached, monkeypatch
+):
+    run.local_path("data/deep/b.txt")
+    number = cached["cache"] / "runcas-v1/size"
+    before = int(number.read_text())
+    lock_exclusive = PosixCalls.lock_exclusive
+    with number.open() as counting:
+        fcntl.flock(counting, fcntl.LOCK_EX)
+
+        def lock(calls, fd, *, wait):
+            if wait:
+                fcntl.flock(counting, fcntl.LOCK_UN)  # which ends the wait
+            lock_exclusive(calls, fd, wait=wait)
+
+        monkeypatch.setattr(PosixCalls, "lock_exclusive", lock)
+        run.local_path("data/a.h5")
+    assert int(number.read_text()) == before + occupied(len(DATA))
+
+
+def test_a_file_counts_as_a_whole_while_it_is_written(run, cached, monkeypatch):
+    seen = []
+    iter_pieces = BlobStore.iter_pieces
+
+    def pieces(blobs, digest):
+        written = (cached["cache"] / "runcas-v1/tmp").iterdir()
+        seen.extend(path.stat().st_size for path in written)
+        yield from iter_pieces(blobs, digest)
+
+    monkeypatch.setattr(BlobStore, "iter_pieces", pieces)
+    assert run.local_path("data/a.h5").read_bytes() == DATA
+    assert seen == [len(DATA)]
 
 
 def test_closing_the_store_takes_the_files_back(cached, run, store):

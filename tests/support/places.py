@@ -252,6 +252,14 @@ def as_json(place):
     return json.dumps(told)
 
 
+def filesystem_options(place):
+    """Return the options of a filesystem over a place."""
+    options = dict(place)
+    if "root" in options:
+        options["store"] = str(options.pop("root"))
+    return options
+
+
 def environment_of(place):
     """Return the environment of a command that uses a store which `cas.toml` does not name."""
     told = {"CAS_INDEX": place["index"], "CAS_BLOBS": str(place["blobs"])}

@@ -9,21 +9,21 @@ from sqlalchemy import select
 from cas.catalog import Location
 from cas.digest import Digest
 from index.db import tables
-from index.db.bulk import driver_rows
-from index.db.column_types import decode_path
+from index.db.bulk import BATCH_SIZE, driver_rows
+from index.db.column_types import decode_path, encode_path
 from index.db.queries.blobs import PLACE, locate_large
 from index.domain.names import ancestors
 from index.domain.snapshots import is_link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.engine import Connection
 
     from cas.catalog import Placement
     from index.db.queries.files import Condition
 
-__all__ = ["RestorableFile", "choose", "list_restorable"]
+__all__ = ["RestorableFile", "list_chosen", "list_restorable"]
 
 _COLUMNS: Final = (
     tables.files.c.path,
@@ -85,12 +85,33 @@ def list_restorable(
     return found, places
 
 
-def choose(
-    versions: Iterable[RestorableFile], wanted: Sequence[str]
+def list_chosen(
+    connection: Connection, run_id: int, visible: Condition, wanted: Sequence[str]
+) -> tuple[list[RestorableFile], dict[Digest, Placement], str | None]:
+    """Return what `list_restorable` does of wanted files and directories.
+
+    The last item is one of these without any file; None if each has one.
+    """
+    count = len(set(wanted))
+    if count <= BATCH_SIZE:  # not all files of a large run for these
+        names = [encode_path(path) for path in wanted]
+        found, places = list_restorable(connection, run_id, visible, tables.files.c.path.in_(names))
+        if len(found) == count:
+            return found, places, None
+    found, places = list_restorable(connection, run_id, visible)
+    chosen, missing = _choose(found, wanted)
+    return chosen, places, missing
+
+
+def _choose(
+    versions: Sequence[RestorableFile], wanted: Sequence[str]
 ) -> tuple[list[RestorableFile], str | None]:
     """Return the versions at or below the wanted paths, and one path without any."""
     left = dict.fromkeys(wanted)
     exact = frozenset(wanted)
+    chosen = [version for version in versions if version.path in exact]
+    if len(chosen) == len(exact):  # there are no directories among them
+        return chosen, None
     chosen = []
     for version in versions:
         holders = exact.intersection((version.path, *ancestors(version.path)))
