@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from cas.digest import Hasher
+from cas.pieces import PIECE_SIZE
 from cas.spans import SPAN_SIZE, check_whole
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class ChunkedStream(io.RawIOBase):
         """Bytes of those."""
         self._in_a_row = 0
         """How often in a row the needed chunk followed them."""
+        self._needed = 0
+        """Bytes that this read needs from the position on."""
         self._whole = Hasher()
         self._process = os.getpid()
 
@@ -125,7 +128,10 @@ class ChunkedStream(io.RawIOBase):
 
     def readinto(self, buffer: Buffer) -> int:  # type: ignore[override]  # a narrower buffer type
         # Never past the end of a chunk: what is asked for may be more than is needed.
+        # Few bytes may be more than the caller asked for, and lie in two chunks by chance.
+        self._needed = len(buffer) if len(buffer) > PIECE_SIZE else 0
         piece = self._piece(len(buffer))
+        self._needed = 0
         memoryview(buffer)[: len(piece)] = piece
         return len(piece)
 
@@ -200,13 +206,13 @@ class ChunkedStream(io.RawIOBase):
             self._whole = whole
 
     def _load(self, number: int) -> None:
-        """Read a chunk, and more after it if the reads are sequential."""
+        """Read a chunk, and more after it if they are needed or the reads are sequential."""
         if number != self._following or os.getpid() != self._process:  # a child has no threads
             self._end_threads()
             self._process = os.getpid()
         self._in_a_row = self._in_a_row + 1 if number == self._following else 0
         # One read may cross the end of a chunk; a third chunk in a row means sequential reads.
-        wanted = 2 * self._loaded if self._in_a_row > 1 else 0
+        wanted = max(self._needed, 2 * self._loaded if self._in_a_row > 1 else 0)
         if self._coming is None and wanted > SPAN_SIZE and self._reader.reads_at_once > 1:
             rest = zip(self._blob.chunks[number:], self._locations[number:], strict=True)
             self._coming = self._reader.read_ahead(rest)
