@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from index.domain.snapshots import FileVersion, Progress, RunSummary, Snapshot
     from index.errors import ArtifactIndexError
     from index.maintenance.backup import BackupReport
+    from index.maintenance.doctor.doctor import doctor
+    from index.maintenance.doctor.report import DoctorFinding, DoctorLevel, DoctorReport
     from index.maintenance.gc.plan import GcPlan
     from index.maintenance.gc.report import GarbageBlob, GcReport
     from index.maintenance.recover.recover import recover
@@ -49,6 +51,9 @@ __all__ = [
     "DeletionReceipt",
     "Diff",
     "DirectoryEntry",
+    "DoctorFinding",
+    "DoctorLevel",
+    "DoctorReport",
     "Fault",
     "FaultKind",
     "FileChange",
@@ -82,6 +87,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "carried",
+    "doctor",
     "open",
     "provenance",
     "recover",
@@ -101,6 +107,9 @@ _IMPORTED_LATER: Final = {
     "DeletionReceipt": "index.domain.reports",
     "Diff": "index.domain.diff",
     "DirectoryEntry": "index.domain.listing",
+    "DoctorFinding": "index.maintenance.doctor.report",
+    "DoctorLevel": "index.maintenance.doctor.report",
+    "DoctorReport": "index.maintenance.doctor.report",
     "Fault": "index.domain.faults",
     "FaultKind": "index.domain.faults",
     "FileChange": "index.domain.diff",
@@ -134,6 +143,7 @@ _IMPORTED_LATER: Final = {
     "VerifyReport": "index.domain.faults",
     "__version__": "cas",
     "carried": "index.domain.provenance",
+    "doctor": "index.maintenance.doctor.doctor",
     "provenance": "index.domain.provenance",
     "recover": "index.maintenance.recover.recover",
 }

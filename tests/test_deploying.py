@@ -1,4 +1,4 @@
-"""docs/deploying.md is right about roles and servers."""
+"""docs/deploying.md is right about roles and partitions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from index.errors import ArtifactIndexError
 
 SECRET = uuid.uuid4().hex
 ROOT = Path(__file__).resolve().parent.parent
-GUIDE = (ROOT / "docs" / "deploying.md").read_text()
+DEPLOY = ROOT / "examples" / "deploy"
 PARTITION = ROOT / "examples" / "partition.sql"
 
 
 @pytest.fixture
 def place(stores, tmp_path):
     """Yield a function that opens the store as one of the guide's roles."""
-    (grants,) = re.findall(r"```sql\n(.*?)```", GUIDE, re.DOTALL)
+    grants = (DEPLOY / "grants.sql").read_text()
     made = stores.make("postgresql-local", tmp_path / "place")
     url = make_url(made["index"])
     roles = {name: f"{name}_{uuid.uuid4().hex[:8]}" for name in ("cas_writer", "cas_reader")}

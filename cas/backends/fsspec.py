@@ -34,6 +34,7 @@ from cas.backends.traits import traits_of
 from cas.errors import (
     BackendError,
     ObjectNotFoundError,
+    StorageAccessError,
     TransientBackendError,
 )
 from cas.redaction import Secrets, shown_url
@@ -41,6 +42,7 @@ from cas.temporary import using_temporary_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from cas.digest import Buffer
 
@@ -149,6 +151,27 @@ class ObjectStoreBackend:
     def delete(self, name: str) -> None:
         path = self.path(name)
         self._retrying.call(lambda: self._remote.remove(path))
+
+    def is_writable(self, name: str) -> bool | None:
+        """Whether the service would take an object; None if it tells only by taking it.
+
+        An object of that name exists: the service is asked to create it, which it refuses for the
+        one or the other reason. See `cas.probe.is_writable`.
+        """
+        path, data = self.path(name), self.read(name)
+        if self._remote.traits.create_options is None:
+            return None
+        with suppress(UnconditionalError):
+            try:
+                self._retrying.call(lambda: self._remote.create(path, data))
+            except StorageAccessError:
+                return False
+            return True
+        return None
+
+    def time(self) -> datetime | None:
+        """Return the service's time; None if it tells none. See `cas.probe.storage_time`."""
+        return self._retrying.call(lambda: self._remote.time(self._root))
 
     def close(self) -> None:
         self._remote.close()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cas.backend import ObjectInfo, check_name
 from cas.backends.direct_writes import BlockWriter
-from cas.backends.posix import UNSUPPORTED, PosixCalls, read_fully
+from cas.backends.posix import NO_LINKS, UNSUPPORTED, PosixCalls, read_fully
 from cas.errors import (
     BackendError,
     ObjectNotFoundError,
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["LocalBackend"]
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
-
-_NO_LINKS: Final = {*UNSUPPORTED, errno.EPERM, errno.EMLINK, errno.EXDEV}
-"""Errors of a filesystem without hard links, or without links between directories (AFS)."""
 
 _REFUSED: Final = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 """Errors of a read from a bad sector, or from a block with a wrong checksum. (Linux, fs/ext4/ext4.h
@@ -254,7 +251,7 @@ class _StagedFile:
             except FileExistsError:
                 return False
             except OSError as error:
-                if error.errno not in _NO_LINKS:
+                if error.errno not in NO_LINKS:
                     raise
                 if not self._backend.move_unless_taken(source, target):
                     return False

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
     from cas.digest import Buffer
 
-__all__ = ["UNSUPPORTED", "PosixCalls", "read_fully"]
+__all__ = ["NO_LINKS", "UNSUPPORTED", "PosixCalls", "read_fully"]
 
 UNSUPPORTED: Final = frozenset(
     (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF)
 )
 """Errors of a filesystem that has no locks, or can't sync a directory. An NFS client answers EBADF
 to a lock of a file that is open for reading only."""
+
+NO_LINKS: Final = frozenset((*UNSUPPORTED, errno.EPERM, errno.EMLINK, errno.EXDEV))
+"""Errors of a filesystem without hard links, or without links between directories (AFS)."""
 
 _O_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 """Only Linux has this flag. Elsewhere every write goes through the page cache."""

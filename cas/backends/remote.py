@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from cas.backends.traits import Traits
     from cas.redaction import Secrets
@@ -106,6 +108,10 @@ class Remote:
         """Send a local file of `size` bytes as the object at `path`."""
         with self._translated(path, writing=True):
             self._call("put_file", source, path, size=size)
+
+    def time(self, _path: str) -> datetime | None:
+        """Return the service's time; None if it tells none."""
+        return None
 
     def create(self, path: str, data: bytes) -> bool:
         """Send `data` if there is no such object; return whether it was sent.
@@ -287,6 +293,12 @@ class S3Remote(Remote):
                 (f"{bucket}/{item['Key']}", int(item["Size"])) for item in found.get("Contents", ())
             ]
             return Page(objects, found.get("NextContinuationToken"))
+
+    def time(self, path: str) -> datetime | None:
+        with self._translated(path):
+            answer = self._s3("list_objects_v2", f"{path}/", MaxKeys=1)
+            told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+            return None if told is None else parsedate_to_datetime(told)
 
     def _s3(self, operation: str, path: str, *, size: int = 0, **options: Any) -> Any:  # noqa: ANN401
         bucket, key = self._split(path)

@@ -70,7 +70,7 @@ _ATTEMPTS: Final = 5
 """Attempts to create the directory while someone deletes it."""
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("cas.cache")
 
 
 class PackCache:

@@ -7,6 +7,7 @@ is published after all other packs.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from cas.packs.pack import EntryKind, SealedPack
 
 __all__ = ["PACK_SIZE", "Encoded", "Packer"]
+
+_LOG: Final = logging.getLogger("cas.packs")
 
 PACK_SIZE: Final = 64 << 20
 """Bytes at which a pack is sealed: large enough that 10,000 steps create few objects, and small
@@ -278,3 +281,5 @@ class _Publisher:
         with staged:
             self._catalog.register_pack(sealed)
             staged.publish(pack_object_name(sealed.name))
+        extra = {"pack": str(sealed.name), "bytes": sealed.size}
+        _LOG.debug("pack %s is durable: %d bytes", sealed.name, sealed.size, extra=extra)

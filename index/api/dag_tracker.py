@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DAGTracker", "FilesUpdated", "TrackingOutcome"]
 
-_logger: Final = logging.getLogger(__name__)
+_logger: Final = logging.getLogger("index.dag_tracker")
 
 _LOGGED_SKIPS: Final = 20
 """Number of skipped or torn files that the log names. The outcome lists all of them."""

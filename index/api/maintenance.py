@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from index.decorators import awaitable
 from index.domain.names import check_local
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from index.maintenance.repair.repair import RepairReport
 
 __all__ = ["StoreMaintenance"]
+
+_LOG: Final = logging.getLogger("index.maintenance")
 
 
 class StoreMaintenance:
@@ -75,7 +78,11 @@ class StoreMaintenance:
         asked = Depth(wanted)
         if max_bytes is not None and (asked is not Depth.BYTES or max_bytes <= 0):
             raise ValueError("max_bytes is a number of bytes that depth 'bytes' may read")
-        return verify(self.context, depth=asked, max_bytes=max_bytes, progress=progress)
+        report = verify(self.context, depth=asked, max_bytes=max_bytes, progress=progress)
+        faults = sum(report.counts.values())
+        extra = {"depth": str(asked), "faults": faults, "bytes_read": report.bytes_read}
+        _LOG.info("verified at depth %s: %d faults", asked, faults, extra=extra)
+        return report
 
     verify_async = awaitable(verify)
 
@@ -112,7 +119,11 @@ class StoreMaintenance:
         from index.maintenance.repair.repair import plan_repair, repair
 
         places = [_source(source) for source in sources]
-        return (plan_repair if dry_run else repair)(self.context, places, progress=progress)
+        report = (plan_repair if dry_run else repair)(self.context, places, progress=progress)
+        if not dry_run:
+            extra = {"repaired": report.repaired, "lost": report.lost_count}
+            _LOG.info("repaired %d blobs, %d are lost", *extra.values(), extra=extra)
+        return report
 
     repair_async = awaitable(repair)
 
@@ -134,7 +145,10 @@ class StoreMaintenance:
         """
         from index.maintenance.backup import KEPT_BACKUPS, back_up
 
-        return back_up(self.context, keep=KEPT_BACKUPS if keep is None else keep)
+        report = back_up(self.context, keep=KEPT_BACKUPS if keep is None else keep)
+        extra = {"blob": str(report.digest), "bytes": report.size, "kept": report.kept}
+        _LOG.info("the index was copied to blob %s", report.digest, extra=extra)
+        return report
 
     def plan_gc(
         self,

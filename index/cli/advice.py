@@ -13,6 +13,8 @@ COMMANDS: Final = {
     "`store.runs()`": "`cas runs`",
     "`session.runs()`": "`cas runs`",
     "`run.files()`": "`cas ls -R`",
+    "`store.back_up()`": "`cas backup`",
+    "`store.plan_gc().execute()`": "`cas gc`",
     "`run.put(…)`": "`cas put`",
     "`index.recover(…)`": "`cas recover`",
     "`ArtifactStore.open(…)`": "`cas init` or `cas track DIR`",

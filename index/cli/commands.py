@@ -36,6 +36,7 @@ _SECTIONS: Final = {
     },
     "Exchange": {"sync": "sync", "adopt": "adopt"},
     "Take care of the store": {
+        "doctor": "doctor",
         "verify": "verify",
         "repair": "repair",
         "gc": "gc",

@@ -54,7 +54,7 @@ EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int
     (LookupError, 4),
 )
 """Exit codes by error class: the first match counts. Any other error of this library exits with 1.
-The README has the same table."""
+docs/cli.md has the same table."""
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:

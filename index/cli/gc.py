@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["gc"]
 
 _FAULT: Final = 3
-"""Exit code, as in the README: something is damaged."""
+"""Exit code, as in docs/cli.md: something is damaged."""
 
 _WITHOUT_PATH: Final = {
     Kind.RECORD: "records of commits of deleted runs",

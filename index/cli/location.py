@@ -15,13 +15,14 @@ from index.api.location import (
     CONFIG_NAME,
     STORE_NAME,
     StoreConfig,
+    expanded,
     find_store,
     located,
     open_found,
     read_config,
 )
 from index.cli.terminal import printable
-from index.errors import StoreNotFoundError
+from index.errors import ConfigError, StoreNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from index.api.store import ArtifactStore
     from index.db.database import Database
     from index.domain.snapshots import Progress
+    from index.maintenance.doctor.report import DoctorReport
     from index.maintenance.recover.report import RecoveryReport
 
 __all__ = ["StoreLocation", "check_config", "location_at", "write_config"]
@@ -53,12 +55,34 @@ class StoreLocation:
 
     def open(self, *, create: bool) -> ArtifactStore:
         """Open the store; create it if `create` is true."""
+        return open_found(self._resolve_cached(), create=create)
+
+    def doctor(self) -> DoctorReport:
+        """Examine the store, as `index.doctor` does; also where its configuration is broken."""
+        from index.maintenance.doctor.doctor import doctor, unconfigured
+
+        try:
+            found = self._resolve_cached()
+        except ConfigError as error:
+            return unconfigured(error)
+        if isinstance(found, Path):
+            return doctor(found)
+        storage: Any = found.options.get("storage_options")
+        return doctor(
+            index=found.index,
+            blobs=found.blobs,
+            storage_options=storage,
+            cache=None if found.cache is None else expanded(found.cache),
+            cache_size=found.cache_size,
+        )
+
+    def _resolve_cached(self) -> Path | StoreConfig:
+        """Return what `resolve` does, with the cache that the options set."""
         found = self.resolve()
-        if isinstance(found, StoreConfig):
-            cache = (self.cache or found.cache) if self.is_cached else None
-            size = self.cache_size or found.cache_size
-            found = replace(found, cache=cache, cache_size=size)
-        return open_found(found, create=create)
+        if not isinstance(found, StoreConfig):
+            return found
+        cache = (self.cache or found.cache) if self.is_cached else None
+        return replace(found, cache=cache, cache_size=self.cache_size or found.cache_size)
 
     def recover(
         self, *, dry_run: bool, progress: Callable[[Progress], None] | None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["backup", "recover"]
 
 _FAULT: Final = 3
-"""Exit code, as in the README: something could not be recovered."""
+"""Exit code, as in docs/cli.md: something could not be recovered."""
 
 
 @click.command()

@@ -58,6 +58,7 @@ _RUNS = (
 @click.option("--run", "run_id", metavar="ID", help="One run in detail.")
 @click.option("--by", multiple=True, type=click.Choice([*LABELS, "session", "run"]),
               help="Files and bytes by this; may be repeated.")  # fmt: skip
+@click.option("--prometheus", is_flag=True, help="Print metrics in the format of OpenMetrics.")
 @listing_options
 @click.pass_obj
 def stats(
@@ -66,6 +67,7 @@ def stats(
     session_id: str | None,
     run_id: str | None,
     by: tuple[str, ...],
+    prometheus: bool,
     form: Form | None,
     full: bool,
 ) -> None:
@@ -75,8 +77,14 @@ def stats(
     cas stats
     cas stats --session session-1 --run run-7
     cas stats --run run-7 --by phase --by agent
+    cas stats --prometheus
     """  # noqa: D301
+    if prometheus and (by or form or run_id is not None or session_id is not None):
+        raise click.UsageError("--prometheus is about the whole store, and takes no other option")
     with location.open(create=False) as store:
+        if prometheus:
+            click.echo(store.stats().to_openmetrics(), nl=False)
+            return
         if by:
             owner: ArtifactStore | Session | Run = store
             if run_id is not None:

@@ -28,7 +28,7 @@ __all__ = ["sync"]
 
 _UNSYNCED: Final = 1
 _FAULT: Final = 3
-"""Exit codes, as in the README: some runs could not be synced; some runs are damaged."""
+"""Exit codes, as in docs/cli.md: some runs could not be synced; some runs are damaged."""
 
 
 @click.command()

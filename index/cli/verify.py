@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["FAULT", "holder_text", "verify"]
 
 FAULT: Final = 3
-"""Exit code, as in the README."""
+"""Exit code, as in docs/cli.md."""
 
 
 @click.command()

@@ -7,7 +7,8 @@ files again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import IntegrityError
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from index.domain.snapshots import FileVersion, Snapshot
 
 __all__ = ["Committer"]
+
+_LOG: Final = logging.getLogger("index.commit")
 
 
 class Committer:
@@ -100,6 +103,7 @@ class Committer:
             try:
                 done = self._record(plan, written) if _is_chained(plan) else None
                 if done is not None:
+                    _log(plan.request.key, done[0])
                     return done
                 plan, written = self._again(plan, written, superseded_records)
             except (IntegrityError, CommitConflict) as error:
@@ -158,6 +162,20 @@ class Committer:
         if snapshot_id is None:
             return False
         return self._database.read(lambda connection: runs.has_snapshot(connection, snapshot_id))
+
+
+def _log(key: RunKey, snapshot: Snapshot) -> None:
+    if not snapshot.recorded or not _LOG.isEnabledFor(logging.INFO):
+        return
+    changes = {
+        "added": len(snapshot.lazy_added),
+        "changed": len(snapshot.lazy_changed),
+        "removed": len(snapshot.lazy_removed),
+        "bytes_stored": snapshot.bytes_stored,
+    }
+    extra = {"session": key.session, "run": key.run, "snapshot": snapshot.number, **changes}
+    text = "run %s of session %s: snapshot %d, %d added, %d changed, %d removed, %d bytes stored"
+    _LOG.info(text, key.run, key.session, snapshot.number, *changes.values(), extra=extra)
 
 
 def _is_chained(plan: CommitPlan) -> bool:

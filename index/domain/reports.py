@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 from index.domain.results import Result
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cas.digest import Digest
 
 __all__ = [
@@ -116,6 +118,22 @@ class StoreStats(Result):
     cache_bytes: int | None = None
     """Size of the cache on disk, as far as it is known without counting."""
     cache_limit_bytes: int | None = None
+    damaged: int = 0
+    """Blobs that are marked as damaged."""
+    unverified_since: datetime | None = None
+    """When the pack was verified, or else written, that has waited longest; None without packs."""
+    condemned_since: datetime | None = None
+    """When the blob was condemned that has waited longest for its deletion; None if none is."""
+    pending_since: datetime | None = None
+    """When the oldest pack was written that no commit has recorded; None if there is none."""
+    backed_up_at: datetime | None = None
+    """When the newest copy of the index was stored; None if there is none."""
+
+    def to_openmetrics(self) -> str:
+        """Return the numbers in the text format of OpenMetrics, as ``--prometheus`` prints them."""
+        from index.domain.metrics import openmetrics
+
+        return openmetrics({each.name: getattr(self, each.name) for each in fields(self)})
 
 
 class ReleasedBlob(NamedTuple):

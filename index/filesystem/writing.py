@@ -26,7 +26,7 @@ __all__ = ["Given", "WrittenFile", "WrittenText"]
 _SPOOL_SIZE: Final = 8 << 20
 """Bytes that a file holds in memory; more go to a temporary file."""
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("index.filesystem")
 
 
 class Given:

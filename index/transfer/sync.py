@@ -7,6 +7,7 @@ continues.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from index.domain.snapshots import RunSummary
 
 __all__ = ["SyncPlan", "plan_sync", "select_runs", "sync_runs"]
+
+_LOG: Final = logging.getLogger("index.transfer")
 
 _ATTEMPTS: Final = 20
 """Attempts at a run if others commit to it at the destination."""
@@ -250,6 +253,9 @@ class _Execution:
                     return SyncedRun(key.session, key.run, SyncOutcome.DAMAGED, reason=reason)
             self._versions += run.versions
             self._report()
+            extra = {"session": run.session, "run": run.run, "versions": run.versions}
+            text = "run %s of session %s: %d versions synced"
+            _LOG.info(text, run.run, run.session, run.versions, extra=extra)
             return run
         reason = "others kept recording into it at the destination; sync again when that is over"
         return SyncedRun(key.session, key.run, SyncOutcome.FAILED, reason=reason)

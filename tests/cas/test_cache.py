@@ -239,7 +239,7 @@ class TestADiskThatFillsUp:
         calls = FaultyCalls(error=OSError(number, os.strerror(number)), dead=True, only=(name,))
         cache = PackCache(root, calls=calls)
         calls._fail_at = 0
-        with caplog.at_level(logging.WARNING, logger="cas.cache.cache"):
+        with caplog.at_level(logging.WARNING, logger="cas.cache"):
             cache.keep(PACK, 0, b"0123456789")
             cache.keep(OTHER, 0, b"0123456789")
         assert calls.fired

@@ -79,6 +79,8 @@ def results_of(store, run, work, tmp_path):
     yield store.session("s").run("gone").delete()
     plan = store.plan_gc(grace=timedelta(0))
     yield from (plan, *plan.iter_blobs(), plan.execute())
+    report = index.doctor(tmp_path / "other")
+    yield from (report, report.findings[0])
     yield index.Progress(1, 2)
     yield index.RestoreWarning("a", "its mode can't be set")
     holder = index.Holder("s", "r", None, None, None)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import prometheus_client.openmetrics.parser as openmetrics
+import prometheus_client.parser as older
 import pytest
 from counted import assert_counted
 from places import EACH_INDEX, places
 from trees import write
 
+import cas
 import index.db.queries.counts
 from index import ArtifactStore
 from index.commit.write import load_state
@@ -116,3 +122,63 @@ def test_a_scan_makes_no_state_until_the_next_one_needs_it(store, run, work):
     with store.context.database.reading() as connection:
         read = load_state(connection, run.key)
     assert {known.path for known in state} == {known.path for known in read}
+
+
+class TestMetrics:
+    """The text that `cas stats --prometheus` prints."""
+
+    def test_the_official_parser_reads_each_number_with_type_unit_and_help(self, store, place):
+        store.session("s").run("r").put("a", b"12345")
+        store.back_up()
+        stats = store.stats()
+        families = {found.name: found for found in openmetrics.text_string_to_metric_families(
+            stats.to_openmetrics()
+        )}  # fmt: skip
+        assert {found.type for found in families.values()} == {"gauge"}
+        assert all(found.documentation.endswith(".") for found in families.values())
+        for name, found in families.items():
+            assert found.unit == name.rpartition("_")[2] * name.endswith(("_bytes", "_seconds"))
+        values = {name: found.samples[0].value for name, found in families.items()}
+        assert values["runcas_runs"] == 1
+        assert values["runcas_file_version_bytes"] == 5
+        assert values["runcas_stored_bytes"] == stats.stored_bytes
+        assert values["runcas_backup_timestamp_seconds"] == stats.backed_up_at.timestamp()
+        assert values["runcas_verified_timestamp_seconds"] == stats.unverified_since.timestamp()
+        assert "runcas_condemned_timestamp_seconds" not in families
+        labels = families["runcas_build_info"].samples[0].labels
+        assert labels == {"version": cas.__version__, "store_id": stats.store_id,
+                          "blobs": stats.blobs_at}  # fmt: skip
+
+    def test_a_collector_of_the_older_format_reads_the_same_numbers(self, store):
+        text = store.stats().to_openmetrics()
+        old = {found.name: found.samples for found in older.text_string_to_metric_families(text)}
+        new = openmetrics.text_string_to_metric_families(text)
+        assert {found.name: found.samples for found in new} == old
+
+    def test_characters_of_a_place_are_escaped(self, store):
+        place = 'a "b" \\ c\nd'
+        text = replace(store.stats(), blobs_at=place).to_openmetrics()
+        (info,) = [
+            found.samples[0]
+            for found in openmetrics.text_string_to_metric_families(text)
+            if found.name == "runcas_build_info"
+        ]
+        assert info.labels["blobs"] == place
+
+    def test_what_waits_has_its_time(self, store, place):
+        store.session("s").run("r").put("a", b"12345")
+        store.session("s").run("r").delete()
+        with ArtifactStore.open(**place, clock=lambda: datetime.now(UTC) + timedelta(days=2)) as at:
+            at.plan_gc().execute()
+        stats = store.stats()
+        assert stats.condemned_since > datetime.now(UTC) + timedelta(days=1)
+        assert f"runcas_condemned_timestamp_seconds {stats.condemned_since.timestamp()}\n" in (
+            stats.to_openmetrics()
+        )
+
+    def test_the_command_prints_it_and_refuses_what_does_not_go_with_it(self, cas, store_root):
+        where = ("--store", store_root, "stats", "--prometheus")
+        code, out, _ = cas(*where)
+        assert (code, out[-6:]) == (0, "# EOF\n")
+        for option in (["--json"], ["--run", "r"], ["--session", "s"], ["--by", "agent"]):
+            assert cas(*where, *option)[0] == 2

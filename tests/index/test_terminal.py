@@ -40,6 +40,7 @@ CALLS = {
             ("w/new", "--as", EVIL, *HERE, "--type", SPOKEN), ("w/new", "--session", "s")],
     "runs": [(), ("--session", "s"), ("--session", EVIL)],
     "config": [()],
+    "doctor": [(), ("--json",)],
     "completion": [("bash",), (EVIL,)],
     "ls": [HERE, (*HERE, "-R"), (*HERE, EVIL), (*HERE, "w", "-R"), (*HERE, "--agent", SPOKEN),
            (*HERE, "--type", EVIL), (*HERE, "--priority", EVIL),

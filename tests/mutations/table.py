@@ -610,6 +610,28 @@ MUTATIONS = (
         "if verdict.actual not in (None, verdict.actual):",
         ("tests/index/test_verify_storage.py",),
     ),
+    # Examination
+    Mutation(
+        "a probe of the filesystem leaves its second name",
+        "cas/probe.py",
+        'stack.callback(_remove, calls, f"{name}-link")',
+        'stack.callback(_remove, calls, f"{name}-lost")',
+        ("tests/cas/test_probe.py",),
+    ),
+    Mutation(
+        "an examination ends at the first service that is down",
+        "index/maintenance/doctor/report.py",
+        "except (CasError, ArtifactIndexError, OSError, ValueError) as error:",
+        "except ArtifactIndexError as error:",
+        ("tests/index/test_doctor.py",),
+    ),
+    Mutation(
+        "metrics tell times that there are not",
+        "index/domain/metrics.py",
+        "if value is not None:",
+        "if value is not False:",
+        ("tests/index/test_stats.py",),
+    ),
     # Recovery
     Mutation(
         "recovery treats replaced records as commits",

