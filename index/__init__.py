@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from index.domain.provenance import Provenance, carried, provenance
     from index.domain.reports import DeletionReceipt, GroupStats, RunStats, StoreStats
     from index.domain.snapshots import FileVersion, Progress, RunSummary, Snapshot
+    from index.domain.status import Status
     from index.errors import ArtifactIndexError
     from index.maintenance.backup import BackupReport
     from index.maintenance.doctor.doctor import doctor
@@ -78,6 +79,7 @@ __all__ = [
     "RunSummary",
     "Session",
     "Snapshot",
+    "Status",
     "StoreStats",
     "SyncOutcome",
     "SyncPlan",
@@ -134,6 +136,7 @@ _IMPORTED_LATER: Final = {
     "RunSummary": "index.domain.snapshots",
     "Session": "index.api.session",
     "Snapshot": "index.domain.snapshots",
+    "Status": "index.domain.status",
     "StoreStats": "index.domain.reports",
     "SyncOutcome": "index.transfer.report",
     "SyncPlan": "index.transfer.sync",

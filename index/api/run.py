@@ -1,37 +1,37 @@
-"""A run: tracking of its work directory, forks, rewinds and deletion."""
+"""A run: files by name, forks, rewinds and deletion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from index.api.run_reader import RunReader
+from index.api.run_scans import RunScans
 from index.decorators import awaitable
 from index.domain.annotations import Annotations
-from index.domain.names import RunKey, as_paths, check_id, check_local, check_path, check_scan_path
+from index.domain.names import RunKey, as_paths, check_id, check_path
 from index.domain.provenance import Provenance, current_provenance
 from index.domain.snapshots import snapshot_number
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from index.commit.named import NamedFiles
     from index.domain.names import Label
     from index.domain.reports import DeletionReceipt
-    from index.domain.snapshots import FileVersion, Progress, Snapshot
+    from index.domain.snapshots import FileVersion, Snapshot
     from index.scan.content import Content, NewFile
 
 __all__ = ["Run"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Run(RunReader):
+class Run(RunScans):
     """A handle for one run. It is cheap to create, and valid as long as its store is open.
 
-    Safe for use by several threads. `RunReader` has the methods that read. The first write creates
-    the run; reading a run before that raises `UnknownRunError`. A run copies and pickles as its
-    store does: see `ArtifactStore`.
+    Safe for use by several threads. `RunReader` has the methods that read, and `RunScans` has those
+    that scan a work directory. The first write creates the run; reading a run before that raises
+    `UnknownRunError`. A run copies and pickles as its store does: see `ArtifactStore`.
     """
 
     @property
@@ -39,107 +39,6 @@ class Run(RunReader):
         from index.commit.named import NamedFiles  # and much that no reader needs
 
         return NamedFiles(self._context, self.key)
-
-    def track(
-        self,
-        work_dir: str | os.PathLike[str],
-        *,
-        phase: Label | None = None,
-        agent: Label | None = None,
-        node_id: Label | None = None,
-        step_id: Label | None = None,
-        event_id: Label | None = None,
-        code_hash: Label | None = None,
-        scope: Sequence[str] | None = None,
-        ignore: Sequence[str] = (),
-        hidden: bool = False,
-        default_ignores: bool = True,
-        gitignore: bool = False,
-        prefix: str | os.PathLike[str] | None = None,
-        same_directory: bool = False,
-        final: Sequence[str | os.PathLike[str]] = (),
-        progress: Callable[[Progress], None] | None = None,
-    ) -> Snapshot:
-        """Record the present files of a work directory.
-
-        On return all new bytes are durable, and everything found is recorded in one transaction. On
-        raise nothing is recorded. Provenance that you don't pass comes from the enclosing
-        `provenance` scope. It is recorded for content that is new, and fills missing fields where
-        the content of the same node is unchanged. Several threads and processes may track one run
-        at once.
-
-        The run remembers the directory. If another one is scanned later, the run is what that one
-        holds: files that are missing there are removed, as after a move. A scan removes only what
-        one with the same `prefix` has seen. One with a prefix does not replace the directory.
-
-        The result lists what is not recorded, or perhaps not well: `Snapshot.skipped`, `torn` and
-        `absent`. It counts what the scan passed over: `hidden` and `ignored`.
-
-        Parameters
-        ----------
-        scope
-            Directories to scan, relative to `work_dir`; None for all. The scan finds removed files
-            only in them.
-        ignore
-            Patterns of files to leave out, as git has them in ``.gitignore``. One that begins with
-            ``!`` brings in what it names, also a hidden file. They take precedence over those in
-            files named ``.casignore``, which may be in any directory.
-        hidden
-            Whether to record files and directories whose names begin with a dot. Without it, the
-            scan looks only at those that the run holds, perhaps by a `put`.
-        default_ignores
-            Whether to leave out what hardly anyone wants: ``.git``, ``node_modules``, ``.venv``,
-            ``__pycache__``, ``.ipynb_checkpoints``, ``*.tmp``, editors' files, and the like.
-        gitignore
-            Whether to leave out what git's ignore files in the work directory name.
-        prefix
-            The path in the run under which to record the directory, of at most 62 names. Only
-            there can a missing file count as removed.
-        same_directory
-            Refuse another directory than that of the scan before. The command does so if it takes
-            the run's id from the directory's name.
-        final
-            Paths in `work_dir`, or patterns as in `ignore`. Files that match are final outputs from
-            now on, be they new, changed or unchanged. Other files stay what they are.
-        progress
-            Called now and then with the files and bytes scanned so far.
-
-        Raises
-        ------
-        WorkDirectoryError
-            When the directory is missing or can't be listed.
-        OtherDirectoryError
-            When it is another directory, and `same_directory` is true.
-        UnsafePathError, InvalidNameError
-            When a scope leaves the directory, or a path, an id or a pattern is not valid.
-        BackendError, IndexUnavailableError
-            When storage or the database fails.
-        """
-        from index.commit.track import Tracker, TrackRequest
-
-        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        if scope is not None:
-            scope = as_paths("scope", scope)
-        request = TrackRequest(
-            self.key,
-            check_local(work_dir),
-            provenance.over(current_provenance()),
-            scope,
-            as_paths("ignore", ignore),
-            hidden=hidden,
-            default_ignores=default_ignores,
-            gitignore=gitignore,
-            prefix="" if prefix is None else check_scan_path(prefix),
-            final=as_paths("final", final),
-            progress=progress,
-            same_directory=same_directory,
-        )
-        cached = self._context.states.get(self.key.session, self.key.run)
-        snapshot, state = Tracker(self._context).track(request, cached)
-        self._context.states.keep(self.key.session, self.key.run, state)
-        return snapshot
-
-    track_async = awaitable(track)
 
     def put(
         self,
@@ -205,11 +104,11 @@ class Run(RunReader):
 
     put_async = awaitable(put)
 
-    files_async = awaitable(RunReader.files)
+    files_async = awaitable(RunScans.files)
 
-    open_async = awaitable(RunReader.open)
+    open_async = awaitable(RunScans.open)
 
-    read_bytes_async = awaitable(RunReader.read_bytes)
+    read_bytes_async = awaitable(RunScans.read_bytes)
 
     def put_many(
         self,
@@ -347,7 +246,7 @@ class Run(RunReader):
 
     annotate_async = awaitable(annotate)
 
-    restore_async = awaitable(RunReader.restore)
+    restore_async = awaitable(RunScans.restore)
 
     def fork(self, run_id: Label, *, at: int | Snapshot | None = None) -> Run:
         """Create a new run of this session from a snapshot of this run.

@@ -17,8 +17,9 @@ from index.cli.units import read_size
 __all__ = ["cas"]
 
 _SECTIONS: Final = {
-    "Record": {"init": "write", "track": "write", "put": "write"},
+    "Record": {"init": "write", "track": "write", "watch": "watch", "put": "write"},
     "Look": {
+        "status": "status",
         "runs": "stats",
         "ls": "read",
         "log": "read",

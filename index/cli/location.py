@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from index.maintenance.doctor.report import DoctorReport
     from index.maintenance.recover.report import RecoveryReport
 
-__all__ = ["StoreLocation", "check_config", "location_at", "write_config"]
+__all__ = ["StoreLocation", "check_config", "current_directory", "location_at", "write_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class StoreLocation:
                     " store that a cas.toml names is found from its directory and below"
                 )
             return self.store
-        return find_store(_current_directory())
+        return find_store(current_directory())
 
 
 def location_at(name: Path, nearest: StoreLocation) -> StoreLocation:
@@ -191,7 +191,7 @@ def check_config(
             "cas.toml must not contain a password; leave it out of the URL, and put it into"
             " ~/.pgpass or PGPASSWORD"
         )
-    file = _current_directory() / CONFIG_NAME
+    file = current_directory() / CONFIG_NAME
     if not isfile(file):
         return file
     noted = read_config(file)
@@ -232,7 +232,8 @@ def write_config(
         made.write(text)
 
 
-def _current_directory() -> Path:
+def current_directory() -> Path:
+    """Return the current directory, without links. Raises click.UsageError if it is gone."""
     try:
         return Path.cwd()
     except OSError as error:

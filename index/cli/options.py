@@ -14,7 +14,7 @@ from index.cli.settings import setting
 from index.cli.terminal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from index.api.run import Run
     from index.api.store import ArtifactStore
@@ -31,6 +31,7 @@ __all__ = [
     "provenance_options",
     "run_options",
     "session_option",
+    "several_runs",
 ]
 
 P = ParamSpec("P")
@@ -57,8 +58,13 @@ def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:
     names = [summary.run for summary in session.runs()]
     if len(names) == 1:
         return session.run(names[0])
+    raise several_runs(names)
+
+
+def several_runs(names: Sequence[str]) -> click.UsageError:
+    """Return the error that asks for one of several runs, given oldest first."""
     shown = ", ".join(printable(name) for name in names[-_SHOWN_RUNS:])
-    raise click.UsageError(f"name the run with --run; the newest are: {shown}")
+    return click.UsageError(f"name the run with --run; the newest are: {shown}")
 
 
 def run_options(command: Callable[P, R]) -> Callable[P, R]:

@@ -16,15 +16,23 @@ from index.cli.options import (
     only_run,
     provenance_options,
     run_options,
-    session_option,
 )
 from index.cli.output import print_json
 from index.cli.progress import progress_bar
-from index.cli.settings import setting, track_settings
+from index.cli.scans import (
+    find_status,
+    opened,
+    outcome,
+    popped_labels,
+    scan_of,
+    scan_options,
+    show_status,
+    tell_skipped,
+    tell_torn,
+)
 from index.cli.terminal import printable
-from index.domain.names import check_id
-from index.domain.units import human_size, parse_size
-from index.errors import InvalidNameError
+from index.domain.provenance import provenance
+from index.domain.units import parse_size
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -85,43 +93,15 @@ def init(
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@session_option()
-@click.option("--run", "run_id", envvar="CAS_RUN", default=setting("run"), metavar="ID",
-              help="Default: the directory's name.")  # fmt: skip
+@scan_options
 @provenance_options
-@click.option(
-    "--scope", multiple=True, metavar="DIR", help="Scan only this directory; may be repeated."
-)
-@click.option(
-    "--ignore",
-    envvar="CAS_IGNORE",
-    multiple=True,
-    metavar="PATTERN",
-    help="Leave out, as in .gitignore; may be repeated. !PATTERN brings in.",
-)
-@click.option(
-    "--hidden/--no-hidden", envvar="CAS_HIDDEN", default=None, help="Record hidden files too."
-)
-@click.option(
-    "--default-ignores/--no-default-ignores",
-    envvar="CAS_DEFAULT_IGNORES",
-    default=None,
-    help="Leave out .git, node_modules, *.tmp and the like (the default).",
-)
-@click.option(
-    "--gitignore/--no-gitignore",
-    envvar="CAS_GITIGNORE",
-    default=None,
-    help="Leave out what .gitignore files name.",
-)
-@click.option("--prefix", metavar="PATH", help="Record the directory under this path of the run.")
-@click.option("--moved", is_flag=True, help="DIR is the run's directory, in another place now.")
 @click.option(
     "--final",
     multiple=True,
     metavar="PATTERN",
     help="Mark matching files as final outputs; may be repeated.",
 )
+@click.option("--dry-run", is_flag=True, help="Only show what would be recorded.")
 @json_option
 @click.pass_obj
 def track(
@@ -129,18 +109,10 @@ def track(
     /,
     directory: Path,
     *,
-    session_id: str,
-    run_id: str | None,
-    scope: tuple[str, ...],
-    ignore: tuple[str, ...],
-    hidden: bool | None,
-    default_ignores: bool | None,
-    gitignore: bool | None,
-    prefix: str | None,
-    moved: bool,
     final: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
-    **provenance: Any,
+    **options: Any,
 ) -> None:
     """Record the present files of a work directory.
 
@@ -157,32 +129,22 @@ def track(
     cas track work/ --scope data --scope plots --ignore '*.log'
     cas track work/ --final 'reports/*.pdf'
     cas track work/ --ignore '!.hydra/'
+    cas track work/ --dry-run
     cas track /scratch/job-7/out --run run-7 --prefix data
     """  # noqa: D301
     begun = time.perf_counter()
-    # Check all arguments first: a mistyped one must not create a store.
-    from index.scan.descent import check_directory
-
-    check_directory(str(directory))
-    is_guess = run_id is None
-    run_id = _run_for(directory) if run_id is None else check_id("run", run_id)
-    check_id("session", session_id)
-    settings = track_settings(
-        ignore=ignore, hidden=hidden, default_ignores=default_ignores, gitignore=gitignore
-    )
+    session_id, labels = options["session_id"], popped_labels(options)
+    run_id, covered = scan_of(directory, **options)
+    if dry_run:
+        with opened(location) as there, provenance(**labels):
+            found = find_status(there, directory, session_id, run_id, covered)
+        has_store = there is not None
+        show_status(found, session_id, run_id, has_store=has_store, as_json=as_json)
+        return
     with location.open(create=True) as store:
         run = store.session(session_id).run(run_id)
         with progress_bar("tracking") as progress:
-            snapshot = run.track(
-                directory,
-                scope=scope or None,
-                same_directory=is_guess and not moved,
-                final=final,
-                prefix=prefix,
-                progress=progress,
-                **settings,
-                **provenance,
-            )
+            snapshot = run.track(directory, final=final, progress=progress, **covered, **labels)
     elapsed = time.perf_counter() - begun
     if as_json:
         head = {"session": session_id, "run": run.id}
@@ -256,7 +218,7 @@ def put(
         return
     click.echo(f"{printable(version.path)} version {version.version}  {version.digest}")
     if version.torn:
-        _tell_torn(version.path)
+        tell_torn(version.path)
     if version.refused is not None:
         recorded = asdict(version.provenance)
         differing = ", ".join(
@@ -267,36 +229,6 @@ def put(
         click.echo(f"not taken for the same content: {differing}", err=True)
 
 
-def _run_for(directory: Path) -> str:
-    """Return the name of the directory as a run id; raise if it is no valid id."""
-    name = directory.absolute().resolve().name
-    try:
-        return check_id("run", name)
-    except InvalidNameError as error:
-        raise click.UsageError(f"{error}; name the run with --run") from error
-
-
 def _print_outcome(run: Run, snapshot: Snapshot, elapsed: float) -> None:
-    for skipped in snapshot.skipped:
-        click.echo(f"skipped {printable(skipped.path)}: {printable(skipped.reason)}", err=True)
-    for path in snapshot.torn:
-        _tell_torn(path)
-    for path in snapshot.absent:
-        click.echo(f"absent {printable(path)}: nothing is there", err=True)
-    passed_over = "".join(
-        f", {number} {reason}"
-        for number, reason in ((snapshot.hidden, "hidden"), (snapshot.ignored, "ignored"))
-        if number
-    )
-    state = f"snapshot {snapshot.number}" if snapshot.recorded else "nothing new"
-    click.echo(
-        f"{printable(run.id)}: {state}, {len(snapshot.lazy_added)} added, "
-        f"{len(snapshot.lazy_changed)} changed, {len(snapshot.lazy_removed)} removed, "
-        f"{snapshot.unchanged} unchanged, {len(snapshot.skipped)} skipped{passed_over}; "
-        f"{human_size(snapshot.bytes_read)} read, {human_size(snapshot.bytes_stored)} stored "
-        f"in {elapsed:.2f} s"
-    )
-
-
-def _tell_torn(path: str) -> None:
-    click.echo(f"torn {printable(path)}: it changed each time it was read", err=True)
+    tell_skipped(snapshot.skipped, snapshot.torn, snapshot.absent)
+    click.echo(f"{outcome(run, snapshot)} in {elapsed:.2f} s")

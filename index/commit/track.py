@@ -1,4 +1,4 @@
-"""Tracking of a work directory: read, store, then commit.
+"""Tracking of a work directory: read, store, then commit. Or only look what that would record.
 
 Bytes are durable before any row refers to them. One transaction commits everything that a call
 found. A crash in between leaves packs that nothing refers to, never a row without its bytes.
@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
@@ -19,8 +19,10 @@ from index.commit.prepare import check_directory, write_records
 from index.commit.write import retry_on_conflict
 from index.decorators import relaxed_gc
 from index.domain.annotations import Annotations
-from index.domain.changes import compare_scan, rebase
+from index.domain.changes import compare_scan, rebase, to_fill, with_displaced
+from index.domain.names import as_paths, check_local, check_scan_path
 from index.domain.run_state import signature_of
+from index.domain.status import Status, StatusEntry
 from index.errors import WorkDirectoryError
 from index.scan.coverage import Coverage
 from index.scan.ingest import Observations
@@ -32,13 +34,13 @@ if TYPE_CHECKING:
     from cas.catalog import WrittenBatch
     from cas.digest import Digest
     from index.commit.plan import CommitPlan
-    from index.context import StoreContext
+    from index.context import OwnFiles, StoreContext
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
     from index.domain.run_state import Observed, RunState
     from index.domain.snapshots import Progress, Snapshot
 
-__all__ = ["TrackRequest", "Tracker"]
+__all__ = ["TrackRequest", "Tracker", "look"]
 
 _ATTEMPTS: Final = 5
 """Attempts at a scan if garbage collection deletes blobs that it relies on. Each failure needs a
@@ -65,6 +67,46 @@ class TrackRequest:
     final: Sequence[str] = ()
     progress: Callable[[Progress], None] | None = None
     same_directory: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        key: RunKey,
+        work_dir: str | os.PathLike[str],
+        provenance: Provenance,
+        *,
+        scope: Sequence[str] | None = None,
+        ignore: Sequence[str] = (),
+        prefix: str | os.PathLike[str] | None = None,
+        final: Sequence[str | os.PathLike[str]] = (),
+        **others: Any,  # noqa: ANN401 - the other fields
+    ) -> Self:
+        """Return a request with arguments as `Run.track` takes them. Raises for invalid paths."""
+        return cls(
+            key,
+            check_local(work_dir),
+            provenance,
+            scope=None if scope is None else as_paths("scope", scope),
+            ignore=as_paths("ignore", ignore),
+            prefix="" if prefix is None else check_scan_path(prefix),
+            final=as_paths("final", final),
+            **others,
+        )
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the scan covers, with nothing read yet."""
+        return Coverage(
+            self.scope,
+            ignore=self.ignore,
+            hidden=self.hidden,
+            default_ignores=self.default_ignores,
+            gitignore=self.gitignore,
+        )
+
+    def scan(self, state: RunState, own: OwnFiles) -> Scan:
+        """Return the pass over the directory, which has not begun."""
+        return Scan(self.root, state.directories, self.coverage, own=own, prefix=self.prefix)
 
     @property
     def prefix_length(self) -> int:
@@ -104,8 +146,7 @@ class Tracker:
         UnsettledScanError
             When garbage collection deleted blobs that the scan relied on, at every attempt.
         """
-        if self._context.owns(request.root):
-            raise WorkDirectoryError(request.root, "it is the store itself")
+        self._refuse_own(request)
 
         def attempt(records: Sequence[Digest] | None) -> tuple[Snapshot, RunState]:
             if records is None:
@@ -113,6 +154,23 @@ class Tracker:
             return self._track_once(request, None, records)
 
         return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=request.key.run)
+
+    @relaxed_gc()
+    def status(self, request: TrackRequest, cached: RunState | None) -> tuple[Status, RunState]:
+        """Return what `track` would record, and the state that it was compared with.
+
+        Raises
+        ------
+        WorkDirectoryError, OtherDirectoryError
+            As `track` does.
+        """
+        self._refuse_own(request)
+        state = self._committer.load_state(request.key, cached)
+        return look(request, state, self._context.own_files), state
+
+    def _refuse_own(self, request: TrackRequest) -> None:
+        if self._context.owns(request.root):
+            raise WorkDirectoryError(request.root, "it is the store itself")
 
     def _track_once(
         self, request: TrackRequest, cached: RunState | None, superseded_records: Sequence[Digest]
@@ -136,21 +194,8 @@ class Tracker:
         superseded_records: Sequence[Digest],
     ) -> tuple[CommitPlan, WrittenBatch]:
         """Scan the directory; return the plan of its changes, and what was stored for them."""
-        coverage = Coverage(
-            request.scope,
-            ignore=request.ignore,
-            hidden=request.hidden,
-            default_ignores=request.default_ignores,
-            gitignore=request.gitignore,
-        )
         final = Coverage(ignore=request.final, hidden=True, default_ignores=False)
-        scan = Scan(
-            request.root,
-            state.directories,
-            coverage,
-            own=self._context.own_files,
-            prefix=request.prefix,
-        )
+        scan = request.scan(state, self._context.own_files)
         with self._context.blobs.batch() as batch:
             found = Observations(scan, batch, started_ns=started_ns, progress=request.progress)
             changes = compare_scan(found, scan.missing, scan.unchanged, state)
@@ -181,6 +226,43 @@ class Tracker:
                 superseded_records,
             )
             return write_records(batch, plan), batch.finish()
+
+
+def look(request: TrackRequest, state: RunState, own: OwnFiles) -> Status:
+    """Return what a scan would record in a run of this state. Nothing is written anywhere.
+
+    Files are read only where their size is that of the known version and their times are not.
+    """
+    started_ns = time.time_ns()
+    work_dir = os.path.realpath(request.root)
+    if request.same_directory:
+        check_directory(request.key.run, state.work_dir, work_dir)
+    scan = request.scan(state, own)
+    found = Observations(scan, None, started_ns=started_ns, progress=request.progress)
+    changes = compare_scan(found, scan.missing, scan.unchanged, state)
+    changes = with_displaced(changes, state)
+    new = [
+        StatusEntry(seen.path, seen.base.version if seen.base else 0, seen.size)
+        for seen in changes.new
+    ]
+    return Status(
+        work_dir=work_dir,
+        snapshot=state.newest_snapshot,
+        added=tuple(entry for entry in new if not entry.version),
+        changed=tuple(entry for entry in new if entry.version),
+        removed=tuple(StatusEntry(known.path, known.version, None) for known in changes.removed),
+        unchanged=len(changes.unchanged),
+        touched=sum(
+            (known.mode, known.mtime_ns) != (seen.mode, seen.mtime_ns)
+            for known, seen in changes.refreshed
+        ),
+        filled=len(to_fill(changes.unchanged, request.provenance)),
+        hidden=scan.passed_over["hidden"],
+        ignored=scan.passed_over["ignored"],
+        skipped=tuple(sorted(scan.skipped)),
+        absent=tuple(scan.absent),
+        bytes_read=found.bytes_read,
+    )
 
 
 def _final_among(

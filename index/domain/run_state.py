@@ -29,6 +29,7 @@ __all__ = [
     "StateCache",
     "is_storable",
     "signature_of",
+    "size_in",
 ]
 
 
@@ -366,6 +367,11 @@ def signature_of(status: os.stat_result) -> Signature:
         times = status.st_mtime_ns, status.st_ctime_ns
         parts = "not packed", status.st_size, *times, status.st_ino, status.st_dev
         return repr(parts).encode()
+
+
+def size_in(signature: Signature) -> int | None:
+    """Return the size of a file from its signature; None if that does not tell."""
+    return _SIGNATURE.unpack(signature)[0] if is_storable(signature) else None
 
 
 def is_storable(signature: Signature) -> bool:

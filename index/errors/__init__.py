@@ -16,6 +16,7 @@
     ├── UnknownDigestError (LookupError)    no file of the session has these bytes
     ├── WorkDirectoryError                  the path to track is missing or not a directory
     ├── OtherDirectoryError                 a run by that name holds another directory
+    ├── MissingPackageError (ImportError)   a call needs an extra that is not installed
     ├── PastIsReadOnlyError (PermissionError)  a write to a snapshot, version or digest
     ├── ConfigError (ValueError)            a cas.toml that can't be used
     ├── RestoreConflictError                different content is in the way

@@ -18,6 +18,7 @@ __all__ = [
     "DanglingFileError",
     "InvalidMetaError",
     "InvalidNameError",
+    "MissingPackageError",
     "NameClashError",
     "OtherDirectoryError",
     "PastIsReadOnlyError",
@@ -219,6 +220,20 @@ class WorkDirectoryError(ArtifactIndexError):
 
     def __str__(self) -> str:
         return f"cannot track {self.path!r}: {self.reason}; nothing was recorded"
+
+
+class MissingPackageError(ArtifactIndexError, ImportError):
+    """A call needs a package that is not installed."""
+
+    task: str
+    package: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.task} needs the package {self.package}, which is not installed; run "
+            f"`pip install '{self.wanted}'`"
+        )
 
 
 class OtherDirectoryError(ArtifactIndexError):

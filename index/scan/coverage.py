@@ -165,6 +165,10 @@ class Coverage:
             raise OSError(f"an ignore file has at most {_MAX_IGNORE_FILE >> 20} MiB")
         return Patterns.of_file(data)
 
+    def is_ignore_file(self, name: str) -> bool:
+        """Whether a file of this name says what the scan passes over."""
+        return name in self._ignore_files
+
     def excludes(self, path: str, *, is_directory: bool) -> bool | None:
         """Whether the caller's patterns exclude an entry; None if they say nothing about it."""
         name = path.rpartition("/")[2]

@@ -16,16 +16,16 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
+from cas.digest import DIGEST_SIZE, Digest, Hasher
 from index.domain.names import storable, to_native
-from index.domain.run_state import Observed, is_storable, signature_of
-from index.domain.snapshots import Progress
+from index.domain.run_state import Observed, is_storable, signature_of, size_in
+from index.domain.snapshots import Progress, is_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cas.digest import Digest
     from cas.writer import BatchWriter
-    from index.domain.run_state import Signature
+    from index.domain.run_state import KnownFile, Signature
     from index.scan.scanner import Scan, UnreadFile
 
 __all__ = ["RACY_WINDOW_NS", "Observations", "read_settled"]
@@ -48,6 +48,13 @@ _REPORT_EVERY: Final = 256
 """Files between two calls of `progress`."""
 
 
+_READ_SIZE: Final = 1 << 20
+"""Bytes that a look at a file reads at once."""
+
+_NOT_HASHED: Final = Digest(bytes(DIGEST_SIZE))
+"""In place of a digest, where a look at a file need not know it. No bytes are known to have it."""
+
+
 class _NotRegularError(Exception):
     """The name is no longer a regular file."""
 
@@ -65,7 +72,7 @@ class Observations:
     def __init__(
         self,
         scan: Scan,
-        batch: BatchWriter,
+        batch: BatchWriter | None,
         *,
         started_ns: int,
         progress: Callable[[Progress], None] | None = None,
@@ -74,17 +81,22 @@ class Observations:
 
         Parameters
         ----------
+        batch
+            Where to store what is read. None only looks: it hashes files that may have the content
+            of their known version, reads no others, and stores nothing. Digests of new content are
+            then not known.
         started_ns
             The system clock when the scan began, in nanoseconds since the epoch.
         """
         self._scan = scan
-        self._reader = _Reader(scan, batch, started_ns=started_ns)
+        into = _Hashing() if batch is None else batch
+        self._reader = _Reader(scan, into, started_ns=started_ns)
         self._progress = progress
         self._files = 0
         self._inside = 0
         """Bytes that were read of the file that is being read, if it is large."""
         if progress is not None:
-            batch.on_read = self._read_inside
+            into.on_read = self._read_inside
         self.torn: list[str] = []
         """Files that changed each time they were read. What was last read is yielded."""
         self.bytes_read = 0
@@ -109,7 +121,8 @@ class Observations:
                 continue
             self._files += 1
             self._inside = 0
-            self.bytes_read += observed.size
+            if observed.digest is not _NOT_HASHED:
+                self.bytes_read += observed.size
             if not is_whole:
                 self.torn.append(candidate.path)
             yield observed
@@ -129,10 +142,11 @@ class Observations:
 
 
 class _Reader:
-    def __init__(self, scan: Scan, batch: BatchWriter, *, started_ns: int) -> None:
+    def __init__(self, scan: Scan, batch: BatchWriter | _Hashing, *, started_ns: int) -> None:
         self._own = scan.own.identities
         self._bit = scan.bit
         self._batch = batch
+        self._only_looks = isinstance(batch, _Hashing)
         self._racy_from = started_ns - RACY_WINDOW_NS
         self._racy_until = started_ns + RACY_WINDOW_NS
 
@@ -152,6 +166,8 @@ class _Reader:
                 raise _NotRegularError
             if (status.st_dev, status.st_ino) in self._own:
                 raise _OwnFileError
+            if self._only_looks and not _may_have_stayed(known, status):
+                return self._unread(candidate, status), True
             digest, size, after, signature, is_whole = read_settled(
                 self._batch, fd, status, unless=unless
             )
@@ -163,6 +179,20 @@ class _Reader:
             path, digest, size, after.st_mode, mtime_ns, signature, trusted, self._bit, known
         )
         return observed, is_whole
+
+    def _unread(self, candidate: UnreadFile, status: os.stat_result) -> Observed:
+        """Return what is known of a file without its content."""
+        return Observed(
+            candidate.path,
+            _NOT_HASHED,
+            status.st_size,
+            status.st_mode,
+            storable(status.st_mtime_ns),
+            signature_of(status),
+            trusted=False,
+            seen_by=self._bit,
+            base=candidate.known,
+        )
 
     def _read_link(
         self, candidate: UnreadFile, status: os.stat_result, unless: bytes | None
@@ -194,8 +224,36 @@ class _Reader:
         )
 
 
+def _may_have_stayed(known: KnownFile | None, status: os.stat_result) -> bool:
+    """Whether a file may have the content of its known version, as far as its size tells."""
+    if known is None or is_link(known.mode):
+        return False
+    return known.signature is None or size_in(known.signature) in (None, status.st_size)
+
+
+class _Hashing:
+    """In place of a batch: hashes what it is given, and stores nothing."""
+
+    on_read: Callable[[int], None] | None = None
+    """Called with the number of bytes of each piece of a large file."""
+
+    def add(self, data: bytes, *, unless: bytes | None = None) -> Digest:
+        return Digest.of(data)
+
+    def add_file(self, fd: int, size: int, *, unless: bytes | None = None) -> tuple[Digest, int]:
+        """Hash up to `size` bytes; a file of size 0 to its end, as `BatchWriter` reads it."""
+        hasher = Hasher()
+        while piece := os.pread(
+            fd, min(_READ_SIZE, size - hasher.size) if size else _READ_SIZE, hasher.size
+        ):
+            hasher.update(piece)
+            if self.on_read is not None and size > _READ_SIZE:
+                self.on_read(len(piece))
+        return hasher.digest(), hasher.size
+
+
 def read_settled(
-    batch: BatchWriter, fd: int, status: os.stat_result, *, unless: bytes | None = None
+    batch: BatchWriter | _Hashing, fd: int, status: os.stat_result, *, unless: bytes | None = None
 ) -> tuple[Digest, int, os.stat_result, Signature, bool]:
     """Add an open file to a batch; read it up to three times if it changes meanwhile.
 

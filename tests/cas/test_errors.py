@@ -38,6 +38,7 @@ ARGUMENTS = {
     "InvalidMetaError": ("subject",),
     "InvalidNameError": ("run", "subject", "reason"),
     "LegacyTableError": ("subject", "reason"),
+    "MissingPackageError": ("subject", "package", "wanted"),
     "NameClashError": ("subject", "Subject"),
     "ObjectNotFoundError": ("subject",),
     "RestoreConflictError": ("subject", 2),

@@ -57,7 +57,9 @@ COMMANDS = [
     ("stats", "--by", "agent"),
     ("config",),
     ("restore", "there"),
+    ("status", "work", "--run", "new"),
     ("put", "work/plan.md", "--as", "copy.md", "--agent", "planner"),
+    ("track", "work", "--dry-run"),
     ("track", "work"),
     ("rewind", "1"),
     ("fork", "branch", "--at", "2", *HERE),
@@ -258,5 +260,6 @@ def test_a_listing_goes_through_the_pager_if_it_is_longer_than_the_terminal(run_
 
 
 def test_every_command_has_a_screen():
-    unseen = {"init", "adopt", "completion", "doctor"}  # doctor tells of the machine
+    # watch goes on, and doctor tells of the machine
+    unseen = {"init", "adopt", "completion", "doctor", "watch"}
     assert {each[0] for each in COMMANDS if each} >= set(group.list_commands(None)) - unseen
