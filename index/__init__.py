@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
     from index.domain.listing import DirectoryEntry
     from index.domain.provenance import Provenance, carried, provenance
-    from index.domain.reports import DeletionReceipt, GroupStats, RunStats, StoreStats
-    from index.domain.snapshots import FileVersion, Progress, RunSummary, Snapshot
+    from index.domain.reports import DeletionReceipt, GroupStats, RunStats, StoredBlob, StoreStats
+    from index.domain.runs import RunSummary
+    from index.domain.snapshots import FileVersion, Progress, Snapshot
     from index.domain.status import Status
     from index.errors import ArtifactIndexError
     from index.maintenance.backup import BackupReport
@@ -81,6 +82,7 @@ __all__ = [
     "Snapshot",
     "Status",
     "StoreStats",
+    "StoredBlob",
     "SyncOutcome",
     "SyncPlan",
     "SyncReport",
@@ -133,11 +135,12 @@ _IMPORTED_LATER: Final = {
     "RuleClassifier": "index.domain.classification",
     "Run": "index.api.run",
     "RunStats": "index.domain.reports",
-    "RunSummary": "index.domain.snapshots",
+    "RunSummary": "index.domain.runs",
     "Session": "index.api.session",
     "Snapshot": "index.domain.snapshots",
     "Status": "index.domain.status",
     "StoreStats": "index.domain.reports",
+    "StoredBlob": "index.domain.reports",
     "SyncOutcome": "index.transfer.report",
     "SyncPlan": "index.transfer.sync",
     "SyncReport": "index.transfer.report",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from index.context import Handle
-from index.db.queries import files, listings, runs
+from index.db.queries import files, listings, names, runs
 from index.db.queries.listings import Position
 from index.db.queries.single import find_file
 from index.decorators import relaxed_gc
@@ -331,7 +331,7 @@ class RunFiles(Handle):
     def _find(self, connection: Connection) -> FoundRun:
         found = runs.find_run(connection, self.key.session, self.key.run)
         if found is None:
-            raise UnknownRunError(self.key.session, self.key.run)
+            raise names.unknown_run(connection, self.key.session, self.key.run)
         return found
 
     def _visible(

@@ -11,6 +11,7 @@ from cas.errors import CasError
 from index.api.run_contents import RunContents
 from index.db.queries import files, listings, runs
 from index.db.queries.restorable import list_chosen, list_restorable
+from index.db.queries.summaries import list_runs
 from index.decorators import naming_memory, relaxed_gc
 from index.domain.manifest import group_for_display, manifest_of
 from index.domain.names import check_local, check_path
@@ -23,7 +24,12 @@ from index.domain.snapshots import (
     snapshot_number,
     with_lazy_changes,
 )
-from index.errors import ArtifactIndexError, RestoreFailedError, UnknownRunError
+from index.errors import (
+    ArtifactIndexError,
+    RestoreFailedError,
+    UnknownRunError,
+    UnknownSnapshotError,
+)
 
 if TYPE_CHECKING:
     import os
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from index.db.queries.runs import FoundRun
     from index.domain.diff import Diff
     from index.domain.reports import GroupStats, RunStats, StatsLabel
+    from index.domain.runs import RunSummary
     from index.domain.snapshots import FileVersion, Progress, Snapshot
     from index.reading.restore import RestoreResult
 
@@ -74,6 +81,18 @@ class RunReader(RunContents):
         with self._reading() as (connection, found):
             heads = runs.list_snapshots(connection, found.id)
         return self._with_changes(found.id, heads)
+
+    def snapshot(self, number: int) -> Snapshot:
+        """Return the snapshot of this number. Its changes are read when you ask for them.
+
+        Raises UnknownSnapshotError if the run has none.
+        """
+        wanted = snapshot_number(number)
+        with self._reading() as (connection, found):
+            heads = runs.list_snapshots(connection, found.id, wanted)
+        if wanted is None or not heads:
+            raise UnknownSnapshotError(self.id, number, found.newest_snapshot)
+        return self._with_changes(found.id, heads)[0]
 
     def find_snapshot(
         self,
@@ -286,6 +305,11 @@ class RunReader(RunContents):
         rows = [version.html_row for version in shown]
         listing = html.table(HTML_HEAD, rows, count=count)
         return html.paragraph(*about, html.counted(count, "file")) + listing + "".join(figures)
+
+    def summary(self) -> RunSummary:
+        """Return what `Session.runs` says of this run."""
+        with self._reading() as (connection, _):
+            return list_runs(connection, self.key.session, self.id)[0]
 
     def stats(self) -> RunStats:
         """Return counts and sizes of the run."""

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cas.digest import Digest
+from cas.errors import InvalidDigestError
+from index.api.finding import Finding
 from index.api.run import Run
 from index.context import Handle
 from index.db.queries import runs
 from index.db.queries.single import find_in_session
+from index.db.queries.summaries import list_runs
+from index.domain.listing import check_limit
 from index.domain.names import MAX_ROW_ID, RunKey, check_id, storable
 from index.domain.reports import check_labels
-from index.domain.snapshots import HTML_RUNS
+from index.domain.runs import HTML_RUNS
 from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
 from index.reading.streams import open_version, read_version
 
@@ -22,16 +26,18 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from index.api.meaning import Meaning
     from index.context import StoreContext
     from index.domain.names import Label
     from index.domain.reports import DeletionReceipt, GroupStats, StatsLabel
-    from index.domain.snapshots import FileVersion, RunSummary
+    from index.domain.runs import RunSummary
+    from index.domain.snapshots import FileVersion
 
 __all__ = ["Session"]
 
 
 @dataclass(frozen=True, slots=True)
-class Session(Handle):
+class Session(Finding, Handle):
     """A handle for one session. It is cheap to create, and valid as long as its store is open.
 
     It copies and pickles as its store does: see `ArtifactStore`.
@@ -46,16 +52,20 @@ class Session(Handle):
     def __repr__(self) -> str:
         return f"<Session {self.id!r} in {self._context.database.url}>"
 
+    @property
+    def _searched(self) -> str:
+        return self.id
+
     def _repr_html_(self) -> str:
         from index.domain.html import counted, paragraph, table  # only notebooks need it
 
         with self._context.database.reading() as connection:
-            found = runs.list_runs(connection, self.id)
+            found = list_runs(connection, self.id)
         about = paragraph(f"session {self.id}", counted(len(found), "run"))
         return about + table(HTML_RUNS, [each.html_row for each in reversed(found)])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the session's runs, oldest first, as a pandas data frame."""
+        """Return the session's runs, in the order of `runs`, as a pandas data frame."""
         from index.domain.frames import frame_of
 
         return frame_of(each.to_dict() for each in self.runs())
@@ -70,16 +80,25 @@ class Session(Handle):
         """
         return Run(RunKey(self.id, check_id("run", run_id)), self._context)
 
-    def runs(self) -> list[RunSummary]:
-        """Return the session's runs, oldest first.
+    def runs(self, *, limit: int | None = None) -> list[RunSummary]:
+        """Return the session's runs by last activity, the newest last.
+
+        What each holds comes from counts that the index keeps: the cost does not grow with the
+        number of files.
+
+        Parameters
+        ----------
+        limit
+            The largest number of runs: those that were active last.
 
         Raises
         ------
         UnknownSessionError
             When nothing was ever written to the session.
         """
+        most = check_limit(limit, "runs")
         with self._context.database.reading() as connection:
-            found = runs.list_runs(connection, self.id)
+            found = list_runs(connection, self.id, limit=most)
             if not found and not runs.session_exists(connection, self.id):
                 raise UnknownSessionError(self.id)
         return found
@@ -119,7 +138,7 @@ class Session(Handle):
     def open(self, file: int | Digest | str) -> BinaryIO:
         """Open the bytes of a file version by its id, or the blob of a digest.
 
-        The session must refer to the digest. A digest may also be 64 hexadecimal characters. The
+        The session must refer to the digest. A digest may also be text, as `digest` takes it. The
         stream is seekable, uses bounded memory, and verifies every byte before it returns it. The
         caller closes it. The work directory need not exist any more.
 
@@ -127,8 +146,8 @@ class Session(Handle):
         ------
         UnknownFileIdError, UnknownDigestError
             When nothing in this session has that id or those bytes.
-        InvalidDigestError
-            When the text is no digest.
+        InvalidDigestError, AmbiguousNameError
+            When the text is no digest, or several digests begin so.
         BytesNotKeptError, DanglingFileError
             When the bytes were never stored, or are missing.
         """
@@ -137,6 +156,51 @@ class Session(Handle):
     def read_bytes(self, file: int | Digest | str) -> bytes:
         """Return all bytes of a file version or blob. Takes and raises the same as `open`."""
         return read_version(self._context.blobs, self._version(file))
+
+    def digest(self, text: Digest | str) -> Digest:
+        """Return the digest of a file that a text means: 64 digits, or at least the first seven.
+
+        Raises
+        ------
+        InvalidDigestError
+            When the text is neither.
+        UnknownDigestError, AmbiguousNameError
+            When no file of this session has such a digest, or several have.
+        """
+        from index.reading.digests import get_digest
+
+        return get_digest(self._context.database, self.id, text)
+
+    def resolve(self, word: str, *, run: Label | None = None) -> Meaning:
+        """Return what a word means in this session: one rule for all that takes such words.
+
+        It may be
+
+        * ``RUN`` or ``RUN@``: a run,
+        * ``N``, ``@N`` or ``RUN@N``: a snapshot by its number,
+        * ``PATH`` or ``./PATH``: a file as it is now, or as it was last if it is gone,
+        * ``PATH@N``: a version of a file by its number,
+        * a digest, or at least its first seven digits.
+
+        Parameters
+        ----------
+        run
+            The run that has the snapshot or path, if the word does not say; by default the only
+            one of the session.
+
+        Raises
+        ------
+        UnknownNameError
+            When it means nothing. The error names the closest runs and paths.
+        AmbiguousNameError
+            When it means several things. The error has for each a word that means nothing else.
+        UnknownSessionError, UnknownRunError
+            When there is no such session or run.
+        """
+        from index.api.meaning import resolve
+
+        given = None if run is None else self.run(run)
+        return resolve(self, self._context.database, word, given)
 
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
         """Return every file version of this session that produced some bytes, the first one first.
@@ -147,8 +211,14 @@ class Session(Handle):
         Parameters
         ----------
         of
-            A digest, also as 64 hexadecimal characters. Or a path relative to a work directory, for
-            everything that any run ever produced there.
+            A digest, also as text (see `digest`). Or a path relative to a work directory, for
+            everything that any run ever produced there. Text that can be both is the path, if
+            anything was produced there, unless it has 64 digits.
+
+        Raises
+        ------
+        AmbiguousNameError
+            When `of` has the first digits of several digests.
         """
         from index.reading.producers import find_producers
 
@@ -167,8 +237,14 @@ class Session(Handle):
     def _version(self, file: int | Digest | str) -> FileVersion:
         if not isinstance(file, str | Digest):
             return self.file(file)
-        digest = Digest.parse(file) if isinstance(file, str) else file
+        digest = self._whole(file) if isinstance(file, str) else file
         found = find_in_session(self._context.database, self.id, digest=digest)
         if found is None:
             raise UnknownDigestError(self.id, digest)
         return found
+
+    def _whole(self, text: str) -> Digest:
+        try:
+            return Digest.parse(text)  # which needs no statement
+        except InvalidDigestError:
+            return self.digest(text)

@@ -12,17 +12,19 @@ from cas.store import BlobStore
 from cas.urls import STORAGE_WAIT_S, open_backend, open_cache
 from cas.waiting import check_wait
 from index.api.binding import bind, own_paths
+from index.api.finding import Finding
 from index.api.session import Session
 from index.api.transfer import StoreTransfer
 from index.context import Handle, StoreContext, reopened, resolve_location, utc_now
 from index.db.catalog import SqlCatalog
 from index.db.database import DATABASE_WAIT_S, LOCK_WAIT_S, Database
-from index.db.queries import runs
+from index.db.queries.summaries import list_runs
 from index.domain.classification import DEFAULT_CLASSIFIER
+from index.domain.listing import check_limit
 from index.domain.names import check_id, check_local
 from index.domain.reports import check_labels
 from index.domain.run_state import StateCache
-from index.domain.snapshots import HTML_RUNS
+from index.domain.runs import HTML_RUNS
 from index.errors import StoreNotFoundError
 
 if TYPE_CHECKING:
@@ -38,8 +40,9 @@ if TYPE_CHECKING:
     from index.api.run import Run
     from index.domain.classification import Classifier
     from index.domain.names import Label
-    from index.domain.reports import GroupStats, StatsLabel, StoreStats
-    from index.domain.snapshots import FileVersion, RunSummary
+    from index.domain.reports import GroupStats, StatsLabel, StoredBlob, StoreStats
+    from index.domain.runs import RunSummary
+    from index.domain.snapshots import FileVersion
 
 __all__ = ["ArtifactStore"]
 
@@ -47,7 +50,7 @@ _CACHED_STATES: Final = 8
 """Number of runs whose state stays in memory between scans: about 1 KB per file."""
 
 
-class ArtifactStore(StoreTransfer, Handle):
+class ArtifactStore(StoreTransfer, Finding, Handle):
     """Artifacts of workflow runs, by session and run. Safe for use by several threads.
 
     The store is a context manager: leaving it closes the connections. A forked process can't use
@@ -204,22 +207,42 @@ class ArtifactStore(StoreTransfer, Handle):
         """Return a run of a session, by default of that which the command uses."""
         return self.session(session).run(run_id)
 
-    def runs(self) -> list[RunSummary]:
-        """Return the runs of all sessions, oldest first."""
+    def runs(self, *, limit: int | None = None) -> list[RunSummary]:
+        """Return the runs of all sessions by last activity, the newest last; see `Session.runs`."""
+        most = check_limit(limit, "runs")
         with self._context.database.reading() as connection:
-            return runs.list_runs(connection)
+            return list_runs(connection, limit=most)
 
     def find_runs(self, run_id: str) -> list[RunSummary]:
-        """Return the runs with this id in any session, oldest first, for the owner of the store."""
+        """Return the runs with this id in any session, as `runs` does, for the store's owner."""
         wanted = check_id("run", run_id)
         with self._context.database.reading() as connection:
-            return runs.list_runs(connection, run=wanted)
+            return list_runs(connection, run=wanted)
+
+    def digest(self, text: Digest | str) -> Digest:
+        """Return the digest of a file of any session, for the store's owner; see `Session.digest`.
+
+        Raises InvalidDigestError, UnknownDigestError and AmbiguousNameError as that does.
+        """
+        from index.reading.digests import get_digest
+
+        return get_digest(self._context.database, None, text)
 
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
         """Return producers of all sessions, for the owner of the store; see `Session.producers`."""
         from index.reading.producers import find_producers
 
         return find_producers(self._context.database, None, of)
+
+    def stored(self, digest: Digest) -> StoredBlob | None:
+        """Return how the bytes of a digest are stored, for the store's owner; None if they aren't.
+
+        A session must not be told: it could see whether others stored its bytes before.
+        """
+        from index.db.queries.stored import find_stored
+
+        with self._context.database.reading() as connection:
+            return find_stored(connection, digest)
 
     def stats(self) -> StoreStats:
         """Return the size of the store and what deduplication saves."""
@@ -249,6 +272,10 @@ class ArtifactStore(StoreTransfer, Handle):
         self._context.local_files.close()
         self._context.database.close()
         self._context.blobs.close()
+
+    @property
+    def _searched(self) -> None:
+        return None
 
     def __repr__(self) -> str:
         context = self._context

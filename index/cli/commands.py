@@ -22,8 +22,10 @@ _SECTIONS: Final = {
         "status": "status",
         "runs": "stats",
         "ls": "read",
+        "find": "find",
         "log": "read",
         "snapshots": "read",
+        "show": "describe",
         "cat": "read",
         "diff": "lineage",
         "who": "lineage",
@@ -83,7 +85,8 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _MODULES and not args[0].startswith("-"):
+        known = ctx.resilient_parsing or not args or args[0] in _MODULES
+        if not known and not args[0].startswith("-"):
             from difflib import get_close_matches
 
             close = get_close_matches(args[0], _MODULES, n=3)

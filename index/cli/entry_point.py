@@ -21,6 +21,7 @@ from index.cli.advice import in_commands
 from index.cli.commands import cas
 from index.cli.terminal import colour_wanted, printable
 from index.errors import (
+    AmbiguousNameError,
     ArtifactIndexError,
     ConfigError,
     DanglingFileError,
@@ -47,6 +48,7 @@ _HELP: Final[type[Exception] | tuple[()]] = getattr(click.exceptions, "NoArgsIsH
 
 EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
     ((ConfigError, InvalidNameError, UnsafePathError, InvalidDigestError, SameStoreError), 2),
+    (AmbiguousNameError, 2),
     ((DigestMismatchError, CorruptPackError, DanglingFileError), 3),
     ((BlobNotFoundError, ObjectNotFoundError), 3),
     (SchemaOutOfDateError, 6),
@@ -64,6 +66,10 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text files
+    if os.environ.get("_CAS_COMPLETE"):
+        from index.cli.completion import complete
+
+        complete(cas)
     try:
         # None, or the exit code of a command that ended without an error but incompletely.
         code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from os.path import isfile  # unlike pathlib's, it never raises
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from cas.digest import Digest, Hasher
 from cas.errors import InvalidDigestError
+from index.cli.completing import completing, files_on_disk
 from index.cli.options import (
     LABELS,
     at_option,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["diff", "fork", "rewind", "who"]
 
 _READ_SIZE = 1 << 20
-_ABBREVIATED = re.compile("[0-9a-f]{7,63}")
 
 
 class _NotFoundError(click.ClickException):
@@ -44,8 +43,8 @@ class _NotFoundError(click.ClickException):
 
 @click.command()
 @run_options
-@click.argument("first")
-@click.argument("second", required=False)
+@click.argument("first", shell_complete=completing("run", "snapshot"))
+@click.argument("second", required=False, shell_complete=completing("run", "snapshot"))
 @click.option("--by", type=click.Choice(sorted(LABELS)), help="Group the changes by provenance.")
 @json_option
 @click.pass_obj
@@ -100,7 +99,7 @@ def diff(
 @click.command()
 @session_option()
 @click.option("--all-sessions", is_flag=True, help="Look in every session of the store.")
-@click.argument("what", metavar="DIGEST|FILE")
+@click.argument("what", metavar="DIGEST|FILE", shell_complete=files_on_disk)
 @listing_options
 @click.pass_obj
 def who(
@@ -126,14 +125,6 @@ def who(
     with location.open(create=False) as store:
         owner = store if all_sessions else store.session(session_id)
         found = owner.producers(wanted)
-        if not found and isinstance(wanted, str) and _ABBREVIATED.fullmatch(wanted):
-            from index.reading.producers import find_digests
-
-            scope = None if all_sessions else session_id
-            digests = find_digests(store.context.database, scope, wanted)
-            if len(digests) > 1:
-                raise click.UsageError(f"several digests begin with {wanted}; give more of it")
-            found = owner.producers(digests[0]) if digests else ()
     if not found:
         where = "any session" if all_sessions else f"session {session_id!r}"
         raise _NotFoundError(f"nothing in {where} was ever recorded as {printable(str(wanted))!r}")
@@ -189,7 +180,7 @@ def fork(
 
 @click.command()
 @run_options
-@click.argument("snapshot", type=int)
+@click.argument("snapshot", type=int, shell_complete=completing("snapshot"))
 @json_option
 @click.pass_obj
 def rewind(

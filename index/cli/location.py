@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from os.path import exists, isfile  # unlike pathlib's, they never raise
 from pathlib import Path
@@ -22,10 +22,15 @@ from index.api.location import (
     read_config,
 )
 from index.cli.terminal import printable
-from index.errors import ConfigError, StoreNotFoundError
+from index.errors import (
+    ConfigError,
+    StoreNotFoundError,
+    UnknownRunError,
+    UnknownSessionError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import URL
 
@@ -53,8 +58,14 @@ class StoreLocation:
     options: Mapping[str, object] = field(default_factory=dict)
     """Other arguments of `ArtifactStore.open`, from a cas.toml."""
 
-    def open(self, *, create: bool) -> ArtifactStore:
-        """Open the store; create it if `create` is true."""
+    @contextmanager
+    def open(self, *, create: bool) -> Iterator[ArtifactStore]:
+        """Open the store for a block, whose errors name what is close to what does not exist."""
+        with self.open_alone(create=create) as store, _naming_sessions(store):
+            yield store
+
+    def open_alone(self, *, create: bool) -> ArtifactStore:
+        """Open the store as one of several; create it if `create` is true."""
         return open_found(self._resolve_cached(), create=create)
 
     def doctor(self) -> DoctorReport:
@@ -110,17 +121,17 @@ class StoreLocation:
             return StoreConfig(self.index, self.blobs, options=self.options)
         return self._nearest()
 
-    def open_database(self) -> Database:
-        """Open only the index, without a check of its schema."""
+    def open_database(self, **waits: float) -> Database:
+        """Open only the index, without a check of its schema. Waits are those of `Database`."""
         from index.context import INDEX_NAME
         from index.db.database import Database, sqlite_url
 
         if self.index is not None:
-            return Database(self.index)
+            return Database(self.index, **waits)
         found = self._nearest()
         if not isinstance(found, Path):
-            return Database(found.index)
-        database = Database(sqlite_url((found / INDEX_NAME).absolute()))
+            return Database(found.index, **waits)
+        database = Database(sqlite_url((found / INDEX_NAME).absolute()), **waits)
         if not database.exists():
             raise StoreNotFoundError(str(found))
         return database
@@ -135,6 +146,31 @@ class StoreLocation:
                 )
             return self.store
         return find_store(current_directory())
+
+
+@contextmanager
+def _naming_sessions(store: ArtifactStore) -> Iterator[None]:
+    """Let errors of an unknown session name the closest ones of the store.
+
+    The library does not: whom it serves may see one session only. Who runs the command sees all.
+    """
+    try:
+        yield
+    except UnknownSessionError as error:
+        raise _with_closest(store, error) from None
+    except UnknownRunError as error:
+        try:
+            store.session(error.session).runs(limit=0)
+        except UnknownSessionError as unknown:
+            raise _with_closest(store, unknown) from None
+        raise
+
+
+def _with_closest(store: ArtifactStore, error: UnknownSessionError) -> UnknownSessionError:
+    from index.domain.listing import closest  # only errors need it
+
+    near = error.closest or closest(error.session, (each.session for each in store.runs()))
+    return UnknownSessionError(error.session, near)
 
 
 def location_at(name: Path, nearest: StoreLocation) -> StoreLocation:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
 
+from index.cli.completing import completing
 from index.cli.output import Form
 from index.cli.progress import log_messages
 from index.cli.settings import setting
@@ -77,6 +78,7 @@ def run_options(command: Callable[P, R]) -> Callable[P, R]:
             envvar="CAS_RUN",
             default=setting("run"),
             metavar="ID",
+            shell_complete=completing("run"),
             help="Default: the session's only run.",
         ),
     )(command)
@@ -90,6 +92,7 @@ def session_option() -> Callable[[Callable[P, R]], Callable[P, R]]:
         envvar="CAS_SESSION",
         default=setting("session"),
         metavar="ID",
+        shell_complete=completing("session"),
         help="Default: default.",
     )
 
@@ -147,6 +150,8 @@ def add_global_options(command: click.Command) -> None:
 
 
 def _take_global(context: click.Context, option: click.Parameter, value: object) -> None:
+    if context.resilient_parsing and option.name == "store" and value:
+        context.find_root().params["store"] = value  # to complete names of it
     if not value or context.resilient_parsing:
         return
     if option.name == "store":
@@ -159,9 +164,13 @@ def _take_global(context: click.Context, option: click.Parameter, value: object)
 
 def at_option(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--at``."""
-    return click.option("--at", type=int, metavar="SNAPSHOT", help="State at this snapshot.")(
-        command
-    )
+    return click.option(
+        "--at",
+        type=int,
+        metavar="SNAPSHOT",
+        shell_complete=completing("snapshot"),
+        help="State at this snapshot.",
+    )(command)
 
 
 def provenance_options(command: Callable[P, R]) -> Callable[P, R]:
@@ -172,15 +181,22 @@ def provenance_options(command: Callable[P, R]) -> Callable[P, R]:
 def _provenance_options(command: Callable[P, R], *, recorded: bool) -> Callable[P, R]:
     def default(name: str) -> dict[str, Any]:
         # What is recorded has defaults. A selection has none.
-        return {"envvar": f"CAS_{name.upper()}", "default": setting(name)} if recorded else {}
+        has_one = recorded and name in ("phase", "agent")
+        return {"envvar": f"CAS_{name.upper()}", "default": setting(name)} if has_one else {}
+
+    def label(name: str, *options: str, metavar: str = "ID", help: str | None = None) -> Any:  # noqa: A002 - as click's
+        complete = completing(name)
+        return click.option(
+            *options, **default(name), metavar=metavar, help=help, shell_complete=complete
+        )
 
     return _all(
-        click.option("--phase", **default("phase"), metavar="NAME", help="Workflow phase."),
-        click.option("--agent", **default("agent"), metavar="NAME", help="Generating agent."),
-        click.option("--node", "node_id", metavar="ID", help="DAG node."),
-        click.option("--step", "step_id", metavar="ID"),
-        click.option("--event", "event_id", metavar="ID"),
-        click.option("--code-hash", metavar="HASH", help="Hash of the generating code."),
+        label("phase", "--phase", metavar="NAME", help="Workflow phase."),
+        label("agent", "--agent", metavar="NAME", help="Generating agent."),
+        label("node_id", "--node", "node_id", help="DAG node."),
+        label("step_id", "--step", "step_id"),
+        label("event_id", "--event", "event_id"),
+        label("code_hash", "--code-hash", metavar="HASH", help="Hash of the generating code."),
     )(command)
 
 
@@ -191,7 +207,13 @@ def filter_options(command: Callable[P, R]) -> Callable[P, R]:
 
 def _filter_options(command: Callable[P, R]) -> Callable[P, R]:
     return _all(
-        click.option("--type", "file_type", metavar="TYPE", help="plot, data, code, plan, …"),
+        click.option(
+            "--type",
+            "file_type",
+            metavar="TYPE",
+            shell_complete=completing("file_type"),
+            help="plot, data, code, plan, …",
+        ),
         click.option("--priority", type=click.Choice(["primary", "secondary", "internal"])),
         click.option(
             "--final/--not-final",
@@ -199,7 +221,12 @@ def _filter_options(command: Callable[P, R]) -> Callable[P, R]:
             default=None,
             help="Only final outputs, or only others.",
         ),
-        click.option("--prefix", metavar="TEXT", help="Only paths that begin with this text."),
+        click.option(
+            "--prefix",
+            metavar="TEXT",
+            shell_complete=completing("path"),
+            help="Only paths that begin with this text.",
+        ),
     )(command)
 
 

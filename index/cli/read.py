@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
+from index.cli.closest import or_closest_labels
+from index.cli.completing import completing
 from index.cli.options import (
     at_option,
     filter_options,
@@ -46,7 +48,7 @@ def _shown_path(version: FileVersion) -> str:
 
 
 @click.command("ls")
-@click.argument("directory", metavar="[DIR]", default="")
+@click.argument("directory", metavar="[DIR]", default="", shell_complete=completing("path"))
 @run_options
 @filter_options
 @click.option("--glob", metavar="PATTERN", help="Only paths that match, as 'data/**/*.csv'.")
@@ -56,7 +58,9 @@ def _shown_path(version: FileVersion) -> str:
               type=click.Choice(get_args(FileOrder)),
               help="path, appearance, size or created_at; -size is the largest first.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="List at most N files.")
-@click.option("--after", metavar="PATH", help="Begin after this file: the last one of a page.")
+@click.option("--after", metavar="PATH",
+              shell_complete=completing("path"),
+              help="Begin after this file: the last one of a page.")  # fmt: skip
 @listing_options
 @click.pass_obj
 def ls(
@@ -109,7 +113,7 @@ def ls(
         is_by_path = selection["order_by"].endswith("path")
         listed = run.iter_files if is_by_path else run.files
         versions = listed(at=at, limit=limit, after=after, **selection)
-        show(versions, columns, form, full=full)
+        show(or_closest_labels(versions, run, selection), columns, form, full=full)
 
 
 def _selects() -> bool:
@@ -142,7 +146,7 @@ _ENTRIES = (
 
 
 @click.command("log")
-@click.argument("path")
+@click.argument("path", shell_complete=completing("path"))
 @run_options
 @listing_options
 @click.pass_obj
@@ -216,7 +220,7 @@ _SNAPSHOTS = (
 
 
 @click.command("cat")
-@click.argument("path", metavar="PATH[@VERSION]")
+@click.argument("path", metavar="PATH[@VERSION]", shell_complete=completing("path"))
 @run_options
 @at_option
 @click.pass_obj

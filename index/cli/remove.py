@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from index.cli.completing import completing
 from index.cli.options import json_option, only_run, provenance_options, session_option
 from index.cli.output import counted, print_json, print_report
 from index.cli.terminal import printable
@@ -20,9 +21,11 @@ __all__ = ["rm"]
 
 
 @click.command()
-@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, shell_complete=completing("path"))
 @session_option()
-@click.option("--run", "run_id", metavar="ID", help="The run that has the paths, or to delete.")
+@click.option("--run", "run_id", metavar="ID",
+              shell_complete=completing("run"),
+              help="The run that has the paths, or to delete.")  # fmt: skip
 @click.option("--whole-session", is_flag=True, help="Delete the session with all its runs.")
 @click.option("--yes", is_flag=True, help="Delete the run or session without asking.")
 @provenance_options

@@ -55,7 +55,7 @@ def repair(
     cas repair --from team/cas.toml --dry-run
     """  # noqa: D301
     with ExitStack() as stack:
-        store = stack.enter_context(context.obj.open(create=False))
+        store = stack.enter_context(context.obj.open_alone(create=False))
         places = [_source(stack, name, context) for name in sources]
         if depth is not None:
             with progress_bar("verifying", "blobs") as progress:
@@ -73,7 +73,7 @@ def repair(
 def _source(stack: ExitStack, name: Path, context: click.Context) -> ArtifactStore | Path:
     """Open `name` if it is a store. A directory that contains a store is an ordinary directory."""
     if isfile(name) or isfile(name / "cas.json"):
-        return stack.enter_context(location_at(name, context.obj).open(create=False))
+        return stack.enter_context(location_at(name, context.obj).open_alone(create=False))
     if not isdir(name):
         raise click.UsageError(f"--from {printable(str(name))}: there is no such directory")
     return name

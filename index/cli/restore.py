@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from index.cli.completing import completing
 from index.cli.options import at_option, json_option, only_run, run_options
 from index.cli.output import counted, print_report
 from index.cli.progress import progress_bar
@@ -24,7 +25,7 @@ __all__ = ["restore"]
 
 @click.command("restore")
 @click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
-@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, shell_complete=completing("path"))
 @run_options
 @at_option
 @click.option("--overwrite", is_flag=True, help="Replace what has other content.")

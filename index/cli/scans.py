@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
 
+from index.cli.completing import completing
 from index.cli.options import session_option
 from index.cli.output import print_report
 from index.cli.progress import progress_bar
@@ -58,6 +59,7 @@ _OPTIONS: Final = (
         envvar="CAS_RUN",
         default=setting("run"),
         metavar="ID",
+        shell_complete=completing("run"),
         help="Default: the directory's name.",
     ),
     click.option(
@@ -144,14 +146,10 @@ def _run_for(directory: Path) -> str:
 @contextmanager
 def opened(location: StoreLocation) -> Iterator[ArtifactStore | None]:
     """Open the store; None if there is none yet."""
-    try:
-        store = location.open(create=False)
-    except StoreNotFoundError:
+    with ExitStack() as stack:
         store = None
-    if store is None:
-        yield None
-        return
-    with store:
+        with suppress(StoreNotFoundError):
+            store = stack.enter_context(location.open(create=False))
         yield store
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from index.cli.completing import completing
 from index.cli.options import LABELS, listing_options
 from index.cli.output import Form, print_json, print_json_lines
 from index.cli.tables import Column, show, show_facts
@@ -26,36 +27,54 @@ __all__ = ["runs", "stats"]
 
 
 @click.command()
-@click.option("--session", "session_id", metavar="ID", help="Only this session's runs.")
+@click.option("--session", "session_id", metavar="ID",
+              shell_complete=completing("session"),
+              help="Only this session's runs.")  # fmt: skip
+@click.option(
+    "--limit", type=click.IntRange(min=0), metavar="N", help="Only the N that were active last."
+)
 @listing_options
 @click.pass_obj
 def runs(
-    location: StoreLocation, /, *, session_id: str | None, form: Form | None, full: bool
+    location: StoreLocation,
+    /,
+    *,
+    session_id: str | None,
+    limit: int | None,
+    form: Form | None,
+    full: bool,
 ) -> None:
-    """List the runs of the store, or of a session.
+    """List the runs of the store, or of a session. The last one was active last.
 
     \b
     cas runs
+    cas runs --limit 10
     cas runs --session task-12 --json
     """  # noqa: D301
     with location.open(create=False) as store:
-        found = store.runs() if session_id is None else store.session(session_id).runs()
-        show(found, _RUNS, form, full=full)
+        owner = store if session_id is None else store.session(session_id)
+        show(owner.runs(limit=limit), _RUNS, form, full=full)
 
 
 _RUNS = (
     Column("session", rank=1),
     Column("run", rank=0),
-    Column("snapshots", rank=2),
-    Column("created", lambda run: run.created_at, rank=1),
-    Column("parent", rank=3),
-    Column("work_dir", is_path=True, rank=2),
+    Column("snapshots", rank=3),
+    Column("files", rank=1),
+    Column("bytes", size=True, rank=2),
+    Column("active", lambda run: run.active_at, rank=1),
+    Column("parent", rank=4),
+    Column("work_dir", is_path=True, rank=5),
 )
 
 
 @click.command("stats")
-@click.option("--session", "session_id", metavar="ID", help="Only this session's runs.")
-@click.option("--run", "run_id", metavar="ID", help="One run in detail.")
+@click.option("--session", "session_id", metavar="ID",
+              shell_complete=completing("session"),
+              help="Only this session's runs.")  # fmt: skip
+@click.option("--run", "run_id", metavar="ID",
+              shell_complete=completing("run"),
+              help="One run in detail.")  # fmt: skip
 @click.option("--by", multiple=True, type=click.Choice([*LABELS, "session", "run"]),
               help="Files and bytes by this; may be repeated.")  # fmt: skip
 @click.option("--prometheus", is_flag=True, help="Print metrics in the format of OpenMetrics.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from index.api.store import ArtifactStore
     from index.cli.location import StoreLocation
-    from index.domain.snapshots import RunSummary
+    from index.domain.runs import RunSummary
 
 __all__ = ["status"]
 

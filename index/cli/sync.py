@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cas.temporary import using_temporary_files
+from index.cli.completing import completing
 from index.cli.location import StoreLocation, location_at
 from index.cli.options import json_option
 from index.cli.output import counted, print_report
@@ -35,8 +36,10 @@ _FAULT: Final = 3
 @click.argument("source", type=click.Path(path_type=Path, allow_dash=True))
 @click.argument("dest", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--session", "sessions", multiple=True, metavar="ID",
+              shell_complete=completing("session"),
               help="Only these sessions; may be repeated.")  # fmt: skip
 @click.option("--run", "runs", multiple=True, metavar="ID",
+              shell_complete=completing("run"),
               help="Only runs with these ids; may be repeated.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would be copied; write nothing.")
 @json_option
@@ -71,7 +74,7 @@ def sync(
             check_id(kind, given)
     chosen = {"sessions": sessions or None, "runs": runs or None}
     with ExitStack() as stack:
-        ours = stack.enter_context(location_at(source, context.obj).open(create=False))
+        ours = stack.enter_context(location_at(source, context.obj).open_alone(create=False))
         ours.check_runs(**chosen)  # a mistyped name must not create a store
         theirs = _destination(stack, location_at(dest, context.obj), dry_run=dry_run)
         if dry_run:
@@ -89,13 +92,13 @@ def sync(
 def _destination(stack: ExitStack, location: StoreLocation, *, dry_run: bool) -> ArtifactStore:
     """Open the destination. A dry run uses an empty temporary store if it does not exist."""
     if not dry_run:
-        return stack.enter_context(location.open(create=True))
+        return stack.enter_context(location.open_alone(create=True))
     try:
-        return stack.enter_context(location.open(create=False))
+        return stack.enter_context(location.open_alone(create=False))
     except StoreNotFoundError:
         with using_temporary_files():
             nowhere = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return stack.enter_context(StoreLocation(nowhere, None, None).open(create=True))
+        return stack.enter_context(StoreLocation(nowhere, None, None).open_alone(create=True))
 
 
 def _print(report: SyncReport, *, dry_run: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from index.cli.completing import completing
 from index.cli.location import StoreLocation, check_config, write_config
 from index.cli.options import (
     json_option,
@@ -155,7 +156,9 @@ def track(
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--as", "path", metavar="PATH", help="Path in the run. Default: FILE.")
+@click.option("--as", "path", metavar="PATH",
+              shell_complete=completing("path"),
+              help="Path in the run. Default: FILE.")  # fmt: skip
 @run_options
 @provenance_options
 @click.option(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cas.digest import Digest
 from index.commit.write import CommitConflict, record_blobs
-from index.db.queries import journal, lineage, runs, transfer
+from index.db.queries import journal, lineage, names, runs, transfer
 from index.db.tables import VERSION_COLUMNS
-from index.errors import IndexInterruptedError, UnknownRunError, UnsettledScanError
+from index.errors import IndexInterruptedError, UnsettledScanError
 from index.journal.encoding import encode_record
 from index.journal.entries import HistoryEntry, VersionsEntry
 
@@ -47,8 +47,8 @@ def find_chained(context: StoreContext, key: RunKey) -> FoundRun:
     for _ in range(_ATTEMPTS):
         with context.database.reading() as connection:
             found = runs.find_run(connection, key.session, key.run)
-        if found is None:
-            raise UnknownRunError(key.session, key.run)
+            if found is None:
+                raise names.unknown_run(connection, key.session, key.run)
         if found.newest_record is not None:
             return found
         write_history(context, key)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from index.commit.prepare import plan_commit, with_records
 from index.commit.write import CommitConflict, UncertainCommitError, load_state, record
-from index.db.queries import current, files, runs
+from index.db.queries import current, files, names, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from index.domain.names import RunKey
     from index.domain.run_state import RunState
     from index.domain.snapshots import FileVersion, Snapshot
+    from index.errors import UnknownRunError
 
 __all__ = ["Committer"]
 
@@ -69,6 +70,12 @@ class Committer:
             return () if found is None else current.list_similar(connection, found.id, path)
 
         return self._database.read(look)
+
+    def unknown_run(self, key: RunKey) -> UnknownRunError:
+        """Return the error for a run that does not exist, with the closest ones."""
+        return self._database.read(
+            lambda connection: names.unknown_run(connection, key.session, key.run)
+        )
 
     def plan_commit(
         self, request: CommitRequest, state: RunState, superseded_records: Sequence[Digest] = ()

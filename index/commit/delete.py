@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from index.commit.chain import store_entry
 from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
 from index.db.catalog import TransactionCatalog
-from index.db.queries import blobs, deletion, journal
+from index.db.queries import blobs, deletion, journal, names
 from index.db.queries.deletion import note_released
 from index.domain.reports import DeletionReceipt
-from index.errors import UnknownRunError, UnknownSessionError
+from index.errors import UnknownSessionError
 from index.journal.encoding import encode_record
 from index.journal.entries import DeletionEntry
 
@@ -43,7 +43,7 @@ def delete_run(context: StoreContext, key: RunKey) -> DeletionReceipt:
 
 def _delete_run(connection: Connection, key: RunKey, dead: Sequence[DeadRun]) -> DeletionReceipt:
     if not dead:
-        raise UnknownRunError(key.session, key.run)
+        raise names.unknown_run(connection, key.session, key.run)
     ((run_id, session_id, *_),) = dead
     files, versions = deletion.count_versions(connection, [run_id])
     released = deletion.list_released(connection, session_id, [run_id])

@@ -254,12 +254,14 @@ class NamedFiles:
         )
 
     def _naming_similar(self, attempt: Callable[[Sequence[Digest] | None], T]) -> T:
-        """Return the result of an attempt; an error of an unknown path names the closest ones."""
+        """Return the result of an attempt; errors of what is unknown name the closest."""
         try:
             return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=self._key.run)
         except UnknownFileError as error:
             closest = self._committer.list_similar(self._key, error.path)
             raise UnknownFileError(error.run, error.path, closest=closest) from None
+        except UnknownRunError:
+            raise self._committer.unknown_run(self._key) from None
 
 
 def check_new(files: Iterable[NewFile]) -> dict[str, NewFile]:

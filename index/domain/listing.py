@@ -6,20 +6,21 @@ import difflib
 import fnmatch
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from index.domain.names import check_path, storable
 from index.domain.results import Result
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from index.domain.snapshots import FileVersion
 
 __all__ = [
     "DirectoryEntry",
     "FileOrder",
+    "NamePattern",
     "check_filters",
     "check_limit",
     "check_order",
@@ -27,6 +28,7 @@ __all__ = [
     "compile_glob",
     "literal_prefix",
     "name_in",
+    "name_pattern",
 ]
 
 FileOrder: TypeAlias = Literal[
@@ -64,12 +66,12 @@ class DirectoryEntry(Result):
         return self.version is None
 
 
-def check_limit(limit: int | None) -> int | None:
+def check_limit(limit: int | None, what: str = "files") -> int | None:
     """Return the largest number of files to list. Raises TypeError or ValueError."""
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-        raise TypeError(f"limit is a number of files, or None for all, not {limit!r}")
+        raise TypeError(f"limit is a number of {what}, or None for all, not {limit!r}")
     if limit is not None and limit < 0:
-        raise ValueError(f"limit is a number of files from 0 on, not {storable(limit)}")
+        raise ValueError(f"limit is a number of {what} from 0 on, not {storable(limit)}")
     return None if limit is None else storable(limit)
 
 
@@ -129,6 +131,38 @@ def literal_prefix(pattern: str) -> str:
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
 
 
+class NamePattern(NamedTuple):
+    """A pattern for names or paths, and what of it a database can look for."""
+
+    matches: Callable[[str], object]
+    """Takes a path."""
+    prefix: str
+    """Text that every match begins with."""
+    part: str
+    """Text that every match contains."""
+
+
+def name_pattern(pattern: str) -> NamePattern:
+    """Return what a text says of names; with a slash, of paths. Raises TypeError or ValueError.
+
+    A text with wildcards is as in `compile_glob`, and matches as a whole. Another one matches where
+    it occurs.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern is text such as 'result' or '*.csv', not {pattern!r}")
+    text = pattern.removeprefix("./")
+    is_path = "/" in text
+    if not _WILDCARDS.search(text):
+        if is_path:
+            return NamePattern(lambda path: text in path, "", text)
+        return NamePattern(lambda path: text in path.rpartition("/")[2], "", text)
+    match = compile_glob(text).fullmatch
+    if is_path:
+        return NamePattern(match, literal_prefix(text), "")
+    part = max(_WILDCARDS.split(text), key=len)
+    return NamePattern(lambda path: match(path.rpartition("/")[2]), "", part)
+
+
 def name_in(
     folder: str, entry: str | os.PathLike[str] | DirectoryEntry | FileVersion | None
 ) -> str | None:
@@ -142,6 +176,8 @@ def name_in(
         raise ValueError(f"after is an entry of {folder or 'the work directory'!r}, not {path!r}")
     return name
 
+
+_WILDCARDS: Final = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]", re.DOTALL)
 
 _TOKEN: Final = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
 

@@ -20,6 +20,7 @@ __all__ = [
     "RunStats",
     "StatsLabel",
     "StoreStats",
+    "StoredBlob",
     "check_labels",
 ]
 
@@ -134,6 +135,26 @@ class StoreStats(Result):
         from index.domain.metrics import openmetrics
 
         return openmetrics({each.name: getattr(self, each.name) for each in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob(Result):
+    """How the bytes of a digest are stored. Who sees it can tell whether others have them, too."""
+
+    digest: Digest
+    size: int
+    stored_size: int
+    """Their part of the packs."""
+    chunks: int
+    """1 for a blob that is not cut into chunks."""
+    packs: tuple[Digest, ...]
+    """The names of the packs that hold them, the first few of many."""
+    created_at: datetime
+    """When they were first stored."""
+    verified_at: datetime | None
+    """When they were last found to be right by a verification of all bytes; None if never."""
+    damaged_at: datetime | None
+    """When they were found to be damaged; None if they are not known to be."""
 
 
 class ReleasedBlob(NamedTuple):

@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HTML_HEAD",
-    "HTML_RUNS",
     "ChangeCounts",
     "FileVersion",
     "Progress",
-    "RunSummary",
     "Skipped",
     "Snapshot",
     "assemble",
@@ -304,30 +302,6 @@ def check_wanted(
     if version is not None and not 0 < version <= MAX_ROW_ID:
         raise UnknownFileError(run, clean, storable(version))
     return clean, version, snapshot_number(at)
-
-
-HTML_RUNS: Final = ("session", "run", "snapshots", "created", "forked from")
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary(Result):
-    """A run in a listing."""
-
-    session: str
-    run: str
-    snapshots: int
-    created_at: datetime
-    parent: str | None = None
-    """The run that this run was forked from; None if that is deleted."""
-    parent_snapshot: int | None = None
-    """The snapshot that it was forked at. It stays when the parent is deleted."""
-    work_dir: str | None = None
-    """The directory of its newest scan; None if it was never scanned, as a new fork."""
-
-    @property
-    def html_row(self) -> tuple[object, ...]:
-        """The values of a table with the head `HTML_RUNS`."""
-        return self.session, self.run, self.snapshots, self.created_at, self.parent
 
 
 def assemble(

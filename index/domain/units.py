@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-__all__ = ["human_size", "parse_duration", "parse_size", "show_duration"]
+__all__ = ["human_size", "parse_duration", "parse_size", "parse_time", "show_duration"]
 
 _SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGTP]?)(i?B)?", re.ASCII | re.IGNORECASE)
 
@@ -60,6 +60,21 @@ def parse_duration(text: str) -> timedelta:
         if int(found[1]) <= _LONGEST // unit:
             return int(found[1]) * unit
     raise ValueError(f"{text!r} is no span of time; write it as 24h, 7d, 90m, 30s or 0")
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """Return the time that ``2d`` (so long before `now`) or a time of ISO 8601 means.
+
+    A time without zone is local, and a date its beginning. Raises ValueError for any other text.
+    """
+    if _DURATION.fullmatch(text.strip()):
+        return now - parse_duration(text)
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(
+            f"{text!r} is no time; write it as 2d (two days ago), 2026-05-31 or 2026-05-31T18:00"
+        ) from None
 
 
 _LONGEST: Final = timedelta(days=36_525)

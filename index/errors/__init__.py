@@ -14,6 +14,8 @@
     ├── VersionConflictError                another version is current than the expected one
     ├── UnknownFileIdError (LookupError)
     ├── UnknownDigestError (LookupError)    no file of the session has these bytes
+    ├── UnknownNameError (LookupError)      a word that means nothing in the session
+    ├── AmbiguousNameError (ValueError)     a word that may mean several things
     ├── WorkDirectoryError                  the path to track is missing or not a directory
     ├── OtherDirectoryError                 a run by that name holds another directory
     ├── MissingPackageError (ImportError)   a call needs an extra that is not installed

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
+    "AmbiguousNameError",
     "BytesNotKeptError",
     "ConfigError",
     "DamagedFileError",
@@ -29,6 +30,7 @@ __all__ = [
     "UnknownDigestError",
     "UnknownFileError",
     "UnknownFileIdError",
+    "UnknownNameError",
     "UnknownRunError",
     "UnknownRunNameError",
     "UnknownSessionError",
@@ -38,6 +40,10 @@ __all__ = [
     "VersionConflictError",
     "WorkDirectoryError",
 ]
+
+
+def _near(closest: tuple[str, ...]) -> str:
+    return f"the closest {'is' if len(closest) == 1 else 'are'} {', '.join(map(repr, closest))}"
 
 
 class InvalidNameError(ArtifactIndexError, ValueError):
@@ -89,9 +95,12 @@ class UnknownSessionError(ArtifactIndexError, LookupError):
     """The store has no session with that id."""
 
     session: str
+    closest: tuple[str, ...] = ()
+    """Sessions that may be meant. Only the owner of a store is told: the command, and a sync."""
 
     def __str__(self) -> str:
-        return f"there is no session {self.session!r} in this store"
+        sentence = f"there is no session {self.session!r} in this store"
+        return f"{sentence}; {_near(self.closest)}" if self.closest else sentence
 
 
 class UnknownRunError(ArtifactIndexError, LookupError):
@@ -99,21 +108,24 @@ class UnknownRunError(ArtifactIndexError, LookupError):
 
     session: str
     run: str
+    closest: tuple[str, ...] = ()
+    """Runs of the session that may be meant."""
 
     def __str__(self) -> str:
-        return (
-            f"there is no run {self.run!r} in session {self.session!r}; "
-            "`session.runs()` lists what there is"
-        )
+        way_out = _near(self.closest) if self.closest else "`session.runs()` lists what there is"
+        return f"there is no run {self.run!r} in session {self.session!r}; {way_out}"
 
 
 class UnknownRunNameError(ArtifactIndexError, LookupError):
     """No session of the store has a run with that id."""
 
     run: str
+    closest: tuple[str, ...] = ()
+    """Runs that may be meant."""
 
     def __str__(self) -> str:
-        return f"none of the sessions has a run {self.run!r}; `store.runs()` lists what there is"
+        way_out = _near(self.closest) if self.closest else "`store.runs()` lists what there is"
+        return f"none of the sessions has a run {self.run!r}; {way_out}"
 
 
 class SameStoreError(ArtifactIndexError, ValueError):
@@ -166,8 +178,7 @@ class UnknownFileError(ArtifactIndexError, LookupError):
         if self.newest:
             way_out = f"version {self.newest} is the newest"
         elif self.closest:
-            near = ", ".join(map(repr, self.closest))
-            way_out = f"the closest {'is' if len(self.closest) == 1 else 'are'} {near}"
+            way_out = _near(self.closest)
         return f"run {self.run!r} has no {what}{self.path!r}; {way_out}"
 
 
@@ -205,11 +216,38 @@ class UnknownFileIdError(ArtifactIndexError, LookupError):
 class UnknownDigestError(ArtifactIndexError, LookupError):
     """No file of the session has those bytes."""
 
-    session: str
-    digest: Digest
+    session: str | None
+    """None for all sessions of the store."""
+    digest: Digest | str
+    """Perhaps only its first digits."""
 
     def __str__(self) -> str:
-        return f"session {self.session!r} has no file with digest {self.digest}"
+        where = "no session has a" if self.session is None else f"session {self.session!r} has no"
+        return f"{where} file with digest {self.digest}"
+
+
+class UnknownNameError(ArtifactIndexError, LookupError):
+    """A word that means nothing in the session: no run, snapshot, path or digest."""
+
+    session: str
+    name: str
+    closest: tuple[str, ...] = ()
+    """Runs and paths that may be meant."""
+
+    def __str__(self) -> str:
+        way_out = _near(self.closest) if self.closest else "`session.runs()` lists what there is"
+        return f"{self.name!r} is nothing in session {self.session!r}; {way_out}"
+
+
+class AmbiguousNameError(ArtifactIndexError, ValueError):
+    """A word that may mean several things, such as the first digits of several digests."""
+
+    name: str
+    candidates: tuple[str, ...]
+    """What it may mean, each written so that it means nothing else."""
+
+    def __str__(self) -> str:
+        return f"{self.name!r} may mean {' or '.join(self.candidates)}; write the one you mean"
 
 
 class WorkDirectoryError(ArtifactIndexError):

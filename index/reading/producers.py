@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from cas.digest import Digest
-from cas.errors import InvalidDigestError
+from cas.digest import DIGEST_SIZE, Digest
 from index.db.queries import files
 from index.domain.names import check_path, check_prefix
+from index.errors import UnknownDigestError
+from index.reading.digests import get_digest, is_prefix_of_digest
 
 if TYPE_CHECKING:
     import os
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from index.db.database import Database
     from index.domain.snapshots import FileVersion
 
-__all__ = ["find_digests", "find_producers"]
+__all__ = ["find_producers"]
+
+_DIGITS: Final = 2 * DIGEST_SIZE
 
 
 def find_producers(
@@ -23,24 +26,29 @@ def find_producers(
 ) -> tuple[FileVersion, ...]:
     """Return the versions produced with a digest or at a path, in the order of their commits.
 
+    Raises AmbiguousNameError if `of` is no path, and several digests begin so.
+
     Parameters
     ----------
     session
         The session to search; None for all sessions.
     """
-    condition = files.has_digest(of) if isinstance(of, Digest) else _condition(check_prefix(of))
+    if isinstance(of, Digest):
+        return _list(database, session, files.has_digest(of))
+    text = check_prefix(of)
+    if len(text) < _DIGITS or not is_prefix_of_digest(text):
+        found = _list(database, session, files.has_path(check_path(text)))
+        if found or not is_prefix_of_digest(text):
+            return found
+    try:
+        digest = get_digest(database, session, text)
+    except UnknownDigestError:
+        return ()
+    return _list(database, session, files.has_digest(digest))
+
+
+def _list(
+    database: Database, session: str | None, condition: files.Condition
+) -> tuple[FileVersion, ...]:
     with database.reading() as connection:
         return tuple(files.list_in_sessions(connection, session, condition, files.was_produced()))
-
-
-def find_digests(database: Database, session: str | None, prefix: str) -> list[Digest]:
-    """Return at most two digests of files with a hexadecimal prefix; two show it is ambiguous."""
-    with database.reading() as connection:
-        return files.list_digests(connection, session, prefix, at_most=2)
-
-
-def _condition(text: str) -> files.Condition:
-    try:
-        return files.has_digest(Digest.parse(text))
-    except InvalidDigestError:
-        return files.has_path(check_path(text))

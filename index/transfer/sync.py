@@ -19,7 +19,9 @@ from index.commit.write import CommitConflict
 from index.db.column_types import decode_path
 from index.db.database import is_impossible
 from index.db.queries import runs
+from index.db.queries.summaries import list_runs
 from index.decorators import relaxed_gc
+from index.domain.listing import closest
 from index.domain.names import RunKey
 from index.domain.results import Result
 from index.domain.snapshots import Progress
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
     from index.context import StoreContext
-    from index.domain.snapshots import RunSummary
+    from index.domain.runs import RunSummary
 
 __all__ = ["SyncPlan", "plan_sync", "select_runs", "sync_runs"]
 
@@ -112,10 +114,11 @@ def select_runs(
         When one of them does not exist.
     """
     with source.database.reading() as connection:
-        found = runs.list_runs(connection)
+        found = list_runs(connection)
         for session in sessions or ():
             if not runs.session_exists(connection, session):
-                raise UnknownSessionError(session)
+                near = closest(session, (summary.session for summary in found))
+                raise UnknownSessionError(session, near)
     chosen = [
         summary
         for summary in found
@@ -123,9 +126,12 @@ def select_runs(
         and (names is None or summary.run in names)
     ]
     for name in sorted(set(names or ()) - {summary.run for summary in chosen}):
+        near = closest(
+            name, (each.run for each in found if sessions is None or each.session in sessions)
+        )
         if sessions is not None and len(set(sessions)) == 1:
-            raise UnknownRunError(next(iter(sessions)), name)
-        raise UnknownRunNameError(name)
+            raise UnknownRunError(next(iter(sessions)), name, near)
+        raise UnknownRunNameError(name, near)
     return _parents_first(chosen)
 
 

@@ -17,6 +17,7 @@ from index.errors import ArtifactIndexError
 
 DIGEST = Digest.of(b"x")
 ARGUMENTS = {
+    "AmbiguousNameError": ("subject", ("one", "another")),
     "BackendError": ("subject", "reason"),
     "BlobNotFoundError": (DIGEST,),
     "BucketNotFoundError": ("subject",),
@@ -56,6 +57,7 @@ ARGUMENTS = {
     "UnknownDigestError": ("subject", DIGEST),
     "UnknownFileError": ("run", "subject", 3),
     "UnknownFileIdError": ("subject", 7),
+    "UnknownNameError": ("session", "subject"),
     "UnknownRunError": ("session", "subject"),
     "UnknownRunNameError": ("subject",),
     "UnknownSessionError": ("subject",),

@@ -67,6 +67,7 @@ def results_of(store, run, work, tmp_path):
         run.stats(),
         store.stats(),
         *store.runs(),
+        store.stored(version.digest),
         *run.stats_by("agent", "is_final_output"),
     )
     yield run.restore(tmp_path / "out")

@@ -46,6 +46,7 @@ __all__ = [
     "end_versions",
     "fill_provenance",
     "has_digest",
+    "has_digest_prefix",
     "has_path",
     "has_version",
     "insert_versions",
@@ -343,21 +344,32 @@ def list_digests(
     connection: Connection, session: str | None, prefix: str, *, at_most: int
 ) -> list[Digest]:
     """Return digests with a hexadecimal prefix, of a session or of all sessions."""
-    digest = tables.files.c.digest
-    lowest, highest = (bytes.fromhex(prefix.ljust(2 * DIGEST_SIZE, digit)) for digit in "0f")
-    statement = select(digest).where(digest.between(lowest, highest)).distinct().limit(at_most)
+    held = select(tables.files.c.id).where(tables.files.c.digest == tables.blobs.c.digest)
     if session is not None:
-        statement = (
-            statement.join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
+        held = (
+            held.join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
             .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
             .where(tables.sessions.c.name == session)
         )
-    return list(connection.scalars(statement))
+    # Blobs with the prefix are few, but the versions that hold one may be very many.
+    begins = _begins(tables.blobs.c.digest, prefix)
+    statement = select(tables.blobs.c.digest).where(begins, held.exists())
+    return list(connection.scalars(statement.order_by(tables.blobs.c.digest).limit(at_most)))
 
 
 def has_digest(digest: bytes) -> Condition:
     """Return the condition that a version holds these bytes."""
     return tables.files.c.digest == digest
+
+
+def has_digest_prefix(prefix: str) -> Condition:
+    """Return the condition that the digest of a version begins with these hexadecimal digits."""
+    return _begins(tables.files.c.digest, prefix)
+
+
+def _begins(digest: ColumnElement[Any], prefix: str) -> Condition:
+    lowest, highest = (bytes.fromhex(prefix.ljust(2 * DIGEST_SIZE, digit)) for digit in "0f")
+    return digest.between(lowest, highest)
 
 
 def was_produced() -> Condition:

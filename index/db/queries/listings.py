@@ -17,7 +17,7 @@ from index.domain.snapshots import FileVersion
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from sqlalchemy import Column, ColumnElement
+    from sqlalchemy import Column, ColumnElement, Table
     from sqlalchemy.engine import Connection
 
     from index.db.queries.files import Condition
@@ -79,17 +79,24 @@ def conditions_for(
     priority: str | None = None,
     is_final_output: bool | None = None,
     prefix: str | None = None,
+    of: Table = tables.files,
 ) -> Iterator[Condition]:
-    """Yield the conditions of a listing. An argument that is None adds no condition."""
+    """Yield the conditions of a listing. An argument that is None adds no condition.
+
+    Parameters
+    ----------
+    of
+        Where the labels are; `tables.counts` has them, too, and no paths.
+    """
     for name, column in tables.PROVENANCE_COLUMNS.items():
         if (value := getattr(provenance, name)) is not None:
-            yield tables.files.c[column] == value
+            yield of.c[column] == value
     if file_type is not None:
-        yield tables.files.c.file_type == (file_type and check_label("file type", file_type))
+        yield of.c.file_type == (file_type and check_label("file type", file_type))
     if priority is not None:
-        yield tables.files.c.priority == (priority and check_label("priority", priority))
+        yield of.c.priority == (priority and check_label("priority", priority))
     if is_final_output is not None:
-        yield tables.files.c.is_final_output.is_(is_final_output)
+        yield of.c.is_final_output.is_(is_final_output)
     yield from has_prefix(prefix or "")
 
 

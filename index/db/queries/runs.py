@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import BigInteger, bindparam, delete, func, insert, literal, select, update
 
 from index.db import tables
 from index.db.bulk import dialect_insert
 from index.domain.provenance import Provenance
-from index.domain.snapshots import ChangeCounts, RunSummary, Skipped, Snapshot
+from index.domain.snapshots import ChangeCounts, Skipped, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,6 @@ __all__ = [
     "insert_snapshot",
     "insert_store_id",
     "lead_chain",
-    "list_runs",
     "list_snapshots",
     "lock_run",
     "session_exists",
@@ -251,14 +250,15 @@ def has_snapshot(connection: Connection, snapshot_id: int) -> bool:
     return found is not None
 
 
-def list_snapshots(connection: Connection, run_id: int) -> list[Snapshot]:
-    """Return a run's snapshots without their changes, oldest first."""
-    rows = connection.execute(
-        select(tables.snapshots)
-        .where(tables.snapshots.c.run_id == run_id)
-        .order_by(tables.snapshots.c.number)
-    )
-    return [_snapshot(row) for row in rows]
+def list_snapshots(
+    connection: Connection, run_id: int, number: int | None = None
+) -> list[Snapshot]:
+    """Return a run's snapshots without their changes, oldest first; or only that of a number."""
+    columns = tables.snapshots.c
+    statement = select(tables.snapshots).where(columns.run_id == run_id).order_by(columns.number)
+    if number is not None:
+        statement = statement.where(columns.number == literal(number, BigInteger()))
+    return [_snapshot(row) for row in connection.execute(statement)]
 
 
 def count_changes(
@@ -309,43 +309,6 @@ def find_snapshot(connection: Connection, run_id: int, provenance: Provenance) -
         .limit(1)
     ).first()
     return None if row is None else _snapshot(row)
-
-
-def list_runs(
-    connection: Connection, session: str | None = None, run: str | None = None
-) -> list[RunSummary]:
-    """Return the runs of a session, or of all sessions, oldest first; or only those of one id."""
-    parent = tables.runs.alias()
-    statement = (
-        select(
-            tables.sessions.c.name,
-            tables.runs.c.name,
-            func.coalesce(func.max(tables.snapshots.c.number), 0),
-            tables.runs.c.created_at,
-            parent.c.name,
-            tables.runs.c.parent_snapshot,
-            tables.runs.c.work_dir,
-        )
-        .select_from(tables.runs)
-        .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
-        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
-        .outerjoin(tables.snapshots, tables.snapshots.c.run_id == tables.runs.c.id)
-        .group_by(
-            tables.sessions.c.name,
-            tables.runs.c.name,
-            tables.runs.c.created_at,
-            tables.runs.c.id,
-            parent.c.name,
-            tables.runs.c.parent_snapshot,
-            tables.runs.c.work_dir,
-        )
-        .order_by(tables.runs.c.created_at, tables.sessions.c.name, tables.runs.c.name)
-    )
-    if session is not None:
-        statement = statement.where(tables.sessions.c.name == session)
-    if run is not None:
-        statement = statement.where(tables.runs.c.name == run)
-    return [RunSummary(*row) for row in connection.execute(statement)]
 
 
 def session_exists(connection: Connection, session: str) -> bool:

@@ -1,0 +1,170 @@
+"""The command that shows everything known of one thing: show."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from index.cli.completing import completing
+from index.cli.options import json_option, only_run, run_options
+from index.cli.output import print_json
+from index.cli.tables import Column, path_column, show_facts
+from index.cli.tables import show as show_table
+from index.cli.terminal import is_for_people, printable
+from index.domain.units import human_size
+from index.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cas.digest import Digest
+    from index.api.meaning import Meaning
+    from index.api.session import Session
+    from index.api.store import ArtifactStore
+    from index.cli.location import StoreLocation
+    from index.domain.snapshots import FileVersion
+
+__all__ = ["show"]
+
+_KIB: Final = 1024
+
+_PLACES: Final = 20
+"""Places of the same bytes that are listed."""
+
+
+@click.command()
+@click.argument("word", metavar="RUN|SNAPSHOT|PATH[@VERSION]|DIGEST",
+                shell_complete=completing("run", "path"))  # fmt: skip
+@run_options
+@json_option
+@click.pass_obj
+def show(
+    location: StoreLocation, /, word: str, *, session_id: str, run_id: str | None, as_json: bool
+) -> None:
+    """Show everything known of a run, a snapshot, a file or its bytes.
+
+    RUN is a run, N a snapshot, RUN@N a snapshot of another run, PATH a file as it is now, PATH@N a
+    version of it. A digest, or at least its first seven digits, stands for the bytes: who made
+    them, and where they are. RUN@, @N and ./PATH mean nothing else; a word that may mean several
+    things is refused with these.
+
+    \b
+    cas show data/result.csv
+    cas show data/result.csv@1
+    cas show 3 --run run-7
+    cas show run-7
+    cas show 4f2a001
+    """  # noqa: D301
+    with location.open(create=False) as store:
+        session = store.session(session_id)
+        try:
+            meaning = session.resolve(word, run=run_id)
+        except UnknownNameError:
+            only_run(store, session_id, run_id)  # which asks for the run if there are several
+            raise
+        told = _described(store, session, meaning)
+    if as_json:
+        print_json(told)
+    else:
+        _print(told)
+
+
+def _described(store: ArtifactStore, session: Session, meaning: Meaning) -> dict[str, Any]:
+    """Return what ``--json`` prints of a thing: its kind, what it is, and what belongs to it."""
+    from cas.digest import Digest
+    from index.domain.snapshots import FileVersion, Snapshot
+
+    value, run = meaning
+    if isinstance(value, Digest):
+        return {"kind": "digest", "digest": value, **_of_bytes(store, session, value)}
+    if isinstance(value, FileVersion):
+        more = {} if value.digest is None else _of_bytes(store, session, value.digest)
+        return {"kind": "file", **value.to_dict(), **more}
+    assert run is not None, "only a digest has none"  # noqa: S101
+    if isinstance(value, Snapshot):
+        return {"kind": "snapshot", "session": session.id, "run": run.id, **value.to_dict()}
+    return {"kind": "run", **run.summary().to_dict(), **run.stats().to_dict()}
+
+
+def _of_bytes(store: ArtifactStore, session: Session, digest: Digest) -> dict[str, Any]:
+    """Return how bytes are stored, who made them, and the first places where they are."""
+    places = [*session.find(digest=digest, all_versions=True, limit=_PLACES + 1)]
+    return {
+        "stored": store.stored(digest),
+        "producers": session.producers(digest)[:_PLACES],
+        "places": places[:_PLACES],
+        "more_places": len(places) > _PLACES,
+    }
+
+
+def _print(told: dict[str, Any]) -> None:
+    """Print what is known: a line for each fact, then tables of what belongs to it."""
+    changes = {mark: told.pop(name, ()) for name, mark in _CHANGES.items()}
+    tables = {name: told.pop(name, ()) for name in ("producers", "places")}
+    more = told.pop("more_places", False)
+    stored = told.pop("stored", None)
+    if stored is not None:
+        told |= {name: value for name, value in stored.to_dict().items() if name not in told}
+        told["verified_at"] = told["verified_at"] or "never"
+    if _ids(tables["producers"]) == _ids(tables["places"]):
+        del tables["places"]
+    facts = {name: _fact(name, value) for name, value in told.items() if name not in _OF_PROGRAMS}
+    show_facts({name: value for name, value in facts.items() if value not in (None, "", False)})
+    for mark, versions in changes.items():
+        for version in versions:
+            click.echo(f"{mark} {printable(version['path'])}")
+    for name, versions in tables.items():
+        if versions:
+            click.echo(f"\n{name}:")
+            show_table(versions, _HELD, None)
+    if more:
+        click.echo(f"and more: cas find --all-versions --digest {told['digest']}")
+
+
+def _ids(versions: Sequence[FileVersion]) -> list[int]:
+    return [version.id for version in versions]
+
+
+_OF_PROGRAMS: Final = {
+    *("id", "mtime_ns"),
+    *("recorded", "filled", "hidden", "ignored", "absent"),  # only the scan itself knows these
+}
+"""Facts that only JSON has."""
+
+_CHANGES: Final = {"added": "+", "changed": "~", "removed": "-"}
+
+_HELD = (
+    Column("run", rank=0),
+    Column("version", rank=1),
+    Column("agent", rank=1),
+    Column("phase", rank=3),
+    Column("node", lambda version: version.node_id, rank=3),
+    Column("created", lambda version: version.created_at, rank=2),
+    path_column(),
+)
+
+
+def _fact(name: str, value: Any) -> object:
+    """Return what is shown of a value, given as for JSON; None for what is not worth a line."""
+    if isinstance(value, str) and name.endswith("_at") and value != "never":
+        return datetime.fromisoformat(value)
+    if isinstance(value, int) and not isinstance(value, bool) and _IS_SIZE.search(name):
+        if not is_for_people():
+            return value
+        return human_size(value) if value < _KIB else f"{human_size(value)} ({value:,})"
+    if isinstance(value, dict) and name.startswith("files_by_"):
+        if not any(value):  # no file has such a label
+            return None
+        return ", ".join(f"{key or '-'} {count}" for key, count in value.items())
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return " ".join(value)
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False) if value else None
+    return value
+
+
+_IS_SIZE: Final = re.compile(r"(^|_)(bytes|size)(_|$)")

@@ -1,0 +1,44 @@
+"""Runs in a listing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from index.domain.results import Result
+from index.domain.units import human_size
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["HTML_RUNS", "RunSummary"]
+
+HTML_RUNS: Final = ("session", "run", "snapshots", "files", "size", "active", "forked from")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary(Result):
+    """A run in a listing."""
+
+    session: str
+    run: str
+    snapshots: int
+    files: int
+    """Current files."""
+    bytes: int
+    """Their total size."""
+    created_at: datetime
+    active_at: datetime
+    """When its newest snapshot was made, or the run itself if that was later, as a new fork."""
+    parent: str | None = None
+    """The run that this run was forked from; None if that is deleted."""
+    parent_snapshot: int | None = None
+    """The snapshot that it was forked at. It stays when the parent is deleted."""
+    work_dir: str | None = None
+    """The directory of its newest scan; None if it was never scanned, as a new fork."""
+
+    @property
+    def html_row(self) -> tuple[object, ...]:
+        """The values of a table with the head `HTML_RUNS`."""
+        what = (self.session, self.run, self.snapshots, self.files, human_size(self.bytes))
+        return *what, self.active_at, self.parent
