@@ -18,14 +18,25 @@ if TYPE_CHECKING:
     from index.api.session import Session
     from index.api.store import ArtifactStore
     from index.domain.classification import DEFAULT_CLASSIFIER, Classifier, RuleClassifier
+    from index.domain.content_diff import ContentDiff
     from index.domain.diff import Diff, FileChange
     from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
     from index.domain.listing import DirectoryEntry
     from index.domain.provenance import Provenance, carried, provenance
-    from index.domain.reports import DeletionReceipt, GroupStats, RunStats, StoredBlob, StoreStats
+    from index.domain.reports import (
+        DeletionReceipt,
+        GroupStats,
+        RestoreChange,
+        RestoreResult,
+        RestoreWarning,
+        RunStats,
+        StoredBlob,
+        StoreStats,
+    )
     from index.domain.runs import RunSummary
     from index.domain.snapshots import FileVersion, Progress, Snapshot
     from index.domain.status import Status
+    from index.domain.table_diff import ColumnDiff, TableDiff
     from index.errors import ArtifactIndexError
     from index.maintenance.backup import BackupReport
     from index.maintenance.doctor.doctor import doctor
@@ -35,7 +46,6 @@ if TYPE_CHECKING:
     from index.maintenance.recover.recover import recover
     from index.maintenance.recover.report import RecoveryReport
     from index.maintenance.repair.repair import RepairReport
-    from index.reading.restore import RestoreResult, RestoreWarning
     from index.scan.content import Content, NewFile
     from index.transfer.adopt import AdoptionReport
     from index.transfer.report import SyncedRun, SyncOutcome, SyncReport
@@ -48,7 +58,9 @@ __all__ = [
     "ArtifactStore",
     "BackupReport",
     "Classifier",
+    "ColumnDiff",
     "Content",
+    "ContentDiff",
     "DAGTracker",
     "DeletionReceipt",
     "Diff",
@@ -72,6 +84,7 @@ __all__ = [
     "Provenance",
     "RecoveryReport",
     "RepairReport",
+    "RestoreChange",
     "RestoreResult",
     "RestoreWarning",
     "RuleClassifier",
@@ -87,6 +100,7 @@ __all__ = [
     "SyncPlan",
     "SyncReport",
     "SyncedRun",
+    "TableDiff",
     "TrackingOutcome",
     "VerifyReport",
     "__version__",
@@ -105,7 +119,9 @@ _IMPORTED_LATER: Final = {
     "ArtifactStore": "index.api.store",
     "BackupReport": "index.maintenance.backup",
     "Classifier": "index.domain.classification",
+    "ColumnDiff": "index.domain.table_diff",
     "Content": "index.scan.content",
+    "ContentDiff": "index.domain.content_diff",
     "DAGTracker": "index.api.dag_tracker",
     "DEFAULT_CLASSIFIER": "index.domain.classification",
     "DeletionReceipt": "index.domain.reports",
@@ -130,8 +146,9 @@ _IMPORTED_LATER: Final = {
     "Provenance": "index.domain.provenance",
     "RecoveryReport": "index.maintenance.recover.report",
     "RepairReport": "index.maintenance.repair.repair",
-    "RestoreResult": "index.reading.restore",
-    "RestoreWarning": "index.reading.restore",
+    "RestoreChange": "index.domain.reports",
+    "RestoreResult": "index.domain.reports",
+    "RestoreWarning": "index.domain.reports",
     "RuleClassifier": "index.domain.classification",
     "Run": "index.api.run",
     "RunStats": "index.domain.reports",
@@ -145,6 +162,7 @@ _IMPORTED_LATER: Final = {
     "SyncPlan": "index.transfer.sync",
     "SyncReport": "index.transfer.report",
     "SyncedRun": "index.transfer.report",
+    "TableDiff": "index.domain.table_diff",
     "TrackingOutcome": "index.api.dag_tracker",
     "VerifyReport": "index.domain.faults",
     "__version__": "cas",

@@ -125,9 +125,9 @@ def test_one_restores_what_the_other_tracked_and_both_track_at_once(
     assert {v["path"] for v in two.json("ls", "-R", "--run", "r")} == set(FILES)
     versions = two.json("log", "plan.md", "--run", "r")
     assert [(v["version"], v["agent"]) for v in versions] == [(1, "planner"), (2, "engineer")]
-    two.cas("restore", "restored", "--run", "r")
+    two.cas("restore", "--to", "restored", "--run", "r")
     assert read(two.project / "restored") == read(one.project / "work")
-    two.cas("restore", "before", "--run", "r", "--at", "1")
+    two.cas("restore", "--to", "before", "--run", "r", "--at", "1")
     assert read(two.project / "before") == FILES
     changed = two.json("diff", "1", "2", "--run", "r")
     assert [change["path"] for change in changed["changed"]] == ["plan.md"]
@@ -145,7 +145,7 @@ def test_one_restores_what_the_other_tracked_and_both_track_at_once(
             _, err = process.communicate(timeout=120)
             assert (process.returncode, err) == (0, "")
     for host, other in ((one, two), (two, one)):
-        host.cas("restore", "both", "--run", "both")
+        host.cas("restore", "--to", "both", "--run", "both")
         expected = read(host.project / "parts") | read(other.project / "parts")
         assert read(host.project / "both") == expected
     assert [s["snapshot"] for s in one.json("snapshots", "--run", "both")] == [1, 2, 3, 4, 5, 6]

@@ -272,8 +272,8 @@ class Run(RunScans):
         """Return the run to the state of a snapshot, as a new snapshot. The history is kept.
 
         The new versions keep the provenance of the original ones. The snapshot has the provenance
-        of the enclosing `provenance` scope. The work directory does not change: restore it with
-        ``overwrite=True``, or its next scan records its present files again.
+        of the enclosing `provenance` scope. The work directory does not change: call `restore` with
+        ``overwrite=True, delete=True``, or its next scan records its present files again.
 
         Raises UnknownSnapshotError if the run has no such snapshot.
         """

@@ -1,4 +1,4 @@
-"""Reading of a run: history, snapshots, restores, diffs and statistics."""
+"""Reading of a run: history, snapshots, diffs and statistics."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cas.errors import CasError
-from index.api.run_contents import RunContents
-from index.db.queries import files, listings, runs
-from index.db.queries.restorable import list_chosen, list_restorable
+from index.api.run_restores import RunRestores
+from index.db.queries import files, runs
+from index.db.queries.restorable import choose
 from index.db.queries.summaries import list_runs
-from index.decorators import naming_memory, relaxed_gc
+from index.decorators import relaxed_gc
 from index.domain.manifest import group_for_display, manifest_of
-from index.domain.names import check_local, check_path
+from index.domain.names import as_paths, check_path
 from index.domain.provenance import Provenance
 from index.domain.reports import check_labels
 from index.domain.snapshots import (
@@ -24,12 +24,7 @@ from index.domain.snapshots import (
     snapshot_number,
     with_lazy_changes,
 )
-from index.errors import (
-    ArtifactIndexError,
-    RestoreFailedError,
-    UnknownRunError,
-    UnknownSnapshotError,
-)
+from index.errors import ArtifactIndexError, UnknownRunError, UnknownSnapshotError
 
 if TYPE_CHECKING:
     import os
@@ -38,14 +33,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.engine import Connection
 
-    from cas.digest import Digest
     from index.db.queries.files import Condition
     from index.db.queries.runs import FoundRun
     from index.domain.diff import Diff
     from index.domain.reports import GroupStats, RunStats, StatsLabel
     from index.domain.runs import RunSummary
-    from index.domain.snapshots import FileVersion, Progress, Snapshot
-    from index.reading.restore import RestoreResult
+    from index.domain.snapshots import FileVersion, Snapshot
 
 __all__ = ["RunReader"]
 
@@ -53,7 +46,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RunReader(RunContents):
+class RunReader(RunRestores):
     """The reading half of `Run`. Safe for use by several threads.
 
     Reading a run that was never written to raises `UnknownRunError`. Where a method takes a
@@ -148,93 +141,13 @@ class RunReader(RunContents):
             for snapshot in heads
         )
 
-    @relaxed_gc()
-    @naming_memory("restore a run")
-    def restore(
-        self,
-        destination: str | os.PathLike[str],
-        *,
-        paths: Iterable[str | os.PathLike[str]] | None = None,
-        at: int | Snapshot | None = None,
-        overwrite: bool = False,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> RestoreResult:
-        """Write the run's files to `destination`, with their modes and times.
-
-        Every byte is verified, and each file appears complete or not at all. Nothing is written
-        outside `destination`. Special mode bits such as set-user-id are not restored. Files are not
-        synced: a power loss soon after may lose some, and a second restore writes them again. In an
-        empty destination, up to 1 GiB is first written to a hidden directory in it and appears at
-        the end. If a restore is killed, the next one removes that directory. At least 64 KiB of
-        zeros in a row become a hole.
-
-        A mode or time that the destination does not take is a warning in the result, and so is a
-        link that it can't hold. Files with the right content are not written, and get their mode
-        and time only if these differ.
-
-        Parameters
-        ----------
-        paths
-            Files and directories to restore; None for all.
-        overwrite
-            Whether to replace different content in the destination. A directory makes way for a
-            file only if the run has held all files in it. Links to directories are not replaced.
-
-        Raises
-        ------
-        UnknownFileError
-            When the run has no file at one of `paths`.
-        RestoreConflictError
-            When different content is in the way. Nothing was written, unless that content appeared
-            during the restore.
-        NameClashError
-            When the filesystem takes two paths for one name. Nothing was written.
-        RestoreFailedError, UnsafePathError
-            When the destination can't be written, or a link in it leads outside.
-        DanglingFileError, DamagedFileError
-            When bytes are missing or damaged in storage.
-        """
-        from index.reading.restore import restore
-
-        if isinstance(paths, str):
-            raise TypeError("paths takes a sequence of paths, not one string")
-        target = check_local(destination)
-        if self._context.owns(target):
-            raise RestoreFailedError(target, "it is the store itself")
-        with self._reading() as (connection, found):
-            number = self._check_snapshot(found, at)
-            visible = files.visible_at(number)
-            if paths is None:
-                versions, places = list_restorable(connection, found.id, visible)
-            else:
-                wanted = [check_path(path) for path in paths]
-                versions, places, missing = list_chosen(connection, found.id, visible, wanted)
-                if missing is not None:
-                    raise self._unknown(connection, found, missing, visible)
-
-        def known_below(directory: str) -> set[tuple[str, Digest | None]]:
-            below = listings.conditions_for(provenance=Provenance(), prefix=f"{directory}/")
-            with self._reading() as (connection, found):
-                return {
-                    (v.path, v.digest) for v in list_restorable(connection, found.id, *below)[0]
-                }
-
-        return restore(
-            versions,
-            places,
-            self._context.blobs,
-            target,
-            overwrite=overwrite,
-            known_below=known_below,
-            progress=progress,
-        )
-
     def diff(
         self,
         first: int | Snapshot | RunReader,
         second: int | Snapshot | None = None,
         *,
         at: int | Snapshot | None = None,
+        paths: Iterable[str | os.PathLike[str]] | None = None,
     ) -> Diff:
         """Compare two snapshots of this run, or this run with another run of the session.
 
@@ -248,9 +161,13 @@ class RunReader(RunContents):
             snapshots.
         at
             With another run: the snapshot of this run.
+        paths
+            Files and directories to compare; None for all.
 
         Raises
         ------
+        UnknownFileError
+            When neither state has a file at one of `paths`.
         UnknownRunError
             When the other run does not exist or belongs to another session.
         """
@@ -265,11 +182,18 @@ class RunReader(RunContents):
             raise UnknownRunError(self.key.session, other.id)
         from index.domain.diff import diff_versions
 
+        wanted = None if paths is None else [check_path(path) for path in as_paths("paths", paths)]
         with self._context.database.reading() as connection:
-            return diff_versions(
-                self._visible(connection, self._find(connection), before),
-                other._visible(connection, other._find(connection), after),
-            )
+            found = other._find(connection)
+            old = self._visible(connection, self._find(connection), before)
+            new = other._visible(connection, found, after)
+            if wanted is not None:
+                either = {version.path: version for version in (*old, *new)}
+                missing = choose([*either.values()], wanted)[1]
+                if missing is not None:
+                    raise other._unknown(connection, found, missing)
+                old, new = (tuple(choose(each, wanted)[0]) for each in (old, new))
+        return diff_versions(old, new)
 
     def final_outputs(self) -> dict[str, tuple[FileVersion, ...]]:
         """Return the final outputs grouped by file type, in display order."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from index.api.meaning import Meaning
     from index.context import StoreContext
+    from index.domain.content_diff import ContentDiff
     from index.domain.names import Label
     from index.domain.reports import DeletionReceipt, GroupStats, StatsLabel
     from index.domain.runs import RunSummary
@@ -201,6 +202,34 @@ class Session(Finding, Handle):
 
         given = None if run is None else self.run(run)
         return resolve(self, self._context.database, word, given)
+
+    def compare(self, before: FileVersion | None, after: FileVersion | None) -> ContentDiff:
+        """Compare the contents of two file versions of this session, also of different runs.
+
+        Text (UTF-8) of up to 1 MiB is compared by lines, and a table (CSV, TSV) of up to 8 MiB by
+        columns if more than 20 lines of it differ. Larger files and other content are not compared.
+        The time is bounded: the lines of very different texts may be matched poorly.
+
+        ``[session.compare(*pair) for pair in run.diff(1, 2).pairs]``
+
+        Parameters
+        ----------
+        before, after
+            One may be None: the other one is then compared with nothing.
+
+        Raises
+        ------
+        UnknownDigestError
+            When nothing in this session has the bytes of a version.
+        DanglingFileError, DamagedFileError
+            When bytes are missing or damaged in storage.
+        """
+        from index.reading.comparing import compare_versions
+
+        for version in (before, after):
+            if version is not None and version.digest is not None:
+                self._version(version.digest)
+        return compare_versions(self._context.blobs, before, after)
 
     def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
         """Return every file version of this session that produced some bytes, the first one first.

@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "`run.files()`": "`cas ls -R`",
     "`store.back_up()`": "`cas backup`",
     "`store.plan_gc().execute()`": "`cas gc`",
+    "`run.restore(DIR)`": "`cas restore --to DIR`",
     "`run.put(…)`": "`cas put`",
     "`index.recover(…)`": "`cas recover`",
     "`ArtifactStore.open(…)`": "`cas init` or `cas track DIR`",

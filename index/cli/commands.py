@@ -27,7 +27,7 @@ _SECTIONS: Final = {
         "snapshots": "read",
         "show": "describe",
         "cat": "read",
-        "diff": "lineage",
+        "diff": "diff",
         "who": "lineage",
         "stats": "stats",
     },
@@ -60,7 +60,7 @@ cas keeps every version of every file that a workflow run writes, and its maker.
   cas ls                      list the recorded files
   cas log work/result.csv     every version of a file, and who made it
   cas diff 1 2                compare two snapshots
-  cas restore elsewhere/      write the files to another directory
+  cas restore --to copy/      write the files to another directory
 
 cas --help lists all commands, and cas COMMAND --help shows examples."""
 
@@ -177,7 +177,7 @@ def cas(
     \b
     cas track work/              record the files of a directory
     cas ls                       list the recorded files
-    cas restore elsewhere/       write them to another directory
+    cas restore --to copy/       write them to another directory
     """  # noqa: D301 - click's own mark-up
     context.color = colour_wanted()
     log_messages(context, quiet=quiet, verbose=verbose, file=log_file)

@@ -1,4 +1,4 @@
-"""The commands for the lineage of runs: diff, who, fork, rewind."""
+"""The commands for the lineage of runs: who, fork, rewind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from cas.digest import Digest, Hasher
 from cas.errors import InvalidDigestError
 from index.cli.completing import completing, files_on_disk
 from index.cli.options import (
-    LABELS,
     at_option,
     json_option,
     listing_options,
@@ -23,14 +22,12 @@ from index.cli.options import (
 from index.cli.output import print_json, print_report
 from index.cli.tables import Column, path_column, show
 from index.cli.terminal import printable
-from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from index.cli.location import StoreLocation
     from index.cli.output import Form
-    from index.domain.diff import Diff
 
-__all__ = ["diff", "fork", "rewind", "who"]
+__all__ = ["fork", "rewind", "who"]
 
 _READ_SIZE = 1 << 20
 
@@ -39,61 +36,6 @@ class _NotFoundError(click.ClickException):
     """The thing that the user asked about does not exist."""
 
     exit_code = 4
-
-
-@click.command()
-@run_options
-@click.argument("first", shell_complete=completing("run", "snapshot"))
-@click.argument("second", required=False, shell_complete=completing("run", "snapshot"))
-@click.option("--by", type=click.Choice(sorted(LABELS)), help="Group the changes by provenance.")
-@json_option
-@click.pass_obj
-def diff(
-    location: StoreLocation,
-    *,
-    session_id: str,
-    run_id: str | None,
-    first: str,
-    second: str | None,
-    by: str | None,
-    as_json: bool,
-) -> None:
-    """Compare two snapshots of a run, or two runs of a session.
-
-    A number is a snapshot of --run. Any other word is a run. RUN@N is a run at snapshot N, and RUN@
-    a run as it is now, also if its id is a number. Without SECOND, the command compares with the
-    present state of the run.
-
-    \b
-    cas diff 1 2 --run run-7
-    cas diff 3 --by agent
-    cas diff run-7 run-8
-    cas diff run-7@3 run-8
-    cas diff 1@ 2@               the runs 1 and 2
-    """  # noqa: D301
-    with location.open(create=False) as store:
-        session = store.session(session_id)
-        before_run, before = _state(first)
-        after_run, after = _state(second) if second is not None else (before_run, None)
-        default = None if before_run and after_run else only_run(store, session_id, run_id)
-        one = session.run(before_run) if before_run else default
-        other = session.run(after_run) if after_run else default
-        assert one is not None, "default is a run then"  # noqa: S101
-        assert other is not None, "default is a run then"  # noqa: S101
-        found = one.diff(other, after, at=before)
-    if by is not None:
-        parts = found.by(LABELS[by])  # type: ignore[arg-type]  # the values are its literals
-        if as_json:
-            print_json([{by: group, **part.to_dict()} for group, part in parts.items()])
-        for group, part in parts.items() if not as_json else ():
-            if part:
-                click.echo(f"{by} {printable(group or '-')}")
-                _print_diff(part, indent="  ")
-        return
-    if as_json:
-        print_report(found)
-    else:
-        _print_diff(found)
 
 
 @click.command()
@@ -188,7 +130,7 @@ def rewind(
 ) -> None:
     """Return a run to the state of a snapshot, as a new snapshot. The history is kept.
 
-    The work directory does not change. Use `cas restore --overwrite` to write the files back.
+    The work directory does not change. `cas restore --overwrite --delete` makes it equal the run.
 
     \b
     cas rewind 3 --run run-7
@@ -206,14 +148,6 @@ def rewind(
     )
 
 
-def _state(text: str) -> tuple[str | None, int | None]:
-    """Parse ``N`` as a snapshot, and ``RUN``, ``RUN@`` or ``RUN@N`` as a run."""
-    run, at, number = text.rpartition("@")
-    if number.isascii() and number.isdigit():
-        return run or None, int(number)
-    return run if at and not number else text, None
-
-
 def _what(text: str) -> Digest | str:
     try:
         return Digest.parse(text)
@@ -226,16 +160,3 @@ def _what(text: str) -> Digest | str:
         while piece := stream.read(_READ_SIZE):
             hasher.update(piece)
     return hasher.digest()
-
-
-def _print_diff(found: Diff, indent: str = "") -> None:
-    for mark, colour, versions in (("+", "green", found.added), ("-", "red", found.removed)):
-        for version in versions:
-            click.secho(f"{indent}{mark} {printable(version.path)}", fg=colour)
-    for change in found.changed:
-        sizes = f"{human_size(change.before.size)} -> {human_size(change.after.size)}"
-        click.secho(f"{indent}~ {printable(change.path)}  {sizes}", fg="yellow")
-    click.echo(
-        f"{indent}{len(found.added)} added, {len(found.removed)} removed,"
-        f" {len(found.changed)} changed, {len(found.identical)} identical"
-    )

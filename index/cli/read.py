@@ -20,7 +20,7 @@ from index.cli.options import (
 )
 from index.cli.tables import Column, path_column, show
 from index.domain.listing import FileOrder
-from index.errors import UnknownFileError
+from index.errors import BytesNotKeptError, UnknownFileError
 
 if TYPE_CHECKING:
     from index.api.run import Run
@@ -220,26 +220,47 @@ _SNAPSHOTS = (
 
 
 @click.command("cat")
-@click.argument("path", metavar="PATH[@VERSION]", shell_complete=completing("path"))
+@click.argument(
+    "paths",
+    metavar="PATH[@VERSION]...",
+    nargs=-1,
+    required=True,
+    shell_complete=completing("path"),
+)
 @run_options
 @at_option
 @click.pass_obj
 def cat(
-    location: StoreLocation, path: str, *, session_id: str, run_id: str | None, at: int | None
+    location: StoreLocation,
+    paths: tuple[str, ...],
+    *,
+    session_id: str,
+    run_id: str | None,
+    at: int | None,
 ) -> None:
-    """Verify a file's bytes and write them to standard output.
+    """Write files to standard output, verified.
+
+    Several files come one after the other. All are looked up before the first is written.
 
     \b
     cas cat data/result.csv --run run-7
     cas cat data/result.csv@1 --run run-7
+    cas cat data/part-1.csv data/part-2.csv > data.csv
     """  # noqa: D301
     if sys.__stdout__ is None:
         raise click.UsageError("standard output is closed; the bytes would go nowhere")
     with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
-        name, version = _split_version(run, path, at)
-        with run.open(name, version=version, at=at) as stream:
-            shutil.copyfileobj(stream, sys.stdout.buffer, 1 << 20)
+        wanted = [_split_version(run, path, at) for path in paths]
+        if len(wanted) > 1:
+            for n, (name, version) in enumerate(wanted):
+                found = run.file(name, version=version, at=at)
+                if found.digest is None:
+                    raise BytesNotKeptError(found.path, found.version)
+                wanted[n] = found.path, found.version  # whatever is recorded meanwhile
+        for name, version in wanted:
+            with run.open(name, version=version, at=None if version else at) as stream:
+                shutil.copyfileobj(stream, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()
 
 

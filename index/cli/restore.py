@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,60 +11,118 @@ from index.cli.completing import completing
 from index.cli.options import at_option, json_option, only_run, run_options
 from index.cli.output import counted, print_report
 from index.cli.progress import progress_bar
-from index.cli.terminal import printable
+from index.cli.settings import track_settings
+from index.cli.terminal import page, printable
 from index.domain.units import human_size
+from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from index.cli.location import StoreLocation
-    from index.reading.restore import RestoreWarning
+    from index.domain.reports import RestoreResult, RestoreWarning
 
 __all__ = ["restore"]
 
+_MARKS = {"created": ("+", "green"), "replaced": ("~", "yellow"), "deleted": ("-", "red")}
+
+
+class _NoSuchPathError(click.ClickException):
+    """A path that the run does not have, perhaps meant as the destination."""
+
+    exit_code = 4
+
 
 @click.command("restore")
-@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="[PATH]...", nargs=-1, shell_complete=completing("path"))
+@click.option(
+    "--to",
+    "destination",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write to this directory. Default: the run's own, of its newest scan.",
+)
 @run_options
 @at_option
 @click.option("--overwrite", is_flag=True, help="Replace what has other content.")
+@click.option("--delete", "delete", flag_value="recorded",
+              help="Delete what the snapshot lacks and the run once recorded.")  # fmt: skip
+@click.option("--delete-all", "delete", flag_value="all",
+              help="Also delete what was never recorded and is not passed over.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only show what would be done; touch nothing.")
 @json_option
 @click.pass_obj
 def restore(
     location: StoreLocation,
-    destination: Path,
+    /,
+    destination: Path | None,
     paths: tuple[str, ...],
     *,
     session_id: str,
     run_id: str | None,
     at: int | None,
-    overwrite: bool,
+    delete: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Write a run's files to DEST, with modes and times. Every byte is verified.
+    """Write files back, with modes and times. Every byte is verified.
 
-    What DEST does not take besides bytes is reported, and the exit code stays 0. With --overwrite,
+    Without PATH, all files of the run. Without --to, into the run's own directory: missing files
+    come back, and files with other content stop the command unless you say --overwrite. With it,
     a directory makes way for a file only if the run has held all files in it.
 
+    --delete makes the directory equal the snapshot. A file goes only if the run has recorded this
+    content at this path, so that you can restore it again. --delete-all also deletes other files,
+    but not what `cas track` passes over. Try it with --dry-run. What the directory does not take
+    besides bytes is reported, and the exit code stays 0.
+
     \b
-    cas restore elsewhere/ --run run-7
-    cas restore elsewhere/ data plots/a.png --run run-7 --at 3
+    cas restore                            what is missing in the run's directory
+    cas restore data/result.csv --overwrite
+    cas restore --at 3 --overwrite --delete --dry-run
+    cas restore --to elsewhere/ --run run-7
+    cas restore --to elsewhere/ data plots/a.png --run run-7 --at 3
     """  # noqa: D301
+    options["delete"] = "all" if delete == "all" else delete is not None
+    if delete == "all":
+        options["ignore"] = track_settings(ignore=())["ignore"]
     with location.open(create=False) as store, progress_bar("restoring") as progress:
-        result = only_run(store, session_id, run_id).restore(
-            destination, paths=paths or None, at=at, overwrite=overwrite, progress=progress
-        )
+        run = only_run(store, session_id, run_id)
+        try:
+            result = run.restore(
+                destination, paths=paths or None, at=at, progress=progress, **options
+            )
+        except UnknownFileError as error:
+            if destination is not None:
+                raise
+            raise _NoSuchPathError(f"{error}; write to a directory with --to DIR") from error
     if as_json:
         print_report(result)
         return
-    click.echo(
-        f"{counted(result.written, 'file')} written ({human_size(result.bytes_written)}), "
-        f"{result.unchanged} there already"
-    )
+    if result.dry_run:
+        page(_changes(result))
+    click.echo(_summary(result, in_place=destination is None))
     _print_warnings(result.warnings)
     for path in result.without_bytes:
         click.echo(f"not restored, its bytes were never stored: {printable(path)}", err=True)
+    for path in result.kept:
+        click.echo(f"kept, its content was never recorded: {printable(path)}", err=True)
+
+
+def _changes(result: RestoreResult) -> Iterator[str]:
+    for change, path, size in result.changes:
+        mark, colour = _MARKS[change]
+        yield click.style(f"{mark} {printable(path)}  {human_size(size)}", fg=colour)
+
+
+def _summary(result: RestoreResult, *, in_place: bool) -> str:
+    files = f"{counted(result.written, 'file')} {'to be ' if result.dry_run else ''}written"
+    parts = [f"{files} ({human_size(result.bytes_written)})"]
+    if result.deleted:
+        parts.append(f"{result.deleted} {'to be ' if result.dry_run else ''}deleted")
+    parts.append(f"{result.unchanged} there already")
+    where = f"{printable(result.destination)}: " if in_place else ""
+    return where + ", ".join(parts)
 
 
 def _print_warnings(warnings: Iterable[RestoreWarning]) -> None:

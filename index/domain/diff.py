@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
-from index.domain.results import Result
+from index.domain.results import Result, to_json
 from index.domain.snapshots import HTML_HEAD
 
 if TYPE_CHECKING:
@@ -52,6 +52,32 @@ class Diff(Result):
         """Whether anything differs."""
         return bool(self.added or self.removed or self.changed)
 
+    @property
+    def pairs(self) -> tuple[tuple[FileVersion | None, FileVersion | None], ...]:
+        """The versions of each path that differs, by path: None for the first of an added file.
+
+        The second version of a removed file is None. `Session.compare` takes such pairs.
+        """
+        pairs: list[tuple[FileVersion | None, FileVersion | None]] = []
+        pairs += [(None, version) for version in self.added]
+        pairs += [(version, None) for version in self.removed]
+        pairs += [(change.before, change.after) for change in self.changed]
+        return tuple(sorted(pairs, key=lambda pair: (pair[1] or pair[0]).path))  # type: ignore[union-attr]  # one is there
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The differences as JSON types, one for each path, by path: the rows of `to_frame`."""
+        rows = []
+        for before, after in self.pairs:
+            if before is not None and after is not None:
+                more = {"digest_before": to_json(before.digest), "size_before": before.size}
+                rows.append({"change": "changed", **after.to_dict(), **more})
+            elif after is not None:
+                rows.append({"change": "added", **after.to_dict()})
+            elif before is not None:
+                rows.append({"change": "removed", **before.to_dict()})
+        return rows
+
     def to_dict(self) -> dict[str, Any]:
         """Return the differences as JSON types; `identical` is the number of identical files."""
         return {**Result.to_dict(self), "identical": len(self.identical)}
@@ -64,12 +90,7 @@ class Diff(Result):
         """
         from index.domain.frames import frame_of
 
-        rows = [{"change": "added", **each.to_dict()} for each in self.added]
-        rows += [{"change": "removed", **each.to_dict()} for each in self.removed]
-        for each in self.changed:
-            before = {"digest_before": str(each.before.digest), "size_before": each.before.size}
-            rows.append({"change": "changed", **each.after.to_dict(), **before})
-        return frame_of(sorted(rows, key=lambda row: str(row["path"])))
+        return frame_of(self.rows)
 
     def _repr_html_(self) -> str:
         from index.domain.html import paragraph, table  # only notebooks need it

@@ -1,4 +1,4 @@
-"""Reports on runs, stores and deletions."""
+"""Reports on runs, stores, deletions and restores."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ __all__ = [
     "GroupStats",
     "KeptBlob",
     "ReleasedBlob",
+    "RestoreChange",
+    "RestoreResult",
+    "RestoreWarning",
     "RunStats",
     "StatsLabel",
     "StoreStats",
@@ -205,3 +208,58 @@ class DeletionReceipt(Result):
     def kept_bytes(self) -> int:
         """Bytes of the contents that stay, before compression."""
         return sum(blob.size for blob in self.kept)
+
+
+class RestoreWarning(NamedTuple):
+    """Something besides the bytes of a file that the destination does not take."""
+
+    path: str
+    reason: str
+    """What could not be set or made, and why."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the warning as JSON types."""
+        return self._asdict()
+
+
+class RestoreChange(NamedTuple):
+    """A file of the destination that a restore creates, replaces or deletes."""
+
+    change: Literal["created", "replaced", "deleted"]
+    path: str
+    size: int
+    """Bytes of the file that is written or deleted."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the change as JSON types."""
+        return self._asdict()
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult(Result):
+    """What a restore did, or what it would do if it was a dry run."""
+
+    destination: str
+    """The directory."""
+    written: int
+    """Number of files and links created or replaced."""
+    unchanged: int
+    """Number of files that already had the right content."""
+    bytes_written: int
+    changes: tuple[RestoreChange, ...] = ()
+    """The files created, replaced and deleted; by path."""
+    without_bytes: tuple[str, ...] = ()
+    """Paths of adopted versions without bytes to restore."""
+    warnings: tuple[RestoreWarning, ...] = ()
+    """Modes and times that could not be set, and links that could not be made; by path."""
+    kept: tuple[str, ...] = ()
+    """Paths that `delete` leaves: the run once had them, but never with this content."""
+    dry_run: bool = False
+    """Whether nothing was touched."""
+
+    derived: ClassVar = ("deleted",)
+
+    @property
+    def deleted(self) -> int:
+        """Number of files and links deleted."""
+        return sum(each.change == "deleted" for each in self.changes)

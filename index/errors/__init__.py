@@ -23,6 +23,7 @@
     ├── ConfigError (ValueError)            a cas.toml that can't be used
     ├── RestoreConflictError                different content is in the way
     ├── NameClashError                      a destination takes two paths for one name
+    ├── NoDestinationError (LookupError)    a restore in place, without a known directory
     ├── RestoreFailedError                  the destination could not be written
     ├── UnsettledScanError                  blobs or the run were removed at every attempt
     ├── DanglingFileError                   the bytes of a file version are missing
@@ -46,10 +47,12 @@ annotates, and ``__str__`` builds one sentence that ends with what to do next.
 from __future__ import annotations
 
 from cas.errors import StoreClosedError as StoreClosedError
-from index.errors import requests, storage
+from index.errors import requests, storage, unknown
 from index.errors.requests import *  # noqa: F403
 from index.errors.storage import *  # noqa: F403
+from index.errors.unknown import *  # noqa: F403
 
 __all__ = ["StoreClosedError"]
 __all__ += requests.__all__
 __all__ += storage.__all__
+__all__ += unknown.__all__

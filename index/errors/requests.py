@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from cas.digest import Digest
 
 __all__ = [
-    "AmbiguousNameError",
     "BytesNotKeptError",
     "ConfigError",
     "DamagedFileError",
@@ -21,29 +20,18 @@ __all__ = [
     "InvalidNameError",
     "MissingPackageError",
     "NameClashError",
+    "NoDestinationError",
     "OtherDirectoryError",
     "PastIsReadOnlyError",
     "RestoreConflictError",
     "RestoreFailedError",
     "RunExistsError",
     "SameStoreError",
-    "UnknownDigestError",
-    "UnknownFileError",
-    "UnknownFileIdError",
-    "UnknownNameError",
-    "UnknownRunError",
-    "UnknownRunNameError",
-    "UnknownSessionError",
-    "UnknownSnapshotError",
     "UnsafePathError",
     "UnsettledScanError",
     "VersionConflictError",
     "WorkDirectoryError",
 ]
-
-
-def _near(closest: tuple[str, ...]) -> str:
-    return f"the closest {'is' if len(closest) == 1 else 'are'} {', '.join(map(repr, closest))}"
 
 
 class InvalidNameError(ArtifactIndexError, ValueError):
@@ -91,43 +79,6 @@ class ConfigError(ArtifactIndexError, ValueError):
         return f"{self.path} can't be used: {self.reason}"
 
 
-class UnknownSessionError(ArtifactIndexError, LookupError):
-    """The store has no session with that id."""
-
-    session: str
-    closest: tuple[str, ...] = ()
-    """Sessions that may be meant. Only the owner of a store is told: the command, and a sync."""
-
-    def __str__(self) -> str:
-        sentence = f"there is no session {self.session!r} in this store"
-        return f"{sentence}; {_near(self.closest)}" if self.closest else sentence
-
-
-class UnknownRunError(ArtifactIndexError, LookupError):
-    """The session has no run with that id."""
-
-    session: str
-    run: str
-    closest: tuple[str, ...] = ()
-    """Runs of the session that may be meant."""
-
-    def __str__(self) -> str:
-        way_out = _near(self.closest) if self.closest else "`session.runs()` lists what there is"
-        return f"there is no run {self.run!r} in session {self.session!r}; {way_out}"
-
-
-class UnknownRunNameError(ArtifactIndexError, LookupError):
-    """No session of the store has a run with that id."""
-
-    run: str
-    closest: tuple[str, ...] = ()
-    """Runs that may be meant."""
-
-    def __str__(self) -> str:
-        way_out = _near(self.closest) if self.closest else "`store.runs()` lists what there is"
-        return f"none of the sessions has a run {self.run!r}; {way_out}"
-
-
 class SameStoreError(ArtifactIndexError, ValueError):
     """Source and destination of a sync are the same store."""
 
@@ -146,42 +97,6 @@ class RunExistsError(ArtifactIndexError):
         return f"there is a run {self.run!r} already; choose another id or delete it first"
 
 
-class UnknownSnapshotError(ArtifactIndexError, LookupError):
-    """The run has no snapshot of that number."""
-
-    run: str
-    number: int
-    newest: int
-
-    def __str__(self) -> str:
-        shown = f"its snapshots are 1 to {self.newest}" if self.newest else "it has none yet"
-        return f"run {self.run!r} has no snapshot {self.number}; {shown}"
-
-
-class UnknownFileError(ArtifactIndexError, LookupError):
-    """The run has no such path, or no such version of it."""
-
-    run: str
-    path: str
-    version: int | None = None
-    closest: tuple[str, ...] = ()
-    """Paths of the run that may be meant."""
-    newest: int = 0
-    """Number of the newest version; 0 if there is none or a path was asked for."""
-
-    def __str__(self) -> str:
-        return self.advise("`run.files()` lists what it has")
-
-    def advise(self, way_out: str) -> str:
-        """Return the sentence with this way out, unless there is something close."""
-        what = "" if self.version is None else f"version {self.version} of "
-        if self.newest:
-            way_out = f"version {self.newest} is the newest"
-        elif self.closest:
-            way_out = _near(self.closest)
-        return f"run {self.run!r} has no {what}{self.path!r}; {way_out}"
-
-
 class VersionConflictError(ArtifactIndexError):
     """Another version of the path is current than the one that the caller wanted to replace."""
 
@@ -198,56 +113,6 @@ class VersionConflictError(ArtifactIndexError):
             f"{self.path!r} of run {self.run!r} was not recorded: {present}, where {wanted} was "
             f"expected; merge with that and put the result with expected_version={self.current}"
         )
-
-
-class UnknownFileIdError(ArtifactIndexError, LookupError):
-    """No run of the session has a file version of that id."""
-
-    session: str
-    file_id: int
-
-    def __str__(self) -> str:
-        return (
-            f"session {self.session!r} has no file {self.file_id}; "
-            "`run.files()` lists what a run has"
-        )
-
-
-class UnknownDigestError(ArtifactIndexError, LookupError):
-    """No file of the session has those bytes."""
-
-    session: str | None
-    """None for all sessions of the store."""
-    digest: Digest | str
-    """Perhaps only its first digits."""
-
-    def __str__(self) -> str:
-        where = "no session has a" if self.session is None else f"session {self.session!r} has no"
-        return f"{where} file with digest {self.digest}"
-
-
-class UnknownNameError(ArtifactIndexError, LookupError):
-    """A word that means nothing in the session: no run, snapshot, path or digest."""
-
-    session: str
-    name: str
-    closest: tuple[str, ...] = ()
-    """Runs and paths that may be meant."""
-
-    def __str__(self) -> str:
-        way_out = _near(self.closest) if self.closest else "`session.runs()` lists what there is"
-        return f"{self.name!r} is nothing in session {self.session!r}; {way_out}"
-
-
-class AmbiguousNameError(ArtifactIndexError, ValueError):
-    """A word that may mean several things, such as the first digits of several digests."""
-
-    name: str
-    candidates: tuple[str, ...]
-    """What it may mean, each written so that it means nothing else."""
-
-    def __str__(self) -> str:
-        return f"{self.name!r} may mean {' or '.join(self.candidates)}; write the one you mean"
 
 
 class WorkDirectoryError(ArtifactIndexError):
@@ -332,6 +197,20 @@ class NameClashError(ArtifactIndexError):
             f"{one} and {other} are one name on the filesystem of the destination; "
             "restore them one by one, each by its path, or restore elsewhere"
         )
+
+
+class NoDestinationError(ArtifactIndexError, LookupError):
+    """A restore in place of a run whose work directory is not known, or can't be here."""
+
+    run: str
+    work_dir: str | None
+
+    def __str__(self) -> str:
+        if self.work_dir is None:
+            what = "has no work directory yet: no scan has recorded one"
+        else:
+            what = f"was in {self.work_dir!r}, and the directory above that is not on this machine"
+        return f"run {self.run!r} {what}; say where to restore it with `run.restore(DIR)`"
 
 
 class RestoreFailedError(ArtifactIndexError):

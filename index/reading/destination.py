@@ -11,7 +11,7 @@ from index.domain.names import to_native
 from index.errors import RestoreFailedError
 from index.reading.new_files import CREATE
 from index.reading.staging import Staging, remove_abandoned
-from index.reading.walker import OPEN_DIRECTORY, Walker, failing, split
+from index.reading.walker import OPEN_DIRECTORY, Walker, entries_of, failing, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,11 +20,15 @@ __all__ = ["Destination"]
 
 
 class Destination:
-    """A directory to write to, made if it is missing. Its walkers serve several threads."""
+    """A directory to write to, made if it is missing. Its walkers serve several threads.
 
-    def __init__(self, path: str, *, threads: int) -> None:
+    With `dry_run` nothing is made or removed. A missing directory then counts as an empty one.
+    """
+
+    def __init__(self, path: str, *, threads: int, dry_run: bool = False) -> None:
         self._path = path
         self._threads = threads
+        self._dry_run = dry_run
         self._walkers: SimpleQueue[Walker] = SimpleQueue()
         self._root = -1
         self.is_empty = False
@@ -37,22 +41,35 @@ class Destination:
     def __enter__(self) -> Self:
         with failing(self._path):
             try:
-                os.makedirs(self._path, exist_ok=True)
+                if not self._dry_run:
+                    os.makedirs(self._path, exist_ok=True)
+                self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except (FileExistsError, NotADirectoryError) as error:
                 reason = "a file is in its place; give a directory"
                 raise RestoreFailedError(self._path, reason) from error
-            self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                self.is_empty = remove_abandoned(self._root)
-            except BaseException:
-                os.close(self._root)
-                raise
+            except FileNotFoundError:
+                if not self._dry_run:
+                    raise
+                self.is_empty = True
+            else:
+                self._look_in()
         self._add_walkers(self._root)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._close_walkers()
-        os.close(self._root)
+        if self._root >= 0:
+            os.close(self._root)
+
+    def _look_in(self) -> None:
+        try:
+            if self._dry_run:
+                self.is_empty = not entries_of(self._root)
+            else:
+                self.is_empty = remove_abandoned(self._root)
+        except BaseException:
+            os.close(self._root)
+            raise
 
     @contextmanager
     def staged(self, *, overwrite: bool) -> Iterator[None]:

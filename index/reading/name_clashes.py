@@ -14,7 +14,7 @@ from index.domain.names import ancestors
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["possible_clashes"]
+__all__ = ["folded", "possible_clashes"]
 
 
 def possible_clashes(paths: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -26,19 +26,19 @@ def possible_clashes(paths: Collection[str]) -> Iterator[tuple[str, str]]:
     if files is None:
         files = {}
         for path in paths:
-            other = files.setdefault(_folded(path), path)
+            other = files.setdefault(folded(path), path)
             if other is not path:
                 yield other, path
     directories = {path.rpartition("/")[0] for path in paths}
     directories |= {above for directory in directories for above in ancestors(directory)}
     for directory in directories - {""}:
-        other = files.get(_folded(directory), directory)
+        other = files.get(folded(directory), directory)
         if other != directory:
             yield other, f"{directory}/"
 
 
 def _plainly_distinct(paths: Collection[str]) -> dict[str, str] | None:
-    """Return the paths by their `_folded` text if a quick look at all of them finds no clash."""
+    """Return the paths by their `folded` text if a quick look at all of them finds no clash."""
     text = "\n".join((*paths, ""))
     if not text.isascii() or any(odd in text for odd in ("./", " /", ".\n", " \n")):
         return None
@@ -46,12 +46,12 @@ def _plainly_distinct(paths: Collection[str]) -> dict[str, str] | None:
     return files if len(files) == len(paths) else None
 
 
-def _folded(path: str) -> str:
+def folded(path: str) -> str:
     """Return the same text for all paths that some filesystem takes for one."""
     if path.isascii() and "./" not in path and " /" not in path and path[-1] not in ". ":
         return path.lower()
     decomposed = unicodedata.normalize("NFKD", path)
-    folded = unicodedata.normalize("NFKD", decomposed.casefold())
+    caseless = unicodedata.normalize("NFKD", decomposed.casefold())
     # Some filesystems ignore format characters, such as the zero-width joiner.
-    visible = "".join(c for c in folded if unicodedata.category(c) != "Cf")
+    visible = "".join(c for c in caseless if unicodedata.category(c) != "Cf")
     return "/".join(name.rstrip(". ") or name for name in visible.split("/"))

@@ -14,12 +14,13 @@ import threading
 import uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.threads import Threads
-from index.domain.names import check_path, from_native, to_native
-from index.domain.results import Result
+from index.domain.names import ancestors, check_path, from_native, to_native
+from index.domain.reports import RestoreChange, RestoreResult, RestoreWarning
 from index.domain.snapshots import Progress
 from index.errors import (
     NameClashError,
@@ -28,10 +29,11 @@ from index.errors import (
     UnsafePathError,
 )
 from index.reading.destination import Destination
-from index.reading.name_clashes import possible_clashes
+from index.reading.name_clashes import folded, possible_clashes
 from index.reading.new_files import NoLinksError, create, discard, give_mode_and_time
 from index.reading.staging import move_unless_taken
 from index.reading.streams import by_place, explaining, explaining_any
+from index.reading.surplus import Surplus, delete_surplus, find_surplus
 from index.reading.walker import OPEN_EXISTING, Walker, failed, failing, remove_tree, split
 
 if TYPE_CHECKING:
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
     from cas.digest import Buffer, Digest
     from cas.store import BlobStore
     from index.db.queries.restorable import RestorableFile
+    from index.reading.surplus import SurplusFile
 
-__all__ = ["RestoreResult", "RestoreWarning", "restore"]
+__all__ = ["restore"]
 
 _THREADS: Final = 2
 """One thread writes all small files, the others write large ones. Small files need many short
@@ -58,33 +61,6 @@ _STAGED_BYTES: Final = 1 << 30
 which matters more for larger restores. For these a temporary name costs little beside the bytes."""
 
 
-class RestoreWarning(NamedTuple):
-    """Something besides the bytes of a file that the destination does not take."""
-
-    path: str
-    reason: str
-    """What could not be set or made, and why."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the warning as JSON types."""
-        return self._asdict()
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreResult(Result):
-    """The result of a restore."""
-
-    written: int
-    """Number of files and links created or replaced."""
-    unchanged: int
-    """Number of files that already had the right content."""
-    bytes_written: int
-    without_bytes: tuple[str, ...] = ()
-    """Paths of adopted versions without bytes to restore."""
-    warnings: tuple[RestoreWarning, ...] = ()
-    """Modes and times that could not be set, and links that could not be made; by path."""
-
-
 def restore(
     versions: Sequence[RestorableFile],
     places: Mapping[Digest, Placement],
@@ -92,24 +68,36 @@ def restore(
     destination: str,
     *,
     overwrite: bool,
+    own: Collection[str] = (),
     known_below: Callable[[str], Collection[tuple[str, Digest | None]]] = lambda _directory: (),
+    held: Callable[[], Mapping[str, Collection[Digest] | None]] | None = None,
+    dry_run: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> RestoreResult:
     """Write file versions below `destination`, which is made if it is missing.
 
     On return every file is complete and verified, but not yet synced to disk. On raise each file is
-    complete or absent. Files that already have the right content are not written again.
+    complete or absent, and nothing was deleted but by Ctrl-C or an error of a deletion. Files that
+    already have the right content are not written again.
 
     Parameters
     ----------
+    own
+        Paths in the destination that belong to the store, `folded`. Nothing is written or deleted
+        there.
     known_below
         Returns path and digest of each version that the run ever had below a directory. With
         `overwrite`, a directory with other files than these is not replaced by a file.
+    held
+        Returns the contents, by path, that are deleted where the versions have no such path; see
+        `find_surplus`. Called when the destination is open. None to delete nothing.
+    dry_run
+        Whether to find out only what would be written and deleted.
 
     Raises
     ------
     UnsafePathError
-        When a path leads out of the destination, also through an existing link.
+        When a path leads out of the destination, also through an existing link, or into the store.
     RestoreConflictError
         When different content is in the way and `overwrite` is False. Existing files are checked
         before anything is written.
@@ -123,25 +111,86 @@ def restore(
     for version in versions:
         if check_path(version.path) != version.path:
             raise UnsafePathError(version.path, "it is not in its plain spelling")
+        if own and _is_in(version.path, own):
+            raise UnsafePathError(version.path, "the store itself is there; restore elsewhere")
     clashes = list(possible_clashes([v.path for v in versions if v.digest is not None]))
     versions = [v if v.path.isascii() else v._replace(path=to_native(v.path)) for v in versions]
-    with Destination(destination, threads=_THREADS) as target:
-        if (clash := target.find_clash(clashes)) is not None:
+    with Destination(destination, threads=_THREADS, dry_run=dry_run) as target:
+        if not dry_run and (clash := target.find_clash(clashes)) is not None:
             raise NameClashError(*(path.rstrip("/") for path in clash))
         wanted, same, obstacles = _compare(versions, target)
         if obstacles and not overwrite:
             raise RestoreConflictError(min(obstacles), len(obstacles))
-        _check_directories(obstacles, target, known_below)
+        paths = {version.path for version in versions}
+        lost = _check_obstacles(obstacles, target, paths, known_below)
+        surplus = Surplus()
+        if held is not None and not target.is_empty:
+            candidates = {
+                to_native(path): contents
+                for path, contents in held().items()
+                if not _is_in(path, own) and to_native(path) not in lost
+            }
+            with target.walker() as walker:
+                surplus = find_surplus(walker, candidates, paths)
+        plan = _Plan(wanted, same, {v.path for v in wanted} & obstacles.keys(), lost, surplus)
+        if dry_run:
+            return plan.result(versions, destination, surplus.files)
         target.replaceable.update(obstacles)
         writer = _Writer(target, blobs, overwrite=overwrite, progress=progress)
         is_staged = target.is_empty and sum(v.size for v in wanted) <= _STAGED_BYTES
         with target.staged(overwrite=overwrite) if is_staged else nullcontext():
-            files, size = writer.write_all(wanted, places)
+            writer.write_all(wanted, places)
         for version in same:
             writer.settle(version)
-    lost = sorted(from_native(version.path) for version in versions if version.digest is None)
-    warnings = sorted(RestoreWarning(from_native(path), why) for path, why in writer.warnings)
-    return RestoreResult(files, len(same), size, tuple(lost), tuple(warnings))
+        with target.walker() as walker:
+            deleted = delete_surplus(walker, surplus)
+    return plan.result(versions, destination, deleted, writer)
+
+
+class _Plan(NamedTuple):
+    """What a restore is going to do."""
+
+    wanted: Sequence[RestorableFile]
+    same: Sequence[RestorableFile]
+    replaced: Collection[str]
+    """Paths of wanted versions where something else is."""
+    lost: Mapping[str, int]
+    """Sizes, by path, of other files that make way for wanted ones."""
+    surplus: Surplus
+
+    def result(
+        self,
+        versions: Iterable[RestorableFile],
+        destination: str,
+        deleted: Iterable[SurplusFile],
+        writer: _Writer | None = None,
+    ) -> RestoreResult:
+        """Return the report; without a writer that of a dry run."""
+        unmade = () if writer is None else writer.unmade
+        written = [v for v in self.wanted if v.path not in unmade]
+        changes = [
+            ("replaced" if v.path in self.replaced else "created", v.path, v.size) for v in written
+        ]
+        changes += [("deleted", path, size) for path, size in self.lost.items()]
+        changes += [("deleted", file.path, file.size) for file in deleted]
+        changes.sort(key=itemgetter(1))
+        warnings = () if writer is None else writer.warnings
+        return RestoreResult(
+            destination,
+            len(written),
+            len(self.same),
+            sum(version.size for version in written),
+            tuple(RestoreChange(what, from_native(path), size) for what, path, size in changes),  # type: ignore[arg-type]
+            tuple(sorted(from_native(v.path) for v in versions if v.digest is None)),
+            tuple(sorted(RestoreWarning(from_native(path), why) for path, why in warnings)),
+            tuple(sorted(map(from_native, self.surplus.kept))),
+            dry_run=writer is None,
+        )
+
+
+def _is_in(path: str, places: Collection[str]) -> bool:
+    """Whether a path is one of some `folded` paths or below one, whether or not case matters."""
+    return bool(places) and any(folded(each) in places for each in (path, *ancestors(path)))
 
 
 def _compare(
@@ -167,21 +216,34 @@ def _compare(
     return wanted + conflicts, same, obstacles
 
 
-def _check_directories(
+def _check_obstacles(
     obstacles: Mapping[str, bool],
     target: Destination,
+    paths: Collection[str],
     known_below: Callable[[str], Collection[tuple[str, Digest | None]]],
-) -> None:
-    """Refuse to replace a directory by a file if that loses files that the store does not have."""
+) -> dict[str, int]:
+    """Return the sizes, by path, of the files that make way for files with other paths.
+
+    Raises RestoreFailedError if a directory would be replaced by a file, and the run never had one
+    of the files in it.
+    """
+    lost: dict[str, int] = {}
     with target.walker() as walker:
-        for path in (path for path, is_directory in obstacles.items() if is_directory):
+        for path, is_directory in obstacles.items():
+            if not is_directory:
+                if path not in paths and (found := walker.status(path)) is not None:
+                    lost[path] = found.st_size
+                continue
             known = {(to_native(each), digest) for each, digest in known_below(from_native(path))}
-            foreign = walker.find_foreign(path, known)
-            if foreign is not None:
-                reason = (
-                    f"it is a directory with {foreign!r}, which the run never had; move it away"
-                )
-                raise RestoreFailedError(path, reason)
+            for file, status in walker.files_below(path):
+                digest = walker.digest(file, status)
+                if digest is None or (file, digest) not in known:
+                    reason = (
+                        f"it is a directory with {file!r}, which the run never had; move it away"
+                    )
+                    raise RestoreFailedError(path, reason)
+                lost[file] = status.st_size
+    return lost
 
 
 class _Writer:
@@ -201,6 +263,8 @@ class _Writer:
         self._progress = progress
         self.warnings: list[tuple[str, str]] = []
         """Paths, and what could not be set or made."""
+        self.unmade: set[str] = set()
+        """Links that the destination can't hold."""
         self._staged_prefix = f".cas-{uuid.uuid4().hex[:16]}-"
         self._numbers = itertools.count()  # next() of it is atomic
         self._lock = threading.Lock()
@@ -210,8 +274,8 @@ class _Writer:
 
     def write_all(
         self, versions: Sequence[RestorableFile], places: Mapping[Digest, Placement]
-    ) -> tuple[int, int]:
-        """Write all versions; return the numbers of files and bytes written."""
+    ) -> None:
+        """Write all versions."""
         self._total = Progress(0, 0, len(versions), sum(version.size for version in versions))
         wanted, small, large = by_place(versions, places)
         with explaining_any(self._blobs, versions), Threads(_THREADS, "cas-restore") as pool:
@@ -227,7 +291,6 @@ class _Writer:
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return self._files, self._bytes
 
     def _await(self, tasks: set[Future[None]]) -> None:
         while tasks:
@@ -296,6 +359,7 @@ class _Writer:
                     discard(staged, fd)
                     raise
         except NoLinksError as error:
+            self.unmade.add(version.path)
             self._warn(version, [str(error)])
             return
         except FileExistsError as error:

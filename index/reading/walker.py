@@ -40,6 +40,9 @@ _OPEN_DIRECTORIES: Final = 64
 
 _READ_SIZE: Final = 1 << 20
 
+_NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""Errors of a path that nothing is at."""
+
 
 class InTheWay(NamedTuple):
     """Something else where a file should be."""
@@ -92,10 +95,48 @@ class Walker:
                 return True
             return InTheWay(version.path, is_directory=kind == stat.S_IFDIR)
 
-    def find_foreign(
-        self, directory: str, known: Collection[tuple[str, Digest | None]]
-    ) -> str | None:
-        """Return a path below a directory whose content is not among the known ones."""
+    def status(self, path: str) -> os.stat_result | None:
+        """Return the `stat` of a file, or of a link itself; None if nothing is there.
+
+        What is behind a link is not there.
+        """
+        directory, name = split(path)
+        try:
+            return os.stat(name, dir_fd=self.enter(directory), follow_symlinks=False)
+        except UnsafePathError:
+            return None
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise failed(path, error) from error
+
+    def digest(self, path: str, status: os.stat_result) -> Digest | None:
+        """Return the digest of a file, or of the target of a link; None for anything else."""
+        kind = stat.S_IFMT(status.st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFLNK):
+            return None
+        directory, name = split(path)
+        with failing(path):
+            return _digest_at(name, self.enter(directory), kind)
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a link, and then the directories above it that are empty."""
+        directory, name = split(path)
+        with failing(path):
+            os.unlink(name, dir_fd=self.enter(directory))
+        while directory:
+            above, name = split(directory)
+            try:
+                os.rmdir(name, dir_fd=self.enter(above))
+            except OSError:
+                return
+            directory = above
+
+    def files_below(self, directory: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the paths of all that is below a directory, but of directories, with their `stat`.
+
+        The caller may enter other directories meanwhile.
+        """
         left = [directory]
         with failing(directory):
             while left:
@@ -104,14 +145,8 @@ class Walker:
                     path = f"{inside}/{name}"
                     if is_directory:
                         left.append(path)
-                        continue
-                    fd = self.enter(inside)
-                    kind = stat.S_IFMT(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
-                    if kind not in (stat.S_IFREG, stat.S_IFLNK):
-                        return path
-                    if (path, _digest_at(name, fd, kind)) not in known:
-                        return path
-        return None
+                    elif (status := self.status(path)) is not None:
+                        yield path, status
 
     def enter(self, directory: str, *, make: bool = False) -> int:
         """Return a descriptor of a directory, valid until the next call.

@@ -41,6 +41,7 @@ ARGUMENTS = {
     "LegacyTableError": ("subject", "reason"),
     "MissingPackageError": ("subject", "package", "wanted"),
     "NameClashError": ("subject", "Subject"),
+    "NoDestinationError": ("subject", None),
     "ObjectNotFoundError": ("subject",),
     "RestoreConflictError": ("subject", 2),
     "RestoreFailedError": ("subject", "reason"),

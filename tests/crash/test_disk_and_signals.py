@@ -200,7 +200,7 @@ class TestCtrlCDuringAWait:
         assert_two_lines(said, "InternalError")
 
     @on(blobs="s3", because="a directory has no service")
-    @pytest.mark.parametrize("words", ["restore {}", "verify --depth bytes"])
+    @pytest.mark.parametrize("words", ["restore --to {}", "verify --depth bytes"])
     def test_for_a_service_that_a_command_reads_from(
         self, command, cas, place, proxy, interrupted, work, tmp_path, words
     ):

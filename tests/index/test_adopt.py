@@ -314,7 +314,7 @@ def test_the_command_names_what_a_restore_has_no_bytes_for(store_root, url, add,
     add(row(work / "a"), row(work / "gone"))
     for arguments in (
         ["adopt", "--from", url],
-        ["restore", str(work / "then"), "--session", "s", "--run", "r", "--at", "1"],
+        ["restore", "--to", str(work / "then"), "--session", "s", "--run", "r", "--at", "1"],
     ):
         with pytest.raises(SystemExit) as ended:
             main(["--store", str(store_root), *arguments])

@@ -223,5 +223,7 @@ def test_the_command_tells_of_it(cas, place, hit, tmp_path):
     code, _, err = cas("--store", place["root"], "cat", min(hit), "--session", "s")
     assert code == 3
     assert "cas repair" in err
-    code, out, _ = cas("--store", place["root"], "restore", tmp_path / "out", "--session", "s")
+    code, out, _ = cas(
+        "--store", place["root"], "restore", "--to", tmp_path / "out", "--session", "s"
+    )
     assert code == 3

@@ -130,6 +130,13 @@ def test_a_listing_imports_nothing_that_writes_to_a_run():
     }
 
 
+@pytest.mark.usefixtures("tracked")
+def test_a_status_imports_nothing_that_watches_or_compresses():
+    imported = imported_by("status")
+    assert "index.scan.scanner" in imported
+    assert not imported & {"watchfiles", "index.scan.events", "index.commit.describe", "rich"}
+
+
 def test_help_does_without_the_database_library():
     code = (
         "import sys\nfrom index.cli import main\n"
@@ -319,14 +326,14 @@ def test_put_records_a_file_or_standard_input(tracked, tmp_path, monkeypatch):
 
 @everywhere
 def test_restore_brings_everything_back(tracked, tmp_path):
-    code, out, _ = tracked("restore", "out")
+    code, out, _ = tracked("restore", "--to", "out")
     assert (code, out) == (0, "2 files written (10 B), 0 there already\n")
     assert read(tmp_path / "out") == read(tmp_path / "work")
     write(tmp_path / "out", {"plan.md": b"mine"})
-    code, _, err = tracked("restore", "out", "plan.md")
+    code, _, err = tracked("restore", "--to", "out", "plan.md")
     assert (code, err.count("\n")) == (1, 1)
     assert "--overwrite" in err
-    assert tracked("restore", "out", "plan.md", "--overwrite", "--json")[0] == 0
+    assert tracked("restore", "--to", "out", "plan.md", "--overwrite", "--json")[0] == 0
 
 
 @everywhere
@@ -462,7 +469,7 @@ def test_names_cannot_move_the_cursor(cas, tmp_path):
 
 
 def test_no_progress_bar_in_a_pipe(tracked):
-    _, out, err = tracked("restore", "out")
+    _, out, err = tracked("restore", "--to", "out")
     assert err == ""
     assert "\r" not in out
 

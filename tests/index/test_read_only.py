@@ -56,6 +56,20 @@ def test_a_change_is_refused_with_the_reason(unloggable, work):
         run_of(store).track(work)
 
 
+def test_what_a_scan_would_record_is_shown(unloggable, recorded, work):
+    write(work, {"new": b"2"})
+    with ArtifactStore.open(unloggable) as store:
+        assert [entry.path for entry in run_of(store).status(work).added] == ["new"]
+
+
+def test_a_full_disk_does_not_keep_it_from_being_shown(recorded, work):
+    done = limited(recorded, "status", "--session", "s", "--run", "r", "--exit-code")
+    assert (done.returncode, done.stderr) == (0, "")
+    write(work, {"new": b"2"})
+    done = limited(recorded, "status", "--session", "s", "--run", "r", "--exit-code")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "+ new  1 B")
+
+
 def test_an_open_store_writes_again_once_it_can(unloggable, work):
     with ArtifactStore.open(unloggable) as store:
         assert len(run_of(store).files()) == 2

@@ -170,7 +170,7 @@ def test_the_command_finds_credentials_in_their_usual_places(cas, work, tree, tm
     write(work, tree)
     tracked = cas("track", str(work), "--run", "r")
     assert tracked.returncode == 0, tracked.stderr
-    restored = cas("restore", str(tmp_path / "restored"), "--run", "r")
+    restored = cas("restore", "--to", str(tmp_path / "restored"), "--run", "r")
     assert restored.returncode == 0, restored.stderr
     assert read(tmp_path / "restored") == tree
 

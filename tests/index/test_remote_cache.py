@@ -225,9 +225,9 @@ class TestTheCommand:
         cas("track", work, "--run", "r")
         (tmp_path / "here" / "deep").mkdir()
         monkeypatch.chdir(tmp_path / "here" / "deep")
-        cas("restore", "first")
+        cas("restore", "--to", "first")
         with proxy.counting() as requests:
-            cas("restore", "second")
+            cas("restore", "--to", "second")
         assert requests == {"GET": 2}  # cas.json and index.json
         told = cas("stats")
         assert f"{tmp_path}/home/kept" in told
@@ -235,7 +235,7 @@ class TestTheCommand:
         assert json.loads(cas("stats", "--json"))["cache_bytes"] == 4_096
         with proxy.counting() as requests:
             assert "cache_at" not in cas("--no-cache", "stats")
-            cas("--no-cache", "restore", "third")
+            cas("--no-cache", "restore", "--to", "third")
         # Each of the two commands reads cas.json and index.json; the second one the bytes, too.
         assert requests == {"GET": 5}
 

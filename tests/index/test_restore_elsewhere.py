@@ -92,7 +92,15 @@ class TestWhatIsNotTaken:
 
     def test_the_command_prints_each_reason_once(self, tracked, place, out, monkeypatch, capfd):
         refuse(monkeypatch, "fchmod", "symlink")
-        words = ["--store", str(place["root"]), "restore", str(out), "--session", "session-1"]
+        words = [
+            "--store",
+            str(place["root"]),
+            "restore",
+            "--to",
+            str(out),
+            "--session",
+            "session-1",
+        ]
         with pytest.raises(SystemExit) as done:
             main(words)
         assert done.value.code == 0

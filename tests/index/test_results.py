@@ -70,7 +70,12 @@ def results_of(store, run, work, tmp_path):
         store.stored(version.digest),
         *run.stats_by("agent", "is_final_output"),
     )
-    yield run.restore(tmp_path / "out")
+    restored = run.restore(tmp_path / "out")
+    yield from (restored, restored.changes[0])
+    for rows in ("1,2\n", "1,3\n"):
+        run.put("t.csv", f"a,b\n{rows * 20}".encode())
+    compared = store.session("session-1").compare(*run.history("t.csv"))
+    yield from (compared, compared.table, compared.table.columns[0])
     with ArtifactStore.open(tmp_path / "other") as other:
         plan = store.plan_sync(other)
         yield from (plan, store.sync_to(other), plan.report.runs[0])
@@ -82,6 +87,7 @@ def results_of(store, run, work, tmp_path):
     yield from (plan, *plan.iter_blobs(), plan.execute())
     report = index.doctor(tmp_path / "other")
     yield from (report, report.findings[0])
+    yield run.status(work)
     yield index.Progress(1, 2)
     yield index.RestoreWarning("a", "its mode can't be set")
     holder = index.Holder("s", "r", None, None, None)

@@ -47,7 +47,7 @@ def change(work):
     (work / "moded").chmod(0o755)
     for name in ("gone", "file", "soon-link"):
         (work / name).unlink()
-    write(work, {"file/in-its-place": b"8"})
+    write(work, {"file/in-its-place": b"8", "displaced/by-this": b"9"})
     (work / "soon-link").symlink_to("same")
     os.mkfifo(work / "fifo")
 
@@ -83,7 +83,7 @@ class TestWhatATrackRecords:
         prefix = {"prefix": how["prefix"]} if "prefix" in how else {}
         write(work, OLD)
         run.track(work, default_ignores=False, **prefix)
-        run.put("d/put", b"not on disk")
+        run.put_many([("d/put", b"not on disk"), ("displaced", b"nor this")])
         change(work)
         said = run.status(work, **how)
         assert said

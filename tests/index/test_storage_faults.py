@@ -148,7 +148,7 @@ def test_what_lasts_while_tracking_is_told_and_a_rescan_completes(
 def test_what_passes_while_restoring_is_not_noticed(cas, tracked, passing, tmp_path, fault):
     assert cas("track", tracked)[0] == 0
     with passing(fault, method="GET", path="/packs/"):
-        code, _, err = cas("restore", tmp_path / "out")
+        code, _, err = cas("restore", "--to", tmp_path / "out")
     assert (code, [line for line in err.splitlines() if not line.startswith("waiting for")]) == (
         0,
         [],
@@ -162,7 +162,7 @@ def test_what_lasts_while_restoring_is_told_and_leaves_no_part_of_a_file(
 ):
     assert cas("track", tracked)[0] == 0
     with lasting(fault, method="GET", path="/packs/"):
-        code, out, err = cas("restore", tmp_path / "out")
+        code, out, err = cas("restore", "--to", tmp_path / "out")
     if fault is Fault.CORRUPTED:  # bytes that are always wrong look like damaged ones
         assert (code, out, err.count("\n")) == (3, "", 1)
         assert "hash to" in err
@@ -170,7 +170,7 @@ def test_what_lasts_while_restoring_is_told_and_leaves_no_part_of_a_file(
         assert (code, out, err.count("\n")) == (5, "", 1)
         assert LASTING.get(fault, AGAIN_LATER) in err
     assert read(tmp_path / "out").items() <= NEW.items()
-    assert cas("restore", tmp_path / "out")[0] == 0
+    assert cas("restore", "--to", tmp_path / "out")[0] == 0
     assert read(tmp_path / "out") == NEW
 
 

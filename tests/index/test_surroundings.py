@@ -69,7 +69,7 @@ class TestClosedStreams:
     def test_messages_do_not_go_into_files_of_the_store(self, shell, tmp_path):
         """The numbers of closed streams are free for the next files that are opened."""
         shell("track work --run r", ">&- 2>&-", before="umask 077;")
-        shell("restore out --run nobody", "<&- >&- 2>&-")
+        shell("restore --to out --run nobody", "<&- >&- 2>&-")
         assert run_in(tmp_path) == {"a": b"1"}
         with ArtifactStore.open(tmp_path / ".cas") as store:
             assert store.verify(depth="bytes").is_sound

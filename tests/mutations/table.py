@@ -30,6 +30,8 @@ ISOLATION = "tests/index/test_isolation.py"
 DAMAGED = "tests/index/test_damaged_blobs.py"
 NAMED = "tests/index/test_named_files.py"
 RECOVER = "tests/index/test_recover.py"
+STATUS = "tests/index/test_status.py"
+WATCH = "tests/index/test_watch.py"
 STATS = "tests/index/test_stats.py"
 CRASH = "tests/crash/test_crash_points.py"
 
@@ -100,9 +102,37 @@ MUTATIONS = (
     Mutation(
         "a directory is replaced whatever it holds",
         "index/reading/restore.py",
-        "        _check_directories(obstacles, target, known_below)\n",
-        "",
+        "lost = _check_obstacles(obstacles, target, paths, known_below)",
+        "lost = {}",
         ("tests/index/test_restore_elsewhere.py",),
+    ),
+    Mutation(
+        "a restore deletes what was never recorded",
+        "index/reading/surplus.py",
+        "if contents is None or digest in contents:",
+        "if True:",
+        ("tests/index/test_restore_in_place.py",),
+    ),
+    Mutation(
+        "a restore deletes a file that changed meanwhile",
+        "index/reading/surplus.py",
+        "if status is not None and signature_of(status) == file.signature:",
+        "if status is not None:",
+        ("tests/index/test_restore_in_place.py",),
+    ),
+    Mutation(
+        "a restore deletes a file that has another name where case is ignored",
+        "index/reading/surplus.py",
+        "if alias is not None and signature_of(alias) == signature_of(status):",
+        "if False:",
+        ("tests/index/test_restore_in_place.py",),
+    ),
+    Mutation(
+        "a restore writes into the store",
+        "index/reading/restore.py",
+        "if own and _is_in(version.path, own):",
+        "if False:",
+        ("tests/index/test_restore_in_place.py",),
     ),
     # Commits
     Mutation(
@@ -262,6 +292,42 @@ MUTATIONS = (
         "return max(_TICK_NS - min(abs(now - written), abs(now - changed)), 0)",
         "return 0",
         (TORN,),
+    ),
+    # Status and watch
+    Mutation(
+        "a status takes a file of the same size for unchanged content",
+        "index/scan/ingest.py",
+        "            hasher.update(piece)\n            if self.on_read",
+        "            hasher.size += len(piece)\n            if self.on_read",
+        (STATUS,),
+    ),
+    Mutation(
+        "a status reads files that are new",
+        "index/scan/ingest.py",
+        "if self._only_looks and not _may_have_stayed(known, status):",
+        "if False:",
+        (STATUS,),
+    ),
+    Mutation(
+        "a status forgets what a new path displaces",
+        "index/commit/track.py",
+        "    changes = with_displaced(changes, state)\n",
+        "",
+        (STATUS,),
+    ),
+    Mutation(
+        "a directory that is never quiet is never scanned",
+        "index/scan/events.py",
+        "or now - first >= max_delay",
+        "",
+        (WATCH,),
+    ),
+    Mutation(
+        "a watch scans for what it passes over",
+        "index/scan/events.py",
+        "return not all(self._passes_over(here, name, is_directory=kind)[0] for kind in kinds)",
+        "return True",
+        (WATCH,),
     ),
     # What a scan leaves out
     Mutation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import select
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cas.catalog import Placement
     from index.db.queries.files import Condition
 
-__all__ = ["RestorableFile", "list_chosen", "list_restorable"]
+__all__ = ["RestorableFile", "choose", "list_chosen", "list_restorable"]
 
 _COLUMNS: Final = (
     tables.files.c.path,
@@ -51,6 +51,14 @@ class RestorableFile(NamedTuple):
     def is_link(self) -> bool:
         """Whether it is a symbolic link; its bytes are then the link's target."""
         return is_link(self.mode)
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+V = TypeVar("V", bound=_HasPath)
 
 
 def list_restorable(
@@ -99,14 +107,12 @@ def list_chosen(
         if len(found) == count:
             return found, places, None
     found, places = list_restorable(connection, run_id, visible)
-    chosen, missing = _choose(found, wanted)
+    chosen, missing = choose(found, wanted)
     return chosen, places, missing
 
 
-def _choose(
-    versions: Sequence[RestorableFile], wanted: Sequence[str]
-) -> tuple[list[RestorableFile], str | None]:
-    """Return the versions at or below the wanted paths, and one path without any."""
+def choose(versions: Sequence[V], wanted: Sequence[str]) -> tuple[list[V], str | None]:
+    """Return the versions of a state at or below the wanted paths, and one path without any."""
     left = dict.fromkeys(wanted)
     exact = frozenset(wanted)
     chosen = [version for version in versions if version.path in exact]
