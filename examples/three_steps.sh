@@ -28,5 +28,4 @@ record engineer control step_2
 show cas snapshots
 show cas log data/fit.csv
 show cas who data/fit.csv
-show cas diff 2 3
-show cas cat data/fit.csv@1
+show cas diff 2 3 --text
