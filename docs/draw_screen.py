@@ -72,6 +72,7 @@ def main() -> None:
     form = console.export_svg.__kwdefaults__["code_format"]
     form = re.sub(r"@font-face \{\{.*?\}\}\s*|<!--.*?-->\s*", "", form, flags=re.DOTALL)
     form = form.replace("Fira Code", "ui-monospace, Menlo, Consolas")
+    form = form.replace("<svg ", '<svg xml:space="preserve" ', 1)  # spaces at the ends of texts
     title = "A run of three steps by two agents"
     svg = console.export_svg(title=title, theme=MONOKAI, code_format=form, unique_id="screen")
     lines = (line.rstrip() for line in svg.splitlines())
