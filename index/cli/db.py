@@ -22,15 +22,20 @@ def db() -> None:
 
 
 @db.command("upgrade")
+@json_option
 @click.pass_obj
-def db_upgrade(location: StoreLocation) -> None:
+def db_upgrade(location: StoreLocation, *, as_json: bool) -> None:
     """Upgrade the schema to the one of this release, in one transaction."""
     from index.db import schema
 
     database = location.open_database()
+    before = schema.current(database)
     schema.upgrade(database)
-    click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}")
     database.close()
+    if as_json:
+        print_json({"before": before, "current": schema.HEAD, "head": schema.HEAD})
+    else:
+        click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}")
 
 
 @db.command("current")
@@ -50,12 +55,16 @@ def db_current(location: StoreLocation, *, as_json: bool) -> None:
 
 
 @db.command("check")
+@json_option
 @click.pass_obj
-def db_check(location: StoreLocation) -> None:
+def db_check(location: StoreLocation, *, as_json: bool) -> None:
     """Check the schema. If it is out of date, exit with code 6 and name the command to run."""
     from index.db import schema
 
     database = location.open_database()
     schema.check(database)
-    click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}, as it should")
     database.close()
+    if as_json:
+        print_json({"current": schema.HEAD, "head": schema.HEAD})
+    else:
+        click.echo(f"the index {printable(database.url)} has schema {schema.HEAD}, as it should")

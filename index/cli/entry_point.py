@@ -59,6 +59,19 @@ EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int
 docs/cli.md has the same table."""
 
 
+KEPT: Final = {
+    **dict.fromkeys(("track", "put", "adopt"), "what had not ended was not recorded; run it again"),
+    "restore": "no file is half written; run it again to go on",
+    "sync": "runs that were copied stay; run it again to go on",
+    "gc": "what was removed is gone, and all that is needed is there; run it again to go on",
+    "verify": "packs that were read count as verified, and damage that was found is noted",
+    "repair": "what was repaired stays; run it again to go on",
+    "backup": "no copy was stored; earlier ones stay",
+    "recover": "there is no index before it ends; run it again",
+}
+"""What commands that work for long leave behind when they are interrupted."""
+
+
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the `cas` command and exit."""
     if arguments is None:
@@ -78,7 +91,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; unfinished work was not recorded", err=True)
+        click.echo(f"interrupted; {_kept(arguments)}", err=True)
         sys.exit(_INTERRUPTED)
     except (CasError, ArtifactIndexError) as error:
         _print_error(error)
@@ -94,6 +107,13 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         _print_error(f"{subject} can't be used: {error.strerror or error}")
         os._exit(_ERROR)  # sys.exit would flush the buffers and fail again, with a traceback
     sys.exit(code or _OK)
+
+
+def _kept(arguments: Sequence[str] | None) -> str:
+    """Return what an interrupted command has left behind, as a sentence."""
+    given = sys.argv[1:] if arguments is None else arguments
+    command = next((each for each in given if each in KEPT), None)
+    return KEPT.get(str(command), "nothing was changed")
 
 
 def _decode_names_as_utf8() -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 from trees import contents, read, write
 
 from index import ArtifactStore
+from index.cli.entry_point import KEPT
 
 SECONDS = 30
 """Half of what a wait takes that nothing ends."""
@@ -117,7 +118,7 @@ def test_ctrl_c_in_mid_track_ends_in_one_line_and_a_rescan_completes(
     # -SIGINT: it came after the command, while the interpreter was ending.
     assert process.returncode in (0, 130, -signal.SIGINT)
     if process.returncode == 130:
-        assert errors.strip().splitlines() == ["interrupted; unfinished work was not recorded"]
+        assert errors.strip().splitlines() == [f"interrupted; {KEPT['track']}"]
     with ArtifactStore.open(**place) as store:
         run = store.session("default").run("work")
         run.track(work)
@@ -188,7 +189,7 @@ class TestCtrlCDuringAWait:
         with proxy.gate("PUT") as gate:
             environment = os.environ | environment_of(through(place, proxy))
             said = interrupted(words, environment, lambda _process: gate.wait_for(1) or "")
-        assert said == ["interrupted; unfinished work was not recorded"]
+        assert said == [f"interrupted; {KEPT['track']}"]
 
     @on(blobs="s3", because="a directory has no service", every_pair=True)
     @pytest.mark.usefixtures("nothing_is_lost")
@@ -219,4 +220,4 @@ def assert_two_lines(said, reason):
     waiting, end = said
     assert waiting.startswith("waiting for ")
     assert reason in waiting
-    assert end == "interrupted; unfinished work was not recorded"
+    assert end in [f"interrupted; {kept}" for kept in KEPT.values()]
