@@ -127,7 +127,9 @@ class StoreMaintenance:
 
     repair_async = awaitable(repair)
 
-    def back_up(self, *, keep: int | None = None) -> BackupReport:
+    def back_up(
+        self, *, keep: int | None = None, progress: Callable[[Progress], None] | None = None
+    ) -> BackupReport:
         """Store a copy of the index beside the blobs.
 
         On return the copy is durable. It is consistent, and writers can go on meanwhile. Copies are
@@ -137,6 +139,8 @@ class StoreMaintenance:
         ----------
         keep
             Number of copies to keep, including this one; 7 by default.
+        progress
+            Called now and then with the bytes of the copy that were read.
 
         Raises
         ------
@@ -145,7 +149,8 @@ class StoreMaintenance:
         """
         from index.maintenance.backup import KEPT_BACKUPS, back_up
 
-        report = back_up(self.context, keep=KEPT_BACKUPS if keep is None else keep)
+        keep = KEPT_BACKUPS if keep is None else keep
+        report = back_up(self.context, keep=keep, progress=progress)
         extra = {"blob": str(report.digest), "bytes": report.size, "kept": report.kept}
         _LOG.info("the index was copied to blob %s", report.digest, extra=extra)
         return report

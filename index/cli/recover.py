@@ -42,8 +42,8 @@ def backup(context: click.Context, /, *, keep: int | None, as_json: bool) -> Non
     cas backup --keep 30
     """  # noqa: D301
     location: StoreLocation = context.obj
-    with location.open(create=False) as store:
-        report = store.back_up(keep=keep)
+    with location.open(create=False) as store, progress_bar("copying") as progress:
+        report = store.back_up(keep=keep, progress=progress)
     if as_json:
         print_report(report)
         return

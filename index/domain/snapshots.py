@@ -277,6 +277,20 @@ class Progress(Result):
     files_total: int | None = None
     bytes_total: int | None = None
 
+    @classmethod
+    def of_one(
+        cls, progress: Callable[[Progress], None], total: int | None
+    ) -> Callable[[int], None]:
+        """Return a function that is called with the bytes read of a file, and reports the sum."""
+        read = 0
+
+        def report(size: int) -> None:
+            nonlocal read
+            read += size
+            progress(cls(0, read, 1, total))
+
+        return report
+
 
 def snapshot_number(at: int | Snapshot | None) -> int | None:
     """Return the number of a snapshot, given as a `Snapshot` or as its number."""

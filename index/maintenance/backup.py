@@ -23,12 +23,13 @@ from index.db import schema
 from index.db.database import Database, sqlite_url
 from index.db.queries import journal, runs
 from index.domain.results import Result
+from index.domain.snapshots import Progress
 from index.errors import IndexUnavailableError, UnsettledScanError
 from index.journal.entries import BackupEntry
 from index.maintenance.recover.copy_tables import copy_meaning, copy_packs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from cas.digest import Digest
@@ -57,7 +58,12 @@ class BackupReport(Result):
     """Number of backups now."""
 
 
-def back_up(context: StoreContext, *, keep: int = KEPT_BACKUPS) -> BackupReport:
+def back_up(
+    context: StoreContext,
+    *,
+    keep: int = KEPT_BACKUPS,
+    progress: Callable[[Progress], None] | None = None,
+) -> BackupReport:
     """Store a backup of the index. On return it is durable, and only the newest `keep` remain.
 
     Raises
@@ -77,7 +83,7 @@ def back_up(context: StoreContext, *, keep: int = KEPT_BACKUPS) -> BackupReport:
             _copy_index(context.database, file, now)
         for _ in range(_ATTEMPTS):
             try:
-                return _store(context, file, now, keep)
+                return _store(context, file, now, keep, progress)
             except (IntegrityError, CommitConflict):
                 continue
     raise UnsettledScanError("backup")
@@ -93,10 +99,18 @@ def _explained(database: Database) -> Iterator[None]:
         raise IndexUnavailableError(database.url, reason) from error
 
 
-def _store(context: StoreContext, file: Path, now: datetime, keep: int) -> BackupReport:
+def _store(
+    context: StoreContext,
+    file: Path,
+    now: datetime,
+    keep: int,
+    progress: Callable[[Progress], None] | None,
+) -> BackupReport:
     blobs = context.blobs
     with blobs.batch() as batch, file.open("rb") as opened:
-        digest, size = batch.add_file(opened.fileno(), file.stat().st_size)
+        size = file.stat().st_size
+        batch.on_read = None if progress is None else Progress.of_one(progress, size)
+        digest, size = batch.add_file(opened.fileno(), size)
         written = batch.finish()
     entry = BackupEntry(created_at=now, digest=digest, size=size, schema=schema.HEAD)
     noted, record = store_entry(blobs, entry)

@@ -74,6 +74,15 @@ def fill(store, work):
     store.session("u").delete()
 
 
+def test_a_backup_tells_how_far_it_is(store, monkeypatch):
+    store.session("s").run("r").put_many([(f"f{n:04}", b"%d" % n) for n in range(3_000)])
+    seen = []
+    report = store.back_up(progress=seen.append)
+    assert seen
+    assert [each.bytes for each in seen] == sorted({each.bytes for each in seen})
+    assert (seen[-1].bytes, seen[-1].bytes_total) == (report.size, report.size)
+
+
 def test_everything_comes_back(place, work):
     with ArtifactStore.open(**place) as store:
         fill(store, work)
