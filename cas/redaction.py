@@ -1,4 +1,4 @@
-"""Redaction of credentials from URLs, errors and logs."""
+"""Redaction of credentials from URLs, errors, logs and command lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["Secrets", "shown_url", "without_secrets"]
+__all__ = ["Secrets", "shown_command", "shown_url", "without_secrets"]
 
 _SECRET_KEY: Final = re.compile(
     r"key|secret|token|pass|pwd|credential|sas|signature|auth|connection_string|user|customer",
@@ -64,6 +64,65 @@ def _stripped(value: object) -> object:
     if found := _PASSWORD.match(rest):
         rest = f"{found[0].partition(':')[0]}@{rest[found.end() :]}"
     return f"{scheme}{separator}{_QUERY_SECRET.sub('', rest).rstrip('?&')}"
+
+
+_NAMED: Final = (
+    r"(?:[\w.-]*(?:password|passwd|passphrase|secret)|(?:[\w.-]*[_.-])?"
+    r"(?:pwd|token|credentials?|apikey|(?:api|access|secret|private|auth|account)[_-]?key))"
+)
+"""Options, variables and headers whose values are hidden. That is narrower than `_SECRET_KEY`: a
+command line is noted in order to be repeated, and ``--max-tokens`` and ``--token-file`` are none.
+"""
+
+_VALUE: Final = r"(?:'[^']*'|\"[^\"]*\"|[^\s'\";]+)"
+
+_SECRET_OPTION: Final = re.compile(rf"--?{_NAMED}", re.IGNORECASE)
+
+_SECRETS_IN_WORDS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), rf"\1{_HIDDEN}{after}")
+    for pattern, after in (
+        # A user alone is a token for many services of the web.
+        (r"(https?://)[^\s/@]+@", "@"),
+        (r"(\w://[^\s/@:]*:)(?![0-9]*(?:[/\s]|$))[^\s@]*@", "@"),
+        (rf"([?&]{_NAMED}=)[^\s&#]*", ""),
+        (rf"(^(?:--?)?{_NAMED}=)(?!['\"])[\s\S]+", ""),  # a whole word, with all spaces
+        (rf"((?:^|(?<=[\s'\"])){_SECRET_OPTION.pattern}[=\s]\s*){_VALUE}", ""),
+        (rf"((?:^|(?<=[\s'\";])){_NAMED}=){_VALUE}", ""),
+        (
+            rf"((?:^(?:-H)?|(?<=['\"]))(?:[\w-]*authorization|(?:set-)?cookie|{_NAMED})\s*:\s+)"
+            r"[^'\"\n]+",
+            "",
+        ),
+        (r"(^--(?:proxy-)?user=[^:]*:)(?![0-9]+$).+", ""),
+    )
+)
+"""Where the words of a command have secrets, each with what is shown instead."""
+
+_USER_OPTIONS: Final = frozenset(("-u", "--user", "--proxy-user"))
+
+_USER_AND_PASSWORD: Final = re.compile(r"^([^:]*:)(?![0-9]+$).+", re.DOTALL)
+"""A user and a password; but numbers are a user and a group."""
+
+
+def shown_command(words: Iterable[str]) -> list[str]:
+    """Return the words of a command for a record, with credentials blanked out.
+
+    These are passwords in URLs, and the values of options, variables and headers that are named as
+    secrets. A secret that nothing names as one is not found.
+    """
+    shown: list[str] = []
+    before = ""
+    for word in words:
+        text = word
+        if before in _USER_OPTIONS:
+            text = _USER_AND_PASSWORD.sub(rf"\1{_HIDDEN}", text)
+        if _SECRET_OPTION.fullmatch(before) and not word.startswith("-"):
+            text = _HIDDEN
+        for pattern, instead in _SECRETS_IN_WORDS:
+            text = pattern.sub(instead, text)
+        shown.append(text)
+        before = word
+    return shown
 
 
 class Secrets:

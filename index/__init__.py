@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import os
 
+    from index.api.command import RecordedCommand
     from index.api.dag_tracker import DAGTracker, FilesUpdated, TrackingOutcome
     from index.api.file_repository import FileRepository
     from index.api.run import Run
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from index.domain.snapshots import FileVersion, Progress, Snapshot
     from index.domain.status import Status
     from index.domain.table_diff import ColumnDiff, TableDiff
+    from index.domain.tags import Tag
     from index.errors import ArtifactIndexError
     from index.maintenance.backup import BackupReport
     from index.maintenance.doctor.doctor import doctor
@@ -82,6 +84,7 @@ __all__ = [
     "NewFile",
     "Progress",
     "Provenance",
+    "RecordedCommand",
     "RecoveryReport",
     "RepairReport",
     "RestoreChange",
@@ -101,6 +104,7 @@ __all__ = [
     "SyncReport",
     "SyncedRun",
     "TableDiff",
+    "Tag",
     "TrackingOutcome",
     "VerifyReport",
     "__version__",
@@ -144,6 +148,7 @@ _IMPORTED_LATER: Final = {
     "NewFile": "index.scan.content",
     "Progress": "index.domain.snapshots",
     "Provenance": "index.domain.provenance",
+    "RecordedCommand": "index.api.command",
     "RecoveryReport": "index.maintenance.recover.report",
     "RepairReport": "index.maintenance.repair.repair",
     "RestoreChange": "index.domain.reports",
@@ -163,6 +168,7 @@ _IMPORTED_LATER: Final = {
     "SyncReport": "index.transfer.report",
     "SyncedRun": "index.transfer.report",
     "TableDiff": "index.domain.table_diff",
+    "Tag": "index.domain.tags",
     "TrackingOutcome": "index.api.dag_tracker",
     "VerifyReport": "index.domain.faults",
     "__version__": "cas",

@@ -29,6 +29,7 @@ __all__ = [
     "SessionRow",
     "SnapshotRow",
     "StoreRow",
+    "TagRow",
 ]
 
 
@@ -75,6 +76,10 @@ class RunRow(Base):
         revision: Mapped[int]
         newest_record: Mapped[Digest | None]
         work_dir: Mapped[str | None]
+        status: Mapped[str | None]
+        status_reason: Mapped[str | None]
+        started_at: Mapped[datetime | None]
+        ended_at: Mapped[datetime | None]
         created_at: Mapped[datetime]
 
 
@@ -103,8 +108,26 @@ class SnapshotRow(ProvenanceColumns, Base):
         unchanged: Mapped[int]
         skipped: Mapped[list[list[str]] | None]
         torn: Mapped[list[str] | None]
+        notes: Mapped[Any | None]
         bytes_read: Mapped[int]
         bytes_stored: Mapped[int]
+        created_at: Mapped[datetime]
+
+
+class TagRow(Base):
+    """A move of a tag: what it names from then on."""
+
+    __table__ = tables.tags
+
+    if TYPE_CHECKING:
+        id: Mapped[int]
+        run_id: Mapped[int]
+        position: Mapped[int]
+        name: Mapped[str]
+        snapshot: Mapped[int | None]
+        path: Mapped[str | None]
+        version: Mapped[int | None]
+        agent: Mapped[str | None]
         created_at: Mapped[datetime]
 
 

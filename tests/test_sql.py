@@ -56,7 +56,8 @@ GIVEN_BY_NAME = {
     "index/db/queries/files.py": {"_END"},
     "index/commit/caller_transaction.py": {"_BEGIN_WRITING"},
     "index/db/schema.py": {"f'SELECT version_num FROM {VERSION_TABLE}'"},
-    "index/db/tables.py": {"where"},
+    "index/db/table_parts.py": {"where"},
+    "migrations/versions/0001_create_tables.py": {"where"},
 }  # fmt: skip
 """Texts of statements that are not constants where they are executed, by module."""
 

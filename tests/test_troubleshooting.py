@@ -15,7 +15,7 @@ from index.cli.entry_point import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
-ENTRY = re.compile(r"^((?:>.*\n)+)\n((?:`\w+`(?:, | and )?)+), exit code (\d)\.", re.MULTILINE)
+ENTRY = re.compile(r"^((?:>.*\n)+)\n((?:`\w+`(?:, | and )?)+), exit code (\d+)\.", re.MULTILINE)
 
 
 def load_arguments():

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from index.domain.listing import closest
+from index.domain.tags import check_tag
 from index.errors import (
     AmbiguousNameError,
     InvalidNameError,
@@ -13,6 +14,7 @@ from index.errors import (
     UnknownNameError,
     UnknownRunError,
     UnknownSnapshotError,
+    UnknownTagError,
     UnsafePathError,
 )
 from index.reading.digests import find_digests, is_prefix_of_digest
@@ -34,6 +36,7 @@ _NOT_THERE = (
     UnknownFileError,
     UnknownRunError,
     UnknownSnapshotError,
+    UnknownTagError,
     UnsafePathError,
 )
 
@@ -79,15 +82,18 @@ def _meanings(
 ) -> Iterator[tuple[str, Meaning]]:
     """Yield the meanings of a word, each after how it is written so that it means nothing else."""
     name, at, end = word.rpartition("@")
-    number = int(end) if end.isascii() and end.isdigit() and len(end) < _DIGITS else None
-    if run is not None and number is not None and not name:
+    selector = _selector(end)
+    if run is not None and selector is not None and not name:
         with suppress(*_NOT_THERE):
-            yield f"@{number} (a snapshot)", Meaning(run.snapshot(number), run)
+            value = _selected(run, selector)
+            kind = "snapshot" if isinstance(selector, int) else "tag"
+            yield f"@{selector} (a {kind})", Meaning(value, run)
     if not word.startswith("./"):
-        if name and number is not None:
+        if name and selector is not None:
             with suppress(*_NOT_THERE):
                 other = session.run(name)
-                yield f"snapshot {number} of {name!r}", Meaning(other.snapshot(number), other)
+                kind = "snapshot" if isinstance(selector, int) else "tag"
+                yield f"{kind} {selector} of {name!r}", Meaning(_selected(other, selector), other)
         with suppress(*_NOT_THERE):
             other = session.run(name if at and not end else word)
             other.summary()
@@ -96,22 +102,41 @@ def _meanings(
             yield str(digest), Meaning(digest, None)
     if run is not None and not (at and not (name and end)):
         with suppress(*_NOT_THERE):
-            version, selector = _file(run, word, name, number)
-            yield f"./{version.path}{selector} (a file)", Meaning(version, run)
+            version, mark = _file(run, word, name, selector)
+            yield f"./{version.path}{mark} (a file)", Meaning(version, run)
 
 
 _DIGITS = 19
 """Numbers with fewer fit into the databases."""
 
 
-def _file(run: Run, path: str, name: str, number: int | None) -> tuple[FileVersion, str]:
+def _selector(text: str) -> int | str | None:
+    """Return the number or the tag that a text may be."""
+    if text.isascii() and text.isdigit():
+        return int(text) if len(text) < _DIGITS else None
+    with suppress(InvalidNameError):
+        return check_tag(text)
+    return None
+
+
+def _selected(run: Run, selector: int | str) -> Snapshot | FileVersion:
+    """Return the snapshot of a number, or what a tag names."""
+    for tag in run.tags() if isinstance(selector, str) else ():
+        if tag.name == selector and tag.path is not None:
+            return run.file(tag.path, version=tag.version)
+    return run.snapshot(selector)
+
+
+def _file(run: Run, path: str, name: str, selector: int | str | None) -> tuple[FileVersion, str]:
     """Return a file and what selects its version. A path may contain an ``@`` itself."""
     try:
         return run.get(path) or run.history(path)[-1], ""
     except UnknownFileError:
-        if not name or number is None:
+        if not name or selector is None:
             raise
-        return run.file(name, version=number), f"@{number}"
+        if isinstance(selector, int):
+            return run.file(name, version=selector), f"@{selector}"
+        return run.file(name, at=selector), f"@{selector}"
 
 
 def _closest(session: _Session, word: str, run: Run | None) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from index.db.queries import files
 from index.db.queries.restorable import list_chosen, list_restorable
 from index.db.queries.single import find_file, find_placed
 from index.domain.names import as_paths, check_path, to_native
-from index.domain.snapshots import check_wanted
 from index.errors import BytesNotKeptError, UnknownFileError
 from index.reading.streams import explaining, open_version, read_version, read_versions
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from cas.digest import Buffer, Digest
     from index.db.queries.single import PlacedFile
-    from index.domain.snapshots import FileVersion, Snapshot
+    from index.domain.snapshots import At, FileVersion
 
 __all__ = ["RunContents"]
 
@@ -39,17 +38,17 @@ class RunContents(RunFiles):
         path: str | os.PathLike[str],
         *,
         version: int | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
     ) -> FileVersion | None:
         """Return the file that `file` would return; None if there is none.
 
         Raises UnknownRunError and UnknownSnapshotError as `file` does.
         """
-        wanted = check_wanted(self.id, path, version, at)
+        wanted = self._wanted(path, version, at)
         found = find_file(self._context.database, self.key, *wanted)
         if found is None:
-            with self._reading() as (_, run):
-                self._check_snapshot(run, at)
+            with self._reading() as (connection, run):
+                self._check_snapshot(connection, run, wanted[2])
         return found
 
     def open(
@@ -57,7 +56,7 @@ class RunContents(RunFiles):
         path: str | os.PathLike[str],
         *,
         version: int | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
     ) -> BinaryIO:
         """Open a file's bytes as a seekable stream. The caller closes it.
 
@@ -71,7 +70,7 @@ class RunContents(RunFiles):
         path: str | os.PathLike[str],
         *,
         version: int | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
     ) -> bytes:
         """Return all bytes of a file, verified. Use `open` for large files."""
         return read_version(self._context.blobs, self._placed(path, version, at))
@@ -80,7 +79,7 @@ class RunContents(RunFiles):
         self,
         paths: Iterable[str | os.PathLike[str]] | None = None,
         *,
-        at: int | Snapshot | None = None,
+        at: At = None,
     ) -> Iterator[tuple[str, bytes]]:
         """Yield paths with all bytes of their files, verified, as they lie in storage.
 
@@ -99,7 +98,7 @@ class RunContents(RunFiles):
         """
         wanted = None if paths is None else [check_path(path) for path in as_paths("paths", paths)]
         with self._reading() as (connection, found):
-            visible = files.visible_at(self._check_snapshot(found, at))
+            visible = files.visible_at(self._check_snapshot(connection, found, at))
             if wanted is None:
                 versions, places = list_restorable(connection, found.id, visible)
             else:
@@ -113,7 +112,7 @@ class RunContents(RunFiles):
         path: str | os.PathLike[str],
         *,
         version: int | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
     ) -> Path:
         """Return a local file with the bytes of a file, or a directory with all files in one.
 
@@ -149,7 +148,7 @@ class RunContents(RunFiles):
 
         return self._context.local_files.lend(named, read) / to_native(check_path(path))
 
-    def _below(self, path: str | os.PathLike[str], at: int | Snapshot | None) -> list[FileVersion]:
+    def _below(self, path: str | os.PathLike[str], at: At) -> list[FileVersion]:
         return [*self.iter_files(prefix=f"{check_path(path)}/", at=at)]
 
     def read_text(
@@ -157,7 +156,7 @@ class RunContents(RunFiles):
         path: str | os.PathLike[str],
         *,
         version: int | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
         encoding: str = "utf-8",
     ) -> str:
         """Return a file as text: `read_bytes`, decoded."""
@@ -168,7 +167,7 @@ class RunContents(RunFiles):
         path: str | os.PathLike[str],
         *,
         version: int | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
     ) -> Any:  # noqa: ANN401 - as `json.loads`
         """Return what a JSON file holds: `read_bytes`, through `json.loads`."""
         return json.loads(self.read_bytes(path, version=version, at=at))
@@ -178,7 +177,7 @@ class RunContents(RunFiles):
         path: str | os.PathLike[str],
         *,
         version: int | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
         **options: Any,  # noqa: ANN401 - those of pandas
     ) -> pd.DataFrame:
         """Return a table as a pandas data frame, by the ending of its name.
@@ -196,13 +195,13 @@ class RunContents(RunFiles):
             return read_frame(stream, check_path(path), options)
 
     def _placed(
-        self, path: str | os.PathLike[str], version: int | None, at: int | Snapshot | None
+        self, path: str | os.PathLike[str], version: int | None, at: At
     ) -> FileVersion | PlacedFile:
         """Return a file with the place of its bytes, as one statement finds it.
 
         Raises as `file` does.
         """
-        wanted = check_wanted(self.id, path, version, at)
+        wanted = self._wanted(path, version, at)
         return find_placed(self._context.database, self.key, *wanted) or self.file(
             path, version=version, at=at
         )

@@ -4,57 +4,39 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from index.api.listing import Listing, listing_of
 from index.context import Handle
-from index.db.queries import files, listings, names, runs
-from index.db.queries.listings import Position
+from index.db.queries import files, listings, names, runs, tags
 from index.db.queries.single import find_file
 from index.decorators import relaxed_gc
-from index.domain.listing import (
-    DirectoryEntry,
-    FileOrder,
-    check_filters,
-    check_limit,
-    check_order,
-    closest,
-    compile_glob,
-    literal_prefix,
-    name_in,
-)
+from index.domain.listing import DirectoryEntry, check_limit, closest, name_in
 from index.domain.names import ancestors, check_path, check_prefix
 from index.domain.provenance import Provenance
-from index.domain.snapshots import FileVersion, Snapshot, check_wanted, snapshot_number
-from index.errors import UnknownFileError, UnknownRunError, UnknownSnapshotError
+from index.domain.snapshots import check_wanted, is_tag, snapshot_number
+from index.domain.tags import check_tag
+from index.errors import UnknownFileError, UnknownRunError, UnknownSnapshotError, UnknownTagError
 
 if TYPE_CHECKING:
     import os
-    import re
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy.engine import Connection
 
     from index.context import StoreContext
     from index.db.queries.files import Condition
+    from index.db.queries.listings import Position
     from index.db.queries.runs import FoundRun
+    from index.domain.listing import FileOrder
     from index.domain.names import Label, RunKey
+    from index.domain.snapshots import At, FileVersion
+    from index.domain.tags import NewTag
 
 __all__ = ["RunFiles"]
 
 _PAGE: Final = 2_000
 """Versions that `RunFiles.iter_files` holds at once, about 2 MB."""
-
-
-class _Listing(NamedTuple):
-    """The checked arguments of a listing."""
-
-    conditions: tuple[Condition, ...]
-    matches: Callable[[str], re.Match[str] | None] | None
-    at: int | Snapshot | None
-    order: tuple[str, bool]
-    limit: int | None
-    after: str | Position | None
-    """A path whose position in the order is still to be found, or the position itself."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -91,7 +73,7 @@ class RunFiles(Handle):
         is_final_output: bool | None = None,
         prefix: str | os.PathLike[str] | None = None,
         glob: str | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
         order_by: FileOrder = "appearance",
         limit: int | None = None,
         after: str | os.PathLike[str] | FileVersion | None = None,
@@ -106,7 +88,7 @@ class RunFiles(Handle):
             A pattern for the whole path: ``"data/**/*.csv"``. ``*``, ``?`` and ``[a-z]`` match in
             one directory, ``**/`` any number of directories.
         at
-            A snapshot: the files as they were then.
+            A snapshot, its number or its tag: the files as they were then.
         order_by
             ``"appearance"``, ``"path"``, ``"size"`` or ``"created_at"``; with a minus, as in
             ``"-size"``, from last to first.
@@ -121,7 +103,7 @@ class RunFiles(Handle):
             When the place of the path `after` in the order is not known: the run never had it.
         """
         labels = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        listing = _listing(
+        listing = listing_of(
             labels, file_type, priority, is_final_output, prefix, glob, at, order_by, limit, after
         )
         return tuple(self._listed(listing, page=None if glob is None or limit is None else _PAGE))
@@ -140,7 +122,7 @@ class RunFiles(Handle):
         is_final_output: bool | None = None,
         prefix: str | os.PathLike[str] | None = None,
         glob: str | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
         order_by: FileOrder = "path",
         limit: int | None = None,
         after: str | os.PathLike[str] | FileVersion | None = None,
@@ -153,7 +135,7 @@ class RunFiles(Handle):
         Raises UnknownRunError if the run is deleted meanwhile.
         """
         labels = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        listing = _listing(
+        listing = listing_of(
             labels, file_type, priority, is_final_output, prefix, glob, at, order_by, limit, after
         )
         return self._listed(listing, page=_PAGE)
@@ -162,7 +144,7 @@ class RunFiles(Handle):
         self,
         path: str | os.PathLike[str] = "",
         *,
-        at: int | Snapshot | None = None,
+        at: At = None,
         limit: int | None = None,
         after: str | os.PathLike[str] | DirectoryEntry | FileVersion | None = None,
     ) -> tuple[DirectoryEntry, ...]:
@@ -187,7 +169,7 @@ class RunFiles(Handle):
         folder = "" if check_prefix(path) in ("", ".", "./") else f"{check_path(path)}/"
         last = name_in(folder, after)
         with self._reading() as (connection, found):
-            visible = files.visible_at(self._check_snapshot(found, at))
+            visible = files.visible_at(self._check_snapshot(connection, found, at))
             names = listings.list_names(
                 connection, found.id, folder, visible, after=last, limit=check_limit(limit)
             )
@@ -218,16 +200,18 @@ class RunFiles(Handle):
         path: str | os.PathLike[str],
         *,
         version: int | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
     ) -> FileVersion:
         """Return the file at `path`: the present version, another version, or that of a snapshot.
+
+        `at` may also be a tag of a version of this file.
 
         Raises
         ------
         UnknownFileError
             When there is no such file or version. It names the closest paths.
         """
-        wanted = check_wanted(self.id, path, version, at)
+        wanted = self._wanted(path, version, at)
         found = find_file(self._context.database, self.key, *wanted)
         return found if found is not None else self._missing(*wanted)
 
@@ -236,7 +220,7 @@ class RunFiles(Handle):
         matches = files.has_path(path)
         with self._reading() as (connection, found):
             if version is None:
-                wanted = files.visible_at(self._check_snapshot(found, at))
+                wanted = files.visible_at(self._check_snapshot(connection, found, at))
             else:
                 wanted = files.has_version(version)
             versions = self._versions(connection, found, matches, wanted)
@@ -271,17 +255,16 @@ class RunFiles(Handle):
         """Return True: the truth of a handle does not depend on its files."""
         return True
 
-    def _listed(self, listing: _Listing, page: int | None) -> Iterator[FileVersion]:
+    def _listed(self, listing: Listing, page: int | None) -> Iterator[FileVersion]:
         """Yield the versions of a listing, read in pages; without a page size, in one statement."""
-        left, position, run_id = listing.limit, None, None
-        number = snapshot_number(listing.at)
+        left, position, run_id, number = listing.limit, None, None, None
         size = page
         while left != 0:
             if listing.matches is None and left is not None:
                 size = left if page is None else min(page, left)
             with self._reading() as (connection, found):
                 if run_id is None:
-                    run_id, number = found.id, self._check_snapshot(found, listing.at)
+                    run_id, number = found.id, self._check_snapshot(connection, found, listing.at)
                     if page is not None and number is None:
                         number = found.newest_snapshot  # later pages show the same state
                     position = self._position(connection, found, number, listing)
@@ -302,7 +285,7 @@ class RunFiles(Handle):
                 return
 
     def _position(
-        self, connection: Connection, found: FoundRun, number: int | None, listing: _Listing
+        self, connection: Connection, found: FoundRun, number: int | None, listing: Listing
     ) -> Position | None:
         if not isinstance(listing.after, str):
             return listing.after
@@ -338,17 +321,51 @@ class RunFiles(Handle):
         self,
         connection: Connection,
         found: FoundRun,
-        at: int | Snapshot | None,
+        at: At,
         *conditions: Condition,
     ) -> tuple[FileVersion, ...]:
-        number = self._check_snapshot(found, at)
+        number = self._check_snapshot(connection, found, at)
         return self._versions(connection, found, files.visible_at(number), *conditions)
 
-    def _check_snapshot(self, found: FoundRun, at: int | Snapshot | None) -> int | None:
+    def _check_snapshot(self, connection: Connection, found: FoundRun, at: At) -> int | None:
+        """Return the number of a snapshot of the run; None for the present state."""
+        if is_tag(at):
+            tag = self._tagged(connection, found, at)
+            if tag.snapshot is None:
+                hint = f"it names version {tag.version} of {tag.path!r}"
+                raise UnknownTagError(self.id, at, hint)
+            at = tag.snapshot
         number = snapshot_number(at)
         if number is not None and not 0 <= number <= found.newest_snapshot:
             raise UnknownSnapshotError(self.id, number, found.newest_snapshot)
         return number
+
+    def _tagged(self, connection: Connection, found: FoundRun, name: str) -> NewTag:
+        """Return where a tag points."""
+        tag = tags.find_tag(connection, found.id, check_tag(name))
+        if tag is None:
+            raise UnknownTagError(self.id, name)
+        return tag
+
+    def _number(self, at: At) -> int | None:
+        """Return the number of a snapshot, which must exist only if it is given by a tag."""
+        if not is_tag(at):
+            return snapshot_number(at)
+        with self._reading() as (connection, found):
+            return self._check_snapshot(connection, found, at)
+
+    def _wanted(
+        self, path: str | os.PathLike[str], version: int | None, at: At
+    ) -> tuple[str, int | None, int | None]:
+        """Return path, version and snapshot of a file to find, as `check_wanted` checks them."""
+        if not is_tag(at):
+            return check_wanted(self.id, path, version, at)
+        clean, *_ = check_wanted(self.id, path, version, 0)  # not a version and a tag
+        with self._reading() as (connection, found):
+            tag = self._tagged(connection, found, at)
+            if tag.path == clean:
+                return clean, tag.version, None
+            return clean, None, self._check_snapshot(connection, found, at)
 
     def _versions(
         self, connection: Connection, found: FoundRun, *conditions: Condition
@@ -356,44 +373,3 @@ class RunFiles(Handle):
         return tuple(
             files.list_versions(connection, found.id, self.key.session, self.id, *conditions)
         )
-
-
-def _listing(
-    labels: Provenance,
-    file_type: str | None,
-    priority: str | None,
-    is_final_output: bool | None,  # noqa: FBT001 - as `files` takes it
-    prefix: str | os.PathLike[str] | None,
-    glob: str | None,
-    at: int | Snapshot | None,
-    order_by: FileOrder,
-    limit: int | None,
-    after: str | os.PathLike[str] | FileVersion | None,
-) -> _Listing:
-    check_filters(file_type, priority, is_final_output)
-    conditions = [
-        *listings.conditions_for(
-            provenance=labels,
-            file_type=file_type,
-            priority=priority,
-            is_final_output=is_final_output,
-            prefix=None if prefix is None else check_prefix(prefix),
-        )
-    ]
-    matches = None
-    if glob is not None:
-        matches = compile_glob(glob).fullmatch
-        conditions += listings.has_prefix(check_prefix(literal_prefix(glob)))
-    order = check_order(order_by)
-    return _Listing(
-        tuple(conditions), matches, at, order, check_limit(limit), _after(after, order[0])
-    )
-
-
-def _after(after: str | os.PathLike[str] | FileVersion | None, order: str) -> str | Position | None:
-    if after is None:
-        return None
-    if isinstance(after, FileVersion) and hasattr(after, order):
-        return Position(getattr(after, order), after.path)  # also if the file has changed since
-    path = check_path(after.path if isinstance(after, FileVersion) else after)
-    return Position(path, path) if order == "path" else path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cas.errors import CasError
 from index.api.run_restores import RunRestores
-from index.db.queries import files, runs
+from index.db.queries import files, runs, tags
 from index.db.queries.restorable import choose
 from index.db.queries.summaries import list_runs
 from index.decorators import relaxed_gc
@@ -21,10 +21,15 @@ from index.domain.snapshots import (
     HTML_HEAD,
     ChangeCounts,
     assemble,
-    snapshot_number,
     with_lazy_changes,
 )
-from index.errors import ArtifactIndexError, UnknownRunError, UnknownSnapshotError
+from index.domain.tags import check_tag
+from index.errors import (
+    ArtifactIndexError,
+    UnknownRunError,
+    UnknownSnapshotError,
+    UnknownTagError,
+)
 
 if TYPE_CHECKING:
     import os
@@ -38,7 +43,8 @@ if TYPE_CHECKING:
     from index.domain.diff import Diff
     from index.domain.reports import GroupStats, RunStats, StatsLabel
     from index.domain.runs import RunSummary
-    from index.domain.snapshots import FileVersion, Snapshot
+    from index.domain.snapshots import At, FileVersion, Snapshot
+    from index.domain.tags import Tag
 
 __all__ = ["RunReader"]
 
@@ -50,7 +56,7 @@ class RunReader(RunRestores):
     """The reading half of `Run`. Safe for use by several threads.
 
     Reading a run that was never written to raises `UnknownRunError`. Where a method takes a
-    snapshot, pass its number or the `Snapshot` itself. None means the present state.
+    snapshot, pass its number, its tag or the `Snapshot` itself. None means the present state.
     """
 
     def history(self, path: str | os.PathLike[str]) -> tuple[FileVersion, ...]:
@@ -65,6 +71,23 @@ class RunReader(RunRestores):
                 raise self._unknown(connection, found, clean)
         return versions
 
+    def tags(self) -> tuple[Tag, ...]:
+        """Return the tags of the run by name, each with what it names now."""
+        with self._reading() as (connection, _):
+            return tuple(tags.list_tags(connection, self.key.session, self.id))
+
+    def tag_history(self, name: str) -> tuple[Tag, ...]:
+        """Return what a tag has named, oldest first; nothing where it was removed.
+
+        Raises UnknownTagError if the run never had it.
+        """
+        checked = check_tag(name)
+        with self._reading() as (connection, _):
+            moves = tags.list_moves(connection, self.key.session, self.id, checked)
+        if not moves:
+            raise UnknownTagError(self.id, checked)
+        return tuple(moves)
+
     def snapshots(self) -> tuple[Snapshot, ...]:
         """Return the snapshots of the run, oldest first.
 
@@ -75,15 +98,15 @@ class RunReader(RunRestores):
             heads = runs.list_snapshots(connection, found.id)
         return self._with_changes(found.id, heads)
 
-    def snapshot(self, number: int) -> Snapshot:
-        """Return the snapshot of this number. Its changes are read when you ask for them.
+    def snapshot(self, at: int | str) -> Snapshot:
+        """Return a snapshot by its number or tag. Its changes are read when you ask for them.
 
-        Raises UnknownSnapshotError if the run has none.
+        Raises UnknownSnapshotError or UnknownTagError if the run has none.
         """
-        wanted = snapshot_number(number)
         with self._reading() as (connection, found):
-            heads = runs.list_snapshots(connection, found.id, wanted)
-        if wanted is None or not heads:
+            number = self._check_snapshot(connection, found, at) or 0
+            heads = runs.list_snapshots(connection, found.id, number)
+        if not heads:
             raise UnknownSnapshotError(self.id, number, found.newest_snapshot)
         return self._with_changes(found.id, heads)[0]
 
@@ -143,10 +166,10 @@ class RunReader(RunRestores):
 
     def diff(
         self,
-        first: int | Snapshot | RunReader,
-        second: int | Snapshot | None = None,
+        first: At | RunReader,
+        second: At = None,
         *,
-        at: int | Snapshot | None = None,
+        at: At = None,
         paths: Iterable[str | os.PathLike[str]] | None = None,
     ) -> Diff:
         """Compare two snapshots of this run, or this run with another run of the session.
@@ -199,14 +222,14 @@ class RunReader(RunRestores):
         """Return the final outputs grouped by file type, in display order."""
         return group_for_display(self.files(is_final_output=True))
 
-    def manifest(self, *, at: int | Snapshot | None = None) -> dict[str, Any]:
+    def manifest(self, *, at: At = None) -> dict[str, Any]:
         """Return the run's files with all their metadata, as JSON types."""
-        number = snapshot_number(at)
-        with self._reading() as (_, found):
+        with self._reading() as (connection, found):
+            number = self._check_snapshot(connection, found, at)
             newest = found.newest_snapshot if number is None else number
-        return manifest_of(self.key, self.files(at=at), newest)
+        return manifest_of(self.key, self.files(at=number), newest)
 
-    def to_frame(self, *, at: int | Snapshot | None = None) -> pd.DataFrame:
+    def to_frame(self, *, at: At = None) -> pd.DataFrame:
         """Return the files, by path, as a pandas data frame; its columns are as in `to_dict`."""
         from index.domain.frames import frame_of
 
@@ -231,7 +254,7 @@ class RunReader(RunRestores):
         return html.paragraph(*about, html.counted(count, "file")) + listing + "".join(figures)
 
     def summary(self) -> RunSummary:
-        """Return what `Session.runs` says of this run."""
+        """Return the run as `Session.runs` lists it: with its origin, size and status."""
         with self._reading() as (connection, _):
             return list_runs(connection, self.key.session, self.id)[0]
 

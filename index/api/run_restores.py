@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from index.db.queries.files import Condition
     from index.db.queries.runs import FoundRun
     from index.domain.reports import RestoreResult
-    from index.domain.snapshots import Progress, Snapshot
+    from index.domain.snapshots import At, Progress
 
 __all__ = ["RunRestores"]
 
@@ -39,7 +39,7 @@ class RunRestores(RunContents):
         destination: str | os.PathLike[str] | None = None,
         *,
         paths: Iterable[str | os.PathLike[str]] | None = None,
-        at: int | Snapshot | None = None,
+        at: At = None,
         overwrite: bool = False,
         delete: bool | Literal["all"] = False,
         ignore: Sequence[str] = (),
@@ -111,7 +111,7 @@ class RunRestores(RunContents):
         patterns = as_paths("ignore", ignore)
         with self._reading() as (connection, found):
             target = self._work_dir(found) if given is None else given
-            number = self._check_snapshot(found, at)
+            number = self._check_snapshot(connection, found, at)
             visible = files.visible_at(number)
             if wanted is None:
                 versions, places = list_restorable(connection, found.id, visible)

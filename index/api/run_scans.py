@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cas.waiting import check_wait
 from index.api.run_reader import RunReader
 from index.decorators import awaitable
+from index.domain.marks import Marks
 from index.domain.provenance import Provenance, current_provenance
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from index.commit.track import Tracker, TrackRequest
     from index.domain.names import Label
     from index.domain.run_state import RunState
+    from index.domain.runs import RunStatus
     from index.domain.snapshots import Progress, Snapshot
     from index.domain.status import Status
     from index.scan.events import Lookout
@@ -53,6 +55,9 @@ class RunScans(RunReader):
         prefix: str | os.PathLike[str] | None = None,
         same_directory: bool = False,
         final: Sequence[str | os.PathLike[str]] = (),
+        notes: object = None,
+        status: RunStatus | None = None,
+        reason: str | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Snapshot:
         """Record the present files of a work directory.
@@ -96,6 +101,11 @@ class RunScans(RunReader):
         final
             Paths in `work_dir`, or patterns as in `ignore`. Files that match are final outputs from
             now on, be they new, changed or unchanged. Other files stay what they are.
+        notes
+            Any value that JSON can represent, to keep with the snapshot: `Snapshot.notes`. A scan
+            with notes makes a snapshot even if no file has changed.
+        status, reason
+            How the run goes from now on, in the same transaction; see `set_status`.
         progress
             Called now and then with the files and bytes scanned so far.
 
@@ -122,6 +132,7 @@ class RunScans(RunReader):
             prefix=prefix,
             same_directory=same_directory,
             final=final,
+            marks=Marks(notes, status, reason),
             progress=progress,
         )
         return self._tracked(request)[0]

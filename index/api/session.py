@@ -10,7 +10,7 @@ from cas.errors import InvalidDigestError
 from index.api.finding import Finding
 from index.api.run import Run
 from index.context import Handle
-from index.db.queries import runs
+from index.db.queries import runs, tags
 from index.db.queries.single import find_in_session
 from index.db.queries.summaries import list_runs
 from index.domain.listing import check_limit
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from index.domain.reports import DeletionReceipt, GroupStats, StatsLabel
     from index.domain.runs import RunSummary
     from index.domain.snapshots import FileVersion
+    from index.domain.tags import Tag
 
 __all__ = ["Session"]
 
@@ -103,6 +104,11 @@ class Session(Finding, Handle):
             if not found and not runs.session_exists(connection, self.id):
                 raise UnknownSessionError(self.id)
         return found
+
+    def tags(self) -> tuple[Tag, ...]:
+        """Return the tags of all runs of the session, by run and name."""
+        with self._context.database.reading() as connection:
+            return tuple(tags.list_tags(connection, self.id))
 
     def stats_by(self, *labels: StatsLabel) -> tuple[GroupStats, ...]:
         """Return counts and sizes of the session's files for each combination of labels.
@@ -179,8 +185,9 @@ class Session(Finding, Handle):
 
         * ``RUN`` or ``RUN@``: a run,
         * ``N``, ``@N`` or ``RUN@N``: a snapshot by its number,
+        * ``TAG``, ``@TAG`` or ``RUN@TAG``: what a tag names,
         * ``PATH`` or ``./PATH``: a file as it is now, or as it was last if it is gone,
-        * ``PATH@N``: a version of a file by its number,
+        * ``PATH@N`` or ``PATH@TAG``: a version of a file,
         * a digest, or at least its first seven digits.
 
         Parameters

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "`store.back_up()`": "`cas backup`",
     "`store.plan_gc().execute()`": "`cas gc`",
     "`run.restore(DIR)`": "`cas restore --to DIR`",
+    "`run.tags()`": "`cas tag`",
     "`run.put(…)`": "`cas put`",
     "`index.recover(…)`": "`cas recover`",
     "`ArtifactStore.open(…)`": "`cas init` or `cas track DIR`",

@@ -17,7 +17,13 @@ from index.cli.units import read_size
 __all__ = ["cas"]
 
 _SECTIONS: Final = {
-    "Record": {"init": "write", "track": "write", "watch": "watch", "put": "write"},
+    "Record": {
+        "init": "write",
+        "track": "write",
+        "watch": "watch",
+        "run": "run",
+        "put": "write",
+    },
     "Look": {
         "status": "status",
         "runs": "stats",
@@ -31,9 +37,10 @@ _SECTIONS: Final = {
         "who": "lineage",
         "stats": "stats",
     },
-    "Bring back, branch, remove": {
+    "Bring back, name, branch, remove": {
         "restore": "restore",
         "rewind": "lineage",
+        "tag": "tag",
         "fork": "lineage",
         "rm": "remove",
     },
@@ -120,7 +127,7 @@ def _print_version(context: click.Context, _option: click.Parameter, value: bool
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Exit codes: 0 ok, 1 error, 2 usage, 3 integrity fault found, 4 not found,
-5 storage unavailable, 6 schema out of date.""",
+5 storage unavailable, 6 schema out of date. cas run: that of the command.""",
 )
 @click.option(
     "--store",

@@ -37,7 +37,7 @@ _PLACES: Final = 20
 
 
 @click.command()
-@click.argument("word", metavar="RUN|SNAPSHOT|PATH[@VERSION]|DIGEST",
+@click.argument("word", metavar="RUN|SNAPSHOT|TAG|PATH[@VERSION|@TAG]|DIGEST",
                 shell_complete=completing("run", "path"))  # fmt: skip
 @run_options
 @json_option
@@ -48,9 +48,9 @@ def show(
     """Show everything known of a run, a snapshot, a file or its bytes.
 
     RUN is a run, N a snapshot, RUN@N a snapshot of another run, PATH a file as it is now, PATH@N a
-    version of it. A digest, or at least its first seven digits, stands for the bytes: who made
-    them, and where they are. RUN@, @N and ./PATH mean nothing else; a word that may mean several
-    things is refused with these.
+    version of it. In the place of N, a tag is what it names. A digest, or at least its first seven
+    digits, stands for the bytes: who made them, and where they are. RUN@, @N and ./PATH mean
+    nothing else; a word that may mean several things is refused with these.
 
     \b
     cas show data/result.csv

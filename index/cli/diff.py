@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -11,6 +12,7 @@ from index.cli.options import LABELS, listing_options, only_run, run_options
 from index.cli.output import Form, counted, print_json, print_json_lines, print_json_list
 from index.cli.tables import Column, path_column, show
 from index.cli.terminal import is_for_people, page, printable
+from index.domain.tags import check_tag
 from index.domain.units import human_size
 from index.errors import InvalidNameError, UnknownFileError, UnknownRunError
 
@@ -63,10 +65,11 @@ def diff(
 ) -> None:
     """Compare two snapshots of a run, or two runs of a session.
 
-    A number is a snapshot of --run. A word is a run, if there is one of that name. RUN@N is a run
-    at snapshot N, and RUN@ a run as it is now, also if its id is a number. Other words are files
-    and directories to compare; ./WORD always is one. Without SECOND, the command compares with
-    the present state of the run. Without FIRST, it shows what the newest snapshot changed.
+    A number or a tag is a snapshot of --run. A word is a run, if there is one of that name. RUN@N
+    and RUN@TAG are a run at a snapshot, and RUN@ a run as it is now, also if its id is a number.
+    Other words are files and directories to compare; ./WORD always is one. Without SECOND, the
+    command compares with the present state of the run. Without FIRST, it shows what the newest
+    snapshot changed.
 
     --text shows lines as git does, and a table (CSV, TSV) with more than 20 changed lines by
     column. Files that are no text, or have more than 1 MiB (tables 8 MiB), get one line.
@@ -76,6 +79,7 @@ def diff(
     cas diff 1 2 --run run-7
     cas diff 3 --by agent
     cas diff 3 --text data/result.csv
+    cas diff best
     cas diff run-7 run-8 plots
     cas diff run-7@3 run-8 --stat
     cas diff 1@ 2@               the runs 1 and 2
@@ -84,7 +88,7 @@ def diff(
         raise click.UsageError("give one of --text, --stat and --by")
     with location.open(create=False) as store:
         session = store.session(session_id)
-        states, paths = _states(session, arguments)
+        states, paths = _states(session, run_id, arguments)
         needs_run = not states or any(state.run is None for state in states)
         default = only_run(store, session_id, run_id) if needs_run else None
         found = _compare(default, states, paths)
@@ -113,35 +117,55 @@ def diff(
 
 
 class _State(NamedTuple):
-    """A run, None for that of ``--run``, at a snapshot, None for now."""
+    """A run, None for that of ``--run``, at a snapshot or its tag, None for now."""
 
     run: Run | None
-    at: int | None
+    at: int | str | None
 
 
-def _states(session: Session, arguments: tuple[str, ...]) -> tuple[list[_State], tuple[str, ...]]:
+def _states(
+    session: Session, run_id: str | None, arguments: tuple[str, ...]
+) -> tuple[list[_State], tuple[str, ...]]:
     """Split the arguments into at most two states, and paths."""
+    tags = {tag.name for tag in session.tags() if run_id is None or tag.run == run_id}
     states: list[_State] = []
     for text in arguments[:2]:
-        state = _state(session, text)
+        state = _state(session, text, tags)
         if state is None:
             break
         states.append(state)
     return states, arguments[len(states) :]
 
 
-def _state(session: Session, text: str) -> _State | None:
-    """Parse ``N`` as a snapshot, and ``RUN``, ``RUN@`` or ``RUN@N`` as a run; None for a path."""
-    name, mark, number = text.rpartition("@")
-    is_number = number.isascii() and number.isdigit()
+def _state(session: Session, text: str, tags: set[str]) -> _State | None:
+    """Return the state that a word means; None for a path.
+
+    ``N``, ``TAG`` and ``@TAG`` are snapshots of the run of ``--run``, which has such tags. ``RUN``,
+    ``RUN@``, ``RUN@N`` and ``RUN@TAG`` are runs.
+    """
+    name, mark, selector = text.rpartition("@")
+    is_number = selector.isascii() and selector.isdigit()
     if is_number and not name:
-        return _State(None, int(number))
+        return _State(None, int(selector))
+    run = _find_run(session, name if mark and (is_number or not selector) else text)
+    if run is not None and text in tags:
+        raise click.UsageError(f"{text} is a run and a tag; write {text}@ for the run, or @{text}")
+    if run is not None:
+        return _State(run, int(selector) if mark and is_number else None)
+    if not name and selector in tags:
+        return _State(None, selector)
+    with suppress(InvalidNameError):
+        run = _find_run(session, name) if name and check_tag(selector) else None
+    return None if run is None else _State(run, selector)
+
+
+def _find_run(session: Session, name: str) -> Run | None:
     try:
-        run = session.run(name if mark and (is_number or not number) else text)
+        run = session.run(name)
         run.find_snapshot()
     except (InvalidNameError, UnknownRunError):
         return None
-    return _State(run, int(number) if mark and is_number else None)
+    return run
 
 
 def _compare(default: Run | None, states: list[_State], paths: tuple[str, ...]) -> Diff:

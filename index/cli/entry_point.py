@@ -23,6 +23,8 @@ from index.cli.terminal import colour_wanted, printable
 from index.errors import (
     AmbiguousNameError,
     ArtifactIndexError,
+    CommandNotFoundError,
+    CommandNotStartedError,
     ConfigError,
     DanglingFileError,
     IndexUnavailableError,
@@ -47,6 +49,8 @@ _HELP: Final[type[Exception] | tuple[()]] = getattr(click.exceptions, "NoArgsIsH
 """The exception that click 8.2 raises to print the help. Its message has many lines."""
 
 EXIT_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
+    (CommandNotFoundError, 127),  # this and the next one as shells have them
+    (CommandNotStartedError, 126),
     ((ConfigError, InvalidNameError, UnsafePathError, InvalidDigestError, SameStoreError), 2),
     (AmbiguousNameError, 2),
     ((DigestMismatchError, CorruptPackError, DanglingFileError), 3),

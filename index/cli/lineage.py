@@ -20,6 +20,7 @@ from index.cli.options import (
     session_option,
 )
 from index.cli.output import print_json, print_report
+from index.cli.selectors import read_snapshot
 from index.cli.tables import Column, path_column, show
 from index.cli.terminal import printable
 
@@ -96,7 +97,7 @@ def fork(
     *,
     session_id: str,
     run_id: str | None,
-    at: int | None,
+    at: int | str | None,
     new_run: str,
     as_json: bool,
 ) -> None:
@@ -122,11 +123,16 @@ def fork(
 
 @click.command()
 @run_options
-@click.argument("snapshot", type=int, shell_complete=completing("snapshot"))
+@click.argument("snapshot", callback=read_snapshot, shell_complete=completing("snapshot"))
 @json_option
 @click.pass_obj
 def rewind(
-    location: StoreLocation, *, session_id: str, run_id: str | None, snapshot: int, as_json: bool
+    location: StoreLocation,
+    *,
+    session_id: str,
+    run_id: str | None,
+    snapshot: int | str,
+    as_json: bool,
 ) -> None:
     """Return a run to the state of a snapshot, as a new snapshot. The history is kept.
 

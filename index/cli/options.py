@@ -11,6 +11,7 @@ import click
 from index.cli.completing import completing
 from index.cli.output import Form
 from index.cli.progress import log_messages
+from index.cli.selectors import read_snapshot
 from index.cli.settings import setting
 from index.cli.terminal import printable
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LABELS",
     "add_global_options",
+    "all_options",
     "at_option",
     "filter_options",
     "global_options",
@@ -70,7 +72,7 @@ def several_runs(names: Sequence[str]) -> click.UsageError:
 
 def run_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--session`` and ``--run``."""
-    return _all(
+    return all_options(
         session_option(),
         click.option(
             "--run",
@@ -104,7 +106,7 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 
 def listing_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--json``, ``--jsonl`` and ``--full``, for a listing."""
-    return _all(
+    return all_options(
         click.option("--json", "form", flag_value=Form.JSON, type=Form, help="Print JSON."),
         click.option(
             "--jsonl", "form", flag_value=Form.LINES, type=Form, help="Print JSON, a line each."
@@ -117,7 +119,7 @@ def listing_options(command: Callable[P, R]) -> Callable[P, R]:
 
 def global_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--quiet``, ``--verbose`` and ``--log-file``."""
-    return _all(
+    return all_options(
         click.option("-q", "--quiet", is_flag=True, help="Print results and errors only."),
         click.option("-v", "--verbose", count=True, help="Print what happens; -vv with details."),
         click.option(
@@ -166,10 +168,10 @@ def at_option(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--at``."""
     return click.option(
         "--at",
-        type=int,
+        callback=read_snapshot,
         metavar="SNAPSHOT",
         shell_complete=completing("snapshot"),
-        help="State at this snapshot.",
+        help="State at this snapshot: a number or a tag.",
     )(command)
 
 
@@ -190,7 +192,7 @@ def _provenance_options(command: Callable[P, R], *, recorded: bool) -> Callable[
             *options, **default(name), metavar=metavar, help=help, shell_complete=complete
         )
 
-    return _all(
+    return all_options(
         label("phase", "--phase", metavar="NAME", help="Workflow phase."),
         label("agent", "--agent", metavar="NAME", help="Generating agent."),
         label("node_id", "--node", "node_id", help="DAG node."),
@@ -206,7 +208,7 @@ def filter_options(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _filter_options(command: Callable[P, R]) -> Callable[P, R]:
-    return _all(
+    return all_options(
         click.option(
             "--type",
             "file_type",
@@ -230,7 +232,9 @@ def _filter_options(command: Callable[P, R]) -> Callable[P, R]:
     )(command)
 
 
-def _all(*options: Callable[[Any], Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def all_options(*options: Callable[[Any], Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that adds options in this order."""
+
     def decorate(command: Callable[P, R]) -> Callable[P, R]:
         for option in reversed(options):
             command = option(command)

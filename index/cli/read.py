@@ -18,12 +18,12 @@ from index.cli.options import (
     only_run,
     run_options,
 )
+from index.cli.selectors import split_version
 from index.cli.tables import Column, path_column, show
 from index.domain.listing import FileOrder
 from index.errors import BytesNotKeptError, UnknownFileError
 
 if TYPE_CHECKING:
-    from index.api.run import Run
     from index.cli.location import StoreLocation
     from index.cli.output import Form
     from index.domain.listing import DirectoryEntry
@@ -71,7 +71,7 @@ def ls(
     run_id: str | None,
     directory: str,
     recursive: bool,
-    at: int | None,
+    at: int | str | None,
     limit: int | None,
     after: str | None,
     form: Form | None,
@@ -208,6 +208,12 @@ def _changes(snapshot: Snapshot) -> str:
     return " ".join(f"{mark}{len(each)}" for mark, each in zip("+~-", counts, strict=True))
 
 
+def _command(snapshot: Snapshot) -> str | None:
+    """Return the command line that `cas run` noted."""
+    noted = snapshot.notes.get("command") if isinstance(snapshot.notes, dict) else None
+    return " ".join(map(str, noted)) if isinstance(noted, list) else None
+
+
 _SNAPSHOTS = (
     Column("number", rank=0),
     Column("created", lambda snapshot: snapshot.created_at, rank=1),
@@ -216,13 +222,14 @@ _SNAPSHOTS = (
     Column("phase", lambda snapshot: snapshot.provenance.phase, rank=3),
     Column("agent", lambda snapshot: snapshot.provenance.agent, rank=1),
     Column("node", lambda snapshot: snapshot.provenance.node_id, rank=4),
+    Column("command", _command, rank=5),
 )
 
 
 @click.command("cat")
 @click.argument(
     "paths",
-    metavar="PATH[@VERSION]...",
+    metavar="PATH[@VERSION|@TAG]...",
     nargs=-1,
     required=True,
     shell_complete=completing("path"),
@@ -236,7 +243,7 @@ def cat(
     *,
     session_id: str,
     run_id: str | None,
-    at: int | None,
+    at: int | str | None,
 ) -> None:
     """Write files to standard output, verified.
 
@@ -245,32 +252,21 @@ def cat(
     \b
     cas cat data/result.csv --run run-7
     cas cat data/result.csv@1 --run run-7
+    cas cat data/result.csv@best
     cas cat data/part-1.csv data/part-2.csv > data.csv
     """  # noqa: D301
     if sys.__stdout__ is None:
         raise click.UsageError("standard output is closed; the bytes would go nowhere")
     with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
-        wanted = [_split_version(run, path, at) for path in paths]
+        wanted = [split_version(run, path, at) for path in paths]
         if len(wanted) > 1:
-            for n, (name, version) in enumerate(wanted):
-                found = run.file(name, version=version, at=at)
+            for n, (name, version, moment) in enumerate(wanted):
+                found = run.file(name, version=version, at=moment)
                 if found.digest is None:
                     raise BytesNotKeptError(found.path, found.version)
-                wanted[n] = found.path, found.version  # whatever is recorded meanwhile
-        for name, version in wanted:
-            with run.open(name, version=version, at=None if version else at) as stream:
+                wanted[n] = found.path, found.version, None  # whatever is recorded meanwhile
+        for name, version, moment in wanted:
+            with run.open(name, version=version, at=moment) as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()
-
-
-def _split_version(run: Run, path: str, at: int | None) -> tuple[str, int | None]:
-    """Split ``PATH@VERSION``; a path may contain an ``@`` itself."""
-    name, mark, number = path.rpartition("@")
-    if not mark or not number.isdecimal() or at is not None:
-        return path, None
-    try:
-        run.history(path)
-    except UnknownFileError:
-        return name, int(number)
-    return path, None

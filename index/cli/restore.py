@@ -60,7 +60,7 @@ def restore(
     *,
     session_id: str,
     run_id: str | None,
-    at: int | None,
+    at: int | str | None,
     delete: str | None,
     as_json: bool,
     **options: Any,
@@ -81,7 +81,7 @@ def restore(
     cas restore data/result.csv --overwrite
     cas restore --at 3 --overwrite --delete --dry-run
     cas restore --to elsewhere/ --run run-7
-    cas restore --to elsewhere/ data plots/a.png --run run-7 --at 3
+    cas restore --to elsewhere/ data plots/a.png --run run-7 --at best
     """  # noqa: D301
     options["delete"] = "all" if delete == "all" else delete is not None
     if delete == "all":

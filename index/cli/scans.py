@@ -1,4 +1,4 @@
-"""What the commands that scan a work directory share: track, status and watch."""
+"""What the commands that scan a work directory share: track, status, watch and run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 import click
 
 from index.cli.completing import completing
-from index.cli.options import session_option
+from index.cli.options import all_options, provenance_options, session_option
 from index.cli.output import print_report
 from index.cli.progress import progress_bar
 from index.cli.settings import setting, track_settings
@@ -33,6 +33,7 @@ __all__ = [
     "opened",
     "outcome",
     "popped_labels",
+    "recording_options",
     "scan_of",
     "scan_options",
     "show_status",
@@ -46,9 +47,21 @@ R = TypeVar("R")
 
 def scan_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add the options of a scan of a work directory: its run, and what it covers."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return all_options(*_OPTIONS)(command)
+
+
+def recording_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add the options of a scan that is recorded: also whose it is, and what is final."""
+    return all_options(
+        *_OPTIONS,
+        provenance_options,
+        click.option(
+            "--final",
+            multiple=True,
+            metavar="PATTERN",
+            help="Mark matching files as final outputs; may be repeated.",
+        ),
+    )(command)
 
 
 _OPTIONS: Final = (

@@ -59,6 +59,7 @@ def runs(
 _RUNS = (
     Column("session", rank=1),
     Column("run", rank=0),
+    Column("status", rank=1),
     Column("snapshots", rank=3),
     Column("files", rank=1),
     Column("bytes", size=True, rank=2),

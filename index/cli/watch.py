@@ -12,8 +12,7 @@ import click
 
 from cas.errors import CasError
 from index.cli.advice import in_commands
-from index.cli.options import provenance_options
-from index.cli.scans import outcome, popped_labels, scan_of, scan_options, tell_skipped
+from index.cli.scans import outcome, popped_labels, recording_options, scan_of, tell_skipped
 from index.cli.terminal import printable
 from index.cli.units import read_duration
 from index.errors import ArtifactIndexError
@@ -31,14 +30,7 @@ __all__ = ["watch"]
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@scan_options
-@provenance_options
-@click.option(
-    "--final",
-    multiple=True,
-    metavar="PATTERN",
-    help="Mark matching files as final outputs; may be repeated.",
-)
+@recording_options
 @click.option(
     "--quiet-period",
     callback=read_duration,

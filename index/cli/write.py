@@ -25,8 +25,8 @@ from index.cli.scans import (
     opened,
     outcome,
     popped_labels,
+    recording_options,
     scan_of,
-    scan_options,
     show_status,
     tell_skipped,
     tell_torn,
@@ -94,14 +94,7 @@ def init(
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@scan_options
-@provenance_options
-@click.option(
-    "--final",
-    multiple=True,
-    metavar="PATTERN",
-    help="Mark matching files as final outputs; may be repeated.",
-)
+@recording_options
 @click.option("--dry-run", is_flag=True, help="Only show what would be recorded.")
 @json_option
 @click.pass_obj

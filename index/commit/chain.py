@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cas.digest import Digest
 from index.commit.write import CommitConflict, record_blobs
-from index.db.queries import journal, lineage, names, runs, transfer
-from index.db.tables import VERSION_COLUMNS
+from index.db.queries import journal, lineage, names, runs, tags, transfer
+from index.db.tables import STATUS_COLUMNS, VERSION_COLUMNS
 from index.errors import IndexInterruptedError, UnsettledScanError
 from index.journal.encoding import encode_record
 from index.journal.entries import HistoryEntry, VersionsEntry
@@ -134,6 +134,8 @@ def _describe(
         parent=row.parent,
         parent_snapshot=row.parent_snapshot,
         work_dir=row.work_dir,
+        status={name: _plain(getattr(row, name)) for name in STATUS_COLUMNS},
+        tags=[_plain_row(each) for each in tags.list_rows(connection, row.id)],
         snapshots=[_snapshot(each) for each in transfer.list_snapshots(connection, row.id)],
         versions=count,
         parts=tuple(digests),
@@ -154,7 +156,11 @@ def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[tuple[Any
 
 
 def _snapshot(row: tuple[Any, ...]) -> Mapping[str, Any]:
-    return {name: _plain(value) for name, value in zip(transfer.SNAPSHOT_COLUMNS, row, strict=True)}
+    return _plain_row(dict(zip(transfer.SNAPSHOT_COLUMNS, row, strict=True)))
+
+
+def _plain_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: _plain(value) for name, value in row.items()}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a column's value

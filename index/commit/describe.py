@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from index.commit.plan import CommitPlan
     from index.domain.annotations import FileKind
+    from index.domain.marks import Marks
     from index.domain.run_state import ObservedFiles
 
 __all__ = ["describe"]
@@ -38,8 +39,8 @@ def describe(plan: CommitPlan) -> Iterator[bytes]:
         if (seen.mode, seen.mtime_ns) != (known.mode, known.mtime_ns)
         or seen.seen_by & ~known.seen_by
     ]
-    changes = (plan.makes_snapshot, plan.provenance_backfills, plan.notes, touched, plan.work_dir)
-    if not any(changes):
+    changes = (plan.makes_snapshot, plan.provenance_backfills, plan.notes, touched, plan.settled)
+    if not any(changes) and not request.marks.tags:
         return
     first, *groups = _groups(plan)
     named = []
@@ -68,9 +69,16 @@ def describe(plan: CommitPlan) -> Iterator[bytes]:
         notes={known.path: values for known, values in plan.notes.items()},
         touched=touched,
         work_dir=plan.work_dir,
+        snapshot_notes=request.marks.notes,
+        status=_status(request.marks),
+        tags=request.marks.tags,
         replaces=plan.replaces,
     )
     yield encode_record(entry)
+
+
+def _status(marks: Marks) -> tuple[str, str | None] | None:
+    return None if marks.status is None else (marks.status, marks.reason)
 
 
 def _groups(plan: CommitPlan) -> Iterator[tuple[ObservedFiles, Sequence[FileKind]]]:

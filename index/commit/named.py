@@ -32,10 +32,12 @@ from index.scan.content import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
     from index.context import StoreContext
+    from index.domain.marks import Marks
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
     from index.domain.run_state import KnownFile, RunState
@@ -166,6 +168,34 @@ class NamedFiles:
             return self._versions(after, [path], provenance)[0]
 
         return self._naming_similar(attempt)
+
+    def mark(self, marks: Marks, provenance: Provenance) -> datetime:
+        """Commit what a caller says of the run; return the time of the commit.
+
+        Raises
+        ------
+        UnknownRunError
+            When a tag is for a run that does not exist.
+        """
+
+        def attempt(records: Sequence[Digest] | None) -> datetime:
+            state = self._load(records, ())
+            if state.run_id is None and marks.tags:
+                raise UnknownRunError(self._key.session, self._key.run)
+            nothing = ScanChanges(ObservedFiles(), (), (), ())
+            request = CommitRequest(
+                self._key,
+                nothing,
+                provenance,
+                rebased=lambda _found, _newer: nothing,
+                paths=(),
+                marks=marks,
+                classifier=self._context.classifier,
+            )
+            with self._context.blobs.batch() as batch:
+                return self._commit(request, state, records, batch)[0].created_at
+
+        return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=self._key.run)
 
     def _load(self, records: Sequence[Digest] | None, paths: Collection[str]) -> RunState:
         key = self._key

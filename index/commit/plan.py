@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from index.domain.classification import DEFAULT_CLASSIFIER
+from index.domain.marks import NO_MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from index.domain.annotations import Annotations, FileKind
     from index.domain.changes import ScanChanges
     from index.domain.classification import Classifier
+    from index.domain.marks import Marks
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
     from index.domain.run_state import KnownFile, RunState
@@ -52,15 +54,13 @@ class CommitPlan:
     @property
     def changes_anything(self) -> bool:
         """Whether a transaction is needed. The first scan of a run always needs one."""
-        found = self.findings
         return bool(
-            self.state.run_id is None
-            or found.new
-            or found.removed
-            or found.refreshed
+            self.makes_snapshot
+            or self.findings.refreshed
             or self.provenance_backfills
             or self.notes
-            or self.work_dir
+            or self.settled
+            or self.request.marks.tags
         )
 
     @property
@@ -71,10 +71,20 @@ class CommitPlan:
         return None if stays else given
 
     @property
+    def settled(self) -> dict[str, Any]:
+        """The columns of the run that the commit changes."""
+        moved = {} if self.work_dir is None else {"work_dir": self.work_dir}
+        return {**moved, **self.request.marks.status_at(self.now)}
+
+    @property
     def makes_snapshot(self) -> bool:
-        """Whether the commit makes a snapshot. The first scan does, even of an empty directory."""
-        found = self.findings
-        return bool(found.new or found.removed) or self.state.run_id is None
+        """Whether the commit makes a snapshot. One with notes does, and the first scan of a run.
+
+        So that is recorded even of an empty directory.
+        """
+        found, request = self.findings, self.request
+        is_first = self.state.newest_snapshot == 0 and request.work_dir is not None
+        return bool(found.new or found.removed or is_first or request.marks.notes is not None)
 
     @property
     def number(self) -> int:
@@ -115,4 +125,5 @@ class CommitRequest:
     """Whether it must be the directory of the scan before."""
     annotations: Mapping[str, Annotations] = field(default_factory=dict)
     """What the caller says, by path. Other paths keep what was said before."""
+    marks: Marks = NO_MARKS
     classifier: Classifier = DEFAULT_CLASSIFIER

@@ -20,6 +20,7 @@ from index.commit.write import retry_on_conflict
 from index.decorators import relaxed_gc
 from index.domain.annotations import Annotations
 from index.domain.changes import compare_scan, rebase, to_fill, with_displaced
+from index.domain.marks import NO_MARKS
 from index.domain.names import as_paths, check_local, check_scan_path
 from index.domain.run_state import signature_of
 from index.domain.status import Status, StatusEntry
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from index.commit.plan import CommitPlan
     from index.context import OwnFiles, StoreContext
+    from index.domain.marks import Marks
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
     from index.domain.run_state import Observed, RunState
@@ -67,6 +69,7 @@ class TrackRequest:
     final: Sequence[str] = ()
     progress: Callable[[Progress], None] | None = None
     same_directory: bool = False
+    marks: Marks = NO_MARKS
 
     @classmethod
     def of(
@@ -220,6 +223,7 @@ class Tracker:
                     is_part=bool(request.prefix),
                     same_directory=request.same_directory,
                     annotations=_final_among(request, final, present),
+                    marks=request.marks,
                     classifier=self._context.classifier,
                 ),
                 state,

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from index.commit.new_versions import NewVersions, new_rows
-from index.db.queries import blobs, current, files, journal, runs
+from index.db.queries import blobs, current, files, journal, runs, tags
 from index.db.tables import PROVENANCE_COLUMNS
 from index.decorators import naming_memory
 from index.domain.provenance import Provenance
@@ -206,6 +206,7 @@ def _snapshot(plan: CommitPlan, written: WrittenBatch, *, recorded: bool) -> Sna
         recorded=recorded,
         filled=len(plan.provenance_backfills)
         + sum(not values.keys().isdisjoint(_PROVENANCE) for values in plan.notes.values()),
+        notes=request.marks.notes,
         torn=request.torn,
         hidden=request.hidden,
         ignored=request.ignored,
@@ -235,7 +236,7 @@ class _Attempt:
             state.revision,
             newest_record=state.newest_record,
             next_record=plan.newest_record,
-            work_dir=plan.work_dir,
+            settled=plan.settled,
         ):
             return None
         record_blobs(connection, self._written, findings.new.digests, plan.now)
@@ -248,6 +249,8 @@ class _Attempt:
         snapshot = _snapshot(plan, self._written, recorded=plan.makes_snapshot)
         if snapshot.recorded:
             self.snapshot_id = runs.insert_snapshot(connection, run_id, snapshot, request.scope)
+        if request.marks.tags:
+            tags.append(connection, run_id, request.marks.tags, plan.now)
         new = self._record_versions(run_id)
         after = state.after(
             run_id,

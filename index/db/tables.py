@@ -10,7 +10,7 @@ and the library does not need it. `index.models` maps classes onto the tables.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -26,16 +26,21 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    text,
 )
 
 from index.db.column_types import BigId, DigestColumn, JsonColumn, PathColumn, UtcDateTime
-
-if TYPE_CHECKING:
-    from sqlalchemy.types import TypeEngine
+from index.db.table_parts import (
+    OPAQUE_ID,
+    PROVENANCE_COLUMNS,
+    id_,
+    partial_index,
+    provenance,
+    required,
+)
 
 __all__ = [
     "PROVENANCE_COLUMNS",
+    "STATUS_COLUMNS",
     "VERSION_COLUMNS",
     "backups",
     "blob_chunks",
@@ -51,6 +56,7 @@ __all__ = [
     "sessions",
     "snapshots",
     "store",
+    "tags",
 ]
 
 metadata: Final = MetaData(
@@ -63,52 +69,12 @@ metadata: Final = MetaData(
     }
 )
 
-OPAQUE_ID: Final = String(255)
-
-PROVENANCE_COLUMNS: Final = {
-    "phase": "workflow_phase",
-    "agent": "generating_agent",
-    "code_hash": "generating_code_hash",
-    "node_id": "node_id",
-    "step_id": "step_id",
-    "event_id": "event_id",
-}
-"""Columns by attribute of `Provenance`. The column names follow the specification."""
-
-
-def _id() -> Column[int]:
-    return Column("id", BigId, primary_key=True, autoincrement=True)
-
-
-def _required(
-    name: str,
-    type_: TypeEngine[Any] | type[TypeEngine[Any]],
-    *keys: ForeignKey,
-    comment: str | None = None,
-) -> Column[Any]:
-    return Column(name, type_, *keys, nullable=False, comment=comment)
-
-
-def _provenance() -> list[Column[Any]]:
-    """Return the provenance columns."""
-    return [Column(name, OPAQUE_ID) for name in PROVENANCE_COLUMNS.values()]
-
-
-def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """Return an index of the rows that fulfil a condition.
-
-    Only the migration has the condition for PostgreSQL, because it makes the tables there. Here it
-    would import that dialect into every command, which takes a fifteenth of a command's run time.
-    """
-    return Index(name, *columns, unique=unique, sqlite_where=text(where))
-
-
 # The storage that this index belongs to; one row.
 store: Final = Table(
     "cas_store",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    _required("store_id", String(36)),
+    required("store_id", String(36)),
     Column(
         "index_id",
         String(36),
@@ -116,28 +82,28 @@ store: Final = Table(
         default=lambda: str(uuid.uuid4()),
         comment="A UUID; index.json in the storage names the index that it belongs to.",
     ),
-    _required("created_at", UtcDateTime),
+    required("created_at", UtcDateTime),
     CheckConstraint("id = 1", name="one_row"),
 )
 
 sessions: Final = Table(
     "cas_sessions",
     metadata,
-    _id(),
-    _required("name", OPAQUE_ID),
-    _required("created_at", UtcDateTime),
+    id_(),
+    required("name", OPAQUE_ID),
+    required("created_at", UtcDateTime),
     UniqueConstraint("name"),
 )
 
 runs: Final = Table(
     "cas_runs",
     metadata,
-    _id(),
-    _required("session_id", BigId, ForeignKey("cas_sessions.id", ondelete="CASCADE")),
-    _required("name", OPAQUE_ID),
+    id_(),
+    required("session_id", BigId, ForeignKey("cas_sessions.id", ondelete="CASCADE")),
+    required("name", OPAQUE_ID),
     Column("parent_run_id", BigId, ForeignKey("cas_runs.id", ondelete="SET NULL")),
     Column("parent_snapshot", Integer),
-    _required(
+    required(
         "revision",
         Integer,
         comment="Goes up by one with every commit that changes the run; scans compare and swap it.",
@@ -152,10 +118,15 @@ runs: Final = Table(
         PathColumn,
         comment="The directory of its newest scan; null before the first one, also of a fork.",
     ),
-    _required("created_at", UtcDateTime),
+    Column("status", String(16), comment="Null if nobody has said one."),
+    Column("status_reason", String(255)),
+    Column("started_at", UtcDateTime, comment="When it was last said to be running."),
+    Column("ended_at", UtcDateTime, comment="When it was said to have ended; null if it runs."),
+    required("created_at", UtcDateTime),
     UniqueConstraint("session_id", "name"),
     Index(None, "parent_run_id"),
     CheckConstraint("revision >= 0", name="revision"),
+    CheckConstraint("status IN ('running', 'finished', 'failed', 'cancelled')", name="status"),
     # Ids are never reused, so a cached state of a deleted run can't match another run.
     sqlite_autoincrement=True,
 )
@@ -163,11 +134,11 @@ runs: Final = Table(
 snapshots: Final = Table(
     "cas_snapshots",
     metadata,
-    _id(),
-    _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
-    _required("number", Integer),
+    id_(),
+    required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
+    required("number", Integer),
     Column("scope", JsonColumn),
-    _required("unchanged", Integer),
+    required("unchanged", Integer),
     Column(
         "skipped",
         JsonColumn,
@@ -178,22 +149,43 @@ snapshots: Final = Table(
         JsonColumn,
         comment="Paths of files that changed while they were read; null if none did.",
     ),
-    _required("bytes_read", BigInteger),
-    _required("bytes_stored", BigInteger),
-    _required("created_at", UtcDateTime),
-    *_provenance(),
+    Column("notes", JsonColumn, comment="What the caller noted of it."),
+    required("bytes_read", BigInteger),
+    required("bytes_stored", BigInteger),
+    required("created_at", UtcDateTime),
+    *provenance(),
     UniqueConstraint("run_id", "number"),
     CheckConstraint("number >= 1", name="number"),
+)
+
+# Where the tags of a run point: each move is a row, and the newest of a name counts.
+tags: Final = Table(
+    "cas_tags",
+    metadata,
+    id_(),
+    required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
+    required("position", Integer, comment="Counts the moves of all tags of the run."),
+    required("name", String(64)),
+    Column("snapshot", Integer, comment="What it names; a removed tag names nothing."),
+    Column("path", PathColumn),
+    Column("version", Integer),
+    Column("agent", OPAQUE_ID, comment="Who said so."),
+    required("created_at", UtcDateTime),
+    UniqueConstraint("run_id", "position"),
+    CheckConstraint("position >= 1", name="position"),
+    CheckConstraint(
+        "(path IS NULL) = (version IS NULL) AND (path IS NULL OR snapshot IS NULL)", name="named"
+    ),
 )
 
 packs: Final = Table(
     "cas_packs",
     metadata,
-    _id(),
-    _required("name", DigestColumn),
-    _required("size", BigInteger),
-    _required("state", String(8)),
-    _required("created_at", UtcDateTime),
+    id_(),
+    required("name", DigestColumn),
+    required("size", BigInteger),
+    required("state", String(8)),
+    required("created_at", UtcDateTime),
     Column(
         "verified_at",
         UtcDateTime,
@@ -202,15 +194,15 @@ packs: Final = Table(
     UniqueConstraint("name"),
     CheckConstraint("state IN ('pending', 'live', 'dead')", name="state"),
     CheckConstraint("length(name) = 32", name="name"),
-    _partial_index("ix_cas_packs_not_live", "state", where="state != 'live'"),
+    partial_index("ix_cas_packs_not_live", "state", where="state != 'live'"),
 )
 
 # Bytes in the store: small blobs, chunks, large blobs of chunks, chunk lists, journal records.
 blobs: Final = Table(
     "cas_blobs",
     metadata,
-    _required("digest", DigestColumn),
-    _required("size", BigInteger),
+    required("digest", DigestColumn),
+    required("size", BigInteger),
     Column(
         "pack_id",
         BigId,
@@ -222,7 +214,7 @@ blobs: Final = Table(
     Column("codec", Integer),
     Column("frame_start", Integer, comment="Where it begins in a decoded shared frame; else 0."),
     Column("frame_size", Integer, comment="Decoded bytes of that shared frame; else 0."),
-    _required("created_at", UtcDateTime),
+    required("created_at", UtcDateTime),
     Column("touched_at", UtcDateTime, comment="Last reuse by a later write."),
     Column("condemned_at", UtcDateTime),
     Column("verified_at", UtcDateTime),
@@ -239,8 +231,8 @@ blobs: Final = Table(
         name="location",
     ),
     Index(None, "pack_id"),
-    _partial_index("ix_cas_blobs_condemned", "condemned_at", where="condemned_at IS NOT NULL"),
-    _partial_index("ix_cas_blobs_damaged", "damaged_at", where="damaged_at IS NOT NULL"),
+    partial_index("ix_cas_blobs_condemned", "condemned_at", where="condemned_at IS NOT NULL"),
+    partial_index("ix_cas_blobs_damaged", "damaged_at", where="damaged_at IS NOT NULL"),
     sqlite_with_rowid=False,
 )
 
@@ -248,9 +240,9 @@ blobs: Final = Table(
 blob_chunks: Final = Table(
     "cas_blob_chunks",
     metadata,
-    _required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
+    required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
     Column("position", Integer, autoincrement=False, nullable=False),
-    _required("chunk", DigestColumn, ForeignKey("cas_blobs.digest")),
+    required("chunk", DigestColumn, ForeignKey("cas_blobs.digest")),
     PrimaryKeyConstraint("blob", "position"),
     CheckConstraint("position >= 0", name="position"),
     Index(None, "chunk"),
@@ -261,8 +253,8 @@ blob_chunks: Final = Table(
 chunk_lists: Final = Table(
     "cas_chunk_lists",
     metadata,
-    _required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
-    _required("list", DigestColumn, ForeignKey("cas_blobs.digest")),
+    required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
+    required("list", DigestColumn, ForeignKey("cas_blobs.digest")),
     PrimaryKeyConstraint("blob"),
     Index(None, "list"),
     sqlite_with_rowid=False,
@@ -272,15 +264,15 @@ chunk_lists: Final = Table(
 records: Final = Table(
     "cas_records",
     metadata,
-    _id(),
+    id_(),
     Column(
         "run_id",
         BigId,
         ForeignKey("cas_runs.id", ondelete="CASCADE"),
         comment="Null for what outlives the runs that it tells of: deletions.",
     ),
-    _required("position", Integer),
-    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
+    required("position", Integer),
+    required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
     UniqueConstraint("run_id", "position"),
     Index(None, "digest"),
     CheckConstraint("position >= 1", name="position"),
@@ -292,9 +284,9 @@ records: Final = Table(
 released: Final = Table(
     "cas_released",
     metadata,
-    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
-    _required("session", OPAQUE_ID),
-    _required("run", OPAQUE_ID),
+    required("digest", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
+    required("session", OPAQUE_ID),
+    required("run", OPAQUE_ID),
     Column("path", PathColumn),
     Column("agent", OPAQUE_ID),
     PrimaryKeyConstraint("digest"),
@@ -305,10 +297,10 @@ released: Final = Table(
 backups: Final = Table(
     "cas_backups",
     metadata,
-    _id(),
-    _required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
-    _required("record", DigestColumn, ForeignKey("cas_blobs.digest")),
-    _required("created_at", UtcDateTime),
+    id_(),
+    required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
+    required("record", DigestColumn, ForeignKey("cas_blobs.digest")),
+    required("created_at", UtcDateTime),
     Index(None, "digest"),
     Index(None, "record"),
 )
@@ -317,33 +309,33 @@ backups: Final = Table(
 files: Final = Table(
     "cas_files",
     metadata,
-    _id(),
-    _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
-    _required("path", PathColumn),
-    _required("version", Integer),
+    id_(),
+    required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
+    required("path", PathColumn),
+    required("version", Integer),
     Column(
         "digest",
         DigestColumn,
         ForeignKey("cas_blobs.digest"),
         comment="Null for a record of bytes that were gone before this index was there.",
     ),
-    _required("size", BigInteger),
-    _required("mode", Integer, comment="st_mode: type and permission bits."),
-    _required("mtime_ns", BigInteger),
-    _required("file_type", String(32)),
-    _required("priority", String(16)),
-    _required("is_final_output", Boolean),
-    _required("created_at", UtcDateTime),
-    _required("first_snapshot", Integer),
+    required("size", BigInteger),
+    required("mode", Integer, comment="st_mode: type and permission bits."),
+    required("mtime_ns", BigInteger),
+    required("file_type", String(32)),
+    required("priority", String(16)),
+    required("is_final_output", Boolean),
+    required("created_at", UtcDateTime),
+    required("first_snapshot", Integer),
     Column("end_snapshot", Integer, comment="Null while current."),
-    _required("appeared_in", Integer, comment="Snapshot of the path's first version."),
+    required("appeared_in", Integer, comment="Snapshot of the path's first version."),
     Column("meta", JsonColumn),
     Column(
         "signature",
         LargeBinary(40),
         comment="Packed stat signature; null if the content must be hashed again.",
     ),
-    _required(
+    required(
         "seen_by",
         BigInteger,
         comment="The scans that saw it on disk, as bits: bit n stands for scans whose prefix has n"
@@ -355,12 +347,12 @@ files: Final = Table(
         comment="The produced version that a fork or rewind copied here; it may be deleted. "
         "Null for a produced one.",
     ),
-    *_provenance(),
+    *provenance(),
     UniqueConstraint("run_id", "path", "version"),
-    _partial_index(
+    partial_index(
         "uq_cas_files_current", "run_id", "path", where="end_snapshot IS NULL", unique=True
     ),
-    _partial_index("ix_cas_files_origin_id", "origin_id", where="origin_id IS NOT NULL"),
+    partial_index("ix_cas_files_origin_id", "origin_id", where="origin_id IS NOT NULL"),
     Index(None, "digest", "run_id"),
     CheckConstraint("version >= 1", name="version"),
     CheckConstraint("digest IS NOT NULL OR end_snapshot IS NOT NULL", name="current_has_bytes"),
@@ -375,20 +367,23 @@ files: Final = Table(
 counts: Final = Table(
     "cas_counts",
     metadata,
-    _required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
-    _required("labels", DigestColumn, comment="Hash of the labels below, which may be null."),
-    _required("file_type", String(32)),
-    _required("priority", String(16)),
-    _required("is_final_output", Boolean),
-    *_provenance(),
-    _required("files", BigInteger, comment="Current versions."),
-    _required("bytes", BigInteger),
-    _required("versions", BigInteger, comment="Current and past versions."),
-    _required("version_bytes", BigInteger),
-    _required("distinct_bytes", BigInteger, comment="Of contents that the run had not before."),
+    required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
+    required("labels", DigestColumn, comment="Hash of the labels below, which may be null."),
+    required("file_type", String(32)),
+    required("priority", String(16)),
+    required("is_final_output", Boolean),
+    *provenance(),
+    required("files", BigInteger, comment="Current versions."),
+    required("bytes", BigInteger),
+    required("versions", BigInteger, comment="Current and past versions."),
+    required("version_bytes", BigInteger),
+    required("distinct_bytes", BigInteger, comment="Of contents that the run had not before."),
     PrimaryKeyConstraint("run_id", "labels"),
     sqlite_with_rowid=False,
 )
+
+STATUS_COLUMNS: Final = ("status", "status_reason", "started_at", "ended_at")
+"""Columns of a run that tell how it went."""
 
 VERSION_COLUMNS: Final = tuple(
     column.name

@@ -14,11 +14,30 @@ if TYPE_CHECKING:
     from index.domain.classification import Classifier
     from index.domain.run_state import KnownFile
 
-__all__ = ["NOTHING_SAID", "Annotations", "FileKind"]
+__all__ = ["NOTHING_SAID", "Annotations", "FileKind", "as_stored"]
 
 
 MAX_META_DEPTH: Final = 100
 """Lists and objects inside each other. Much deeper ones, Python can write and not read."""
+
+
+def as_stored(what: str, value: object) -> Any:  # noqa: ANN401 - any JSON value
+    """Return what the caller notes as JSON will return it.
+
+    Raises
+    ------
+    InvalidMetaError
+        When JSON can't hold it. The error calls it `what`.
+    """
+    if value is None:
+        return None
+    try:
+        stored = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMetaError(what, str(error)) from error
+    if _is_deeper(stored, MAX_META_DEPTH):
+        raise InvalidMetaError(what, f"it is nested more than {MAX_META_DEPTH} deep")
+    return stored
 
 
 class FileKind(NamedTuple):
@@ -48,15 +67,7 @@ class Annotations:
             check_label("file type", self.file_type, longest=MAX_TYPE_LENGTH)
         if self.is_final_output not in (None, True, False):
             raise TypeError(f"is_final_output is True, False or None, not {self.is_final_output!r}")
-        if self.meta is None:
-            return
-        try:
-            meta = json.loads(json.dumps(self.meta, allow_nan=False))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidMetaError(str(error)) from error
-        if _is_deeper(meta, MAX_META_DEPTH):
-            raise InvalidMetaError(f"it is nested more than {MAX_META_DEPTH} deep")
-        object.__setattr__(self, "meta", meta)
+        object.__setattr__(self, "meta", as_stored("meta", self.meta))
 
     @property
     def given(self) -> bool:

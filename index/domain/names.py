@@ -32,6 +32,7 @@ __all__ = [
     "storable",
     "to_native",
     "usable_label",
+    "usable_text",
 ]
 
 T = TypeVar("T")
@@ -112,11 +113,23 @@ def usable_label(kind: str, value: object) -> str | None:
         text = value if isinstance(value, str) else _text_of(kind, value)
     except InvalidNameError:
         return None
-    text = "".join(" " if _is_refused(character) else character for character in text).strip()
+    text = _printable(text)
     if len(text) > MAX_ID_LENGTH:
         digest = str(Digest.of(text.encode()))[:_DIGITS]
         text = f"{text[: MAX_ID_LENGTH - _DIGITS - 1]}-{digest}"
     return text or None
+
+
+def usable_text(text: str) -> str | None:
+    """Return a text for people without what `check_label` refuses; None if nothing is left."""
+    if not isinstance(text, str):
+        raise TypeError(f"a reason is text, not {text!r}")
+    line = _printable(text)
+    return f"{line[: MAX_ID_LENGTH - 1]}…" if len(line) > MAX_ID_LENGTH else line or None
+
+
+def _printable(text: str) -> str:
+    return "".join(" " if _is_refused(character) else character for character in text).strip()
 
 
 def _is_refused(character: str) -> bool:

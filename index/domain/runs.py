@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from index.domain.results import Result
 from index.domain.units import human_size
@@ -11,7 +11,9 @@ from index.domain.units import human_size
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["HTML_RUNS", "RunSummary"]
+__all__ = ["HTML_RUNS", "RunStatus", "RunSummary"]
+
+RunStatus: TypeAlias = Literal["running", "finished", "failed", "cancelled"]
 
 HTML_RUNS: Final = ("session", "run", "snapshots", "files", "size", "active", "forked from")
 
@@ -36,6 +38,13 @@ class RunSummary(Result):
     """The snapshot that it was forked at. It stays when the parent is deleted."""
     work_dir: str | None = None
     """The directory of its newest scan; None if it was never scanned, as a new fork."""
+    status: RunStatus | None = None
+    """How it goes or went, as somebody has said; None if nobody has. See `Run.set_status`."""
+    status_reason: str | None = None
+    started_at: datetime | None = None
+    """When it was last said to be running."""
+    ended_at: datetime | None = None
+    """When it was said to have ended; None if it has not."""
 
     @property
     def html_row(self) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from stat import S_IFLNK
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from index.domain.names import MAX_ROW_ID, check_path, storable
 from index.domain.provenance import Provenance
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HTML_HEAD",
+    "At",
     "ChangeCounts",
     "FileVersion",
     "Progress",
@@ -33,6 +34,7 @@ __all__ = [
     "assemble",
     "check_wanted",
     "is_link",
+    "is_tag",
     "snapshot_number",
     "with_lazy_changes",
 ]
@@ -171,8 +173,8 @@ _NONE = LazyVersions.ready(())
 class Snapshot(Result):
     """The state of a run after a scan, and the changes that the scan found.
 
-    A scan without changes makes no snapshot. Its result then has no changes, and the number of the
-    newest snapshot, which still describes the work directory.
+    A scan without changes and notes makes no snapshot. Its result then has no changes, and the
+    number of the newest snapshot, which still describes the work directory.
     """
 
     number: int
@@ -189,6 +191,8 @@ class Snapshot(Result):
     """Whether the scan made this snapshot; False if nothing had changed."""
     filled: int = 0
     """Number of file versions whose missing provenance the scan supplied."""
+    notes: Any = field(default=None, hash=False)  # perhaps a dict
+    """What the caller noted of it: any JSON value."""
     torn: tuple[str, ...] = ()
     """Paths of files that changed each time they were read. Their versions hold what was read last,
     which may be a mixture of two contents."""
@@ -263,6 +267,7 @@ class Snapshot(Result):
             "skipped": to_json(self.skipped),
             "torn": to_json(self.torn),
             "absent": to_json(self.absent),
+            "notes": self.notes,
             "bytes_read": self.bytes_read,
             "bytes_stored": self.bytes_stored,
         }
@@ -292,16 +297,25 @@ class Progress(Result):
         return report
 
 
-def snapshot_number(at: int | Snapshot | None) -> int | None:
+At: TypeAlias = "int | Snapshot | str | None"
+"""A snapshot as callers give it: itself, its number or its tag; None for the present state."""
+
+
+def is_tag(at: object) -> TypeGuard[str]:
+    """Whether a snapshot is given by its tag. The text of a number is none."""
+    return isinstance(at, str) and not at.isdecimal()
+
+
+def snapshot_number(at: At) -> int | None:
     """Return the number of a snapshot, given as a `Snapshot` or as its number."""
     number = at.number if isinstance(at, Snapshot) else at
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
-        raise TypeError(f"a snapshot is given by itself or by its number, not as {at!r}")
+        raise TypeError(f"a snapshot is given by itself, its tag or by its number, not as {at!r}")
     return number if number is None else storable(number)
 
 
 def check_wanted(
-    run: str, path: str | os.PathLike[str], version: int | None, at: int | Snapshot | None
+    run: str, path: str | os.PathLike[str], version: int | None, at: At
 ) -> tuple[str, int | None, int | None]:
     """Return path, version and snapshot of a file to find in a run, as `Run.file` takes them.
 

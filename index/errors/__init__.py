@@ -10,12 +10,15 @@
     ├── SameStoreError (ValueError)         a store can't be synced with itself
     ├── RunExistsError                      the id of a new run is taken
     ├── UnknownSnapshotError (LookupError)
+    ├── UnknownTagError (LookupError)       no such tag, or one of something else
     ├── UnknownFileError (LookupError)      no such path or version in the run
     ├── VersionConflictError                another version is current than the expected one
     ├── UnknownFileIdError (LookupError)
     ├── UnknownDigestError (LookupError)    no file of the session has these bytes
     ├── UnknownNameError (LookupError)      a word that means nothing in the session
     ├── AmbiguousNameError (ValueError)     a word that may mean several things
+    ├── CommandNotStartedError              a command that can't be started
+    │   └── CommandNotFoundError (LookupError)  its program does not exist
     ├── WorkDirectoryError                  the path to track is missing or not a directory
     ├── OtherDirectoryError                 a run by that name holds another directory
     ├── MissingPackageError (ImportError)   a call needs an extra that is not installed

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BytesNotKeptError",
+    "CommandNotFoundError",
+    "CommandNotStartedError",
     "ConfigError",
     "DamagedFileError",
     "DanglingFileError",
@@ -51,12 +53,32 @@ class InvalidNameError(ArtifactIndexError, ValueError):
 
 
 class InvalidMetaError(ArtifactIndexError, ValueError):
-    """Notes on a file that JSON can't hold."""
+    """Notes on a file or a snapshot that JSON can't hold."""
 
+    what: str
     reason: str
 
     def __str__(self) -> str:
-        return f"meta can't be kept: {self.reason}; give numbers, text, lists and dicts of them"
+        return (
+            f"{self.what} can't be kept: {self.reason}; give numbers, text, lists and dicts of them"
+        )
+
+
+class CommandNotStartedError(ArtifactIndexError):
+    """A command that can't be started, so that nothing has run."""
+
+    program: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.program!r} can't be run: {self.reason}; check its name and permissions"
+
+
+class CommandNotFoundError(CommandNotStartedError, LookupError):
+    """A command whose program does not exist. Nothing was recorded."""
+
+    def __str__(self) -> str:
+        return f"{self.program!r} can't be run: {self.reason}; check its spelling and PATH"
 
 
 class UnsafePathError(ArtifactIndexError, ValueError):

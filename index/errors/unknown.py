@@ -19,6 +19,7 @@ __all__ = [
     "UnknownRunNameError",
     "UnknownSessionError",
     "UnknownSnapshotError",
+    "UnknownTagError",
 ]
 
 
@@ -73,6 +74,17 @@ class UnknownSnapshotError(ArtifactIndexError, LookupError):
     def __str__(self) -> str:
         shown = f"its snapshots are 1 to {self.newest}" if self.newest else "it has none yet"
         return f"run {self.run!r} has no snapshot {self.number}; {shown}"
+
+
+class UnknownTagError(ArtifactIndexError, LookupError):
+    """The run has no such tag, or it names something else than what was asked for."""
+
+    run: str
+    tag: str
+    hint: str = "`run.tags()` lists its tags"
+
+    def __str__(self) -> str:
+        return f"run {self.run!r} has no snapshot with the tag {self.tag!r}; {self.hint}"
 
 
 class UnknownFileError(ArtifactIndexError, LookupError):

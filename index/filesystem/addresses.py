@@ -1,7 +1,7 @@
 """Addresses: what a `cas://` URL names, and the one rule by which names are written in it.
 
     cas://SESSION/RUN/PATH             the present version of a file, or a directory
-    cas://SESSION/RUN@SNAPSHOT/PATH    as it was at a snapshot, given by its number
+    cas://SESSION/RUN@SNAPSHOT/PATH    as it was at a snapshot, given by its number or tag
     cas://SESSION/RUN@vVERSION/PATH    a version of a file, given by its number
     cas://sha/DIGEST                   bytes by their digest, 64 hexadecimal characters
 
@@ -29,6 +29,7 @@ _IN_PATHS: Final = re.compile(r"[%?*\[\]]|::|[\udc80-\udcff]")
 _IN_IDS: Final = re.compile(rf"{_IN_PATHS.pattern}|@")
 _BY_DIGEST: Final = "sha"
 _SELECTOR: Final = re.compile(r"(v?)(\d{1,18})", re.ASCII)
+_TAG: Final = re.compile(r"(?!v?\d+$)[a-z0-9][a-z0-9._-]*", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Address:
     session: str = ""
     run: str = ""
     path: str = ""
-    snapshot: int | None = None
+    snapshot: int | str | None = None
     version: int | None = None
     digest: Digest | None = None
 
@@ -51,12 +52,13 @@ class Address:
         named, _, path = rest.partition("/")
         run, separator, selector = named.partition("@")
         found = _SELECTOR.fullmatch(selector)
-        if separator and (found is None or not run):
+        if separator and not (run and (found or _TAG.fullmatch(selector))):
             raise ValueError(
-                f"cas://{text} names no snapshot after '@'; write RUN@4 for a snapshot, RUN@v2 for "
-                "a version, and %40 for an '@' in the id of a run"
+                f"cas://{text} names no snapshot after '@'; write RUN@4 or RUN@TAG for a snapshot, "
+                "RUN@v2 for a version, and %40 for an '@' in the id of a run"
             )
-        snapshot = version = None
+        version: int | None = None
+        snapshot: int | str | None = selector if separator and not found else None
         if found is not None and found[1]:
             version = int(found[2])
         elif found is not None:

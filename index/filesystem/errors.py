@@ -17,6 +17,7 @@ from index.errors import (
     UnknownRunError,
     UnknownSessionError,
     UnknownSnapshotError,
+    UnknownTagError,
     VersionConflictError,
 )
 
@@ -32,6 +33,7 @@ _NOT_FOUND: Final = (
     UnknownRunError,
     UnknownSessionError,
     UnknownSnapshotError,
+    UnknownTagError,
 )
 
 

@@ -109,6 +109,12 @@ class CommitEntry(RunEntry):
     """Path, mode, mtime_ns and seen_by of files with unchanged content."""
     work_dir: str | None = None
     """The work directory of the run from this commit on; None if it stays as it is."""
+    snapshot_notes: Any = None
+    """What the caller noted of the snapshot."""
+    status: Sequence[str | None] | None = None
+    """The status of the run from this commit on, and its reason; None if it stays as it is."""
+    tags: Sequence[Sequence[Any]] = ()
+    """Moved tags: name, snapshot, path, version and agent; names nothing if it was removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +157,10 @@ class HistoryEntry(RunEntry):
     parent: str | None
     parent_snapshot: int | None
     work_dir: str | None
+    status: Mapping[str, str | None]
+    """The columns of the run that tell how it went."""
+    tags: Sequence[Mapping[str, Any]]
+    """The columns of each move of a tag."""
     snapshots: Sequence[Mapping[str, Any]]
     versions: int
     """The number of versions in `parts`."""

@@ -25,10 +25,11 @@ def list_names(
     Parameters
     ----------
     kinds
-        ``"session"``, ``"run"``, ``"snapshot"``, ``"path"``, or a label of file versions.
+        ``"session"``, ``"run"``, ``"snapshot"`` with tags, ``"tag"``, ``"path"``, or a label of
+        file versions.
     run
-        The run that has the snapshots, paths and labels; by default the session's only one, and
-        labels of all.
+        The run that has the snapshots, tags, paths and labels; by default the session's only one,
+        and labels of all.
     """
     with database.reading() as connection:
         found = [

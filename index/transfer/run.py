@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from cas.temporary import using_temporary_files
 from index.commit.write import TOUCH_FRESHNESS, CommitConflict
-from index.db.queries import blobs, files, runs, transfer
+from index.db.queries import blobs, files, runs, tags, transfer
 from index.db.tables import VERSION_COLUMNS
 from index.transfer.compare import DivergedError, compare_snapshots, compare_versions
 from index.transfer.lineage import Lineage
@@ -154,6 +154,8 @@ class Examined:
     theirs: RunColumns | None = None
     snapshots: tuple[tuple[Any, ...], ...] = ()
     """Snapshot rows that the destination lacks."""
+    tags: tuple[dict[str, Any], ...] | None = None
+    """All moves of tags of the source; None if those of the destination stay."""
     parent_id: int | None = None
     """The destination's id of the parent run, if the link is missing there."""
     reason: str | None = None
@@ -185,7 +187,8 @@ def _examine(
             else []
         )
         versions = source.database.shielded(transfer.iter_versions(ours, mine.id))
-        check_run(ours, key, mine.id, snapshots)
+        moves = _moves(ours, mine)
+        check_run(ours, key, mine.id, snapshots, moves)
         with destination.database.reading() as others:
             theirs = transfer.find_row(others, key.session, key.run)
             try:
@@ -193,6 +196,8 @@ def _examine(
                     mine, snapshots, sound_versions(versions, len(snapshots)), others, theirs, delta
                 )
                 parent_id = _parent(mine, parents, others, theirs, key.session)
+                is_newer = theirs is None or mine.revision > theirs.revision
+                tagged = moves if is_newer and moves != _moves(others, theirs) else None
             except DivergedError as diverged:
                 reason = (
                     f"both stores have recorded into it: {diverged}; fork it under another id and "
@@ -203,11 +208,28 @@ def _examine(
         outcome = SyncOutcome.COPIED
     elif new is None:
         outcome = SyncOutcome.AHEAD
-    elif new or delta.versions or delta.changes or parent_id is not None:
+    elif (
+        new
+        or delta.versions
+        or delta.changes
+        or parent_id is not None
+        or tagged is not None
+        or _says_more(mine, theirs)
+    ):
         outcome = SyncOutcome.UPDATED
     else:
         outcome = SyncOutcome.UNCHANGED
-    return Examined(key, outcome, mine, theirs, tuple(new or ()), parent_id)
+    return Examined(key, outcome, mine, theirs, tuple(new or ()), tagged, parent_id)
+
+
+def _moves(connection: Connection, run: RunColumns | None) -> tuple[dict[str, Any], ...]:
+    return () if run is None else tuple(tags.list_rows(connection, run.id))
+
+
+def _says_more(mine: RunColumns, theirs: RunColumns) -> bool:
+    """Whether the source has a newer status of the run. A new work directory alone can wait."""
+    before = {"work_dir": mine.work_dir, **theirs.settled}
+    return mine.revision > theirs.revision and not mine.settled.items() <= before.items()
 
 
 def _compare(
@@ -299,6 +321,8 @@ def record(
         if found.parent_id is not None:
             transfer.link_parent(connection, run_id, found.parent_id, mine.parent_snapshot)
         transfer.insert_snapshots(connection, run_id, found.snapshots)
+        if found.tags is not None:
+            tags.replace(connection, run_id, found.tags)
         lineage = Lineage(source.database, mine.id, connection, session_id, has_copies=has_copies)
         for batch in delta.batches():
             blobs.touch(connection, batch.contents(), destination.clock(), TOUCH_FRESHNESS)
@@ -323,14 +347,14 @@ def _claimed(connection: Connection, session_id: int, found: Examined, mine: Run
             mine.created_at,
             revision=mine.revision,
             parent_snapshot=mine.parent_snapshot,
-            work_dir=mine.work_dir,
+            settled=mine.settled,
         )
         if run_id is None:
             raise CommitConflict
         return run_id
     # Always a higher revision: a cached state may belong to the old one.
     higher = max(theirs.revision + 1, mine.revision)
-    work_dir = mine.work_dir if mine.revision > theirs.revision else None
-    if not transfer.claim_run(connection, theirs.id, theirs.revision, higher, work_dir=work_dir):
+    settled = mine.settled if mine.revision > theirs.revision else {}
+    if not transfer.claim_run(connection, theirs.id, theirs.revision, higher, settled):
         raise CommitConflict
     return theirs.id

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from index.db.column_types import decode_path
 from index.db.queries import transfer
 from index.domain.names import check_id, check_path
+from index.domain.tags import check_tag
 from index.errors import InvalidNameError, UnsafePathError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from sqlalchemy.engine import Connection
@@ -31,23 +32,32 @@ class UnsoundError(Exception):
 
 
 def check_run(
-    connection: Connection, key: RunKey, run_id: int, snapshots: Sequence[tuple[Any, ...]]
+    connection: Connection,
+    key: RunKey,
+    run_id: int,
+    snapshots: Sequence[tuple[Any, ...]],
+    moves: Sequence[Mapping[str, Any]],
 ) -> None:
     """Check that the rows of a run are consistent.
 
     Raises
     ------
     UnsoundError
-        When its ids are invalid, a snapshot is missing, or a size differs from the bytes.
+        When its ids or tags are invalid, a snapshot is missing, or a size differs from the bytes.
     """
     try:
         check_id("session", key.session)
         check_id("run", key.run)
+        for move in moves:
+            check_tag(move["name"])
     except InvalidNameError as error:
         raise UnsoundError(str(error)) from error
     for number, snapshot in enumerate(snapshots, 1):
         if snapshot[0] != number:
             raise UnsoundError(f"its snapshot {number} is missing from the index")
+    for move in moves:
+        if not 0 <= (move["snapshot"] or 0) <= len(snapshots):
+            raise UnsoundError(f"its tag {move['name']!r} names a snapshot that is missing")
     found = transfer.find_other_size(connection, run_id)
     if found is not None:
         path, recorded, actual = found

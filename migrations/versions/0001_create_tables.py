@@ -39,6 +39,20 @@ def _provenance() -> list[sa.Column[Any]]:
     return [_optional(name, sa.String(255)) for name in (*names, "event_id")]
 
 
+def _partial_index(
+    name: str, table: str, columns: list[str], where: str, *, unique: bool = False
+) -> None:
+    condition = sa.text(where)
+    op.create_index(
+        name,
+        table,
+        columns,
+        unique=unique,
+        sqlite_where=condition,
+        postgresql_where=condition,
+    )
+
+
 def upgrade() -> None:
     op.create_table(
         "cas_packs",
@@ -53,14 +67,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_packs")),
         sa.UniqueConstraint("name", name=op.f("uq_cas_packs_name")),
     )
-    op.create_index(
-        "ix_cas_packs_not_live",
-        "cas_packs",
-        ["state"],
-        unique=False,
-        sqlite_where=sa.text("state != 'live'"),
-        postgresql_where=sa.text("state != 'live'"),
-    )
+    _partial_index("ix_cas_packs_not_live", "cas_packs", ["state"], "state != 'live'")
     op.create_table(
         "cas_sessions",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
@@ -109,22 +116,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_cas_blobs")),
         sqlite_with_rowid=False,
     )
-    op.create_index(
-        "ix_cas_blobs_condemned",
-        "cas_blobs",
-        ["condemned_at"],
-        unique=False,
-        sqlite_where=sa.text("condemned_at IS NOT NULL"),
-        postgresql_where=sa.text("condemned_at IS NOT NULL"),
+    _partial_index(
+        "ix_cas_blobs_condemned", "cas_blobs", ["condemned_at"], "condemned_at IS NOT NULL"
     )
-    op.create_index(
-        "ix_cas_blobs_damaged",
-        "cas_blobs",
-        ["damaged_at"],
-        unique=False,
-        sqlite_where=sa.text("damaged_at IS NOT NULL"),
-        postgresql_where=sa.text("damaged_at IS NOT NULL"),
-    )
+    _partial_index("ix_cas_blobs_damaged", "cas_blobs", ["damaged_at"], "damaged_at IS NOT NULL")
     op.create_index(op.f("ix_cas_blobs_pack_id"), "cas_blobs", ["pack_id"], unique=False)
     op.create_table(
         "cas_runs",
@@ -148,8 +143,16 @@ def upgrade() -> None:
             PATH,
             "The directory of its newest scan; null before the first one, also of a fork.",
         ),
+        _optional("status", sa.String(16), "Null if nobody has said one."),
+        _optional("status_reason", sa.String(255)),
+        _optional("started_at", TIME, "When it was last said to be running."),
+        _optional("ended_at", TIME, "When it was said to have ended; null if it runs."),
         _required("created_at", TIME),
         sa.CheckConstraint("revision >= 0", name=op.f("ck_cas_runs_revision")),
+        sa.CheckConstraint(
+            "status IN ('running', 'finished', 'failed', 'cancelled')",
+            name=op.f("ck_cas_runs_status"),
+        ),
         sa.ForeignKeyConstraint(
             ["parent_run_id"],
             ["cas_runs.id"],
@@ -308,21 +311,9 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_cas_files_digest_run_id"), "cas_files", ["digest", "run_id"], unique=False
     )
-    op.create_index(
-        "ix_cas_files_origin_id",
-        "cas_files",
-        ["origin_id"],
-        unique=False,
-        sqlite_where=sa.text("origin_id IS NOT NULL"),
-        postgresql_where=sa.text("origin_id IS NOT NULL"),
-    )
-    op.create_index(
-        "uq_cas_files_current",
-        "cas_files",
-        ["run_id", "path"],
-        unique=True,
-        sqlite_where=sa.text("end_snapshot IS NULL"),
-        postgresql_where=sa.text("end_snapshot IS NULL"),
+    _partial_index("ix_cas_files_origin_id", "cas_files", ["origin_id"], "origin_id IS NOT NULL")
+    _partial_index(
+        "uq_cas_files_current", "cas_files", ["run_id", "path"], "end_snapshot IS NULL", unique=True
     )
     op.create_table(
         "cas_snapshots",
@@ -335,6 +326,7 @@ def upgrade() -> None:
         _optional(
             "torn", JSON_TEXT, "Paths of files that changed while they were read; null if none did."
         ),
+        _optional("notes", JSON_TEXT, "What the caller noted of it."),
         _required("bytes_read", sa.BigInteger()),
         _required("bytes_stored", sa.BigInteger()),
         _required("created_at", TIME),
@@ -345,6 +337,28 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_snapshots")),
         sa.UniqueConstraint("run_id", "number", name=op.f("uq_cas_snapshots_run_id_number")),
+    )
+    op.create_table(
+        "cas_tags",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        _required("run_id", BIG_ID),
+        _required("position", sa.Integer(), "Counts the moves of all tags of the run."),
+        _required("name", sa.String(64)),
+        _optional("snapshot", sa.Integer(), "What it names; a removed tag names nothing."),
+        _optional("path", PATH),
+        _optional("version", sa.Integer()),
+        _optional("agent", sa.String(255), "Who said so."),
+        _required("created_at", TIME),
+        sa.CheckConstraint("position >= 1", name=op.f("ck_cas_tags_position")),
+        sa.CheckConstraint(
+            "(path IS NULL) = (version IS NULL) AND (path IS NULL OR snapshot IS NULL)",
+            name=op.f("ck_cas_tags_named"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_tags_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_tags")),
+        sa.UniqueConstraint("run_id", "position", name=op.f("uq_cas_tags_run_id_position")),
     )
     op.create_table(
         "cas_counts",
@@ -369,6 +383,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("cas_counts")
+    op.drop_table("cas_tags")
     op.drop_table("cas_snapshots")
     op.drop_table("cas_files")
     op.drop_table("cas_released")

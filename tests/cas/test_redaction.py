@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cas.redaction import Secrets, shown_url
+from cas.redaction import Secrets, shown_command, shown_url
 
 OPTIONS = {
     "key": "AKIAEXAMPLE",
@@ -63,3 +63,41 @@ def test_secrets_are_found_in_errors_and_in_what_led_to_them():
 )
 def test_a_url_is_shown_without_its_secrets(url, shown):
     assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("psql postgresql://u:p/w@h:5432/db", "psql postgresql://u:***@h:5432/db"),
+        ("redis-cli -u redis://:pw@h/0", "redis-cli -u redis:***"),
+        ("git clone https://ghp_abc@h/x", "git clone https://***@h/x"),
+        ("get http://h:8080/a@b", "get http://h:8080/a@b"),
+        ("get s3://b/k?token=1&x=2#y", "get s3://b/k?token=***&x=2#y"),
+        ("x --token abc --api-key=xyz -token abc", "x --token *** --api-key=*** -token ***"),
+        ("x --db.Password q --password -v", "x --db.Password *** --password -v"),
+        ("x --max-tokens 5 --token-file f --key k", "x --max-tokens 5 --token-file f --key k"),
+        ("env PGPASSWORD=q GITHUB_TOKEN=z N=1", "env PGPASSWORD=*** GITHUB_TOKEN=*** N=1"),
+        ("curl -u me:pw --user=me:pw", "curl -u me:*** --user=me:***"),
+        ("docker run -u 1000:1000 --user=0:0", "docker run -u 1000:1000 --user=0:0"),
+    ],
+)
+def test_a_command_is_shown_without_its_secrets(command, shown):
+    assert " ".join(shown_command(command.split(" "))) == shown
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("Authorization: Bearer abc def", "Authorization: ***"),
+        ("-HX-Api-Key: abc", "-HX-Api-Key: ***"),
+        ("curl -H 'Cookie: a=b c' https://u:p@h/", "curl -H 'Cookie: ***' https://***@h/"),
+        ("x --token abc; PGPASSWORD='x y' psql", "x --token ***; PGPASSWORD=*** psql"),
+        ('x --token "a b" c', "x --token *** c"),
+        ("--token=a b\nc", "--token=***"),
+        ("TOKEN=a b", "TOKEN=***"),
+        ("a note on the token: it is long", "a note on the token: it is long"),
+        ("print(password)", "print(password)"),
+    ],
+)
+def test_a_word_of_a_command_that_is_a_text_is_shown_without_its_secrets(word, shown):
+    assert shown_command(["sh", "-c", word]) == ["sh", "-c", shown]

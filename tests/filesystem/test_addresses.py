@@ -68,6 +68,8 @@ def test_a_url_ends_as_the_name_of_the_file():
 def test_a_snapshot_and_a_version_stand_after_the_run():
     assert Address.parse("s/r@4/a") == Address("s", "r", "a", snapshot=4)
     assert Address.parse("s/r@v4/a") == Address("s", "r", "a", version=4)
+    assert Address.parse("s/r@v.1/a") == Address("s", "r", "a", snapshot="v.1")
+    assert str(Address.parse("s/r@best/a")) == "s/r@best/a"
     assert Address.parse("s/r%404/a") == Address("s", "r@4", "a")
     assert Address.parse("s@1/r/a@2") == Address("s@1", "r", "a@2")
 
@@ -79,10 +81,20 @@ def test_bytes_by_their_digest_are_told_from_a_session_of_that_name():
 
 
 @pytest.mark.parametrize(
-    "text", ["s/r@/a", "s/r@x/a", "s/r@v/a", "s/r@-1/a", "s/@1/a", "s/r@1@2/a"]
+    "text",
+    [
+        "s/r@/a",
+        "s/r@é/a",
+        "s/r@a b/a",
+        "s/r@-1/a",
+        "s/@1/a",
+        "s/@best/a",
+        "s/r@1@2/a",
+        "s/r@%s/a" % 10**20,
+    ],
 )
 def test_what_is_no_snapshot_is_refused_with_the_way_to_write_one(text):
-    with pytest.raises(ValueError, match="write RUN@4 for a snapshot"):
+    with pytest.raises(ValueError, match="write RUN@4 or RUN@TAG for a snapshot"):
         Address.parse(text)
 
 

@@ -49,6 +49,9 @@ def filled(place, tmp_path, monkeypatch):
         run.put("plan.md", b"more", agent="planner", file_type="plan")
         run.put("gone.txt", b"gone")
         run.remove("gone.txt")
+        run.tag("best", at=1)
+        run.tag("gone")
+        run.untag("gone")
         store.session("task").run("run-8").put("other.csv", b"7", agent="plotter")
         store.session("other").run("secret").put("theirs.csv", b"8", agent="stranger")
     monkeypatch.chdir(tmp_path)
@@ -86,8 +89,12 @@ OFFERED = [
     (("find", "--step", "s"), ["s1"]),
     (("find", "--type", "pl"), ["plan", "plot"]),
     (("track", "work", "--agent", "eng"), ["engineer"]),
-    (("ls", *HERE, "--at", ""), ["4", "3", "2", "1"]),
-    (("rewind", *HERE, ""), ["4", "3", "2", "1"]),
+    (("ls", *HERE, "--at", ""), ["best", "4", "3", "2", "1"]),
+    (("ls", *HERE, "--at", "b"), ["best"]),
+    (("rewind", *HERE, ""), ["best", "4", "3", "2", "1"]),
+    (("tag", *HERE, ""), ["best"]),
+    (("tag", *HERE, "best", "pl"), ["plan.md", "plots/"]),
+    (("tag", "--run", "run-8", ""), []),
     (("log", *HERE, ""), ["100%_x", "data/", "plan.md", "plots/"]),
     (("cat", *HERE, "pl"), ["plan.md", "plots/"]),
     (("cat", *HERE, "%"), []),
@@ -99,7 +106,7 @@ OFFERED = [
     (("restore", "out", *HERE, "plan"), ["plan.md"]),
     (("log", ""), []),
     (("show", *HERE, ""), ["run-7", "run-8", "100%_x", "data/", "plan.md", "plots/"]),
-    (("diff", *HERE, "run-8", ""), ["run-7", "run-8", "4", "3", "2", "1"]),
+    (("diff", *HERE, "run-8", ""), ["run-7", "run-8", "best", "4", "3", "2", "1"]),
 ]
 
 

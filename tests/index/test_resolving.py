@@ -18,6 +18,7 @@ from index.errors import (
     UnknownNameError,
     UnknownRunError,
     UnknownSessionError,
+    UnknownTagError,
 )
 
 place = places(EACH_INDEX)
@@ -168,6 +169,33 @@ class TestWords:
         with pytest.raises(AmbiguousNameError, match=r"snapshot 2 of 'run-7' or \./run-7@2"):
             session.resolve("run-7@2", run="run-7")
         assert meant(session, "./run-7@2", "run-7") == "file run-7@2 1"
+
+    def test_a_tag_means_what_it_names(self, session):
+        run = session.run("run-7")
+        run.tag("best", at=1)
+        run.tag("sent", path="data/result.csv", version=1)
+        for word, expected in {
+            "best": "snapshot run-7 1",
+            "@best": "snapshot run-7 1",
+            "run-7@best": "snapshot run-7 1",
+            "data/result.csv@best": "file data/result.csv 1",
+            "sent": "file data/result.csv 1",
+            "run-7@sent": "file data/result.csv 1",
+            "./data/result.csv@sent": "file data/result.csv 1",
+        }.items():
+            assert meant(session, word) == expected
+        for word in ("other", "@other", "run-7@other", "gone.txt@best", "gone.txt@sent"):
+            with pytest.raises(UnknownNameError):
+                session.resolve(word)
+        run.put("best", b"a file")
+        with pytest.raises(AmbiguousNameError, match=r"@best \(a tag\) or \./best \(a file\)"):
+            session.resolve("best")
+        assert meant(session, "./best") == "file best 1"
+        assert run.snapshot("best") == run.snapshot(1)
+        with pytest.raises(UnknownTagError):
+            run.snapshot("sent")
+        run.untag("best")
+        assert meant(session, "best") == "file best 1"
 
     def test_a_run_that_is_not_given_is_the_only_one(self, session):
         session.run("other").put("a", b"1")

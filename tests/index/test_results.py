@@ -76,6 +76,7 @@ def results_of(store, run, work, tmp_path):
         run.put("t.csv", f"a,b\n{rows * 20}".encode())
     compared = store.session("session-1").compare(*run.history("t.csv"))
     yield from (compared, compared.table, compared.table.columns[0])
+    yield from (run.tag("best"), run.record(["true"], work))
     with ArtifactStore.open(tmp_path / "other") as other:
         plan = store.plan_sync(other)
         yield from (plan, store.sync_to(other), plan.report.runs[0])

@@ -101,8 +101,8 @@ def test_the_command_lists_them_with_a_limit_and_of_a_session(cas, store_root):
         store.session("t").run("two").put("f", b"123")
     _, out, _ = cas("--store", store_root, "runs")
     first, second = (line.split("\t") for line in out.splitlines())
-    assert first[:5] == ["s", "one", "1", "1", "1"]
-    assert second[:5] == ["t", "two", "1", "1", "3"]
+    assert first[:6] == ["s", "one", "", "1", "1", "1"]
+    assert second[:6] == ["t", "two", "", "1", "1", "3"]
     _, out, _ = cas("--store", store_root, "runs", "--limit", "1", "--json")
     assert [(each["run"], each["files"], each["bytes"]) for each in json.loads(out)] == [
         ("two", 1, 3)

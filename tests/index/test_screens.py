@@ -86,6 +86,14 @@ COMMANDS = [
     ("backup",),
     ("recover", "--dry-run"),
     ("db", "current"),
+    ("tag", "best", "--at", "1", *HERE),
+    ("tag", "result", "data/result.csv@2", *HERE),
+    ("tag", *HERE),
+    ("diff", "best", *HERE),
+    ("run", "--dir", "work", "--agent", "engineer", "sh", "-c", "echo 0.7 >> work/data/result.csv"),
+    ("run", "--dir", "work", "false"),
+    ("snapshots", *HERE),
+    ("runs",),
     ("rm", "--run", "branch", "--yes"),
 ]
 """What is typed, one after the other."""
@@ -100,8 +108,9 @@ CHANGING = [
     (re.compile(r"(packs.*?)[0-9a-f]{64}"), r"\1<DIGEST>"),
     (re.compile(r"(?m)(bytes.stored.*\s)\d+( B)?$"), r"\1<SIZE>"),
     (re.compile(r"\d+ blobs in"), "<N> blobs in"),
-    (re.compile(r"in \d+\.\d\d s"), "in N s"),
-    (re.compile(r"[\d.]+ [KM]?i?B (new|stored|sent|freed|live)"), r"<SIZE> \1"),
+    (re.compile(r"blobs, [\d.]+ KiB"), "blobs, <SIZE>"),
+    (re.compile(r"(in|after) \d+\.\d\d s"), r"\1 N s"),
+    (re.compile(r"[\d.]+ [KM]?i?B (new|stored|sent|freed|live|read)"), r"<SIZE> \1"),
     (re.compile(r'"(mtime_ns|id)": \d+'), r'"\1": <N>'),
 ]
 

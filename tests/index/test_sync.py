@@ -110,7 +110,11 @@ def grown(source, work):
     run.rewind(1)
     run.track(work, agent="again")
     (work / "data" / "b").chmod(0o700)
-    run.track(work)
+    run.track(work, notes={"rows": [1, None, "\x00é"]}, status="running")
+    run.set_status("failed", reason="no space is left")
+    run.tag("best", at=1, agent="again")
+    run.tag("best", path=b"\xff\\x".decode("utf-8", "surrogateescape"))
+    run.tag("late")
     return run
 
 
@@ -409,6 +413,61 @@ class TestInPlace:
         run.track(work)
         assert outcomes(source.sync_to(destination)) == {"r": "updated"}
         assert histories(destination) == histories(source)
+
+    def test_a_status_alone_follows_the_source(self, source, destination, run, work):
+        write(work, {"a": b"1"})
+        run.track(work, status="running")
+        source.sync_to(destination)
+        assert outcomes(source.sync_to(destination)) == {"r": "unchanged"}
+        run.set_status("failed", reason="no space is left")
+        assert outcomes(source.sync_to(destination)) == {"r": "updated"}
+        assert destination.session("s").run("r").summary() == run.summary()
+
+    def test_a_tag_alone_follows_the_source(self, source, destination, run, work):
+        run.put("a", b"1")
+        run.tag("best")
+        source.sync_to(destination)
+        copy = destination.session("s").run("r")
+        assert copy.tags() == run.tags()
+        run.put("a", b"2")
+        source.sync_to(destination)
+        run.tag("best")
+        assert outcomes(source.sync_to(destination)) == {"r": "updated"}
+        run.untag("best")
+        assert outcomes(source.sync_to(destination)) == {"r": "updated"}
+        assert (copy.tags(), copy.tag_history("best")) == ((), run.tag_history("best"))
+        assert outcomes(source.sync_to(destination)) == {"r": "unchanged"}
+
+    def test_of_tags_set_in_both_stores_those_of_the_later_change_stay(
+        self, source, destination, run
+    ):
+        run.put("a", b"1")
+        source.sync_to(destination)
+        copy = destination.session("s").run("r")
+        copy.tag("theirs")
+        run.tag("ours")
+        assert outcomes(source.sync_to(destination)) == {"r": "unchanged"}
+        run.tag("later")
+        assert outcomes(source.sync_to(destination)) == {"r": "updated"}
+        assert copy.tags() == run.tags()
+
+    def test_a_tag_of_what_is_not_there_is_not_copied(self, source, destination, run):
+        run.put("a", b"1")
+        run.tag("best")
+        with source.context.database.writing() as connection:
+            connection.execute(text("UPDATE cas_tags SET snapshot = 7"))
+        assert outcomes(source.sync_to(destination)) == {"r": "damaged"}
+
+    def test_a_status_that_the_destination_heard_later_stays(self, source, destination, run, work):
+        write(work, {"a": b"1"})
+        run.track(work, status="running")
+        source.sync_to(destination)
+        copy = destination.session("s").run("r")
+        copy.set_status("finished")
+        assert outcomes(source.sync_to(destination)) == {"r": "unchanged"}
+        assert copy.summary().status == "finished"
+        assert outcomes(destination.sync_to(source)) == {"r": "updated"}
+        assert run.summary() == copy.summary()
 
     def test_a_note_that_is_only_written_otherwise_follows_the_source(
         self, source, destination, run

@@ -40,6 +40,9 @@ CALLS = {
                ("--session", "s"), ("--session", EVIL), ("w", *HERE, "--scope", f"../{EVIL}")],
     "watch": [(f"missing{EVIL}",), ("w", "--session", EVIL), ("w", "--quiet-period", EVIL),
               ("w", *HERE, "--scope", f"../{EVIL}")],
+    "run": [("--dir", "w", *HERE, "printf", EVIL), (f"missing{EVIL}",), (f"w/{EVIL}",),
+            ("--dir", "w", *HERE, "--agent", EVIL, "true"), (f"--{EVIL}", "true"),
+            ("--dir", "w", *HERE, "sh", "-c", f"exit 3 # {EVIL}")],
     "put": [(f"w/{EVIL}", *HERE), (f"missing{EVIL}", *HERE), ("w/new", "--as", f"../{EVIL}", *HERE),
             ("w/new", "--as", EVIL, *HERE, "--type", SPOKEN), ("w/new", "--session", "s")],
     "runs": [(), ("--session", "s"), ("--session", EVIL)],
@@ -79,6 +82,9 @@ CALLS = {
     "fork": [(SPOKEN + "2", *HERE), (EVIL, *HERE), (SPOKEN + "2", *HERE)],
     "rewind": [("1", "--session", "s", "--run", SPOKEN), ("1", "--session", "s", "--run", EVIL),
                (EVIL, *HERE)],
+    "tag": [("best", *HERE), ("net", "a", *HERE), (EVIL, *HERE), ("best", EVIL, *HERE), HERE,
+            ("best", "--at", EVIL, *HERE), ("--history", "best", *HERE), ("-d", EVIL, *HERE),
+            ("-d", "best", *HERE), ("best", "--agent", SPOKEN, *HERE), HERE],
     "adopt": [("--from", f"sqlite:///{EVIL}"), ("--from", EVIL), ("--from", "sqlite:///old.db"),
               ("--from", "sqlite:///old.db", "--root", EVIL)],
     "sync": [("-", "copy"), ("-", f"copy{EVIL}", "--run", EVIL), (f"missing{EVIL}", "copy"),
@@ -140,6 +146,13 @@ def _plant(index):
         database.execute("UPDATE cas_files SET file_type = ? WHERE id % 2", [EVIL])
         database.execute("UPDATE cas_files SET meta = ?", [json.dumps({EVIL: EVIL})])
         database.execute("UPDATE cas_snapshots SET skipped = ?", [json.dumps([[EVIL, EVIL]])])
+        database.execute("UPDATE cas_snapshots SET notes = ?", [json.dumps({"command": [EVIL]})])
+        database.execute(
+            "INSERT INTO cas_tags (run_id, position, name, path, version, agent, created_at)"
+            " SELECT id, 1, ?, ?, 1, ?, created_at FROM cas_runs",
+            [EVIL, EVIL, EVIL],
+        )
+        database.execute("UPDATE cas_runs SET status_reason = ?", [EVIL])
         database.execute("UPDATE cas_runs SET name = ? WHERE name = 'soon-hostile'", [EVIL])
         database.execute(
             "INSERT INTO cas_sessions (name, created_at) VALUES (?, '2020-01-01 00:00:00')", [EVIL]

@@ -141,10 +141,10 @@ MUTATIONS = (
         """            tables.runs.c.revision == revision,
             tables.runs.c.newest_record == newest_record,
         )
-        .values(revision=revision + 1, newest_record=next_record, **moved)
+        .values(revision=revision + 1, newest_record=next_record, **(settled or {}))
 """,
         """        )
-        .values(revision=revision + 1, newest_record=next_record, **moved)
+        .values(revision=revision + 1, newest_record=next_record, **(settled or {}))
 """,
         (CONCURRENCY,),
     ),
@@ -718,6 +718,28 @@ MUTATIONS = (
         "index/maintenance/recover/chains.py",
         "return (digest in self._named, entry.revision,",
         "return (True, entry.revision,",
+        (RECOVER,),
+    ),
+    # Notes, status, commands
+    Mutation(
+        "what was there before a command is attributed to it",
+        "index/api/command.py",
+        "track(replace(request, provenance=Provenance(), final=(), marks=running))",
+        "track(replace(request, final=(), marks=running))",
+        ("tests/index/test_recorded_commands.py",),
+    ),
+    Mutation(
+        "a terminal's Ctrl-C reaches a command twice",
+        "index/api/command.py",
+        "if not (number in _OF_TERMINAL and _is_in_foreground()):",
+        "if process:",
+        ("tests/index/test_cli_run.py",),
+    ),
+    Mutation(
+        "a status leaves no record",
+        "index/commit/describe.py",
+        "status=_status(request.marks),",
+        "status=None,",
         (RECOVER,),
     ),
 )

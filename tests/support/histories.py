@@ -24,12 +24,19 @@ def history_of(run):
     }
     told = [
         (
-            *(s.number, s.created_at, s.provenance, s.unchanged, s.skipped, s.torn),
+            *(s.number, s.created_at, s.provenance, s.unchanged, s.skipped, s.torn, s.notes),
             *(s.bytes_read, s.bytes_stored),
         )
         for s in snapshots
     ]
-    return {"snapshots": told, "versions": versions, "held": held, "stats": run.stats()}
+    tags = {tag.name: run.tag_history(tag.name) for tag in run.tags()}
+    return {
+        "snapshots": told,
+        "versions": versions,
+        "held": held,
+        "stats": run.stats(),
+        "tags": tags,
+    }
 
 
 def histories(store):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Text, literal, select, type_coerce
@@ -12,6 +12,7 @@ from index.db.column_types import encode_path
 from index.db.queries.files import visible_at
 from index.db.queries.listings import has_prefix
 from index.db.queries.runs import find_run
+from index.db.queries.tags import find_tag
 from index.domain.listing import closest
 from index.errors import UnknownRunError
 
@@ -64,9 +65,13 @@ def list_names(
     mine = _find_run(connection, session, run)
     if mine is None:
         return ()
+    tags = _list_tags(connection, mine.id, begin) if kind in ("snapshot", "tag") else []
+    if kind == "tag":
+        return tags[:limit]
     if kind == "snapshot":
         numbers = map(str, range(mine.newest_snapshot, 0, -1))
-        return list(islice((each for each in numbers if each.startswith(begin)), limit))
+        offered = chain(tags, (each for each in numbers if each.startswith(begin)))
+        return list(islice(offered, limit))
     return _list_paths(connection, mine.id, begin, limit)
 
 
@@ -88,6 +93,16 @@ def _list_paths(connection: Connection, run_id: int, begin: str, limit: int) -> 
     while len(found) == 1 and found[0].endswith("/"):
         found = list_entries(connection, run_id, found[0], limit)
     return found
+
+
+def _list_tags(connection: Connection, run_id: int, begin: str) -> list[str]:
+    name = tables.tags.c.name
+    statement = select(name).where(tables.tags.c.run_id == run_id, _begins(name, begin)).distinct()
+    return [
+        each
+        for each in connection.scalars(statement.order_by(name))
+        if find_tag(connection, run_id, each) is not None
+    ]
 
 
 def _list_sessions(connection: Connection, begin: str = "", *, limit: int) -> Sequence[str]:

@@ -149,14 +149,13 @@ def set_run(
     *,
     revision: int,
     newest_record: Digest | None,
-    work_dir: str | None = None,
+    settled: Mapping[str, Any],
 ) -> None:
-    """Set the revision and newest record of a run, and its work directory unless that is None."""
-    moved = {} if work_dir is None else {"work_dir": work_dir}
+    """Set the revision and newest record of a run, and new values of its columns."""
     connection.execute(
         update(tables.runs)
         .where(tables.runs.c.id == run_id)
-        .values(revision=revision, newest_record=newest_record, **moved)
+        .values(revision=revision, newest_record=newest_record, **settled)
     )
 
 

@@ -13,7 +13,7 @@ from index.domain.provenance import Provenance
 from index.domain.snapshots import ChangeCounts, Skipped, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -151,9 +151,15 @@ def insert_run(
     parent_id: int | None = None,
     parent_snapshot: int | None = None,
     newest_record: Digest | None = None,
-    work_dir: str | None = None,
+    settled: Mapping[str, Any] | None = None,
 ) -> int | None:
-    """Insert a run without files; return its id, or None if its name is taken."""
+    """Insert a run without files; return its id, or None if its name is taken.
+
+    Parameters
+    ----------
+    settled
+        Values of `tables.STATUS_COLUMNS` and its work directory, where they are known.
+    """
     made = (
         dialect_insert(connection, tables.runs)
         .values(
@@ -163,8 +169,8 @@ def insert_run(
             parent_snapshot=parent_snapshot,
             revision=revision,
             newest_record=newest_record,
-            work_dir=work_dir,
             created_at=created_at,
+            **(settled or {}),
         )
         .on_conflict_do_nothing()
         .returning(tables.runs.c.id)
@@ -180,7 +186,7 @@ def advance_revision(
     *,
     newest_record: Digest | None,
     next_record: Digest | None,
-    work_dir: str | None = None,
+    settled: Mapping[str, Any] | None = None,
 ) -> bool:
     """Claim the next revision and lock the run's row; return False if another commit was first.
 
@@ -190,10 +196,9 @@ def advance_revision(
         The end of the run's chain as read with the revision.
     next_record
         The new end of the chain; None if no record describes this commit.
-    work_dir
-        The new work directory of the run; None if it stays as it is.
+    settled
+        New values of its work directory and of `tables.STATUS_COLUMNS`; others stay.
     """
-    moved = {} if work_dir is None else {"work_dir": work_dir}
     claimed = connection.execute(
         update(tables.runs)
         .where(
@@ -201,7 +206,7 @@ def advance_revision(
             tables.runs.c.revision == revision,
             tables.runs.c.newest_record == newest_record,
         )
-        .values(revision=revision + 1, newest_record=next_record, **moved)
+        .values(revision=revision + 1, newest_record=next_record, **(settled or {}))
     )
     return claimed.rowcount == 1
 
@@ -234,6 +239,7 @@ def insert_snapshot(
             unchanged=snapshot.unchanged,
             skipped=[list(skipped) for skipped in snapshot.skipped] or None,
             torn=list(snapshot.torn) or None,
+            notes=snapshot.notes,
             bytes_read=snapshot.bytes_read,
             bytes_stored=snapshot.bytes_stored,
             created_at=snapshot.created_at,
@@ -329,6 +335,7 @@ def _snapshot(row: Row[Any]) -> Snapshot:
         row.bytes_read,
         row.bytes_stored,
         torn=tuple(row.torn or ()),
+        notes=row.notes,
     )
 
 

@@ -61,6 +61,7 @@ def list_runs(
             parent.c.name,
             mine.parent_snapshot,
             mine.work_dir,
+            *(mine[name] for name in tables.STATUS_COLUMNS),
         )
         .select_from(tables.runs)
         .join(tables.sessions, tables.sessions.c.id == mine.session_id)

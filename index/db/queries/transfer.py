@@ -47,6 +47,17 @@ class RunColumns(NamedTuple):
     parent_id: int | None
     parent_snapshot: int | None
     work_dir: str | None
+    status: str | None
+    status_reason: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """Columns that take precedence over those of a run that changed longer ago."""
+        moved = {} if self.work_dir is None else {"work_dir": self.work_dir}
+        told = {name: getattr(self, name) for name in tables.STATUS_COLUMNS}
+        return moved if self.status is None else {**moved, **told}
 
 
 if TYPE_CHECKING:
@@ -75,6 +86,7 @@ def find_row(connection: Connection, session: str, run: str) -> RunColumns | Non
             parent.c.id,
             tables.runs.c.parent_snapshot,
             tables.runs.c.work_dir,
+            *(tables.runs.c[name] for name in tables.STATUS_COLUMNS),
         )
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
         .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
@@ -142,8 +154,7 @@ def claim_run(
     run_id: int,
     revision: int,
     new_revision: int,
-    *,
-    work_dir: str | None,
+    settled: Mapping[str, Any],
 ) -> bool:
     """Claim a higher revision; return False if another commit was first.
 
@@ -151,14 +162,13 @@ def claim_run(
 
     Parameters
     ----------
-    work_dir
-        The new work directory of the run; None if it stays as it is.
+    settled
+        New values of `RunColumns.settled`; others stay.
     """
-    moved = {} if work_dir is None else {"work_dir": work_dir}
     claimed = connection.execute(
         update(tables.runs)
         .where(tables.runs.c.id == run_id, tables.runs.c.revision == revision)
-        .values(revision=new_revision, newest_record=None, **moved)
+        .values(revision=new_revision, newest_record=None, **settled)
     )
     return claimed.rowcount == 1
 

@@ -27,6 +27,7 @@ _MEANING: Final = (
     tables.sessions,
     tables.runs,
     tables.snapshots,
+    tables.tags,
     tables.files,
     tables.counts,
     tables.blob_chunks,
@@ -112,6 +113,9 @@ def _insert(
         return
     if "path" in columns:
         path = list(columns).index("path")
-        rows = [(*row[:path], encode_path(row[path]), *row[path + 1 :]) for row in rows]
+        rows = [
+            row if row[path] is None else (*row[:path], encode_path(row[path]), *row[path + 1 :])
+            for row in rows
+        ]
     bound = bind_rows(target, table, columns, rows)
     insert_rows(target, table, columns, bound, ignore_conflicts=ignore_conflicts)

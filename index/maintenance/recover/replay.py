@@ -11,13 +11,15 @@ from cas.digest import Digest
 from index.commit.branch import apply_rewind
 from index.db import tables
 from index.db.bulk import allocate_ids
-from index.db.queries import files, journal, lineage, rebuilding, runs, transfer
+from index.db.queries import files, journal, lineage, rebuilding, runs, tags, transfer
 from index.db.queries.current import load_newest
 from index.domain.annotations import FileKind
+from index.domain.marks import NO_MARKS, Marks
 from index.domain.names import RunKey
 from index.domain.provenance import Provenance
 from index.domain.run_state import Observed
 from index.domain.snapshots import Skipped, Snapshot
+from index.domain.tags import NewTag
 from index.journal.entries import (
     CommitEntry,
     ForkEntry,
@@ -107,7 +109,7 @@ class Replay:
             place.id,
             revision=entry.revision,
             newest_record=step.digest,
-            work_dir=entry.work_dir if isinstance(entry, CommitEntry | HistoryEntry) else None,
+            settled=_settled(entry),
         )
 
     def discard(self, chain: Digest | Key) -> None:
@@ -164,6 +166,9 @@ class Replay:
         files.annotate(
             connection, {current[p]: values for p, values in entry.notes.items() if p in current}
         )
+        if entry.tags:
+            moves = [NewTag(*each) for each in entry.tags]
+            tags.append(connection, run_id, moves, entry.created_at)
         if entry.snapshot is None:
             return
         runs.insert_snapshot(connection, run_id, _snapshot(entry, provenance), entry.scope)
@@ -226,6 +231,7 @@ class Replay:
         snapshots = [_typed(columns) for columns in entry.snapshots]
         rows = [tuple(each[name] for name in transfer.SNAPSHOT_COLUMNS) for each in snapshots]
         transfer.insert_snapshots(connection, run_id, rows)
+        tags.replace(connection, run_id, [_typed(each) for each in entry.tags])
         for digest in entry.parts:
             part = self._read(digest)
             assert isinstance(part, VersionsEntry)  # noqa: S101 - checked when records were sorted
@@ -271,9 +277,21 @@ def _typed(columns: Mapping[str, Any]) -> dict[str, Any]:
     typed = dict(columns)
     if typed.get("digest") is not None:
         typed["digest"] = Digest.parse(typed["digest"])
-    if typed.get("created_at") is not None:
-        typed["created_at"] = datetime.fromisoformat(typed["created_at"])
+    for name in ("created_at", "started_at", "ended_at"):
+        if typed.get(name) is not None:
+            typed[name] = datetime.fromisoformat(typed[name])
     return typed
+
+
+def _settled(entry: RunEntry) -> dict[str, Any]:
+    """Return the columns of the run that a record changes."""
+    if not isinstance(entry, CommitEntry | HistoryEntry):
+        return {}
+    moved = {} if entry.work_dir is None else {"work_dir": entry.work_dir}
+    if isinstance(entry, HistoryEntry):
+        return {**moved, **_typed(entry.status)}
+    marks = Marks(None, *entry.status) if entry.status else NO_MARKS  # type: ignore[arg-type]
+    return {**moved, **marks.status_at(entry.created_at)}
 
 
 def _provenance(entry: CommitEntry | RewindEntry) -> Provenance:
@@ -291,5 +309,6 @@ def _snapshot(entry: CommitEntry, provenance: Provenance) -> Snapshot:
         tuple(Skipped(*each) for each in entry.skipped),
         entry.bytes_read,
         bytes_stored=0,  # not in the record, which is stored together with those bytes
+        notes=entry.snapshot_notes,
         torn=tuple(entry.torn),
     )

@@ -1,0 +1,62 @@
+"""Tags: names for snapshots of a run, and for versions of its files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from index.domain.results import Result
+from index.errors import InvalidNameError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["NewTag", "Tag", "check_tag"]
+
+_ALLOWED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_NUMBER: Final = re.compile(r"v?[0-9]+", re.IGNORECASE)
+"""What names a snapshot or a version by itself."""
+
+
+class NewTag(NamedTuple):
+    """Where a tag points from a commit on; at nothing once it is removed."""
+
+    name: str
+    snapshot: int | None = None
+    path: str | None = None
+    version: int | None = None
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tag(Result):
+    """A name of a snapshot, or of a version of a file."""
+
+    session: str
+    run: str
+    name: str
+    snapshot: int | None
+    """The snapshot that it names; None if it names a version, or was removed."""
+    path: str | None
+    """The file of the version that it names."""
+    version: int | None
+    agent: str | None
+    """Who said so."""
+    created_at: datetime
+    """When it was set, moved or removed."""
+
+
+def check_tag(name: str) -> str:
+    """Return the name of a tag; raise InvalidNameError if no tag can have it."""
+    if not isinstance(name, str):
+        raise InvalidNameError("tag", name, "it is no string")
+    if _NUMBER.fullmatch(name):
+        raise InvalidNameError("tag", name, "it reads as the number of a snapshot or version")
+    if not _ALLOWED.fullmatch(name):
+        reason = (
+            "it has up to 64 letters, digits, '.', '_' and '-', and begins with one of the first"
+        )
+        raise InvalidNameError("tag", name, f"{reason} two")
+    return name
