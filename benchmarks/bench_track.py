@@ -109,7 +109,7 @@ def _round_of_processes(answer: Answer, source: Path, place: Path) -> None:
             cas(store, "track", str(source))
     flush(place)
     with answer.timed(of(RESTORE, COMMAND)):
-        cas(store, "restore", str(place / "restored"))
+        cas(store, "restore", "--to", str(place / "restored"))
 
 
 def _round_of_peer(answer: Answer, peer: Peer, source: Path, place: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from index.domain.diff import Diff, FileChange
     from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
     from index.domain.listing import DirectoryEntry
+    from index.domain.progress import Progress
     from index.domain.provenance import Provenance, carried, provenance
     from index.domain.reports import (
         DeletionReceipt,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         StoreStats,
     )
     from index.domain.runs import RunSummary
-    from index.domain.snapshots import FileVersion, Progress, Snapshot
+    from index.domain.snapshots import FileVersion, Snapshot
     from index.domain.status import Status
     from index.domain.table_diff import ColumnDiff, TableDiff
     from index.domain.tags import Tag
@@ -146,7 +147,7 @@ _IMPORTED_LATER: Final = {
     "GroupStats": "index.domain.reports",
     "Holder": "index.domain.faults",
     "NewFile": "index.scan.content",
-    "Progress": "index.domain.snapshots",
+    "Progress": "index.domain.progress",
     "Provenance": "index.domain.provenance",
     "RecordedCommand": "index.api.command",
     "RecoveryReport": "index.maintenance.recover.report",

@@ -82,7 +82,7 @@ def test_from_the_old_trackers():
     assert "1 run: 2 files adopted, 1 kept without bytes" in adopted
     *listed, logged = shown.splitlines()
     assert [line.split()[-1] for line in listed] == ["data/table.csv", "planning/plan.json"]
-    assert logged.split()[:2] == ["@1", "1..2"]
+    assert logged.split()[:2] == ["1", "1..2"]
     engine = create_engine("sqlite:///app.db")
     with engine.connect() as connection:
         rows = connection.exec_driver_sql("SELECT id, file_path FROM files").all()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from index.context import StoreContext
     from index.domain.faults import VerifyReport
-    from index.domain.snapshots import Progress
+    from index.domain.progress import Progress
     from index.maintenance.backup import BackupReport
     from index.maintenance.gc.plan import GcPlan
     from index.maintenance.repair.repair import RepairReport

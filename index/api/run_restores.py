@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from index.db.queries.files import Condition
     from index.db.queries.runs import FoundRun
+    from index.domain.progress import Progress
     from index.domain.reports import RestoreResult
-    from index.domain.snapshots import At, Progress
+    from index.domain.snapshots import At
 
 __all__ = ["RunRestores"]
 

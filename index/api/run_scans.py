@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from index.commit.track import Tracker, TrackRequest
     from index.domain.names import Label
+    from index.domain.progress import Progress
     from index.domain.run_state import RunState
     from index.domain.runs import RunStatus
-    from index.domain.snapshots import Progress, Snapshot
+    from index.domain.snapshots import Snapshot
     from index.domain.status import Status
     from index.scan.events import Lookout
 

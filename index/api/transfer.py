@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from index.domain.names import Label
-    from index.domain.snapshots import Progress
+    from index.domain.progress import Progress
     from index.transfer.adopt import AdoptionReport, Root
     from index.transfer.report import SyncReport
     from index.transfer.sync import SyncPlan

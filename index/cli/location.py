@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from index.api.store import ArtifactStore
     from index.db.database import Database
-    from index.domain.snapshots import Progress
+    from index.domain.progress import Progress
     from index.maintenance.doctor.report import DoctorReport
     from index.maintenance.recover.report import RecoveryReport
 

@@ -7,7 +7,8 @@ import logging
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from index.domain.snapshots import Progress
+    from index.domain.progress import Progress
 
 __all__ = ["log_messages", "progress_bar"]
 
@@ -90,6 +91,7 @@ def log_messages(context: click.Context, *, quiet: bool, verbose: int, file: Pat
     file
         Everything, but details only with `verbose`, is appended to it, one JSON document a line.
     """
+    context.call_on_close(partial(_restore, [_state(name) for name in (WAITS, *_LOGGERS)]))
     waits = logging.getLogger(WAITS)
     waits.setLevel(logging.INFO)
     waits.handlers = [] if quiet else [_WaitLines()]
@@ -113,6 +115,21 @@ def log_messages(context: click.Context, *, quiet: bool, verbose: int, file: Pat
         logger.propagate = False
         if file is not None or verbose:
             logger.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
+
+
+_State: TypeAlias = "tuple[logging.Logger, list[logging.Handler], int, bool]"
+
+
+def _state(name: str) -> _State:
+    logger = logging.getLogger(name)
+    return logger, logger.handlers, logger.level, logger.propagate
+
+
+def _restore(states: list[_State]) -> None:
+    """Leave the loggers as they were before the command: it may run inside another program."""
+    for logger, handlers, level, propagate in states:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @contextmanager

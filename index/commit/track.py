@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from index.context import OwnFiles, StoreContext
     from index.domain.marks import Marks
     from index.domain.names import RunKey
+    from index.domain.progress import Progress
     from index.domain.provenance import Provenance
     from index.domain.run_state import Observed, RunState
-    from index.domain.snapshots import Progress, Snapshot
+    from index.domain.snapshots import Snapshot
 
 __all__ = ["TrackRequest", "Tracker", "look"]
 

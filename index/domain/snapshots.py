@@ -28,7 +28,6 @@ __all__ = [
     "At",
     "ChangeCounts",
     "FileVersion",
-    "Progress",
     "Skipped",
     "Snapshot",
     "assemble",
@@ -271,30 +270,6 @@ class Snapshot(Result):
             "bytes_read": self.bytes_read,
             "bytes_stored": self.bytes_stored,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Progress(Result):
-    """The progress of a long operation."""
-
-    files: int
-    bytes: int
-    files_total: int | None = None
-    bytes_total: int | None = None
-
-    @classmethod
-    def of_one(
-        cls, progress: Callable[[Progress], None], total: int | None
-    ) -> Callable[[int], None]:
-        """Return a function that is called with the bytes read of a file, and reports the sum."""
-        read = 0
-
-        def report(size: int) -> None:
-            nonlocal read
-            read += size
-            progress(cls(0, read, 1, total))
-
-        return report
 
 
 At: TypeAlias = "int | Snapshot | str | None"

@@ -22,8 +22,8 @@ from index.commit.write import CommitConflict, record_blobs
 from index.db import schema
 from index.db.database import Database, sqlite_url
 from index.db.queries import journal, runs
+from index.domain.progress import Progress
 from index.domain.results import Result
-from index.domain.snapshots import Progress
 from index.errors import IndexUnavailableError, UnsettledScanError
 from index.journal.entries import BackupEntry
 from index.maintenance.recover.copy_tables import copy_meaning, copy_packs

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.threads import Threads
 from index.domain.names import ancestors, check_path, from_native, to_native
+from index.domain.progress import Progress
 from index.domain.reports import RestoreChange, RestoreResult, RestoreWarning
-from index.domain.snapshots import Progress
 from index.errors import (
     NameClashError,
     RestoreConflictError,

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from cas.digest import DIGEST_SIZE, Digest, Hasher
 from index.domain.names import storable, to_native
+from index.domain.progress import Progress
 from index.domain.run_state import Observed, is_storable, signature_of, size_in
-from index.domain.snapshots import Progress, is_link
+from index.domain.snapshots import is_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

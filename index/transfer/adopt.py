@@ -26,9 +26,10 @@ from index.db.queries import adopted, runs
 from index.db.tables import PROVENANCE_COLUMNS
 from index.domain.classification import PRIORITIES
 from index.domain.names import MAX_TYPE_LENGTH, RunKey, check_id, check_local, storable
+from index.domain.progress import Progress
 from index.domain.provenance import Provenance
 from index.domain.results import Result
-from index.domain.snapshots import Progress, Skipped, Snapshot
+from index.domain.snapshots import Skipped, Snapshot
 from index.errors import InvalidNameError, UnsettledScanError, WorkDirectoryError
 from index.scan.coverage import Coverage
 from index.scan.ingest import Observations

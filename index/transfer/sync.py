@@ -23,8 +23,8 @@ from index.db.queries.summaries import list_runs
 from index.decorators import relaxed_gc
 from index.domain.listing import closest
 from index.domain.names import RunKey
+from index.domain.progress import Progress
 from index.domain.results import Result
-from index.domain.snapshots import Progress
 from index.errors import (
     IndexInterruptedError,
     SameStoreError,

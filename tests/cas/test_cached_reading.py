@@ -350,8 +350,16 @@ class TestStreaming:
             stream.read(3 * MIB)
             store.asked()
             stream.seek(20 * MIB)
-            assert stream.read(8 * MIB) == data[20 * MIB : 28 * MIB]
+            for at in range(20, 28):
+                assert stream.read(MIB) == data[at * MIB : (at + 1) * MIB]
         assert [size / MIB for _, size in store.asked()] == [1, 1, 2, 4]
+
+    def test_a_large_read_fetches_all_that_it_needs_at_once(self, store, large):
+        digest, data = large
+        with store.blobs.open(digest) as stream:
+            stream.seek(20 * MIB)
+            assert stream.read(5 * MIB) == data[20 * MIB : 25 * MIB]
+        assert [size / MIB for _, size in store.asked()] == [5]
 
     def test_what_is_held_is_bounded(self, tmp_path, large, store):
         digest, _ = large

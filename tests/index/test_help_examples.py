@@ -29,9 +29,10 @@ def examples_of(command, path=()):
         for name in command.list_commands(None):
             yield from examples_of(command.get_command(None, name), (*path, name))
         return
-    for line in (command.help or "").splitlines():
-        if found := EXAMPLE.match(line):
-            yield path[0], found[1].rstrip()
+    for part in (command.help or "").split("\n\n"):
+        for line in part.splitlines() if part.startswith("\b") else ():
+            if found := EXAMPLE.match(line):
+                yield path[0], found[1].rstrip()
 
 
 EXAMPLES = sorted(examples_of(group), key=lambda each: each[0] in LAST)

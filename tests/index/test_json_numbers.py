@@ -78,7 +78,7 @@ def test_numbers_survive_forks_rewinds_a_sync_a_recovery_and_the_command(
         run.rewind(len(NUMBERS))
         fork = run.fork("fork")
         assert notes(run) == notes(fork) == expected
-    code, out, _ = cas("--index", place_index(place), "--blobs", place_blobs(place), "ls",
+    code, out, _ = cas("--index", place_index(place), "--blobs", place_blobs(place), "ls", "-R",
                        "--session", "s", "--run", "r", "--json")  # fmt: skip
     assert code == 0
     assert {each["path"]: written(each["meta"]) for each in json.loads(out)} == expected

@@ -231,7 +231,7 @@ class TestTheCommand:
         assert requests == {"GET": 2}  # cas.json and index.json
         told = cas("stats")
         assert f"{tmp_path}/home/kept" in told
-        assert "19.1 MiB (20000000)" in told
+        assert "cache_limit_bytes\t20000000\n" in told
         assert json.loads(cas("stats", "--json"))["cache_bytes"] == 4_096
         with proxy.counting() as requests:
             assert "cache_at" not in cas("--no-cache", "stats")

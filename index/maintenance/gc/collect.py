@@ -15,7 +15,7 @@ from cas.packs.pack import pack_object_name
 from cas.store import find_owner
 from cas.threads import Threads
 from index.db.queries import deletion, liveness, packs, runs
-from index.domain.snapshots import Progress
+from index.domain.progress import Progress
 from index.errors import StorageClaimedError
 from index.maintenance.gc import orphans
 from index.maintenance.gc.compact import choose, compact

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from index.context import StoreContext
     from index.db.queries.liveness import Candidate
     from index.db.queries.packs import PackUsage
-    from index.domain.snapshots import Progress
+    from index.domain.progress import Progress
     from index.maintenance.gc.report import CompactedPack, GcReport, Orphan
     from index.maintenance.gc.settings import GcOptions
 

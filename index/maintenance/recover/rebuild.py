@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from cas.backend import Backend
     from cas.digest import Digest
-    from index.domain.snapshots import Progress
+    from index.domain.progress import Progress
     from index.journal.entries import BackupEntry
     from index.maintenance.recover.chains import Chains, Key, Step
 
@@ -143,7 +143,7 @@ class _Rebuilding:
         return self._report(chains, since)
 
     def _insert_packs(self, progress: Callable[[Progress], None] | None) -> None:
-        from index.domain.snapshots import Progress
+        from index.domain.progress import Progress
 
         kept = self._kept()
         size = 0

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from cas.backend import Backend
-    from index.domain.snapshots import Progress
+    from index.domain.progress import Progress
     from index.maintenance.recover.report import RecoveryReport
 
 __all__ = ["recover"]

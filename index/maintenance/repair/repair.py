@@ -24,8 +24,8 @@ from index.db.queries import journal, repairs, verification
 from index.db.queries.holders import find_holders
 from index.domain.faults import Fault, FaultKind
 from index.domain.names import RunKey
+from index.domain.progress import Progress
 from index.domain.results import Result
-from index.domain.snapshots import Progress
 from index.maintenance.repair.directories import search_directory
 from index.maintenance.repair.mender import Mender
 from index.maintenance.repair.salvage import (

@@ -15,7 +15,7 @@ from index.db.queries import row_checks, verification
 from index.db.queries.verification import VerifiablePack
 from index.decorators import relaxed_gc
 from index.domain.faults import Depth, Fault, FaultKind, VerifyReport
-from index.domain.snapshots import Progress
+from index.domain.progress import Progress
 from index.maintenance.verify.findings import MOST_FAULTS, Findings
 from index.maintenance.verify.large_blobs import verify_large
 from index.maintenance.verify.objects import compare_objects
