@@ -14,8 +14,8 @@ from index.decorators import relaxed_gc
 from index.domain.listing import DirectoryEntry, check_limit, closest, name_in
 from index.domain.names import ancestors, check_path, check_prefix
 from index.domain.provenance import Provenance
-from index.domain.snapshots import check_wanted, is_tag, snapshot_number
-from index.domain.tags import check_tag
+from index.domain.snapshots import check_wanted, snapshot_number
+from index.domain.tags import check_tag, is_tag
 from index.errors import UnknownFileError, UnknownRunError, UnknownSnapshotError, UnknownTagError
 
 if TYPE_CHECKING:

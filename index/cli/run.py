@@ -57,12 +57,12 @@ def run(
 
     The command has the terminal, the standard streams and Ctrl-C for itself. What a command that
     fails or is interrupted has left is recorded, too. The exit code is that of the command; 127 if
-    it is not found, 126 if it can't be started, 128 and a number if a signal killed it. Options of
-    cas come before the command; -- may stand between them.
+    it is not found, 126 if it can't be started, 128 and a number if a signal killed it. The command
+    comes after all options; -- may stand between them.
 
     \b
     cas run python train.py --epochs 3
-    cas run --dir work --run run-7 --agent engineer --node step_1 -- make plots
+    cas run --dir work --run run-7 --agent engineer --node step_1 -- python plots.py
     cas run --env OMP_NUM_THREADS ./simulate
     """  # noqa: D301
     from index.api.command import check_command

@@ -58,8 +58,8 @@ def tag(
     \b
     cas tag best
     cas tag submitted --at 3 --run run-7
-    cas tag best models/net.pt@2
-    cas restore --at best
+    cas tag result data/result.csv@1
+    cas ls --at best
     cas tag --history best
     cas tag -d best
     """  # noqa: D301

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from stat import S_IFLNK
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from index.domain.names import MAX_ROW_ID, check_path, storable
 from index.domain.provenance import Provenance
@@ -33,7 +33,6 @@ __all__ = [
     "assemble",
     "check_wanted",
     "is_link",
-    "is_tag",
     "snapshot_number",
     "with_lazy_changes",
 ]
@@ -274,11 +273,6 @@ class Snapshot(Result):
 
 At: TypeAlias = "int | Snapshot | str | None"
 """A snapshot as callers give it: itself, its number or its tag; None for the present state."""
-
-
-def is_tag(at: object) -> TypeGuard[str]:
-    """Whether a snapshot is given by its tag. The text of a number is none."""
-    return isinstance(at, str) and not at.isdecimal()
 
 
 def snapshot_number(at: At) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
 from index.domain.results import Result
 from index.errors import InvalidNameError
@@ -12,7 +12,7 @@ from index.errors import InvalidNameError
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["NewTag", "Tag", "check_tag"]
+__all__ = ["NewTag", "Tag", "check_tag", "is_tag"]
 
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -60,3 +60,8 @@ def check_tag(name: str) -> str:
         )
         raise InvalidNameError("tag", name, f"{reason} two")
     return name
+
+
+def is_tag(at: object) -> TypeGuard[str]:
+    """Whether a snapshot is given by its tag. The text of a number is none."""
+    return isinstance(at, str) and not at.isdecimal()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
 import shutil
 import sqlite3
+import sys
 
 import pytest
 from trees import write
@@ -42,6 +44,7 @@ EXAMPLES = sorted(examples_of(group), key=lambda each: each[0] in LAST)
 def world(cas, tmp_path, monkeypatch):
     """What the examples speak of: runs of several sessions, other stores, files."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
     (tmp_path / "cas.toml").write_text('[defaults]\nrun = "run-7"\n')
     for place, run in (("work", "run-7"), ("one", "1"), ("two", "2"), ("two", "run-8")):
         files = {"data/result.csv": run.encode(), "plots/result.png": b"png", "plots/a.png": b"a"}
@@ -53,11 +56,15 @@ def world(cas, tmp_path, monkeypatch):
         assert cas("track", "work", "--run", "run-7")[0] == 0
     write(tmp_path / "work", {"data/part-2.csv": b"2", "reports/all.pdf": b"pdf"})
     assert cas("track", "work", "--run", "run-7")[0] == 0
+    assert cas("tag", "best", "--at", "1", "--run", "run-7")[0] == 0
+    assert cas("tag", "result", "data/result.csv@1", "--run", "run-7")[0] == 0
     for session in ("session-1", "task-12"):
         assert cas("track", "one", "--session", session, "--run", "run-7")[0] == 0
     write(
         tmp_path, {"report.pdf": b"pdf", "root/tmp/out.csv": b"1", "root/scratch/job-7/out/a": b"1"}
     )
+    write(tmp_path, {"train.py": b"", "plots.py": b"", "simulate": b"#!/bin/sh\n"})
+    (tmp_path / "simulate").chmod(0o755)
     (tmp_path / "team").mkdir()
     (tmp_path / "team" / "cas.toml").write_text('index = "sqlite:///i.db"\nblobs = "blobs"\n')
     assert cas("sync", "-", "team/cas.toml", "--session", "session-1")[0] == 0
@@ -115,4 +122,6 @@ def run(name, words, cas):
             name, words[1:], parent=group.make_context("cas", ["watch", *words[1:]])
         )
         return 0
+    if name == "run" and "--run" not in words:  # it records this directory, which is no run-7
+        words = [*words[:1], "--run", "recorded", *words[1:]]
     return cas(*words)[0]
