@@ -32,7 +32,7 @@ def examples_of(command, path=()):
             yield from examples_of(command.get_command(None, name), (*path, name))
         return
     for part in (command.help or "").split("\n\n"):
-        for line in part.splitlines() if part.startswith("\b") else ():
+        for line in part.splitlines() if part.strip(" ").startswith("\b") else ():
             if found := EXAMPLE.match(line):
                 yield path[0], found[1].rstrip()
 
