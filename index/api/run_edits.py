@@ -13,9 +13,10 @@ from index.domain.provenance import Provenance, current_provenance
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from index.domain.names import Label
+    from index.domain.progress import Progress
     from index.domain.snapshots import FileVersion
     from index.scan.content import Content, NewFile
 
@@ -41,6 +42,7 @@ class RunEdits(RunLifecycle):
         is_final_output: bool | None = None,
         meta: object = None,
         expected_version: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> FileVersion:
         """Record one file under `path`, from any source of content; return its version.
 
@@ -65,6 +67,9 @@ class RunEdits(RunLifecycle):
             Number of the version that the content replaces, 0 if the path has no file. None
             replaces whatever is there.
 
+        progress
+            Called now and then with the bytes of a large file that were read.
+
         Raises
         ------
         UnsafePathError
@@ -85,7 +90,7 @@ class RunEdits(RunLifecycle):
             expected_version=expected_version,
         )
         provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        (version,) = self._put([file], provenance)
+        (version,) = self._put([file], provenance, progress)
         return version
 
     put_async = awaitable(put)
@@ -126,8 +131,13 @@ class RunEdits(RunLifecycle):
 
     put_many_async = awaitable(put_many)
 
-    def _put(self, files: Sequence[NewFile], provenance: Provenance) -> tuple[FileVersion, ...]:
-        return self._named.put(files, provenance.over(current_provenance()))
+    def _put(
+        self,
+        files: Sequence[NewFile],
+        provenance: Provenance,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> tuple[FileVersion, ...]:
+        return self._named.put(files, provenance.over(current_provenance()), progress)
 
     def remove(
         self,

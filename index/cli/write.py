@@ -208,7 +208,8 @@ def put(
     name = path or (file.name if file.is_absolute() or ".." in file.parts else str(file))
     with location.open(create=True) as store:
         run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
-        version = run.put(name, content, **labels)
+        with progress_bar("storing", "file") as progress:
+            version = run.put(name, content, progress=progress, **labels)
     if as_json:
         print_json(version)
         return

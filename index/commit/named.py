@@ -18,6 +18,7 @@ from index.db.queries.single import find_in_session
 from index.domain.annotations import Annotations
 from index.domain.changes import ScanChanges, compare_scan, refused
 from index.domain.names import ancestors, check_path, storable
+from index.domain.progress import Progress
 from index.domain.run_state import Observed, ObservedFiles
 from index.domain.snapshots import FileVersion
 from index.errors import (
@@ -60,7 +61,12 @@ class NamedFiles:
         self._committer = Committer(context)
         self._key = key
 
-    def put(self, files: Iterable[NewFile], provenance: Provenance) -> tuple[FileVersion, ...]:
+    def put(
+        self,
+        files: Iterable[NewFile],
+        provenance: Provenance,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> tuple[FileVersion, ...]:
         """Commit new files in one snapshot; return their versions in the order given.
 
         Raises
@@ -95,6 +101,8 @@ class NamedFiles:
                 state = self._load(records, wanted)
                 self._check_expected(wanted, state)
                 with self._context.blobs.batch() as batch:
+                    if progress is not None:
+                        batch.on_read = Progress.of_one(progress, None)
                     found = [
                         _store(batch, path, file, streams.get(path))
                         for path, file in wanted.items()

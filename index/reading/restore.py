@@ -336,15 +336,23 @@ class _Writer:
             self._target.walker() as walker,
             closing(self._blobs.iter_pieces(digest)) as pieces,
         ):
-            self._write(walker, version, self._until_stopped(pieces))
+            self._write(walker, version, self._until_stopped(pieces), counted=version.size)
 
     def _until_stopped(self, pieces: Iterable[Buffer]) -> Iterator[Buffer]:
         for piece in pieces:
             if self._stopped.is_set():
                 raise CancelledError
             yield piece
+            with self._lock:
+                self._bytes += len(piece)
 
-    def _write(self, walker: Walker, version: RestorableFile, pieces: Iterable[Buffer]) -> None:
+    def _write(
+        self,
+        walker: Walker,
+        version: RestorableFile,
+        pieces: Iterable[Buffer],
+        counted: int = 0,
+    ) -> None:
         directory, _, name = version.path.rpartition("/")
         try:
             fd = walker.enter(directory, make=True)
@@ -374,7 +382,7 @@ class _Writer:
             self._warn(version, problems)
         with self._lock:
             self._files += 1
-            self._bytes += version.size
+            self._bytes += version.size - counted
 
     def _place(self, staged: str, name: str, fd: int, version: RestorableFile) -> None:
         """Give a complete file its name, and replace only what was in the way before."""

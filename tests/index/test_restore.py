@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 import threading
 import time
@@ -368,6 +369,16 @@ def test_a_wrong_size_in_the_index_hides_no_file(run, store, work, out):
         connection.exec_driver_sql("UPDATE cas_files SET size = 10")
     assert run.restore(out).written == 2
     assert read(out) == read(work)
+
+
+def test_progress_moves_inside_a_large_file_and_ends_at_its_size(run, work, out, monkeypatch):
+    monkeypatch.setattr("index.reading.restore._REPORT_S", 0.001)
+    write(work, {"large": random.Random(5).randbytes(24 << 20)})
+    run.track(work)
+    seen = []
+    run.restore(out, progress=seen.append)
+    assert max(each.bytes for each in seen) <= 24 << 20
+    assert any(0 < each.bytes < 24 << 20 for each in seen)
 
 
 def test_progress_counts_files_and_bytes(run, work, out):

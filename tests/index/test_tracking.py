@@ -1107,6 +1107,13 @@ class TestFailures:
         assert inside == sorted(set(inside))
         assert (seen[-1].files, seen[-1].bytes) == (1, 24 << 20)
 
+    def test_a_put_tells_how_far_it_is_in_a_large_file(self, run, tmp_path):
+        (tmp_path / "large").write_bytes(random.Random(4).randbytes(24 << 20))
+        seen = []
+        run.put("large", tmp_path / "large", progress=seen.append)
+        assert len(seen) > 3
+        assert seen[-1].bytes == 24 << 20
+
     def test_an_error_of_the_progress_callback_records_nothing(self, store, work):
         write(work, {"a": b"1"})
 
