@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from os.path import isfile  # unlike pathlib's, it never raises
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -52,6 +53,9 @@ DEFAULTS: Final = "defaults"
 """The table of what commands use where an option is not given."""
 
 _WAITS: Final = ("lock_wait", "database_wait", "storage_wait")
+_KNOWN: Final = (
+    *("index", "blobs", "cache", "cache_size", *_WAITS, "storage_options", DEFAULTS, TRACK),
+)
 _NEEDED: Final = 'it needs two lines, index = "URL" and blobs = "URL"'
 
 
@@ -123,7 +127,11 @@ def read_config(file: Path) -> StoreConfig | None:
     Raises ConfigError if it can't be used.
     """
     config = load_config(file)
-    if config and config.keys() <= {TRACK, DEFAULTS}:
+    for name in config:
+        if name not in _KNOWN:
+            close = get_close_matches(name, _KNOWN, n=1) or (", ".join(_KNOWN),)
+            raise ConfigError(str(file), f"it has no setting {name!r}; it may have {close[0]}")
+    if config.keys() <= {TRACK, DEFAULTS}:
         return None
     try:
         index, blobs = str(config["index"]), str(config["blobs"])

@@ -304,7 +304,9 @@ class RunFiles(Handle):
         wanted = path.rstrip("/")
         near = listings.list_near(connection, found.id, wanted, *visible)
         folders = (folder for each in near for folder in ancestors(each))
-        return UnknownFileError(self.id, path, None, closest(wanted, [*near, *folders]))
+        similar = [each for each in near if each != path]
+        similar += [f"{folder}/" if folder == path else folder for folder in folders]
+        return UnknownFileError(self.id, path, None, closest(wanted, similar))
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Connection, FoundRun]]:

@@ -60,14 +60,29 @@ _SECTIONS: Final = {
 
 _MODULES: Final = {name: module for part in _SECTIONS.values() for name, module in part.items()}
 
+_OTHER_WORDS: Final = {
+    "add": ("track", "put"),
+    "checkout": ("restore",),
+    "commit": ("track",),
+    "delete": ("rm",),
+    "history": ("log",),
+    "list": ("ls", "runs"),
+    "prune": ("gc",),
+    "remove": ("rm",),
+    "save": ("track", "put"),
+    "search": ("find",),
+}
+"""What people type who know other tools."""
+
 _OVERVIEW: Final = """\
 cas keeps every version of every file that a workflow run writes, and its maker.
 
-  cas track work/             record the files of a directory
-  cas ls                      list the recorded files
-  cas log work/result.csv     every version of a file, and who made it
-  cas diff 1 2                compare two snapshots
-  cas restore --to copy/      write the files to another directory
+  cas track work/         record the files of the directory work
+  cas status              show what a track would record now
+  cas ls                  list what was recorded; paths begin in work
+  cas log result.csv      list the versions of work/result.csv and their makers
+  cas diff 1 2 --text     compare two snapshots
+  cas restore             write back what is missing in work
 
 cas --help lists all commands, and cas COMMAND --help shows examples."""
 
@@ -96,7 +111,7 @@ class _Commands(click.Group):
         if not known and not args[0].startswith("-"):
             from difflib import get_close_matches
 
-            close = get_close_matches(args[0], _MODULES, n=3)
+            close = _OTHER_WORDS.get(args[0]) or get_close_matches(args[0], _MODULES, n=3)
             more = f"did you mean {' or '.join(close)}?" if close else "cas --help lists all"
             ctx.fail(f"there is no command {args[0]!r}; {more}")
         return super().resolve_command(ctx, args)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import click
 
 from cas.waiting import WAITS
-from index.cli.terminal import printable
+from index.cli.terminal import printable, terminal_width
 from index.domain.units import human_size
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ __all__ = ["log_messages", "progress_bar"]
 
 _SHOWN_AFTER_S: Final = 2.0
 """A wait that is over sooner is not worth a line."""
+
+_WITH_RATE: Final = 80
+_WITH_BAR: Final = 110
+"""Columns of a terminal from which on the rate and the remaining time, and a bar, have room."""
 
 _LOGGERS: Final = ("cas", "index")
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__)
@@ -140,15 +144,25 @@ def progress_bar(label: str, noun: str = "files") -> Iterator[Callable[[Progress
         return
     from rich import progress as rich_progress
     from rich.console import Console
+    from rich.table import Column
 
-    with rich_progress.Progress(
+    class Rate(rich_progress.ProgressColumn):
+        def render(self, task: rich_progress.Task) -> str:
+            return "" if task.speed is None else f"{human_size(int(task.speed))}/s"
+
+    width = terminal_width()
+    line = Column(no_wrap=True)
+    texts = ("{task.description}", "{task.fields[files]}", "{task.fields[size]}")
+    columns: list[rich_progress.ProgressColumn] = [
         rich_progress.SpinnerColumn(),
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.TextColumn("{task.fields[files]}"),
-        rich_progress.TextColumn("{task.fields[size]}"),
-        rich_progress.TransferSpeedColumn(),
-        rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
+        *(rich_progress.TextColumn(text, table_column=line) for text in texts),
+    ]
+    if width >= _WITH_RATE:
+        columns += [Rate(line), rich_progress.TimeRemainingColumn(compact=True, table_column=line)]
+    if width >= _WITH_BAR:
+        columns.insert(2, rich_progress.BarColumn(20))
+    with rich_progress.Progress(
+        *columns,
         console=Console(stderr=True),
         transient=True,
     ) as bar:

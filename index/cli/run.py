@@ -70,6 +70,7 @@ def run(
     check_command(command)  # first, as the other arguments: a mistyped one must not create a store
     session_id, labels = options["session_id"], popped_labels(options)
     run_id, covered = scan_of(directory, **options)
+    covered["same_directory"] = not options["moved"]  # the scan before is not shown
     with location.open(create=True) as store:
         sys.stdout.flush()
         done = (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["colour_wanted", "is_for_people", "page", "printable", "terminal_width", "text_width"]
 
-_LESS: Final = "FRX"
+_LESS: Final = "-FRX"
 """Options of less, as git sets them: end if all fits, colours, and leave the text on the screen."""
 
 

@@ -347,11 +347,7 @@ class _Writer:
                 self._bytes += len(piece)
 
     def _write(
-        self,
-        walker: Walker,
-        version: RestorableFile,
-        pieces: Iterable[Buffer],
-        counted: int = 0,
+        self, walker: Walker, version: RestorableFile, pieces: Iterable[Buffer], counted: int = 0
     ) -> None:
         directory, _, name = version.path.rpartition("/")
         try:

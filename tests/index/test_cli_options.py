@@ -189,3 +189,24 @@ def test_a_listing_has_jsonl(tracked):
     lines = tracked("ls", "-R", "--jsonl")[1].splitlines()
     assert [json.loads(line) for line in lines] == json.loads(tracked("ls", "-R", "--json")[1])
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("text", ["", "# later\n"])
+def test_a_cas_toml_without_settings_names_no_store(tracked, tmp_path, text):
+    (tmp_path / "cas.toml").write_text(text)
+    assert tracked("ls")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "close"),
+    [('[default]\nrun = "r"', "defaults"), ("[trak]", "track"), ('run = "x"', "")],
+)
+def test_an_unknown_setting_of_the_file_is_named(tracked, tmp_path, text, close):
+    (tmp_path / "cas.toml").write_text(text)
+    code, _, err = tracked("ls")
+    assert (code, f"it may have {close}" in err) == (2, True), err
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("commit", "track"), ("checkout", "restore")])
+def test_the_words_of_other_tools_lead_to_ours(cas, typed, meant):
+    assert f"did you mean {meant}?" in cas(typed)[2]

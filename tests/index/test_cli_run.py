@@ -202,3 +202,12 @@ def test_a_run_can_be_restored_as_it_was_before_the_command(cas, tmp_path):
     cas("run", "--dir", "work", "sh", "-c", "echo after > work/a")
     assert cas("restore", "--to", "out", "--at", "1")[0] == 0
     assert read(tmp_path / "out") == {"a": b"before"}
+
+
+def test_another_directory_than_that_of_the_run_is_refused(cas, tmp_path):
+    write(tmp_path / "work", {"a": b"1"})
+    assert cas("track", "work", "--agent", "planner")[0] == 0
+    code, _, err = cas("run", "--run", "work", "--", "true")  # of the directory above
+    assert (code, "is another directory" in err) == (1, True), err
+    assert cas("ls", "-R")[1].endswith("\ta\n")
+    assert cas("run", "--run", "work", "--dir", "work", "--", "true")[0] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from places import EACH_INDEX, places
+from trees import write
 
 from index import ArtifactStore
 from index.errors import UnknownRunError, UnknownRunNameError, UnknownSessionError
@@ -100,3 +101,11 @@ class TestTheCommand:
         assert cas("ls", *here, "--type", "xyzzy")[2] == "no file has the type 'xyzzy'\n"
         assert cas("ls", *here, "--agent", "engineer", "--prefix", "none")[2] == ""
         assert cas("ls", *here, "--agent", "enginer", "--json")[1] == "[]\n"
+
+
+def test_a_directory_that_is_asked_for_as_a_file_is_named_as_one(cas, tmp_path):
+    write(tmp_path / "work", {"data/a.csv": b"1"})
+    assert cas("track", "work")[0] == 0
+    for command in ("log", "cat"):
+        code, _, err = cas(command, "data")
+        assert (code, "has no 'data'; the closest is 'data/'" in err) == (4, True), err

@@ -194,17 +194,13 @@ def test_a_transaction_of_another_thread_is_waited_for(place, file):
 
 
 def test_a_wait_is_shown_once_when_it_takes_two_seconds(capsys):
-    logger = logging.getLogger(WAITS)
-    before = logger.level, logger.handlers
-    try:
-        log_messages(click.Context(cas), quiet=False, verbose=0, file=None)
+    with click.Context(cas) as context:
+        log_messages(context, quiet=False, verbose=0, file=None)
         for waited in (0.0, 1.0, 3.0, 7.0):
             log_wait("s3://bucket", "the connection failed", waited=waited, pause=2.0)
         log_wait("short", "a moment", waited=0.0, pause=0.1)
         for waited in (0.0, 1.5):  # another wait, later
             log_wait("s3://bucket", "the connection failed", waited=waited, pause=1.0)
-    finally:
-        logger.level, logger.handlers = before
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == ["waiting for s3://bucket: the connection failed …"] * 2
