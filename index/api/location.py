@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cas.redaction import Secrets
-from index.domain.names import check_local
+from index.domain.names import CONFIG_NAME, check_local
 from index.domain.units import parse_duration, parse_size
 from index.errors import ConfigError
 
@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 STORE_NAME: Final = ".cas"
-CONFIG_NAME: Final = "cas.toml"
 
 TRACK: Final = "track"
 """The table of what scans leave out."""

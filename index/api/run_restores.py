@@ -13,7 +13,7 @@ from index.api.run_contents import RunContents
 from index.db.queries import files, listings
 from index.db.queries.restorable import list_chosen, list_restorable
 from index.decorators import naming_memory, relaxed_gc
-from index.domain.names import ancestors, as_paths, check_local, check_path
+from index.domain.names import CONFIG_NAME, ancestors, as_paths, check_local, check_path
 from index.errors import NoDestinationError, RestoreFailedError
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ class RunRestores(RunContents):
                 if known is not None and version.digest is not None:
                     known.add(version.digest)
         contents.update(dict.fromkeys(scanned))
+        contents = {path: known for path, known in contents.items() if not _names_store(path)}
         if wanted is None:
             return contents
         chosen = frozenset(wanted)
@@ -194,5 +195,16 @@ class RunRestores(RunContents):
         from index.scan.coverage import Coverage
         from index.scan.scanner import Scan
 
-        coverage = Coverage(ignore=ignore, gitignore=True)
-        return [file.path for file in Scan(target, {}, coverage, own=self._context.own_files)]
+        # What git's ignore files bring in, a scan without them may pass over.
+        found = [
+            {file.path for file in Scan(target, {}, coverage, own=self._context.own_files)}
+            for coverage in (Coverage(ignore=ignore), Coverage(ignore=ignore, gitignore=True))
+        ]
+        paths = set.intersection(*found)
+        stores = {path.rpartition("/")[0] for path in paths if path.split("/")[-1] == "cas.json"}
+        return [path for path in paths if stores.isdisjoint(("", *ancestors(path)))]
+
+
+def _names_store(path: str) -> bool:
+    """Whether a file says which store the commands in its directory use."""
+    return path.rpartition("/")[2] == CONFIG_NAME

@@ -66,6 +66,7 @@ docs/cli.md has the same table."""
 KEPT: Final = {
     **dict.fromkeys(("track", "put", "adopt"), "what had not ended was not recorded; run it again"),
     "restore": "no file is half written; run it again to go on",
+    "watch": "snapshots that were recorded stay",
     "sync": "runs that were copied stay; run it again to go on",
     "gc": "what was removed is gone, and all that is needed is there; run it again to go on",
     "verify": "packs that were read count as verified, and damage that was found is noted",

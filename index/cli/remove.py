@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from index.cli.completing import completing
 from index.cli.options import json_option, only_run, provenance_options, session_option
 from index.cli.output import counted, print_json, print_report
+from index.cli.settings import setting
 from index.cli.terminal import printable
 from index.domain.units import human_size
 
@@ -58,6 +60,7 @@ def rm(
     cas rm --session task-12 --whole-session --yes
     """  # noqa: D301
     if paths:
+        run_id = run_id or os.environ.get("CAS_RUN") or setting("run")()
         if whole_session or yes:
             # In a script, `cas rm --run ID --yes $FILES` must not delete the run if FILES is empty.
             raise click.UsageError("--whole-session and --yes go with deletions, without a PATH")

@@ -49,6 +49,8 @@ class _NoSuchPathError(click.ClickException):
               help="Delete what the snapshot lacks and the run once recorded.")  # fmt: skip
 @click.option("--delete-all", "delete", flag_value="all",
               help="Also delete what was never recorded and is not passed over.")  # fmt: skip
+@click.option("--ignore", envvar="CAS_IGNORE", multiple=True, metavar="PATTERN",
+              help="With --delete-all, keep these, as in .gitignore; may be repeated.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only show what would be done; touch nothing.")
 @json_option
 @click.pass_obj
@@ -72,9 +74,9 @@ def restore(
     a directory makes way for a file only if the run has held all files in it.
 
     --delete makes the directory equal the snapshot. A file goes only if the run has recorded this
-    content at this path, so that you can restore it again. --delete-all also deletes other files,
-    but not what `cas track` passes over. Try it with --dry-run. What the directory does not take
-    besides bytes is reported, and the exit code stays 0.
+    content at this path and its bytes are intact, so that you can restore it again. --delete-all
+    also deletes other files, but not what `cas track` passes over. Try it with --dry-run. What the
+    directory does not take besides bytes is reported, and the exit code stays 0.
 
     \b
     cas restore                            what is missing in the run's directory
@@ -84,8 +86,7 @@ def restore(
     cas restore --to elsewhere/ data plots/a.png --run run-7 --at best
     """  # noqa: D301
     options["delete"] = "all" if delete == "all" else delete is not None
-    if delete == "all":
-        options["ignore"] = track_settings(ignore=())["ignore"]
+    options["ignore"] = track_settings(ignore=options["ignore"])["ignore"]
     with location.open(create=False) as store, progress_bar("restoring") as progress:
         run = only_run(store, session_id, run_id)
         try:
@@ -106,7 +107,7 @@ def restore(
     for path in result.without_bytes:
         click.echo(f"not restored, its bytes were never stored: {printable(path)}", err=True)
     for path in result.kept:
-        click.echo(f"kept, its content was never recorded: {printable(path)}", err=True)
+        click.echo(f"kept, the run can't bring back its content: {printable(path)}", err=True)
 
 
 def _changes(result: RestoreResult) -> Iterator[str]:

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from index.cli.completing import completing
 from index.cli.options import all_options, provenance_options, session_option
@@ -142,7 +143,8 @@ def scan_of(
     settings = track_settings(
         ignore=ignore, hidden=hidden, default_ignores=default_ignores, gitignore=gitignore
     )
-    is_guess = run_id is None and not moved
+    source = click.get_current_context().get_parameter_source("run_id")
+    is_guess = source is not ParameterSource.COMMANDLINE and not moved
     name = _run_for(directory) if run_id is None else check_id("run", run_id)
     return name, {**settings, "scope": scope or None, "prefix": prefix, "same_directory": is_guess}
 

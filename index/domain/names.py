@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 __all__ = [
+    "CONFIG_NAME",
     "Label",
     "RunKey",
     "all_from_native",
@@ -34,6 +35,9 @@ __all__ = [
     "usable_label",
     "usable_text",
 ]
+
+CONFIG_NAME: Final = "cas.toml"
+"""Name of the file that says which store the commands in its directory use."""
 
 T = TypeVar("T")
 

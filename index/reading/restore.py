@@ -12,12 +12,15 @@ import itertools
 import os
 import threading
 import uuid
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
+from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cas.errors import CasError
 from cas.threads import Threads
 from index.domain.names import ancestors, check_path, from_native, to_native
 from index.domain.progress import Progress
@@ -25,16 +28,16 @@ from index.domain.reports import RestoreChange, RestoreResult, RestoreWarning
 from index.errors import (
     NameClashError,
     RestoreConflictError,
-    RestoreFailedError,
     UnsafePathError,
 )
 from index.reading.destination import Destination
 from index.reading.name_clashes import folded, possible_clashes
 from index.reading.new_files import NoLinksError, create, discard, give_mode_and_time
+from index.reading.obstacles import check_obstacles, remove_obstacle
 from index.reading.staging import move_unless_taken
 from index.reading.streams import by_place, explaining, explaining_any
 from index.reading.surplus import Surplus, delete_surplus, find_surplus
-from index.reading.walker import OPEN_EXISTING, Walker, failed, failing, remove_tree, split
+from index.reading.walker import OPEN_EXISTING, Walker, failed, failing, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -122,21 +125,22 @@ def restore(
         if obstacles and not overwrite:
             raise RestoreConflictError(min(obstacles), len(obstacles))
         paths = {version.path for version in versions}
-        lost = _check_obstacles(obstacles, target, paths, known_below)
+        can_read = _can_read(blobs)
+        going = check_obstacles(obstacles, target, paths, known_below, can_read)
         surplus = Surplus()
         if held is not None and not target.is_empty:
             candidates = {
                 to_native(path): contents
                 for path, contents in held().items()
-                if not _is_in(path, own) and to_native(path) not in lost
+                if not _is_in(path, own) and to_native(path) not in going
             }
             with target.walker() as walker:
-                surplus = find_surplus(walker, candidates, paths)
-        plan = _Plan(wanted, same, {v.path for v in wanted} & obstacles.keys(), lost, surplus)
+                surplus = find_surplus(walker, candidates, paths, can_read)
+        plan = _Plan(wanted, same, {v.path for v in wanted} & obstacles.keys(), going, surplus)
         if dry_run:
             return plan.result(versions, destination, surplus.files)
         target.replaceable.update(obstacles)
-        writer = _Writer(target, blobs, overwrite=overwrite, progress=progress)
+        writer = _Writer(target, blobs, going, overwrite=overwrite, progress=progress)
         is_staged = target.is_empty and sum(v.size for v in wanted) <= _STAGED_BYTES
         with target.staged(overwrite=overwrite) if is_staged else nullcontext():
             writer.write_all(wanted, places)
@@ -154,7 +158,7 @@ class _Plan(NamedTuple):
     same: Sequence[RestorableFile]
     replaced: Collection[str]
     """Paths of wanted versions where something else is."""
-    lost: Mapping[str, int]
+    going: Mapping[str, SurplusFile]
     """Sizes, by path, of other files that make way for wanted ones."""
     surplus: Surplus
 
@@ -171,7 +175,7 @@ class _Plan(NamedTuple):
         changes = [
             ("replaced" if v.path in self.replaced else "created", v.path, v.size) for v in written
         ]
-        changes += [("deleted", path, size) for path, size in self.lost.items()]
+        changes += [("deleted", path, file.size) for path, file in self.going.items()]
         changes += [("deleted", file.path, file.size) for file in deleted]
         changes.sort(key=itemgetter(1))
         warnings = () if writer is None else writer.warnings
@@ -216,34 +220,17 @@ def _compare(
     return wanted + conflicts, same, obstacles
 
 
-def _check_obstacles(
-    obstacles: Mapping[str, bool],
-    target: Destination,
-    paths: Collection[str],
-    known_below: Callable[[str], Collection[tuple[str, Digest | None]]],
-) -> dict[str, int]:
-    """Return the sizes, by path, of the files that make way for files with other paths.
+def _can_read(blobs: BlobStore) -> Callable[[Digest], bool]:
+    """Return a function that says whether all bytes of a blob are there and right."""
 
-    Raises RestoreFailedError if a directory would be replaced by a file, and the run never had one
-    of the files in it.
-    """
-    lost: dict[str, int] = {}
-    with target.walker() as walker:
-        for path, is_directory in obstacles.items():
-            if not is_directory:
-                if path not in paths and (found := walker.status(path)) is not None:
-                    lost[path] = found.st_size
-                continue
-            known = {(to_native(each), digest) for each, digest in known_below(from_native(path))}
-            for file, status in walker.files_below(path):
-                digest = walker.digest(file, status)
-                if digest is None or (file, digest) not in known:
-                    reason = (
-                        f"it is a directory with {file!r}, which the run never had; move it away"
-                    )
-                    raise RestoreFailedError(path, reason)
-                lost[file] = status.st_size
-    return lost
+    @cache
+    def can_read(digest: Digest) -> bool:
+        with suppress(CasError):
+            deque(blobs.iter_pieces(digest), maxlen=0)
+            return True
+        return False
+
+    return can_read
 
 
 class _Writer:
@@ -253,11 +240,13 @@ class _Writer:
         self,
         target: Destination,
         blobs: BlobStore,
+        going: Mapping[str, SurplusFile],
         *,
         overwrite: bool,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self._target = target
+        self._going = going
         self._blobs = blobs
         self._overwrite = overwrite
         self._progress = progress
@@ -389,7 +378,7 @@ class _Writer:
         try:
             os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
         except IsADirectoryError:
-            remove_tree(name, fd)
+            remove_obstacle(version.path, name, fd, self._going)
             os.rename(staged, name, src_dir_fd=fd, dst_dir_fd=fd)
 
     def _warn(self, version: RestorableFile, problems: Sequence[str]) -> None:

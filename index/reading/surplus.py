@@ -14,7 +14,7 @@ from index.errors import RestoreFailedError
 from index.reading.name_clashes import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from cas.digest import Digest
     from index.domain.run_state import Signature
@@ -38,11 +38,14 @@ class Surplus:
 
     files: list[SurplusFile] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
-    """Paths whose content was never recorded, or that changed before they were deleted."""
+    """Paths whose content the run can't bring back, or that changed before they were deleted."""
 
 
 def find_surplus(
-    walker: Walker, held: Mapping[str, Collection[Digest] | None], state: Collection[str]
+    walker: Walker,
+    held: Mapping[str, Collection[Digest] | None],
+    state: Collection[str],
+    can_read: Callable[[Digest], bool],
 ) -> Surplus:
     """Return what is there at the paths in `held`, but not in the restored state.
 
@@ -53,6 +56,8 @@ def find_surplus(
         not looked at.
     state
         The paths of the restored state.
+    can_read
+        Whether the store has the bytes of a content.
     """
     surplus = Surplus()
     names: dict[str, str] = {}
@@ -69,7 +74,7 @@ def find_surplus(
         if alias is not None and signature_of(alias) == signature_of(status):
             continue
         contents = held[path]
-        if contents is None or digest in contents:
+        if contents is None or (digest in contents and can_read(digest)):
             surplus.files.append(SurplusFile(path, status.st_size, signature_of(status)))
         else:
             surplus.kept.append(path)

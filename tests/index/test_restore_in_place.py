@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 
 import pytest
 from insensitive import fold_names
@@ -12,12 +13,14 @@ from places import on_one
 from trees import read, write
 
 from index.errors import (
+    DanglingFileError,
     NoDestinationError,
     RestoreConflictError,
     RestoreFailedError,
     UnknownFileError,
     UnsafePathError,
 )
+from index.reading import new_files
 
 FIRST = {"kept": b"1", "edited": b"before", "removed/deep/x": b"gone", "data/a": b"a"}
 SECOND = {"kept": b"1", "edited": b"after it", "data/a": b"a", "data/b": b"new", "new/f": b"n"}
@@ -305,7 +308,7 @@ class TestCommand:
         code, out, err = tracked("restore", "--at", "1", "--overwrite", "--delete")
         assert code == 0
         assert "1 deleted" in out
-        assert err == "kept, its content was never recorded: data/b\n"
+        assert err == "kept, the run can't bring back its content: data/b\n"
         tracked("restore", "--at", "1", "--delete-all")
         assert read(tmp_path / "work") == {**FIRST, "mine.log": b"m"}
 
@@ -320,3 +323,62 @@ class TestCommand:
         code, _, err = tracked("restore", "--run", "copy")
         assert code == 4
         assert "`cas restore --to DIR`" in err
+
+
+class TestWhatMustStay:
+    def test_the_last_good_copy_stays_where_the_store_has_lost_the_bytes(
+        self, store, run, tmp_path
+    ):
+        work = tmp_path / "w"
+        write(work, {"a": b"1", "big": b"only here"})
+        run.track(work)
+        os.unlink(work / "big")
+        run.track(work)
+        write(work, {"big": b"only here"})
+        backend = store.context.blobs.backend
+        for pack in list(backend.iter_objects("packs/")):
+            backend.delete(pack.name)
+        result = run.restore(at=2, delete=True, paths=None, dry_run=True)
+        assert (result.deleted, result.kept) == (0, ("big",))
+        with suppress(DanglingFileError):
+            run.restore(at=2, delete=True)
+        assert (work / "big").read_bytes() == b"only here"
+
+    def test_what_is_written_into_a_directory_while_a_file_is_to_replace_it_stays(
+        self, run, tmp_path, monkeypatch
+    ):
+        work = tmp_path / "w"
+        write(work, {"a": b"file"})
+        run.track(work)
+        os.unlink(work / "a")
+        write(work, {"a/x": b"recorded"})
+        run.track(work)
+        create = new_files.create
+
+        def writing(*arguments):
+            write(work, {"a/new": b"unrecorded"})
+            return create(*arguments)
+
+        monkeypatch.setattr("index.reading.restore.create", writing)
+        with pytest.raises(RestoreFailedError, match=r"a/new.*changed meanwhile"):
+            run.restore(at=1, overwrite=True)
+        assert read(work) == {"a/x": b"recorded", "a/new": b"unrecorded"}
+
+    def test_what_a_scan_passes_over_stays_whatever_git_brings_in(self, run, tmp_path):
+        work = tmp_path / "w"
+        write(work, {"a": b"1"})
+        run.track(work)
+        stays = {".gitignore": b"!.env\n!keep.tmp\n", ".env": b"secret", "keep.tmp": b"1"}
+        stays |= {"cas.toml": b"", "sub/store/cas.json": b"{}", "sub/store/index.db": b"db"}
+        write(work, {**stays, "stray": b"2"})
+        assert run.restore(delete="all").deleted == 1
+        assert read(work) == {**stays, "a": b"1"}
+
+    def test_a_recorded_cas_toml_stays(self, run, tmp_path):
+        work = tmp_path / "w"
+        write(work, {"a": b"1"})
+        run.track(work)
+        write(work, {"cas.toml": b"[track]\n", "b": b"2"})
+        run.track(work)
+        assert run.restore(at=1, delete=True).deleted == 1
+        assert (work / "cas.toml").exists()

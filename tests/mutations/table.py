@@ -102,14 +102,14 @@ MUTATIONS = (
     Mutation(
         "a directory is replaced whatever it holds",
         "index/reading/restore.py",
-        "lost = _check_obstacles(obstacles, target, paths, known_below)",
-        "lost = {}",
+        "going = check_obstacles(obstacles, target, paths, known_below, can_read)",
+        "going = {}",
         ("tests/index/test_restore_elsewhere.py",),
     ),
     Mutation(
         "a restore deletes what was never recorded",
         "index/reading/surplus.py",
-        "if contents is None or digest in contents:",
+        "if contents is None or (digest in contents and can_read(digest)):",
         "if True:",
         ("tests/index/test_restore_in_place.py",),
     ),
