@@ -37,16 +37,22 @@ _NOT_FOUND: Final = (
 )
 
 
-class _DamagedError(DamagedFileError, OSError):
+class _UnreadableError(OSError):
     errno = errno.EIO
+    filename = None
+
+    @property
+    def strerror(self) -> str:  # type: ignore[override]  # of an error that is complete
+        return str(self)
 
 
-class _DanglingError(DanglingFileError, OSError):
-    errno = errno.EIO
+class _DamagedError(DamagedFileError, _UnreadableError): ...
 
 
-class _NotKeptError(BytesNotKeptError, OSError):
-    errno = errno.EIO
+class _DanglingError(DanglingFileError, _UnreadableError): ...
+
+
+class _NotKeptError(BytesNotKeptError, _UnreadableError): ...
 
 
 _UNREADABLE: Final = {

@@ -156,6 +156,10 @@ class _Explaining(io.RawIOBase):
         self._raw = stream.detach()
         self._path, self._digest = version.path, _digest_of(version)
 
+    def close(self) -> None:
+        self._raw.close()  # which ends its threads
+        super().close()
+
     def readable(self) -> bool:
         return True
 

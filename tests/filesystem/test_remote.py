@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from index import ArtifactStore
+from index.filesystem import CasFileSystem
 
 
 @pytest.fixture
@@ -58,3 +60,17 @@ def test_a_large_file_is_read_with_several_requests_at_once(options, proxy):
             gate.open()
             assert reading.result() == data
         assert gate.most == 4
+
+
+def test_a_closed_file_leaves_no_threads(options):
+    fs = CasFileSystem(**options, create=True)
+    run = fs.store.session("s").run("r")
+    run.put("big", random.Random(6).randbytes(40 << 20))
+    for opened in (run.open("big"), fs.open("s/r/big")):
+        for _ in range(30):
+            opened.read(1 << 20)
+        opened.close()
+        left = [thread for thread in threading.enumerate() if thread.name == "cas-read"]
+        for thread in left:
+            thread.join(5)
+        assert not [thread for thread in left if thread.is_alive()]
