@@ -38,8 +38,8 @@ class CasFileSystem(ReadingFileSystem):
     Instances of a process that open the same store share it until the process ends. Pickles and
     JSON of an instance say how to open the store, without credentials: where it is opened again,
     they are found where the service's own tools look for them. A pickle also carries the enclosing
-    `provenance` scope of the thread that pickles, for what a worker process writes. Pools pickle in a
-    thread of their own: give them `provenance`.
+    `provenance` scope of the thread that pickles, for what a worker process writes. Pools
+    pickle in a thread of their own: give them `provenance`.
 
     Parameters
     ----------
