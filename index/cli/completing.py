@@ -39,22 +39,24 @@ def files_on_disk(
 
 def _names(context: Context, kinds: tuple[str, ...], begin: str) -> list[str]:
     import logging
+    from contextlib import closing
 
     from index.cli.location import StoreLocation
     from index.cli.settings import setting
     from index.reading.completion import list_names
 
-    logging.disable(logging.CRITICAL)
-    root, given = context.find_root().params, context.params
-    location = StoreLocation(root.get("store"), root.get("index"), root.get("blobs"))
-    database = location.open_database(lock_wait=_WAIT_S, database_wait=_WAIT_S)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # a message would stand in what is typed
     try:
-        if not database.exists():  # to connect would create it
-            return []
-        several = given.get("sessions") or (setting("session")(),)
-        session = given.get("session_id") or several[0] or "default"
-        run = given.get("run_id") or setting("run")()
-        found = list_names(database, kinds, begin, session=session, run=run)
+        root, given = context.find_root().params, context.params
+        location = StoreLocation(root.get("store"), root.get("index"), root.get("blobs"))
+        with closing(location.open_database(lock_wait=_WAIT_S, database_wait=_WAIT_S)) as database:
+            if not database.exists():  # to connect would create it
+                return []
+            several = given.get("sessions") or (setting("session")(),)
+            session = given.get("session_id") or several[0] or "default"
+            run = given.get("run_id") or setting("run")()
+            found = list_names(database, kinds, begin, session=session, run=run)
     finally:
-        database.close()
+        logging.disable(before)
     return [name for name in found if name.isprintable()]
