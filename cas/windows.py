@@ -39,7 +39,7 @@ _USED: Final = 4
 """A window was worth its bytes if at least one in so many of them was read."""
 
 _MOST_PACKS: Final = 4096
-"""Number of packs of which reads are remembered."""
+"""Number of packs whose first read is remembered."""
 
 _EDGE: Final = 64 << 10
 """Bytes of its neighbours that a cache keeps with a window; most stored blobs are smaller."""

@@ -297,8 +297,8 @@ class S3Remote(Remote):
     def time(self, path: str) -> datetime | None:
         with self._translated(path):
             answer = self._s3("list_objects_v2", f"{path}/", MaxKeys=1)
-            told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-            return None if told is None else parsedate_to_datetime(told)
+            date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+            return None if date is None else parsedate_to_datetime(date)
 
     def _s3(self, operation: str, path: str, *, size: int = 0, **options: Any) -> Any:  # noqa: ANN401
         bucket, key = self._split(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from index.domain.listing import check_filters, check_limit, name_pattern
@@ -29,9 +30,9 @@ class Finding:
     _context: StoreContext
 
     @property
+    @abstractmethod
     def _searched(self) -> str | None:
         """The session that is searched; None for all."""
-        raise NotImplementedError
 
     def find(
         self,
