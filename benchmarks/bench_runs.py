@@ -1,4 +1,4 @@
-"""Runs beside each other, runs copied to another store, and the command's start.
+"""Runs beside each other, runs copied to another store, and how fast the command answers.
 
 python benchmarks/bench_runs.py
 python benchmarks/bench_runs.py --only together --files 500 --rounds 2 --results /tmp/trial
@@ -164,15 +164,21 @@ def ask_sync(bench: Bench) -> Answer:
 
 
 def ask_start(bench: Bench) -> Answer:
-    """The command's start, against that of the interpreter alone."""
-    answer = Answer("start", "A store with one file; a process each", bench.options.rounds)
+    """The command's start, against that of the interpreter alone, and a listing in a pipe."""
+    many = bench.options.files // 2
+    subject = f"A store with a run of one file and one of {many:,}; a process each"
+    answer = Answer("start", subject, bench.options.rounds)
+    large = f"cas ls of {many:,} files"
     with fresh(bench.work, "store") as place:
         store = place / "store"
         (place / "file").write_bytes(b"1")
+        small_files(place / "files", many, least=100, most=1_000)
         cas(store, "put", "--run", "r", str(place / "file"))
+        cas(store, "track", "--run", "many", str(place / "files"))
         ways = {
             "cas --help": cas_command(store, "--help"),
-            "cas ls": cas_command(store, "ls", "-R"),
+            "cas ls": cas_command(store, "ls", "-R", "--run", "r"),
+            large: cas_command(store, "ls", "-R", "--run", "many"),
             "python -c pass": [sys.executable, "-c", "pass"],
             "python -c 'import sqlalchemy'": [sys.executable, "-c", "import sqlalchemy"],
         }
@@ -180,6 +186,24 @@ def ask_start(bench: Bench) -> Answer:
             answer.take_turns({name: partial(_silent, command) for name, command in ways.items()})
     answer.limit("start", "cas --help", 0.08, "s")
     answer.limit("start", "cas ls", 0.16, "s")
+    answer.limit("a listing in a pipe", large, 0.35, "s")
+    return answer
+
+
+def ask_status(bench: Bench) -> Answer:
+    """`cas status` of a directory that is as it was recorded, against `cas track` of it."""
+    source, subject = bench.sources.find("small")
+    answer = Answer("status", f"{subject}; unchanged, a process each", bench.options.rounds)
+    with fresh(bench.work, "store") as place:
+        store = place / "store"
+        cas(store, "track", "--run", "r", str(source))
+        ways = {
+            name: partial(_silent, cas_command(store, name, "--run", "r", str(source)))
+            for name in ("status", "track")
+        }
+        for _ in range(SHORT_SAMPLES):
+            answer.take_turns(ways)
+    answer.compare("unchanged files", "status", "track", 1.15)
     return answer
 
 
@@ -192,6 +216,7 @@ QUESTIONS: Final = {
     "together": ask_together,
     "sync": ask_sync,
     "start": ask_start,
+    "status": ask_status,
 }
 
 

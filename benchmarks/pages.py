@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -239,6 +240,8 @@ def publication(
     packages
         Distributions whose versions matter.
     """
+    # Otherwise each measured process compiles all sources, and an installed one does not
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(dir=options.work, prefix=f"bench-{name}-") as directory:
         work = Path(directory)
         described = {**environment(work, packages), "rounds": str(options.rounds)}
