@@ -143,6 +143,7 @@ class RunRestores(RunContents):
             own={folded(path) for path in self._own_below(target)},
             known_below=known_below,
             held=held if delete else None,
+            recorded=self._contents,
             dry_run=dry_run,
             progress=progress,
         )
@@ -161,12 +162,7 @@ class RunRestores(RunContents):
         wanted
             The directories in which files are deleted; None for all.
         """
-        contents: dict[str, set[Digest] | None] = {}
-        with self._reading() as (connection, found):
-            for version in list_restorable(connection, found.id, elsewhen)[0]:
-                known = contents.setdefault(version.path, set())
-                if known is not None and version.digest is not None:
-                    known.add(version.digest)
+        contents: dict[str, set[Digest] | None] = {**self._contents(elsewhen)}
         contents.update(dict.fromkeys(scanned))
         contents = {path: known for path, known in contents.items() if not _names_store(path)}
         if wanted is None:
@@ -177,6 +173,16 @@ class RunRestores(RunContents):
             for path, known in contents.items()
             if not chosen.isdisjoint(ancestors(path))
         }
+
+    def _contents(self, *conditions: Condition) -> dict[str, set[Digest]]:
+        """Return the digests of versions, by path."""
+        contents: dict[str, set[Digest]] = {}
+        with self._reading() as (connection, found):
+            for version in list_restorable(connection, found.id, *conditions)[0]:
+                known = contents.setdefault(version.path, set())
+                if version.digest is not None:
+                    known.add(version.digest)
+        return contents
 
     def _work_dir(self, found: FoundRun) -> str:
         """Return the run's own directory if it can be on this machine."""

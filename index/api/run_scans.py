@@ -216,7 +216,8 @@ class RunScans(RunReader):
         """Track a work directory each time it has changed; yield the result of each scan.
 
         The first scan is made at once. Further ones follow changes, once the directory is quiet.
-        Changes of what a scan passes over, and of the store, cause none. A change that happens
+        Changes of what a scan passes over, of the store, and of files that this process prints or
+        logs to, cause none. A change that happens
         during a scan, or while the caller has the result, causes the next one.
 
         An error of a scan is raised, and ends the iteration. Call `watch` again to go on: its first

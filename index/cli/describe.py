@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from index.cli.completing import completing
-from index.cli.options import json_option, only_run, run_options
+from index.cli.options import json_option, run_here, run_options
 from index.cli.output import print_json
 from index.cli.tables import Column, path_column, show_facts
 from index.cli.tables import show as show_table
-from index.cli.terminal import is_for_people, printable
-from index.domain.units import human_size
+from index.cli.terminal import printable
 from index.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
     from index.domain.snapshots import FileVersion
 
 __all__ = ["show"]
-
-_KIB: Final = 1024
 
 _PLACES: Final = 20
 """Places of the same bytes that are listed."""
@@ -64,8 +58,9 @@ def show(
         try:
             meaning = session.resolve(word, run=run_id)
         except UnknownNameError:
-            only_run(store, session_id, run_id)  # which asks for the run if there are several
-            raise
+            if run_id is not None:
+                raise
+            meaning = session.resolve(word, run=run_here(session.runs()))
         told = _described(store, session, meaning)
     if as_json:
         print_json(told)
@@ -112,8 +107,15 @@ def _print(told: dict[str, Any]) -> None:
         told["verified_at"] = told["verified_at"] or "never"
     if _ids(tables["producers"]) == _ids(tables["places"]):
         del tables["places"]
-    facts = {name: _fact(name, value) for name, value in told.items() if name not in _OF_PROGRAMS}
-    show_facts({name: value for name, value in facts.items() if value not in (None, "", False)})
+    if isinstance(told.get("notes"), dict):
+        told |= {f"notes.{name}": value for name, value in told.pop("notes").items()}
+    show_facts(
+        {
+            name: value
+            for name, value in told.items()
+            if name not in _OF_PROGRAMS and _is_worth_a_line(value)
+        }
+    )
     for mark, versions in changes.items():
         for version in versions:
             click.echo(f"{mark} {printable(version['path'])}")
@@ -123,6 +125,11 @@ def _print(told: dict[str, Any]) -> None:
             show_table(versions, _HELD, None)
     if more:
         click.echo(f"and more: cas find --all-versions --digest {told['digest']}")
+
+
+def _is_worth_a_line(value: object) -> bool:
+    """Whether there is something to say: also not of files by a label that none has."""
+    return any(value) if isinstance(value, dict) else value not in (None, "", False, [])
 
 
 def _ids(versions: Sequence[FileVersion]) -> list[int]:
@@ -146,25 +153,3 @@ _HELD = (
     Column("created", lambda version: version.created_at, rank=2),
     path_column(),
 )
-
-
-def _fact(name: str, value: Any) -> object:
-    """Return what is shown of a value, given as for JSON; None for what is not worth a line."""
-    if isinstance(value, str) and name.endswith("_at") and value != "never":
-        return datetime.fromisoformat(value)
-    if isinstance(value, int) and not isinstance(value, bool) and _IS_SIZE.search(name):
-        if not is_for_people():
-            return value
-        return human_size(value) if value < _KIB else f"{human_size(value)} ({value:,})"
-    if isinstance(value, dict) and name.startswith("files_by_"):
-        if not any(value):  # no file has such a label
-            return None
-        return ", ".join(f"{key or '-'} {count}" for key, count in value.items())
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return " ".join(value)
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False) if value else None
-    return value
-
-
-_IS_SIZE: Final = re.compile(r"(^|_)(bytes|size)(_|$)")

@@ -297,6 +297,9 @@ def _column_lines(table: TableDiff) -> Iterable[str]:
         yield click.style(f"  + column {printable(name)}", fg="green")
     for name in table.columns_removed:
         yield click.style(f"  - column {printable(name)}", fg="red")
+    for what, is_so in (("rows", table.rows_reordered), ("columns", table.columns_reordered)):
+        if is_so:
+            yield click.style(f"  ~ {what} in another order", fg="yellow")
     for column in table.columns:
         line = f"  ~ {printable(column.name)}: {counted(column.cells, 'cell')}"
         if column.largest_change is not None:

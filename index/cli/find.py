@@ -63,7 +63,8 @@ def find(
     with location.open(create=False) as store:
         owner = store if all_sessions else store.session(session_id)
         found = owner.find(pattern, **selection)
-        show(or_closest_labels(found, owner, selection), (*session, *_FOUND), form, full=full)
+        found = or_closest_labels(found, owner, selection)
+        show(found, (*session, *_FOUND), form, full=full, empty="no file matches")
 
 
 _FOUND = (

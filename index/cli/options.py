@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 import click
 
 from index.cli.completing import completing
+from index.cli.location import current_directory
 from index.cli.output import Form
 from index.cli.progress import log_messages
 from index.cli.selectors import read_snapshot
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from index.api.run import Run
     from index.api.store import ArtifactStore
+    from index.domain.runs import RunSummary
 
 __all__ = [
     "LABELS",
@@ -32,9 +34,9 @@ __all__ = [
     "listing_options",
     "only_run",
     "provenance_options",
+    "run_here",
     "run_options",
     "session_option",
-    "several_runs",
 ]
 
 P = ParamSpec("P")
@@ -54,20 +56,26 @@ LABELS: Final = {
 
 
 def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:
-    """Return the run `run_id`, or the session's only run if `run_id` is None."""
+    """Return the run `run_id`, or else the one that `run_here` finds."""
     session = store.session(session_id)
-    if run_id is not None:
-        return session.run(run_id)
-    names = [summary.run for summary in session.runs()]
-    if len(names) == 1:
-        return session.run(names[0])
-    raise several_runs(names)
+    return session.run(run_here(session.runs()) if run_id is None else run_id)
 
 
-def several_runs(names: Sequence[str]) -> click.UsageError:
-    """Return the error that asks for one of several runs, given oldest first."""
-    shown = ", ".join(printable(name) for name in names[-_SHOWN_RUNS:])
-    return click.UsageError(f"name the run with --run; the newest are: {shown}")
+def run_here(runs: Sequence[RunSummary]) -> str:
+    """Return the run of the innermost directory around the current one, or else the only run.
+
+    Raises click.UsageError, which asks for one, if there are several. `runs` are oldest first.
+    """
+    chosen = runs
+    if len(runs) > 1:
+        here = current_directory()
+        around = [each for each in runs if each.work_dir and here.is_relative_to(each.work_dir)]
+        longest = max((len(each.work_dir or "") for each in around), default=0)
+        chosen = [each for each in around if len(each.work_dir or "") == longest] or runs
+    if len(chosen) == 1:
+        return chosen[0].run
+    shown = ", ".join(printable(each.run) for each in chosen[-_SHOWN_RUNS:])
+    raise click.UsageError(f"name the run with --run; the newest are: {shown}")
 
 
 def run_options(command: Callable[P, R]) -> Callable[P, R]:
@@ -81,7 +89,7 @@ def run_options(command: Callable[P, R]) -> Callable[P, R]:
             default=setting("run"),
             metavar="ID",
             shell_complete=completing("run"),
-            help="Default: the session's only run.",
+            help="Default: the run of this directory, or the session's only run.",
         ),
     )(command)
 
@@ -196,8 +204,8 @@ def _provenance_options(command: Callable[P, R], *, recorded: bool) -> Callable[
         label("phase", "--phase", metavar="NAME", help="Workflow phase."),
         label("agent", "--agent", metavar="NAME", help="Generating agent."),
         label("node_id", "--node", "node_id", help="DAG node."),
-        label("step_id", "--step", "step_id"),
-        label("event_id", "--event", "event_id"),
+        label("step_id", "--step", "step_id", help="Step that the node executes."),
+        label("event_id", "--event", "event_id", help="Event that led to the file."),
         label("code_hash", "--code-hash", metavar="HASH", help="Hash of the generating code."),
     )(command)
 
@@ -216,7 +224,11 @@ def _filter_options(command: Callable[P, R]) -> Callable[P, R]:
             shell_complete=completing("file_type"),
             help="plot, data, code, plan, …",
         ),
-        click.option("--priority", type=click.Choice(["primary", "secondary", "internal"])),
+        click.option(
+            "--priority",
+            type=click.Choice(["primary", "secondary", "internal"]),
+            help="How much a reader of the run needs it.",
+        ),
         click.option(
             "--final/--not-final",
             "is_final_output",

@@ -102,7 +102,7 @@ def ls(
                     raise
                 show([file], columns, form, full=full)
             else:
-                show(entries, _ENTRIES, form, full=full)
+                show(entries, _ENTRIES, form, full=full, empty="no files")
             return
         if directory.strip("/") not in ("", "."):
             if selection["prefix"] is not None:
@@ -113,7 +113,8 @@ def ls(
         is_by_path = selection["order_by"].endswith("path")
         listed = run.iter_files if is_by_path else run.files
         versions = listed(at=at, limit=limit, after=after, **selection)
-        show(or_closest_labels(versions, run, selection), columns, form, full=full)
+        versions = or_closest_labels(versions, run, selection)
+        show(versions, columns, form, full=full, empty="no file matches")
 
 
 def _selects() -> bool:

@@ -111,9 +111,11 @@ def restore(
 
 
 def _changes(result: RestoreResult) -> Iterator[str]:
+    lost = frozenset(result.unrecorded)
     for change, path, size in result.changes:
         mark, colour = _MARKS[change]
-        yield click.style(f"{mark} {printable(path)}  {human_size(size)}", fg=colour)
+        what = ", what is there was never recorded" if path in lost else ""
+        yield click.style(f"{mark} {printable(path)}  {human_size(size)}{what}", fg=colour)
 
 
 def _summary(result: RestoreResult, *, in_place: bool) -> str:

@@ -96,6 +96,9 @@ def _places(location: StoreLocation) -> Iterator[Setting]:
     root = click.get_current_context().find_root()
     for name, value in places.items():
         source = root.get_parameter_source(name)
+        if name == "cache" and not location.is_cached:
+            yield Setting(name, None, "--no-cache")
+            continue
         is_later = name == "store" and location.store != root.params["store"]
         if is_later or source is ParameterSource.COMMANDLINE:
             yield Setting(name, value, f"--{name.replace('_', '-')}")

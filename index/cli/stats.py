@@ -11,8 +11,6 @@ from index.cli.completing import completing
 from index.cli.options import LABELS, listing_options
 from index.cli.output import Form, print_json, print_json_lines
 from index.cli.tables import Column, show, show_facts
-from index.cli.terminal import is_for_people
-from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +51,7 @@ def runs(
     """  # noqa: D301
     with location.open(create=False) as store:
         owner = store if session_id is None else store.session(session_id)
-        show(owner.runs(limit=limit), _RUNS, form, full=full)
+        show(owner.runs(limit=limit), _RUNS, form, full=full, empty="there are no runs yet")
 
 
 _RUNS = (
@@ -72,7 +70,7 @@ _RUNS = (
 @click.command("stats")
 @click.option("--session", "session_id", metavar="ID",
               shell_complete=completing("session"),
-              help="Only this session's runs.")  # fmt: skip
+              help="Only this session's runs, each in a line.")  # fmt: skip
 @click.option("--run", "run_id", metavar="ID",
               shell_complete=completing("run"),
               help="One run in detail.")  # fmt: skip
@@ -95,6 +93,7 @@ def stats(
 
     \b
     cas stats
+    cas stats --session session-1
     cas stats --session session-1 --run run-7
     cas stats --run run-7 --by phase --by agent
     cas stats --prometheus
@@ -105,6 +104,8 @@ def stats(
         if prometheus:
             click.echo(store.stats().to_openmetrics(), nl=False)
             return
+        if session_id is not None and run_id is None:
+            by = by or ("run",)
         if by:
             owner: ArtifactStore | Session | Run = store
             if run_id is not None:
@@ -125,7 +126,7 @@ def stats(
         return
     if found.get("cache_at") is None:
         found = {name: value for name, value in found.items() if not name.startswith("cache_")}
-    show_facts({name: _shown_value(name, value) for name, value in found.items()})
+    show_facts(found)
 
 
 def _print_groups(
@@ -138,11 +139,3 @@ def _print_groups(
 
 def _label(name: str, group: GroupStats) -> object:
     return group.labels[name]
-
-
-def _shown_value(name: str, value: object) -> object:
-    if isinstance(value, dict):
-        return ", ".join(f"{key or '-'} {count}" for key, count in value.items()) or None
-    if isinstance(value, int) and "bytes" in name and is_for_people():
-        return f"{human_size(value)} ({value:,})"
-    return value

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from index.cli.location import current_directory
-from index.cli.options import json_option, several_runs
+from index.cli.options import json_option, run_here
 from index.cli.scans import find_status, opened, scan_of, scan_options, show_status
 from index.cli.terminal import printable
 from index.errors import UnknownRunError, UnknownSessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from index.api.store import ArtifactStore
     from index.cli.location import StoreLocation
-    from index.domain.runs import RunSummary
 
 __all__ = ["status"]
 
@@ -83,20 +80,10 @@ def _remembered(
     if run_id is None:
         if not runs:
             return here, None
-        run_id = _run_around(here, runs)
+        run_id = run_here(runs)
     found = next((each for each in runs if each.run == run_id), None)
     if found is None:
         raise UnknownRunError(session_id, run_id)
     if found.work_dir is None:
         raise click.UsageError(f"no directory was tracked as run {printable(run_id)}; give DIR")
     return Path(found.work_dir), run_id
-
-
-def _run_around(here: Path, runs: Sequence[RunSummary]) -> str:
-    """Return the run of the innermost directory around this one, or else the only run."""
-    around = [each for each in runs if each.work_dir and here.is_relative_to(each.work_dir)]
-    longest = max((len(each.work_dir or "") for each in around), default=0)
-    chosen = [each for each in around if len(each.work_dir or "") == longest] or runs
-    if len(chosen) == 1:
-        return chosen[0].run
-    raise several_runs([each.run for each in chosen])

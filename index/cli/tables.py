@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -69,7 +72,12 @@ def path_column(value: Callable[[Any], object] | None = None, name: str = "path"
 
 
 def show(
-    rows: Iterable[object], columns: Sequence[Column], form: Form | None, *, full: bool = False
+    rows: Iterable[object],
+    columns: Sequence[Column],
+    form: Form | None,
+    *,
+    full: bool = False,
+    empty: str | None = None,
 ) -> None:
     """Print a listing, the first rows before the last are read.
 
@@ -80,11 +88,13 @@ def show(
         in local time, cut to fit; elsewhere with tabs between whole values.
     full
         Whether the table has whole digests, paths and times on a terminal too.
+    empty
+        What a terminal shows if there are no rows; None for nothing.
     """
     if form is not None:
         (print_json_list if form == Form.JSON else print_json_lines)(rows)
     elif is_for_people():
-        page(_table(rows, columns, full=full))
+        page(_table(rows, columns, full=full, empty=empty))
     else:
         for part in batches(rows):
             lines = ("\t".join([_plain(column.of(row)) for column in columns]) for row in part)
@@ -92,15 +102,44 @@ def show(
 
 
 def show_facts(facts: Mapping[str, object]) -> None:
-    """Print names and values, a line each: aligned on a terminal, elsewhere with a tab between."""
+    """Print names and values, a line each: aligned on a terminal, elsewhere with a tab between.
+
+    Values are those of JSON. For people, times are local and sizes have a unit.
+    """
     if not is_for_people():
         for name, value in facts.items():
-            click.echo(f"{name}\t{_plain(value)}")
+            click.echo(f"{printable(name)}\t{_plain(_in_a_line(name, value))}")
         return
-    width = max(map(len, facts), default=0)
+    labels = {name: printable(name.replace("_", " ")) for name in facts}
+    width = max(map(len, labels.values()), default=0)
     for name, value in facts.items():
-        label = click.style(name.replace("_", " ").ljust(width), bold=True)
-        click.echo(f"{label}{_GAP}{_shown(value, _FACT, full=True)}")
+        label = click.style(labels[name].ljust(width), bold=True)
+        shown = _shown(_for_people(name, _in_a_line(name, value)), _FACT, full=True)
+        click.echo(f"{label}{_GAP}{shown}")
+
+
+def _in_a_line(name: str, value: object) -> object:
+    """Return a fact whose parts, if it has some, are in one line of text."""
+    if isinstance(value, dict) and name.startswith("files_by_"):
+        return ", ".join(f"{key or '-'} {count}" for key, count in value.items())
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return " ".join(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _for_people(name: str, value: object) -> object:
+    """Return a fact with its time as a time, and its size with a unit."""
+    if isinstance(value, str) and name.endswith(("_at", "_since")):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    if isinstance(value, int) and not isinstance(value, bool) and _IS_SIZE.search(name):
+        return human_size(value) if value < _KIB else f"{human_size(value)} ({value:,})"
+    return value
+
+
+_KIB: Final = 1024
+
+_IS_SIZE: Final = re.compile(r"(^|_)(bytes|size)(_|$)")
 
 
 def shown_time(value: datetime, *, full: bool = False) -> str:
@@ -139,7 +178,9 @@ def _shown(value: object, column: Column, *, full: bool) -> str:
     return printable(str(value))
 
 
-def _table(rows: Iterable[object], columns: Sequence[Column], *, full: bool) -> Iterator[str]:
+def _table(
+    rows: Iterable[object], columns: Sequence[Column], *, full: bool, empty: str | None
+) -> Iterator[str]:
     before: list[Column] = []
     widths: list[int] = []
     for part in batches(rows):
@@ -167,6 +208,8 @@ def _table(rows: Iterable[object], columns: Sequence[Column], *, full: bool) -> 
         widths = [max(pair) for pair in zip(widths, (fitted[n] for n in there), strict=True)]
         for row in cells:
             yield _line(row, shown, widths, right, coloured=True)
+    if empty is not None and not before:
+        yield empty
 
 
 def _fit(

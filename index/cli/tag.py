@@ -70,7 +70,7 @@ def tag(
     with location.open(create=False) as store:
         run = only_run(store, session_id, run_id)
         if name is None:
-            show(run.tags(), _TAGS, form, full=full)
+            show(run.tags(), _TAGS, form, full=full, empty=f"run {printable(run.id)} has no tags")
         elif history:
             show(run.tag_history(name), _TAGS, form, full=full)
         elif delete:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,7 @@ from index.cli.scans import (
 from index.cli.terminal import printable
 from index.domain.provenance import provenance
 from index.domain.units import parse_size
+from index.errors import UnknownRunError, UnknownSessionError
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -149,9 +152,13 @@ def track(
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--as", "path", metavar="PATH",
-              shell_complete=completing("path"),
-              help="Path in the run. Default: FILE.")  # fmt: skip
+@click.option(
+    "--as",
+    "path",
+    metavar="PATH",
+    shell_complete=completing("path"),
+    help="Path in the run. Default: that of FILE in the run's directory, or FILE.",
+)
 @run_options
 @provenance_options
 @click.option(
@@ -187,6 +194,8 @@ def put(
 ) -> None:
     """Record one file from any directory. Use - to read standard input.
 
+    A file in the directory of the run gets the path that `cas track` gives it.
+
     If the file changes each time it is read, the command records what it read last, and says so.
 
     \b
@@ -205,11 +214,10 @@ def put(
 
         with opened(file):
             pass  # a missing file must not create a store
-    name = path or (file.name if file.is_absolute() or ".." in file.parts else str(file))
     with location.open(create=True) as store:
         run = store.session(session_id).run(run_id) if run_id else only_run(store, session_id, None)
         with progress_bar("storing", "file") as progress:
-            version = run.put(name, content, progress=progress, **labels)
+            version = run.put(path or _path_in(run, file), content, progress=progress, **labels)
     if as_json:
         print_json(version)
         return
@@ -224,6 +232,19 @@ def put(
             if value is not None
         )
         click.echo(f"not taken for the same content: {differing}", err=True)
+
+
+def _path_in(run: Run, file: Path) -> str:
+    """Return the path of a file in the directory of a run; elsewhere as it is given, or its name.
+
+    A link is not followed if it is the file itself: a scan of the directory does not, either.
+    """
+    with suppress(UnknownSessionError, UnknownRunError):
+        directory = run.summary().work_dir
+        place = Path(os.path.realpath(file.parent), file.name)
+        if directory is not None and place.is_relative_to(directory):
+            return place.relative_to(directory).as_posix()
+    return file.name if file.is_absolute() or ".." in file.parts else str(file)
 
 
 def _print_outcome(run: Run, snapshot: Snapshot, elapsed: float) -> None:

@@ -254,6 +254,9 @@ class RestoreResult(Result):
     """Modes and times that could not be set, and links that could not be made; by path."""
     kept: tuple[str, ...] = ()
     """Paths that `delete` leaves: the run once had them, but never with this content."""
+    unrecorded: tuple[str, ...] = ()
+    """Paths whose present content would go for good: the run has never recorded it there. Only a
+    dry run looks for them."""
     dry_run: bool = False
     """Whether nothing was touched."""
 

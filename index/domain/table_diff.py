@@ -46,6 +46,10 @@ class TableDiff(Result):
     columns_removed: tuple[str, ...]
     columns: tuple[ColumnDiff, ...]
     """Columns of both tables that have cells which differ."""
+    rows_reordered: bool = False
+    """Whether rows of both tables that are matched by a key come in another order."""
+    columns_reordered: bool = False
+    """Whether columns of both tables come in another order."""
 
 
 class _Table(NamedTuple):
@@ -72,7 +76,12 @@ def compare_tables(path: str, before: str, after: str) -> TableDiff | None:
     key = _key(one, other)
     if key is not None:
         pairs, removed, added = _by_key(one.rows, other.rows)
+        found = {row[0] for row, _ in pairs}
+        rows_reordered = [row[0] for row, _ in pairs] != [
+            row[0] for row in one.rows if row[0] in found
+        ]
     else:
+        rows_reordered = False
         pairs, removed, added = _by_order(one, other, shared)
     places = [(one.header.index(name), other.header.index(name)) for name in shared]
     cells = [0] * len(shared)
@@ -98,6 +107,8 @@ def compare_tables(path: str, before: str, after: str) -> TableDiff | None:
         tuple(name for name in other.header if name not in set(one.header)),
         tuple(name for name in one.header if name not in set(other.header)),
         tuple(ColumnDiff(name, cells[n], largest[n]) for n, name in enumerate(shared) if cells[n]),
+        rows_reordered,
+        shared != [name for name in other.header if name in set(shared)],
     )
 
 

@@ -36,7 +36,7 @@ class Around:
         self._below = ""
         """What their paths begin with."""
         if len(paths) >= MANY:
-            folder = posixpath.commonpath([posixpath.dirname(path) for path in paths])
+            folder = posixpath.dirname(posixpath.commonprefix(paths))
             self._list(f"{folder}/" if folder else "", _LISTED * len(paths))
 
     def find(self, path: str) -> FileVersion | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ class ListingFileSystem(AbstractFileSystem, metaclass=InstanceKind):  # type: ig
         given = {name: options.pop(name, None) for name in ("index", "blobs", "storage_options")}
         cache, cache_size = options.pop("cache", None), options.pop("cache_size", None)
         self._create = bool(options.pop("create", False))
-        self._said = Provenance(**options.pop("provenance", {}))
+        self._said = _read_provenance(options.pop("provenance", {}))
         super().__init__(**options)
         self._session = session
         self._block = threading.local()
@@ -327,3 +328,11 @@ class ListingFileSystem(AbstractFileSystem, metaclass=InstanceKind):  # type: ig
             return [each.run for each in self._session_of(Address(session)).runs()]
         ids = sorted({run.session for run in self.store.runs()})
         return [each for each in ids if self._session in (None, each)]
+
+
+def _read_provenance(given: object) -> Provenance:
+    if not isinstance(given, Mapping) or not set(given) <= set(Provenance.__slots__):
+        raise ValueError(
+            f"provenance is a dict of {', '.join(Provenance.__slots__)}, not {given!r}"
+        )
+    return Provenance(**given)

@@ -36,7 +36,7 @@ from index.reading.new_files import NoLinksError, create, discard, give_mode_and
 from index.reading.obstacles import check_obstacles, remove_obstacle
 from index.reading.staging import move_unless_taken
 from index.reading.streams import by_place, explaining, explaining_any
-from index.reading.surplus import Surplus, delete_surplus, find_surplus
+from index.reading.surplus import Surplus, delete_surplus, find_surplus, find_unrecorded
 from index.reading.walker import OPEN_EXISTING, Walker, failed, failing, split
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def restore(
     own: Collection[str] = (),
     known_below: Callable[[str], Collection[tuple[str, Digest | None]]] = lambda _directory: (),
     held: Callable[[], Mapping[str, Collection[Digest] | None]] | None = None,
+    recorded: Callable[[], Mapping[str, Collection[Digest]]] = dict,
     dry_run: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> RestoreResult:
@@ -94,6 +95,8 @@ def restore(
     held
         Returns the contents, by path, that are deleted where the versions have no such path; see
         `find_surplus`. Called when the destination is open. None to delete nothing.
+    recorded
+        Returns the contents, by path, that the run has ever recorded. Only a dry run asks.
     dry_run
         Whether to find out only what would be written and deleted.
 
@@ -138,7 +141,10 @@ def restore(
                 surplus = find_surplus(walker, candidates, paths, can_read)
         plan = _Plan(wanted, same, {v.path for v in wanted} & obstacles.keys(), going, surplus)
         if dry_run:
-            return plan.result(versions, destination, surplus.files)
+            going_too = {*plan.replaced, *(file.path for file in surplus.files)}
+            with target.walker() as walker:
+                lost = find_unrecorded(walker, going_too, recorded)
+            return replace(plan.result(versions, destination, surplus.files), unrecorded=lost)
         target.replaceable.update(obstacles)
         writer = _Writer(target, blobs, going, overwrite=overwrite, progress=progress)
         is_staged = target.is_empty and sum(v.size for v in wanted) <= _STAGED_BYTES

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from index.domain.names import from_native
 from index.domain.run_state import signature_of
 from index.errors import RestoreFailedError
 from index.reading.name_clashes import folded
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from index.domain.run_state import Signature
     from index.reading.walker import Walker
 
-__all__ = ["Surplus", "SurplusFile", "delete_surplus", "find_surplus"]
+__all__ = ["Surplus", "SurplusFile", "delete_surplus", "find_surplus", "find_unrecorded"]
 
 
 class SurplusFile(NamedTuple):
@@ -79,6 +80,28 @@ def find_surplus(
         else:
             surplus.kept.append(path)
     return surplus
+
+
+def find_unrecorded(
+    walker: Walker,
+    paths: Collection[str],
+    recorded: Callable[[], Mapping[str, Collection[Digest]]],
+) -> tuple[str, ...]:
+    """Return those of some paths in whose place is content that the run has never recorded.
+
+    Parameters
+    ----------
+    recorded
+        Returns the contents by path that the run has ever recorded.
+    """
+    known = recorded() if paths else {}
+    found = []
+    for path in paths:
+        status = walker.status(path)
+        digest = None if status is None else walker.digest(path, status)
+        if digest is not None and digest not in known.get(from_native(path), ()):
+            found.append(from_native(path))
+    return tuple(sorted(found))
 
 
 def delete_surplus(walker: Walker, surplus: Surplus) -> list[SurplusFile]:

@@ -2,17 +2,20 @@
 
 The system tells of each change below a directory. A scan is due once the directory has been quiet
 for a while, or has changed for long. Events of what a scan would pass over count for nothing, and
-neither do those of the store itself: else each scan would be the cause of the next.
+neither do those of the store itself, or of a file that this process prints or logs to: else each
+scan would be the cause of the next.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
+import sys
 import time
-from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from index.domain.names import from_native, to_native
 from index.errors import MissingPackageError, WorkDirectoryError
@@ -92,10 +95,28 @@ class Lookout(Scan):
         except FileNotFoundError:
             kinds: tuple[bool, ...] = (False, True)  # either may have been there
         else:
-            if status in self.own:
+            if status in self.own or (status.st_dev, status.st_ino) in _outputs():
                 return False
             kinds = (stat.S_ISDIR(status.st_mode),)
         return not all(self._passes_over(here, name, is_directory=kind)[0] for kind in kinds)
+
+
+def _outputs() -> set[tuple[int, int]]:
+    """Return device and inode of the files that this process prints and logs to."""
+    handlers = (
+        each for name in (None, "cas", "index") for each in logging.getLogger(name).handlers
+    )
+    streams: list[Any] = [
+        sys.stdout,
+        sys.stderr,
+        *(getattr(each, "stream", None) for each in handlers),
+    ]
+    found = set()
+    for stream in streams:
+        with suppress(AttributeError, OSError, ValueError):  # it is none, closed, or has no number
+            status = os.fstat(stream.fileno())
+            found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def events(
@@ -122,6 +143,7 @@ def events(
     while True:
         check_directory(root)
         real = os.path.realpath(root)  # as the system names it, whatever links lead there
+        watched_directory = os.stat(real)
         inside = f"{real.rstrip('/')}/"
         watched = watch(
             real,
@@ -138,7 +160,8 @@ def events(
                 for changes in watched:
                     paths = [f"{path}/".removeprefix(inside)[:-1] for _, path in changes]
                     yield is_lost or any(map(concerns, paths))
-                    is_lost = "" in paths  # the directory itself, whose watch has perhaps ended
+                    # Its watch has perhaps ended, or a link leads elsewhere now.
+                    is_lost = "" in paths or not _is_at(root, watched_directory)
                     if is_lost:
                         break
                 else:
@@ -151,6 +174,13 @@ def events(
                 raise WorkDirectoryError(root, str(error)) from error
             is_lost = True  # a name that is not UTF-8 ends the watch
             yield True
+
+
+def _is_at(root: str, directory: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(root), directory)
+    except OSError:  # a parent is gone; there is another one perhaps
+        return False
 
 
 def load_watch(root: str) -> Callable[..., Generator[set[tuple[object, str]]]]:

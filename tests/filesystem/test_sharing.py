@@ -195,3 +195,9 @@ def test_a_relative_store_is_that_of_the_directory_where_it_was_named(tmp_path, 
     assert CasFileSystem(".cas", "s").cat("s/r/x") == b"b"
     assert first.cat("s/r/x") == pickle.loads(pickled).cat("s/r/x") == b"a"
     assert CasFileSystem.from_json(first.to_json()).cat("s/r/x") == b"a"
+
+
+@pytest.mark.parametrize("given", ["engineer", {"node": "n"}, {"agent": "a", "": "b"}])
+def test_provenance_of_an_instance_that_makes_no_sense_is_refused(given):
+    with pytest.raises(ValueError, match="provenance is a dict of phase, agent, node_id"):
+        CasFileSystem(provenance=given, skip_instance_cache=True)

@@ -148,3 +148,10 @@ def test_large_files_are_written_to_disk_in_pieces(fs, run, tmp_path):
     fs.get("s/r@1/d", str(tmp_path / "out"), recursive=True)
     assert (tmp_path / "out" / "large").read_bytes() == large
     assert (tmp_path / "out" / "small").read_bytes() == b"s"
+
+
+def test_an_absolute_path_among_many_is_refused_as_one_alone_is(fs, run):
+    for few in ({"s/r//x": b"1"}, {"s/r//x": b"1", **{f"s/r/{n}": b"2" for n in range(MORE)}}):
+        with pytest.raises(ValueError, match="'/x'"):
+            fs.pipe(few)
+    assert not fs.exists("s/r/0")

@@ -134,7 +134,10 @@ def test_a_listing_imports_nothing_that_writes_to_a_run():
 def test_a_status_imports_nothing_that_watches_or_compresses():
     imported = imported_by("status")
     assert "index.scan.scanner" in imported
-    assert not imported & {"watchfiles", "index.scan.events", "index.commit.describe", "rich"}
+    unwanted = {"watchfiles", "index.scan.events", "index.commit.describe"}
+    if "httpx" not in imported:  # which clients of S3 use where it is installed, and it uses rich
+        unwanted.add("rich")
+    assert not imported & unwanted
 
 
 def test_help_does_without_the_database_library():

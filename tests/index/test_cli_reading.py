@@ -136,3 +136,73 @@ class TestStats:
 
     def test_files_without_a_label_are_shown_by_a_dash(self, numbered):
         assert re.search(r"files_by_agent\t- 1", numbered("stats", "--run", "1@2")[1])
+
+
+class TestTheRunThatIsMeant:
+    @pytest.fixture
+    def inside(self, numbered, tmp_path, monkeypatch):
+        def go(place):
+            monkeypatch.chdir(tmp_path / place)
+            return numbered
+
+        return go
+
+    @pytest.mark.parametrize("place", ["2", "2/data"])
+    @pytest.mark.parametrize(
+        "command",
+        [("ls", "-R"), ("log", "a.txt"), ("snapshots",), ("show", "a.txt"), ("show", "@1"),
+         ("cat", "a.txt"), ("diff", "0"), ("tag",), ("status",)],
+        ids=" ".join,
+    )  # fmt: skip
+    def test_is_that_of_the_directory(self, inside, place, command):
+        cas = inside(place)
+        code, out, err = cas(*command)
+        assert code == 0, err
+        assert out == cas(*command, "--run", "2")[1]
+
+    def test_is_the_innermost_one(self, inside):
+        assert inside("2")("track", "data", "--run", "inner")[0] == 0
+        assert inside("2/data")("ls", "-R")[1] == inside("2")("ls", "-R", "--run", "inner")[1]
+
+    def test_is_asked_for_where_it_is_none_or_several(self, inside):
+        code, _, err = inside(".")("ls")
+        assert (code, "name the run with --run; the newest are: 1, 2, 3, 1@2" in err) == (2, True)
+        assert inside("2")("track", ".", "--run", "again")[0] == 0
+        code, _, err = inside("2")("ls")
+        assert (code, "the newest are: 2, again" in err) == (2, True)
+
+
+class TestWhereAFileIsPut:
+    def test_a_file_in_the_directory_of_the_run_has_the_path_of_a_scan(
+        self, cas, tmp_path, monkeypatch
+    ):
+        write(tmp_path / "work", {"data/a.csv": b"1"})
+        (tmp_path / "link").symlink_to(tmp_path / "work" / "data")
+        assert cas("track", "work")[0] == 0
+        names = ("work/data/a.csv", tmp_path / "work/data/a.csv", "link/a.csv")
+        for number, name in enumerate((*names, "link/../data/a.csv"), start=2):
+            write(tmp_path / "work", {"data/a.csv": b"%d" % number})
+            assert cas("put", name)[1].startswith(f"data/a.csv version {number} ")
+        monkeypatch.chdir(tmp_path / "work" / "data")
+        write(tmp_path / "work", {"data/a.csv": b"last"})
+        assert cas("put", "a.csv")[1].startswith("data/a.csv version 6 ")
+
+    def test_another_file_keeps_the_path_that_was_typed(self, cas, tmp_path):
+        write(tmp_path, {"work/a": b"1", "elsewhere/b": b"2"})
+        assert cas("track", "work")[0] == 0
+        assert cas("put", "elsewhere/b")[1].startswith("elsewhere/b version 1")
+        assert cas("put", tmp_path / "elsewhere" / "b")[1].startswith("b version 1")
+        assert cas("put", "work/a", "--run", "new")[1].startswith("work/a version 1")
+
+
+def test_show_has_a_line_for_each_note(cas, tmp_path):
+    write(tmp_path / "work", {"a": b"1"})
+    assert cas("run", "--dir", "work", "--run", "r", "echo", "hello")[0] == 0
+    lines = cas("show", "@2", "--run", "r")[1].splitlines()
+    assert "notes.command\techo hello" in lines
+    assert f"notes.directory\t{tmp_path}" in lines
+
+
+def test_a_session_has_its_numbers_by_run(numbered):
+    lines = numbered("stats", "--session", "default")[1].splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["1", "1@2", "2", "3"]

@@ -127,6 +127,15 @@ class TestTables:
         found = compare_tables(name, text, text.replace("2", "5"))
         assert (found.key, found.rows_changed, found.columns[0].largest_change) == ("id", 1, 3.0)
 
+    def test_rows_and_columns_that_only_changed_places_are_told(self):
+        before = "id,v,w\na,1,4\nb,2,5\nc,3,6\n"
+        rows = compare_tables("t.csv", before, "id,v,w\nc,3,6\na,1,4\nb,2,5\n")
+        assert (rows.rows_changed, rows.rows_reordered, rows.columns_reordered) == (0, True, False)
+        columns = compare_tables("t.csv", before, "id,w,v\na,4,1\nb,5,2\nc,6,3\n")
+        assert (columns.rows_reordered, columns.columns_reordered) == (False, True)
+        inserted = compare_tables("t.csv", before, "id,new,v,w\nz,,0,0\na,,1,4\nc,,3,6\n")
+        assert (inserted.rows_reordered, inserted.columns_reordered) == (False, False)
+
     @pytest.mark.parametrize(
         "text", ["", "\n", "words\nmore\n", "a,a\n1,2\n", "a,b\n1,2,3\n", "a,b\n" + "x" * 200_000]
     )

@@ -53,6 +53,13 @@ class TestInPlace:
         history.restore()
         assert read(work) == SECOND
 
+    def test_a_dry_run_names_what_would_go_and_was_never_recorded(self, history, work):
+        new = {"data/a": b"before", "kept": b"after it", "own": b"mine"}
+        write(work, {**new, "edited": FIRST["edited"]})
+        planned = history.restore(overwrite=True, delete="all", dry_run=True)
+        assert planned.unrecorded == ("data/a", "kept", "own")
+        assert not history.restore(overwrite=True, delete="all").unrecorded
+
     def test_other_content_is_not_overwritten_unless_said(self, history, work):
         write(work, {"edited": b"by hand"})
         with pytest.raises(RestoreConflictError, match=r"overwrite=True"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -255,6 +256,42 @@ class TestAWatch:
         found = watched(run, work, replace, lambda: write(work, {"c": b"3"}), lambda: None)
         assert [each.number for each in found if each.recorded] == [1, 2, 3]
         assert contents(run) == {"b": b"2", "c": b"3"}
+
+    @pytest.mark.parametrize("what", ["link", "parent"])
+    def test_goes_on_where_the_path_leads_elsewhere(self, run, tmp_path, what):
+        write(tmp_path, {"one/work/a": b"1", "two/work/b": b"2"})
+        path = tmp_path / "link" if what == "link" else tmp_path / "one" / "work"
+        (tmp_path / "link").symlink_to(tmp_path / "one" / "work")
+
+        def turn():
+            if what == "link":
+                (tmp_path / "new").symlink_to(tmp_path / "two" / "work")
+                (tmp_path / "new").rename(path)
+            else:
+                (tmp_path / "one").rename(tmp_path / "gone")
+                (tmp_path / "two").rename(tmp_path / "one")
+
+        found = watched(run, path, turn, lambda: write(path, {"c": b"3"}), lambda: None)
+        assert [each.number for each in found if each.recorded] == [1, 2, 3]
+        assert contents(run) == {"b": b"2", "c": b"3"}
+
+    @pytest.mark.parametrize("stream", ["stdout", "stderr", "log"])
+    def test_does_not_scan_for_what_it_prints_or_logs_itself(self, run, work, monkeypatch, stream):
+        handler = logging.FileHandler(work / "out")
+        if stream == "log":
+            monkeypatch.setattr(logging.getLogger("cas"), "handlers", [handler])
+        else:
+            monkeypatch.setattr(sys, stream, handler.stream)
+
+        def tell():
+            handler.stream.write("a line\n")
+            handler.flush()
+
+        found = watched(run, work, tell, looks=60)
+        monkeypatch.undo()
+        handler.close()
+        assert len(found) == 2
+        assert contents(run)["out"] == b"a line\n"
 
     def test_raises_what_a_scan_raises_and_a_new_one_makes_up_for_it(self, run, work):
         write(work, {"a": b"1"})

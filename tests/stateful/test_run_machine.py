@@ -34,11 +34,14 @@ PREFIXES = st.sampled_from(["d", "d/e", "p"])
 NODES = st.sampled_from([None, "n1", "n2"])
 AGENTS = st.sampled_from([None, "engineer", "planner"])
 FINAL = st.sampled_from([None, True, False])
+TAGS = st.sampled_from(["best", "old"])
+STATUSES = st.sampled_from(["running", "finished", "failed", "cancelled"])
 
 
 class RunMachine(RuleBasedStateMachine):
     """Writes, tracks, puts, annotates, removes and restores in any order, across reopenings.
 
+    Each scan finds what the status before it said. Tags and the status of the run change between.
     A second directory is recorded under paths of the run. Another store records, too, so that this
     one does not always know the run.
     """
@@ -64,6 +67,9 @@ class RunMachine(RuleBasedStateMachine):
         self.states = [{}]  # by snapshot number: path -> content
         self.order = []  # paths by first appearance: (snapshot, path)
         self.final = {}  # path -> what was last said of it
+        self.tags = {}  # name -> (snapshot, path, version), of which some are None
+        self.moves = Counter()  # name -> how often it was set, moved or removed
+        self.status = None
         self.exists = False
 
     def teardown(self):
@@ -148,7 +154,7 @@ class RunMachine(RuleBasedStateMachine):
                 self.claim(known, agent, node)
             elif node is not None and known["node"] == node and known["agent"] is None:
                 known["agent"] = agent
-        if not new and (self.exists or not always):
+        if not new and (len(self.states) > 1 or not always):
             return
         number = len(self.states)
         for path, content in new.items():
@@ -194,13 +200,12 @@ class RunMachine(RuleBasedStateMachine):
         is_there = os.path.lexists(self.work / (scope or "")) or any(
             path == scope or path.startswith(f"{scope}/") for path in self.current
         )
-        snapshot = self.run.track(
-            self.work,
-            agent=agent,
-            node_id=node,
-            scope=None if scope is None else (scope,),
-            final=final,
-        )
+        scopes = None if scope is None else (scope,)
+        looked = self.run.status(self.work, scope=scopes)
+        snapshot = self.run.track(self.work, agent=agent, node_id=node, scope=scopes, final=final)
+        for part in ("added", "changed", "removed"):
+            told = sorted(entry.path for entry in getattr(looked, part))
+            assert told == sorted(version.path for version in getattr(snapshot, part))
         changes = self.scan(self.disk, scope)
         found = [path for path, content in changes.items() if content is not None]
         if final:
@@ -268,6 +273,37 @@ class RunMachine(RuleBasedStateMachine):
         assert [v.path for v in gone] == sorted(paths)
         self.record(dict.fromkeys(paths), agent=None, node=None)
         assert {v.end_snapshot for v in gone} == {len(self.states) - 1}
+
+    @rule(name=TAGS, path=st.none() | NAMES, data=st.data(), elsewhere=st.booleans())
+    def tag(self, name, path, data, elsewhere):
+        if len(self.states) == 1:
+            return
+        run = self.other.session("s").run("r") if elsewhere else self.run
+        number = data.draw(st.integers(1, len(self.states) - 1))
+        version = sum(first <= number for _, first in self.versions.get(path, ()))
+        if path is not None and path not in self.states[number]:
+            with pytest.raises(LookupError):
+                run.tag(name, at=number, path=path)
+            return
+        made = run.tag(name, at=number, path=path)
+        self.tags[name] = (number, None, None) if path is None else (None, path, version)
+        self.moves[name] += 1
+        assert (made.snapshot, made.path, made.version) == self.tags[name]
+
+    @rule(name=TAGS)
+    def untag(self, name):
+        if name not in self.tags:
+            with pytest.raises(LookupError):
+                self.run.untag(name)
+            return
+        self.run.untag(name)
+        del self.tags[name]
+        self.moves[name] += 1
+
+    @rule(status=STATUSES)
+    def say_how_it_goes(self, status):
+        assert self.run.set_status(status).status == status
+        self.status, self.exists = status, True
 
     @rule()
     def reopen(self):
@@ -345,6 +381,20 @@ class RunMachine(RuleBasedStateMachine):
         assert stats.files_by_agent == Counter(known["agent"] for known in self.current.values())
         assert stats.files_by_node == Counter(known["node"] for known in self.current.values())
         assert stats.final_outputs == sum(self.final.get(path, False) for path in self.current)
+
+    @invariant()
+    def tags_and_status_are_the_models(self):
+        if not getattr(self, "exists", False):
+            return
+        assert self.run.summary().status == self.status
+        told = {tag.name: (tag.snapshot, tag.path, tag.version) for tag in self.run.tags()}
+        assert told == self.tags
+        for name, (number, path, version) in self.tags.items():
+            assert len(self.run.tag_history(name)) == self.moves[name]
+            if path is None:
+                assert {v.path for v in self.run.files(at=name)} == set(self.states[number])
+            else:
+                assert self.run.file(path, at=name).version == version
 
     @invariant()
     def every_snapshot_still_lists_what_it_did(self):
