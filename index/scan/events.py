@@ -103,9 +103,8 @@ class Lookout(Scan):
 
 def _outputs() -> set[tuple[int, int]]:
     """Return device and inode of the files that this process prints and logs to."""
-    handlers = (
-        each for name in (None, "cas", "index") for each in logging.getLogger(name).handlers
-    )
+    loggers = map(logging.getLogger, (None, "cas", "index"))
+    handlers = (handler for logger in loggers for handler in logger.handlers)
     streams: list[Any] = [
         sys.stdout,
         sys.stderr,
