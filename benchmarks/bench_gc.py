@@ -81,7 +81,7 @@ def compaction(folder: Path, size: int, rounds: int) -> Answer:
     """Time rewriting packs of which a half is needed, against cp and sync of what is needed."""
     answer = Answer(
         "compaction",
-        f"{size // MIB} MiB that don't compress in files of 256 KiB, of which a third is needed",
+        f"{size // MIB} MiB of random bytes in files of 256 KiB, a third of which is needed",
         rounds,
     )
     for number in range(rounds):

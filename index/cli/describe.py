@@ -61,11 +61,11 @@ def show(
             if run_id is not None:
                 raise
             meaning = session.resolve(word, run=run_here(session.runs()))
-        told = _described(store, session, meaning)
+        facts = _described(store, session, meaning)
     if as_json:
-        print_json(told)
+        print_json(facts)
     else:
-        _print(told)
+        _print(facts)
 
 
 def _described(store: ArtifactStore, session: Session, meaning: Meaning) -> dict[str, Any]:
@@ -96,23 +96,23 @@ def _of_bytes(store: ArtifactStore, session: Session, digest: Digest) -> dict[st
     }
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(facts: dict[str, Any]) -> None:
     """Print what is known: a line for each fact, then tables of what belongs to it."""
-    changes = {mark: told.pop(name, ()) for name, mark in _CHANGES.items()}
-    tables = {name: told.pop(name, ()) for name in ("producers", "places")}
-    more = told.pop("more_places", False)
-    stored = told.pop("stored", None)
+    changes = {mark: facts.pop(name, ()) for name, mark in _CHANGES.items()}
+    tables = {name: facts.pop(name, ()) for name in ("producers", "places")}
+    more = facts.pop("more_places", False)
+    stored = facts.pop("stored", None)
     if stored is not None:
-        told |= {name: value for name, value in stored.to_dict().items() if name not in told}
-        told["verified_at"] = told["verified_at"] or "never"
+        facts |= {name: value for name, value in stored.to_dict().items() if name not in facts}
+        facts["verified_at"] = facts["verified_at"] or "never"
     if _ids(tables["producers"]) == _ids(tables["places"]):
         del tables["places"]
-    if isinstance(told.get("notes"), dict):
-        told |= {f"notes.{name}": value for name, value in told.pop("notes").items()}
+    if isinstance(facts.get("notes"), dict):
+        facts |= {f"notes.{name}": value for name, value in facts.pop("notes").items()}
     show_facts(
         {
             name: value
-            for name, value in told.items()
+            for name, value in facts.items()
             if name not in _OF_PROGRAMS and _is_worth_a_line(value)
         }
     )
@@ -124,7 +124,7 @@ def _print(told: dict[str, Any]) -> None:
             click.echo(f"\n{name}:")
             show_table(versions, _HELD, None)
     if more:
-        click.echo(f"and more: cas find --all-versions --digest {told['digest']}")
+        click.echo(f"and more: cas find --all-versions --digest {facts['digest']}")
 
 
 def _is_worth_a_line(value: object) -> bool:

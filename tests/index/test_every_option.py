@@ -278,12 +278,12 @@ def template(tmp_path_factory):
     )
     with ArtifactStore.open(here / ".cas") as store:
         run = store.session("default").run("run-7")
-        told = {"node_id": "n1", "step_id": "s1", "event_id": "e1", "code_hash": "c1"}
-        run.track(here / "work", phase="planning", agent="planner", final=["plan.md"], **told)
+        labels = {"node_id": "n1", "step_id": "s1", "event_id": "e1", "code_hash": "c1"}
+        run.track(here / "work", phase="planning", agent="planner", final=["plan.md"], **labels)
         write(here / "work", {"data/r.csv": b"table-run-7\n", "added.txt": b"added"})
         (here / "work" / "old.txt").unlink()
-        told = {"node_id": "n2", "step_id": "s2", "event_id": "e2", "code_hash": "c2"}
-        run.track(here / "work", phase="control", agent="engineer", **told)
+        labels = {"node_id": "n2", "step_id": "s2", "event_id": "e2", "code_hash": "c2"}
+        run.track(here / "work", phase="control", agent="engineer", **labels)
         run.tag("best", at=1)
         for folder, session, name in (("two", "default", "run-8"), ("three", "task-12", "run-7")):
             word = name if session == "default" else session
@@ -435,19 +435,19 @@ def options_of(command, path=()):
 
 
 def test_every_option_has_a_case():
-    told = set()
+    covered = set()
     for case in CASES:
         words = shlex.split(case.line.partition("; ")[2] or case.line)
         begins = case.line.partition("; ")[2] or case.line
         is_global = begins.removeprefix("CAS_CACHE=c ").startswith("{}")
         words = [word for word in words if word != "{}" and "=" not in word]
-        told.add(("" if is_global else words[0], shlex.split(case.option)[0]))
-    told |= {(command, "--json") for command in DOCUMENTS}
-    told |= {(command, name) for command in LISTINGS for name in ("--jsonl", "--full")}
-    told |= {("", name) for names in ELSEWHERE for each in names for name in each.split("/")}
+        covered.add(("" if is_global else words[0], shlex.split(case.option)[0]))
+    covered |= {(command, "--json") for command in DOCUMENTS}
+    covered |= {(command, name) for command in LISTINGS for name in ("--jsonl", "--full")}
+    covered |= {("", name) for names in ELSEWHERE for each in names for name in each.split("/")}
     missing = [
         (command, sorted(names))
         for command, names in options_of(group)
-        if not any((command, name) in told for name in names)
+        if not any((command, name) in covered for name in names)
     ]
     assert missing == []
