@@ -22,11 +22,19 @@ _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _PACK: Final = blake3(b"pack").digest()
 
 
-def indexed_runs(root: Path, *, runs: int, files: int, snapshots: int = 10) -> None:
+def indexed_runs(
+    root: Path, *, runs: int, files: int, snapshots: int = 10, first: int | None = None
+) -> None:
     """Create a store whose index holds runs of `files` files each, all different.
 
     Their names are those of `name_of`. They are written in turns, a snapshot each.
+
+    Parameters
+    ----------
+    first
+        How many files the first run has; None for as many as the others.
     """
+    sizes = [files if first is None or run else first for run in range(runs)]
     ArtifactStore.open(root).close()
     database = Database(sqlite_url(root / "index.db"))
     try:
@@ -35,7 +43,7 @@ def indexed_runs(root: Path, *, runs: int, files: int, snapshots: int = 10) -> N
         for snapshot in range(1, snapshots + 1):
             with database.writing() as connection:
                 for run in range(runs):
-                    _insert_snapshot(connection, run, snapshot, files // snapshots)
+                    _insert_snapshot(connection, run, snapshot, sizes[run] // snapshots)
         with database.writing() as connection:
             for run in range(runs):
                 counts.count_again(connection, run + 1)

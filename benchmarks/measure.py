@@ -39,6 +39,7 @@ _UNITS: Final = {
     "requests": ((1.0, "requests"),),
     "rows": ((1.0, "rows"),),
     "files/s": ((1.0, "files/s"),),
+    "pages/s": ((1.0, "pages/s"),),
 }
 
 

@@ -20,6 +20,10 @@ QUICK: Final = {
     "verify": "--rounds 1 --files 100 --large-gib 0.005 --rows 1000",
     "gc": "--rounds 1 --rows 2000 --bytes 4194304",
     "partitions": "--rounds 1 --versions 20000",
+    "web": (
+        "--rounds 1 --requests 16 --page-requests 1 --large-mib 4 --index-runs 3 --index-files 1000"
+        " --files 1000 --versions 2000"
+    ),
     "remote": "--rounds 1 --files 50 --peer-files 50 --large-mib 8",
 }
 """For each benchmark, in the order of the pages, the options of a quick run."""

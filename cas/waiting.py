@@ -37,12 +37,18 @@ _thread: Final = threading.local()
 class Stop:
     """Ends the waits of work that nobody needs any more. Work that does not wait goes on."""
 
-    def __init__(self) -> None:
-        self.is_set = False
+    def __init__(self, event: threading.Event | None = None) -> None:
+        """Make a stop, which is set when `event` is set, if there is one."""
+        self._event = threading.Event() if event is None else event
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the waits end."""
+        return self._event.is_set()
 
     def set(self) -> None:
         """End the waits, now and from now on, with CancelledError."""
-        self.is_set = True
+        self._event.set()
 
     def ends(self, work: Callable[[], T]) -> Callable[[], T]:
         """Return work for another thread. This stop ends it, or one that ends the caller's work."""

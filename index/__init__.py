@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from index.domain.content_diff import ContentDiff
     from index.domain.diff import Diff, FileChange
     from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
-    from index.domain.listing import DirectoryEntry
+    from index.domain.listing import DirectoryEntry, FileOrder
     from index.domain.progress import Progress
     from index.domain.provenance import Provenance, carried, provenance
     from index.domain.reports import (
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
         RestoreResult,
         RestoreWarning,
         RunStats,
+        StatsLabel,
         StoredBlob,
         StoreStats,
     )
-    from index.domain.runs import RunSummary
+    from index.domain.runs import RunChange, RunStatus, RunSummary
     from index.domain.snapshots import FileVersion, Snapshot
     from index.domain.status import Status
     from index.domain.table_diff import ColumnDiff, TableDiff
@@ -74,6 +75,7 @@ __all__ = [
     "Fault",
     "FaultKind",
     "FileChange",
+    "FileOrder",
     "FileRepository",
     "FileVersion",
     "FilesUpdated",
@@ -93,10 +95,13 @@ __all__ = [
     "RestoreWarning",
     "RuleClassifier",
     "Run",
+    "RunChange",
     "RunStats",
+    "RunStatus",
     "RunSummary",
     "Session",
     "Snapshot",
+    "StatsLabel",
     "Status",
     "StoreStats",
     "StoredBlob",
@@ -138,6 +143,7 @@ _IMPORTED_LATER: Final = {
     "Fault": "index.domain.faults",
     "FaultKind": "index.domain.faults",
     "FileChange": "index.domain.diff",
+    "FileOrder": "index.domain.listing",
     "FileRepository": "index.api.file_repository",
     "FileVersion": "index.domain.snapshots",
     "FilesUpdated": "index.api.dag_tracker",
@@ -157,10 +163,13 @@ _IMPORTED_LATER: Final = {
     "RestoreWarning": "index.domain.reports",
     "RuleClassifier": "index.domain.classification",
     "Run": "index.api.run",
+    "RunChange": "index.domain.runs",
     "RunStats": "index.domain.reports",
+    "RunStatus": "index.domain.runs",
     "RunSummary": "index.domain.runs",
     "Session": "index.api.session",
     "Snapshot": "index.domain.snapshots",
+    "StatsLabel": "index.domain.reports",
     "Status": "index.domain.status",
     "StoreStats": "index.domain.reports",
     "StoredBlob": "index.domain.reports",

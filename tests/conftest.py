@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import partial
 
 import hypothesis
 import hypothesis.internal.conjecture.providers
@@ -148,6 +149,22 @@ def proxy(s3_service):
     between = FaultProxy(s3_service.endpoint)
     yield between
     between.close()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser; it starts with the first window."""
+    from browser import Browser
+
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def open_window(chromium, tmp_path):
+    """Open a window: `with open_window(size=PHONE, dark=True) as window: …`."""
+    return partial(chromium.window, os.environ.get("CAS_KEEP_SCREENSHOTS", tmp_path))
 
 
 @pytest.fixture

@@ -1,29 +1,41 @@
-"""Search of a session, or of all sessions of a store."""
+"""Search and listing of the runs of a session, or of all sessions of a store."""
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from index.domain.listing import check_filters, check_limit, name_pattern
-from index.domain.names import check_prefix, storable
+from cas.waiting import check_wait
+from index.db.queries.runs import session_exists
+from index.db.queries.summaries import list_runs
+from index.domain.listing import check_filters, check_limit, id_pattern, name_pattern
+from index.domain.names import check_label, check_prefix, storable
 from index.domain.provenance import Provenance
+from index.domain.runs import RunSummary, check_status
+from index.errors import UnknownSessionError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from cas.digest import Digest
     from index.context import StoreContext
+    from index.domain.listing import IdPattern
     from index.domain.names import Label
+    from index.domain.runs import RunChange, RunStatus
     from index.domain.snapshots import FileVersion
 
 __all__ = ["Finding"]
 
+_LEAST_READ: Final = 200
+"""Runs that are read at once while their ids are compared with a pattern."""
+
 
 class Finding:
-    """The part of `Session` and `ArtifactStore` that searches their runs."""
+    """The part of `Session` and `ArtifactStore` that searches and lists their runs."""
 
     __slots__ = ()
 
@@ -33,6 +45,98 @@ class Finding:
     @abstractmethod
     def _searched(self) -> str | None:
         """The session that is searched; None for all."""
+
+    def runs(
+        self,
+        *,
+        limit: int | None = None,
+        before: RunSummary | None = None,
+        matching: str | None = None,
+        status: RunStatus | None = None,
+        agent: Label | None = None,
+    ) -> list[RunSummary]:
+        """Return the runs by last activity, the newest last.
+
+        What each holds comes from counts that the index keeps: the cost does not grow with the
+        number of files. With a limit, only the runs of the result are read; with a pattern also
+        those that may match it.
+
+        Parameters
+        ----------
+        limit
+            The largest number of runs: those that were active last.
+        before
+            Only runs that come before this one in the order. Pass the first run of a page to get
+            the page before it. A run that becomes active between two pages moves to the end: you
+            may see it twice, or not at all.
+        matching
+            Text that the run's id contains, or a pattern for the whole id: ``"run-*"``. ``*``,
+            ``?`` and ``[a-z]`` are as in `fnmatch`. Case matters.
+        status
+            Only runs with this status.
+        agent
+            Only runs that have a version by this agent, current or past.
+
+        Raises
+        ------
+        UnknownSessionError
+            When nothing was ever written to the session.
+        InvalidNameError
+            When no id can match `matching`, or no agent can be named so.
+        """
+        most = check_limit(limit, "runs")
+        given: object = before  # callers without a type checker give anything
+        if not isinstance(given, RunSummary | None):
+            raise TypeError(f"before is a run of a listing, not {given!r}")
+        if status is not None:
+            check_status(status)
+        pattern = id_pattern(matching) if matching else None
+        with self._context.database.reading() as connection:
+            read = partial(
+                list_runs,
+                connection,
+                self._searched,
+                like=None if pattern is None else pattern.like,
+                status=status,
+                agent=None if agent is None else check_label("agent", agent),
+            )
+            if pattern is None:
+                found = read(limit=most, before=before)
+            else:
+                found = _matching(read, pattern, limit=most, before=before)
+            searched = self._searched
+            if not (found or searched is None or session_exists(connection, searched)):
+                raise UnknownSessionError(searched)
+        return found
+
+    def follow(self, *, stop: threading.Event, interval: float = 1.0) -> Iterator[RunChange]:
+        """Return an iterator of the changes of the runs from now on, whoever makes them.
+
+        There is one for each run that was made, changed or deleted: by a scan, a `put`, a status, a
+        tag or a note, in this process or another one, on any host. Several commits to a run between
+        two looks are one change. A run that was deleted and made again is two.
+
+        The iterator asks each `interval` whether anything was committed, and reads the runs only
+        then. It waits in the thread that iterates. It ends within about `interval` when `stop` is
+        set or the store is closed. A session that does not exist is followed, too.
+
+        While a database server is down it waits as other reads do, and then raises
+        `IndexUnavailableError`.
+
+        Parameters
+        ----------
+        interval
+            Seconds between two looks.
+        """
+        from index.db.changes import follow_runs
+
+        given: object = stop  # callers without a type checker give anything
+        if not isinstance(given, threading.Event):
+            raise TypeError(f"stop is a threading.Event, not {given!r}")
+        check_wait("interval", interval)
+        if not interval:
+            raise ValueError("interval is more than 0 seconds")
+        return follow_runs(self._context.database, self._searched, stop=stop, interval=interval)
 
     def find(
         self,
@@ -115,3 +219,23 @@ class Finding:
             past=all_versions,
         )
         return search.iter_found(self._context.database, self._searched, check_limit(limit))
+
+
+def _matching(
+    read: Callable[..., list[RunSummary]],
+    pattern: IdPattern,
+    *,
+    limit: int | None,
+    before: RunSummary | None,
+) -> list[RunSummary]:
+    """Return the runs whose ids match a pattern, read page by page until there are enough."""
+    size = None if limit is None else max(limit, _LEAST_READ)
+    found: list[RunSummary] = []
+    while limit is None or len(found) < limit:
+        page = read(limit=size, before=before)
+        found[:0] = [each for each in page if pattern.matches(each.run)]
+        if size is None or len(page) < size:
+            break
+        before = page[0]
+        size *= 4  # each page is a pass over the runs
+    return found if limit is None else found[max(len(found) - limit, 0) :]

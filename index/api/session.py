@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from index.domain.content_diff import ContentDiff
     from index.domain.names import Label
     from index.domain.reports import DeletionReceipt, GroupStats, StatsLabel
-    from index.domain.runs import RunSummary
     from index.domain.snapshots import FileVersion
     from index.domain.tags import Tag
 
@@ -81,29 +80,6 @@ class Session(Finding, Handle):
             When `run_id` is no valid id.
         """
         return Run(RunKey(self.id, check_id("run", run_id)), self._context)
-
-    def runs(self, *, limit: int | None = None) -> list[RunSummary]:
-        """Return the session's runs by last activity, the newest last.
-
-        What each holds comes from counts that the index keeps: the cost does not grow with the
-        number of files.
-
-        Parameters
-        ----------
-        limit
-            The largest number of runs: those that were active last.
-
-        Raises
-        ------
-        UnknownSessionError
-            When nothing was ever written to the session.
-        """
-        most = check_limit(limit, "runs")
-        with self._context.database.reading() as connection:
-            found = list_runs(connection, self.id, limit=most)
-            if not found and not runs.session_exists(connection, self.id):
-                raise UnknownSessionError(self.id)
-        return found
 
     def tags(self) -> tuple[Tag, ...]:
         """Return the tags of all runs of the session, by run and name."""
@@ -238,7 +214,9 @@ class Session(Finding, Handle):
                 self._version(version.digest)
         return compare_versions(self._context.blobs, before, after)
 
-    def producers(self, of: Digest | str | os.PathLike[str]) -> tuple[FileVersion, ...]:
+    def producers(
+        self, of: Digest | str | os.PathLike[str], *, limit: int | None = None
+    ) -> tuple[FileVersion, ...]:
         """Return every file version of this session that produced some bytes, the first one first.
 
         Each version names its run, node, phase, agent, snapshot and time. Copies made by a fork or
@@ -250,6 +228,8 @@ class Session(Finding, Handle):
             A digest, also as text (see `digest`). Or a path relative to a work directory, for
             everything that any run ever produced there. Text that can be both is the path, if
             anything was produced there, unless it has 64 digits.
+        limit
+            The largest number of versions.
 
         Raises
         ------
@@ -258,7 +238,8 @@ class Session(Finding, Handle):
         """
         from index.reading.producers import find_producers
 
-        return find_producers(self._context.database, self.id, of)
+        most = check_limit(limit, "versions")
+        return find_producers(self._context.database, self.id, of, limit=most)
 
     def delete(self) -> DeletionReceipt:
         """Delete the rows of the session, including forks. Garbage collection removes the bytes.

@@ -20,7 +20,6 @@ from index.db.catalog import SqlCatalog
 from index.db.database import DATABASE_WAIT_S, LOCK_WAIT_S, Database
 from index.db.queries.summaries import list_runs
 from index.domain.classification import DEFAULT_CLASSIFIER
-from index.domain.listing import check_limit
 from index.domain.names import check_id, check_local
 from index.domain.reports import check_labels
 from index.domain.run_state import StateCache
@@ -206,12 +205,6 @@ class ArtifactStore(StoreTransfer, Finding, Handle):
     def run(self, run_id: Label, *, session: Label = "default") -> Run:
         """Return a run of a session, by default of that which the command uses."""
         return self.session(session).run(run_id)
-
-    def runs(self, *, limit: int | None = None) -> list[RunSummary]:
-        """Return the runs of all sessions by last activity, the newest last; see `Session.runs`."""
-        most = check_limit(limit, "runs")
-        with self._context.database.reading() as connection:
-            return list_runs(connection, limit=most)
 
     def find_runs(self, run_id: str) -> list[RunSummary]:
         """Return the runs with this id in any session, as `runs` does, for the store's owner."""

@@ -36,6 +36,7 @@ _SECTIONS: Final = {
         "diff": "diff",
         "who": "lineage",
         "stats": "stats",
+        "serve": "serve",
     },
     "Bring back, name, branch, remove": {
         "restore": "restore",

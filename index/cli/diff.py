@@ -101,8 +101,9 @@ def diff(
             else:
                 page(line for each in compared for line in _content_lines(each, full=full))
             return
+        # Its groups also have the identical files, which are read now.
+        parts = {} if by is None else found.by(LABELS[by])  # type: ignore[arg-type]  # its literals
     if by is not None:
-        parts = found.by(LABELS[by])  # type: ignore[arg-type]  # the values are its literals
         if form is not None:
             groups = [{by: group, **part.to_dict()} for group, part in parts.items()]
             (print_json if form == Form.JSON else print_json_lines)(groups)
@@ -207,7 +208,7 @@ def _lines(found: Diff, indent: str = "", *, full: bool = False) -> Iterator[str
         yield click.style(line, fg=colour)
     yield (
         f"{indent}{len(found.added)} added, {len(found.removed)} removed,"
-        f" {len(found.changed)} changed, {len(found.identical)} identical"
+        f" {len(found.changed)} changed, {len(found.lazy_identical)} identical"
     )
 
 

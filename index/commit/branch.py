@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from index.commit.chain import find_chained, store_entry
 from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
-from index.db.queries import files, journal, lineage, runs
+from index.db.queries import files, journal, lineage, runs, states
 from index.domain.diff import diff_versions
 from index.domain.snapshots import Skipped, Snapshot, assemble
 from index.errors import RunExistsError, UnknownRunError, UnknownSnapshotError
@@ -156,7 +156,7 @@ def apply_rewind(
     files.end_versions(connection, step.ended, step.snapshot.number)
     lineage.bring_back(connection, step.wanted, step.snapshot.number, now)
     touched = files.list_versions(
-        connection, found.id, key.session, key.run, files.touches_snapshot(step.snapshot.number)
+        connection, found.id, key.session, key.run, states.touches([step.snapshot.number])
     )
     (snapshot,) = assemble([step.snapshot], touched)
     return snapshot

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from index.domain.results import Result, to_json
-from index.domain.snapshots import HTML_HEAD
+from index.domain.snapshots import HTML_HEAD, NO_VERSIONS, LazyVersions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from index.domain.snapshots import FileVersion
 
-__all__ = ["Diff", "FileChange", "diff_versions"]
+__all__ = ["Diff", "FileChange", "diff_versions", "is_same"]
 
 Grouping: TypeAlias = Literal["phase", "agent", "node_id", "step_id", "event_id", "file_type"]
 
@@ -45,12 +45,21 @@ class Diff(Result):
     removed: tuple[FileVersion, ...]
     """Only in the first state."""
     changed: tuple[FileChange, ...]
-    identical: tuple[FileVersion, ...]
-    """In both states with the same content; the versions of the second state."""
+    lazy_identical: LazyVersions = field(default=NO_VERSIONS, repr=False)
+    """`identical`, which is read when you ask for it. Its length is counted without that."""
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
         return bool(self.added or self.removed or self.changed)
+
+    @property
+    def identical(self) -> tuple[FileVersion, ...]:
+        """Files with the same content in both states: the versions of the second one, by path.
+
+        For two snapshots of one run they are read when you ask for them, and the store must be
+        open. ``len(diff.lazy_identical)`` only counts them.
+        """
+        return self.lazy_identical.get()
 
     @property
     def pairs(self) -> tuple[tuple[FileVersion | None, FileVersion | None], ...]:
@@ -80,7 +89,7 @@ class Diff(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the differences as JSON types; `identical` is the number of identical files."""
-        return {**Result.to_dict(self), "identical": len(self.identical)}
+        return {**Result.to_dict(self), "identical": len(self.lazy_identical)}
 
     def to_frame(self) -> pd.DataFrame:
         """Return the differences as a pandas data frame, one row for each path, sorted by path.
@@ -100,8 +109,8 @@ class Diff(Result):
         rows += [("changed", *each.after.html_row) for each in self.changed]
         rows.sort(key=lambda row: str(row[1]))
         counts = [
-            f"{len(getattr(self, name))} {name}"
-            for name in ("added", "changed", "removed", "identical")
+            f"{len(getattr(self, name))} {name.removeprefix('lazy_')}"
+            for name in ("added", "changed", "removed", "lazy_identical")
         ]
         return paragraph(*counts) + table(("", *HTML_HEAD), rows)
 
@@ -129,27 +138,42 @@ class Diff(Result):
                 tuple(added[group]),
                 tuple(removed[group]),
                 tuple(changed[group]),
-                tuple(identical[group]),
+                LazyVersions.ready(identical[group]),
             )
             for group in sorted(groups, key=lambda group: (group is None, group))
         }
 
 
-def diff_versions(before: Iterable[FileVersion], after: Iterable[FileVersion]) -> Diff:
-    """Return the differences between the files of two states."""
+def diff_versions(
+    before: Iterable[FileVersion],
+    after: Iterable[FileVersion],
+    in_both: LazyVersions = NO_VERSIONS,
+) -> Diff:
+    """Return the differences between the files of two states.
+
+    Parameters
+    ----------
+    in_both
+        Versions that are in both states, besides the given ones.
+    """
     old = {version.path: version for version in before}
     new = {version.path: version for version in after}
     both = sorted(old.keys() & new.keys())
-    same = {path for path in both if _is_same(old[path], new[path])}
+    same = [new[path] for path in both if is_same(old[path], new[path])]
+    same_paths = {version.path for version in same}
     return Diff(
         added=tuple(new[path] for path in sorted(new.keys() - old.keys())),
         removed=tuple(old[path] for path in sorted(old.keys() - new.keys())),
-        changed=tuple(FileChange(old[path], new[path]) for path in both if path not in same),
-        identical=tuple(new[path] for path in both if path in same),
+        changed=tuple(FileChange(old[path], new[path]) for path in both if path not in same_paths),
+        lazy_identical=LazyVersions(
+            lambda: sorted((*same, *in_both.get()), key=lambda version: version.path),
+            lambda: len(same) + len(in_both),
+        ),
     )
 
 
-def _is_same(before: FileVersion, after: FileVersion) -> bool:
+def is_same(before: FileVersion, after: FileVersion) -> bool:
+    """Whether two versions have the same content: the same bytes, both as a file or as a link."""
     if before.id == after.id:
         return True
     return (

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, TypeAlias, get_args
 
-from index.domain.names import check_path, storable
+from index.domain.names import check_label, check_path, storable
 from index.domain.results import Result
 
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 __all__ = [
     "DirectoryEntry",
     "FileOrder",
+    "IdPattern",
     "NamePattern",
     "check_filters",
     "check_limit",
     "check_order",
     "closest",
     "compile_glob",
+    "id_pattern",
     "literal_prefix",
     "name_in",
     "name_pattern",
@@ -161,6 +163,37 @@ def name_pattern(pattern: str) -> NamePattern:
         return NamePattern(match, literal_prefix(text), "")
     part = max(_WILDCARDS.split(text), key=len)
     return NamePattern(lambda path: match(path.rpartition("/")[2]), "", part)
+
+
+class IdPattern(NamedTuple):
+    """A pattern for ids."""
+
+    matches: Callable[[str], object]
+    """Takes an id."""
+    like: str
+    """A pattern of SQL's LIKE, with the escape character ``\\``, that every match fulfils."""
+
+
+def id_pattern(pattern: str) -> IdPattern:
+    """Return what a text says of ids. Raises InvalidNameError for one that no id can match.
+
+    A text with ``*``, ``?`` or ``[a-z]`` matches as a whole, as in `fnmatch`. Another one matches
+    where it occurs.
+    """
+    text = check_label("pattern of ids", pattern)
+    like = "".join(map(_like, _TOKEN.finditer(text)))
+    if not _WILDCARDS.search(text):
+        return IdPattern(lambda name: text in name, f"%{like}%")
+    return IdPattern(re.compile(fnmatch.translate(text)).match, like)
+
+
+def _like(token: re.Match[str]) -> str:
+    text = token[0]
+    if text[0] == "*":
+        return "%"
+    if text == "?" or len(text) > 1:  # a set
+        return "_"
+    return re.sub(r"[%_\\]", r"\\\g<0>", text)
 
 
 def name_in(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from index.domain.annotations import as_stored
 from index.domain.names import usable_text
-from index.domain.runs import RunStatus
+from index.domain.runs import check_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from index.domain.runs import RunStatus
     from index.domain.tags import NewTag
 
 __all__ = ["NO_MARKS", "Marks"]
@@ -37,9 +38,7 @@ class Marks:
             if self.reason is not None:
                 raise ValueError("a reason goes with a status; give both")
             return
-        if self.status not in get_args(RunStatus):
-            known = ", ".join(get_args(RunStatus))
-            raise ValueError(f"a run's status is one of {known}, not {self.status!r}")
+        check_status(self.status)
         if self.reason is not None:
             object.__setattr__(self, "reason", usable_text(self.reason))
 

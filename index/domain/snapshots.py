@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HTML_HEAD",
+    "NO_VERSIONS",
     "At",
     "ChangeCounts",
     "FileVersion",
+    "LazyVersions",
     "Skipped",
     "Snapshot",
     "assemble",
@@ -160,11 +162,17 @@ class LazyVersions:
             return len(self.get())
         return self._count() if callable(self._count) else self._count
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LazyVersions) and self.get() == other.get()
+
+    def __hash__(self) -> int:
+        return hash(self.get())
+
     def __reduce__(self) -> tuple[object, ...]:
         return LazyVersions.ready, (self.get(),)
 
 
-_NONE = LazyVersions.ready(())
+NO_VERSIONS: Final = LazyVersions.ready(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +209,9 @@ class Snapshot(Result):
     """Number of entries that the scan passed over for a pattern. A directory counts as one."""
     absent: tuple[str, ...] = ()
     """Scopes that do not exist. If none does, they are in `skipped` too."""
-    lazy_added: LazyVersions = field(default=_NONE, repr=False, compare=False)
-    lazy_changed: LazyVersions = field(default=_NONE, repr=False, compare=False)
-    lazy_removed: LazyVersions = field(default=_NONE, repr=False, compare=False)
+    lazy_added: LazyVersions = field(default=NO_VERSIONS, repr=False, compare=False)
+    lazy_changed: LazyVersions = field(default=NO_VERSIONS, repr=False, compare=False)
+    lazy_removed: LazyVersions = field(default=NO_VERSIONS, repr=False, compare=False)
 
     def __repr__(self) -> str:
         counts: dict[str, int] = {}

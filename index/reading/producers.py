@@ -22,7 +22,11 @@ _DIGITS: Final = 2 * DIGEST_SIZE
 
 
 def find_producers(
-    database: Database, session: str | None, of: Digest | str | os.PathLike[str]
+    database: Database,
+    session: str | None,
+    of: Digest | str | os.PathLike[str],
+    *,
+    limit: int | None = None,
 ) -> tuple[FileVersion, ...]:
     """Return the versions produced with a digest or at a path, in the order of their commits.
 
@@ -32,23 +36,26 @@ def find_producers(
     ----------
     session
         The session to search; None for all sessions.
+    limit
+        The largest number of versions.
     """
     if isinstance(of, Digest):
-        return _list(database, session, files.has_digest(of))
+        return _list(database, session, files.has_digest(of), limit)
     text = check_prefix(of)
     if len(text) < _DIGITS or not is_prefix_of_digest(text):
-        found = _list(database, session, files.has_path(check_path(text)))
+        found = _list(database, session, files.has_path(check_path(text)), limit)
         if found or not is_prefix_of_digest(text):
             return found
     try:
         digest = get_digest(database, session, text)
     except UnknownDigestError:
         return ()
-    return _list(database, session, files.has_digest(digest))
+    return _list(database, session, files.has_digest(digest), limit)
 
 
 def _list(
-    database: Database, session: str | None, condition: files.Condition
+    database: Database, session: str | None, condition: files.Condition, limit: int | None
 ) -> tuple[FileVersion, ...]:
     with database.reading() as connection:
-        return tuple(files.list_in_sessions(connection, session, condition, files.was_produced()))
+        produced = files.was_produced()
+        return tuple(files.list_in_sessions(connection, session, condition, produced, limit=limit))

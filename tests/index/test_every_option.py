@@ -211,6 +211,13 @@ CASES = [
     Case("stats", "--run run-8", "run\trun-8"),
     Case("stats", "--by agent", "agent-task-12"),
     Case("stats", "--prometheus", "# TYPE"),
+    # serve
+    Case("serve", "--host 127.0.0.2", "on ('127.0.0.2', "),
+    Case("serve", "--port 18457", "127.0.0.1:18457/login"),
+    Case("serve", "--open", "opens http://127.0.0.1:"),
+    Case("serve", "--session task-12", "session task-12: http"),
+    Case("serve", "--token secret-of-the-owner", "token: secret-of-the-owner"),
+    Case("serve", "--allow-host runs.example.org", "runs.example.org on"),
     # restore, tag, fork, rm
     Case("restore --overwrite", "--to out", "disk: out/plan.md"),
     Case("restore --to out", "--at 1", "disk: out/old.txt"),
@@ -310,7 +317,13 @@ def play(template, cas, monkeypatch):
         click.echo(f"quiet {quiet_period} delay {max_delay}")
         raise KeyboardInterrupt
 
+    def serve(app, listener):
+        hosts = app.user_middleware[0].kwargs["hosts"]
+        click.echo(f"serves {' '.join(hosts)} on {listener.getsockname()}")
+
     monkeypatch.setattr(Run, "watch", watch)
+    monkeypatch.setattr("index.cli.serve._serve", serve)
+    monkeypatch.setattr("webbrowser.open", lambda link: click.echo(f"opens {link}"))
     monkeypatch.setenv("HERE", "here")
 
     def played(line, prepare=None):

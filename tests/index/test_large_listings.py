@@ -16,7 +16,7 @@ from index.cli.output import print_json, print_json_list
 from index.cli.tables import Column, show
 from index.db.queries import listings
 from index.domain.snapshots import assemble
-from index.errors import UnknownRunError
+from index.errors import UnknownRunError, UnknownSnapshotError
 
 place = places(EACH_INDEX)
 
@@ -80,6 +80,60 @@ class TestSnapshots:
         assert not any("cas_files.meta" in text for text in seen)
         assert counts == [(len(s.added), len(s.changed), len(s.removed)) for s in eagerly(run)]
         assert counts == [(len(s.added), len(s.changed), len(s.removed)) for s in found]
+
+    def test_come_in_pages_that_joined_are_all(self, run):
+        joined, first = (), None
+        while page := run.snapshots(limit=4, before=first):
+            joined = (*page, *joined)
+            first = page[0]
+        assert [s.to_dict() for s in joined] == [s.to_dict() for s in run.snapshots()]
+        assert [s.number for s in run.snapshots(limit=2, before=4)] == [2, 3]
+        assert run.snapshots(limit=0) == run.snapshots(before=1) == ()
+
+    def test_of_a_page_read_only_their_own_changes(self, store, run):
+        expected = {s.number: s for s in eagerly(run)}
+        with statements(store) as seen:
+            found = run.snapshots(limit=2, before=5)
+            counts = [(len(s.lazy_added), len(s.lazy_changed), len(s.lazy_removed)) for s in found]
+            changes = [s.to_dict() for s in found]
+        assert [s.number for s in found] == [3, 4]
+        assert changes == [expected[s.number].to_dict() for s in found]
+        assert counts == [(len(s.added), len(s.changed), len(s.removed)) for s in found]
+        asked = touching_files(seen)
+        assert len(asked) == 5  # three counts, the first one's changes, and those of both
+        assert all("first_snapshot" in text or "end_snapshot" in text for text in asked)
+
+    def test_are_chosen_by_all_that_is_given_of_their_provenance(self, run):
+        labels = {"agent": "a", "phase": "p", "node_id": "n", "step_id": "s", "event_id": "e"}
+        run.put("y", b"1", **labels)
+        run.put("y", b"2", agent="b", phase="p")
+        assert [s.number for s in run.snapshots(agent="a")] == [1, 7]
+        assert [s.number for s in run.snapshots(agent="b")] == [2, 8]
+        assert [s.number for s in run.snapshots(phase="p", limit=1)] == [8]
+        for name, value in labels.items():
+            assert 7 in [s.number for s in run.snapshots(**{name: value})]
+            assert 1 not in [s.number for s in run.snapshots(**{**labels, name: "other"})]
+        chosen = run.snapshots(agent="b")
+        assert [s.to_dict() for s in chosen] == [eagerly(run)[n - 1].to_dict() for n in (2, 8)]
+        assert [len(s.lazy_changed) for s in chosen] == [1, 1]
+
+    def test_before_a_tag_or_one_of_them_are_listed_too(self, run):
+        run.tag("good", at=3)
+        assert [s.number for s in run.snapshots(before="good")] == [1, 2]
+        with pytest.raises(UnknownSnapshotError):
+            run.snapshots(before=99)
+        with pytest.raises(ValueError, match="limit is a number of snapshots"):
+            run.snapshots(limit=-1)
+
+    def test_with_gaps_are_named_one_by_one_or_all_between_them(self, run, monkeypatch):
+        run.put("y", b"1", agent="a")
+        for few in (500, 1):
+            monkeypatch.setattr("index.db.queries.states._FEW", few)
+            found = run.snapshots(agent="a")
+            assert [s.number for s in found] == [1, 7]
+            assert [len(s.lazy_added) for s in found] == [6, 1]
+            assert [[v.path for v in s.added] for s in found[1:]] == [["y"]]
+            assert [len(s.added) for s in found] == [6, 1]
 
     def test_one_that_was_found_counts_its_own(self, run):
         found = run.find_snapshot(agent="b")

@@ -126,6 +126,47 @@ def test_a_server_that_stays_away_is_told_in_one_sentence(server, url, blobs, wo
     store.close()
 
 
+class TestFollowing:
+    """Changes are followed over a restart of the server."""
+
+    def test_a_change_after_a_restart_is_seen(self, server, store, run):
+        run.put("f", b"1")
+        stop = threading.Event()
+        changes = store.follow(stop=stop, interval=0.05)
+        run.put("f", b"2")
+        assert next(changes).snapshot == 2
+        server.kill()
+        threading.Timer(0.5, server.start).start()
+        later = threading.Thread(target=run.put, args=("f", b"3"))
+        later.start()
+        assert next(changes).snapshot == 3
+        later.join()
+        stop.set()
+        assert list(changes) == []
+
+    def test_a_stop_ends_the_wait_for_a_server_that_is_down(self, server, store, run):
+        run.put("f", b"1")
+        stop = threading.Event()
+        changes = store.follow(stop=stop, interval=0.05)
+        server.kill()
+        try:
+            threading.Timer(0.3, stop.set).start()
+            assert list(changes) == []
+        finally:
+            server.start()
+        assert run.read_bytes("f") == b"1"
+
+    def test_a_server_that_stays_away_is_an_error(self, server, url, blobs):
+        with ArtifactStore.open(index=url, **blobs, database_wait=0.3) as store:
+            changes = store.follow(stop=threading.Event(), interval=0.05)
+            server.kill()
+            try:
+                with pytest.raises(IndexUnavailableError):
+                    next(changes)
+            finally:
+                server.start()
+
+
 class TestACommitWhoseAnswerIsLost:
     """A relay between client and server cuts the connection around COMMIT."""
 

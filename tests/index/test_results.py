@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from datetime import timedelta
 
 import pytest
@@ -76,7 +77,8 @@ def results_of(store, run, work, tmp_path):
         run.put("t.csv", f"a,b\n{rows * 20}".encode())
     compared = store.session("session-1").compare(*run.history("t.csv"))
     yield from (compared, compared.table, compared.table.columns[0])
-    yield from (run.tag("best"), run.record(["true"], work))
+    changes = store.follow(stop=threading.Event())
+    yield from (run.tag("best"), run.record(["true"], work), next(changes))
     with ArtifactStore.open(tmp_path / "other") as other:
         plan = store.plan_sync(other)
         yield from (plan, store.sync_to(other), plan.report.runs[0])

@@ -285,6 +285,6 @@ def test_a_listing_goes_through_the_pager_if_it_is_longer_than_the_terminal(run_
 
 
 def test_every_command_has_a_screen():
-    # watch goes on, and doctor tells of the machine
-    unseen = {"init", "adopt", "completion", "doctor", "watch"}
+    # watch and serve go on, and doctor tells of the machine
+    unseen = {"init", "adopt", "completion", "doctor", "watch", "serve"}
     assert {each[0] for each in COMMANDS if each} >= set(group.list_commands(None)) - unseen

@@ -40,6 +40,8 @@ CALLS = {
                ("--session", "s"), ("--session", EVIL), ("w", *HERE, "--scope", f"../{EVIL}")],
     "watch": [(f"missing{EVIL}",), ("w", "--session", EVIL), ("w", "--quiet-period", EVIL),
               ("w", *HERE, "--scope", f"../{EVIL}")],
+    "serve": [("--session", EVIL), ("--host", f"127.{EVIL}"), ("--token", EVIL),
+              ("--session", SPOKEN, "--port", EVIL)],
     "run": [("--dir", "w", *HERE, "printf", EVIL), (f"missing{EVIL}",), (f"w/{EVIL}",),
             ("--dir", "w", *HERE, "--agent", EVIL, "true"), (f"--{EVIL}", "true"),
             ("--dir", "w", *HERE, "sh", "-c", f"exit 3 # {EVIL}")],

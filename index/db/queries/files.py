@@ -57,7 +57,6 @@ __all__ = [
     "list_versions",
     "read_versions",
     "refresh",
-    "touches_snapshot",
     "visible_at",
     "was_produced",
 ]
@@ -320,6 +319,7 @@ def list_in_sessions(
     connection: Connection,
     session: str | None,
     *conditions: Condition,
+    limit: int | None = None,
 ) -> list[FileVersion]:
     """Return file versions of a session, or of all sessions, in the order they were committed."""
     statement = (
@@ -334,6 +334,7 @@ def list_in_sessions(
             tables.files.c.path,
             tables.files.c.version,
         )
+        .limit(limit)
     )
     if session is not None:
         statement = statement.where(tables.sessions.c.name == session)
@@ -393,8 +394,3 @@ def was_produced() -> Condition:
             .exists(),
         ),
     )
-
-
-def touches_snapshot(number: int) -> Condition:
-    """Return the condition that a version began or ended at a snapshot."""
-    return or_(tables.files.c.first_snapshot == number, tables.files.c.end_snapshot == number)

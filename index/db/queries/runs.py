@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, bindparam, delete, func, insert, literal, sel
 
 from index.db import tables
 from index.db.bulk import dialect_insert
+from index.db.queries.states import is_in
 from index.domain.provenance import Provenance
 from index.domain.snapshots import ChangeCounts, Skipped, Snapshot
 
@@ -29,7 +30,6 @@ __all__ = [
     "ensure_run",
     "ensure_session",
     "find_run",
-    "find_snapshot",
     "forget_store_id",
     "get_index_id",
     "get_store_id",
@@ -257,28 +257,56 @@ def has_snapshot(connection: Connection, snapshot_id: int) -> bool:
 
 
 def list_snapshots(
-    connection: Connection, run_id: int, number: int | None = None
+    connection: Connection,
+    run_id: int,
+    number: int | None = None,
+    *,
+    provenance: Provenance | None = None,
+    before: int | None = None,
+    limit: int | None = None,
 ) -> list[Snapshot]:
-    """Return a run's snapshots without their changes, oldest first; or only that of a number."""
+    """Return a run's snapshots without their changes, oldest first.
+
+    Parameters
+    ----------
+    number
+        Only the snapshot of this number.
+    provenance
+        Only those that have all fields of it.
+    before
+        Only those of a lower number.
+    limit
+        Only so many: the newest ones.
+    """
     columns = tables.snapshots.c
-    statement = select(tables.snapshots).where(columns.run_id == run_id).order_by(columns.number)
+    statement = select(tables.snapshots).where(columns.run_id == run_id)
     if number is not None:
         statement = statement.where(columns.number == literal(number, BigInteger()))
-    return [_snapshot(row) for row in connection.execute(statement)]
+    for name, column in tables.PROVENANCE_COLUMNS.items():
+        if (value := getattr(provenance, name, None)) is not None:
+            statement = statement.where(columns[column] == value)
+    if before is not None:
+        statement = statement.where(columns.number < literal(before, BigInteger()))
+    statement = statement.order_by(columns.number.desc()).limit(limit)
+    return [_snapshot(row) for row in reversed(connection.execute(statement).all())]
 
 
 def count_changes(
-    connection: Connection, run_id: int, number: int | None = None
+    connection: Connection, run_id: int, numbers: Sequence[int]
 ) -> dict[int, ChangeCounts]:
-    """Return how many files each snapshot of a run, or one of them, added, changed and removed."""
+    """Return how many files each of some snapshots added, changed and removed.
+
+    Parameters
+    ----------
+    numbers
+        Their numbers, ascending. There may be more in the result.
+    """
     versions, later = tables.files.c, tables.files.alias().c
 
     def count(column: Column[Any], *conditions: ColumnElement[bool]) -> dict[int, int]:
-        if number is not None:
-            conditions = (*conditions, column == number)
         rows = connection.execute(
             select(column, func.count())
-            .where(versions.run_id == run_id, column.is_not(None), *conditions)
+            .where(versions.run_id == run_id, is_in(column, numbers), *conditions)
             .group_by(column)
         )
         return {found: files for found, files in rows}  # noqa: C416 - mypy does not see pairs
@@ -298,23 +326,6 @@ def count_changes(
         )
         for each in begun.keys() | ended.keys()
     }
-
-
-def find_snapshot(connection: Connection, run_id: int, provenance: Provenance) -> Snapshot | None:
-    """Return a run's newest snapshot that has all fields of a provenance, without its changes."""
-    columns = tables.snapshots.c
-    given = {
-        columns[column]: value
-        for name, column in tables.PROVENANCE_COLUMNS.items()
-        if (value := getattr(provenance, name)) is not None
-    }
-    row = connection.execute(
-        select(tables.snapshots)
-        .where(columns.run_id == run_id, *(column == value for column, value in given.items()))
-        .order_by(columns.number.desc())
-        .limit(1)
-    ).first()
-    return None if row is None else _snapshot(row)
 
 
 def session_exists(connection: Connection, session: str) -> bool:
