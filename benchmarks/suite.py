@@ -21,8 +21,8 @@ QUICK: Final = {
     "gc": "--rounds 1 --rows 2000 --bytes 4194304",
     "partitions": "--rounds 1 --versions 20000",
     "web": (
-        "--rounds 1 --requests 16 --page-requests 1 --large-mib 4 --index-runs 3 --index-files 1000"
-        " --files 1000 --versions 2000"
+        "--rounds 1 --requests 8 --page-requests 1 --large-mib 4 --index-runs 2 --index-files 500"
+        " --files 500 --only pages large index"
     ),
     "remote": "--rounds 1 --files 50 --peer-files 50 --large-mib 8",
 }

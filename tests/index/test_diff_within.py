@@ -51,7 +51,10 @@ def listed_diff(run, first, second):
     return diff_versions(run.files(at=first), run.files(at=second))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(steps=STEPS)
 def test_it_is_that_of_the_whole_listings(store, steps):
     run = store.session("s").run(f"r{next(RUNS)}")

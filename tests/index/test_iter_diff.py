@@ -46,7 +46,7 @@ def ids(pairs):
     return [(one and one.id, two and two.id) for one, two in pairs]
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(history=steps, data=st.data())
 def test_any_two_snapshots_of_any_history_differ_as_their_listings_do(
     empty_store, tmp_path_factory, history, data

@@ -65,7 +65,7 @@ def answers(api, operation, mode=GenerationMode.POSITIVE, *, known=False):
     statuses = set()
 
     @hypothesis.settings(
-        max_examples=2 * hypothesis.settings.default.max_examples // 5,
+        max_examples=hypothesis.settings.default.max_examples // 5,
         suppress_health_check=[*hypothesis.HealthCheck],  # most strings are valid
     )
     @hypothesis.given(requests)

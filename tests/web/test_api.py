@@ -456,6 +456,7 @@ class TestWhatIsNotThere:
         ]
         assert texts[0] == texts[1]
 
+    @on_one(because="the library's sessions are as isolated on each index, as its tests show")
     @pytest.mark.parametrize("path", PLACES)
     def test_ids_of_another_session_do_not_work_in_a_granted_one(self, client_of, other, path):
         client = client_of(Grant.of("session-1"))

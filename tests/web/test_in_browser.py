@@ -78,6 +78,9 @@ def look_at(window, name):
 def test_a_page_fits_its_window_and_axe_finds_nothing_serious(open_window, site, look, part):
     with open_window(**LOOKS[look]) as window:
         for number, name in [*enumerate(PAGES)][part::4]:
+            is_read = look == [*LOOKS][number // 4 % 2]  # in one of the two, for axe takes long
+            if look == "screen" and not (is_read or "CAS_KEEP_SCREENSHOTS" in os.environ):
+                continue  # what fits a phone fits a screen
             assert window.visit(site.pages[name]).ok
             if name == "compare":
                 opened = window.page.locator("details")
@@ -88,7 +91,7 @@ def test_a_page_fits_its_window_and_axe_finds_nothing_serious(open_window, site,
                 kind = window.page.locator(f".preview-{name.partition('.')[0]}")
                 assert kind.count() == 1, name
             look_at(window, name)
-            if look == [*LOOKS][number // 4 % 2]:  # one of the two, for axe takes long
+            if is_read:
                 assert not window.serious(), name
 
 
