@@ -110,7 +110,7 @@ class Finding:
         return found
 
     def follow(self, *, stop: threading.Event, interval: float = 1.0) -> Iterator[RunChange]:
-        """Return an iterator of the changes of the runs from now on, whoever makes them.
+        """Return an iterator of the changes of the runs from now on, by any process.
 
         There is one for each run that was made, changed or deleted: by a scan, a `put`, a status, a
         tag or a note, in this process or another one, on any host. Several commits to a run between

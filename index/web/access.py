@@ -93,7 +93,7 @@ class Tokens:
     def make_code(self, token: str) -> str:
         """Return a code that `redeem` takes once in place of a token.
 
-        A link with it opens the page. Whoever finds the link later, in a history or a log, can't.
+        A link with it opens the page once. The same link in a history or a log opens nothing.
         """
         code = secrets.token_urlsafe(32)
         while len(self._codes) >= _CODES:

@@ -1,4 +1,4 @@
-"""What a request asks for: of which store, with which grant, and with which parameters."""
+"""What a request asks for: the store, the grant of the reader, and the parameters."""
 
 from __future__ import annotations
 

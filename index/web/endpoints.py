@@ -46,7 +46,7 @@ BLOB: Final = f"{SESSION}/blobs/{{digest}}"
 
 
 class Endpoint(NamedTuple):
-    """An endpoint of the API, all of which are read with GET and HEAD."""
+    """An endpoint of the API. All of them take GET and HEAD only."""
 
     path: str
     """Below `PREFIX`."""

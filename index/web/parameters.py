@@ -31,7 +31,7 @@ MAX_PAGE: Final = 1_000
 
 _MAX_NUMBER: Final = 2**63 - 1
 _MAX_TEXT: Final = 16_384
-"""Characters: a path has at most 4,096 bytes, each of which is three characters in a URL."""
+"""Characters. A path has at most 4,096 bytes, and each byte may take three characters in a URL."""
 
 
 class _NumberInPath(IntegerConvertor):
