@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from contenders import cas_command, copy_and_sync, fresh, measured
 from datasets import small_files
-from listing import directory_of, indexed_runs, name_of
+from listing import directory_of, indexed_runs, name_of, note_versions
 from measure import MIB, SHORT_SAMPLES, Answer, flush, of
 from pages import command_line, pivot, publication
 from peers import Peers, described
@@ -44,6 +44,17 @@ STATEMENTS: Final = {
     "snapshots()": "snapshots",
     "stats()": "stats",
 }
+SEARCHES: Final = (
+    "meta.rmse < 0.01",
+    "tag = 'best'",
+    "agent = 'nobody'",
+    "name ~ '5000'",
+    "name ~ '*5000.csv'",
+    "name = 'result_05000.csv'",
+    "path ~ '**/output/result_0500?.csv'",
+    "size > 1 GB",
+    "created >= 1d",
+)
 DIRECTORY: Final = "ls of 1,000 entries by URL"
 
 
@@ -169,10 +180,32 @@ def ask_listing(bench: Bench) -> Answer:
     return answer
 
 
+def ask_search(bench: Bench) -> Answer:
+    """Search a large index by expressions."""
+    files, runs = bench.options.listing_files, bench.options.listing_runs
+    subject = f"search() in an index of {files * runs:,} rows of {runs} runs, by expression"
+    answer = Answer("search", subject, bench.options.rounds)
+    root = bench.work / "searched"
+    indexed_runs(root, runs=runs, files=files)
+    note_versions(root)
+    flush(root)
+    with ArtifactStore.open(root, create=False) as store:
+        session = store.session("s")
+        for _ in range(answer.rounds):
+            for expression in SEARCHES:
+                with answer.timed(expression):
+                    for _version in session.search(expression):
+                        pass
+    answer.limit("by notes, which a version of a hundred has", SEARCHES[0], 0.2, "s")
+    answer.limit("by a tag in a run of ten", SEARCHES[1], 0.2, "s")
+    answer.limit("by an agent that nobody is", SEARCHES[2], 0.01, "s")
+    return answer
+
+
 def main() -> None:
     """Ask the questions."""
     questions = {f"{count}-files": partial(ask_files, count) for count in COUNTS}
-    questions |= {"versions": ask_versions, "listing": ask_listing}
+    questions |= {"versions": ask_versions, "listing": ask_listing, "search": ask_search}
     parser = command_line(__doc__, list(questions))
     parser.add_argument("--most", type=int, default=COUNTS[-1], help="of the numbers of files")
     parser.add_argument("--versions", type=int, default=1_000_000, help="of the one run")

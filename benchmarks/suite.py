@@ -20,6 +20,7 @@ QUICK: Final = {
     "verify": "--rounds 1 --files 100 --large-gib 0.005 --rows 1000",
     "gc": "--rounds 1 --rows 2000 --bytes 4194304",
     "partitions": "--rounds 1 --versions 20000",
+    "lineage": "--rounds 1 --runs 2",
     "web": (
         "--rounds 1 --requests 8 --page-requests 1 --large-mib 4 --index-runs 2 --index-files 500"
         " --files 500 --only pages large index"

@@ -85,6 +85,9 @@ class BatchWriter:
         self._hashing = SegmentHasher()
         self.on_read: Callable[[int], None] | None = None
         """Called with the bytes of a large file that were cut since the last call."""
+        self.on_new: Callable[[int], None] | None = None
+        """Called with the bytes of blobs that are not stored yet, before they are written. If it
+        raises, they are not."""
         self._packer = Packer(backend, catalog)
 
     def add(self, data: Buffer, *, unless: bytes | None = None) -> Digest:
@@ -333,15 +336,17 @@ class BatchWriter:
         if not new:
             return
         known = self._catalog.find_known([digest for digest, _ in new])
+        unknown = [(digest, length) for digest, length in new if digest not in known]
+        if self.on_new is not None:
+            self.on_new(sum(length for _, length in unknown))
         task: dict[Digest, Buffer] = {}
         size = 0
-        for digest, length in new:
-            if digest not in known:
-                task[digest] = group[digest]
-                size += length
-                if size >= _TASK_BYTES:
-                    self._submit(task)
-                    task, size = {}, 0
+        for digest, length in unknown:
+            task[digest] = group[digest]
+            size += length
+            if size >= _TASK_BYTES:
+                self._submit(task)
+                task, size = {}, 0
         if task:
             self._submit(task)
 

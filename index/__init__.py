@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from index.domain.content_diff import ContentDiff
     from index.domain.diff import Diff, FileChange
     from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
+    from index.domain.holds import Hold
+    from index.domain.inputs import Input, InputSource, Reference
+    from index.domain.lineage import Activity, Lineage, LineageEdge, Stale
     from index.domain.listing import DirectoryEntry, FileOrder
     from index.domain.progress import Progress
-    from index.domain.provenance import Provenance, carried, provenance
+    from index.domain.provenance import Provenance
     from index.domain.reports import (
         DeletionReceipt,
+        ExportReport,
         GroupStats,
+        ImportReport,
         RestoreChange,
         RestoreResult,
         RestoreWarning,
@@ -36,11 +41,14 @@ if TYPE_CHECKING:
         StoredBlob,
         StoreStats,
     )
+    from index.domain.retention import RetentionPolicy, RunChoice, VersionRule
     from index.domain.runs import RunChange, RunStatus, RunSummary
-    from index.domain.snapshots import FileVersion, Snapshot
+    from index.domain.scopes import carried, provenance
+    from index.domain.snapshots import FileVersion, Skipped, Snapshot
     from index.domain.status import Status
     from index.domain.table_diff import ColumnDiff, TableDiff
-    from index.domain.tags import Tag
+    from index.domain.tags import RunTag, Tag
+    from index.domain.usage import Usage
     from index.errors import ArtifactIndexError
     from index.maintenance.backup import BackupReport
     from index.maintenance.doctor.doctor import doctor
@@ -49,7 +57,14 @@ if TYPE_CHECKING:
     from index.maintenance.gc.report import GarbageBlob, GcReport
     from index.maintenance.recover.recover import recover
     from index.maintenance.recover.report import RecoveryReport
+    from index.maintenance.recover.storage import rebuild_storage
     from index.maintenance.repair.repair import RepairReport
+    from index.maintenance.retention import (
+        RetentionPlan,
+        RetentionReport,
+        SkippedRun,
+        VersionChoice,
+    )
     from index.scan.content import Content, NewFile
     from index.transfer.adopt import AdoptionReport
     from index.transfer.report import SyncedRun, SyncOutcome, SyncReport
@@ -57,6 +72,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_CLASSIFIER",
+    "Activity",
     "AdoptionReport",
     "ArtifactIndexError",
     "ArtifactStore",
@@ -72,6 +88,7 @@ __all__ = [
     "DoctorFinding",
     "DoctorLevel",
     "DoctorReport",
+    "ExportReport",
     "Fault",
     "FaultKind",
     "FileChange",
@@ -83,24 +100,39 @@ __all__ = [
     "GcPlan",
     "GcReport",
     "GroupStats",
+    "Hold",
     "Holder",
+    "ImportReport",
+    "Input",
+    "InputSource",
+    "Lineage",
+    "LineageEdge",
     "NewFile",
     "Progress",
     "Provenance",
     "RecordedCommand",
     "RecoveryReport",
+    "Reference",
     "RepairReport",
     "RestoreChange",
     "RestoreResult",
     "RestoreWarning",
+    "RetentionPlan",
+    "RetentionPolicy",
+    "RetentionReport",
     "RuleClassifier",
     "Run",
     "RunChange",
+    "RunChoice",
     "RunStats",
     "RunStatus",
     "RunSummary",
+    "RunTag",
     "Session",
+    "Skipped",
+    "SkippedRun",
     "Snapshot",
+    "Stale",
     "StatsLabel",
     "Status",
     "StoreStats",
@@ -112,22 +144,29 @@ __all__ = [
     "TableDiff",
     "Tag",
     "TrackingOutcome",
+    "Usage",
     "VerifyReport",
+    "VersionChoice",
+    "VersionRule",
     "__version__",
     "carried",
     "doctor",
     "open",
     "provenance",
+    "rebuild_storage",
     "recover",
 ]
 
 __version__: str
 
 _IMPORTED_LATER: Final = {
+    "__version__": "cas",
+    "Activity": "index.domain.lineage",
     "AdoptionReport": "index.transfer.adopt",
     "ArtifactIndexError": "index.errors",
     "ArtifactStore": "index.api.store",
     "BackupReport": "index.maintenance.backup",
+    "carried": "index.domain.scopes",
     "Classifier": "index.domain.classification",
     "ColumnDiff": "index.domain.table_diff",
     "Content": "index.scan.content",
@@ -137,55 +176,73 @@ _IMPORTED_LATER: Final = {
     "DeletionReceipt": "index.domain.reports",
     "Diff": "index.domain.diff",
     "DirectoryEntry": "index.domain.listing",
+    "doctor": "index.maintenance.doctor.doctor",
     "DoctorFinding": "index.maintenance.doctor.report",
     "DoctorLevel": "index.maintenance.doctor.report",
     "DoctorReport": "index.maintenance.doctor.report",
+    "ExportReport": "index.domain.reports",
     "Fault": "index.domain.faults",
     "FaultKind": "index.domain.faults",
     "FileChange": "index.domain.diff",
     "FileOrder": "index.domain.listing",
     "FileRepository": "index.api.file_repository",
-    "FileVersion": "index.domain.snapshots",
     "FilesUpdated": "index.api.dag_tracker",
+    "FileVersion": "index.domain.snapshots",
     "GarbageBlob": "index.maintenance.gc.report",
     "GcPlan": "index.maintenance.gc.plan",
     "GcReport": "index.maintenance.gc.report",
     "GroupStats": "index.domain.reports",
+    "Hold": "index.domain.holds",
     "Holder": "index.domain.faults",
+    "ImportReport": "index.domain.reports",
+    "Input": "index.domain.inputs",
+    "InputSource": "index.domain.inputs",
+    "Lineage": "index.domain.lineage",
+    "LineageEdge": "index.domain.lineage",
     "NewFile": "index.scan.content",
     "Progress": "index.domain.progress",
     "Provenance": "index.domain.provenance",
+    "provenance": "index.domain.scopes",
     "RecordedCommand": "index.api.command",
+    "rebuild_storage": "index.maintenance.recover.storage",
+    "recover": "index.maintenance.recover.recover",
     "RecoveryReport": "index.maintenance.recover.report",
+    "Reference": "index.domain.inputs",
     "RepairReport": "index.maintenance.repair.repair",
     "RestoreChange": "index.domain.reports",
     "RestoreResult": "index.domain.reports",
     "RestoreWarning": "index.domain.reports",
+    "RetentionPlan": "index.maintenance.retention",
+    "RetentionPolicy": "index.domain.retention",
+    "RetentionReport": "index.maintenance.retention",
     "RuleClassifier": "index.domain.classification",
     "Run": "index.api.run",
     "RunChange": "index.domain.runs",
+    "RunChoice": "index.domain.retention",
     "RunStats": "index.domain.reports",
     "RunStatus": "index.domain.runs",
     "RunSummary": "index.domain.runs",
     "Session": "index.api.session",
+    "Skipped": "index.domain.snapshots",
+    "SkippedRun": "index.maintenance.retention",
     "Snapshot": "index.domain.snapshots",
+    "Stale": "index.domain.lineage",
     "StatsLabel": "index.domain.reports",
     "Status": "index.domain.status",
-    "StoreStats": "index.domain.reports",
     "StoredBlob": "index.domain.reports",
+    "StoreStats": "index.domain.reports",
+    "SyncedRun": "index.transfer.report",
     "SyncOutcome": "index.transfer.report",
     "SyncPlan": "index.transfer.sync",
     "SyncReport": "index.transfer.report",
-    "SyncedRun": "index.transfer.report",
     "TableDiff": "index.domain.table_diff",
+    "RunTag": "index.domain.tags",
     "Tag": "index.domain.tags",
     "TrackingOutcome": "index.api.dag_tracker",
+    "Usage": "index.domain.usage",
     "VerifyReport": "index.domain.faults",
-    "__version__": "cas",
-    "carried": "index.domain.provenance",
-    "doctor": "index.maintenance.doctor.doctor",
-    "provenance": "index.domain.provenance",
-    "recover": "index.maintenance.recover.recover",
+    "VersionChoice": "index.maintenance.retention",
+    "VersionRule": "index.domain.retention",
 }
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-from index.domain.provenance import carried
+from index.domain.scopes import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -22,10 +22,13 @@ __all__ = [
     "BlobRow",
     "ChunkListRow",
     "FileRow",
+    "HoldRow",
+    "InputRow",
     "PackRow",
     "RecordRow",
     "ReleasedRow",
     "RunRow",
+    "RunTagRow",
     "SessionRow",
     "SnapshotRow",
     "StoreRow",
@@ -60,6 +63,24 @@ class SessionRow(Base):
         id: Mapped[int]
         name: Mapped[str]
         created_at: Mapped[datetime]
+        quota_bytes: Mapped[int | None]
+
+
+class HoldRow(Base):
+    """A hold of a session or run: nothing of it is deleted until the release."""
+
+    __table__ = tables.holds
+
+    if TYPE_CHECKING:
+        id: Mapped[int]
+        session_id: Mapped[int]
+        run_id: Mapped[int | None]
+        reason: Mapped[str]
+        agent: Mapped[str | None]
+        created_at: Mapped[datetime]
+        released_at: Mapped[datetime | None]
+        release_reason: Mapped[str | None]
+        released_by: Mapped[str | None]
 
 
 class RunRow(Base):
@@ -71,8 +92,8 @@ class RunRow(Base):
         id: Mapped[int]
         session_id: Mapped[int]
         name: Mapped[str]
-        parent_run_id: Mapped[int | None]
-        parent_snapshot: Mapped[int | None]
+        forked_from_id: Mapped[int | None]
+        forked_snapshot: Mapped[int | None]
         revision: Mapped[int]
         newest_record: Mapped[Digest | None]
         work_dir: Mapped[str | None]
@@ -80,6 +101,8 @@ class RunRow(Base):
         status_reason: Mapped[str | None]
         started_at: Mapped[datetime | None]
         ended_at: Mapped[datetime | None]
+        parent: Mapped[str | None]
+        notes: Mapped[Any]
         created_at: Mapped[datetime]
 
 
@@ -127,6 +150,41 @@ class TagRow(Base):
         snapshot: Mapped[int | None]
         path: Mapped[str | None]
         version: Mapped[int | None]
+        agent: Mapped[str | None]
+        created_at: Mapped[datetime]
+
+
+class InputRow(ProvenanceColumns, Base):
+    """Bytes that a run has read."""
+
+    __table__ = tables.inputs
+
+    if TYPE_CHECKING:
+        id: Mapped[int]
+        run_id: Mapped[int]
+        position: Mapped[int]
+        digest: Mapped[Digest]
+        size: Mapped[int | None]
+        source_run: Mapped[str | None]
+        path: Mapped[str | None]
+        version: Mapped[int | None]
+        uri: Mapped[str | None]
+        snapshot: Mapped[int]
+        is_copy: Mapped[bool]
+
+
+class RunTagRow(Base):
+    """A move of the tag of a run: which run of the session it names from then on."""
+
+    __table__ = tables.run_tags
+
+    if TYPE_CHECKING:
+        id: Mapped[int]
+        session_id: Mapped[int]
+        name: Mapped[str]
+        position: Mapped[int]
+        run_id: Mapped[int | None]
+        is_removed: Mapped[bool]
         agent: Mapped[str | None]
         created_at: Mapped[datetime]
 
@@ -246,6 +304,7 @@ class FileRow(ProvenanceColumns, Base):
         end_snapshot: Mapped[int | None]
         appeared_in: Mapped[int]
         meta: Mapped[Any | None]
+        dropped: Mapped[Any | None]
         signature: Mapped[bytes | None]
         seen_by: Mapped[int]
         origin_id: Mapped[int | None]

@@ -15,6 +15,7 @@ SQL = re.compile(
 """Beginnings of the text of a statement, or of a part of one."""
 
 PUT_TOGETHER = {
+    "index/imports/mlflow_runs.py": {"table"},  # of MLflow's own, one of three
     "index/db/bulk.py": {
         # Names of columns and tables, quoted by the dialect; types; marks for parameters.
         "names", "arrays", "values", "conflicts",

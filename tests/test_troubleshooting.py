@@ -35,6 +35,7 @@ MADE = [
 ] + [
     index.errors.IndexInterruptedError("subject", "reason", may_have_committed=True),
     index.errors.SchemaOutOfDateError("subject", "0002", "0001", newer=True),
+    index.errors.BytesNotKeptError("subject", 2, "dropped on 2026-05-01: reason"),
 ]
 """An error of each class; two of those whose sentence depends on an option."""
 

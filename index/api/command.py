@@ -85,17 +85,18 @@ def record(
 ) -> RecordedCommand:
     """Run a command between two scans; see `Run.record`."""
     words = check_command(command)
-    running = Marks(status="running")
-    track(replace(request, provenance=Provenance(), final=(), marks=running))
-    notes = {
+    inputs = request.marks.inputs
+    notes: dict[str, Any] = {
         "command": shown_command(words),
         "directory": _current_directory(),
         "host": socket.gethostname(),
         "user": _user(),
         "git": _git_state(),
         "environment": dict(environment) or None,
-        "started_at": clock().isoformat(),
     }
+    running = Marks(status="running", run_notes=notes)  # without those that are None
+    track(replace(request, provenance=Provenance(), final=(), marks=running))
+    notes["started_at"] = clock().isoformat()
     begun = time.monotonic()
     try:
         code, is_interrupted = _run(words)
@@ -107,7 +108,7 @@ def record(
             "exit_status": exit_status,
         }
         told = {name: value for name, value in notes.items() if value is not None} | ended
-        snapshot = track(replace(request, marks=Marks(told, status, reason)))
+        snapshot = track(replace(request, marks=Marks(told, status, reason, inputs=inputs)))
     except BaseException as error:
         why = str(error) if isinstance(error, CommandNotStartedError) else _LOST
         with suppress(CasError, ArtifactIndexError):  # storage or index may be what failed

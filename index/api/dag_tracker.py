@@ -11,21 +11,24 @@ import inspect
 import logging
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from index.context import Handle
 from index.decorators import off_the_loop
 from index.domain.names import as_paths, check_label, usable_label
-from index.domain.provenance import Provenance, current_provenance, either
+from index.domain.provenance import Provenance, either
 from index.domain.results import Result
-from index.errors import InvalidNameError
+from index.domain.scopes import current_provenance
+from index.errors import InvalidNameError, UnknownFileError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
     from index.api.store import ArtifactStore
+    from index.domain.inputs import InputSource
     from index.domain.names import Label
     from index.domain.snapshots import FileVersion, Skipped, Snapshot
 
@@ -89,6 +92,8 @@ class TrackingOutcome(Result):
     label_errors: tuple[InvalidNameError, ...] = ()
     """Ids and labels that can't be recorded as they are. The files are recorded with what is usable
     of them: without control characters, shortened, or without the label."""
+    input_errors: tuple[Exception, ...] = ()
+    """Why inputs are not noted. The files are recorded all the same."""
     update: FilesUpdated | None = None
     """The changes; None if no file changed, even if the scan filled in missing provenance."""
 
@@ -199,11 +204,14 @@ class DAGTracker(Handle):
         event_id: Label | None = None,
         code_hash: Label | None = None,
         generating_code_hash: Label | None = None,
+        inputs: Sequence[InputSource] = (),
     ) -> TrackingOutcome:
         """Track the present files of the work directory; return the outcome.
 
-        `agent`, `phase` and `code_hash` may be given by their long names, too. Raises only what
-        ends a process, such as KeyboardInterrupt, unless `raise_errors` is set.
+        `agent`, `phase` and `code_hash` may be given by their long names, too. `inputs` is what the
+        node has read, as in `Run.track`; what can't be found is in `TrackingOutcome.input_errors`,
+        and the files are recorded all the same. Raises only what ends a process, such as
+        KeyboardInterrupt, unless `raise_errors` is set.
         """
         given = self._usable(
             phase=either("phase", phase, "workflow_phase", workflow_phase),
@@ -213,7 +221,7 @@ class DAGTracker(Handle):
             event_id=event_id,
             code_hash=either("code_hash", code_hash, "generating_code_hash", generating_code_hash),
         )
-        outcome = self._track(work_dir, *given)
+        outcome = self._track(work_dir, *given, inputs)
         if outcome.update is None or self._files_updated is None:
             return outcome
         try:
@@ -235,6 +243,7 @@ class DAGTracker(Handle):
         event_id: Label | None = None,
         code_hash: Label | None = None,
         generating_code_hash: Label | None = None,
+        inputs: Sequence[InputSource] = (),
     ) -> TrackingOutcome:
         """Run `track_files_in_work_dir` on a worker thread, so that the event loop stays free.
 
@@ -249,7 +258,7 @@ class DAGTracker(Handle):
             event_id=event_id,
             code_hash=either("code_hash", code_hash, "generating_code_hash", generating_code_hash),
         )
-        outcome = await off_the_loop(self._track, work_dir, *given)
+        outcome = await off_the_loop(self._track, work_dir, *given, inputs)
         if outcome.update is None or self._files_updated is None:
             return outcome
         try:
@@ -265,23 +274,32 @@ class DAGTracker(Handle):
         work_dir: str | os.PathLike[str],
         provenance: Provenance,
         label_errors: tuple[InvalidNameError, ...],
+        inputs: Sequence[InputSource],
     ) -> TrackingOutcome:
+        scan = partial(
+            self.run.track,
+            work_dir,
+            phase=provenance.phase,
+            agent=provenance.agent,
+            node_id=provenance.node_id,
+            step_id=provenance.step_id,
+            event_id=provenance.event_id,
+            code_hash=provenance.code_hash,
+            scope=self._scope,
+            ignore=self._ignore,
+            final=self._final,
+            hidden=self._hidden,
+            default_ignores=self._default_ignores,
+            gitignore=self._gitignore,
+        )
+        input_errors: list[Exception] = []
         try:
-            snapshot = self.run.track(
-                work_dir,
-                phase=provenance.phase,
-                agent=provenance.agent,
-                node_id=provenance.node_id,
-                step_id=provenance.step_id,
-                event_id=provenance.event_id,
-                code_hash=provenance.code_hash,
-                scope=self._scope,
-                ignore=self._ignore,
-                final=self._final,
-                hidden=self._hidden,
-                default_ignores=self._default_ignores,
-                gitignore=self._gitignore,
-            )
+            used = self._usable_inputs(work_dir, inputs, input_errors)
+            try:
+                snapshot = scan(inputs=used)
+            except UnknownFileError as error:  # an input that the scan passes over
+                self._input_failed(error, input_errors)
+                snapshot = scan()
         except Exception as error:
             if self._raise_errors:
                 raise
@@ -295,8 +313,32 @@ class DAGTracker(Handle):
             skipped=snapshot.skipped,
             torn=snapshot.torn,
             label_errors=label_errors,
+            input_errors=tuple(input_errors),
             update=self._update(snapshot),
         )
+
+    def _usable_inputs(
+        self,
+        work_dir: str | os.PathLike[str],
+        inputs: Sequence[InputSource],
+        errors: list[Exception],
+    ) -> list[InputSource]:
+        """Return the inputs that can be found; append what is wrong with the others."""
+        usable = []
+        for each in inputs:
+            try:
+                self.run.check_input(each, work_dir)
+            except Exception as error:  # noqa: BLE001 - an input must not end the workflow
+                self._input_failed(error, errors)
+            else:
+                usable.append(each)
+        return usable
+
+    def _input_failed(self, error: Exception, errors: list[Exception]) -> None:
+        if self._raise_errors:
+            raise error
+        errors.append(error)
+        _logger.warning("run %s: an input is not noted: %s", self.run.id, error)
 
     def _log(self, snapshot: Snapshot) -> None:
         torn = "it changed each time it was read, and is recorded as last read"

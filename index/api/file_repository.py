@@ -26,7 +26,8 @@ from index.commit.caller_transaction import (
 from index.db.queries import files, listings, runs
 from index.domain.annotations import Annotations
 from index.domain.names import RunKey, as_paths, check_id, check_local, check_path
-from index.domain.provenance import Provenance, current_provenance, either
+from index.domain.provenance import Provenance, either
+from index.domain.scopes import current_provenance
 from index.errors import IndexUnavailableError
 from index.scan.selection import locate
 
@@ -288,7 +289,7 @@ class FileRepository:
                 reading, found.id, self.session_id, run_id, files.visible_at(None), *conditions
             )
 
-    def delete_run(self, run_id: Label) -> DeletionReceipt:
+    def delete_run(self, run_id: Label, *, force: bool = False) -> DeletionReceipt:
         """Delete a run as `Run.delete` does, when the caller commits; return the receipt.
 
         Storage must be reachable when the caller commits: the journal record of the deletion is
@@ -298,6 +299,8 @@ class FileRepository:
         ------
         UnknownRunError
             When this session has no such run.
+        TaggedRunError
+            When the run itself has tags, unless `force` is true.
         IndexUnavailableError
             As in `register_file`.
         """
@@ -312,7 +315,7 @@ class FileRepository:
         memory = memory_of(connection)
         begin_writing(connection)
         with connection.begin_nested():
-            receipt, keep_record = delete_run_within(connection, self._context, key)
+            receipt, keep_record = delete_run_within(connection, self._context, key, force=force)
         memory.before_commit.append(keep_record)
         memory.runs.pop(key, None)
         memory.recorded.pop(key, None)

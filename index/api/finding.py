@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cas.waiting import check_wait
+from index.api.named_runs import key_of
 from index.db.queries.runs import session_exists
 from index.db.queries.summaries import list_runs
 from index.domain.listing import check_filters, check_limit, id_pattern, name_pattern
-from index.domain.names import check_label, check_prefix, storable
+from index.domain.names import check_id, check_label, check_prefix, storable
 from index.domain.provenance import Provenance
 from index.domain.runs import RunSummary, check_status
 from index.errors import UnknownSessionError
@@ -54,6 +55,7 @@ class Finding:
         matching: str | None = None,
         status: RunStatus | None = None,
         agent: Label | None = None,
+        parent: Label | None = None,
     ) -> list[RunSummary]:
         """Return the runs by last activity, the newest last.
 
@@ -76,13 +78,15 @@ class Finding:
             Only runs with this status.
         agent
             Only runs that have a version by this agent, current or past.
+        parent
+            Only runs that are a part of the run with this id: see `Run.describe`.
 
         Raises
         ------
         UnknownSessionError
             When nothing was ever written to the session.
         InvalidNameError
-            When no id can match `matching`, or no agent can be named so.
+            When no id can match `matching`, or no agent or run can be named so.
         """
         most = check_limit(limit, "runs")
         given: object = before  # callers without a type checker give anything
@@ -91,6 +95,11 @@ class Finding:
         if status is not None:
             check_status(status)
         pattern = id_pattern(matching) if matching else None
+        parent_id = None
+        if parent is not None:
+            session = self._searched
+            named = session is not None and key_of(self._context, session, parent).run
+            parent_id = named or check_id("run", parent)
         with self._context.database.reading() as connection:
             read = partial(
                 list_runs,
@@ -99,6 +108,7 @@ class Finding:
                 like=None if pattern is None else pattern.like,
                 status=status,
                 agent=None if agent is None else check_label("agent", agent),
+                parent=parent_id,
             )
             if pattern is None:
                 found = read(limit=most, before=before)
@@ -158,6 +168,7 @@ class Finding:
         smaller: int | None = None,
         digest: Digest | str | None = None,
         run: str | None = None,
+        where: str | None = None,
         all_versions: bool = False,
         limit: int | None = None,
     ) -> Iterator[FileVersion]:
@@ -184,6 +195,9 @@ class Finding:
             A digest, also as text with at least its first seven digits.
         run
             The id of a run, or a pattern for ids: ``"run-*"``.
+        where
+            An expression over columns and notes: ``'meta.rmse < 0.1 and agent = "engineer"'``. See
+            `search`.
         all_versions
             Past versions, too, not only the current ones.
         limit
@@ -191,9 +205,12 @@ class Finding:
 
         Raises
         ------
+        InvalidExpressionError
+            When `where` can't be read.
         UnknownSessionError
             When nothing was ever written to the session.
         """
+        from index.domain.expressions import read_expression
         from index.reading.digests import check_prefix_of_digest
         from index.reading.search import Search
 
@@ -216,9 +233,32 @@ class Finding:
             smaller=None if smaller is None else storable(smaller),
             digest=None if digest is None else check_prefix_of_digest(digest),
             run=run,
+            where=None if where is None else read_expression(where, self._context.clock()),
             past=all_versions,
         )
         return search.iter_found(self._context.database, self._searched, check_limit(limit))
+
+    def search(
+        self, where: str, *, all_versions: bool = False, limit: int | None = None
+    ) -> Iterator[FileVersion]:
+        """Yield the files for which an expression is true, as `find` does with `where`.
+
+        ``'type = "data" and (size > 10 MB or created >= 2d) and not meta.draft'``: columns are
+        compared by ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in (…)``, ``is null``, and ``~``
+        for a pattern, and comparisons are joined by ``and``, ``or`` and ``not``. Values are bound
+        parameters, and nothing is evaluated as code.
+
+        A comparison with a value that a version lacks, or that is of another kind, is unknown, with
+        ``not``, too: the version is not found.
+
+        Raises
+        ------
+        InvalidExpressionError
+            When the expression can't be read. It says where.
+        UnknownSessionError
+            When nothing was ever written to the session. It is raised with the first file.
+        """
+        return self.find(where=where, all_versions=all_versions, limit=limit)
 
 
 def _matching(

@@ -41,6 +41,7 @@ class StoreMaintenance:
         *,
         depth: str | None = None,
         max_bytes: int | None = None,
+        references: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> VerifyReport:
         """Find missing or damaged bytes and inconsistent rows; return a report.
@@ -59,6 +60,9 @@ class StoreMaintenance:
         max_bytes
             About how many bytes to read. This needs depth ``"bytes"``, which is then the default.
             Packs whose last verification is longest ago come first.
+        references
+            Whether to read again what runs have used outside of the store, where it can be reached.
+            One with other bytes than then is a fault.
         progress
             Called now and then with the blobs and bytes verified so far.
 
@@ -78,7 +82,13 @@ class StoreMaintenance:
         asked = Depth(wanted)
         if max_bytes is not None and (asked is not Depth.BYTES or max_bytes <= 0):
             raise ValueError("max_bytes is a number of bytes that depth 'bytes' may read")
-        report = verify(self.context, depth=asked, max_bytes=max_bytes, progress=progress)
+        report = verify(
+            self.context,
+            depth=asked,
+            max_bytes=max_bytes,
+            references=references,
+            progress=progress,
+        )
         faults = sum(report.counts.values())
         extra = {"depth": str(asked), "faults": faults, "bytes_read": report.bytes_read}
         _LOG.info("verified at depth %s: %d faults", asked, faults, extra=extra)

@@ -87,7 +87,8 @@ def _meanings(
         with suppress(*_NOT_THERE):
             value = _selected(run, selector)
             kind = "snapshot" if isinstance(selector, int) else "tag"
-            yield f"@{selector} (a {kind})", Meaning(value, run)
+            whose = run.id if at and kind == "tag" else ""  # @TAG alone may be a run by its tag
+            yield f"{whose}@{selector} (a {kind})", Meaning(value, run)
     if not word.startswith("./"):
         if name and selector is not None:
             with suppress(*_NOT_THERE):

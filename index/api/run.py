@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from index.api.inputs import planned_inputs
 from index.api.run_edits import RunEdits
 from index.api.run_scans import RunScans
 from index.decorators import awaitable
-from index.domain.provenance import Provenance, current_provenance
+from index.domain.marks import Marks
+from index.domain.provenance import Provenance
+from index.domain.scopes import current_provenance
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
     from index.api.command import RecordedCommand
+    from index.domain.inputs import InputSource
     from index.domain.names import Label
 
 __all__ = ["Run"]
@@ -50,6 +54,7 @@ class Run(RunScans, RunEdits):
         same_directory: bool = False,
         final: Sequence[str | os.PathLike[str]] = (),
         environment: Mapping[str, str | None] | None = None,
+        inputs: Sequence[InputSource] = (),
     ) -> RecordedCommand:
         """Run a command, and record what it makes and changes in a work directory.
 
@@ -58,6 +63,7 @@ class Run(RunScans, RunEdits):
         That snapshot is made even if no file has changed. Its notes have the command line, exit
         status, start and duration, the current directory, host and user, and the git commit there.
         Passwords in URLs, and values that are named as secrets, are left out of the command line.
+        The notes of the run have the newest command from its beginning, without its outcome.
 
         The run has the status ``"running"`` meanwhile, and ``"finished"``, ``"failed"`` or
         ``"cancelled"`` in the end. A command that fails raises nothing.
@@ -74,6 +80,8 @@ class Run(RunScans, RunEdits):
             The directory to record. The command runs in the current one.
         environment
             Variables to note, None for one that is not set. The command's stay as they are.
+        inputs
+            What the command reads: as in `Run.use`. A path means the version before the command.
 
         Raises
         ------
@@ -97,6 +105,7 @@ class Run(RunScans, RunEdits):
             prefix=prefix,
             same_directory=same_directory,
             final=final,
+            marks=Marks(inputs=planned_inputs(self._context, self.key, inputs)),
         )
         return record(
             command,

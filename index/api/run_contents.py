@@ -6,23 +6,27 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from index.api.inputs import note_read
 from index.api.run_files import RunFiles
 from index.db.queries import files
 from index.db.queries.restorable import list_chosen, list_restorable
 from index.db.queries.single import find_file, find_placed
+from index.domain.drops import kept_no_bytes
+from index.domain.inputs import NewInput
 from index.domain.names import as_paths, check_path, to_native
-from index.errors import BytesNotKeptError, UnknownFileError
+from index.errors import UnknownFileError
 from index.reading.streams import explaining, open_version, read_version, read_versions
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
     import pandas as pd
 
     from cas.digest import Buffer, Digest
+    from index.db.queries.restorable import RestorableFile
     from index.db.queries.single import PlacedFile
     from index.domain.snapshots import At, FileVersion
 
@@ -63,7 +67,7 @@ class RunContents(RunFiles):
         The stream uses bounded memory. It verifies every byte against the digest before it returns
         it. Damage raises `DamagedFileError`, here or on a read.
         """
-        return open_version(self._context.blobs, self._placed(path, version, at))
+        return open_version(self._context.blobs, self._read_one(path, version, at))
 
     def read_bytes(
         self,
@@ -73,7 +77,7 @@ class RunContents(RunFiles):
         at: At = None,
     ) -> bytes:
         """Return all bytes of a file, verified. Use `open` for large files."""
-        return read_version(self._context.blobs, self._placed(path, version, at))
+        return read_version(self._context.blobs, self._read_one(path, version, at))
 
     def read_many(
         self,
@@ -105,6 +109,7 @@ class RunContents(RunFiles):
                 versions, places, missing = list_chosen(connection, found.id, visible, wanted)
                 if missing is not None:
                     raise self._unknown(connection, found, missing, visible)
+        self._note_reads(versions)
         return read_versions(self._context.blobs, versions, places)
 
     def local_path(
@@ -139,8 +144,10 @@ class RunContents(RunFiles):
             if each.is_link:
                 continue  # where it leads to is no matter of the run
             if each.digest is None:
-                raise BytesNotKeptError(each.path, each.version)
+                raise kept_no_bytes(each)
             named[to_native(each.path)] = each.digest, each.size
+
+        self._note_reads(found)
 
         def read(digest: Digest) -> Iterator[Buffer]:
             with explaining(self._context.blobs, check_path(path), digest):
@@ -194,14 +201,28 @@ class RunContents(RunFiles):
         with self.open(path, version=version, at=at) as stream:
             return read_frame(stream, check_path(path), options)
 
-    def _placed(
+    def _read_one(
         self, path: str | os.PathLike[str], version: int | None, at: At
     ) -> FileVersion | PlacedFile:
-        """Return a file with the place of its bytes, as one statement finds it.
+        """Return a file to read, with the place of its bytes, as one statement finds it.
 
         Raises as `file` does.
         """
         wanted = self._wanted(path, version, at)
-        return find_placed(self._context.database, self.key, *wanted) or self.file(
-            path, version=version, at=at
+        found = find_placed(self._context.database, self.key, *wanted)
+        if found is None or found.digest is None:  # it has more to say of bytes that are gone
+            return self.file(path, version=version, at=at)
+        self._note_reads([found])
+        return found
+
+    def _note_reads(self, read: Sequence[FileVersion | PlacedFile | RestorableFile]) -> None:
+        """Remember what is read if a `provenance` scope asks for it."""
+        note_read(
+            self._context,
+            self.key,
+            lambda: (
+                NewInput(each.digest, each.size, None, each.path, each.version)
+                for each in read
+                if each.digest is not None
+            ),
         )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from index.api.run_lifecycle import RunLifecycle
+from index.api.inputs import reads_for
+from index.api.run_inputs import RunInputs
 from index.decorators import awaitable
 from index.domain.annotations import Annotations
+from index.domain.marks import Marks
 from index.domain.names import as_paths, check_path
-from index.domain.provenance import Provenance, current_provenance
+from index.domain.provenance import Provenance
+from index.domain.scopes import current_provenance
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +27,7 @@ __all__ = ["RunEdits"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RunEdits(RunLifecycle):
+class RunEdits(RunInputs):
     """Files that a caller names. Safe for use by several threads."""
 
     def put(
@@ -137,7 +140,9 @@ class RunEdits(RunLifecycle):
         provenance: Provenance,
         progress: Callable[[Progress], None] | None = None,
     ) -> tuple[FileVersion, ...]:
-        return self._named.put(files, provenance.over(current_provenance()), progress)
+        whole = provenance.over(current_provenance())
+        with reads_for(self._context, self.key, whole) as read:
+            return self._named.put(files, whole, progress, marks=Marks(inputs=read))
 
     def remove(
         self,

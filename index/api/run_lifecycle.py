@@ -1,25 +1,31 @@
-"""A run as a whole: its status and tags, forks, rewinds and deletion."""
+"""A run as a whole: its status, description and tags, forks, rewinds and deletion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from index.api.holding import find_holds, hold, release
 from index.api.run_reader import RunReader
+from index.db.queries.summaries import list_runs
 from index.decorators import awaitable
+from index.domain.drops import Drop
 from index.domain.marks import Marks
-from index.domain.names import RunKey, check_id
-from index.domain.provenance import Provenance, current_provenance
+from index.domain.names import RunKey, check_id, check_path, check_reason
+from index.domain.provenance import Provenance
+from index.domain.scopes import current_provenance
 from index.domain.tags import NewTag, Tag, check_tag
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator, Mapping
 
-    from index.commit.named import NamedFiles
+    from index.commit.marking import MarkedRun
+    from index.domain.holds import Hold
     from index.domain.names import Label
     from index.domain.reports import DeletionReceipt
     from index.domain.runs import RunStatus, RunSummary
-    from index.domain.snapshots import At, Snapshot
+    from index.domain.snapshots import At, FileVersion, Snapshot
 
 __all__ = ["RunLifecycle"]
 
@@ -29,10 +35,10 @@ class RunLifecycle(RunReader):
     """What concerns a run as a whole. Safe for use by several threads."""
 
     @property
-    def _named(self) -> NamedFiles:
-        from index.commit.named import NamedFiles  # and much that no reader needs
+    def _named(self) -> MarkedRun:
+        from index.commit.marking import MarkedRun  # and much that no reader needs
 
-        return NamedFiles(self._context, self.key)
+        return MarkedRun(self._context, self.key)
 
     def set_status(self, status: RunStatus, *, reason: str | None = None) -> RunSummary:
         """Say how the run goes: ``"running"``, or that it is over; return it as `summary` does.
@@ -56,6 +62,59 @@ class RunLifecycle(RunReader):
         return self.summary()
 
     set_status_async = awaitable(set_status)
+
+    def describe(
+        self, *, parent: Label | None = None, notes: Mapping[str, Any] | None = None
+    ) -> RunSummary:
+        """Say what the run is a part of, or note something of it; return it as `summary` does.
+
+        There is no snapshot. The call creates the run if it does not exist.
+
+        ``session.run("trial-3").describe(parent="sweep-1", notes={"rate": 0.1})``
+
+        Parameters
+        ----------
+        parent
+            The run of this session that this run is a part of, as a trial is of a sweep; ``""`` for
+            none. It need not exist yet. A deletion of it leaves this run, without a parent. A fork
+            is no part of the run that it was forked from.
+        notes
+            JSON values by name. Other notes of the run stay, and None removes a note. `record`
+            notes its command: see there.
+
+        Raises
+        ------
+        ParentCycleError
+            When `parent` is this run, or a part of it.
+        InvalidNameError, UnknownRunError
+            When no run can have the id `parent`, or no run has that tag.
+        InvalidMetaError
+            When JSON can't hold the notes.
+        """
+        name = None
+        if parent is not None:
+            name = "" if parent == "" else self._other(parent).run
+        self._named.mark(Marks(parent=name, run_notes=notes), current_provenance())
+        return self.summary()
+
+    describe_async = awaitable(describe)
+
+    def children(self) -> list[RunSummary]:
+        """Return the runs that are a part of this one, by last activity, the newest last.
+
+        See `describe`. Those that are a part of these are not among them. The run itself need not
+        exist if it has children; without any, UnknownRunError is raised.
+        """
+        with self._context.database.reading() as connection:
+            found = list_runs(connection, self.key.session, parent=self.id)
+            if not found:
+                self._find(connection)
+        return found
+
+    def _other(self, run_id: Label) -> RunKey:
+        from index.api.named_runs import key_of
+
+        return key_of(self._context, self.key.session, run_id)
 
     def tag(
         self,
@@ -161,13 +220,110 @@ class RunLifecycle(RunReader):
             raise TypeError("say which snapshot to rewind to")
         return rewind(self._context, self.key, number, current_provenance())
 
-    def delete(self) -> DeletionReceipt:
-        """Delete the run; its forks stay complete. Garbage collection removes the bytes.
+    def history_records(self) -> Iterator[bytes]:
+        """Yield the whole history of the run as journal records, each a JSON object in one line.
+
+        `docs/format.md` describes them: some ``versions``, then one ``history``, which names the
+        others by the digests of these lines. All are of one moment. With the contents of the
+        versions, `rebuild_storage` makes a store of them.
+
+        Raises UnknownRunError if there is no such run.
+        """
+        from index.commit.chain import iter_history
+
+        return iter_history(self._context, self.key)
+
+    def drop(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int,
+        reason: str,
+        agent: Label | None = None,
+    ) -> FileVersion:
+        """Let the bytes of a past version go; return the version, which stays on record.
+
+        `FileVersion.dropped` says from now on what digest it had, when and why it was dropped, and
+        by whom. Its other values stay. Reading it raises `BytesNotKeptError`; a fork from, or a
+        rewind to, a snapshot that had it goes without it. Other runs keep the same bytes; garbage
+        collection removes those that nothing refers to. There is no snapshot.
+
+        A sync neither brings the bytes back nor drops them elsewhere.
+
+        Parameters
+        ----------
+        reason
+            Why, in a line of up to 255 characters.
+
+        Raises
+        ------
+        UnknownRunError, UnknownFileError
+            When there is no such run or version.
+        VersionKeptError
+            When the version is current, when a tag names it or a snapshot that has it, or when it
+            has no bytes.
+        HeldError
+            When the run or session is held.
+        """
+        wanted = Drop(check_path(path), version, check_reason(reason))
+        provenance = Provenance(agent=agent).over(current_provenance())
+        self._named.drop([wanted], provenance)
+        return self.file(path, version=version)
+
+    drop_async = awaitable(drop)
+
+    def hold(self, reason: str, *, agent: Label | None = None) -> Hold:
+        """Hold the run: until `release_hold` nothing of it can be deleted or dropped.
+
+        The run can still be written to. Other runs, its forks included, are not held. Holds travel
+        with `ArtifactStore.plan_sync`, and releases do not.
+
+        Raises UnknownRunError if there is no such run.
+        """
+        return hold(self._context, self.key.session, self.id, reason, agent)
+
+    hold_async = awaitable(hold)
+
+    def release_hold(self, reason: str, *, agent: Label | None = None) -> tuple[Hold, ...]:
+        """Release all holds of the run; return those that were released.
+
+        They are kept with the reason of their release. A hold of the session stays.
+        """
+        return release(self._context, self.key.session, self.id, reason, agent)
+
+    release_hold_async = awaitable(release_hold)
+
+    def holds(self, *, past: bool = False) -> tuple[Hold, ...]:
+        """Return the holds of the run and of its session, oldest first.
+
+        Parameters
+        ----------
+        past
+            Return released holds, too.
+        """
+        found = find_holds(self._context, self.key.session, past=past)
+        return tuple(each for each in found if each.run in (None, self.id))
+
+    def delete(self, *, force: bool = False) -> DeletionReceipt:
+        """Delete the run; its forks and children stay. Garbage collection removes the bytes.
 
         See `ArtifactStore.plan_gc`. The receipt lists what was deleted, the bytes that nothing in
-        the session refers to any more, and the bytes that other runs still need. Raises
-        UnknownRunError if there is no such run.
+        the session refers to any more, and the bytes that other runs still need.
+
+        Parameters
+        ----------
+        force
+            Also if the run itself has tags: see `Session.tag_run`. They name nothing then.
+
+        Raises
+        ------
+        UnknownRunError
+            When there is no such run.
+        TaggedRunError
+            When the run itself has tags, unless `force` is true.
+        HeldError
+            When the run or session is held.
         """
         from index.commit.delete import delete_run
 
-        return delete_run(self._context, self.key)
+        return delete_run(self._context, self.key, force=force)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from index.domain.progress import Progress
     from index.domain.reports import RestoreResult
     from index.domain.snapshots import At
+    from index.reading.archives import Archive, ArchiveKind
 
 __all__ = ["RunRestores"]
 
@@ -122,6 +123,8 @@ class RunRestores(RunContents):
                     raise self._unknown(connection, found, missing, visible)
         if self._context.owns(target):
             raise RestoreFailedError(target, "it is the store itself")
+        if not dry_run:
+            self._note_reads(versions)
 
         def known_below(directory: str) -> set[tuple[str, Digest | None]]:
             with self._reading() as (connection, found):
@@ -147,6 +150,38 @@ class RunRestores(RunContents):
             dry_run=dry_run,
             progress=progress,
         )
+
+    def archive(self, kind: ArchiveKind, *, folder: str = "", at: At = None) -> Archive:
+        """Return the files as one ``"zip"`` or ``"tar"`` file, which is made while you iterate.
+
+        The files do not change meanwhile: they are those of one snapshot. Every byte is verified.
+        `Archive` says what it leaves out.
+
+        Parameters
+        ----------
+        folder
+            Only the files in this directory. Names in the archive begin in it.
+
+        Raises
+        ------
+        ValueError
+            When there is no such kind of archive.
+        UnknownFileError
+            When the run has no such directory at the snapshot.
+        DanglingFileError, DamagedFileError
+            While you iterate, when bytes are missing or damaged in storage.
+        """
+        from index.reading.archives import ARCHIVES, Archive
+
+        if kind not in ARCHIVES:
+            raise ValueError(f"an archive is one of {', '.join(ARCHIVES)}, not {kind!r}")
+        with self._reading() as (connection, found):
+            number = self._check_snapshot(connection, found, at)
+            newest = found.newest_snapshot if number is None else number
+        if folder:
+            self.list_dir(folder, at=newest, limit=1)  # raises if there is no such directory
+        versions = self.iter_files(prefix=f"{folder}/" if folder else None, at=newest)
+        return Archive(kind, versions, folder, self._context.blobs)
 
     def _deletable(
         self, elsewhen: Condition, scanned: Iterable[str], wanted: Sequence[str] | None

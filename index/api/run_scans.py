@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cas.waiting import check_wait
+from index.api.inputs import planned_inputs, reads_for
 from index.api.run_reader import RunReader
 from index.decorators import awaitable
 from index.domain.marks import Marks
-from index.domain.provenance import Provenance, current_provenance
+from index.domain.provenance import Provenance
+from index.domain.scopes import current_provenance
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from index.commit.track import Tracker, TrackRequest
+    from index.domain.inputs import InputSource
     from index.domain.names import Label
     from index.domain.progress import Progress
     from index.domain.run_state import RunState
@@ -59,6 +62,7 @@ class RunScans(RunReader):
         notes: object = None,
         status: RunStatus | None = None,
         reason: str | None = None,
+        inputs: Sequence[InputSource] = (),
         progress: Callable[[Progress], None] | None = None,
     ) -> Snapshot:
         """Record the present files of a work directory.
@@ -107,6 +111,10 @@ class RunScans(RunReader):
             with notes makes a snapshot even if no file has changed.
         status, reason
             How the run goes from now on, in the same transaction; see `set_status`.
+        inputs
+            What was read to make the files, noted in the same transaction: as in `Run.use`. A path
+            means the version before this scan; of one that is new, the version that the scan
+            records.
         progress
             Called now and then with the files and bytes scanned so far.
 
@@ -118,25 +126,30 @@ class RunScans(RunReader):
             When it is another directory, and `same_directory` is true.
         UnsafePathError, InvalidNameError
             When a scope leaves the directory, or a path, an id or a pattern is not valid.
+        UnknownFileError, UnknownDigestError
+            When the session does not have one of `inputs`.
         BackendError, IndexUnavailableError
             When storage or the database fails.
         """
-        provenance = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        request = self._request(
-            work_dir,
-            provenance.over(current_provenance()),
-            scope=scope,
-            ignore=ignore,
-            hidden=hidden,
-            default_ignores=default_ignores,
-            gitignore=gitignore,
-            prefix=prefix,
-            same_directory=same_directory,
-            final=final,
-            marks=Marks(notes, status, reason),
-            progress=progress,
-        )
-        return self._tracked(request)[0]
+        given = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
+        whole = given.over(current_provenance())
+        with reads_for(self._context, self.key, whole) as read:
+            used = planned_inputs(self._context, self.key, inputs)
+            request = self._request(
+                work_dir,
+                whole,
+                scope=scope,
+                ignore=ignore,
+                hidden=hidden,
+                default_ignores=default_ignores,
+                gitignore=gitignore,
+                prefix=prefix,
+                same_directory=same_directory,
+                final=final,
+                marks=Marks(notes, status, reason, inputs=(*used, *read)),
+                progress=progress,
+            )
+            return self._tracked(request)[0]
 
     track_async = awaitable(track)
 

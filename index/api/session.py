@@ -5,40 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cas.digest import Digest
-from cas.errors import InvalidDigestError
 from index.api.finding import Finding
+from index.api.named_runs import key_of
 from index.api.run import Run
+from index.api.session_contents import SessionContents
+from index.api.session_rules import SessionRules
 from index.context import Handle
-from index.db.queries import runs, tags
-from index.db.queries.single import find_in_session
+from index.db.queries import names, run_tags, runs, tags
 from index.db.queries.summaries import list_runs
-from index.domain.listing import check_limit
-from index.domain.names import MAX_ROW_ID, RunKey, check_id, storable
+from index.domain.names import RunKey, check_id
+from index.domain.provenance import Provenance
 from index.domain.reports import check_labels
 from index.domain.runs import HTML_RUNS
-from index.errors import UnknownDigestError, UnknownFileIdError, UnknownSessionError
-from index.reading.streams import open_version, read_version
+from index.domain.scopes import current_provenance
+from index.domain.tags import RunTag, check_tag
+from index.errors import (
+    UnknownSessionError,
+)
 
 if TYPE_CHECKING:
-    import os
-    from typing import BinaryIO
+    from collections.abc import Callable
 
     import pandas as pd
 
     from index.api.meaning import Meaning
     from index.context import StoreContext
-    from index.domain.content_diff import ContentDiff
     from index.domain.names import Label
+    from index.domain.progress import Progress
     from index.domain.reports import DeletionReceipt, GroupStats, StatsLabel
-    from index.domain.snapshots import FileVersion
     from index.domain.tags import Tag
+    from index.transfer.report import SyncReport
 
 __all__ = ["Session"]
 
 
 @dataclass(frozen=True, slots=True)
-class Session(Finding, Handle):
+class Session(SessionContents, SessionRules, Finding, Handle):
     """A handle for one session. It is cheap to create, and valid as long as its store is open.
 
     It copies and pickles as its store does: see `ArtifactStore`.
@@ -74,12 +76,75 @@ class Session(Finding, Handle):
     def run(self, run_id: Label) -> Run:
         """Return a run of this session. The first write to it creates it.
 
+        ``session.run("@best")`` returns the run that the tag ``best`` names now: see `tag_run`.
+
         Raises
         ------
         InvalidNameError
             When `run_id` is no valid id.
+        UnknownRunError
+            When no run has that tag.
         """
-        return Run(RunKey(self.id, check_id("run", run_id)), self._context)
+        return Run(key_of(self._context, self.id, run_id), self._context)
+
+    def tag_run(self, name: str, run_id: Label, *, agent: Label | None = None) -> RunTag:
+        """Give a name to a run itself; return the tag. In the session it names one run.
+
+        A tag that exists moves, and `run_tag_history` tells where it was. ``@best`` stands for the
+        run wherever a run's id is taken. The tag is another one than a `Run.tag` of that name,
+        which names a snapshot or a version. It keeps the run: `Run.delete` refuses. A fork begins
+        without tags.
+
+        Parameters
+        ----------
+        name
+            As of `Run.tag`.
+        agent
+            Who says so; by default the agent of the enclosing `provenance` scope.
+
+        Raises
+        ------
+        InvalidNameError
+            When no tag can have that name.
+        UnknownRunError
+            When there is no such run.
+        """
+        return self._move_run_tag(check_tag(name), self.run(run_id), agent, is_removed=False)
+
+    def untag_run(self, name: str, *, agent: Label | None = None) -> RunTag:
+        """Remove the tag of a run; return it. The run stays, and `run_tag_history` tells of it.
+
+        Raises UnknownRunError if no run has that tag.
+        """
+        return self._move_run_tag(name, self.run(f"@{name}"), agent, is_removed=True)
+
+    def run_tags(self) -> tuple[RunTag, ...]:
+        """Return the tags of the runs themselves by name, each with the run that it names now."""
+        with self._context.database.reading() as connection:
+            return tuple(run_tags.list_run_tags(connection, self.id))
+
+    def run_tag_history(self, name: str) -> tuple[RunTag, ...]:
+        """Return which runs a tag has named, oldest first.
+
+        It named nothing where it was removed, and where the run has been deleted. Raises
+        UnknownRunError if no run ever had it.
+        """
+        checked = check_tag(name)
+        with self._context.database.reading() as connection:
+            moves = run_tags.list_moves_of(connection, self.id, checked)
+            if not moves:
+                raise names.unknown_run(connection, self.id, f"@{checked}")
+        return tuple(moves)
+
+    def _move_run_tag(
+        self, name: str, run: Run, agent: Label | None, *, is_removed: bool
+    ) -> RunTag:
+        from index.commit.marking import MarkedRun
+
+        given = Provenance(agent=agent).over(current_provenance())
+        marked = MarkedRun(self._context, run.key)
+        made_at = marked.move_run_tag(name, given, is_removed=is_removed)
+        return RunTag(self.id, name, None if is_removed else run.id, given.agent, made_at)
 
     def tags(self) -> tuple[Tag, ...]:
         """Return the tags of all runs of the session, by run and name."""
@@ -101,65 +166,12 @@ class Session(Finding, Handle):
                 raise UnknownSessionError(self.id)
         return found
 
-    def file(self, file_id: int) -> FileVersion:
-        """Return a file version by its id, current or past.
-
-        Raises
-        ------
-        UnknownFileIdError
-            When no run of this session has that version.
-        """
-        if isinstance(file_id, bool) or not isinstance(file_id, int):
-            raise TypeError(f"a file id is a number, not {file_id!r}")
-        if not 0 < file_id <= MAX_ROW_ID:
-            raise UnknownFileIdError(self.id, storable(file_id))
-        found = find_in_session(self._context.database, self.id, file_id=file_id)
-        if found is None:
-            raise UnknownFileIdError(self.id, file_id)
-        return found
-
-    def open(self, file: int | Digest | str) -> BinaryIO:
-        """Open the bytes of a file version by its id, or the blob of a digest.
-
-        The session must refer to the digest. A digest may also be text, as `digest` takes it. The
-        stream is seekable, uses bounded memory, and verifies every byte before it returns it. The
-        caller closes it. The work directory need not exist any more.
-
-        Raises
-        ------
-        UnknownFileIdError, UnknownDigestError
-            When nothing in this session has that id or those bytes.
-        InvalidDigestError, AmbiguousNameError
-            When the text is no digest, or several digests begin so.
-        BytesNotKeptError, DanglingFileError
-            When the bytes were never stored, or are missing.
-        """
-        return open_version(self._context.blobs, self._version(file))
-
-    def read_bytes(self, file: int | Digest | str) -> bytes:
-        """Return all bytes of a file version or blob. Takes and raises the same as `open`."""
-        return read_version(self._context.blobs, self._version(file))
-
-    def digest(self, text: Digest | str) -> Digest:
-        """Return the digest of a file that a text means: 64 digits, or at least the first seven.
-
-        Raises
-        ------
-        InvalidDigestError
-            When the text is neither.
-        UnknownDigestError, AmbiguousNameError
-            When no file of this session has such a digest, or several have.
-        """
-        from index.reading.digests import get_digest
-
-        return get_digest(self._context.database, self.id, text)
-
     def resolve(self, word: str, *, run: Label | None = None) -> Meaning:
         """Return what a word means in this session: one rule for all that takes such words.
 
         It may be
 
-        * ``RUN`` or ``RUN@``: a run,
+        * ``RUN`` or ``RUN@``: a run; in the place of its id, ``@TAG`` is the run of a tag,
         * ``N``, ``@N`` or ``RUN@N``: a snapshot by its number,
         * ``TAG``, ``@TAG`` or ``RUN@TAG``: what a tag names,
         * ``PATH`` or ``./PATH``: a file as it is now, or as it was last if it is gone,
@@ -186,82 +198,46 @@ class Session(Finding, Handle):
         given = None if run is None else self.run(run)
         return resolve(self, self._context.database, word, given)
 
-    def compare(self, before: FileVersion | None, after: FileVersion | None) -> ContentDiff:
-        """Compare the contents of two file versions of this session, also of different runs.
+    def copy_run(
+        self,
+        run: Run,
+        *,
+        run_id: Label | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> SyncReport:
+        """Copy a run of another store, with its history, into this session; return the report.
 
-        Text (UTF-8) of up to 1 MiB is compared by lines, and a table (CSV, TSV) of up to 8 MiB by
-        columns if more than 20 lines of it differ. Larger files and other content are not compared.
-        The time is bounded: the lines of very different texts may be matched poorly.
-
-        ``[session.compare(*pair) for pair in run.diff(1, 2).pairs]``
-
-        Parameters
-        ----------
-        before, after
-            One may be None: the other one is then compared with nothing.
-
-        Raises
-        ------
-        UnknownDigestError
-            When nothing in this session has the bytes of a version.
-        DanglingFileError, DamagedFileError
-            When bytes are missing or damaged in storage.
-        """
-        from index.reading.comparing import compare_versions
-
-        for version in (before, after):
-            if version is not None and version.digest is not None:
-                self._version(version.digest)
-        return compare_versions(self._context.blobs, before, after)
-
-    def producers(
-        self, of: Digest | str | os.PathLike[str], *, limit: int | None = None
-    ) -> tuple[FileVersion, ...]:
-        """Return every file version of this session that produced some bytes, the first one first.
-
-        Each version names its run, node, phase, agent, snapshot and time. Copies made by a fork or
-        a rewind do not count as long as their originals exist.
+        It is a sync of one run, which may come from a session of another name: see
+        `ArtifactStore.sync_to`. The bytes that this store lacks are verified. If the report has a
+        reason why the run was not copied, nothing has changed.
 
         Parameters
         ----------
-        of
-            A digest, also as text (see `digest`). Or a path relative to a work directory, for
-            everything that any run ever produced there. Text that can be both is the path, if
-            anything was produced there, unless it has 64 digits.
-        limit
-            The largest number of versions.
+        run_id
+            The id of the run here; by default the one that it has there.
+        progress
+            Called now and then with the file versions and bytes copied so far.
 
         Raises
         ------
-        AmbiguousNameError
-            When `of` has the first digits of several digests.
+        InvalidNameError
+            When `run_id` is no valid id.
+        SameStoreError
+            When the run is one of this store. Use `Run.fork`.
+        BackendError, IndexUnavailableError
+            When storage or a database of either store fails.
         """
-        from index.reading.producers import find_producers
+        from index.transfer.sync import copy_run
 
-        most = check_limit(limit, "versions")
-        return find_producers(self._context.database, self.id, of, limit=most)
+        to = RunKey(self.id, run.id if run_id is None else check_id("run", run_id))
+        return copy_run(run._context, self._context, run.key, to, progress)  # noqa: SLF001 - a handle
 
     def delete(self) -> DeletionReceipt:
         """Delete the rows of the session, including forks. Garbage collection removes the bytes.
 
         See `ArtifactStore.plan_gc`. Raises UnknownSessionError if nothing was ever written to the
-        session.
+        session, and HeldError if it or one of its runs is held.
         """
         from index.commit.delete import delete_session
 
         return delete_session(self._context, self.id)
-
-    def _version(self, file: int | Digest | str) -> FileVersion:
-        if not isinstance(file, str | Digest):
-            return self.file(file)
-        digest = self._whole(file) if isinstance(file, str) else file
-        found = find_in_session(self._context.database, self.id, digest=digest)
-        if found is None:
-            raise UnknownDigestError(self.id, digest)
-        return found
-
-    def _whole(self, text: str) -> Digest:
-        try:
-            return Digest.parse(text)  # which needs no statement
-        except InvalidDigestError:
-            return self.digest(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ _SECTIONS: Final = {
         "watch": "watch",
         "run": "run",
         "put": "write",
+        "use": "inputs",
     },
     "Look": {
         "status": "status",
@@ -35,6 +37,8 @@ _SECTIONS: Final = {
         "cat": "read",
         "diff": "diff",
         "who": "lineage",
+        "lineage": "inputs",
+        "stale": "inputs",
         "stats": "stats",
         "serve": "serve",
     },
@@ -42,14 +46,19 @@ _SECTIONS: Final = {
         "restore": "restore",
         "rewind": "lineage",
         "tag": "tag",
+        "describe": "describe_run",
         "fork": "lineage",
         "rm": "remove",
+        "drop": "retention",
+        "hold": "retention",
     },
-    "Exchange": {"sync": "sync", "adopt": "adopt"},
+    "Exchange": {"export": "export", "import": "imports", "sync": "sync", "adopt": "adopt"},
     "Take care of the store": {
         "doctor": "doctor",
         "verify": "verify",
         "repair": "repair",
+        "prune": "retention",
+        "quota": "retention",
         "gc": "gc",
         "backup": "recover",
         "recover": "recover",
@@ -66,9 +75,9 @@ _OTHER_WORDS: Final = {
     "checkout": ("restore",),
     "commit": ("track",),
     "delete": ("rm",),
+    "forget": ("prune",),
     "history": ("log",),
     "list": ("ls", "runs"),
-    "prune": ("gc",),
     "remove": ("rm",),
     "save": ("track", "put"),
     "search": ("find",),
@@ -100,7 +109,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULES:
             return None
-        command = getattr(import_module(f"index.cli.{_MODULES[cmd_name]}"), cmd_name)
+        function = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command = getattr(import_module(f"index.cli.{_MODULES[cmd_name]}"), function)
         assert isinstance(command, click.Command)  # noqa: S101 - a test loads each
         add_global_options(command)
         return command

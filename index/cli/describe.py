@@ -42,9 +42,10 @@ def show(
     """Show everything known of a run, a snapshot, a file or its bytes.
 
     RUN is a run, N a snapshot, RUN@N a snapshot of another run, PATH a file as it is now, PATH@N a
-    version of it. In the place of N, a tag is what it names. A digest, or at least its first seven
-    digits, stands for the bytes: who made them, and where they are. RUN@, @N and ./PATH mean
-    nothing else; a word that may mean several things is refused with these.
+    version of it. In the place of N, a tag is what it names, and in the place of RUN, @TAG is the
+    run that a tag names. A digest, or at least its first seven digits, stands for the bytes: who
+    made them, and where they are. RUN@, @N and ./PATH mean nothing else; a word that may mean
+    several things is refused with these.
 
     \b
     cas show data/result.csv

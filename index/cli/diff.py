@@ -65,8 +65,9 @@ def diff(
 ) -> None:
     """Compare two snapshots of a run, or two runs of a session.
 
-    A number or a tag is a snapshot of --run. A word is a run, if there is one of that name. RUN@N
-    and RUN@TAG are a run at a snapshot, and RUN@ a run as it is now, also if its id is a number.
+    A number or a tag is a snapshot of --run. A word is a run, if there is one of that name, and
+    @TAG is the run that a tag names. RUN@N and RUN@TAG are a run at a snapshot, and RUN@ a run as
+    it is now, also if its id is a number.
     Other words are files and directories to compare; ./WORD always is one. Without SECOND, the
     command compares with the present state of the run. Without FIRST, it shows what the newest
     snapshot changed.
@@ -149,6 +150,10 @@ def _state(session: Session, text: str, tags: set[str]) -> _State | None:
     if is_number and not name:
         return _State(None, int(selector))
     run = _find_run(session, name if mark and (is_number or not selector) else text)
+    if run is not None and mark and not name and selector in tags:
+        raise click.UsageError(
+            f"{text} is a run and a snapshot by tags; write {text}@ for the run, or {selector}"
+        )
     if run is not None and text in tags:
         raise click.UsageError(f"{text} is a run and a tag; write {text}@ for the run, or @{text}")
     if run is not None:

@@ -33,6 +33,8 @@ __all__ = ["find"]
 @click.option("--larger", callback=read_size, metavar="SIZE", help="Of more bytes, as 10MiB.")
 @click.option("--smaller", callback=read_size, metavar="SIZE", help="Of less bytes.")
 @click.option("--digest", metavar="DIGEST", help="With this digest, or its first digits.")
+@click.option("--where", metavar="EXPRESSION",
+              help="For which this is true, as 'meta.rmse < 0.1 or final'.")  # fmt: skip
 @click.option("--all-versions", is_flag=True, help="Past versions, too.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="List at most N files.")
 @listing_options
@@ -53,11 +55,18 @@ def find(
     PATTERN is a part of the name, or a pattern for it with *, ? and [a-z]. With a slash it is for
     the whole path. Only current files are found, unless you say --all-versions.
 
+    The expression of --where compares columns by =, !=, <, <=, >, >=, in (…), is null, and ~ for a
+    pattern, and joins comparisons by and, or, not. The columns are path, name, type,
+    priority, final, size, version, created, agent, phase, node, step, event, code, run, status,
+    tag, and meta.KEY for what was noted.
+
     \b
     cas find result
     cas find '*.csv' --agent engineer --since 2d
     cas find 'data/**' --run 'run-*' --larger 10MiB
     cas find --digest 4f2a001
+    cas find --where 'meta.rmse < 0.1 and agent = "engineer"'
+    cas find --where 'status = "failed" and (size >= 1GB or created >= 2d)'
     """  # noqa: D301
     session = (Column("session", rank=0),) if all_sessions else ()
     with location.open(create=False) as store:

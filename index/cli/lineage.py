@@ -112,7 +112,12 @@ def fork(
         files = made.files()
         number = max((snapshot.number for snapshot in made.snapshots()), default=0)
     if as_json:
-        origin = {"session": session_id, "run": made.id, "parent": source.id, "snapshot": number}
+        origin = {
+            "session": session_id,
+            "run": made.id,
+            "forked_from": source.id,
+            "snapshot": number,
+        }
         print_json({**origin, "files": len(files)})
         return
     click.echo(

@@ -21,7 +21,7 @@ from index.cli.options import (
 from index.cli.selectors import split_version
 from index.cli.tables import Column, path_column, show
 from index.domain.listing import FileOrder
-from index.errors import BytesNotKeptError, UnknownFileError
+from index.errors import UnknownFileError
 
 if TYPE_CHECKING:
     from index.cli.location import StoreLocation
@@ -265,7 +265,7 @@ def cat(
             for n, (name, version, moment) in enumerate(wanted):
                 found = run.file(name, version=version, at=moment)
                 if found.digest is None:
-                    raise BytesNotKeptError(found.path, found.version)
+                    run.open(found.path, version=found.version)  # which raises why
                 wanted[n] = found.path, found.version, None  # whatever is recorded meanwhile
         for name, version, moment in wanted:
             with run.open(name, version=version, at=moment) as stream:

@@ -13,13 +13,15 @@ from index.cli.output import counted, print_json, print_report
 from index.cli.settings import setting
 from index.cli.terminal import printable
 from index.domain.units import human_size
+from index.errors import TaggedRunError
 
 if TYPE_CHECKING:
+    from index.api.run import Run
     from index.api.session import Session
     from index.cli.location import StoreLocation
     from index.domain.reports import DeletionReceipt
 
-__all__ = ["rm"]
+__all__ = ["confirm", "rm"]
 
 
 @click.command()
@@ -30,6 +32,7 @@ __all__ = ["rm"]
               help="The run that has the paths, or to delete.")  # fmt: skip
 @click.option("--whole-session", is_flag=True, help="Delete the session with all its runs.")
 @click.option("--yes", is_flag=True, help="Delete the run or session without asking.")
+@click.option("--force", is_flag=True, help="Delete the run even if it has a tag in its session.")
 @provenance_options
 @json_option
 @click.pass_obj
@@ -42,6 +45,7 @@ def rm(
     run_id: str | None,
     whole_session: bool,
     yes: bool,
+    force: bool,
     as_json: bool,
     **provenance: Any,
 ) -> None:
@@ -51,8 +55,9 @@ def rm(
     rewind` brings them back. The work directory does not change.
 
     A deleted run takes its history with it, and a session is deleted with all its runs. The
-    command asks first, and shows which bytes become garbage. Forks of a deleted run stay complete.
-    `cas gc` removes the bytes.
+    command asks first, and shows which bytes become garbage. Forks of a deleted run stay complete,
+    and its children stay. A run that has a tag in its session (`cas tag --whole-run`) is deleted
+    only with --force. `cas gc` removes the bytes.
 
     \b
     cas rm --run run-7 data/old.csv plots/draft.png
@@ -61,9 +66,11 @@ def rm(
     """  # noqa: D301
     if paths:
         run_id = run_id or os.environ.get("CAS_RUN") or setting("run")()
-        if whole_session or yes:
+        if whole_session or yes or force:
             # In a script, `cas rm --run ID --yes $FILES` must not delete the run if FILES is empty.
-            raise click.UsageError("--whole-session and --yes go with deletions, without a PATH")
+            raise click.UsageError(
+                "--whole-session, --yes and --force go with deletions, without a PATH"
+            )
         _remove(location, session_id, run_id, paths, provenance, as_json=as_json)
         return
     if (run_id is None) != whole_session:
@@ -72,7 +79,9 @@ def rm(
         raise click.UsageError(
             "provenance goes with PATHs to remove; a deletion leaves no snapshot"
         )
-    _delete(location, session_id, run_id, yes=yes, as_json=as_json)
+    if force and whole_session:
+        raise click.UsageError("--force is for a run; a session is deleted with its tags")
+    _delete(location, session_id, run_id, yes=yes, force=force, as_json=as_json)
 
 
 def _remove(
@@ -99,16 +108,24 @@ def _remove(
 
 
 def _delete(
-    location: StoreLocation, session_id: str, run_id: str | None, *, yes: bool, as_json: bool
+    location: StoreLocation,
+    session_id: str,
+    run_id: str | None,
+    *,
+    yes: bool,
+    force: bool,
+    as_json: bool,
 ) -> None:
-    what = f"session {session_id}" if run_id is None else f"run {run_id} of session {session_id}"
+    what = f"session {session_id}"
     with location.open(create=False) as store:
         session = store.session(session_id)
-        owner = session if run_id is None else session.run(run_id)
+        run = None if run_id is None else session.run(run_id)
+        if run is not None:
+            what = f"run {run.id} of {what}"
         if not yes:
-            _check_there(session, run_id)
-            _confirm(f"delete {printable(what)} with its history?")
-        receipt = owner.delete()
+            _check_there(session, run, force=force)
+            confirm(f"delete {printable(what)} with its history?")
+        receipt = session.delete() if run is None else run.delete(force=force)
     if as_json:
         print_report(receipt)
     else:
@@ -138,15 +155,16 @@ def _print_receipt(what: str, receipt: DeletionReceipt) -> None:
         )
 
 
-def _check_there(session: Session, run_id: str | None) -> None:
-    """Raise if the session or run does not exist, before the user is asked to confirm."""
-    if run_id is None:
+def _check_there(session: Session, run: Run | None, *, force: bool) -> None:
+    """Raise if the session or run can't be deleted, before the user is asked to confirm."""
+    if run is None:
         session.runs()
-    else:
-        session.run(run_id).stats()
+    elif (tags := run.summary().tags) and not force:
+        raise TaggedRunError(run.id, tags)
 
 
-def _confirm(question: str) -> None:
+def confirm(question: str) -> None:
+    """Ask on the terminal; end the command with an error unless the answer is yes."""
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:

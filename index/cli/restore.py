@@ -105,7 +105,7 @@ def restore(
     click.echo(_summary(result, in_place=destination is None))
     _print_warnings(result.warnings)
     for path in result.without_bytes:
-        click.echo(f"not restored, its bytes were never stored: {printable(path)}", err=True)
+        click.echo(f"not restored, the store has no bytes of it: {printable(path)}", err=True)
     for path in result.kept:
         click.echo(f"kept, the run can't bring back its content: {printable(path)}", err=True)
 

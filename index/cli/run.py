@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from index.cli.scans import popped_labels, recording_options, scan_of, tell_skipped
+from index.cli.completing import completing
+from index.cli.scans import (
+    input_option,
+    inputs_of,
+    popped_labels,
+    recording_options,
+    scan_of,
+    tell_skipped,
+)
 from index.cli.terminal import printable
+from index.domain.tags import check_run_word
 
 if TYPE_CHECKING:
     from index.api.command import RecordedCommand
@@ -29,6 +38,7 @@ __all__ = ["run"]
     help="Directory to record. Default: the current one, in which the command runs.",
 )
 @recording_options
+@input_option
 @click.option(
     "--env",
     "variables",
@@ -36,6 +46,8 @@ __all__ = ["run"]
     metavar="NAME",
     help="Note the value of this environment variable; may be repeated.",
 )
+@click.option("--parent", metavar="ID", shell_complete=completing("run"),
+              help="The run that this run is a part of.")  # fmt: skip
 @click.argument("command", nargs=-1, required=True, metavar="COMMAND [ARG]...")
 @click.pass_obj
 def run(
@@ -44,8 +56,10 @@ def run(
     directory: Path,
     *,
     variables: tuple[str, ...],
+    parent: str | None,
     command: tuple[str, ...],
     final: tuple[str, ...],
+    inputs: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Run a command, and record what it makes and changes.
@@ -53,7 +67,7 @@ def run(
     The directory is recorded before the command, attributed to nobody, and after it with the
     provenance that you give. That snapshot notes the command line, without passwords, and its exit
     status, start, duration, directory, host, user and git commit: see `cas snapshots --json`. It is
-    made even if no file has changed.
+    made even if no file has changed. The run notes its newest command: see `cas describe`.
 
     The command has the terminal, the standard streams and Ctrl-C for itself. What a command that
     fails or is interrupted has left is recorded, too. The exit code is that of the command; 127 if
@@ -64,6 +78,8 @@ def run(
     cas run python train.py --epochs 3
     cas run --dir work --run run-7 --agent engineer --node step_1 -- python plots.py
     cas run --env OMP_NUM_THREADS ./simulate
+    cas run --input data/raw.csv --node clean python clean.py
+    cas run --run trial-3 --parent sweep-1 python train.py
     """  # noqa: D301
     from index.api.command import check_command
 
@@ -71,19 +87,21 @@ def run(
     session_id, labels = options["session_id"], popped_labels(options)
     run_id, covered = scan_of(directory, **options)
     covered["same_directory"] = not options["moved"]  # the scan before is not shown
+    if parent is not None:
+        check_run_word(parent)
     with location.open(create=True) as store:
+        recorded = store.session(session_id).run(run_id)
+        if parent is not None:
+            recorded.describe(parent=parent)
         sys.stdout.flush()
-        done = (
-            store.session(session_id)
-            .run(run_id)
-            .record(
-                command,
-                directory,
-                environment={name: os.environ.get(name) for name in variables},
-                final=final,
-                **covered,
-                **labels,
-            )
+        done = recorded.record(
+            command,
+            directory,
+            environment={name: os.environ.get(name) for name in variables},
+            final=final,
+            inputs=inputs_of(directory, covered["prefix"], inputs),
+            **covered,
+            **labels,
         )
     if not click.get_current_context().find_root().params.get("quiet"):
         _print_outcome(run_id, done)

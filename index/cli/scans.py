@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
+from os.path import lexists, normpath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
@@ -16,12 +18,12 @@ from index.cli.settings import setting, track_settings
 from index.cli.terminal import printable
 from index.domain.names import check_id
 from index.domain.provenance import Provenance
+from index.domain.tags import check_run_word
 from index.domain.units import human_size
 from index.errors import InvalidNameError, StoreNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from index.api.run import Run
     from index.api.store import ArtifactStore
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "find_status",
+    "input_option",
+    "inputs_of",
     "opened",
     "outcome",
     "popped_labels",
@@ -62,6 +66,17 @@ def recording_options(command: Callable[P, R]) -> Callable[P, R]:
             metavar="PATTERN",
             help="Mark matching files as final outputs; may be repeated.",
         ),
+    )(command)
+
+
+def input_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--input``."""
+    return click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="INPUT",
+        help="Note what was read: a path, a digest or a URI; may be repeated.",
     )(command)
 
 
@@ -119,6 +134,25 @@ def popped_labels(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options.pop(name) for name in Provenance.__slots__}
 
 
+def inputs_of(directory: Path, prefix: str | None, words: Iterable[str]) -> list[str]:
+    """Return inputs of a scan, with paths of files on disk as paths of the run.
+
+    What lies on disk outside of the directory becomes an absolute path.
+    """
+    root = directory.absolute()
+    inputs = []
+    for word in words:
+        file = Path(word).absolute()
+        if "://" in word or not lexists(file):
+            inputs.append(word)
+            continue
+        place = Path(normpath(file))
+        inside = place.is_relative_to(normpath(root))
+        path = place.relative_to(normpath(root)).as_posix() if inside else str(place)
+        inputs.append(f"{prefix}/{path}" if prefix and inside else path)
+    return inputs
+
+
 def scan_of(
     directory: Path,
     *,
@@ -145,7 +179,7 @@ def scan_of(
     )
     source = click.get_current_context().get_parameter_source("run_id")
     is_guess = source is not ParameterSource.COMMANDLINE and not moved
-    name = _run_for(directory) if run_id is None else check_id("run", run_id)
+    name = _run_for(directory) if run_id is None else check_run_word(run_id)
     return name, {**settings, "scope": scope or None, "prefix": prefix, "same_directory": is_guess}
 
 

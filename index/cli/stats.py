@@ -11,6 +11,8 @@ from index.cli.completing import completing
 from index.cli.options import LABELS, listing_options
 from index.cli.output import Form, print_json, print_json_lines
 from index.cli.tables import Column, show, show_facts
+from index.cli.terminal import is_for_people
+from index.domain.runs import with_depths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,10 @@ __all__ = ["runs", "stats"]
 @click.option(
     "--limit", type=click.IntRange(min=0), metavar="N", help="Only the N that were active last."
 )
+@click.option("--parent", metavar="ID",
+              shell_complete=completing("run"),
+              help="Only runs that are a part of this one.")  # fmt: skip
+@click.option("--tree", is_flag=True, help="Each run before the runs that are a part of it.")
 @listing_options
 @click.pass_obj
 def runs(
@@ -39,19 +45,35 @@ def runs(
     *,
     session_id: str | None,
     limit: int | None,
+    parent: str | None,
+    tree: bool,
     form: Form | None,
     full: bool,
 ) -> None:
     """List the runs of the store, or of a session. The last one was active last.
 
+    With --tree, a terminal indents runs below the run that they are a part of: `cas describe
+    --parent` says so.
+
     \b
     cas runs
+    cas runs --tree
+    cas runs --session task-12 --parent sweep-1
     cas runs --limit 10
     cas runs --session task-12 --json
     """  # noqa: D301
     with location.open(create=False) as store:
         owner = store if session_id is None else store.session(session_id)
-        show(owner.runs(limit=limit), _RUNS, form, full=full, empty="there are no runs yet")
+        found = owner.runs(limit=limit, parent=parent)
+    columns: tuple[Column, ...] = _RUNS
+    if tree:
+        depths = dict(with_depths(found))
+        found = [*depths]
+        if is_for_people():
+            indented = Column("run", lambda run: "  " * depths[run] + run.run, rank=0)
+            columns = tuple(indented if each.name == "run" else each for each in _RUNS)
+    empty = "there are no runs yet" if parent is None else "no run is a part of it"
+    show(found, columns, form, full=full, empty=empty)
 
 
 _RUNS = (
@@ -62,7 +84,9 @@ _RUNS = (
     Column("files", rank=1),
     Column("bytes", size=True, rank=2),
     Column("active", lambda run: run.active_at, rank=1),
+    Column("tags", lambda run: ", ".join(run.tags) or None, rank=3, colour="yellow"),
     Column("parent", rank=4),
+    Column("forked_from", rank=5),
     Column("work_dir", is_path=True, rank=5),
 )
 

@@ -1,4 +1,4 @@
-"""The command that names snapshots and versions: tag."""
+"""The command that names snapshots, versions and runs: tag."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from index.cli.terminal import printable
 
 if TYPE_CHECKING:
     from index.api.run import Run
+    from index.api.store import ArtifactStore
     from index.cli.location import StoreLocation
     from index.domain.tags import Tag
 
@@ -28,6 +29,8 @@ __all__ = ["tag"]
                 shell_complete=completing("path"))  # fmt: skip
 @run_options
 @at_option
+@click.option("--whole-run", is_flag=True,
+              help="Name the run itself: --run @NAME in its session.")  # fmt: skip
 @click.option("-d", "--delete", is_flag=True, help="Remove the tag. What it names stays.")
 @click.option("--history", is_flag=True, help="List what the tag has named.")
 @click.option("--agent", envvar="CAS_AGENT", default=setting("agent"), metavar="NAME",
@@ -43,17 +46,21 @@ def tag(
     session_id: str,
     run_id: str | None,
     at: int | str | None,
+    whole_run: bool,
     delete: bool,
     history: bool,
     agent: str | None,
     form: Form | None,
     full: bool,
 ) -> None:
-    """Name a snapshot, or a version of a file.
+    """Name a snapshot, a version of a file, or a run.
 
     Without NAME, the command lists the tags of a run. A tag names the newest snapshot, or that of
     --at. With PATH it names a version of that file. A tag that exists moves. Other commands take
     its name wherever they take a snapshot.
+
+    With --whole-run, the tag names one run of the session. @NAME stands for it wherever a run is
+    named, and `cas rm` deletes that run only with --force.
 
     \b
     cas tag best
@@ -62,12 +69,20 @@ def tag(
     cas ls --at best
     cas tag --history best
     cas tag -d best
+    cas tag --whole-run best --run trial-3
+    cas ls --run @best
     """  # noqa: D301
     if name is None and (delete or history or at is not None):
         raise click.UsageError("name the tag")
     if delete + history + (path is not None or at is not None) > 1:
         raise click.UsageError("--delete and --history take the name of a tag, and nothing else")
+    if whole_run and (path is not None or at is not None):
+        raise click.UsageError("--whole-run names the run itself; leave out PATH and --at")
     with location.open(create=False) as store:
+        if whole_run:
+            _tag_run(store, session_id, run_id, name, form, delete=delete, history=history,
+                     agent=agent, full=full)  # fmt: skip
+            return
         run = only_run(store, session_id, run_id)
         if name is None:
             show(run.tags(), _TAGS, form, full=full, empty=f"run {printable(run.id)} has no tags")
@@ -77,6 +92,39 @@ def tag(
             _print_tag(run.untag(name, agent=agent), form)
         else:
             _print_tag(_set(run, name, path, at, agent), form)
+
+
+def _tag_run(
+    store: ArtifactStore,
+    session_id: str,
+    run_id: str | None,
+    name: str | None,
+    form: Form | None,
+    *,
+    delete: bool,
+    history: bool,
+    agent: str | None,
+    full: bool,
+) -> None:
+    session = store.session(session_id)
+    if name is None:
+        empty = f"no run of session {printable(session_id)} has a tag"
+        show(session.run_tags(), _RUN_TAGS, form, full=full, empty=empty)
+    elif history:
+        show(session.run_tag_history(name), _RUN_TAGS, form, full=full)
+    else:
+        if delete:
+            made = session.untag_run(name, agent=agent)
+        else:
+            made = session.tag_run(name, only_run(store, session_id, run_id).id, agent=agent)
+        if form == Form.JSON:
+            print_json(made)
+            return
+        if form == Form.LINES:
+            print_json_lines([made])
+            return
+        what = "is removed" if made.run is None else f"names the run {printable(made.run)}"
+        click.echo(f"tag {made.name} of session {printable(session_id)} {what}")
 
 
 def _set(run: Run, name: str, path: str | None, at: int | str | None, agent: str | None) -> Tag:
@@ -95,6 +143,14 @@ def _names(found: Tag) -> str | None:
 _TAGS = (
     Column("name", rank=0, colour="yellow"),
     Column("names", _names, rank=0, is_path=True),
+    Column("agent", rank=2),
+    Column("created", lambda found: found.created_at, rank=1),
+)
+
+
+_RUN_TAGS = (
+    Column("name", rank=0, colour="yellow"),
+    Column("run", rank=0),
     Column("agent", rank=2),
     Column("created", lambda found: found.created_at, rank=1),
 )

@@ -28,10 +28,18 @@ FAULT: Final = 3
               help="How much to check. Default: packs, or bytes with --max-bytes.")  # fmt: skip
 @click.option("--max-bytes", callback=read_size, metavar="SIZE",
               help="Read about this much; the next verification continues from there.")  # fmt: skip
+@click.option("--references", is_flag=True,
+              help="Also read again what runs have used outside of the store.")  # fmt: skip
 @json_option
 @click.pass_context
 def verify(
-    context: click.Context, /, *, depth: str | None, max_bytes: int | None, as_json: bool
+    context: click.Context,
+    /,
+    *,
+    depth: str | None,
+    max_bytes: int | None,
+    references: bool,
+    as_json: bool,
 ) -> None:
     """Find missing or damaged bytes and inconsistent rows.
 
@@ -46,7 +54,9 @@ def verify(
     if max_bytes is not None and depth not in (None, "bytes"):
         raise click.UsageError("--max-bytes goes with --depth bytes")
     with context.obj.open(create=False) as store, progress_bar("verifying", "blobs") as progress:
-        report = store.verify(depth=depth, max_bytes=max_bytes, progress=progress)
+        report = store.verify(
+            depth=depth, max_bytes=max_bytes, references=references, progress=progress
+        )
     if as_json:
         print_report(report)
     else:
@@ -112,6 +122,7 @@ def _remarks(report: VerifyReport) -> list[str]:
         lines.append(
             f"{large} could be recovered only from a backup of the index; `cas repair` helps"
         )
+    lines += [f"not reached: {printable(each)}" for each in report.unreachable]
     if not report.is_sound:
         lines.append("repair it with `cas repair --from DIR`: a work directory or another store")
     return lines

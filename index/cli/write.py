@@ -24,6 +24,8 @@ from index.cli.output import print_json
 from index.cli.progress import progress_bar
 from index.cli.scans import (
     find_status,
+    input_option,
+    inputs_of,
     opened,
     outcome,
     popped_labels,
@@ -34,7 +36,7 @@ from index.cli.scans import (
     tell_torn,
 )
 from index.cli.terminal import printable
-from index.domain.provenance import provenance
+from index.domain.scopes import provenance
 from index.domain.units import parse_size
 from index.errors import UnknownRunError, UnknownSessionError
 
@@ -98,6 +100,7 @@ def init(
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @recording_options
+@input_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be recorded.")
 @json_option
 @click.pass_obj
@@ -107,6 +110,7 @@ def track(
     directory: Path,
     *,
     final: tuple[str, ...],
+    inputs: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -141,7 +145,14 @@ def track(
     with location.open(create=True) as store:
         run = store.session(session_id).run(run_id)
         with progress_bar("tracking") as progress:
-            snapshot = run.track(directory, final=final, progress=progress, **covered, **labels)
+            snapshot = run.track(
+                directory,
+                final=final,
+                inputs=inputs_of(directory, covered["prefix"], inputs),
+                progress=progress,
+                **covered,
+                **labels,
+            )
     elapsed = time.perf_counter() - begun
     if as_json:
         head = {"session": session_id, "run": run.id}

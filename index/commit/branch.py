@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy.exc import IntegrityError
 
 from index.commit.chain import find_chained, store_entry
-from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
+from index.commit.write import CommitConflict, record_blobs, retry_on_conflict, within_quota
 from index.db.queries import files, journal, lineage, runs, states
 from index.domain.diff import diff_versions
 from index.domain.snapshots import Skipped, Snapshot, assemble
@@ -60,7 +60,7 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
             previous=found.newest_record,
             revision=0,
             replaces=tuple(superseded_records),
-            parent=source.run,
+            forked_from=source.run,
             at=number,
         )
         written, record = store_entry(context.blobs, entry)
@@ -75,8 +75,8 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
                     runs.ensure_session(connection, target.session, now),
                     target.run,
                     now,
-                    parent_id=found.id,
-                    parent_snapshot=number,
+                    forked_from_id=found.id,
+                    forked_snapshot=number,
                     newest_record=record,
                 )
                 if made is None:
@@ -84,7 +84,8 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
                 record_blobs(connection, written, (), now)
                 journal.copy(connection, found.id, made)
                 journal.append(connection, made, found.records, [record])
-                lineage.copy_history(connection, found.id, made, number)
+                with within_quota(connection, target.session):
+                    lineage.copy_history(connection, found.id, made, number)
         except IntegrityError as error:
             # The source was deleted and its bytes collected during the copy.
             raise UnknownRunError(source.session, source.run) from error
@@ -195,7 +196,7 @@ def _plan_rewind(
         provenance,
         now,
         len(diff.identical),
-        tuple(Skipped(v.path, "its bytes were gone before it was adopted") for v in lost),
+        tuple(Skipped(v.path, _lost(v)) for v in lost),
         bytes_read=0,
         bytes_stored=0,
         recorded=bool(diff),
@@ -205,6 +206,10 @@ def _plan_rewind(
         [version.id for version in ended],
         [version.id for version in wanted if version.digest is not None],
     )
+
+
+def _lost(version: FileVersion) -> str:
+    return f"its bytes were {'dropped' if version.dropped else 'gone before it was adopted'}"
 
 
 def _check_snapshot(key: RunKey, found: FoundRun, at: int | None) -> int:

@@ -20,7 +20,7 @@ from index.commit.caller_transaction import (
 )
 from index.commit.named import as_result, find_removed
 from index.commit.plan import CommitRequest
-from index.commit.prepare import plan_commit, with_records, write_records
+from index.commit.prepare import limit, plan_commit, with_records, write_records
 from index.commit.write import CommitConflict, load_state, record
 from index.db.catalog import TransactionCatalog
 from index.db.queries import blobs, current, runs
@@ -138,6 +138,7 @@ class CallersRun:
         memory, look = self._memory, look_of(self._connection, self._context)
         known = self._load(paths)
         with self._context.blobs.batch(catalog_of(self._connection, self._context)) as batch:
+            limit(batch, known.state.usage)
             request = find(known, batch)
             now = self._context.clock()
             plan = plan_commit(request, request.findings, known.state, look=look, now=now)

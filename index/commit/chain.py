@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cas.digest import Digest
 from index.commit.write import CommitConflict, record_blobs
-from index.db.queries import journal, lineage, names, runs, tags, transfer
-from index.db.tables import STATUS_COLUMNS, VERSION_COLUMNS
+from index.db.queries import inputs, journal, lineage, names, run_tags, runs, tags, transfer
+from index.db.tables import DESCRIPTION_COLUMNS, VERSION_COLUMNS
 from index.errors import IndexInterruptedError, UnsettledScanError
 from index.journal.encoding import encode_record
-from index.journal.entries import HistoryEntry, VersionsEntry
+from index.journal.entries import HistoryEntry, InputsEntry, VersionsEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
     from cas.catalog import WrittenBatch
     from cas.store import BlobStore
-    from cas.writer import BatchWriter
     from index.context import StoreContext
     from index.db.queries.runs import FoundRun
     from index.db.queries.transfer import VersionRow
     from index.domain.names import RunKey
     from index.journal.entries import Entry
 
-__all__ = ["find_chained", "store_entry", "write_history"]
+__all__ = ["find_chained", "iter_history", "store_entry", "write_history"]
 
 _ATTEMPTS: Final = 3
 """Attempts to begin a chain if others keep committing to the run. They continue the chain."""
@@ -91,7 +90,7 @@ def _write(context: StoreContext, key: RunKey) -> bool:
             row = transfer.find_row(connection, key.session, key.run)
             if found is None or row is None:
                 return True
-            digests = _describe(connection, batch, key, row, now)
+            digests = [batch.add_record(data) for data in _describe(connection, key, row, now)]
         written = batch.finish()
 
     def commit(connection: Connection) -> bool:
@@ -108,13 +107,21 @@ def _write(context: StoreContext, key: RunKey) -> bool:
         return False  # it may have succeeded: the next attempt reads the run
 
 
+def iter_history(context: StoreContext, key: RunKey) -> Iterator[bytes]:
+    """Yield records with the whole history of a run, from one transaction; the last names the rest.
+
+    Raises UnknownRunError if there is no such run.
+    """
+    with context.database.reading() as connection:
+        row = transfer.find_row(connection, key.session, key.run)
+        if row is None:
+            raise names.unknown_run(connection, key.session, key.run)
+        yield from _describe(connection, key, row, context.clock())
+
+
 def _describe(
-    connection: Connection,
-    batch: BatchWriter,
-    key: RunKey,
-    row: transfer.RunColumns,
-    now: datetime,
-) -> list[Digest]:
+    connection: Connection, key: RunKey, row: transfer.RunColumns, now: datetime
+) -> Iterator[bytes]:
     digests: list[Digest] = []
     versions = transfer.iter_versions(connection, row.id)
     count = 0
@@ -122,7 +129,15 @@ def _describe(
         count += len(group)
         rows = list(_rows(connection, group))
         part = VersionsEntry(created_at=now, columns=COLUMNS, rows=rows)
-        digests.append(batch.add_record(encode_record(part)))
+        data = encode_record(part)
+        digests.append(Digest.of(data))
+        yield data
+    for page in inputs.iter_rows(connection, row.id):
+        plain = [[_plain(value) for value in each] for each in page]
+        listed = InputsEntry(created_at=now, columns=inputs.COLUMNS, rows=plain)
+        data = encode_record(listed)
+        digests.append(Digest.of(data))
+        yield data
     entry = HistoryEntry(
         created_at=now,
         session=key.session,
@@ -131,17 +146,17 @@ def _describe(
         revision=row.revision,
         session_created_at=row.session_created_at,
         run_created_at=row.created_at,
-        parent=row.parent,
-        parent_snapshot=row.parent_snapshot,
+        forked_from=row.forked_from,
+        forked_snapshot=row.forked_snapshot,
         work_dir=row.work_dir,
-        status={name: _plain(getattr(row, name)) for name in STATUS_COLUMNS},
+        description={name: _plain(getattr(row, name)) for name in DESCRIPTION_COLUMNS},
         tags=[_plain_row(each) for each in tags.list_rows(connection, row.id)],
+        run_tags=[_plain_row(each) for each in run_tags.list_rows(connection, row.id)],
         snapshots=[_snapshot(each) for each in transfer.list_snapshots(connection, row.id)],
         versions=count,
         parts=tuple(digests),
     )
-    digests.append(batch.add_record(encode_record(entry)))
-    return digests
+    yield encode_record(entry)
 
 
 def _rows(connection: Connection, group: list[VersionRow]) -> Iterator[tuple[Any, ...]]:

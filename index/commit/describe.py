@@ -39,8 +39,9 @@ def describe(plan: CommitPlan) -> Iterator[bytes]:
         if (seen.mode, seen.mtime_ns) != (known.mode, known.mtime_ns)
         or seen.seen_by & ~known.seen_by
     ]
+    marks = request.marks
     changes = (plan.makes_snapshot, plan.provenance_backfills, plan.notes, touched, plan.settled)
-    if not any(changes) and not request.marks.tags:
+    if not any((*changes, marks.is_more, plan.inputs)):
         return
     first, *groups = _groups(plan)
     named = []
@@ -69,9 +70,15 @@ def describe(plan: CommitPlan) -> Iterator[bytes]:
         notes={known.path: values for known, values in plan.notes.items()},
         touched=touched,
         work_dir=plan.work_dir,
-        snapshot_notes=request.marks.notes,
-        status=_status(request.marks),
-        tags=request.marks.tags,
+        snapshot_notes=marks.notes,
+        status=_status(marks),
+        tags=marks.tags,
+        parent=marks.parent,
+        run_notes=marks.run_notes,
+        run_tags=marks.run_tags,
+        inputs=[(str(each.digest), *each[1:]) for each in plan.inputs],
+        inputs_after=state.newest_snapshot,
+        drops=marks.drops,
         replaces=plan.replaces,
     )
     yield encode_record(entry)

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
-from index.commit.prepare import write_records
+from index.commit.prepare import limit, write_records
 from index.commit.write import CommitConflict, retry_on_conflict
 from index.db.queries.single import find_in_session
 from index.domain.annotations import Annotations
 from index.domain.changes import ScanChanges, compare_scan, refused
+from index.domain.drops import kept_no_bytes
+from index.domain.marks import NO_MARKS
 from index.domain.names import ancestors, check_path, storable
 from index.domain.progress import Progress
 from index.domain.run_state import Observed, ObservedFiles
 from index.domain.snapshots import FileVersion
 from index.errors import (
-    BytesNotKeptError,
     UnknownDigestError,
     UnknownFileError,
     UnknownRunError,
@@ -33,7 +34,6 @@ from index.scan.content import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from cas.digest import Digest
     from cas.writer import BatchWriter
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from index.domain.snapshots import Snapshot
     from index.scan.content import NewFile, Source
 
-__all__ = ["NamedFiles", "as_result", "check_new", "find_removed"]
+__all__ = ["ATTEMPTS", "NamedFiles", "as_result", "check_new", "find_removed"]
 
 T = TypeVar("T")
 
-_ATTEMPTS: Final = 5
+ATTEMPTS: Final = 5
 """As for a scan: each failure needs a garbage collection that finishes during the call."""
 
 
@@ -66,6 +66,7 @@ class NamedFiles:
         files: Iterable[NewFile],
         provenance: Provenance,
         progress: Callable[[Progress], None] | None = None,
+        marks: Marks = NO_MARKS,
     ) -> tuple[FileVersion, ...]:
         """Commit new files in one snapshot; return their versions in the order given.
 
@@ -101,6 +102,7 @@ class NamedFiles:
                 state = self._load(records, wanted)
                 self._check_expected(wanted, state)
                 with self._context.blobs.batch() as batch:
+                    limit(batch, state.usage)
                     if progress is not None:
                         batch.on_read = Progress.of_one(progress, None)
                     found = [
@@ -120,13 +122,14 @@ class NamedFiles:
                         state,
                         provenance,
                         annotations=annotations,
+                        marks=marks,
                         bytes_read=sum(each.size for each, _ in found),
                         torn=tuple(sorted(each.path for each, is_whole in found if not is_whole)),
                     )
                     snapshot, after = self._commit(request, state, records, batch)
                 return self._versions(after, wanted, provenance, snapshot.torn)
 
-            return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=self._key.run)
+            return retry_on_conflict(attempt, attempts=ATTEMPTS, name=self._key.run)
 
     def remove(self, paths: Collection[str], provenance: Provenance) -> tuple[FileVersion, ...]:
         """End the current versions of paths in one snapshot; return them in the order given.
@@ -177,34 +180,6 @@ class NamedFiles:
 
         return self._naming_similar(attempt)
 
-    def mark(self, marks: Marks, provenance: Provenance) -> datetime:
-        """Commit what a caller says of the run; return the time of the commit.
-
-        Raises
-        ------
-        UnknownRunError
-            When a tag is for a run that does not exist.
-        """
-
-        def attempt(records: Sequence[Digest] | None) -> datetime:
-            state = self._load(records, ())
-            if state.run_id is None and marks.tags:
-                raise UnknownRunError(self._key.session, self._key.run)
-            nothing = ScanChanges(ObservedFiles(), (), (), ())
-            request = CommitRequest(
-                self._key,
-                nothing,
-                provenance,
-                rebased=lambda _found, _newer: nothing,
-                paths=(),
-                marks=marks,
-                classifier=self._context.classifier,
-            )
-            with self._context.blobs.batch() as batch:
-                return self._commit(request, state, records, batch)[0].created_at
-
-        return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=self._key.run)
-
     def _load(self, records: Sequence[Digest] | None, paths: Collection[str]) -> RunState:
         key = self._key
         cached = self._context.states.get(key.session, key.run) if records is None else None
@@ -218,6 +193,7 @@ class NamedFiles:
         provenance: Provenance,
         *,
         annotations: Mapping[str, Annotations] | None = None,
+        marks: Marks = NO_MARKS,
         bytes_read: int = 0,
         torn: tuple[str, ...] = (),
     ) -> CommitRequest:
@@ -231,6 +207,7 @@ class NamedFiles:
             torn=torn,
             bytes_read=bytes_read,
             annotations=annotations or {},
+            marks=marks,
             classifier=self._context.classifier,
         )
 
@@ -274,7 +251,7 @@ class NamedFiles:
         Raises UnknownDigestError if the session does not refer to them.
         """
         if version.digest is None:
-            raise BytesNotKeptError(version.path, version.version)
+            raise kept_no_bytes(version)
         session = self._key.session
         kept = find_in_session(self._context.database, session, digest=version.digest)
         if kept is None:
@@ -294,7 +271,7 @@ class NamedFiles:
     def _naming_similar(self, attempt: Callable[[Sequence[Digest] | None], T]) -> T:
         """Return the result of an attempt; errors of what is unknown name the closest."""
         try:
-            return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=self._key.run)
+            return retry_on_conflict(attempt, attempts=ATTEMPTS, name=self._key.run)
         except UnknownFileError as error:
             closest = self._committer.list_similar(self._key, error.path)
             raise UnknownFileError(error.run, error.path, closest=closest) from None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from index.domain.annotations import Annotations, FileKind
     from index.domain.changes import ScanChanges
     from index.domain.classification import Classifier
+    from index.domain.inputs import NewInput
     from index.domain.marks import Marks
     from index.domain.names import RunKey
     from index.domain.provenance import Provenance
@@ -47,6 +48,8 @@ class CommitPlan:
     now: datetime
     replaces: Sequence[Digest]
     """Records of earlier attempts that failed."""
+    inputs: Sequence[NewInput]
+    """What the commit notes as read."""
     records: Sequence[Digest]
     """The journal records of the commit, in the order of the chain, the newest one last. None
     before they are written to a batch."""
@@ -60,7 +63,8 @@ class CommitPlan:
             or self.provenance_backfills
             or self.notes
             or self.settled
-            or self.request.marks.tags
+            or self.request.marks.is_more
+            or self.inputs
         )
 
     @property
@@ -74,7 +78,7 @@ class CommitPlan:
     def settled(self) -> dict[str, Any]:
         """The columns of the run that the commit changes."""
         moved = {} if self.work_dir is None else {"work_dir": self.work_dir}
-        return {**moved, **self.request.marks.status_at(self.now)}
+        return {**moved, **self.request.marks.columns_at(self.now)}
 
     @property
     def makes_snapshot(self) -> bool:

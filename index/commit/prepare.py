@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from cas.catalog import Places
 from index.commit.plan import CommitPlan
-from index.db.queries import current
+from index.db.queries import current, files
 from index.db.tables import PROVENANCE_COLUMNS
 from index.domain.annotations import NOTHING_SAID
 from index.domain.changes import to_claim, to_fill, with_displaced
 from index.domain.classification import says_final
-from index.errors import OtherDirectoryError
+from index.domain.inputs import NewInput, PathInput, of_version
+from index.errors import OtherDirectoryError, UnknownFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from index.domain.annotations import FileKind
     from index.domain.changes import ScanChanges
     from index.domain.run_state import KnownFile, ObservedFiles, RunState
+    from index.domain.usage import Usage
 
-__all__ = ["check_directory", "plan_commit", "with_records", "write_records"]
+__all__ = ["check_directory", "limit", "plan_commit", "with_records", "write_records"]
 
 
 def plan_commit(
@@ -56,6 +58,8 @@ def plan_commit(
     ------
     OtherDirectoryError
         See `check_directory`.
+    UnknownFileError
+        When an input is a path that the run does not have.
     """
     if request.same_directory:
         check_directory(request.key.run, state.work_dir, request.work_dir)
@@ -74,8 +78,44 @@ def plan_commit(
         befores=befores,
         now=now,
         replaces=tuple(replaces),
+        inputs=_inputs(look, request, findings, state, befores),
         records=(),
     )
+
+
+def _inputs(
+    look: Callable[[], AbstractContextManager[Any]],
+    request: CommitRequest,
+    findings: ScanChanges,
+    state: RunState,
+    befores: Mapping[str, Before],
+) -> list[NewInput]:
+    """Return the inputs of a commit, with the versions of those that are paths.
+
+    Raises UnknownFileError for a path that the run had not before and the scan has not found.
+    """
+    key, given = request.key, request.marks.inputs
+    wanted = {each.path for each in given if isinstance(each, PathInput)}
+    if not wanted:
+        return [each for each in given if isinstance(each, NewInput)]
+    known = [each for path in wanted if (each := state.find(path)) is not None]
+    with look() as connection:
+        versions = files.list_by_id(connection, key.session, key.run, [each.id for each in known])
+    found = {
+        each.path: of_version(each, key.run, each.digest)
+        for each in versions
+        if each.digest is not None
+    }
+    wanted -= found.keys()
+    for seen in findings.new if wanted else ():
+        if seen.path in wanted:
+            before = befores.get(seen.path)
+            number = 1 if before is None else before.version + 1
+            found[seen.path] = NewInput(seen.digest, seen.size, None, seen.path, number)
+    missing = min(wanted - found.keys(), default=None)
+    if missing is not None:
+        raise UnknownFileError(key.run, missing)
+    return [found[each.path] if isinstance(each, PathInput) else each for each in given]
 
 
 def check_directory(run: str, before: str | None, now: str | None) -> None:
@@ -86,6 +126,24 @@ def check_directory(run: str, before: str | None, now: str | None) -> None:
         if Path(before).samefile(now):  # another name of it
             return
     raise OtherDirectoryError(run, before, now)
+
+
+def limit(batch: BatchWriter, usage: Usage | None) -> None:
+    """Have a batch refuse more new bytes than a quota allows, before it writes them.
+
+    The transaction checks the quota again: it knows what others have committed meanwhile, and
+    counts bytes that the store has already.
+    """
+    new = 0
+    if usage is None or usage.quota_bytes is None:
+        return
+
+    def check(size: int) -> None:
+        nonlocal new
+        new += size
+        usage.check(new)
+
+    batch.on_new = check
 
 
 def write_records(batch: BatchWriter, plan: CommitPlan) -> CommitPlan:

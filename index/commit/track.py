@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from index.commit.committer import Committer
 from index.commit.plan import CommitRequest
-from index.commit.prepare import check_directory, write_records
+from index.commit.prepare import check_directory, limit, write_records
 from index.commit.write import retry_on_conflict
 from index.decorators import relaxed_gc
 from index.domain.annotations import Annotations
@@ -201,6 +201,7 @@ class Tracker:
         final = Coverage(ignore=request.final, hidden=True, default_ignores=False)
         scan = request.scan(state, self._context.own_files)
         with self._context.blobs.batch() as batch:
+            limit(batch, state.usage)
             found = Observations(scan, batch, started_ns=started_ns, progress=request.progress)
             changes = compare_scan(found, scan.missing, scan.unchanged, state)
             present = chain(changes.new.paths, (known.path for known in changes.unchanged))

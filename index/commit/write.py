@@ -6,13 +6,26 @@ If another commit was first, it writes nothing; the caller rebases the plan and 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from index.commit.new_versions import NewVersions, new_rows
-from index.db.queries import blobs, current, files, journal, runs, tags
+from index.db.queries import (
+    blobs,
+    current,
+    drops,
+    files,
+    inputs,
+    journal,
+    parents,
+    run_tags,
+    runs,
+    tags,
+    usage,
+)
 from index.db.tables import PROVENANCE_COLUMNS
 from index.decorators import naming_memory
 from index.domain.provenance import Provenance
@@ -30,6 +43,7 @@ if TYPE_CHECKING:
     from cas.catalog import WrittenBatch
     from cas.digest import Digest
     from index.commit.plan import CommitPlan
+    from index.db.queries.runs import FoundRun
     from index.domain.names import RunKey
     from index.domain.run_state import KnownFile
 
@@ -40,6 +54,7 @@ __all__ = [
     "record",
     "record_blobs",
     "retry_on_conflict",
+    "within_quota",
 ]
 
 T = TypeVar("T")
@@ -113,7 +128,18 @@ def load_state(
         Paths whose files, and files in conflict with them, are enough. Then the cost does not
         depend on the size of the run. None for the whole run.
     """
-    found = runs.find_run(connection, key.session, key.run)
+    found, quota = runs.find_with_quota(connection, key.session, key.run)
+    used = None if quota is None else usage.find_usage(connection, key.session)
+    state = _load(connection, found, cached, paths)
+    return state if state.usage == used else replace(state, usage=used)
+
+
+def _load(
+    connection: Connection,
+    found: FoundRun | None,
+    cached: RunState | None,
+    paths: Collection[str] | None,
+) -> RunState:
     if found is None:
         return RunState()
     newest = (found.id, found.revision, found.newest_record)
@@ -153,6 +179,16 @@ def record_blobs(
         whole = {large.digest for large in written.chunked}
         used = (digest for digest in written.blobs.missing(used) if digest not in whole)
     blobs.touch(connection, set(used), now, TOUCH_FRESHNESS)
+
+
+@contextmanager
+def within_quota(connection: Connection, session: str, *, applies: bool = True) -> Iterator[None]:
+    """Raise QuotaExceededError if the statements of this block take a session beyond its quota."""
+    before = usage.lock_usage(connection, session) if applies else None
+    yield
+    if before is not None:
+        after = usage.find_usage(connection, session)
+        before.check(0 if after is None else after.bytes - before.bytes)
 
 
 def record(
@@ -228,6 +264,8 @@ class _Attempt:
         connection, plan = self._connection, self._plan
         request, findings, state = plan.request, plan.findings, plan.state
         run_id = state.run_id
+        if request.marks.parent:
+            _check_parent(connection, plan, request.marks.parent)
         if run_id is None:
             run_id = runs.ensure_run(connection, request.key.session, request.key.run, plan.now)
         if not runs.advance_revision(
@@ -249,9 +287,10 @@ class _Attempt:
         snapshot = _snapshot(plan, self._written, recorded=plan.makes_snapshot)
         if snapshot.recorded:
             self.snapshot_id = runs.insert_snapshot(connection, run_id, snapshot, request.scope)
-        if request.marks.tags:
-            tags.append(connection, run_id, request.marks.tags, plan.now)
-        new = self._record_versions(run_id)
+        if request.marks.is_more or plan.inputs:
+            self._mark(run_id)
+        with within_quota(connection, request.key.session, applies=state.usage is not None):
+            new = self._record_versions(run_id)
         after = state.after(
             run_id,
             snapshot.number,
@@ -275,6 +314,28 @@ class _Attempt:
             lazy_removed=self._removed_versions(findings.removed),
         ), after
 
+    def _mark(self, run_id: int) -> None:
+        connection, marks, now = self._connection, self._plan.request.marks, self._plan.now
+        if marks.tags:
+            tags.append(connection, run_id, marks.tags, now)
+        if marks.run_tags:
+            run_tags.append(connection, run_id, marks.run_tags, now)
+        if marks.run_notes:
+            runs.merge_notes_of(connection, run_id, marks.run_notes)
+        if marks.drops:
+            request = self._plan.request
+            drops.check(connection, request.key, run_id, marks.drops)
+            drops.drop(connection, run_id, marks.drops, request.provenance.agent, now)
+        if self._plan.inputs:
+            inputs.append(
+                connection,
+                run_id,
+                self._plan.inputs,
+                snapshot=self._plan.state.newest_snapshot,
+                provenance=self._plan.request.provenance,
+                now=now,
+            )
+
     def _record_versions(self, run_id: int) -> NewVersions:
         plan = self._plan
         found, number, request = plan.findings, plan.number, plan.request
@@ -297,6 +358,15 @@ class _Attempt:
             self._connection, key.session, key.run, [known.id for known in removed]
         )
         return LazyVersions.ready(versions)
+
+
+def _check_parent(connection: Connection, plan: CommitPlan, parent: str) -> None:
+    """Raise CommitConflict if others have made the parent a part of the run since the plan."""
+    key = plan.request.key
+    # Those who link other runs of the session wait for this transaction.
+    runs.ensure_session(connection, key.session, plan.now, lock=True)
+    if parents.is_below(connection, key.session, parent, key.run):
+        raise CommitConflict
 
 
 def _renewed(plan: CommitPlan) -> Iterator[KnownFile]:

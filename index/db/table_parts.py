@@ -1,17 +1,35 @@
-"""Columns and indexes that several tables of the index have."""
+"""What several tables of the index have: the metadata, columns and indexes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Column, ForeignKey, Index, String, text
+from sqlalchemy import Column, ForeignKey, Index, MetaData, String, text
 
 from index.db.column_types import BigId
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
-__all__ = ["OPAQUE_ID", "PROVENANCE_COLUMNS", "id_", "partial_index", "provenance", "required"]
+__all__ = [
+    "OPAQUE_ID",
+    "PROVENANCE_COLUMNS",
+    "id_",
+    "metadata",
+    "partial_index",
+    "provenance",
+    "required",
+]
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
 OPAQUE_ID: Final = String(255)
 

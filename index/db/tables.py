@@ -21,24 +21,29 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
+    Text,
     UniqueConstraint,
 )
 
+from index.db.blob_tables import backups, blob_chunks, blobs, chunk_lists, packs, released
 from index.db.column_types import BigId, DigestColumn, JsonColumn, PathColumn, UtcDateTime
+from index.db.hold_table import holds
 from index.db.table_parts import (
     OPAQUE_ID,
     PROVENANCE_COLUMNS,
     id_,
+    metadata,
     partial_index,
     provenance,
     required,
 )
+from index.db.tag_tables import run_tags, tags
 
 __all__ = [
+    "DESCRIPTION_COLUMNS",
     "PROVENANCE_COLUMNS",
     "STATUS_COLUMNS",
     "VERSION_COLUMNS",
@@ -48,26 +53,19 @@ __all__ = [
     "chunk_lists",
     "counts",
     "files",
+    "holds",
+    "inputs",
     "metadata",
     "packs",
     "records",
     "released",
+    "run_tags",
     "runs",
     "sessions",
     "snapshots",
     "store",
     "tags",
 ]
-
-metadata: Final = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 # The storage that this index belongs to; one row.
 store: Final = Table(
@@ -92,7 +90,9 @@ sessions: Final = Table(
     id_(),
     required("name", OPAQUE_ID),
     required("created_at", UtcDateTime),
+    Column("quota_bytes", BigInteger, comment="Null without a quota."),
     UniqueConstraint("name"),
+    CheckConstraint("quota_bytes >= 0", name="quota_bytes"),
 )
 
 runs: Final = Table(
@@ -101,8 +101,8 @@ runs: Final = Table(
     id_(),
     required("session_id", BigId, ForeignKey("cas_sessions.id", ondelete="CASCADE")),
     required("name", OPAQUE_ID),
-    Column("parent_run_id", BigId, ForeignKey("cas_runs.id", ondelete="SET NULL")),
-    Column("parent_snapshot", Integer),
+    Column("forked_from_id", BigId, ForeignKey("cas_runs.id", ondelete="SET NULL")),
+    Column("forked_snapshot", Integer),
     required(
         "revision",
         Integer,
@@ -122,9 +122,17 @@ runs: Final = Table(
     Column("status_reason", String(255)),
     Column("started_at", UtcDateTime, comment="When it was last said to be running."),
     Column("ended_at", UtcDateTime, comment="When it was said to have ended; null if it runs."),
+    Column(
+        "parent",
+        OPAQUE_ID,
+        comment="The run of the session that it is a part of, which need not be there yet; empty if"
+        " that was taken back.",
+    ),
+    Column("notes", JsonColumn, comment="What callers noted of it: an object."),
     required("created_at", UtcDateTime),
     UniqueConstraint("session_id", "name"),
-    Index(None, "parent_run_id"),
+    Index(None, "forked_from_id"),
+    partial_index("ix_cas_runs_parent", "session_id", "parent", where="parent IS NOT NULL"),
     CheckConstraint("revision >= 0", name="revision"),
     CheckConstraint("status IN ('running', 'finished', 'failed', 'cancelled')", name="status"),
     # Ids are never reused, so a cached state of a deleted run can't match another run.
@@ -158,106 +166,39 @@ snapshots: Final = Table(
     CheckConstraint("number >= 1", name="number"),
 )
 
-# Where the tags of a run point: each move is a row, and the newest of a name counts.
-tags: Final = Table(
-    "cas_tags",
+# What the nodes, steps and agents of a run have read. A row refers to bytes by digest alone, so it
+# keeps none alive, and it stays when the version it names is deleted.
+inputs: Final = Table(
+    "cas_inputs",
     metadata,
     id_(),
     required("run_id", BigId, ForeignKey("cas_runs.id", ondelete="CASCADE")),
-    required("position", Integer, comment="Counts the moves of all tags of the run."),
-    required("name", String(64)),
-    Column("snapshot", Integer, comment="What it names; a removed tag names nothing."),
+    required("position", Integer, comment="Counts the inputs of the run."),
+    required("digest", DigestColumn),
+    Column("size", BigInteger, comment="Null for a reference of unknown size."),
+    Column(
+        "source_run",
+        OPAQUE_ID,
+        comment="The run of the version below; null if it is this run, or none is known.",
+    ),
     Column("path", PathColumn),
     Column("version", Integer),
-    Column("agent", OPAQUE_ID, comment="Who said so."),
+    Column("uri", Text, comment="Where bytes outside of the store were read."),
+    required("snapshot", Integer, comment="The newest one of the run at that time, or 0."),
+    required("is_copy", Boolean, comment="Whether a fork copied it from the parent run."),
     required("created_at", UtcDateTime),
+    *provenance(),
     UniqueConstraint("run_id", "position"),
+    Index(None, "digest", "run_id"),
+    Index(None, "run_id", "node_id"),
     CheckConstraint("position >= 1", name="position"),
-    CheckConstraint(
-        "(path IS NULL) = (version IS NULL) AND (path IS NULL OR snapshot IS NULL)", name="named"
-    ),
-)
-
-packs: Final = Table(
-    "cas_packs",
-    metadata,
-    id_(),
-    required("name", DigestColumn),
-    required("size", BigInteger),
-    required("state", String(8)),
-    required("created_at", UtcDateTime),
-    Column(
-        "verified_at",
-        UtcDateTime,
-        comment="When every byte of the object was last found to be right.",
-    ),
-    UniqueConstraint("name"),
-    CheckConstraint("state IN ('pending', 'live', 'dead')", name="state"),
-    CheckConstraint("length(name) = 32", name="name"),
-    partial_index("ix_cas_packs_not_live", "state", where="state != 'live'"),
-)
-
-# Bytes in the store: small blobs, chunks, large blobs of chunks, chunk lists, journal records.
-blobs: Final = Table(
-    "cas_blobs",
-    metadata,
-    required("digest", DigestColumn),
-    required("size", BigInteger),
-    Column(
-        "pack_id",
-        BigId,
-        ForeignKey("cas_packs.id"),
-        comment="Null for a large blob: its chunks have packs.",
-    ),
-    Column("pack_offset", BigInteger),
-    Column("stored_size", BigInteger),
-    Column("codec", Integer),
-    Column("frame_start", Integer, comment="Where it begins in a decoded shared frame; else 0."),
-    Column("frame_size", Integer, comment="Decoded bytes of that shared frame; else 0."),
-    required("created_at", UtcDateTime),
-    Column("touched_at", UtcDateTime, comment="Last reuse by a later write."),
-    Column("condemned_at", UtcDateTime),
-    Column("verified_at", UtcDateTime),
-    Column("damaged_at", UtcDateTime, comment="When its bytes were found missing or wrong."),
-    PrimaryKeyConstraint("digest"),
     CheckConstraint("length(digest) = 32", name="digest"),
     CheckConstraint("size >= 0", name="size"),
     CheckConstraint(
-        "(pack_id IS NULL) = (pack_offset IS NULL)"
-        " AND (pack_id IS NULL) = (stored_size IS NULL)"
-        " AND (pack_id IS NULL) = (codec IS NULL)"
-        " AND (pack_id IS NULL) = (frame_start IS NULL)"
-        " AND (pack_id IS NULL) = (frame_size IS NULL)",
-        name="location",
+        "(path IS NULL) = (version IS NULL) AND (path IS NULL OR uri IS NULL)"
+        " AND (source_run IS NULL OR path IS NOT NULL)",
+        name="source",
     ),
-    Index(None, "pack_id"),
-    partial_index("ix_cas_blobs_condemned", "condemned_at", where="condemned_at IS NOT NULL"),
-    partial_index("ix_cas_blobs_damaged", "damaged_at", where="damaged_at IS NOT NULL"),
-    sqlite_with_rowid=False,
-)
-
-# One piece of a large blob.
-blob_chunks: Final = Table(
-    "cas_blob_chunks",
-    metadata,
-    required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
-    Column("position", Integer, autoincrement=False, nullable=False),
-    required("chunk", DigestColumn, ForeignKey("cas_blobs.digest")),
-    PrimaryKeyConstraint("blob", "position"),
-    CheckConstraint("position >= 0", name="position"),
-    Index(None, "chunk"),
-    sqlite_with_rowid=False,
-)
-
-# The blob that holds the chunk list of a large blob, so that the list outlives the index.
-chunk_lists: Final = Table(
-    "cas_chunk_lists",
-    metadata,
-    required("blob", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
-    required("list", DigestColumn, ForeignKey("cas_blobs.digest")),
-    PrimaryKeyConstraint("blob"),
-    Index(None, "list"),
-    sqlite_with_rowid=False,
 )
 
 # Journal records: what commits left in storage, so that the index can be rebuilt.
@@ -278,33 +219,6 @@ records: Final = Table(
     CheckConstraint("position >= 1", name="position"),
 )
 
-# The last owner of a blob that nothing refers to any more, because runs were deleted. Only reports
-# of garbage collection show it, to the owner of the store. The row is deleted with the blob. A
-# journal record of a run has no path.
-released: Final = Table(
-    "cas_released",
-    metadata,
-    required("digest", DigestColumn, ForeignKey("cas_blobs.digest", ondelete="CASCADE")),
-    required("session", OPAQUE_ID),
-    required("run", OPAQUE_ID),
-    Column("path", PathColumn),
-    Column("agent", OPAQUE_ID),
-    PrimaryKeyConstraint("digest"),
-    sqlite_with_rowid=False,
-)
-
-# Backups of the index in storage.
-backups: Final = Table(
-    "cas_backups",
-    metadata,
-    id_(),
-    required("digest", DigestColumn, ForeignKey("cas_blobs.digest")),
-    required("record", DigestColumn, ForeignKey("cas_blobs.digest")),
-    required("created_at", UtcDateTime),
-    Index(None, "digest"),
-    Index(None, "record"),
-)
-
 # A file version: this path held this digest from snapshot a until snapshot b.
 files: Final = Table(
     "cas_files",
@@ -317,7 +231,7 @@ files: Final = Table(
         "digest",
         DigestColumn,
         ForeignKey("cas_blobs.digest"),
-        comment="Null for a record of bytes that were gone before this index was there.",
+        comment="Null if the bytes were dropped, or gone before this index was there.",
     ),
     required("size", BigInteger),
     required("mode", Integer, comment="st_mode: type and permission bits."),
@@ -330,6 +244,11 @@ files: Final = Table(
     Column("end_snapshot", Integer, comment="Null while current."),
     required("appeared_in", Integer, comment="Snapshot of the path's first version."),
     Column("meta", JsonColumn),
+    Column(
+        "dropped",
+        JsonColumn,
+        comment="What became of bytes that were dropped: their digest, when, why and by whom.",
+    ),
     Column(
         "signature",
         LargeBinary(40),
@@ -353,9 +272,19 @@ files: Final = Table(
         "uq_cas_files_current", "run_id", "path", where="end_snapshot IS NULL", unique=True
     ),
     partial_index("ix_cas_files_origin_id", "origin_id", where="origin_id IS NOT NULL"),
+    partial_index("ix_cas_files_meta", "run_id", "path", "version", where="meta IS NOT NULL"),
     Index(None, "digest", "run_id"),
+    # For lineage alone: a listing of the files of a node does not imply the condition, and goes on
+    # in the order of paths.
+    partial_index(
+        "ix_cas_files_made_by",
+        "run_id",
+        "node_id",
+        where="node_id IS NOT NULL AND origin_id IS NULL",
+    ),
     CheckConstraint("version >= 1", name="version"),
     CheckConstraint("digest IS NOT NULL OR end_snapshot IS NOT NULL", name="current_has_bytes"),
+    CheckConstraint("digest IS NULL OR dropped IS NULL", name="dropped"),
     CheckConstraint("size >= 0", name="size"),
     CheckConstraint("end_snapshot > first_snapshot", name="snapshots"),
     CheckConstraint("origin_id <> id", name="origin"),
@@ -384,6 +313,9 @@ counts: Final = Table(
 
 STATUS_COLUMNS: Final = ("status", "status_reason", "started_at", "ended_at")
 """Columns of a run that tell how it went."""
+
+DESCRIPTION_COLUMNS: Final = (*STATUS_COLUMNS, "parent", "notes")
+"""Columns of a run that tell what its callers said of it."""
 
 VERSION_COLUMNS: Final = tuple(
     column.name

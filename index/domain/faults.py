@@ -65,6 +65,10 @@ class FaultKind(StrEnum):
     """The snapshots of a run are not numbered from 1 without a gap."""
     BROKEN_RECORDS = "broken-records"
     """The journal records of a run are not numbered from 1 without a gap."""
+    BROKEN_INPUTS = "broken-inputs"
+    """The inputs of a run are not numbered from 1 without a gap."""
+    CHANGED_REFERENCE = "changed-reference"
+    """What a run has read outside of the store has other bytes now."""
 
 
 class Holder(NamedTuple):
@@ -136,6 +140,11 @@ class VerifyReport(Result):
     """The oldest verification time among the packs; None if one was never verified."""
     marked: int = 0
     """Blobs that are marked as damaged now."""
+    references: int = 0
+    """References to bytes outside of the store that were read again."""
+    unreachable: tuple[str, ...] = ()
+    """The first thousand of those that can't be read where they were, with the reason. That is no
+    fault."""
 
     derived: ClassVar = ("is_sound",)
 

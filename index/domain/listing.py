@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from index.domain.snapshots import FileVersion
 
 __all__ = [
+    "TOKEN",
+    "WILDCARDS",
     "DirectoryEntry",
     "FileOrder",
     "IdPattern",
@@ -40,6 +42,12 @@ FileOrder: TypeAlias = Literal[
 
 _SUGGESTED: Final = 3
 """Number of paths that an error names."""
+
+WILDCARDS: Final = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]", re.DOTALL)
+"""What in a pattern is not plain text."""
+
+TOKEN: Final = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+"""A wildcard or a character of a pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +162,14 @@ def name_pattern(pattern: str) -> NamePattern:
         raise TypeError(f"pattern is text such as 'result' or '*.csv', not {pattern!r}")
     text = pattern.removeprefix("./")
     is_path = "/" in text
-    if not _WILDCARDS.search(text):
+    if not WILDCARDS.search(text):
         if is_path:
             return NamePattern(lambda path: text in path, "", text)
         return NamePattern(lambda path: text in path.rpartition("/")[2], "", text)
     match = compile_glob(text).fullmatch
     if is_path:
         return NamePattern(match, literal_prefix(text), "")
-    part = max(_WILDCARDS.split(text), key=len)
+    part = max(WILDCARDS.split(text), key=len)
     return NamePattern(lambda path: match(path.rpartition("/")[2]), "", part)
 
 
@@ -181,8 +189,8 @@ def id_pattern(pattern: str) -> IdPattern:
     where it occurs.
     """
     text = check_label("pattern of ids", pattern)
-    like = "".join(map(_like, _TOKEN.finditer(text)))
-    if not _WILDCARDS.search(text):
+    like = "".join(map(_like, TOKEN.finditer(text)))
+    if not WILDCARDS.search(text):
         return IdPattern(lambda name: text in name, f"%{like}%")
     return IdPattern(re.compile(fnmatch.translate(text)).match, like)
 
@@ -210,13 +218,8 @@ def name_in(
     return name
 
 
-_WILDCARDS: Final = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]", re.DOTALL)
-
-_TOKEN: Final = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
-
-
 def _part(part: str) -> str:
-    first, *rest = re.split("\0", "".join(map(_translated, _TOKEN.finditer(part))))
+    first, *rest = re.split("\0", "".join(map(_translated, TOKEN.finditer(part))))
     if not rest:
         return first
     *middle, last = rest

@@ -28,6 +28,7 @@ __all__ = [
     "check_local",
     "check_path",
     "check_prefix",
+    "check_reason",
     "check_scan_path",
     "from_native",
     "storable",
@@ -67,9 +68,11 @@ def check_id(kind: str, value: Label) -> str:
     """Return a session or run id as text, or raise `InvalidNameError`.
 
     It refuses what `check_label` refuses, and also a slash or ``..``, because ids become
-    segments of URLs.
+    segments of URLs. A run id does not begin with ``@``, because ``@best`` is a run by its tag.
     """
     text = check_label(kind, value)
+    if kind == "run" and text.startswith("@"):
+        raise InvalidNameError(kind, value, "it begins with '@', as the tag of a run does")
     if "/" in text:
         raise InvalidNameError(kind, value, "it contains a '/'")
     if ".." in text or text == ".":
@@ -130,6 +133,14 @@ def usable_text(text: str) -> str | None:
         raise TypeError(f"a reason is text, not {text!r}")
     line = _printable(text)
     return f"{line[: MAX_ID_LENGTH - 1]}…" if len(line) > MAX_ID_LENGTH else line or None
+
+
+def check_reason(reason: str) -> str:
+    """Return a reason as it is kept; raise ValueError if there is none."""
+    kept = usable_text(reason)
+    if kept is None:
+        raise ValueError("give a reason: later it is all that says why")
+    return kept
 
 
 def _printable(text: str) -> str:

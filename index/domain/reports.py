@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cas.digest import Digest
+    from index.domain.snapshots import Skipped
 
 __all__ = [
     "DeletionReceipt",
+    "ExportReport",
     "GroupStats",
+    "ImportReport",
     "KeptBlob",
     "ReleasedBlob",
     "RestoreChange",
@@ -210,6 +213,25 @@ class DeletionReceipt(Result):
         return sum(blob.size for blob in self.kept)
 
 
+@dataclass(frozen=True, slots=True)
+class ExportReport(Result):
+    """What an export wrote."""
+
+    session: str
+    run: str
+    format: str
+    target: str
+    """The file or directory; ``-`` for a stream."""
+    snapshots: int
+    """Number of snapshots that it describes."""
+    files: int
+    """Number of files and links in it."""
+    bytes: int
+    """Total size of these, before compression."""
+    left_out: tuple[Skipped, ...] = ()
+    """Paths that it does not hold, with the reasons."""
+
+
 class RestoreWarning(NamedTuple):
     """Something besides the bytes of a file that the destination does not take."""
 
@@ -249,7 +271,7 @@ class RestoreResult(Result):
     changes: tuple[RestoreChange, ...] = ()
     """The files created, replaced and deleted; by path."""
     without_bytes: tuple[str, ...] = ()
-    """Paths of adopted versions without bytes to restore."""
+    """Paths of versions without bytes to restore: they were dropped, or adopted so."""
     warnings: tuple[RestoreWarning, ...] = ()
     """Modes and times that could not be set, and links that could not be made; by path."""
     kept: tuple[str, ...] = ()
@@ -266,3 +288,22 @@ class RestoreResult(Result):
     def deleted(self) -> int:
         """Number of files and links deleted."""
         return sum(each.change == "deleted" for each in self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport(Result):
+    """What an import recorded in a run."""
+
+    session: str
+    run: str
+    format: str
+    """What the source was read as: ``"git"``, ``"dvc"``, ``"mlflow"``, ``"steps"``, …"""
+    source: str
+    snapshots: int
+    """Number of snapshots recorded now. What an earlier import recorded does not count."""
+    versions: int
+    """Number of file versions recorded now."""
+    bytes: int
+    """Total size of these versions, before deduplication."""
+    skipped: tuple[Skipped, ...]
+    """What the source lists and the run does not hold, or not as one would expect it."""

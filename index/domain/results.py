@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cas.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Result", "to_json"]
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
 """What nearly all values are: looking for this first makes listings three times as fast."""
+
+
+_CONVERTED: Final[Mapping[type, Callable[[Any], Any]]] = {
+    Digest: str,
+    datetime: datetime.isoformat,
+    timedelta: timedelta.total_seconds,
+}
 
 
 class Result:
@@ -26,8 +36,8 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the value as JSON types, as ``--json`` prints it.
 
-        Digests and times are text. In a dictionary by label, the key of files without that label is
-        ``""``, which no label can be.
+        Digests and times are text, durations are seconds. In a dictionary by label, the key of
+        files without that label is ``""``, which no label can be.
         """
         shown = [each.name for each in fields(self) if each.repr]  # type: ignore[arg-type]
         found = ((name, getattr(self, name)) for name in (*shown, *self.derived))
@@ -38,10 +48,8 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any result, or a value of one
     """Return a result, or a value of one, as JSON types."""
     if hasattr(value, "to_dict"):
         return value.to_dict()
-    if isinstance(value, Digest):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
+    if (converted := _CONVERTED.get(type(value))) is not None:
+        return converted(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Exception):

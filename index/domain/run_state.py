@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from index.domain.provenance import Provenance
+    from index.domain.usage import Usage
 
 __all__ = [
     "Directories",
@@ -211,6 +212,8 @@ class RunState:
     loaded: frozenset[str] | None = None
     """For a partial state: the paths whose files, and files in conflict with them, it holds. None
     if it holds the whole run."""
+    usage: Usage | None = None
+    """What the session holds, if it has a quota."""
 
     @property
     def directories(self) -> Directories:
@@ -318,6 +321,7 @@ class RunState:
             self.records + len(added),
             work_dir or self.work_dir,
             self.loaded,
+            self.usage,
         )
 
 

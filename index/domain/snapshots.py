@@ -55,7 +55,7 @@ class FileVersion(Result):
     version: int
     """1, 2, … for each path of a run."""
     digest: Digest | None
-    """None for an adopted version whose bytes were gone. Such a version is never current."""
+    """None if the bytes were dropped, or gone when it was adopted. Then it is not current."""
     size: int
     """Bytes."""
     mode: int
@@ -77,6 +77,9 @@ class FileVersion(Result):
     end_snapshot: int | None
     """The snapshot that replaced or removed it; None while it is current."""
     meta: Any = field(hash=False)  # perhaps a dict
+    dropped: dict[str, Any] | None = field(default=None, hash=False)
+    """What became of bytes that were dropped: their ``digest``, ``at`` which time, for which
+    ``reason`` and by which ``agent``, as JSON types. See `Run.drop`."""
     refused: Provenance | None = field(default=None, compare=False)
     """Provenance that a call gave for this version and that was not recorded, because the version
     has other provenance already. Only results of `put`, `annotate` and `register_file` have it."""
@@ -114,20 +117,24 @@ class FileVersion(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return the version as JSON types; `mode` is text in octal.
 
-        `refused` and `torn` are there only if there is something to tell.
+        `dropped`, `refused` and `torn` are there only if there is something to tell.
         """
         values = {**Result.to_dict(self), "mode": f"{self.mode:o}"}
-        for name in ("refused", "torn"):
+        for name in ("dropped", "refused", "torn"):
             if not values[name]:
                 del values[name]
         return values
 
 
 class Skipped(NamedTuple):
-    """A path that a scan skipped, and the reason."""
+    """A path that a scan or an import skipped, and the reason."""
 
     path: str
     reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the path and the reason as JSON types."""
+        return self._asdict()
 
 
 class LazyVersions:

@@ -1,4 +1,4 @@
-"""Tags: names for snapshots of a run, and for versions of its files."""
+"""Tags: names for snapshots of a run and versions of its files, and for runs of a session."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
+from index.domain.names import check_id
 from index.domain.results import Result
 from index.errors import InvalidNameError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["NewTag", "Tag", "check_tag", "is_tag"]
+__all__ = ["NewRunTag", "NewTag", "RunTag", "Tag", "check_run_word", "check_tag", "is_tag"]
 
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -48,6 +49,31 @@ class Tag(Result):
     """When it was set, moved or removed."""
 
 
+class NewRunTag(NamedTuple):
+    """A move of the tag of a run, by a commit to that run."""
+
+    name: str
+    position: int
+    """The number of the move: of all moves of the tag in the session, the highest counts."""
+    is_removed: bool = False
+    """Whether the tag names nothing from then on."""
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunTag(Result):
+    """A name of a run in its session."""
+
+    session: str
+    name: str
+    run: str | None
+    """The run that it names; None if it was removed, or if that run was deleted."""
+    agent: str | None
+    """Who said so."""
+    created_at: datetime
+    """When it was set, moved or removed."""
+
+
 def check_tag(name: str) -> str:
     """Return the name of a tag; raise InvalidNameError if no tag can have it."""
     if not isinstance(name, str):
@@ -60,6 +86,11 @@ def check_tag(name: str) -> str:
         )
         raise InvalidNameError("tag", name, f"{reason} two")
     return name
+
+
+def check_run_word(word: str) -> str:
+    """Return what names a run, its id or ``@TAG``; raise InvalidNameError if nothing can."""
+    return f"@{check_tag(word[1:])}" if word.startswith("@") else check_id("run", word)
 
 
 def is_tag(at: object) -> TypeGuard[str]:

@@ -18,13 +18,19 @@ __all__ = [
     "ConfigError",
     "DamagedFileError",
     "DanglingFileError",
+    "ExportFailedError",
+    "ImportMismatchError",
+    "ImportSourceError",
+    "InvalidExpressionError",
     "InvalidMetaError",
     "InvalidNameError",
     "MissingPackageError",
     "NameClashError",
     "NoDestinationError",
     "OtherDirectoryError",
+    "ParentCycleError",
     "PastIsReadOnlyError",
+    "ReferenceUnreachableError",
     "RestoreConflictError",
     "RestoreFailedError",
     "RunExistsError",
@@ -50,6 +56,24 @@ class InvalidNameError(ArtifactIndexError, ValueError):
         kind = self.kind.removesuffix("_id").replace("_", " ")
         noun = f"{kind} id" if kind in ("session", "run", "node", "step", "event") else kind
         return f"{shown} can't be the {noun}: {self.reason}"
+
+
+class InvalidExpressionError(ArtifactIndexError, ValueError):
+    """An expression to search by that can't be read."""
+
+    expression: str
+    position: int
+    """Of the character where it goes wrong, from 1."""
+    reason: str
+
+    def __str__(self) -> str:
+        begin = max(self.position - 40, 0) if len(self.expression) > 80 else 0
+        part = self.expression[begin : begin + 80]
+        before, after = "…" * (begin > 0), "…" * (begin + 80 < len(self.expression))
+        return (
+            f"{before}{part!r}{after} can't be searched for: at character {self.position}, "
+            f"{self.reason}"
+        )
 
 
 class InvalidMetaError(ArtifactIndexError, ValueError):
@@ -119,6 +143,21 @@ class RunExistsError(ArtifactIndexError):
         return f"there is a run {self.run!r} already; choose another id or delete it first"
 
 
+class ParentCycleError(ArtifactIndexError, ValueError):
+    """A run can't be a part of itself, nor of a part of itself."""
+
+    run: str
+    parent: str
+
+    def __str__(self) -> str:
+        if self.run == self.parent:
+            return f"run {self.run!r} can't be a part of itself; name another parent"
+        return (
+            f"run {self.run!r} can't be a part of {self.parent!r}, which is a part of it; name"
+            " another parent"
+        )
+
+
 class VersionConflictError(ArtifactIndexError):
     """Another version of the path is current than the one that the caller wanted to replace."""
 
@@ -158,6 +197,20 @@ class MissingPackageError(ArtifactIndexError, ImportError):
         return (
             f"{self.task} needs the package {self.package}, which is not installed; run "
             f"`pip install '{self.wanted}'`"
+        )
+
+
+class ReferenceUnreachableError(ArtifactIndexError, OSError):
+    """Bytes outside of the store can't be read where a URI says that they are."""
+
+    uri: str
+    """Without passwords."""
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"cannot read {self.uri!r}: {self.reason}; make it reachable, or give its digest: it "
+            "is then noted unread"
         )
 
 
@@ -235,6 +288,16 @@ class NoDestinationError(ArtifactIndexError, LookupError):
         return f"run {self.run!r} {what}; say where to restore it with `run.restore(DIR)`"
 
 
+class ExportFailedError(ArtifactIndexError):
+    """An export could not be written, or can't hold what the run has. There is no part of it."""
+
+    target: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"cannot export to {self.target!r}: {self.reason}"
+
+
 class RestoreFailedError(ArtifactIndexError):
     """The destination could not be written; files restored earlier are complete."""
 
@@ -243,6 +306,31 @@ class RestoreFailedError(ArtifactIndexError):
 
     def __str__(self) -> str:
         return f"cannot restore {self.path!r}: {self.reason}; remove the cause and restore again"
+
+
+class ImportSourceError(ArtifactIndexError):
+    """What is to be imported can't be read as what it is said to be, or does not fit the run."""
+
+    source: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"cannot import {self.source!r}: {self.reason}"
+
+
+class ImportMismatchError(ArtifactIndexError):
+    """An import ended, and the run is not what the source lists."""
+
+    source: str
+    run: str
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f", and {len(self.differences) - 1} more" if self.differences[1:] else ""
+        return (
+            f"run {self.run!r} is not what {self.source!r} lists: {self.differences[0]}{more}; "
+            "see whether the source has changed meanwhile, and import it into another run"
+        )
 
 
 class UnsettledScanError(ArtifactIndexError):
@@ -283,12 +371,19 @@ class DamagedFileError(DigestMismatchError, ArtifactIndexError):
 
 
 class BytesNotKeptError(ArtifactIndexError, LookupError):
-    """A file version that was adopted without bytes, because the file was gone."""
+    """A file version without bytes: they were dropped, or gone before it was adopted."""
 
     path: str
     version: int
+    dropped: str | None = None
+    """When and why its bytes were dropped; None if they never were here."""
 
     def __str__(self) -> str:
+        if self.dropped is not None:
+            return (
+                f"the bytes of version {self.version} of {self.path!r} were {self.dropped}; put it "
+                "again if you have a copy"
+            )
         return (
             f"version {self.version} of {self.path!r} is a record without bytes: the file was gone "
             "before it was adopted; put it again if you have a copy"

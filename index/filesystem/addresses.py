@@ -3,6 +3,7 @@
     cas://SESSION/RUN/PATH             the present version of a file, or a directory
     cas://SESSION/RUN@SNAPSHOT/PATH    as it was at a snapshot, given by its number or tag
     cas://SESSION/RUN@vVERSION/PATH    a version of a file, given by its number
+    cas://SESSION/@TAG/PATH            a run by its tag, with or without the above after it
     cas://sha/DIGEST                   bytes by their digest, 64 hexadecimal characters
 
 What narrows a run stands before the path, so that a URL ends as the file's name does: programs
@@ -50,7 +51,12 @@ class Address:
         if first == _BY_DIGEST:
             return cls(digest=Digest.parse(rest)) if rest else cls()
         named, _, path = rest.partition("/")
-        run, separator, selector = named.partition("@")
+        tagged = "@" if named.startswith("@") else ""
+        run, separator, selector = named.removeprefix(tagged).partition("@")
+        if tagged and not _TAG.fullmatch(run):
+            raise ValueError(
+                f"cas://{text} has no tag after '@'; write @TAG for the run that a tag names"
+            )
         found = _SELECTOR.fullmatch(selector)
         if separator and not (run and (found or _TAG.fullmatch(selector))):
             raise ValueError(
@@ -63,7 +69,7 @@ class Address:
             version = int(found[2])
         elif found is not None:
             snapshot = int(found[2])
-        return cls(plain(first), plain(run), plain(path), snapshot, version)
+        return cls(plain(first), tagged + plain(run), plain(path), snapshot, version)
 
     @property
     def is_read_only(self) -> bool:
@@ -82,7 +88,8 @@ class Address:
         if self.version is not None:
             selector = f"@v{self.version}"
         session = "%73ha" if self.session == _BY_DIGEST else quoted(self.session, _IN_IDS)
-        run = f"{quoted(self.run, _IN_IDS)}{selector}"
+        tagged = "@" if self.run.startswith("@") else ""  # as no id of a run does
+        run = f"{tagged}{quoted(self.run.removeprefix(tagged), _IN_IDS)}{selector}"
         return f"{session}/{run}" if run else session
 
 

@@ -11,6 +11,7 @@ from index.errors import (
     BytesNotKeptError,
     DamagedFileError,
     DanglingFileError,
+    QuotaExceededError,
     StoreNotFoundError,
     UnknownDigestError,
     UnknownFileError,
@@ -87,6 +88,8 @@ def as_os_errors(
         if isinstance(error, OSError):
             raise
         raise _UNREADABLE[type(error)](*error.args) from error
+    except QuotaExceededError as error:
+        raise OSError(errno.EDQUOT, str(error), f"cas://{name}") from error
     except VersionConflictError as error:
         kind = errno.EBUSY if error.expected else errno.EEXIST  # EEXIST is a FileExistsError
         sentence = f"{str(error).partition(';')[0]}; read it again, and write what is to be there"

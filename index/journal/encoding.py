@@ -20,8 +20,11 @@ from index.journal.entries import (
     Entry,
     ForkEntry,
     HistoryEntry,
+    HoldEntry,
+    InputsEntry,
     NewFiles,
     PartEntry,
+    QuotaEntry,
     RewindEntry,
     VersionsEntry,
 )
@@ -44,7 +47,10 @@ _KINDS: Final[Mapping[str, _Kind]] = {
         ForkEntry,
         HistoryEntry,
         VersionsEntry,
+        InputsEntry,
         DeletionEntry,
+        HoldEntry,
+        QuotaEntry,
         BackupEntry,
     )
 }
@@ -81,12 +87,16 @@ def _value(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
         return datetime.fromisoformat(value)
     if name == "files":
         return _files(value)
+    if name == "revision" and type(value) is not int:
+        raise ValueError(f"its revision is {value!r}")
     return value
 
 
 _DIGESTS: Final = frozenset(("previous", "digest"))
 _DIGEST_LISTS: Final = frozenset(("parts", "replaces"))
-_TIMES: Final = frozenset(("created_at", "session_created_at", "run_created_at"))
+_TIMES: Final = frozenset(
+    ("created_at", "session_created_at", "run_created_at", "owner_created_at")
+)
 
 
 def _files(columns_by_name: Mapping[str, Any]) -> NewFiles:

@@ -29,8 +29,11 @@ __all__ = [
     "Entry",
     "ForkEntry",
     "HistoryEntry",
+    "HoldEntry",
+    "InputsEntry",
     "NewFiles",
     "PartEntry",
+    "QuotaEntry",
     "RewindEntry",
     "RunEntry",
     "VersionsEntry",
@@ -72,7 +75,7 @@ class RunEntry(Entry):
     session: str
     run: str
     previous: Digest | None
-    """The record before this one; for a fork, the newest record of the parent run."""
+    """The record before this one; for a fork, the newest record of the run it begins from."""
     revision: int
     """The revision of the run after the commit. Two successful commits never share one."""
     replaces: Sequence[Digest] = ()
@@ -115,6 +118,19 @@ class CommitEntry(RunEntry):
     """The status of the run from this commit on, and its reason; None if it stays as it is."""
     tags: Sequence[Sequence[Any]] = ()
     """Moved tags: name, snapshot, path, version and agent; names nothing if it was removed."""
+    inputs: Sequence[Sequence[Any]] = ()
+    """Inputs: digest, size, run, path and version of the source, URI; see
+    `index.domain.inputs.NewInput`."""
+    inputs_after: int = 0
+    """The newest snapshot of the run when they were noted."""
+    parent: str | None = None
+    """The run that it is a part of from this commit on; empty for none, None if that stays."""
+    run_notes: Mapping[str, Any] | None = None
+    """Changed notes of the run, by name; None for one that was removed."""
+    run_tags: Sequence[Sequence[Any]] = ()
+    """Moved tags of the run itself: name, position, whether it was removed, and agent."""
+    drops: Sequence[Sequence[Any]] = ()
+    """Past versions whose bytes are let go: path, version and reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +158,7 @@ class ForkEntry(RunEntry):
 
     op: ClassVar[str] = "fork"
 
-    parent: str
+    forked_from: str
     at: int
 
 
@@ -154,17 +170,20 @@ class HistoryEntry(RunEntry):
 
     session_created_at: datetime
     run_created_at: datetime
-    parent: str | None
-    parent_snapshot: int | None
+    forked_from: str | None
+    forked_snapshot: int | None
     work_dir: str | None
-    status: Mapping[str, str | None]
-    """The columns of the run that tell how it went."""
+    description: Mapping[str, Any]
+    """The columns of the run that tell what its callers said of it."""
     tags: Sequence[Mapping[str, Any]]
     """The columns of each move of a tag."""
+    run_tags: Sequence[Mapping[str, Any]]
+    """All moves of the tags that ever named the run itself, each with whether it is of this run."""
     snapshots: Sequence[Mapping[str, Any]]
     versions: int
     """The number of versions in `parts`."""
     parts: Sequence[Digest] = ()
+    """Records of versions, then records of inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +191,16 @@ class VersionsEntry(Entry):
     """Some versions of a history; each row has its values in the order of `columns`."""
 
     op: ClassVar[str] = "versions"
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputsEntry(Entry):
+    """Some inputs of a history; each row has its values in the order of `columns`."""
+
+    op: ClassVar[str] = "inputs"
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -186,6 +215,38 @@ class DeletionEntry(Entry):
     session: str
     runs: Sequence[Sequence[str | None]]
     """For each run: its name, the digest of its newest record as text, its creation time."""
+    run_tags: Sequence[Sequence[Any]] = ()
+    """The moves by which tags named a run itself: name, position, whether it was removed, agent,
+    time. Empty if the whole session was deleted."""
+    is_session: bool
+    """Whether the session itself was deleted, with all that was said of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldEntry(Entry):
+    """A hold of a session or run, or its release."""
+
+    op: ClassVar[str] = "hold"
+
+    session: str
+    run: str | None
+    """None for the whole session."""
+    owner_created_at: datetime
+    """When that run or session was made. Others of its name are not held."""
+    reason: str
+    agent: str | None
+    is_release: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaEntry(Entry):
+    """The quota of a session from now on."""
+
+    op: ClassVar[str] = "quota"
+
+    session: str
+    bytes: int | None
+    """None for no quota."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

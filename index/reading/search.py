@@ -7,8 +7,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from index.db.queries import runs, search
+from index.db.queries.expressions import condition_of, may_hold
 from index.db.queries.files import has_digest_prefix
 from index.db.queries.listings import conditions_for, has_prefix
+from index.domain.expressions import needs_meta
 from index.errors import UnknownSessionError
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from index.db.database import Database
     from index.db.queries.files import Condition
     from index.db.queries.search import SearchedRun
+    from index.domain.expressions import Expression
     from index.domain.listing import NamePattern
     from index.domain.snapshots import FileVersion
 
@@ -43,6 +46,7 @@ class Search:
     """First digits."""
     run: str | None
     """An id, or a pattern for ids."""
+    where: Expression | None
     past: bool
     """Whether past versions match, too."""
 
@@ -66,8 +70,9 @@ class Search:
     def _batches(self, database: Database, session: str | None) -> Iterator[list[SearchedRun]]:
         """Yield runs that one statement reads: several small ones, or a large one."""
         with database.reading() as connection:
+            where = [] if self.where is None else may_hold(connection, self.where)
             searched = search.list_searched(
-                connection, session, labels=self.labels, past=self.past, digest=self.digest
+                connection, session, *where, labels=self.labels, past=self.past, digest=self.digest
             )
             if not (searched or session is None or runs.session_exists(connection, session)):
                 raise UnknownSessionError(session)
@@ -87,13 +92,22 @@ class Search:
     def _iter_batch(self, database: Database, batch: list[SearchedRun]) -> Iterator[FileVersion]:
         size = _PAGE if len(batch) == 1 else None
         last: FileVersion | None = None
+        noted = self.where is not None and needs_meta(self.where)
         while True:
             with database.reading() as connection:
                 conditions = [*conditions_for(**self.labels), *self._described()]
                 if self.name is not None:
                     conditions += search.contains(connection, self.name.part)
+                if self.where is not None:
+                    conditions.append(condition_of(connection, self.where))
                 page = search.search_page(
-                    connection, batch, *conditions, past=self.past, after=last, limit=size
+                    connection,
+                    batch,
+                    *conditions,
+                    past=self.past,
+                    noted=noted,
+                    after=last,
+                    limit=size,
                 )
             yield from page
             if size is None or len(page) < size:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from cas.catalog import Location
 from cas.errors import BlobNotFoundError, DigestMismatchError
 from cas.pieces import PIECE_SIZE
+from index.domain.drops import kept_no_bytes
+from index.domain.snapshots import FileVersion
 from index.errors import BytesNotKeptError, DamagedFileError, DanglingFileError
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from cas.store import BlobStore
     from index.db.queries.restorable import RestorableFile
     from index.db.queries.single import PlacedFile
-    from index.domain.snapshots import FileVersion
 
 __all__ = [
     "by_place",
@@ -38,7 +39,7 @@ def open_version(blobs: BlobStore, version: FileVersion | PlacedFile) -> BinaryI
     Raises
     ------
     BytesNotKeptError
-        When the version was adopted after its bytes were gone.
+        When its bytes were dropped, or gone when the version was adopted.
     DanglingFileError
         When the bytes are missing from storage.
     DamagedFileError
@@ -141,9 +142,11 @@ def read_versions(
 
 
 def _digest_of(version: FileVersion | PlacedFile) -> Digest:
-    if version.digest is None:
-        raise BytesNotKeptError(version.path, version.version)
-    return version.digest
+    if version.digest is not None:
+        return version.digest
+    if isinstance(version, FileVersion):
+        raise kept_no_bytes(version)
+    raise BytesNotKeptError(version.path, version.version)
 
 
 class _Explaining(io.RawIOBase):

@@ -96,6 +96,7 @@ class Coverage:
         """
         self.scopes: Sequence[str] = _outermost(scope)
         """``""`` is the whole work directory."""
+        self._scopes = frozenset(self.scopes)
         self._hidden = hidden
         self._ignore = Patterns(ignore, strict=True)
         self.is_selective = bool(self._ignore)
@@ -114,6 +115,7 @@ class Coverage:
         """Return the coverage of named files, whose directories are not looked at."""
         coverage = cls(hidden=True, default_ignores=False)
         coverage.scopes = paths
+        coverage._scopes = frozenset(paths)
         coverage._ignore_files = ()
         return coverage
 
@@ -234,10 +236,9 @@ class Coverage:
         return not self.excludes(path, is_directory=False)
 
     def _scope_of(self, path: str) -> str | None:
-        for scope in self.scopes:
-            if scope in ("", path) or path.startswith(f"{scope}/"):
-                return scope
-        return None
+        if "" in self._scopes:
+            return ""
+        return next((each for each in (path, *ancestors(path)) if each in self._scopes), None)
 
 
 def _between(scope: str, path: str) -> Iterator[str]:

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlalchemy.exc import IntegrityError
 
 from index.commit.chain import write_history
-from index.commit.write import CommitConflict, record_blobs
+from index.commit.prepare import limit
+from index.commit.write import CommitConflict, record_blobs, within_quota
 from index.db.database import is_impossible
 from index.db.queries import adopted, runs
+from index.db.queries.usage import find_usage
 from index.db.tables import PROVENANCE_COLUMNS
 from index.domain.classification import PRIORITIES
 from index.domain.names import MAX_TYPE_LENGTH, RunKey, check_id, check_local, storable
@@ -266,17 +268,18 @@ class _Run:
                     written.bytes_stored, torn=torn if at == number else (),
                 )  # fmt: skip
                 runs.insert_snapshot(connection, run_id, snapshot, None)
-            adopted.insert_past(
-                connection,
-                run_id,
-                number,
-                [
-                    self._row(path, todo[path], seen.get(path), reasons.get(path, _GONE), now)
-                    | adopted.next_version(known.get(path), number)
-                    | {"end_snapshot": None if path in seen else number + 1}
-                    for path in recorded
-                ],
-            )
+            with within_quota(connection, self._session):
+                adopted.insert_past(
+                    connection,
+                    run_id,
+                    number,
+                    [
+                        self._row(path, todo[path], seen.get(path), reasons.get(path, _GONE), now)
+                        | adopted.next_version(known.get(path), number)
+                        | {"end_snapshot": None if path in seen else number + 1}
+                        for path in recorded
+                    ],
+                )
         key = RunKey(self._session, self._run)
         write_history(context, key)
         return seen, torn
@@ -298,7 +301,9 @@ class _Run:
                 there.append(path)
         seen: dict[str, Observed] = {}
         torn: tuple[str, ...] = ()
+        used = self._context.database.read(lambda each: find_usage(each, self._session))
         with self._context.blobs.batch() as batch:
+            limit(batch, used)
             if there:
                 own = self._context.own_files
                 scan = Scan(root, {}, Coverage.of_files(there), own=own)

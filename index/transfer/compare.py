@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from index.db.column_types import decode_path
 from index.db.tables import PROVENANCE_COLUMNS, VERSION_COLUMNS
+from index.domain.drops import content_of
 from index.domain.snapshots import is_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from cas.digest import Digest
     from index.db.queries.transfer import VersionRow
 
 __all__ = ["DivergedError", "compare_snapshots", "compare_versions"]
 
-_FACTS: Final = ("digest", "size", "first_snapshot", "appeared_in", "created_at")
-"""Columns of a version that never change."""
+_FACTS: Final = ("size", "first_snapshot", "appeared_in", "created_at")
+"""Columns of a version that never change, as does the content that it has or had."""
 
 _PROVENANCE: Final = tuple(PROVENANCE_COLUMNS.values())
 
@@ -33,6 +35,8 @@ _IN_PLACE: Final = tuple(
     name
     for name in VERSION_COLUMNS
     if name not in ("path", "version", "end_snapshot", "seen_by", *_FACTS, *_PROVENANCE)
+    # Each store keeps the bytes that it has, and does not get back those that it dropped.
+    and name not in ("digest", "dropped")
 )
 """Columns that are updated in place, where the newer side takes precedence: all others."""
 
@@ -115,6 +119,7 @@ def _changes(
     """Return the columns to change. Raises DivergedError for a different version."""
     name = f"version {theirs.version} of {decode_path(theirs.path)!r}"
     differ = any(getattr(mine, fact) != getattr(theirs, fact) for fact in _FACTS)
+    differ |= _content(mine) != _content(theirs)
     if differ or is_link(mine.mode) != is_link(theirs.mode):
         raise DivergedError(f"{name} differs there")
     if _end(mine, common) != _end(theirs, common):
@@ -132,6 +137,10 @@ def _changes(
             if not _is_same(getattr(mine, column), getattr(theirs, column)):
                 changes[column] = getattr(mine, column)
     return changes
+
+
+def _content(row: VersionRow) -> Digest | None:
+    return content_of(row.digest, row.dropped)
 
 
 def _is_same(here: object, there: object) -> bool:

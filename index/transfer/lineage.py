@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Lineage", "has_copies"]
 
 
-def has_copies(source: Database, destination: Database, session: str) -> bool:
-    """Whether a session has copies in either index. Only then must ids be looked up."""
-    for database in (source, destination):
+def has_copies(*sessions: tuple[Database, str]) -> bool:
+    """Whether a session, given for each index, has copies. Only then must ids be looked up."""
+    for database, session in sessions:
         with database.reading() as connection:
             if lineage.has_copies(connection, session):
                 return True
@@ -100,7 +100,7 @@ class Lineage:
             known = lineage.find_origins(connection, origins)
             gone = lineage.find_first_copies(connection, self._run_id, origins - known.keys())
         mine = {
-            row.id: VersionKey(row.path, row.version, row.digest, row.created_at)
+            row.id: VersionKey.of(row.path, row.version, row.digest, row.created_at, row.dropped)
             for row in rows
             if row.origin_id is None
         }

@@ -8,140 +8,48 @@ destination has changed since.
 
 from __future__ import annotations
 
-import os
-import pickle
-import tempfile
-from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Final, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cas.temporary import using_temporary_files
-from index.commit.write import TOUCH_FRESHNESS, CommitConflict
-from index.db.queries import blobs, files, runs, tags, transfer
+from index.commit.write import TOUCH_FRESHNESS, CommitConflict, within_quota
+from index.db.queries import (
+    blobs,
+    counts,
+    files,
+    inputs,
+    parents,
+    run_tags,
+    runs,
+    tags,
+    transfer,
+)
+from index.db.queries.usage import find_usage
 from index.db.tables import VERSION_COLUMNS
 from index.transfer.compare import DivergedError, compare_snapshots, compare_versions
 from index.transfer.lineage import Lineage
 from index.transfer.report import SyncOutcome
-from index.transfer.soundness import UnsoundError, check_run, sound_versions
+from index.transfer.soundness import UnsoundError, check_inputs, check_run, sound_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
-    from cas.digest import Digest
     from index.context import StoreContext
     from index.db.queries.transfer import RunColumns, VersionRow
     from index.domain.names import RunKey
+    from index.transfer.delta import Delta
 
-__all__ = ["Delta", "Examined", "examine", "record"]
-
-_BATCH: Final = 5_000
-"""New versions, or changed ones, in one batch of a delta."""
-
-_CONTENTS: Final = 50_000
-"""Contents that are brought together. With their places, they take about 30 MB."""
-
-_IN_MEMORY: Final = 4
-"""Batches held in memory, about 20 MB. The rest goes to a file."""
+__all__ = ["Examined", "check_room", "examine", "record"]
 
 
-@dataclass(slots=True)
-class Batch:
-    """A part of the rows that the destination lacks."""
+class _Inputs(NamedTuple):
+    """Inputs of a run, by their positions, which never change."""
 
-    inserts: list[VersionRow] = field(default_factory=list)
-    updates: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-
-    def contents(self) -> dict[Digest, int]:
-        """Return the digests of the new versions, with their sizes."""
-        return {row.digest: row.size for row in self.inserts if row.digest is not None}
-
-
-class Delta:
-    """The rows that the destination lacks, in batches. Written once, read many times."""
-
-    def __init__(self) -> None:
-        self._kept: list[Batch] = []
-        self._file: IO[bytes] | None = None
-        self._pending = Batch()
-        self.versions = 0
-        """Number of new versions."""
-        self.changes = 0
-        """Number of versions changed in place."""
-        self.has_copies = False
-        """Whether some new versions are copies by fork or rewind."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Remove all rows."""
-        if self._file is not None:
-            self._file.close()
-        self._kept, self._file, self._pending = [], None, Batch()
-        self.versions = self.changes = 0
-        self.has_copies = False
-
-    def insert(self, row: VersionRow) -> None:
-        """Add a version that the destination lacks."""
-        self.versions += 1
-        self.has_copies |= row.origin_id is not None
-        inserts = self._pending.inserts
-        inserts.append(row)
-        if len(inserts) >= _BATCH:
-            self._write()
-
-    def change(self, file_id: int, values: dict[str, Any]) -> None:
-        """Add column changes of a version that the destination has."""
-        self.changes += 1
-        self._pending.updates.append((file_id, values))
-        if len(self._pending.updates) >= _BATCH:
-            self._write()
-
-    def batches(self) -> Iterator[Batch]:
-        """Yield all rows in the order in which they were added."""
-        if self._pending.inserts or self._pending.updates:
-            self._write()
-        yield from self._kept
-        if self._file is None:
-            return
-        self._file.seek(0)
-        while True:
-            try:
-                batch = pickle.load(self._file)  # noqa: S301 - written by this very process
-            except EOFError:
-                return
-            yield batch
-
-    def contents(self) -> Iterator[dict[Digest, int]]:
-        """Yield the digests of the new versions, with their sizes, many at once.
-
-        The more are brought together, the more whole frames and long stretches of packs they make.
-        """
-        found: dict[Digest, int] = {}
-        for batch in self.batches():
-            found |= batch.contents()
-            if len(found) >= _CONTENTS:
-                yield found
-                found = {}
-        if found:
-            yield found
-
-    def _write(self) -> None:
-        batch, self._pending = self._pending, Batch()
-        if len(self._kept) < _IN_MEMORY:
-            self._kept.append(batch)
-            return
-        with using_temporary_files():
-            if self._file is None:
-                # Closed by clear(); a with statement here would close it too early.
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115
-            self._file.seek(0, os.SEEK_END)
-            pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
-            self._file.flush()  # here, where a full disk is explained
+    after: int
+    until: int
+    replace: bool
+    """Whether they take the place of those that the destination has, which are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,24 +64,36 @@ class Examined:
     """Snapshot rows that the destination lacks."""
     tags: tuple[dict[str, Any], ...] | None = None
     """All moves of tags of the source; None if those of the destination stay."""
-    parent_id: int | None = None
-    """The destination's id of the parent run, if the link is missing there."""
+    run_tags: tuple[Mapping[str, Any], ...] = ()
+    """Moves of tags of the run itself that the destination lacks."""
+    inputs: _Inputs | None = None
+    """The inputs of the source that the destination lacks."""
+    origin_id: int | None = None
+    """The destination's id of the run that it was forked from, if the link is missing there."""
     reason: str | None = None
 
 
-def examine(source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta) -> Examined:
-    """Compare a run, and put the rows that the destination lacks into the empty `delta`."""
+def examine(
+    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta, to: RunKey
+) -> Examined:
+    """Compare a run, and put the rows that the destination lacks into the empty `delta`.
+
+    Parameters
+    ----------
+    to
+        What the run is called at the destination.
+    """
     try:
-        return _examine(source, destination, key, delta)
+        return replace(_examine(source, destination, key, delta, to), key=to)
     except UnsoundError as error:
         reason = str(error)
     except (ValueError, TypeError) as error:  # a value that no column type can hold
         reason = f"a row of it can't be read: {error}"
-    return Examined(key, SyncOutcome.DAMAGED, reason=f"the source's index is damaged: {reason}")
+    return Examined(to, SyncOutcome.DAMAGED, reason=f"the source's index is damaged: {reason}")
 
 
 def _examine(
-    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta
+    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta, to: RunKey
 ) -> Examined:
     with source.database.reading() as ours:
         mine = transfer.find_row(ours, key.session, key.run)
@@ -181,23 +101,30 @@ def _examine(
             reason = "it was deleted from the source meanwhile"
             return Examined(key, SyncOutcome.FAILED, reason=reason)
         snapshots = transfer.list_snapshots(ours, mine.id)
-        parents = (
-            transfer.list_snapshots(ours, mine.parent_id, until=mine.parent_snapshot)
-            if mine.parent_id is not None
+        shared = (
+            transfer.list_snapshots(ours, mine.forked_from_id, until=mine.forked_snapshot)
+            if mine.forked_from_id is not None
             else []
         )
         versions = source.database.shielded(transfer.iter_versions(ours, mine.id))
         moves = _moves(ours, mine)
-        check_run(ours, key, mine.id, snapshots, moves)
+        named = run_tags.list_rows(ours, mine.id)
+        check_run(ours, key, mine, snapshots, [*moves, *named])
         with destination.database.reading() as others:
-            theirs = transfer.find_row(others, key.session, key.run)
+            theirs = transfer.find_row(others, to.session, to.run)
             try:
                 new = _compare(
                     mine, snapshots, sound_versions(versions, len(snapshots)), others, theirs, delta
                 )
-                parent_id = _parent(mine, parents, others, theirs, key.session)
+                origin_id = _origin(mine, shared, others, theirs, to.session)
                 is_newer = theirs is None or mine.revision > theirs.revision
                 tagged = moves if is_newer and moves != _moves(others, theirs) else None
+                lacking = tuple(run_tags.list_lacking(others, to.session, named))
+                read = _missing_inputs(ours, mine, others, theirs) if is_newer else None
+                if read is not None:
+                    check_inputs(_rows(ours, mine, read), len(snapshots))
+                if is_newer:
+                    _check_parent(others, to, mine)
             except DivergedError as diverged:
                 reason = (
                     f"both stores have recorded into it: {diverged}; fork it under another id and "
@@ -212,14 +139,45 @@ def _examine(
         new
         or delta.versions
         or delta.changes
-        or parent_id is not None
+        or origin_id is not None
         or tagged is not None
+        or read is not None
+        or lacking
         or _says_more(mine, theirs)
     ):
         outcome = SyncOutcome.UPDATED
     else:
         outcome = SyncOutcome.UNCHANGED
-    return Examined(key, outcome, mine, theirs, tuple(new or ()), tagged, parent_id)
+    return Examined(key, outcome, mine, theirs, tuple(new or ()), tagged, lacking, read, origin_id)
+
+
+def _missing_inputs(
+    ours: Connection, mine: RunColumns, others: Connection, theirs: RunColumns | None
+) -> _Inputs | None:
+    """Return the inputs to transfer; None if the destination has the same.
+
+    Inputs are only ever added. So the newest one of the destination tells whether all are the same.
+    """
+    until = inputs.count(ours, mine.id)
+    there = 0 if theirs is None else inputs.count(others, theirs.id)
+    newest = _Inputs(there - 1, there, replace=False)
+    if (
+        theirs is None
+        or not there
+        or [*_rows(ours, mine, newest)] == [*_rows(others, theirs, newest)]
+    ):
+        return _Inputs(there, until, replace=False) if until > there else None
+    return _Inputs(0, until, replace=True)
+
+
+def _rows(connection: Connection, run: RunColumns, wanted: _Inputs) -> Iterator[list[Any]]:
+    return inputs.iter_rows(connection, run.id, after=wanted.after, until=wanted.until)
+
+
+def _check_parent(others: Connection, key: RunKey, mine: RunColumns) -> None:
+    """Raise DivergedError if the run can't be a part of its parent at the destination."""
+    if mine.parent and parents.is_below(others, key.session, mine.parent, key.run):
+        raise DivergedError(f"its parent {mine.parent!r} is a part of it there")
 
 
 def _moves(connection: Connection, run: RunColumns | None) -> tuple[dict[str, Any], ...]:
@@ -257,38 +215,53 @@ def _compare(
     return snapshots[len(known) :] if len(known) <= len(snapshots) else None
 
 
-def _parent(
+def _origin(
     mine: RunColumns,
     snapshots: Sequence[tuple[Any, ...]],
     others: Connection,
     theirs: RunColumns | None,
     session: str,
 ) -> int | None:
-    """Return the destination's id of the parent run; None if the link exists or there is no parent.
+    """Return the destination's id of the run it was forked from; None if no link is missing.
 
-    Raises DivergedError if the run has another parent there.
+    Raises DivergedError if it was forked from another run there.
 
     Parameters
     ----------
     snapshots
-        The snapshots that the run shares with its parent.
+        The snapshots that the run shares with the run that it was forked from.
     """
     if theirs is not None:
-        if theirs.parent_snapshot is not None and mine.parent_snapshot != theirs.parent_snapshot:
+        if theirs.forked_snapshot is not None and mine.forked_snapshot != theirs.forked_snapshot:
             raise DivergedError("it was forked at another snapshot there")
-        if theirs.parent is not None:
-            if mine.parent not in (None, theirs.parent):
-                raise DivergedError(f"it was forked from {theirs.parent!r} there")
+        if theirs.forked_from is not None:
+            if mine.forked_from not in (None, theirs.forked_from):
+                raise DivergedError(f"it was forked from {theirs.forked_from!r} there")
             return None
-    parent = None if mine.parent is None else transfer.find_row(others, session, mine.parent)
-    if parent is None:
+    if mine.forked_from is None:
+        return None
+    origin = transfer.find_row(others, session, mine.forked_from)
+    if origin is None:
         return None
     try:
-        known = transfer.list_snapshots(others, parent.id, until=mine.parent_snapshot)
+        known = transfer.list_snapshots(others, origin.id, until=mine.forked_snapshot)
         compare_snapshots(snapshots, known)
     except DivergedError:
         return None  # another run with that id
-    return parent.id
+    return origin.id
+
+
+def check_room(destination: StoreContext, found: Examined, delta: Delta) -> None:
+    """Raise QuotaExceededError if the destination's session may not hold what it lacks."""
+    with destination.database.reading() as connection:
+        used = find_usage(connection, found.key.session)
+        if used is None or used.quota_bytes is None:
+            return
+        run_id = 0 if found.theirs is None else found.theirs.id
+        distinct = counts.Distinct(connection, run_id)
+        for batch in delta.batches():
+            distinct.add(batch.contents().items())
+        used.check(distinct.bytes)
 
 
 def record(
@@ -318,11 +291,14 @@ def record(
             connection, found.key.session, mine.session_created_at, lock=True
         )
         run_id = _claimed(connection, session_id, found, mine)
-        if found.parent_id is not None:
-            transfer.link_parent(connection, run_id, found.parent_id, mine.parent_snapshot)
+        if found.origin_id is not None:
+            transfer.link_origin(connection, run_id, found.origin_id, mine.forked_snapshot)
         transfer.insert_snapshots(connection, run_id, found.snapshots)
         if found.tags is not None:
             tags.replace(connection, run_id, found.tags)
+        if found.inputs is not None:
+            _record_inputs(source, mine, found.inputs, connection, run_id)
+        run_tags.merge(connection, session_id, run_id, found.run_tags)
         lineage = Lineage(source.database, mine.id, connection, session_id, has_copies=has_copies)
         for batch in delta.batches():
             blobs.touch(connection, batch.contents(), destination.clock(), TOUCH_FRESHNESS)
@@ -333,7 +309,22 @@ def record(
                 (*row[: len(VERSION_COLUMNS)], *own)
                 for row, own in zip(batch.inserts, ids, strict=True)
             ]
-            files.insert_whole(connection, run_id, (*VERSION_COLUMNS, "id", "origin_id"), whole)
+            with within_quota(connection, found.key.session):
+                files.insert_whole(connection, run_id, (*VERSION_COLUMNS, "id", "origin_id"), whole)
+
+
+def _record_inputs(
+    source: StoreContext, mine: RunColumns, wanted: _Inputs, connection: Connection, run_id: int
+) -> None:
+    if wanted.replace:
+        inputs.remove(connection, run_id)
+    left = wanted.until - wanted.after
+    with source.database.reading() as ours:
+        for rows in _rows(ours, mine, wanted):
+            inputs.insert_whole(connection, run_id, rows)
+            left -= len(rows)
+    if left > 0:
+        raise CommitConflict  # the source has deleted the run meanwhile
 
 
 def _claimed(connection: Connection, session_id: int, found: Examined, mine: RunColumns) -> int:
@@ -346,7 +337,7 @@ def _claimed(connection: Connection, session_id: int, found: Examined, mine: Run
             found.key.run,
             mine.created_at,
             revision=mine.revision,
-            parent_snapshot=mine.parent_snapshot,
+            forked_snapshot=mine.forked_snapshot,
             settled=mine.settled,
         )
         if run_id is None:

@@ -7,13 +7,18 @@ that no command takes, a size that differs from the bytes, snapshots that don't 
 
 from __future__ import annotations
 
+from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from cas.digest import Digest
 from index.db.column_types import decode_path
-from index.db.queries import transfer
+from index.db.queries import inputs, transfer
+from index.domain.inputs import Reference
 from index.domain.names import check_id, check_path
+from index.domain.runs import check_notes
 from index.domain.tags import check_tag
-from index.errors import InvalidNameError, UnsafePathError
+from index.errors import InvalidMetaError, InvalidNameError, UnsafePathError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,10 +26,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from index.db.queries.transfer import VersionRow
+    from index.db.queries.transfer import RunColumns, VersionRow
     from index.domain.names import RunKey
 
-__all__ = ["UnsoundError", "check_run", "sound_versions"]
+__all__ = ["UnsoundError", "check_inputs", "check_run", "sound_versions"]
 
 
 class UnsoundError(Exception):
@@ -34,7 +39,7 @@ class UnsoundError(Exception):
 def check_run(
     connection: Connection,
     key: RunKey,
-    run_id: int,
+    run: RunColumns,
     snapshots: Sequence[tuple[Any, ...]],
     moves: Sequence[Mapping[str, Any]],
 ) -> None:
@@ -48,21 +53,45 @@ def check_run(
     try:
         check_id("session", key.session)
         check_id("run", key.run)
+        if run.parent:
+            check_id("run", run.parent)
+        if run.notes is not None:
+            check_notes(run.notes)
         for move in moves:
             check_tag(move["name"])
-    except InvalidNameError as error:
+    except (InvalidNameError, InvalidMetaError) as error:
         raise UnsoundError(str(error)) from error
     for number, snapshot in enumerate(snapshots, 1):
         if snapshot[0] != number:
             raise UnsoundError(f"its snapshot {number} is missing from the index")
     for move in moves:
-        if not 0 <= (move["snapshot"] or 0) <= len(snapshots):
+        if not 0 <= (move.get("snapshot") or 0) <= len(snapshots):
             raise UnsoundError(f"its tag {move['name']!r} names a snapshot that is missing")
-    found = transfer.find_other_size(connection, run_id)
+    found = transfer.find_other_size(connection, run.id)
     if found is not None:
         path, recorded, actual = found
         has = "has no row of its blob" if actual is None else f"has {actual} bytes"
         raise UnsoundError(f"{path!r} is recorded with {recorded} bytes, and {has}")
+
+
+def check_inputs(pages: Iterable[Sequence[Sequence[Any]]], newest: int) -> None:
+    """Check rows of inputs.
+
+    Raises UnsoundError at one with an invalid source, or with a snapshot beyond `newest`.
+    """
+    for row in chain.from_iterable(pages):
+        each = dict(zip(inputs.COLUMNS, row, strict=True))
+        try:
+            if each["path"] is not None:
+                check_path(decode_path(each["path"]))
+            if each["source_run"] is not None:
+                check_id("run", each["source_run"])
+            if each["uri"] is not None:
+                Reference(each["uri"])
+        except (InvalidNameError, UnsafePathError) as error:
+            raise UnsoundError(str(error)) from error
+        if not 0 <= each["snapshot"] <= newest:
+            raise UnsoundError(f"its input {each['position']} names a snapshot that is missing")
 
 
 def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[VersionRow]:
@@ -71,8 +100,8 @@ def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[Vers
     Raises
     ------
     UnsoundError
-        At a version with an invalid path or mode, or with snapshots that are out of order or
-        beyond `newest`.
+        At a version with an invalid path or mode, with snapshots that are out of order or beyond
+        `newest`, or with bytes of which it is not said properly that they were dropped.
     """
     for row in versions:
         path = decode_path(row.path)
@@ -87,4 +116,16 @@ def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[Vers
             raise UnsoundError(f"the snapshots of {path!r}, version {row.version}, can't be so")
         if row.mode < 0:
             raise UnsoundError(f"{path!r} has no mode that can be")
+        if row.dropped is not None:
+            _check_dropped(path, row)
         yield row
+
+
+def _check_dropped(path: str, row: VersionRow) -> None:
+    what = row.dropped
+    try:
+        Digest.parse(what["digest"])
+        datetime.fromisoformat(what["at"])
+        str.strip(what["reason"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UnsoundError(f"version {row.version} of {path!r} can't be dropped so") from error

@@ -33,9 +33,12 @@ from index.errors import (
     UnknownSessionError,
 )
 from index.transfer.blobs import BlobTally, BlobTransfer, count_missing
+from index.transfer.delta import Delta
+from index.transfer.holds import bring_holds
 from index.transfer.lineage import has_copies
+from index.transfer.order import origins_first
 from index.transfer.report import SyncedRun, SyncOutcome, SyncReport
-from index.transfer.run import Delta, Examined, examine, record
+from index.transfer.run import Examined, check_room, examine, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from index.context import StoreContext
     from index.domain.runs import RunSummary
 
-__all__ = ["SyncPlan", "plan_sync", "select_runs", "sync_runs"]
+__all__ = ["SyncPlan", "copy_run", "plan_sync", "select_runs", "sync_runs"]
 
 _LOG: Final = logging.getLogger("index.transfer")
 
@@ -63,8 +66,8 @@ class SyncPlan(Result):
 
     report: SyncReport
     """Blobs and bytes are upper bounds if the runs have more than a million contents."""
-    parents: tuple[str | None, ...]
-    """The parent of each run."""
+    origins: tuple[str | None, ...]
+    """The run that each was forked from."""
     source: StoreContext = field(repr=False)
     destination: StoreContext = field(repr=False)
 
@@ -93,9 +96,9 @@ class SyncPlan(Result):
         execution = _Execution(self.source, self.destination, totals, progress)
         done: list[SyncedRun] = []
         touched: set[tuple[str, str | None]] = set()
-        for planned, parent in zip(self.report.runs, self.parents, strict=True):
-            # A fork whose parent is copied now still needs its link.
-            is_due = planned.outcome in _TO_DO or (planned.session, parent) in touched
+        for planned, origin in zip(self.report.runs, self.origins, strict=True):
+            # A fork whose origin is copied now still needs its link.
+            is_due = planned.outcome in _TO_DO or (planned.session, origin) in touched
             made = execution.sync(RunKey(planned.session, planned.run)) if is_due else planned
             if made.outcome in _TO_DO:
                 touched.add((made.session, made.run))
@@ -132,7 +135,7 @@ def select_runs(
         if sessions is not None and len(set(sessions)) == 1:
             raise UnknownRunError(next(iter(sessions)), name, near)
         raise UnknownRunNameError(name, near)
-    return _parents_first(chosen)
+    return origins_first(chosen)
 
 
 @relaxed_gc()
@@ -159,8 +162,9 @@ def plan_sync(
     blobs = size = 0
     for summary in chosen:
         with Delta() as delta:
-            found = _examine(source, destination, RunKey(summary.session, summary.run), delta)
-            if _lacks_parent(found) and (summary.session, summary.parent) in arriving:
+            key = RunKey(summary.session, summary.run)
+            found = _examine(source, destination, key, delta, key)
+            if _lacks_origin(found) and (summary.session, summary.forked_from) in arriving:
                 found = replace(found, outcome=SyncOutcome.UPDATED)
             if found.outcome in _TO_DO:
                 arriving.add((summary.session, summary.run))
@@ -173,7 +177,7 @@ def plan_sync(
                 blobs, size = blobs + more[0], size + more[1]
     return SyncPlan(
         SyncReport(tuple(planned), blobs, size, bytes_stored=0),
-        tuple(summary.parent for summary in chosen),
+        tuple(summary.forked_from for summary in chosen),
         source,
         destination,
     )
@@ -193,15 +197,39 @@ def sync_runs(
     return execution.report([execution.sync(RunKey(each.session, each.run)) for each in chosen])
 
 
+@relaxed_gc()
+def copy_run(
+    source: StoreContext,
+    destination: StoreContext,
+    key: RunKey,
+    to: RunKey,
+    progress: Callable[[Progress], None] | None = None,
+) -> SyncReport:
+    """Sync one run, which may have another session and id at the destination; return the report.
+
+    Raises
+    ------
+    SameStoreError
+        When both stores have the same index.
+    """
+    _refuse_same(source, destination)
+    execution = _Execution(source, destination, (0, 0), progress)
+    return execution.report([execution.sync(key, to)])
+
+
 def _check(
     source: StoreContext,
     destination: StoreContext,
     sessions: Collection[str] | None,
     names: Collection[str] | None,
 ) -> list[RunSummary]:
+    _refuse_same(source, destination)
+    return select_runs(source, sessions=sessions, names=names)
+
+
+def _refuse_same(source: StoreContext, destination: StoreContext) -> None:
     if source.database.is_same(destination.database):
         raise SameStoreError(source.database.url)
-    return select_runs(source, sessions=sessions, names=names)
 
 
 class _Execution:
@@ -223,31 +251,43 @@ class _Execution:
         self._tally = BlobTally()
 
     def report(self, done: Sequence[SyncedRun]) -> SyncReport:
-        """Return the report of the runs, with the blobs and bytes sent."""
+        """Return the report of the runs, with the blobs and bytes sent; bring their holds."""
+        same = [run for run in done if run.reason is None]
+        for session in dict.fromkeys(run.session for run in same):
+            names = {run.run for run in same if run.session == session}
+            bring_holds(self._source, self._destination, session, names)
         tally = self._tally
         return SyncReport(tuple(done), tally.blobs, tally.bytes_read, tally.bytes_stored)
 
-    def sync(self, key: RunKey) -> SyncedRun:
-        """Sync one run, also while others change it; return its outcome."""
+    def sync(self, key: RunKey, to: RunKey | None = None) -> SyncedRun:
+        """Sync one run, also while others change it; return its outcome.
+
+        Parameters
+        ----------
+        to
+            What the run is called at the destination; None for the same.
+        """
+        to = to or key
         uncertain: SyncedRun | None = None
         for _ in range(_ATTEMPTS):
             with Delta() as delta:
-                found = _examine(self._source, self._destination, key, delta)
+                found = _examine(self._source, self._destination, key, delta, to)
                 run = _synced_run(found, delta)
                 if run.outcome not in _TO_DO:
                     # The commit whose answer was lost has succeeded.
                     return uncertain if uncertain and run.reason is None else run
                 try:
+                    check_room(self._destination, found, delta)
                     self._bring_bytes(delta)
-                    self._record(found, delta)
+                    self._record(found, delta, key.session)
                     theirs = self._destination
-                    write_history(theirs, key)
+                    write_history(theirs, to)
                 except CommitConflict:
                     continue
                 except IntegrityError as error:
                     if is_impossible(error):
                         reason = f"the source's index is damaged: {error.orig}"
-                        return SyncedRun(key.session, key.run, SyncOutcome.DAMAGED, reason=reason)
+                        return SyncedRun(to.session, to.run, SyncOutcome.DAMAGED, reason=reason)
                     continue
                 except IndexInterruptedError as error:
                     if not error.may_have_committed:
@@ -256,7 +296,7 @@ class _Execution:
                     continue
                 except (BlobNotFoundError, DigestMismatchError) as error:
                     reason = _explained(error, delta)
-                    return SyncedRun(key.session, key.run, SyncOutcome.DAMAGED, reason=reason)
+                    return SyncedRun(to.session, to.run, SyncOutcome.DAMAGED, reason=reason)
             self._versions += run.versions
             self._report()
             extra = {"session": run.session, "run": run.run, "versions": run.versions}
@@ -264,15 +304,15 @@ class _Execution:
             _LOG.info(text, run.run, run.session, run.versions, extra=extra)
             return run
         reason = "others kept recording into it at the destination; sync again when that is over"
-        return SyncedRun(key.session, key.run, SyncOutcome.FAILED, reason=reason)
+        return SyncedRun(to.session, to.run, SyncOutcome.FAILED, reason=reason)
 
-    def _record(self, found: Examined, delta: Delta) -> None:
+    def _record(self, found: Examined, delta: Delta, origin: str) -> None:
         session, ours, theirs = found.key.session, self._source, self._destination
         if delta.has_copies:
             self._has_copies[session] = True
         elif session not in self._has_copies:
             self._has_copies[session] = theirs.database.with_retries(
-                lambda: has_copies(ours.database, theirs.database, session)
+                lambda: has_copies((ours.database, origin), (theirs.database, session))
             )
         theirs.database.with_retries(
             lambda: record(ours, theirs, found, delta, has_copies=self._has_copies[session])
@@ -298,19 +338,19 @@ class _Execution:
 
 
 def _examine(
-    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta
+    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta, to: RunKey
 ) -> Examined:
     def look() -> Examined:
         delta.clear()
-        return examine(source, destination, key, delta)
+        return examine(source, destination, key, delta, to)
 
     return source.database.with_retries(look)
 
 
-def _lacks_parent(found: Examined) -> bool:
-    """Whether a fork lacks only the link to its parent."""
+def _lacks_origin(found: Examined) -> bool:
+    """Whether a fork lacks only the link to its origin."""
     unchanged = found.outcome is SyncOutcome.UNCHANGED
-    return unchanged and found.theirs is not None and found.theirs.parent is None
+    return unchanged and found.theirs is not None and found.theirs.forked_from is None
 
 
 def _synced_run(found: Examined, delta: Delta) -> SyncedRun:
@@ -336,18 +376,3 @@ def _explained(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> 
             f"blob {digest} is missing from storage; repair the source with `store.repair(DIR)`"
         )
     return reason if path is None else f"{path!r}: {reason}"
-
-
-def _parents_first(found: list[RunSummary]) -> list[RunSummary]:
-    """Return the runs with each after its parent, otherwise in the given order."""
-    by_name = {(summary.session, summary.run): summary for summary in found}
-    ordered: dict[tuple[str, str], RunSummary] = {}
-    for summary in found:
-        line: list[RunSummary] = []
-        each: RunSummary | None = summary
-        # In a damaged index, runs may be each other's parents.
-        while each is not None and (each.session, each.run) not in ordered and each not in line:
-            line.append(each)
-            each = by_name.get((each.session, each.parent)) if each.parent else None
-        ordered.update(((each.session, each.run), each) for each in reversed(line))
-    return list(ordered.values())

@@ -6,6 +6,7 @@ answer names a place of the server: where a run was recorded and where the store
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from index import RunSummary, Snapshot, StoreStats
@@ -14,7 +15,7 @@ from index.errors import UnknownDigestError, UnknownSessionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from index import DirectoryEntry, FileVersion
+    from index import DirectoryEntry, FileVersion, Input
     from index.web.asked import Asked
 
 __all__ = [
@@ -27,13 +28,17 @@ __all__ = [
     "files",
     "find",
     "groups",
+    "inputs",
+    "lineage",
     "preview",
     "producers",
     "run",
+    "run_tags",
     "runs",
     "sessions",
     "snapshot",
     "snapshots",
+    "stale",
     "stats",
     "storage",
     "tags",
@@ -51,6 +56,10 @@ T = TypeVar("T")
 _PAGE_SIZE: Final = 8 << 20
 """Characters after which a page ends."""
 
+_EDGES: Final = 5_000
+"""Edges of a lineage. The attempts of a step share what they read, so that few versions may have
+very many."""
+
 CHANGES: Final = ("added", "changed", "removed")
 
 LABELS: Final = ("phase", "agent", "node_id", "step_id", "event_id")
@@ -65,7 +74,15 @@ SELECTED: Final = (*LABELS, "file_type", "priority", "prefix")
 def without_places(result: RunSummary | StoreStats) -> dict[str, Any]:
     """Return a result as JSON types, without what names places of the server."""
     left_out = PLACES[type(result)]
-    return {name: value for name, value in result.to_dict().items() if name not in left_out}
+    found = {name: value for name, value in result.to_dict().items() if name not in left_out}
+    return found if "notes" not in found else {**found, "notes": _shown_notes(found["notes"])}
+
+
+def _shown_notes(notes: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return notes without the directory where a command ran, which is a place of the server."""
+    if isinstance(notes, dict):
+        return {name: value for name, value in notes.items() if name != "directory"}
+    return notes
 
 
 def sessions(asked: Asked) -> dict[str, Any]:
@@ -91,7 +108,7 @@ def runs(asked: Asked) -> dict[str, Any]:
             raise UnknownSessionError(session)
         before = asked.store.session(session).run(name).summary()
     how = {
-        **asked.given("matching", "status", "agent"),
+        **asked.given("matching", "status", "agent", "parent"),
         "before": before,
         "limit": asked["limit"] + 1,
     }
@@ -120,6 +137,11 @@ def run(asked: Asked) -> dict[str, Any]:
 def tags(asked: Asked) -> dict[str, Any]:
     """Return the tags of a run."""
     return {"items": [each.to_dict() for each in asked.run.tags()]}
+
+
+def run_tags(asked: Asked) -> dict[str, Any]:
+    """Return the tags of a session's runs themselves."""
+    return {"items": [each.to_dict() for each in asked.session.run_tags()]}
 
 
 def stats(asked: Asked) -> dict[str, Any]:
@@ -153,7 +175,7 @@ def find(asked: Asked) -> dict[str, Any]:
     most = asked["limit"]
     given = asked.given(
         *("pattern", *SELECTED, "since", "until", "larger", "smaller", "digest", "run"),
-        "all_versions",
+        *("where", "all_versions"),
     )
     found = [*asked.session.find(**given, is_final_output=asked["final"], limit=most + 1)]
     listed = [each.to_dict() for each in found[:most]]
@@ -204,6 +226,28 @@ def producers(asked: Asked) -> dict[str, Any]:
         raise UnknownDigestError(asked.session.id, digest)
     listed = [each.to_dict() for each in found[: asked["limit"]]]
     return {"digest": str(digest), "items": listed, "is_complete": len(found) == len(listed)}
+
+
+def lineage(asked: Asked) -> dict[str, Any]:
+    """Return what a file version was made from, what was made from it, or both."""
+    how = asked.given("direction", "depth", "limit")
+    found = asked.session.lineage(version_of(asked), **how)
+    is_whole = found.complete and len(found.edges) <= _EDGES
+    return replace(found, edges=found.edges[:_EDGES], complete=is_whole).to_dict()
+
+
+def inputs(asked: Asked) -> dict[str, Any]:
+    """Return what a run has read, in the order in which it was noted."""
+    run = asked.run
+    found = run.inputs(**asked.given(*LABELS, "after"), limit=asked["limit"] + 1)
+    pairs = zip(found, run.find_sources(found), strict=True)
+    return _page(asked, pairs, _input, after=lambda pair: pair[0].position)
+
+
+def stale(asked: Asked) -> dict[str, Any]:
+    """Return the present files that were made from versions which have newer ones."""
+    found = asked.session.stale(asked["path"], run=asked["run"], limit=asked["limit"])
+    return {"items": [each.to_dict() for each in found]}
 
 
 def snapshots(asked: Asked) -> dict[str, Any]:
@@ -298,10 +342,12 @@ def _change(pair: Pair) -> dict[str, Any]:
     return {"change": kind, "path": _either(pair).path, **versions}
 
 
+def _input(pair: tuple[Input, FileVersion | None]) -> dict[str, Any]:
+    noted, source = pair
+    return {**noted.to_dict(), "source": source and source.to_dict()}
+
+
 def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    notes = snapshot.notes
-    if isinstance(notes, dict):  # those of a command name the directory where it ran
-        notes = {name: value for name, value in notes.items() if name != "directory"}
     return {
         "snapshot": snapshot.number,
         "created_at": snapshot.created_at.isoformat(),
@@ -310,7 +356,7 @@ def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
         "unchanged": snapshot.unchanged,
         "skipped": [each._asdict() for each in snapshot.skipped],
         "torn": [*snapshot.torn],
-        "notes": notes,
+        "notes": _shown_notes(snapshot.notes),
         "bytes_read": snapshot.bytes_read,
         "bytes_stored": snapshot.bytes_stored,
     }

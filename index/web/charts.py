@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from index.domain.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Bar", "Edge", "Graph", "Node", "bars", "graph"]
+    _Box: TypeAlias = tuple[str, str, str]
+    """A label, a title and a kind."""
+
+__all__ = ["Bar", "Edge", "Graph", "Node", "bars", "graph", "layered"]
 
 _BARS: Final = 8
 """Bars of a chart. The last one stands for all others."""
 
 _SHOWN: Final = 12
-"""Versions in a graph. A table has the others."""
+"""Boxes in a column of a graph. A table has the others."""
+
+_BOXES: Final = 60
+"""Boxes in a graph of any number of columns."""
 
 _CHARACTERS: Final = 30
 """Characters of a label in a graph."""
@@ -24,8 +31,8 @@ _CHARACTERS: Final = 30
 _ROW: Final = 44
 _TOP: Final = 8
 _BOX: Final = (260, 32)
-_COLUMNS: Final = (0, 330, 660)
-_WIDTH: Final = _COLUMNS[-1] + _BOX[0]
+_STEP: Final = 330
+"""From a column to the next."""
 """Sizes in a graph, in the units of its view box."""
 
 
@@ -91,7 +98,7 @@ class Node:
     title: str
     """All of it."""
     kind: str
-    """``"content"``, ``"version"`` or ``"maker"``."""
+    """``"content"``, ``"version"``, ``"maker"`` or ``"other"``."""
     x: int
     y: int
 
@@ -108,7 +115,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A content, the versions that hold it, and the runs and agents that made them."""
+    """Boxes in columns, and lines between them."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
@@ -117,7 +124,7 @@ class Graph:
     box: tuple[int, int]
     """Width and height of each box."""
     left_out: int
-    """Versions that are not in the graph."""
+    """Boxes that would be too many."""
 
 
 def graph(versions: Sequence[dict[str, Any]]) -> Graph:
@@ -131,26 +138,83 @@ def graph(versions: Sequence[dict[str, Any]]) -> Graph:
         f"{str(shown[0]['digest'])[:16]}…" if shown else "",
         str(shown[0]["digest"]) if shown else "",
         "content",
-        _COLUMNS[0],
+        0,
         (height - _BOX[1]) // 2,
     )
-    middle = _column(titles, "version", 1, height)
-    right = _column(distinct, "maker", 2, height)
+    middle = _column([(title, title, "version") for title in titles], 1, height)
+    right = _column([(maker, maker, "maker") for maker in distinct], 2, height)
     edges = [_edge(content, node) for node in middle]
     edges += [
         _edge(node, right[distinct.index(maker)])
         for node, maker in zip(middle, makers, strict=True)
     ]
     left_out = len(versions) - len(shown)
-    return Graph((content, *middle, *right), tuple(edges), _WIDTH, height, _BOX, left_out)
+    return Graph(
+        (content, *middle, *right), tuple(edges), _STEP * 2 + _BOX[0], height, _BOX, left_out
+    )
 
 
-def _column(titles: Sequence[str], kind: str, column: int, height: int) -> list[Node]:
+def layered(
+    boxes: Mapping[str, _Box], links: Sequence[tuple[str, str]], roots: Sequence[str]
+) -> Graph:
+    """Return a graph whose columns are steps to and from some boxes.
+
+    Parameters
+    ----------
+    boxes
+        The label, the title and the kind of each box, by its key.
+    links
+        Keys of two boxes; the second one is in a column further to the left, but where the graph
+        has a circle.
+    roots
+        The keys of the boxes to begin with. What is nearest to them is shown.
+    """
+    near: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for start, end in links:
+        near[start].append((end, -1))
+        near[end].append((start, 1))
+    level = dict.fromkeys(roots, 0)
+    left = deque(roots)
+    while left:
+        key = left.popleft()
+        for other, step in near[key]:
+            if other not in level:
+                level[other] = level[key] + step
+                left.append(other)
+    columns: defaultdict[int, list[str]] = defaultdict(list)
+    shown = 0
+    for key, number in level.items():
+        if len(columns[number]) < _SHOWN and shown < _BOXES:
+            columns[number].append(key)
+            shown += 1
+    height = _TOP * 2 + _ROW * max(len(column) for column in columns.values())
+    first = min(number for number, column in columns.items() if column)
+    placed = {
+        key: node
+        for number, column in columns.items()
+        for key, node in zip(
+            column,
+            _column([boxes[key] for key in column], number - first, height),
+            strict=True,
+        )
+    }
+    edges = [
+        _edge(placed[end], placed[start])
+        for start, end in links
+        if start in placed and end in placed
+    ]
+    width = max(node.x for node in placed.values()) + _BOX[0]
+    return Graph(
+        tuple(placed.values()), tuple(edges), width, height, _BOX, len(boxes) - len(placed)
+    )
+
+
+def _column(boxes: Sequence[_Box], column: int, height: int) -> list[Node]:
     """Return boxes one below the other, in the middle of the height."""
-    top = (height - _ROW * len(titles)) // 2 + (_ROW - _BOX[1]) // 2
+    top = (height - _ROW * len(boxes)) // 2 + (_ROW - _BOX[1]) // 2
     return [
-        Node(_cut(title), title, kind, _COLUMNS[column], top + _ROW * number)
-        for number, title in enumerate(titles)
+        Node(_cut(label), title, kind, _STEP * column, top + _ROW * number)
+        for number, (label, title, kind) in enumerate(boxes)
     ]
 
 

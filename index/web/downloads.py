@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from index.errors import BytesNotKeptError
 from index.web.streaming import Streamed
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def content(asked: Asked) -> Response:
     """
     version = _wanted(asked)
     if version.digest is None:
-        raise BytesNotKeptError(version.path, version.version)
+        asked.session.open(version.id)  # which raises what became of them
     kind = media_type(version.path)
     is_shown = kind.is_shown and not asked["download"]
     headers = {

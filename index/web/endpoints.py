@@ -16,6 +16,7 @@ from index.web.parameters import (
     FLAG,
     LABELLED,
     LABELS,
+    MAX_PAGE,
     ORDER,
     SEARCH,
     SNAPSHOT,
@@ -71,12 +72,32 @@ _AFTER: Final = Parameter("after", TEXT, "The path of the last item of the page 
 
 _BEFORE: Final = "The {} of the last item of the page before."
 
+_POSITION: Final = _BEFORE.format("position")
+
 _RUNS: Final = (
     Parameter("matching", TEXT, "Text of the run's id, or a pattern such as run-*."),
     Parameter("status", STATUS, "Only runs of this status."),
     Parameter("agent", TEXT, "Only runs in which this agent made a file."),
+    Parameter("parent", TEXT, "Only runs that are a part of the run with this id."),
     Parameter("before", TEXT, "The session and run of the last item, with a slash between."),
     limit(50),
+)
+
+_LINEAGE: Final = (
+    Parameter(
+        "direction",
+        choice("up", "down", "both"),
+        "Up to what it was made from, or down to what was made from it.",
+        "up",
+    ),
+    Parameter("depth", number(1, 50), "The most steps from version to version.", 5),
+    Parameter("limit", number(1, 500), "The most versions to return.", 200),
+)
+
+_STALE: Final = (
+    Parameter("path", TEXT, "Only what was made from a version of this path."),
+    Parameter("run", TEXT, "The run of that path; by default any."),
+    Parameter("limit", number(1, MAX_PAGE), "The most versions to look at.", MAX_PAGE),
 )
 
 _ATTACHED: Final = Parameter("download", FLAG, "Whether to save it, not to show it.", default=False)
@@ -85,6 +106,7 @@ ENDPOINTS: Final = (
     Endpoint("/sessions", api.sessions, "Items of SessionStats"),
     Endpoint("/runs", api.runs, "Page of RunSummary", _RUNS),
     Endpoint(f"{SESSION}/runs", api.runs, "Page of RunSummary", _RUNS),
+    Endpoint(f"{SESSION}/run-tags", api.run_tags, "Items of RunTag"),
     Endpoint(RUN, api.run, "RunSummary"),
     Endpoint(f"{RUN}/tags", api.tags, "Items of Tag"),
     Endpoint(f"{RUN}/stats", api.stats, "RunStats"),
@@ -139,6 +161,12 @@ ENDPOINTS: Final = (
         (_AFTER, limit()),
     ),
     Endpoint(
+        f"{RUN}/inputs",
+        api.inputs,
+        "Page of RunInput",
+        (*LABELLED, Parameter("after", number(1), _POSITION), limit()),
+    ),
+    Endpoint(
         f"{RUN}/diff",
         api.diff,
         "Page of Change",
@@ -157,6 +185,7 @@ ENDPOINTS: Final = (
         (_FOLDER, AT, Parameter("format", choice("zip", "tar"), "The format.", "zip")),
     ),
     Endpoint(f"{SESSION}/find", api.find, "Found of FileVersion", (*SEARCH, limit())),
+    Endpoint(f"{SESSION}/stale", api.stale, "Items of Stale", _STALE),
     Endpoint(
         f"{SESSION}/compare",
         api.compare,
@@ -168,6 +197,7 @@ ENDPOINTS: Final = (
     ),
     Endpoint(FILE, api.file_by_id, "FileVersion"),
     Endpoint(f"{FILE}/preview", api.preview, "Preview"),
+    Endpoint(f"{FILE}/lineage", api.lineage, "Lineage", _LINEAGE),
     Endpoint(f"{FILE}/content", content, "*/*", (_ATTACHED,)),
     Endpoint(f"{BLOB}/producers", api.producers, "Producers", (limit(),)),
     Endpoint(f"{BLOB}/content", content, "*/*", (_ATTACHED,)),

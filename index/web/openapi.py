@@ -12,13 +12,19 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 from cas.digest import Digest
 from index import (
+    Activity,
     ContentDiff,
     DirectoryEntry,
     FileVersion,
     GroupStats,
+    Input,
+    Lineage,
+    LineageEdge,
     RunChange,
     RunStats,
     RunSummary,
+    RunTag,
+    Stale,
     StoreStats,
     TableDiff,
     Tag,
@@ -32,6 +38,7 @@ __all__ = ["document"]
 _NAMES: Final = {
     "Digest": Digest,
     "FileVersion": FileVersion,
+    "Input": Input,
     "TableDiff": TableDiff,
     "datetime": datetime,
 }
@@ -47,6 +54,9 @@ _PLAIN: Final[dict[Any, dict[str, Any]]] = {
     datetime: {"type": "string", "format": "date-time"},
     Digest: {"type": "string", "pattern": "^[0-9a-f]{64}$"},
 }
+
+_OPTIONAL: Final[dict[type, tuple[str, ...]]] = {FileVersion: ("dropped",)}
+"""Fields that an answer has only if there is something to tell."""
 
 _CHANGED: Final[dict[type, dict[str, Any]]] = {
     FileVersion: {"mode": {"type": "string"}, "refused": None, "torn": None},
@@ -64,7 +74,7 @@ that it does not have."""
 
 _PATH_PARAMETERS: Final = {
     "session": "The id of a session.",
-    "run": "The id of a run.",
+    "run": "The id of a run, or the tag of one: @best.",
     "file_id": "The id of a file version.",
     "digest": "The digest of a content, or at least its first seven digits.",
     "number": "The number of a snapshot.",
@@ -222,8 +232,8 @@ def _reference(name: str) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     kinds = (
-        ContentDiff, DirectoryEntry, FileVersion, GroupStats, RunChange, RunStats, RunSummary,
-        StoreStats, TableDiff, Tag,
+        Activity, ContentDiff, DirectoryEntry, FileVersion, GroupStats, Input, Lineage,
+        LineageEdge, RunChange, RunStats, RunSummary, RunTag, Stale, StoreStats, TableDiff, Tag,
     )  # fmt: skip
     made = {kind.__name__: _of_result(kind) for kind in kinds}
     for column in get_args(get_type_hints(TableDiff, localns=_NAMES)["columns"])[:1]:
@@ -254,6 +264,8 @@ def _schemas() -> dict[str, Any]:
                 "is_complete": _PLAIN[bool],
             }
         ),
+        "RunInput": _object({**made["Input"]["properties"], "source": version_or_none})
+        | {"description": "An input, and the version it was read from; null if there is none."},
         "Snapshot": _object(
             {
                 "snapshot": count,
@@ -282,7 +294,9 @@ def _of_result(kind: type) -> dict[str, Any]:
     properties = {**found, **{name: each for name, each in changed.items() if each is not None}}
     for name in changed.keys() - {name for name, each in changed.items() if each is not None}:
         del properties[name]
-    return {**_object(properties), "description": str(getdoc(kind)).partition("\n")[0]}
+    made = _object(properties)
+    made["required"] = [name for name in properties if name not in _OPTIONAL.get(kind, ())]
+    return {**made, "description": str(getdoc(kind)).partition("\n")[0]}
 
 
 def _of_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401 - any annotation

@@ -167,6 +167,7 @@ SEARCH: Final = (
     Parameter("smaller", number(), "Only files of fewer bytes."),
     Parameter("digest", TEXT, "At least the first seven digits of a digest."),
     Parameter("run", TEXT, "The id of a run, or a pattern for ids."),
+    Parameter("where", TEXT, "An expression over columns and notes, such as meta.rmse < 0.1."),
     Parameter("all_versions", FLAG, "Past versions, too.", default=False),
 )
 

@@ -19,6 +19,8 @@ depends_on = None
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON_TEXT = sa.JSON().with_variant(sa.Text(), "sqlite")  # JSON has numeric affinity there
 TIME = sa.DateTime(timezone=True)
+INT, BIG, BOOL, LABEL = sa.Integer(), sa.BigInteger(), sa.Boolean(), sa.String(255)
+DIGEST = sa.LargeBinary(32)
 PATH = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
@@ -39,6 +41,30 @@ def _provenance() -> list[sa.Column[Any]]:
     return [_optional(name, sa.String(255)) for name in (*names, "event_id")]
 
 
+def _foreign_key(
+    table: str, column: str, target: str, ondelete: str | None = None
+) -> sa.ForeignKeyConstraint:
+    name = op.f(f"fk_{table}_{column}")
+    return sa.ForeignKeyConstraint([column], [target], name=name, ondelete=ondelete)
+
+
+def _id(table: str) -> tuple[sa.Column[Any], sa.PrimaryKeyConstraint]:
+    key = sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{table}"))
+    return sa.Column("id", BIG_ID, autoincrement=True, nullable=False), key
+
+
+def _check(table: str, name: str, condition: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(condition, name=op.f(f"ck_{table}_{name}"))
+
+
+def _unique(table: str, *columns: str) -> sa.UniqueConstraint:
+    return sa.UniqueConstraint(*columns, name=op.f(f"uq_{table}_{'_'.join(columns)}"))
+
+
+def _index(table: str, *columns: str) -> None:
+    op.create_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table, list(columns))
+
+
 def _partial_index(
     name: str, table: str, columns: list[str], where: str, *, unique: bool = False
 ) -> None:
@@ -53,336 +79,308 @@ def _partial_index(
     )
 
 
+# fmt: off
 def upgrade() -> None:
     op.create_table(
         "cas_packs",
-        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        _required("name", sa.LargeBinary(32)),
-        _required("size", sa.BigInteger()),
+        *_id("cas_packs"),
+        _required("name", DIGEST),
+        _required("size", BIG),
         _required("state", sa.String(8)),
         _required("created_at", TIME),
         _optional("verified_at", TIME, "When every byte of the object was last found to be right."),
-        sa.CheckConstraint("state IN ('pending', 'live', 'dead')", name=op.f("ck_cas_packs_state")),
-        sa.CheckConstraint("length(name) = 32", name=op.f("ck_cas_packs_name")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_packs")),
-        sa.UniqueConstraint("name", name=op.f("uq_cas_packs_name")),
+        _check("cas_packs", "state", "state IN ('pending', 'live', 'dead')"),
+        _check("cas_packs", "name", "length(name) = 32"),
+        _unique("cas_packs", "name"),
     )
     _partial_index("ix_cas_packs_not_live", "cas_packs", ["state"], "state != 'live'")
     op.create_table(
         "cas_sessions",
-        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        _required("name", sa.String(255)),
+        *_id("cas_sessions"),
+        _required("name", LABEL),
         _required("created_at", TIME),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_sessions")),
-        sa.UniqueConstraint("name", name=op.f("uq_cas_sessions_name")),
+        _optional("quota_bytes", BIG, "Null without a quota."),
+        _check("cas_sessions", "quota_bytes", "quota_bytes >= 0"),
+        _unique("cas_sessions", "name"),
     )
     op.create_table(
         "cas_store",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("id", INT, autoincrement=False, nullable=False),
         _required("store_id", sa.String(36)),
-        _required(
-            "index_id",
-            sa.String(36),
-            "A UUID; index.json in the storage names the index that it belongs to.",
-        ),
+        _required("index_id", sa.String(36), "A UUID; index.json in the storage names the index that it belongs to."),
         _required("created_at", TIME),
-        sa.CheckConstraint("id = 1", name=op.f("ck_cas_store_one_row")),
+        _check("cas_store", "one_row", "id = 1"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_store")),
     )
     op.create_table(
         "cas_blobs",
-        _required("digest", sa.LargeBinary(32)),
-        _required("size", sa.BigInteger()),
+        _required("digest", DIGEST),
+        _required("size", BIG),
         _optional("pack_id", BIG_ID, "Null for a large blob: its chunks have packs."),
-        _optional("pack_offset", sa.BigInteger()),
-        _optional("stored_size", sa.BigInteger()),
-        _optional("codec", sa.Integer()),
-        _optional(
-            "frame_start", sa.Integer(), "Where it begins in a decoded shared frame; else 0."
-        ),
-        _optional("frame_size", sa.Integer(), "Decoded bytes of that shared frame; else 0."),
+        _optional("pack_offset", BIG),
+        _optional("stored_size", BIG),
+        _optional("codec", INT),
+        _optional("frame_start", INT, "Where it begins in a decoded shared frame; else 0."),
+        _optional("frame_size", INT, "Decoded bytes of that shared frame; else 0."),
         _required("created_at", TIME),
         _optional("touched_at", TIME, "Last reuse by a later write."),
         _optional("condemned_at", TIME),
         _optional("verified_at", TIME),
         _optional("damaged_at", TIME, "When its bytes were found missing or wrong."),
-        sa.CheckConstraint(
+        _check(
+            "cas_blobs",
+            "location",
             "(pack_id IS NULL) = (pack_offset IS NULL) AND (pack_id IS NULL) = (stored_size IS NULL) AND (pack_id IS NULL) = (codec IS NULL) AND (pack_id IS NULL) = (frame_start IS NULL) AND (pack_id IS NULL) = (frame_size IS NULL)",
-            name=op.f("ck_cas_blobs_location"),
         ),
-        sa.CheckConstraint("length(digest) = 32", name=op.f("ck_cas_blobs_digest")),
-        sa.CheckConstraint("size >= 0", name=op.f("ck_cas_blobs_size")),
-        sa.ForeignKeyConstraint(["pack_id"], ["cas_packs.id"], name=op.f("fk_cas_blobs_pack_id")),
+        _check("cas_blobs", "digest", "length(digest) = 32"),
+        _check("cas_blobs", "size", "size >= 0"),
+        _foreign_key("cas_blobs", "pack_id", "cas_packs.id"),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_cas_blobs")),
         sqlite_with_rowid=False,
     )
-    _partial_index(
-        "ix_cas_blobs_condemned", "cas_blobs", ["condemned_at"], "condemned_at IS NOT NULL"
-    )
+    _partial_index("ix_cas_blobs_condemned", "cas_blobs", ["condemned_at"], "condemned_at IS NOT NULL")
     _partial_index("ix_cas_blobs_damaged", "cas_blobs", ["damaged_at"], "damaged_at IS NOT NULL")
-    op.create_index(op.f("ix_cas_blobs_pack_id"), "cas_blobs", ["pack_id"], unique=False)
+    _index("cas_blobs", "pack_id")
     op.create_table(
         "cas_runs",
-        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        *_id("cas_runs"),
         _required("session_id", BIG_ID),
-        _required("name", sa.String(255)),
-        _optional("parent_run_id", BIG_ID),
-        _optional("parent_snapshot", sa.Integer()),
-        _required(
-            "revision",
-            sa.Integer(),
-            "Goes up by one with every commit that changes the run; scans compare and swap it.",
-        ),
-        _optional(
-            "newest_record",
-            sa.LargeBinary(32),
-            "The end of its chain in cas_records; null if that lacks something of the run.",
-        ),
-        _optional(
-            "work_dir",
-            PATH,
-            "The directory of its newest scan; null before the first one, also of a fork.",
-        ),
+        _required("name", LABEL),
+        _optional("forked_from_id", BIG_ID),
+        _optional("forked_snapshot", INT),
+        _required("revision", INT, "Goes up by one with every commit that changes the run; scans compare and swap it."),
+        _optional("newest_record", DIGEST, "The end of its chain in cas_records; null if that lacks something of the run."),
+        _optional("work_dir", PATH, "The directory of its newest scan; null before the first one, also of a fork."),
         _optional("status", sa.String(16), "Null if nobody has said one."),
-        _optional("status_reason", sa.String(255)),
+        _optional("status_reason", LABEL),
         _optional("started_at", TIME, "When it was last said to be running."),
         _optional("ended_at", TIME, "When it was said to have ended; null if it runs."),
+        _optional("parent", LABEL, "The run of the session that it is a part of, which need not be there yet; empty if that was taken back."),
+        _optional("notes", JSON_TEXT, "What callers noted of it: an object."),
         _required("created_at", TIME),
-        sa.CheckConstraint("revision >= 0", name=op.f("ck_cas_runs_revision")),
-        sa.CheckConstraint(
-            "status IN ('running', 'finished', 'failed', 'cancelled')",
-            name=op.f("ck_cas_runs_status"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["parent_run_id"],
-            ["cas_runs.id"],
-            name=op.f("fk_cas_runs_parent_run_id"),
-            ondelete="SET NULL",
-        ),
-        sa.ForeignKeyConstraint(
-            ["session_id"],
-            ["cas_sessions.id"],
-            name=op.f("fk_cas_runs_session_id"),
-            ondelete="CASCADE",
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_runs")),
-        sa.UniqueConstraint("session_id", "name", name=op.f("uq_cas_runs_session_id_name")),
+        _check("cas_runs", "revision", "revision >= 0"),
+        _check("cas_runs", "status", "status IN ('running', 'finished', 'failed', 'cancelled')"),
+        _foreign_key("cas_runs", "forked_from_id", "cas_runs.id", "SET NULL"),
+        _foreign_key("cas_runs", "session_id", "cas_sessions.id", "CASCADE"),
+        _unique("cas_runs", "session_id", "name"),
         sqlite_autoincrement=True,
     )
-    op.create_index(op.f("ix_cas_runs_parent_run_id"), "cas_runs", ["parent_run_id"], unique=False)
+    _index("cas_runs", "forked_from_id")
+    _partial_index("ix_cas_runs_parent", "cas_runs", ["session_id", "parent"], "parent IS NOT NULL")
     op.create_table(
         "cas_blob_chunks",
-        _required("blob", sa.LargeBinary(32)),
-        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
-        _required("chunk", sa.LargeBinary(32)),
-        sa.CheckConstraint("position >= 0", name=op.f("ck_cas_blob_chunks_position")),
-        sa.ForeignKeyConstraint(
-            ["blob"], ["cas_blobs.digest"], name=op.f("fk_cas_blob_chunks_blob"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["chunk"], ["cas_blobs.digest"], name=op.f("fk_cas_blob_chunks_chunk")
-        ),
+        _required("blob", DIGEST),
+        sa.Column("position", INT, autoincrement=False, nullable=False),
+        _required("chunk", DIGEST),
+        _check("cas_blob_chunks", "position", "position >= 0"),
+        _foreign_key("cas_blob_chunks", "blob", "cas_blobs.digest", "CASCADE"),
+        _foreign_key("cas_blob_chunks", "chunk", "cas_blobs.digest"),
         sa.PrimaryKeyConstraint("blob", "position", name=op.f("pk_cas_blob_chunks")),
         sqlite_with_rowid=False,
     )
-    op.create_index(op.f("ix_cas_blob_chunks_chunk"), "cas_blob_chunks", ["chunk"], unique=False)
+    _index("cas_blob_chunks", "chunk")
     op.create_table(
         "cas_chunk_lists",
-        _required("blob", sa.LargeBinary(32)),
-        _required("list", sa.LargeBinary(32)),
-        sa.ForeignKeyConstraint(
-            ["blob"], ["cas_blobs.digest"], name=op.f("fk_cas_chunk_lists_blob"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["list"], ["cas_blobs.digest"], name=op.f("fk_cas_chunk_lists_list")
-        ),
+        _required("blob", DIGEST),
+        _required("list", DIGEST),
+        _foreign_key("cas_chunk_lists", "blob", "cas_blobs.digest", "CASCADE"),
+        _foreign_key("cas_chunk_lists", "list", "cas_blobs.digest"),
         sa.PrimaryKeyConstraint("blob", name=op.f("pk_cas_chunk_lists")),
         sqlite_with_rowid=False,
     )
-    op.create_index(op.f("ix_cas_chunk_lists_list"), "cas_chunk_lists", ["list"], unique=False)
+    _index("cas_chunk_lists", "list")
     op.create_table(
         "cas_records",
-        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        *_id("cas_records"),
         _optional("run_id", BIG_ID, "Null for what outlives the runs that it tells of: deletions."),
-        _required("position", sa.Integer()),
-        _required("digest", sa.LargeBinary(32)),
-        sa.CheckConstraint("position >= 1", name=op.f("ck_cas_records_position")),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_records_run_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_records_digest")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_records")),
-        sa.UniqueConstraint("run_id", "position", name=op.f("uq_cas_records_run_id_position")),
+        _required("position", INT),
+        _required("digest", DIGEST),
+        _check("cas_records", "position", "position >= 1"),
+        _foreign_key("cas_records", "run_id", "cas_runs.id", "CASCADE"),
+        _foreign_key("cas_records", "digest", "cas_blobs.digest"),
+        _unique("cas_records", "run_id", "position"),
     )
-    op.create_index(op.f("ix_cas_records_digest"), "cas_records", ["digest"], unique=False)
+    _index("cas_records", "digest")
     op.create_table(
         "cas_backups",
-        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
-        _required("digest", sa.LargeBinary(32)),
-        _required("record", sa.LargeBinary(32)),
+        *_id("cas_backups"),
+        _required("digest", DIGEST),
+        _required("record", DIGEST),
         _required("created_at", TIME),
-        sa.ForeignKeyConstraint(
-            ["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_backups_digest")
-        ),
-        sa.ForeignKeyConstraint(
-            ["record"], ["cas_blobs.digest"], name=op.f("fk_cas_backups_record")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_backups")),
+        _foreign_key("cas_backups", "digest", "cas_blobs.digest"),
+        _foreign_key("cas_backups", "record", "cas_blobs.digest"),
     )
-    op.create_index(op.f("ix_cas_backups_digest"), "cas_backups", ["digest"], unique=False)
-    op.create_index(op.f("ix_cas_backups_record"), "cas_backups", ["record"], unique=False)
+    _index("cas_backups", "digest")
+    _index("cas_backups", "record")
     op.create_table(
         "cas_released",
-        _required("digest", sa.LargeBinary(32)),
-        _required("session", sa.String(255)),
-        _required("run", sa.String(255)),
+        _required("digest", DIGEST),
+        _required("session", LABEL),
+        _required("run", LABEL),
         _optional("path", PATH),
-        _optional("agent", sa.String(255)),
-        sa.ForeignKeyConstraint(
-            ["digest"],
-            ["cas_blobs.digest"],
-            name=op.f("fk_cas_released_digest"),
-            ondelete="CASCADE",
-        ),
+        _optional("agent", LABEL),
+        _foreign_key("cas_released", "digest", "cas_blobs.digest", "CASCADE"),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_cas_released")),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "cas_files",
-        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        *_id("cas_files"),
         _required("run_id", BIG_ID),
         _required("path", PATH),
-        _required("version", sa.Integer()),
-        _optional(
-            "digest",
-            sa.LargeBinary(32),
-            "Null for a record of bytes that were gone before this index was there.",
-        ),
-        _required("size", sa.BigInteger()),
-        _required("mode", sa.Integer(), "st_mode: type and permission bits."),
-        _required("mtime_ns", sa.BigInteger()),
+        _required("version", INT),
+        _optional("digest", DIGEST, "Null if the bytes were dropped, or gone before this index was there."),
+        _required("size", BIG),
+        _required("mode", INT, "st_mode: type and permission bits."),
+        _required("mtime_ns", BIG),
         _required("file_type", sa.String(32)),
         _required("priority", sa.String(16)),
-        _required("is_final_output", sa.Boolean()),
+        _required("is_final_output", BOOL),
         _required("created_at", TIME),
-        _required("first_snapshot", sa.Integer()),
-        _optional("end_snapshot", sa.Integer(), "Null while current."),
-        _required("appeared_in", sa.Integer(), "Snapshot of the path's first version."),
+        _required("first_snapshot", INT),
+        _optional("end_snapshot", INT, "Null while current."),
+        _required("appeared_in", INT, "Snapshot of the path's first version."),
         _optional("meta", JSON_TEXT),
-        _optional(
-            "signature",
-            sa.LargeBinary(length=40),
-            "Packed stat signature; null if the content must be hashed again.",
-        ),
-        _required(
-            "seen_by",
-            sa.BigInteger(),
-            "The scans that saw it on disk, as bits: bit n stands for scans whose prefix has n names. Only to these does absence mean removal.",
-        ),
-        _optional(
-            "origin_id",
-            BIG_ID,
-            "The produced version that a fork or rewind copied here; it may be deleted. Null for a produced one.",
-        ),
+        _optional("dropped", JSON_TEXT, "What became of bytes that were dropped: their digest, when, why and by whom."),
+        _optional("signature", sa.LargeBinary(length=40), "Packed stat signature; null if the content must be hashed again."),
+        _required("seen_by", BIG, "The scans that saw it on disk, as bits: bit n stands for scans whose prefix has n names. Only to these does absence mean removal."),
+        _optional("origin_id", BIG_ID, "The produced version that a fork or rewind copied here; it may be deleted. Null for a produced one."),
         *_provenance(),
-        sa.CheckConstraint(
-            "priority IN ('primary', 'secondary', 'internal')", name=op.f("ck_cas_files_priority")
-        ),
-        sa.CheckConstraint("end_snapshot > first_snapshot", name=op.f("ck_cas_files_snapshots")),
-        sa.CheckConstraint("origin_id <> id", name=op.f("ck_cas_files_origin")),
-        sa.CheckConstraint("size >= 0", name=op.f("ck_cas_files_size")),
-        sa.CheckConstraint("version >= 1", name=op.f("ck_cas_files_version")),
-        sa.CheckConstraint(
-            "digest IS NOT NULL OR end_snapshot IS NOT NULL",
-            name=op.f("ck_cas_files_current_has_bytes"),
-        ),
-        sa.ForeignKeyConstraint(["digest"], ["cas_blobs.digest"], name=op.f("fk_cas_files_digest")),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_files_run_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_files")),
-        sa.UniqueConstraint(
-            "run_id", "path", "version", name=op.f("uq_cas_files_run_id_path_version")
-        ),
+        _check("cas_files", "priority", "priority IN ('primary', 'secondary', 'internal')"),
+        _check("cas_files", "snapshots", "end_snapshot > first_snapshot"),
+        _check("cas_files", "origin", "origin_id <> id"),
+        _check("cas_files", "dropped", "digest IS NULL OR dropped IS NULL"),
+        _check("cas_files", "size", "size >= 0"),
+        _check("cas_files", "version", "version >= 1"),
+        _check("cas_files", "current_has_bytes", "digest IS NOT NULL OR end_snapshot IS NOT NULL"),
+        _foreign_key("cas_files", "digest", "cas_blobs.digest"),
+        _foreign_key("cas_files", "run_id", "cas_runs.id", "CASCADE"),
+        _unique("cas_files", "run_id", "path", "version"),
         sqlite_autoincrement=True,
     )
-    op.create_index(
-        op.f("ix_cas_files_digest_run_id"), "cas_files", ["digest", "run_id"], unique=False
-    )
+    _index("cas_files", "digest", "run_id")
+    _partial_index("ix_cas_files_made_by", "cas_files", ["run_id", "node_id"], "node_id IS NOT NULL AND origin_id IS NULL")
     _partial_index("ix_cas_files_origin_id", "cas_files", ["origin_id"], "origin_id IS NOT NULL")
-    _partial_index(
-        "uq_cas_files_current", "cas_files", ["run_id", "path"], "end_snapshot IS NULL", unique=True
-    )
+    own = ["run_id", "path"]
+    _partial_index("ix_cas_files_meta", "cas_files", [*own, "version"], "meta IS NOT NULL")
+    _partial_index("uq_cas_files_current", "cas_files", own, "end_snapshot IS NULL", unique=True)
     op.create_table(
         "cas_snapshots",
-        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        *_id("cas_snapshots"),
         _required("run_id", BIG_ID),
-        _required("number", sa.Integer()),
+        _required("number", INT),
         _optional("scope", JSON_TEXT),
-        _required("unchanged", sa.Integer()),
+        _required("unchanged", INT),
         _optional("skipped", JSON_TEXT, "List of [path, reason]; null if nothing was skipped."),
-        _optional(
-            "torn", JSON_TEXT, "Paths of files that changed while they were read; null if none did."
-        ),
+        _optional("torn", JSON_TEXT, "Paths of files that changed while they were read; null if none did."),
         _optional("notes", JSON_TEXT, "What the caller noted of it."),
-        _required("bytes_read", sa.BigInteger()),
-        _required("bytes_stored", sa.BigInteger()),
+        _required("bytes_read", BIG),
+        _required("bytes_stored", BIG),
         _required("created_at", TIME),
         *_provenance(),
-        sa.CheckConstraint("number >= 1", name=op.f("ck_cas_snapshots_number")),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_snapshots_run_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_snapshots")),
-        sa.UniqueConstraint("run_id", "number", name=op.f("uq_cas_snapshots_run_id_number")),
+        _check("cas_snapshots", "number", "number >= 1"),
+        _foreign_key("cas_snapshots", "run_id", "cas_runs.id", "CASCADE"),
+        _unique("cas_snapshots", "run_id", "number"),
     )
     op.create_table(
         "cas_tags",
-        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        *_id("cas_tags"),
         _required("run_id", BIG_ID),
-        _required("position", sa.Integer(), "Counts the moves of all tags of the run."),
+        _required("position", INT, "Counts the moves of all tags of the run."),
         _required("name", sa.String(64)),
-        _optional("snapshot", sa.Integer(), "What it names; a removed tag names nothing."),
+        _optional("snapshot", INT, "What it names; a removed tag names nothing."),
         _optional("path", PATH),
-        _optional("version", sa.Integer()),
-        _optional("agent", sa.String(255), "Who said so."),
+        _optional("version", INT),
+        _optional("agent", LABEL, "Who said so."),
         _required("created_at", TIME),
-        sa.CheckConstraint("position >= 1", name=op.f("ck_cas_tags_position")),
-        sa.CheckConstraint(
-            "(path IS NULL) = (version IS NULL) AND (path IS NULL OR snapshot IS NULL)",
-            name=op.f("ck_cas_tags_named"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_tags_run_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cas_tags")),
-        sa.UniqueConstraint("run_id", "position", name=op.f("uq_cas_tags_run_id_position")),
+        _check("cas_tags", "position", "position >= 1"),
+        _check("cas_tags", "named", "(path IS NULL) = (version IS NULL) AND (path IS NULL OR snapshot IS NULL)"),
+        _foreign_key("cas_tags", "run_id", "cas_runs.id", "CASCADE"),
+        _unique("cas_tags", "run_id", "position"),
     )
+    _index("cas_tags", "run_id", "name", "position")
+    op.create_table(
+        "cas_inputs",
+        *_id("cas_inputs"),
+        _required("run_id", BIG_ID),
+        _required("position", INT, "Counts the inputs of the run."),
+        _required("digest", DIGEST),
+        _optional("size", BIG, "Null for a reference of unknown size."),
+        _optional("source_run", LABEL, "The run of the version below; null if it is this run, or none is known."),
+        _optional("path", PATH),
+        _optional("version", INT),
+        _optional("uri", sa.Text(), "Where bytes outside of the store were read."),
+        _required("snapshot", INT, "The newest one of the run at that time, or 0."),
+        _required("is_copy", BOOL, "Whether a fork copied it from the parent run."),
+        _required("created_at", TIME),
+        *_provenance(),
+        _check("cas_inputs", "position", "position >= 1"),
+        _check("cas_inputs", "digest", "length(digest) = 32"),
+        _check("cas_inputs", "size", "size >= 0"),
+        _check("cas_inputs", "source", "(path IS NULL) = (version IS NULL) AND (path IS NULL OR uri IS NULL) AND (source_run IS NULL OR path IS NOT NULL)"),
+        _foreign_key("cas_inputs", "run_id", "cas_runs.id", "CASCADE"),
+        _unique("cas_inputs", "run_id", "position"),
+    )
+    _index("cas_inputs", "digest", "run_id")
+    _index("cas_inputs", "run_id", "node_id")
+    op.create_table(
+        "cas_run_tags",
+        *_id("cas_run_tags"),
+        _required("session_id", BIG_ID),
+        _required("name", sa.String(64)),
+        _required("position", INT, "Counts the moves of this tag in the session."),
+        _optional("run_id", BIG_ID, "The run whose commit it was; null if that is not here, or was deleted."),
+        _required("is_removed", BOOL, "Whether it names nothing from then on."),
+        _optional("agent", LABEL, "Who said so."),
+        _required("created_at", TIME),
+        _check("cas_run_tags", "position", "position >= 1"),
+        _foreign_key("cas_run_tags", "session_id", "cas_sessions.id", "CASCADE"),
+        _foreign_key("cas_run_tags", "run_id", "cas_runs.id", "SET NULL"),
+        _unique("cas_run_tags", "session_id", "name", "position"),
+    )
+    _partial_index("ix_cas_run_tags_run_id", "cas_run_tags", ["run_id"], "run_id IS NOT NULL")
+    op.create_table(
+        "cas_holds",
+        *_id("cas_holds"),
+        _required("session_id", BIG_ID),
+        _optional("run_id", BIG_ID, "Null for a hold of the whole session."),
+        _required("reason", LABEL),
+        _optional("agent", LABEL, "Who said so."),
+        _required("created_at", TIME),
+        _optional("released_at", TIME, "Null while it holds."),
+        _optional("release_reason", LABEL),
+        _optional("released_by", LABEL),
+        _check("cas_holds", "released", "(released_at IS NULL) = (release_reason IS NULL)"),
+        _foreign_key("cas_holds", "run_id", "cas_runs.id", "CASCADE"),
+        _foreign_key("cas_holds", "session_id", "cas_sessions.id", "CASCADE"),
+    )
+    _index("cas_holds", "run_id")
+    _index("cas_holds", "session_id")
     op.create_table(
         "cas_counts",
         _required("run_id", BIG_ID),
-        _required("labels", sa.LargeBinary(32), "Hash of the labels below, which may be null."),
+        _required("labels", DIGEST, "Hash of the labels below, which may be null."),
         _required("file_type", sa.String(32)),
         _required("priority", sa.String(16)),
-        _required("is_final_output", sa.Boolean()),
+        _required("is_final_output", BOOL),
         *_provenance(),
-        _required("files", sa.BigInteger(), "Current versions."),
-        _required("bytes", sa.BigInteger()),
-        _required("versions", sa.BigInteger(), "Current and past versions."),
-        _required("version_bytes", sa.BigInteger()),
-        _required("distinct_bytes", sa.BigInteger(), "Of contents that the run had not before."),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["cas_runs.id"], name=op.f("fk_cas_counts_run_id"), ondelete="CASCADE"
-        ),
+        _required("files", BIG, "Current versions."),
+        _required("bytes", BIG),
+        _required("versions", BIG, "Current and past versions."),
+        _required("version_bytes", BIG),
+        _required("distinct_bytes", BIG, "Of contents that the run had not before."),
+        _foreign_key("cas_counts", "run_id", "cas_runs.id", "CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "labels", name=op.f("pk_cas_counts")),
         sqlite_with_rowid=False,
     )
+# fmt: on
 
 
 def downgrade() -> None:
     op.drop_table("cas_counts")
+    op.drop_table("cas_holds")
+    op.drop_table("cas_inputs")
+    op.drop_table("cas_run_tags")
     op.drop_table("cas_tags")
     op.drop_table("cas_snapshots")
     op.drop_table("cas_files")

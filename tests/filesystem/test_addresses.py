@@ -74,6 +74,15 @@ def test_a_snapshot_and_a_version_stand_after_the_run():
     assert Address.parse("s@1/r/a@2") == Address("s@1", "r", "a@2")
 
 
+def test_a_run_is_named_by_its_tag():
+    assert Address.parse("s/@best/a") == Address("s", "@best", "a")
+    assert Address.parse("s/%40best@v2/a") == Address("s", "@best", "a", version=2)
+    assert str(Address.parse("s/@best@good/a")) == "s/@best@good/a"
+    for text in ("s/@/a", "s/@1/a", "s/@v2/a", "s/@é/a", "s/@@best/a"):
+        with pytest.raises(ValueError, match="has no tag after '@'; write @TAG for the run"):
+            Address.parse(text)
+
+
 def test_bytes_by_their_digest_are_told_from_a_session_of_that_name():
     digest = Digest.of(b"x")
     assert Address.parse(f"sha/{digest}") == Address(digest=digest)
@@ -87,8 +96,6 @@ def test_bytes_by_their_digest_are_told_from_a_session_of_that_name():
         "s/r@é/a",
         "s/r@a b/a",
         "s/r@-1/a",
-        "s/@1/a",
-        "s/@best/a",
         "s/r@1@2/a",
         "s/r@%s/a" % 10**20,
     ],

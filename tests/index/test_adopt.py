@@ -322,7 +322,7 @@ def test_the_command_names_what_a_restore_has_no_bytes_for(store_root, url, add,
     printed = capsys.readouterr()
     assert printed.out.startswith("1 run: 1 file adopted, 1 kept without bytes")
     assert "1 file written" in printed.out
-    assert "never stored: gone" in printed.err
+    assert "the store has no bytes of it: gone" in printed.err
 
 
 def test_as_a_command(store_root, url, add, work, capsys):

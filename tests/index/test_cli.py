@@ -343,7 +343,7 @@ def test_restore_brings_everything_back(tracked, tmp_path):
 def test_stats_of_store_and_run(tracked):
     out = tracked("stats")[1]
     assert "runs\t1\n" in out
-    assert re.fullmatch(r"default\twork\t\t1\t2\t10\t\S+\t\t\S+/work\n", tracked("runs")[1])
+    assert re.fullmatch(r"default\twork\t\t1\t2\t10\t\S+\t\t\t\t\S+/work\n", tracked("runs")[1])
     assert json.loads(tracked("stats", "--json")[1])["runs"] == 1
     assert json.loads(tracked("stats", "--run", "work", "--json")[1])["files"] == 2
 

@@ -104,6 +104,142 @@ def test_a_word_of_diff_is_a_tag_or_a_run(tagged, cas):
     assert cas("diff", "./best", "--run", "r")[0] == 4  # a path
 
 
+def test_every_command_that_takes_a_snapshot_takes_a_tag(tagged):
+    """`test_every_option.py` has each option; these are the words besides ``--at``."""
+    tagged("tag", "best", "--at", "2")
+    for command in ("ls", "restore", "cat", "fork", "tag"):
+        assert "--at" in tagged(command, "--help")[1]
+    for line in (
+        ("ls", "--at", "best"),
+        ("cat", "a", "--at", "best"),
+        ("cat", "a@best"),
+        ("tag", "same", "--at", "best"),
+        ("tag", "file", "a@best"),
+        ("show", "best"),
+        ("show", "a@best"),
+        ("show", "r@best"),
+        ("diff", "best"),
+        ("diff", "r@best", "best"),
+        ("restore", "--to", "out", "--at", "best"),
+        ("fork", "made", "--at", "best"),
+        ("rewind", "best"),
+    ):
+        code, _, err = tagged(*line)
+        assert (code, err) == (0, ""), line
+
+
+class TestWholeRuns:
+    def test_a_run_is_named_and_the_name_moves(self, cas, tagged):
+        code, out, _ = tagged("tag", "--whole-run", "best", "--agent", "me")
+        assert (code, out) == (0, "tag best of session default names the run r\n")
+        assert cas("tag", "--whole-run")[1].split("\t")[:3] == ["best", "r", "me"]
+        found = json.loads(cas("tag", "--whole-run", "best", "--run", "other", "--json")[1])
+        assert (found["name"], found["run"], found["session"]) == ("best", "other", "default")
+        moves = cas("tag", "--whole-run", "--history", "best", "--jsonl")[1].splitlines()
+        assert [json.loads(line)["run"] for line in moves] == ["r", "other"]
+        out = cas("tag", "--whole-run", "-d", "best")[1]
+        assert out == "tag best of session default is removed\n"
+        code, _, err = cas("tag", "--whole-run", "-d", "best")
+        assert (code, "there is no run '@best' in session 'default'" in err) == (4, True)
+
+    def test_the_name_is_taken_wherever_a_run_is(self, cas, tagged, tmp_path):
+        tagged("tag", "--whole-run", "best")
+        write(tmp_path / "more", {"x": b"1"})
+        for line in (
+            ("ls", "--run", "@best"),
+            ("snapshots", "--run", "@best"),
+            ("cat", "a", "--run", "@best"),
+            ("log", "a", "--run", "@best"),
+            ("stats", "--run", "@best"),
+            ("show", "@best"),
+            ("show", "@best@"),
+            ("show", "@best@1"),
+            ("show", "a", "--run", "@best"),
+            ("diff", "@best@1", "@best"),
+            ("diff", "@best@", "other"),
+            ("runs", "--session", "default", "--parent", "@best"),
+            ("describe", "--run", "@best"),
+            ("describe", "--run", "other", "--parent", "@best"),
+            ("restore", "--to", "out", "--run", "@best"),
+            ("fork", "made", "--run", "@best"),
+            ("status", "work", "--run", "@best"),
+            ("put", "more/x", "--run", "@best"),
+            ("track", "more", "--run", "@best", "--moved"),
+            ("run", "--dir", "more", "--run", "@best", "true"),
+            ("rm", "x", "--run", "@best"),
+        ):
+            assert cas(*line)[0] == 0, (line, cas(*line))
+        names = [line.split("\t")[1] for line in cas("runs")[1].splitlines()]
+        assert sorted(names) == ["made", "other", "r"]
+
+    def test_a_tagged_run_is_deleted_only_by_force(self, cas, tagged):
+        tagged("tag", "--whole-run", "best")
+        code, _, err = cas("rm", "--run", "@best", "--yes")
+        assert code == 1
+        assert "run 'r' is kept by the tag 'best'" in err
+        assert "`cas tag --whole-run -d TAG`, or delete with `--force`" in err
+        assert cas("rm", "--run", "@best", "--force", "--yes")[1].startswith("deleted run r of")
+        assert cas("tag", "--whole-run")[1] == ""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("tag", "--whole-run", "best", "a"),
+            ("tag", "--whole-run", "best", "--at", "1"),
+            ("tag", "--whole-run", "3"),
+            ("tag", "--whole-run", "-d"),
+            ("ls", "--run", "@3"),
+            ("rm", "--force", "--run", "r", "a"),
+            ("rm", "--force", "--whole-session", "--yes"),
+            ("fork", "@made", "--run", "r"),
+        ],
+    )
+    def test_what_makes_no_sense_is_a_usage_error(self, cas, tagged, arguments):
+        assert cas(*arguments)[0] == 2
+
+    def test_a_word_that_is_a_run_and_a_snapshot_by_tags(self, cas, tagged):
+        tagged("tag", "best", "--at", "1")
+        cas("tag", "--whole-run", "best", "--run", "other")
+        code, _, err = tagged("diff", "@best")
+        assert (code, "write @best@ for the run, or best" in err) == (2, True)
+        code, _, err = tagged("show", "@best")
+        assert (code, "r@best (a tag)" in err, "other@ (a run)" in err) == (2, True, True)
+        assert tagged("diff", "@best@")[0] == tagged("diff", "best")[0] == 0
+
+
+class TestDescriptions:
+    def test_what_is_said_of_a_run(self, cas, tagged):
+        out = tagged("describe", "--parent", "sweep", "--note", "rate=0.1", "--note", "by=me")[1]
+        facts = dict(line.split("\t") for line in out.splitlines())
+        assert facts["parent"] == "sweep"
+        assert (facts["notes.rate"], facts["notes.by"]) == ("0.1", "me")
+        tagged("describe", "--status", "failed", "--reason", "full", "--note", "by=")
+        found = json.loads(tagged("describe", "--json")[1])
+        assert (found["status"], found["status_reason"]) == ("failed", "full")
+        assert found["notes"] == {"rate": 0.1}
+        assert json.loads(tagged("describe", "--parent", "", "--json")[1])["parent"] is None
+
+    def test_a_run_that_is_not_there_is_made_if_something_is_said_of_it(self, cas, tagged):
+        assert cas("describe", "--run", "new")[0] == 4
+        assert cas("describe", "--run", "new", "--parent", "r")[0] == 0
+        assert "new" in cas("runs", "--parent", "r")[1]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("--note", "rate"), ("--note", "=1"), ("--reason", "x"), ("--parent", "a/b"),
+         ("--status", "lost"), ("--parent", "r")],
+    )  # fmt: skip
+    def test_what_makes_no_sense_is_a_usage_error(self, tagged, arguments):
+        assert tagged("describe", *arguments)[0] == 2
+
+    def test_a_tree_of_runs(self, cas, tagged, monkeypatch):
+        cas("describe", "--run", "other", "--parent", "r")
+        cas("run", "--dir", "work", "--run", "third", "--moved", "--parent", "other", "true")
+        found = json.loads(cas("runs", "--tree", "--json")[1])
+        assert [each["run"] for each in found] == ["r", "other", "third"]
+        assert found[2]["notes"]["command"] == ["true"]
+
+
 @on_one(because="URLs mean the same on all")
 def test_a_url_takes_a_tag(run, place):
     run.put("data/a.csv", b"1")

@@ -2,7 +2,7 @@
 
 A case has a command line, an option, what the option makes appear (or disappear, after a ``!``) and
 the exit code. What begins with ``record:``, ``snapshot:``, ``tag:`` or ``disk:`` is looked up in
-what is recorded and in the files, the rest in what is printed.
+what is recorded and in the files (and so is ``input:``), the rest in what is printed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from typing import NamedTuple
 
 import click
 import pytest
+from sources import commit, unpack
 from trees import packs_in, write
 
 from cas.digest import Digest
-from index import ArtifactStore
+from index import ArtifactStore, Reference
 from index.api.run import Run
 from index.cli.commands import cas as group
 from index.cli.options import LABELS
+from index.export import Pseudonyms
 
 LARGE = random.Random(5).randbytes(1 << 17)
 PLAN = b"# A plan\n"
@@ -50,6 +52,12 @@ def damage(store):
         pack.unlink()
 
 
+def refer(store):
+    with ArtifactStore.open(store) as opened:
+        reference = Reference("file:///nowhere", digest=Digest.of(b""))
+        opened.session("default").run("run-7").use(reference)
+
+
 def delete_run(store):
     with ArtifactStore.open(store) as opened:
         opened.session("default").run("run-8").delete()
@@ -64,6 +72,41 @@ def add_orphan(store):
 def back_up(store):
     with ArtifactStore.open(store) as opened:
         opened.back_up()
+
+
+def tag_run(store):
+    with ArtifactStore.open(store) as opened:
+        opened.session("default").tag_run("top", "run-8")
+
+
+def link_runs(store):
+    with ArtifactStore.open(store) as opened:
+        opened.session("default").run("run-7").describe(parent="run-8")
+
+
+def changed(change):
+    """Return a function that changes the run run-7 of a store, without its tag."""
+
+    def prepare(store):
+        with ArtifactStore.open(store) as opened:
+            run = opened.session("default").run("run-7")
+            run.untag("best")
+            change(run)
+
+    return prepare
+
+
+untagged = changed(lambda run: None)
+
+
+def held_elsewhere(store):
+    with ArtifactStore.open(store) as opened:
+        opened.session("task-12").run("run-7").hold("case 7")
+
+
+def released(run):
+    run.hold("case 7")
+    run.release_hold("closed")
 
 
 SCANS = {
@@ -106,6 +149,8 @@ def of_scans():
         yield Case(moved, "--moved", f"{new}: default/run-7 two.txt@1")
         if new == "record":
             yield Case(line, "--final new.txt", "record: default/run-7 new.txt@1 final=True")
+        if line.startswith(("track", "run")):
+            yield Case(line, "--input plan.md", "input: default/run-7 plan.md@1")
     for line in (
         *("track {} work", "watch {} work", "run --dir work {} true"),
         *("put loose.txt", "rm data/r.csv"),
@@ -113,6 +158,8 @@ def of_scans():
         for option, label in PROVENANCE.items():
             number = 4 if line.startswith("run") else 3  # it records what is there before
             yield Case(line, option, f"snapshot: default/run-7 {number} {label}")
+    for option, label in PROVENANCE.items():
+        yield Case("use plan.md", option, f"input: default/run-7 plan.md@1 {label}")
 
 
 def of_selections():
@@ -136,9 +183,12 @@ def of_runs():
         "cat data/r.csv": "table-{}",
         "diff 0": "more-{}.txt",
         "put loose.txt": "record: {} loose.txt@1",
+        "use data/r.csv": "input: {} data/r.csv@1",
+        "lineage data/r.csv": "agent-{}",
         "restore --to out": "disk: out/more-{}.txt",
         "rewind 1": "snapshot: {} 3",
         "tag submitted": "tag: {} submitted",
+        "describe --note rate=1": "said: {} None {{'rate': 1}}",
         "fork branch": "disk: ",
         "rm data/r.csv": "snapshot: {} 3",
         "stats --run run-7": "",
@@ -147,9 +197,8 @@ def of_runs():
             ("--session task-12", "task-12/run-7"),
             ("--run run-8", "default/run-8"),
         ):
-            where = run if expected.startswith(("record", "snapshot", "tag")) else run.split("/")[
-                option.startswith("--run")
-            ]  # fmt: skip
+            is_state = expected.startswith(("record", "snapshot", "tag", "input", "said"))
+            where = run if is_state else run.split("/")[option.startswith("--run")]
             shown = expected.format(where)
             if line == "fork branch":
                 shown = f"record: {run.split('/')[0]}/branch more-{where}.txt@1"
@@ -162,6 +211,9 @@ def of_runs():
 
 MADE_THERE = "cd empty; init --index sqlite:///i.db --blobs b"
 AT = "--index sqlite:///.cas/index.db --blobs .cas"
+
+CRATE = "--as rocrate -o c"
+METADATA = "disk: c/ro-crate-metadata.json"
 
 CASES = [
     *of_scans(),
@@ -200,6 +252,7 @@ CASES = [
     Case("find", "--larger 1KiB", "!plan.md"),
     Case("find", "--smaller 1KiB", "!large.bin"),
     Case("find", f"--digest {str(Digest.of(PLAN))[:8]}", "!large.bin"),
+    Case("find", "--where 'size > 1KiB'", "!plan.md"),
     Case("find", "--all-versions", "old.txt"),
     Case("cat data/r.csv", "--at 1", "table-old"),
     Case("diff 1", "--text", "+table-run-7"),
@@ -207,6 +260,17 @@ CASES = [
     Case("diff 1", "--by agent", "agent engineer"),
     Case("who data/r.csv", "--session task-12", "agent-task-12"),
     Case("who data/r.csv", "--all-sessions", "agent-task-12"),
+    Case("use plan.md", "--from run-8", "plan.md' is nothing", 4),
+    Case("use data/r.csv", "--from run-8", "input: default/run-7 data/r.csv@1 from=run-8"),
+    Case("use plan.md", "--keep-as copy.md", "record: default/run-7 copy.md@1"),
+    Case("lineage added.txt --down", "--up", "data/r.csv@1"),
+    Case("lineage data/r.csv@1", "--down", "added.txt@1"),
+    Case("lineage data/r.csv@1", "--both", "goes into"),
+    Case("lineage added.txt", "--depth 0", "!data/r.csv@1"),
+    Case("lineage added.txt", "--limit 1", "there is more"),
+    Case("lineage added.txt", "--format dot", "digraph"),
+    Case("stale", "--session task-12", "!added.txt"),
+    Case("stale", "--run run-8", "!added.txt"),
     Case("stats", "--session task-12", "run-7\t4"),
     Case("stats", "--run run-8", "run\trun-8"),
     Case("stats", "--by agent", "agent-task-12"),
@@ -231,10 +295,53 @@ CASES = [
     Case("tag best", "--delete", "!tag: default/run-7 best"),
     Case("tag best", "--history", "best\tsnapshot 1"),
     Case("tag submitted", "--agent judge", "tag: default/run-7 submitted 2 None judge"),
+    Case("tag top", "--whole-run", "names the run run-7"),
+    Case("describe", "--parent sweep", "said: default/run-7 sweep None"),
+    Case("describe", "--note rate=0.1", "said: default/run-7 None {'rate': 0.1}"),
+    Case("describe", "--status failed", "said: default/run-7 None None failed None"),
+    Case("describe --status failed", "--reason full", "said: default/run-7 None None failed full"),
+    Case("rm --run run-8 --yes", "--force", "!record: default/run-8 two.txt", prepare=tag_run),
+    Case("run --dir work {} true", "--parent sweep", "said: default/run-7 sweep"),
+    Case("runs", "--parent run-8", "!task-12", prepare=link_runs),
+    Case("runs", "--tree", "two\ndefault\trun-7", prepare=link_runs),
     Case("fork branch", "--at 1", "!record: default/branch added.txt@1"),
     Case("rm --run run-8", "--yes", "!record: default/run-8 two.txt"),
     Case("rm --session task-12 --yes", "--whole-session", "!record: task-12/run-7"),
-    # sync, adopt
+    # prune, drop, hold, quota
+    Case("prune --dry-run", "--keep-last 1", "delete\trun-7", 0, untagged),
+    *(
+        Case("prune --dry-run", f"--keep-{period} 1", "delete\trun-7", 0, untagged)
+        for period in ("hourly", "daily", "weekly", "monthly", "yearly")
+    ),
+    Case("prune --dry-run", "--keep-within 1h", "within 1h"),
+    Case("prune --dry-run --keep-last 1", "--keep-status failed", "keep\trun-7", 0,
+         changed(lambda run: run.set_status("failed"))),
+    Case("prune --dry-run --keep-last 1", "--only-status failed", "keep\trun-7", 0, untagged),
+    Case("prune --dry-run --keep-last 1", "--group-by run-7", "keep\trun-7", 0, untagged),
+    Case("prune --dry-run --keep-last 1", "--session task-12", "!run-8", 0, untagged),
+    Case("prune --dry-run", "--drop-type data", "data/r.csv", 0, untagged),
+    Case("prune --dry-run", "--drop-larger 5", "data/r.csv", 0, untagged),
+    Case("prune --dry-run", "--drop-older 0", "old.txt", 0, untagged),
+    Case("prune --keep-last 1 --yes", "--dry-run", "delete\trun-7", 0, untagged),
+    Case("prune --keep-last 1", "--yes", "!record: default/run-7 plan.md", 0, untagged),
+    Case("drop data/r.csv@1", "--reason x", "dropped the bytes", 0, untagged),
+    Case("drop data/r.csv@1 --reason x", "--session task-12", "it is current", 1, untagged),
+    Case("drop data/r.csv@1 --reason x", "--run run-8", "it is current", 1, untagged),
+    Case("drop data/r.csv@1 --reason x --json", "--agent judge", '"agent": "judge"', 0, untagged),
+    Case("drop data/r.csv@1 --reason x", "--json", '"digest": null', 0, untagged),
+    Case("hold", "--session task-12", "case 7", 0, held_elsewhere),
+    Case("hold x", "--run run-8", "run-8\t"),
+    Case("hold x", "--whole-session", "(session)\t"),
+    Case("hold x --run run-7", "--release", "case 7", 0, changed(lambda run: run.hold("case 7"))),
+    Case("hold", "--history", "case 7", 0, changed(released)),
+    Case("hold x --run run-7", "--agent judge", "judge"),
+    Case("quota", "--session task-12", "session task-12 holds"),
+    # export, sync, adopt
+    Case("export", "--as tar", "disk: run-7.tar"),
+    Case("export --as zip", "-o x.zip", "disk: x.zip"),
+    Case("export --as zip", "--output x.zip", "disk: x.zip"),
+    Case("export --as bagit", "--at 1", "disk: run-7.bag/data/old.txt"),
+    Case("export --as bagit --at 2", "--session task-12", "disk: run-7.bag/data/more-task-12.txt"),
     Case("sync - copy --json", "--session task-12", '!"run-8"'),
     Case("sync - copy --json", "--run run-8", '!"run-7"'),
     Case("sync - copy", "--dry-run", "!disk: copy/cas.json"),
@@ -242,9 +349,18 @@ CASES = [
     Case("adopt --from sqlite:///app.db", "--session s2", "record: s2/old"),
     Case("adopt --from sqlite:///app.db", "--root /", "record: default/old gone/plan.md@1"),
     Case("adopt --from sqlite:///app.db", "--moved /gone=work", "1 file adopted"),
+    # import
+    Case("import folders", "--from steps", "record: default/folders load/a@1"),
+    Case("import steps", "--session s2", "record: s2/steps step_1/a@1"),
+    Case("import steps", "--run new", "record: default/new step_1/a@1"),
+    Case("import steps", "--step step_2", "!record: default/steps step_1/a@1"),
+    Case("import steps", "--as-states", "record: default/steps a@1"),
+    Case("import code", "--rev HEAD~1", "!record: default/code later@1"),
+    Case("import dvc3", "--dvc-cache shared", "record: default/dvc3 data/raw/a.csv@2"),
     # the store
     Case("verify", "--depth bytes", "!the bytes of files were not read"),
     Case("verify", "--max-bytes 1KiB", "!the bytes of files were not read"),
+    Case("verify", "--references", "not reached: file:///nowhere", 0, refer),
     Case("repair", "--verify packs", "!no damage is known", 3, damage),
     Case("repair --verify packs", "--from work", "!: 0 repaired", 3, damage),
     Case("repair --verify packs --from work", "--dry-run", ", 0 B stored", 3, damage),
@@ -255,6 +371,16 @@ CASES = [
     Case("gc", "--remove-orphans", "orphan, removed", 0, add_orphan),
     Case("backup", "--keep 1", "1 copy kept", 0, back_up),
     Case("recover", "--dry-run", "would be recovered"),
+    # export, as a provenance document
+    Case(f"export run-7 {CRATE}", "--profile process", "!disk: c/recorded-workflow.json"),
+    Case(f"export run-7 {CRATE}", "--title T1", f'{METADATA}    "name": "T1"'),
+    Case(f"export run-7 {CRATE}", "--description D1", f'{METADATA}    "description": "D1"'),
+    Case(f"export run-7 {CRATE}", "--licence L1", f'{METADATA}    "license": "L1"'),
+    Case("export run-7 --as prov -o d", "--syntax provn", "disk: d endDocument"),
+    Case("export run-7 --as prov -o d.provn", "--anonymise",
+         "!disk: d.provn   agent(agent:planner,"),
+    Case("export run-7 --as prov -o d.provn --anonymise", "--key-file loose.txt",
+         f"disk: d.provn   agent(agent:{Pseudonyms(b'loose').of('agent', 'planner')},"),
     # what all commands share
     Case("{} runs", "--store other", "[exit 4]", 4),
     Case("runs", "--store other", "[exit 4]", 4),
@@ -283,6 +409,7 @@ def template(tmp_path_factory):
     write(
         here, {"loose.txt": b"loose", "empty/file": b"", "cas.toml": b'[defaults]\nrun = "run-7"\n'}
     )
+    _write_sources(here)
     with ArtifactStore.open(here / ".cas") as store:
         run = store.session("default").run("run-7")
         labels = {"node_id": "n1", "step_id": "s1", "event_id": "e1", "code_hash": "c1"}
@@ -290,6 +417,7 @@ def template(tmp_path_factory):
         write(here / "work", {"data/r.csv": b"table-run-7\n", "added.txt": b"added"})
         (here / "work" / "old.txt").unlink()
         labels = {"node_id": "n2", "step_id": "s2", "event_id": "e2", "code_hash": "c2"}
+        run.use("data/r.csv", **labels)
         run.track(here / "work", phase="control", agent="engineer", **labels)
         run.tag("best", at=1)
         for folder, session, name in (("two", "default", "run-8"), ("three", "task-12", "run-7")):
@@ -306,6 +434,16 @@ def template(tmp_path_factory):
         database.execute("INSERT INTO files VALUES ('1', '/gone/plan.md', 'old', 'n')")
     database.close()
     return here.rename(here.with_name("template"))
+
+
+def _write_sources(here):
+    """Write what `cas import` takes."""
+    write(here, {"folders/load/a": b"1", "steps/step_1/a": b"1", "steps/step_2/a": b"2"})
+    for name in ("first", "later"):
+        commit(here / "code", name, {name: b"code"})
+    project = unpack("dvc3", here)
+    (project / ".dvc" / "cache").rename(here / "shared")
+    (project / ".dvc" / "config.local").write_text("[cache]\ndir = ../../shared\n")
 
 
 @pytest.fixture
@@ -367,13 +505,19 @@ def _state(here, looked):
                 labels = [*each.provenance.to_dict().items(), *(each.notes or {}).items()]
                 lines.append(f"snapshot: {run} {each.number}")
                 lines += [f"snapshot: {run} {each.number} {k}={v}" for k, v in labels]
+            for each in session.run(summary.run).inputs():
+                name = f"input: {run} {each.path}@{each.version}"
+                labels = {"from": each.source_run, **each.to_dict()}
+                lines += [name, *(f"{name} {k}={v}" for k, v in labels.items())]
+            how = f"{summary.status} {summary.status_reason}"
+            lines.append(f"said: {run} {summary.parent} {summary.notes} {how}")
             for tag in session.run(summary.run).tags():
                 lines.append(f"tag: {run} {tag.name} {tag.snapshot} {tag.path} {tag.agent}")
     for folder, _, names in os.walk(here):
         place = os.path.relpath(folder, here)
         if place.split("/")[0] != ".cas":
             for name in names:
-                text = Path(folder, name).read_bytes()[:200].decode(errors="replace")
+                text = Path(folder, name).read_bytes()[:20_000].decode(errors="replace")
                 at = os.path.normpath(f"{place}/{name}")
                 lines += [f"disk: {at} {line}" for line in text.splitlines() or ("",)]
     return "\n".join(lines)
@@ -386,7 +530,9 @@ def test_an_option_does_something(play, case):
     code, printed, state = play(line.replace("{}", case.option), case.prepare)
     assert code == case.code, printed
     word = case.expected.removeprefix("!")
-    is_state = word.startswith(("record:", "status:", "snapshot:", "tag:", "disk:"))
+    is_state = word.startswith(
+        ("record:", "status:", "snapshot:", "input:", "tag:", "said:", "disk:")
+    )
     is_there = (
         word in (before[2] if is_state else before[1]),
         word in (state if is_state else printed),
@@ -397,16 +543,19 @@ def test_an_option_does_something(play, case):
 
 LISTINGS = {
     "runs": "", "ls": "-R", "find": "", "log": "data/r.csv", "snapshots": "", "diff": "1",
-    "who": "data/r.csv", "tag": "", "config": "",
+    "who": "data/r.csv", "tag": "", "config": "", "use": "", "stale": "",
+    "hold": "x --run run-7",
     "stats": " ".join(f"--by {name}" for name in ("session", *LABELS)),
 }  # fmt: skip
 """Arguments of the commands with ``--jsonl`` and ``--full``."""
 
 DOCUMENTS = {
     **LISTINGS, "init": "", "track": "work", "put": "loose.txt", "status": "work",
-    "show": "data/r.csv", "restore": "--to out", "rewind": "1", "fork": "branch",
-    "rm": "data/r.csv", "sync": "- copy", "adopt": "--from sqlite:///app.db", "doctor": "",
-    "verify": "", "repair": "", "gc": "", "backup": "", "recover": "--dry-run",
+    "show": "data/r.csv", "lineage": "added.txt", "restore": "--to out", "rewind": "1",
+    "fork": "branch", "describe": "", "rm": "data/r.csv", "sync": "- copy",
+    "adopt": "--from sqlite:///app.db", "doctor": "", "verify": "", "repair": "", "gc": "",
+    "export": "--as zip", "import": "steps",
+    "backup": "", "recover": "--dry-run", "prune": "--keep-last 1 --yes", "quota": "",
     "db check": "", "db current": "", "db upgrade": "",
 }  # fmt: skip
 """Arguments of the commands with ``--json``."""

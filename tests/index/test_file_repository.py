@@ -945,7 +945,7 @@ class TestDeletion:
         assert [summary.run for summary in app_store.runs()] == ["branch"]
         branch = app_store.session("s").run("branch")
         assert contents(branch) == {"a": b"1", "b": b"22"}
-        assert app_store.runs()[0].parent is None
+        assert app_store.runs()[0].forked_from is None
         assert app_store.verify(depth="bytes").is_sound
         with engine.connect() as connection:  # the application's enforces no foreign keys
             for table in ("cas_files", "cas_snapshots", "cas_records"):

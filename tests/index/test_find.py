@@ -260,6 +260,8 @@ class TestTheCommand:
             (("--limit", "1"), ["run-1 data/result.csv"]),
             (("--session", "other"), ["run-1 result.txt"]),
             (("--prefix", "plots/"), ["run-2 plots/a.png"]),
+            (("--where", "size > 4 KiB and type = 'plot'"), ["run-2 plots/a.png"]),
+            (("--where", "agent is null", "*.csv"), []),
         ],
     )
     def test_each_option_selects(self, cas, options, expected):
@@ -293,6 +295,11 @@ class TestTheCommand:
             code, _, err = cas("find", option, "soon")
             assert code == 2
             assert "write it as" in err
+
+    def test_an_expression_that_can_not_be_read_is_a_usage_error(self, cas):
+        code, out, err = cas("find", "--where", "agnt = 'reviewer'")
+        assert (code, out) == (2, "")
+        assert "at character 1, 'agnt' is no column; the closest is 'agent'" in err
 
     def test_times_without_zone_are_local(self, cas, monkeypatch):
         monkeypatch.setenv("TZ", "UTC-14")

@@ -258,7 +258,7 @@ def test_what_tells_of_deletions_outlives_every_collection(store, objects, place
     check_only_tombstones(store, objects, 20)
     assert len(packs_of(objects)) < 16
     store.close()
-    recovery, (after, _) = recovered(place)
+    recovery, (after, *_) = recovered(place)
     assert after == {}
     assert recovery.deleted == ()  # nothing is left of them
     with ArtifactStore.open(**place) as again:

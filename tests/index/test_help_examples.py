@@ -8,9 +8,11 @@ import re
 import shlex
 import shutil
 import sqlite3
+import subprocess
 import sys
 
 import pytest
+from sources import commit, unpack
 from trees import write
 
 from cas.digest import Digest
@@ -63,12 +65,18 @@ def world(cas, tmp_path, monkeypatch):
     write(
         tmp_path, {"report.pdf": b"pdf", "root/tmp/out.csv": b"1", "root/scratch/job-7/out/a": b"1"}
     )
+    write(tmp_path, {"root/data/raw.csv": b"raw", "data/raw.csv": b"raw", "clean.py": b""})
     write(tmp_path, {"train.py": b"", "plots.py": b"", "simulate": b"#!/bin/sh\n"})
     (tmp_path / "simulate").chmod(0o755)
     (tmp_path / "team").mkdir()
     (tmp_path / "team" / "cas.toml").write_text('index = "sqlite:///i.db"\nblobs = "blobs"\n')
     assert cas("sync", "-", "team/cas.toml", "--session", "session-1")[0] == 0
     assert cas("sync", "-", "root/backup/artifacts", "--run", "run-7")[0] == 0
+    commit(tmp_path / "project", "one", {"a": b"1"})
+    subprocess.run(["git", "-C", tmp_path / "project", "tag", "v1.0"], check=True)
+    write(tmp_path, {"results/load/a": b"1", "results/fit/a": b"2"})
+    unpack("mlflow", tmp_path)
+    (tmp_path / "files" / "mlruns").rename(tmp_path / "mlruns")
     with ArtifactStore.open(tmp_path / "artifacts") as store:
         store.session("s").run("r").put("a", b"1")
     with sqlite3.connect(tmp_path / "app.db") as database:

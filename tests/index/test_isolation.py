@@ -68,6 +68,8 @@ READS = {
     "fork": lambda run: run.fork("new"),
     "rewind": lambda run: run.rewind(0),
     "delete": lambda run: run.delete(),
+    "drop": lambda run: run.drop("x", version=1, reason="x"),
+    "hold": lambda run: run.hold("x"),
 }
 
 

@@ -27,7 +27,7 @@ FORK = ForkEntry(
     run="f",
     previous=Digest.of(b""),
     revision=0,
-    parent="r",
+    forked_from="r",
     at=3,
 )
 
@@ -154,7 +154,7 @@ class TestOtherCommits:
         run.fork("f")
         original, fork = chain(store, run="f")
         assert [original] == chain(store)
-        assert (fork.parent, fork.at, fork.run) == ("r", 1, "f")
+        assert (fork.forked_from, fork.at, fork.run) == ("r", 1, "f")
         run.delete()
         assert chain(store, run="f") == [original, fork]
 

@@ -116,13 +116,13 @@ class TestFork:
         assert contents(grandchild) == {**STATES[2], "mine": b"child's"}
         assert contents(grandchild, at=1) == STATES[1]
         (summary,) = store.session("session-1").runs()
-        assert (summary.run, summary.parent) == ("grandchild", None)
+        assert (summary.run, summary.forked_from) == ("grandchild", None)
 
     def test_the_listing_of_runs_tells_what_stems_from_what(self, history, store):
         history.fork("branch", at=2)
         one, two = store.session("session-1").runs()
-        assert (one.parent, one.parent_snapshot) == (None, None)
-        assert (two.run, two.parent, two.parent_snapshot) == ("branch", "run-1", 2)
+        assert (one.forked_from, one.forked_snapshot) == (None, None)
+        assert (two.run, two.forked_from, two.forked_snapshot) == ("branch", "run-1", 2)
 
     def test_a_fork_writes_nothing_but_a_small_record_of_itself(self, history, store, objects):
         packs = set(packs_of(objects))

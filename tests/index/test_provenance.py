@@ -14,9 +14,9 @@ import pytest
 
 from index import Provenance, carried, provenance
 from index.decorators import off_the_loop
-from index.domain.provenance import _generators as generators
-from index.domain.provenance import _scopes as scopes
-from index.domain.provenance import current_provenance
+from index.domain.scopes import _generators as generators
+from index.domain.scopes import _scopes as scopes
+from index.domain.scopes import current_provenance
 from index.errors import InvalidNameError
 
 

@@ -296,7 +296,7 @@ class TestTheCommand:
 
     def test_a_run(self, shows):
         facts = self.facts(shows("branch"))
-        assert (facts["kind"], facts["parent"], facts["files"]) == ("run", "run-7", "1")
+        assert (facts["kind"], facts["forked_from"], facts["files"]) == ("run", "run-7", "1")
         assert facts["files_by_agent"] == "engineer 1"
 
     def test_json_of_each_kind(self, shows):

@@ -12,8 +12,10 @@ from places import EACH_INDEX, places
 from trees import write
 
 import index
-from index import ArtifactStore, DAGTracker, Provenance, recover
+from index import ArtifactStore, DAGTracker, Provenance, provenance, recover
 from index.domain.results import Result, to_json
+from index.export import export_zip
+from index.imports import read_steps
 
 place = places(EACH_INDEX)
 
@@ -79,6 +81,7 @@ def results_of(store, run, work, tmp_path):
     yield from (compared, compared.table, compared.table.columns[0])
     changes = store.follow(stop=threading.Event())
     yield from (run.tag("best"), run.record(["true"], work), next(changes))
+    yield store.session("session-1").tag_run("best", run.id)
     with ArtifactStore.open(tmp_path / "other") as other:
         plan = store.plan_sync(other)
         yield from (plan, store.sync_to(other), plan.report.runs[0])
@@ -93,6 +96,25 @@ def results_of(store, run, work, tmp_path):
     yield run.status(work)
     yield index.Progress(1, 2)
     yield index.RestoreWarning("a", "its mode can't be set")
+    write(tmp_path / "folders", {"step_1/a": b"1", "loose": b"l"})
+    imported = read_steps(store.session("s"), tmp_path / "folders")
+    yield from (imported, *imported.skipped)
+    rule = index.VersionRule(larger_than=0, older_than=timedelta(0))
+    policy = index.RetentionPolicy(keep_last=1, keep_within=timedelta(days=1), versions=(rule,))
+    run.put("t.csv", b"newer")
+    session = store.session("session-1")
+    plan = session.plan_retention(policy)
+    yield from (policy, rule, plan, plan.runs[0], plan.versions[0], run.hold("x"), session.usage())
+    report = plan.execute()
+    yield from (report, report.skipped[0])
+    with provenance(node_id="n3"):
+        (noted,) = run.use("t.csv")
+        run.put("made", b"of t.csv")
+    run.put("t.csv", b"newest")
+    lineage = session.lineage(run.file("made"))
+    yield from (noted, lineage, lineage.edges[0], lineage.activities[0], session.stale()[0])
+    yield index.Reference("s3://bucket/raw.csv", digest=version.digest)
+    yield export_zip(run, tmp_path / "out.zip")
     holder = index.Holder("s", "r", None, None, None)
     yield holder
     yield index.Fault(index.FaultKind.MISSING_BLOB, "s", "d", version.digest, (holder,), 1)

@@ -54,7 +54,7 @@ def test_a_run_without_snapshots_and_one_without_files_are_listed(store, run):
     by_name = {each.run: each for each in store.runs()}
     assert (by_name["run-1"].snapshots, by_name["run-1"].files, by_name["run-1"].bytes) == (2, 0, 0)
     empty = by_name["empty"]
-    assert (empty.snapshots, empty.files, empty.bytes, empty.parent) == (0, 0, 0, "run-1")
+    assert (empty.snapshots, empty.files, empty.bytes, empty.forked_from) == (0, 0, 0, "run-1")
     assert empty.active_at == empty.created_at
 
 

@@ -49,6 +49,8 @@ COMMANDS = [
     ("find", "result"),
     ("find", "*.md", "--all-versions", "--agent", "planner"),
     ("find", "--agent", "plannr"),
+    ("find", "--where", 'name ~ "result" and size < 1 MB'),
+    ("find", "--where", "agnt = 'planner'"),
     ("show", "data/result.csv@1"),
     ("show", "2"),
     ("show", "work@"),
@@ -64,6 +66,10 @@ COMMANDS = [
     ("diff", "--full", "data"),
     ("diff", "nosuch"),
     ("who", "data/result.csv"),
+    ("use", "plan.md", "--node", "plot", *HERE),
+    ("use", *HERE),
+    ("lineage", "data/result.csv", "--run", "work"),
+    ("stale",),
     ("stats", "--run", "work"),
     ("stats", "--by", "agent"),
     ("config",),
@@ -79,8 +85,17 @@ COMMANDS = [
     ("fork", "branch", "--at", "2", *HERE),
     ("rm", *HERE, "copy.md"),
     ("sync", "-", "elsewhere"),
+    ("export", "work", "--as", "bundle"),
+    ("export", "work", "--as", "bundle"),
+    ("export", "work", "--as", "ocfl", "--at", "1"),
     ("verify",),
     ("repair",),
+    ("hold", "case 7", "--run", "branch", "--agent", "counsel"),
+    ("prune", "--keep-last", "1", "--drop-larger", "1", "--dry-run"),
+    ("rm", "--run", "branch", "--yes"),
+    ("hold", "closed", "--run", "branch", "--release"),
+    ("drop", "data/result.csv@1", "--reason", "an old rate", *HERE),
+    ("quota", "1GiB"),
     ("gc", "--dry-run", "--grace", "0"),
     ("gc",),
     ("backup",),
@@ -89,11 +104,15 @@ COMMANDS = [
     ("tag", "best", "--at", "1", *HERE),
     ("tag", "result", "data/result.csv@2", *HERE),
     ("tag", *HERE),
+    ("tag", "--whole-run", "best", *HERE),
+    ("tag", "--whole-run"),
+    ("describe", "--run", "branch", "--parent", "work", "--note", "rate=0.1"),
     ("diff", "best", *HERE),
     ("run", "--dir", "work", "--agent", "engineer", "sh", "-c", "echo 0.7 >> work/data/result.csv"),
     ("run", "--dir", "work", "false"),
     ("snapshots", *HERE),
     ("runs",),
+    ("runs", "--tree"),
     ("rm", "--run", "branch", "--yes"),
 ]
 """What is typed, one after the other."""
@@ -102,6 +121,7 @@ CHANGING = [
     (re.compile(r"\d+ (s|min) ago"), "N s ago"),
     (re.compile(r"(?m)^.*[━⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏].*\n"), ""),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?([+-]\d\d:?\d\d)"), "<TIME>"),
+    (re.compile(r"since \d{4}-\d\d-\d\d"), "since <DAY>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<ID>"),
     (re.compile(r"/tmp/screen-\w*"), "/tmp/screen"),  # noqa: S108
     (re.compile(r"as [0-9a-f]{64}: [\d.]+ KiB"), "as <DIGEST>: <SIZE>"),
@@ -286,5 +306,5 @@ def test_a_listing_goes_through_the_pager_if_it_is_longer_than_the_terminal(run_
 
 def test_every_command_has_a_screen():
     # watch and serve go on, and doctor tells of the machine
-    unseen = {"init", "adopt", "completion", "doctor", "watch", "serve"}
+    unseen = {"init", "adopt", "import", "completion", "doctor", "watch", "serve"}
     assert {each[0] for each in COMMANDS if each} >= set(group.list_commands(None)) - unseen

@@ -226,10 +226,10 @@ def test_an_index_that_can_not_be_read_says_why(store, run):
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_a_flipped_byte_is_noticed_and_noted(store, run, objects, read):
-    pack = run._placed("d/a", None, None).location.pack
+    pack = run._read_one("d/a", None, None).location.pack
     name = f"packs/{str(pack)[:2]}/{pack}.pack"
     data = bytearray(objects.read(name))
-    data[run._placed("d/a", None, None).location.offset] ^= 1
+    data[run._read_one("d/a", None, None).location.offset] ^= 1
     objects.write(name, bytes(data))
     with pytest.raises(DamagedFileError, match="d/a"):
         read(run)

@@ -19,7 +19,7 @@ from trees import contents, packs_in, write
 
 import cas.shared_chunks
 import index.db.queries.transfer
-import index.transfer.run
+import index.transfer.delta
 from cas.digest import Digest
 from cas.writer import BatchWriter
 from index import ArtifactStore, SyncOutcome
@@ -115,6 +115,7 @@ def grown(source, work):
     run.tag("best", at=1, agent="again")
     run.tag("best", path=b"\xff\\x".decode("utf-8", "surrogateescape"))
     run.tag("late")
+    run.describe(parent="sweep", notes={"rate": [0.5, None, "\x00é"]})
     return run
 
 
@@ -532,7 +533,7 @@ class TestConflicts:
         assert [v.run for v in session.producers(Digest.of(b"1"))] == ["r"]
         assert [v.run for v in session.producers(Digest.of(b"mine"))] == ["r-mine"]
         # The destination has only a part of the parent run, under its name.
-        assert [s.parent for s in session.runs() if s.run == "r-mine"] == [None]
+        assert [s.forked_from for s in session.runs() if s.run == "r-mine"] == [None]
 
     def test_a_run_that_was_deleted_and_made_again_is_another_one(self, source, destination, run):
         run.put("a", b"1")
@@ -640,7 +641,7 @@ class TestTrees:
             assert {key: told for key, (_, told) in histories(third).items()} == {
                 key: told for key, (_, told) in histories(source).items()
             }
-            assert {s.run: s.parent for s in third.runs()} == {
+            assert {s.run: s.forked_from for s in third.runs()} == {
                 "root": None,
                 "child": "root",
                 "grandchild": "child",
@@ -671,7 +672,7 @@ class TestTrees:
             "child": "copied",
             "grandchild": "copied",
         }
-        assert [s.parent for s in destination.runs() if s.run == "child"] == [None]
+        assert [s.forked_from for s in destination.runs() if s.run == "child"] == [None]
         made = destination.session("s").producers(Digest.of(b"1"))
         assert {(v.run, v.agent) for v in made} == {("child", "first"), ("grandchild", "again")}
 
@@ -1007,8 +1008,8 @@ def test_statements_do_not_grow_with_the_files(source, destination, work):
 
 
 def test_a_run_of_many_batches(source, destination, grown, monkeypatch):
-    monkeypatch.setattr(index.transfer.run, "_BATCH", 2)
-    monkeypatch.setattr(index.transfer.run, "_IN_MEMORY", 1)
+    monkeypatch.setattr(index.transfer.delta, "_BATCH", 2)
+    monkeypatch.setattr(index.transfer.delta, "_IN_MEMORY", 1)
     monkeypatch.setattr(index.db.queries.transfer, "_PAGE", 3)
     monkeypatch.setattr(cas.shared_chunks, "_CHUNKS_AT_ONCE", 2)
     grown.fork("f")

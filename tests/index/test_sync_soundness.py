@@ -92,7 +92,7 @@ def test_an_id_that_no_command_takes_is_refused(roots, name):
     "parent", ["id", "(SELECT o.id FROM cas_runs o WHERE o.id != cas_runs.id)"]
 )
 def test_runs_that_stem_from_each_other_come_to_an_end(roots, parent):
-    damaged(roots[0], "cas_runs", f"parent_run_id = {parent}, parent_snapshot = 1", "TRUE")
+    damaged(roots[0], "cas_runs", f"forked_from_id = {parent}, forked_snapshot = 1", "TRUE")
     found, there = synced(roots)
     assert set(found) == {"r", "whole"}
     assert sorted(there) == ["r", "whole"]

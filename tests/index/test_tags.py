@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 
 import pytest
 from places import EACH_INDEX, places
 from trees import contents, read, write
 
-from index import provenance
+from index import Run, provenance
 from index.errors import (
     InvalidNameError,
     UnknownFileError,
@@ -106,6 +107,60 @@ def test_it_is_taken_wherever_a_snapshot_is(history, work, tmp_path):
     assert contents(fork) == {"a": b"2", "b": b"1"}
     history.rewind("best")
     assert contents(history) == {"a": b"2", "b": b"1"}
+
+
+def read_stream(stream):
+    with stream:
+        return stream.read()
+
+
+TAKING_A_SNAPSHOT = {
+    "archive": lambda run, at, _: b"".join(run.archive("tar", at=at)),
+    "diff": lambda run, at, _: run.diff(at).changed,
+    "file": lambda run, at, _: run.file("a", at=at),
+    "files": lambda run, at, _: run.files(at=at),
+    "fork": lambda run, at, _: contents(run.fork(f"fork-{at}", at=at)),
+    "get": lambda run, at, _: run.get("a", at=at),
+    "iter_diff": lambda run, at, _: [*run.iter_diff(at)],
+    "iter_files": lambda run, at, _: [*run.iter_files(at=at)],
+    "list_dir": lambda run, at, _: [*run.list_dir(at=at)],
+    "local_path": lambda run, at, _: run.local_path("a", at=at).read_bytes(),
+    "manifest": lambda run, at, _: run.manifest(at=at)["files"],
+    "open": lambda run, at, _: read_stream(run.open("a", at=at)),
+    "read_bytes": lambda run, at, _: run.read_bytes("a", at=at),
+    "read_json": lambda run, at, _: run.read_json("a", at=at),
+    "read_text": lambda run, at, _: run.read_text("a", at=at),
+    "read_many": lambda run, at, _: dict(run.read_many(at=at)),
+    "restore": lambda run, at, out: read(run.restore(out / f"{at}", at=at) and out / f"{at}"),
+    "rewind": lambda run, at, _: run.rewind(at) and contents(run),
+    "snapshot": lambda run, at, _: run.snapshot(at).number,
+    "snapshots": lambda run, at, _: [each.number for each in run.snapshots(before=at)],
+    "tag": lambda run, at, _: run.tag("other", at=at).snapshot,
+    "to_frame": lambda run, at, _: run.to_frame(at=at).to_csv(),
+}  # fmt: skip
+"""What is the same for a snapshot and its tag, by method."""
+
+
+def taking(kind):
+    """Return the methods that take a snapshot."""
+    return sorted(
+        name
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_") and not name.endswith("_async")
+        and {"at", "before"} & inspect.signature(method).parameters.keys()
+    )  # fmt: skip
+
+
+def test_each_method_that_takes_a_snapshot_is_in_the_list():
+    # Frames are opened as other files are.
+    assert {*taking(Run)} - {"read_frame"} == TAKING_A_SNAPSHOT.keys()
+
+
+@pytest.mark.parametrize("method", sorted(TAKING_A_SNAPSHOT))
+def test_it_means_the_same_as_the_number(history, tmp_path, method):
+    history.tag("best", at=2)
+    call = TAKING_A_SNAPSHOT[method]
+    assert call(history, "best", tmp_path) == call(history, 2, tmp_path)
 
 
 def test_the_name_of_a_version_is_taken_where_its_file_is_read(history):

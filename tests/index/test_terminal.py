@@ -61,6 +61,7 @@ CALLS = {
              ("--session", "s", "--agent", f"{SPOKEN}n"),
              ("--session", "s", "--all-versions", "--type", EVIL), ("--digest", EVIL),
              ("--since", EVIL), ("--larger", EVIL), ("--session", EVIL),
+             ("--where", EVIL), ("--where", f"agent = '{EVIL}'", "--session", "s"),
              ("--session", SPOKEN, "--agent", SPOKEN)],
     "log": [(EVIL, *HERE), (f"missing{EVIL}", *HERE), (f"../{EVIL}", *HERE), ("a", *HERE)],
     "show": [("r", "--session", "s"), ("@1", *HERE), ("@2", *HERE), ("a", *HERE), ("a@1", *HERE),
@@ -81,16 +82,47 @@ CALLS = {
              ("0", "--text", *HERE), ("0", "--stat", *HERE), ("0", EVIL, *HERE)],
     "who": [("a", "--session", "s"), (EVIL, "--session", "s"), (f"missing{EVIL}",),
             (EVIL, "--session", EVIL), ("a", "--all-sessions"), (f"w/{EVIL}", "--session", "s")],
+    "use": [("a", *HERE), (EVIL, *HERE), (f"missing{EVIL}", *HERE), (f"x://{EVIL}", *HERE),
+            ("a", *HERE, "--agent", EVIL), ("a", *HERE, "--keep-as", f"../{EVIL}"), HERE],
+    "lineage": [("a", *HERE), (EVIL, *HERE), (f"missing{EVIL}", "--session", "s"),
+                ("a", *HERE, "--down", "--format", "dot"), (EVIL, *HERE, "--format", "mermaid"),
+                ("a", "--session", EVIL)],
+    "stale": [("--session", "s"), (EVIL, "--session", "s"), ("--run", EVIL)],
     "fork": [(SPOKEN + "2", *HERE), (EVIL, *HERE), (SPOKEN + "2", *HERE)],
     "rewind": [("1", "--session", "s", "--run", SPOKEN), ("1", "--session", "s", "--run", EVIL),
                (EVIL, *HERE)],
     "tag": [("best", *HERE), ("net", "a", *HERE), (EVIL, *HERE), ("best", EVIL, *HERE), HERE,
             ("best", "--at", EVIL, *HERE), ("--history", "best", *HERE), ("-d", EVIL, *HERE),
-            ("-d", "best", *HERE), ("best", "--agent", SPOKEN, *HERE), HERE],
+            ("-d", "best", *HERE), ("best", "--agent", SPOKEN, *HERE), HERE,
+            ("--whole-run", *HERE), ("--whole-run", EVIL, *HERE),
+            ("--whole-run", "top", "--agent", SPOKEN, "--session", "s", "--run", SPOKEN),
+            ("--whole-run", "--history", EVIL, *HERE), ("--whole-run", "-d", EVIL, *HERE)],
+    "describe": [HERE, ("--parent", EVIL, *HERE), ("--parent", SPOKEN + "3", *HERE),
+                 ("--note", f"{SPOKEN}={SPOKEN}", *HERE), ("--note", EVIL, *HERE),
+                 ("--status", EVIL, *HERE), ("--status", "failed", "--reason", EVIL, *HERE), HERE],
     "adopt": [("--from", f"sqlite:///{EVIL}"), ("--from", EVIL), ("--from", "sqlite:///old.db"),
               ("--from", "sqlite:///old.db", "--root", EVIL)],
+    "export": [("r", "--session", "s", "--as", "tar", "-o", f"x{EVIL}"),
+               ("r", "--session", "s", "--as", "zip", "-o", f"w/{EVIL}"),
+               ("r", "--session", "s", "--as", "bagit", "-o", "bag", "--at", "1"),
+               ("r", "--session", "s", "--as", "bundle", "-o", f"missing{EVIL}/x"),
+               (SPOKEN, "--session", "s", "--as", "ocfl"), (EVIL, "--as", "zip"),
+               ("r", "--as", EVIL), ("r", "--session", "s", "--as", "zip", "--at", EVIL)],
+    "import": [(f"steps{EVIL}",), (f"steps{EVIL}", "--run", EVIL), ("w", "--rev", EVIL),
+               ("w", "--from", EVIL), ("w", "--from", "steps", "--step", EVIL), (EVIL,),
+               ("w", "--from", "git", "--rev", EVIL), ("w", "--from", "mlflow"),
+               ("w", "--from", "dvc", "--dvc-cache", EVIL)],
     "sync": [("-", "copy"), ("-", f"copy{EVIL}", "--run", EVIL), (f"missing{EVIL}", "copy"),
              ("-", "named"), ("-", "copy", "--session", SPOKEN)],
+    "hold": [("case", *HERE), (EVIL, *HERE, "--agent", SPOKEN), (EVIL, "--session", EVIL), (),
+             ("--session", "s", "--history"), (EVIL, *HERE, "--release"), ("x", "--run", EVIL)],
+    "drop": [("a@1", *HERE, "--reason", EVIL), (f"{EVIL}@1", *HERE, "--reason", EVIL),
+             (EVIL, *HERE, "--reason", "x"), ("a@9", "--run", EVIL, "--reason", "x")],
+    "prune": [("--session", "s", "--keep-last", "1", "--dry-run"), ("--keep-last", EVIL),
+              ("--session", EVIL, "--keep-last", "1"),
+              ("--keep-last", "1", "--group-by", f"({EVIL}"),
+              ("--session", "s", "--drop-type", EVIL, "--yes"), ("--keep-within", EVIL)],
+    "quota": [(), ("--session", EVIL), (EVIL,), ("1KiB", "--session", EVIL), ("none",)],
     "verify": [(), ("--depth", "bytes"), ("--depth", EVIL), ("--max-bytes", EVIL)],
     "repair": [(), ("--from", f"missing{EVIL}"), ("--from", "w")],
     "gc": [("--dry-run",), ("--grace", EVIL), ("--max-bytes", EVIL)],
@@ -121,6 +153,7 @@ def planted(store_root, tmp_path, monkeypatch):
     write(tmp_path / "w", {"a": b"1", EVIL: b"2", "lost": b"lost"})
     for folder in (f"dir{EVIL}", "clash", "named"):
         write(tmp_path / folder, {EVIL: b"other", "a": b"other"})
+    write(tmp_path / f"steps{EVIL}", {f"step_1{EVIL}/a{EVIL}": b"1", EVIL: b"1"})
     (tmp_path / "named" / "cas.toml").write_text(f'index = "sqlite:///x"\n{EVIL!r} = "\t"\n')
     told = dict.fromkeys(LABELS, SPOKEN)
     with ArtifactStore.open(store_root) as store:
@@ -154,7 +187,16 @@ def _plant(index):
             " SELECT id, 1, ?, ?, 1, ?, created_at FROM cas_runs",
             [EVIL, EVIL, EVIL],
         )
+        database.execute(
+            "INSERT INTO cas_run_tags (session_id, name, position, run_id, is_removed, agent,"
+            " created_at) SELECT session_id, ? || id, 1, id, 0, ?, created_at FROM cas_runs",
+            [EVIL, EVIL],
+        )
         database.execute("UPDATE cas_runs SET status_reason = ?", [EVIL])
+        database.execute(
+            "UPDATE cas_runs SET parent = ?, notes = ?",
+            [EVIL, json.dumps({EVIL: EVIL, "command": [EVIL], "git": {"commit": EVIL}})],
+        )
         database.execute("UPDATE cas_runs SET name = ? WHERE name = 'soon-hostile'", [EVIL])
         database.execute(
             "INSERT INTO cas_sessions (name, created_at) VALUES (?, '2020-01-01 00:00:00')", [EVIL]

@@ -1,9 +1,9 @@
 """A whole store against a model of dicts: writers, collections, damage, repair, lost indexes.
 
 Several stores are open on one place, each with its own arbitrary clock. Whatever they do, in any
-order and in the middle of each other, every run holds what the model says at each of its snapshots,
-and every byte is right. While storage is damaged on purpose and not yet repaired, a read may fail,
-but never returns other bytes, and verification reports the damage.
+order and in the middle of each other, every run holds what the model says at each of its snapshots.
+Every byte is right, or was dropped. While storage is damaged on purpose and not yet repaired, a
+read may fail, but never returns other bytes, and verification reports the damage.
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ from places import CORNERS, Stores, objects_of, packs_of
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
-from store_model import StoreModel, told
+from store_model import DROPPED, StoreModel, told
 
 from cas.digest import Digest
 from cas.errors import CasError
 from cas.packs.pack import pack_object_name
 from index import ArtifactStore, FileRepository, recover
-from index.errors import ArtifactIndexError, RunExistsError, UnknownDigestError
+from index.errors import (
+    ArtifactIndexError,
+    BytesNotKeptError,
+    RunExistsError,
+    UnknownDigestError,
+)
 
 WRITERS = 3
 DIRECTORIES = 2
@@ -79,6 +84,7 @@ UNUSED = """
     WHERE state = 'pending'
     OR state = 'live' AND NOT EXISTS (SELECT 1 FROM cas_blobs WHERE pack_id = p.id)
 """
+HELD = "SELECT digest FROM cas_files WHERE digest IS NOT NULL"
 LIVE = "SELECT name FROM cas_packs WHERE state = 'live' ORDER BY id"
 LISTS = "SELECT list FROM cas_chunk_lists WHERE blob IN (SELECT digest FROM cas_files)"
 RECORDS = """
@@ -325,6 +331,18 @@ class StoreMachine(RuleBasedStateMachine):
         assert made not in self.model.runs
         self.model.fork(key, made, at, self.clocks[who]())
 
+    @rule(who=WHO, session=SESSIONS, run=RUNS, data=BYTES, node=NODES)
+    def use(self, who, session, run, data, node):
+        key, content = (session, run), CONTENTS[data]
+        self.begin_step()
+        if content not in self.model.contents(session):
+            with pytest.raises(UnknownDigestError):
+                self.handle(who, key).use(Digest.of(content), node_id=node)
+            return
+        (noted,) = self.handle(who, key).use(Digest.of(content), node_id=node)
+        self.model.use(key, content, node, self.clocks[who]())
+        assert noted in self.handle(who, key).inputs()
+
     @rule(who=WHO, session=SESSIONS, run=RUNS, data=st.data(), meanwhile=MEANWHILE)
     def rewind(self, who, session, run, data, meanwhile):
         key = session, run
@@ -335,6 +353,25 @@ class StoreMachine(RuleBasedStateMachine):
         with self.meanwhile(who, meanwhile, taken=[key]):
             snapshot = self.handle(who, key).rewind(at)
         assert snapshot.recorded == self.model.rewind(key, at, self.clocks[who]())
+
+    @rule(who=WHO, session=SESSIONS, run=RUNS, pick=st.integers(0, 50), meanwhile=MEANWHILE)
+    def drop(self, who, session, run, pick, meanwhile):
+        key = session, run
+        if key not in self.model.runs:
+            return
+        made = {v for s in self.handle(who, key).snapshots() for v in (*s.added, *s.changed)}
+        past = sorted(
+            (version.path, version.version, version.first_snapshot)
+            for version in made
+            if version.end_snapshot is not None and version.digest is not None
+        )
+        if not past:
+            return
+        self.begin_step()
+        path, number, first = past[pick % len(past)]
+        with self.meanwhile(who, meanwhile, taken=[key], into=key):
+            self.handle(who, key).drop(path, version=number, reason="a test")
+        self.model.drop(key, self.model.runs[key][first][path], self.clocks[who]())
 
     @rule(who=WHO, session=SESSIONS, run=RUNS, meanwhile=MEANWHILE)
     def delete(self, who, session, run, meanwhile):
@@ -532,6 +569,8 @@ class StoreMachine(RuleBasedStateMachine):
     def read_version(self, run, path, number):
         try:
             return run.read_bytes(path, at=number)
+        except BytesNotKeptError:
+            return DROPPED
         except (CasError, ArtifactIndexError):
             if not self.damaged:
                 raise
@@ -550,6 +589,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert {(s.session, s.run) for s in self.opened[who].runs()} == self.model.runs.keys()
         for key, states in self.model.runs.items():
             self.compare(self.read(who, key), told(states))
+            assert [(i.digest, i.node_id, i.snapshot) for i in self.handle(who, key).inputs()] == [
+                (Digest.of(content), node, number)
+                for content, node, number in self.model.inputs[key]
+            ]
         self.check_sessions()
 
     def check_sessions(self):
@@ -566,7 +609,7 @@ class StoreMachine(RuleBasedStateMachine):
         store = self.opened[who]
         assert scalar(store, UNREFERENCED) == 0
         assert scalar(store, UNUSED) == 0
-        assert {bytes(digest) for (digest,) in rows(store, "SELECT digest FROM cas_files")} == {
+        assert {bytes(digest) for (digest,) in rows(store, HELD)} == {
             bytes(Digest.of(content)) for content in self.model.contents()
         }
         if orphans_too:

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from machines import run_machine
 
 import index.db.queries.transfer
-import index.transfer.run
+import index.transfer.delta
 from cas.digest import Digest
 from index import ArtifactStore
 from index.errors import RunExistsError
@@ -208,8 +208,8 @@ class SyncMachine(RuleBasedStateMachine):
 def test_two_stores_do_what_the_model_does(empty_store, monkeypatch, batch, steps):
     """Also with pages and batches of one version, and with all batches but one in a file."""
     if batch == 1:
-        monkeypatch.setattr(index.transfer.run, "_BATCH", 1)
-        monkeypatch.setattr(index.transfer.run, "_IN_MEMORY", 1)
+        monkeypatch.setattr(index.transfer.delta, "_BATCH", 1)
+        monkeypatch.setattr(index.transfer.delta, "_IN_MEMORY", 1)
         monkeypatch.setattr(index.db.queries.transfer, "_PAGE", 1)
     SyncMachine.template = empty_store
     run_machine(SyncMachine, steps=steps)

@@ -73,7 +73,12 @@ def told(store):
     for key, (summary, history) in histories(store).items():
         snapshots = [snapshot[:-1] for snapshot in history["snapshots"]]  # without bytes_stored
         everything[key] = (summary, {**history, "snapshots": snapshots})
-    return everything, productions(store)
+    tags = {
+        name: {tag.name: session.run_tag_history(tag.name) for tag in session.run_tags()}
+        for name in sorted({session for session, _ in everything})
+        for session in [store.session(name)]
+    }
+    return everything, productions(store), tags
 
 
 def run_keys(store):

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+DROPPED = "dropped"
+"""In place of the content of a version whose bytes were let go."""
+
+
 @dataclass(eq=False, slots=True)
 class Version:
     """The content of a path from one snapshot on, shared by the snapshots that have it."""
@@ -28,6 +32,8 @@ class Attempt:
     before: list
     """The run before it, as `told` returns it."""
     states: list
+    inputs: list
+    """The inputs of the run then."""
     at: datetime
 
 
@@ -47,6 +53,8 @@ class StoreModel:
 
     def __init__(self):
         self.runs = {}
+        self.inputs = defaultdict(list)
+        """Session and run -> what it has read: content, node, and the snapshot before."""
         self.changed_at = {}
         """Session and run -> when it was last recorded into or deleted."""
         self.attempts = defaultdict(list)
@@ -91,30 +99,56 @@ class StoreModel:
         if key in self.runs:
             other.runs[key] = copied(self.runs[key])
         other.record(key, changes, at, agent=agent, node=node, seen=True, always=True, claim=True)
-        self.attempts[key].append(Attempt(before, other.runs[key], at))
+        self.attempts[key].append(Attempt(before, other.runs[key], list(self.inputs[key]), at))
+
+    def use(self, key, content, node, at):
+        """Note that a node has read something, once."""
+        known = self.inputs[key]
+        if any(each[:2] == (content, node) for each in known):
+            return
+        self.runs.setdefault(key, [{}])
+        known.append((content, node, len(self.runs[key]) - 1))
+        self.changed_at[key] = at
 
     def fork(self, key, new, at, when):
-        self.runs[new] = copied(self.runs[key][: at + 1])
+        newest = len(self.runs[key]) - 1
+        self.inputs[new] = [each for each in self.inputs[key] if each[2] < at or at == newest]
+        states = copied(self.runs[key][: at + 1])
+        lost = [path for path, version in states[at].items() if version.content == DROPPED]
+        for path in lost:  # what would be current without bytes is left out
+            version = states[at][path]
+            for state in states:
+                if state.get(path) is version:
+                    del state[path]
+        self.runs[new] = states
         self.changed_at[new] = when
 
     def rewind(self, key, at, when):
         """Go back to a snapshot; return whether that changes anything."""
         states = self.runs[key]
         current, wanted = states[-1], states[at]
+        lost = {path for path, version in wanted.items() if version.content == DROPPED}
         state = {
             path: current[path]
             if path in current and current[path].content == version.content
             else replace(version)
             for path, version in wanted.items()
+            if path not in lost
         }
-        if state == current:
+        state |= {path: current[path] for path in lost if path in current}
+        if state == current and not lost:
             return False
         states.append(state)
         self.changed_at[key] = when
         return True
 
+    def drop(self, key, version, when):
+        version.content = DROPPED
+        self.changed_at[key] = when
+
     def delete(self, key, when):
         del self.runs[key]
+        self.inputs.pop(key, None)
         self.changed_at[key] = when
 
     def contents(self, session=None):
@@ -125,6 +159,7 @@ class StoreModel:
             if session in (None, where)
             for state in states
             for version in state.values()
+            if version.content != DROPPED
         }
 
     def take_over(self, key, found):
@@ -139,10 +174,11 @@ class StoreModel:
             return
         now = told(self.runs.get(key, [{}]))
         for attempt in self.attempts[key]:
-            was_last = attempt.before == now
+            was_last = (attempt.before, attempt.inputs) == (now, self.inputs[key])
             is_newest = key not in self.changed_at or attempt.at >= self.changed_at[key]
             if found == told(attempt.states) and (was_last or is_newest):
                 self.runs[key] = copied(attempt.states)
+                self.inputs[key] = list(attempt.inputs)
                 self.changed_at[key] = attempt.at
                 return
         raise AssertionError(f"{key} is {found} after a recovery, and was {now}")

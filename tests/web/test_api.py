@@ -17,9 +17,11 @@ from starlette.testclient import TestClient
 from trees import write
 
 from cas.digest import Digest
-from index import NewFile
+from index import NewFile, Reference
 from index.web import Grant, Tokens, application
 from index.web.downloads import read_range
+from index.web.endpoints import ENDPOINTS
+from index.web.parameters import SNAPSHOT
 from index.web.previews import Previewer
 
 RUN = "/sessions/session-1/runs/run-1"
@@ -53,6 +55,49 @@ def read_all(client, url):
         items += answer["items"]
         url, pages = answer["next"], pages + 1
     return items, pages
+
+
+def said(answer):
+    """Return what an answer has, without the address of its next page."""
+    if answer.headers["content-type"] != "application/json":
+        return len(answer.content)
+    found = answer.json()
+    return found.get("items", found)
+
+
+class TestTags:
+    def test_every_snapshot_of_a_query_may_be_a_tag(self, worked, client):
+        worked.tag("best", at=2)
+        paths_of = {"path": "plan.md"}
+        for endpoint in ENDPOINTS:
+            names = [each.name for each in endpoint.parameters if each.kind is SNAPSHOT]
+            if not names or "{run}" not in endpoint.path:
+                continue
+            needed = {
+                each.name: paths_of[each.name] for each in endpoint.parameters if each.is_required
+            }
+            address = endpoint.path.format(session="session-1", run="run-1")
+            for name in names:
+                url = f"/api/v1{address}"
+                by_tag, by_number = (
+                    client.get(url, params={**needed, name: at}) for at in ("best", 2)
+                )
+                assert by_tag.status_code == 200, (endpoint.path, name)
+                assert said(by_tag) == said(by_number), (endpoint.path, name)
+
+    def test_a_run_is_named_by_its_tag(self, store, worked, api):
+        made = store.session("session-1").tag_run("best", "run-1")
+        assert api("/sessions/session-1/run-tags")["items"] == [made.to_dict()]
+        assert api("/sessions/session-1/runs/@best") == api(RUN)
+        assert api(RUN)["tags"] == ["best"]
+        assert paths(api("/sessions/session-1/runs/@best/files")) == paths(api(f"{RUN}/files"))
+
+    def test_children_and_notes_are_listed_without_places(self, store, worked, api):
+        notes = {"rate": 0.1, "directory": "/home/me", "command": ["train"]}
+        store.session("session-1").run("trial").describe(parent="run-1", notes=notes)
+        (child,) = api("/sessions/session-1/runs", parent="run-1")["items"]
+        assert (child["run"], child["parent"]) == ("trial", "run-1")
+        assert child["notes"] == {"rate": 0.1, "command": ["train"]}
 
 
 class TestListings:
@@ -191,6 +236,15 @@ class TestListings:
         assert (paths(found), found["is_complete"]) == (["data/a.csv", "data/c.csv"], True)
         assert not api("/sessions/session-1/find", pattern="*.csv", limit=1)["is_complete"]
 
+    def test_files_are_found_by_an_expression(self, worked, api, client):
+        worked.put("fit.json", b"{}", meta={"rmse": 0.05})
+        where = "meta.rmse < 0.1 or name = 'plan.md'"
+        assert paths(api("/sessions/session-1/find", where=where, pattern="fit")) == ["fit.json"]
+        assert len(paths(api("/sessions/session-1/find", where=where))) == 2
+        wrong = client.get("/api/v1/sessions/session-1/find", params={"where": "agnt = 'a'"})
+        assert (wrong.status_code, wrong.json()["error"]) == (400, "InvalidExpressionError")
+        assert "the closest is 'agent'" in wrong.json()["message"]
+
     def test_tags_name_snapshots_wherever_one_is_taken(self, worked, api):
         worked.tag("planned", at=1)
         assert [each["name"] for each in api(f"{RUN}/tags")["items"]] == ["planned"]
@@ -213,6 +267,92 @@ class TestListings:
         store.session("a b?#%").run("ü&=+").put("x", b"x")
         place = f"/api/v1/sessions/{quote('a b?#%', safe='')}/runs/{quote('ü&=+', safe='')}"
         assert client.get(place).json()["run"] == "ü&=+"
+
+
+class TestLineage:
+    @pytest.fixture
+    def figure(self, store, worked):
+        """A figure that another run made from a table."""
+        other = store.session("session-1").run("run-2")
+        worked.use("plan.md", node_id="clean", agent="cleaner")
+        table = worked.put("table.csv", b"table", node_id="clean", agent="cleaner")
+        other.use(table, node_id="plot", agent="plotter", phase="control")
+        return other.put("figure.png", b"figure", node_id="plot", agent="plotter")
+
+    def test_it_has_the_versions_activities_and_edges_of_the_library(self, store, figure, api):
+        session = store.session("session-1")
+        place = f"{FILES}/{figure.id}/lineage"
+        assert api(place) == session.lineage(figure, depth=5, limit=200).to_dict()
+        (source,) = (v for v in api(place)["versions"] if v["path"] == "plan.md")
+        down = api(f"{FILES}/{source['id']}/lineage", direction="down", depth=1)
+        assert paths({"items": down["versions"]}) == ["plan.md", "table.csv"]
+        assert [each["agents"] for each in down["activities"]] == [["cleaner"]]
+        both = api(f"{FILES}/{source['id']}/lineage", direction="both")
+        assert "figure.png" in paths({"items": both["versions"]})
+
+    def test_it_says_whether_it_is_all(self, figure, api, monkeypatch):
+        place = f"{FILES}/{figure.id}/lineage"
+        assert api(place)["complete"]
+        assert not api(place, depth=1)["complete"]
+        assert len(api(place, limit=1)["versions"]) == 1
+        assert not api(place, limit=1)["complete"]
+        monkeypatch.setattr("index.web.api._EDGES", 2)
+        assert (len(api(place)["edges"]), api(place)["complete"]) == (2, False)
+
+    @on_one(because="parameters are checked before a store is asked")
+    @pytest.mark.parametrize("query", ["depth=0", "depth=51", "limit=501", "direction=back"])
+    def test_it_is_bounded(self, figure, client, query):
+        assert client.get(f"/api/v1{FILES}/{figure.id}/lineage?{query}").status_code == 400
+
+    def test_inputs_of_a_run_come_in_pages_with_what_they_were_read_from(
+        self, store, figure, client, api
+    ):
+        session = store.session("session-1")
+        gone = session.run("gone").put("gone.csv", b"gone")
+        outside = Reference("s3://ada:secret@bucket/raw.csv?key=x", digest=Digest.of(b"raw"))
+        session.run("run-2").use(gone, outside, Digest.of(b"# Plan\n"), node_id="more")
+        session.run("gone").delete()
+        items, pages = read_all(client, "/api/v1/sessions/session-1/runs/run-2/inputs?limit=3")
+        assert pages == 2
+        assert [each["position"] for each in items] == [1, 2, 3, 4]
+        assert [each["source"] and each["source"]["path"] for each in items] == [
+            "table.csv", None, None, "plan.md",
+        ]  # fmt: skip
+        assert items[2]["uri"].startswith("s3://")
+        assert "secret" not in str(items)
+        assert "key=x" not in str(items)
+        (first,) = api("/sessions/session-1/runs/run-2/inputs", agent="plotter")["items"]
+        assert (first["path"], first["source_run"], first["phase"]) == (
+            "table.csv", "run-1", "control",
+        )  # fmt: skip
+
+    def test_what_is_out_of_date_names_what_it_was_made_from(self, worked, figure, api, client):
+        assert api("/sessions/session-1/stale")["items"] == []
+        worked.put("table.csv", b"another table")
+        (found,) = api("/sessions/session-1/stale")["items"]
+        assert [found[name]["path"] for name in ("version", "used", "newer")] == [
+            "figure.png", "table.csv", "table.csv",
+        ]  # fmt: skip
+        assert (found["used"]["version"], found["newer"]["version"]) == (1, 2)
+        assert api("/sessions/session-1/stale", path="table.csv", run="run-1")["items"] == [found]
+        assert api("/sessions/session-1/stale", path="table.csv", run="run-2")["items"] == []
+        worked.put("plan.md", b"# Another plan\n")
+        refused = client.get("/api/v1/sessions/session-1/stale?limit=1")
+        assert refused.status_code == 400
+        assert "name a path, or a run" in refused.json()["message"]
+
+    def test_what_another_session_made_from_the_same_bytes_is_not_in_it(self, store, run, api):
+        mine = run.put("table.csv", b"table")
+        theirs = store.session("theirs").run("their-run")
+        theirs.use(theirs.put("their-table.csv", b"table"), node_id="their-node")
+        theirs.put("their-figure.png", b"figure", node_id="their-node")
+        theirs.put("their-table.csv", b"another table")
+        run.put("table.csv", b"another table")
+        for direction in ("up", "down", "both"):
+            found = api(f"{FILES}/{mine.id}/lineage", direction=direction)
+            assert "their" not in str(found)
+            assert paths({"items": found["versions"]}) == ["table.csv"]
+        assert api("/sessions/session-1/stale")["items"] == []
 
 
 class TestDownloads:
@@ -435,6 +575,7 @@ class TestWhatIsNotThere:
         "/sessions/{s}/runs/{r}/archive", "/sessions/{s}/runs/{r}/events",
         "/sessions/{s}/events", "/sessions/{s}/find", "/sessions/{s}/files/{f}",
         "/sessions/{s}/files/{f}/content", "/sessions/{s}/files/{f}/preview",
+        "/sessions/{s}/files/{f}/lineage", "/sessions/{s}/runs/{r}/inputs", "/sessions/{s}/stale",
         "/sessions/{s}/blobs/{d}/content", "/sessions/{s}/blobs/{d}/producers",
         "/sessions/{s}/compare?before={f}&after={f}", "/runs?before={s}/{r}",
     )  # fmt: skip

@@ -8,6 +8,7 @@ from places import places
 from sample_api import sample
 from schemathesis.core.failures import FailureGroup
 
+from index import Reference
 from index.web import Grant, Tokens, application
 from index.web.endpoints import ENDPOINTS
 
@@ -25,6 +26,9 @@ def described(store):
     run = session.run("run-1")
     version = run.put("plan.md", b"# A plan", agent="planner", meta={"pages": 1})
     run.put("data/a.csv", b"n\n1\n", agent="engineer", phase="control")
+    run.use("plan.md", Reference("s3://bucket/raw.csv", digest=version.digest), node_id="fit")
+    run.put("fit.csv", b"n\n2\n", node_id="fit")
+    run.put("plan.md", b"# A better plan")
     run.tag("best")
     session.run("run-2").put("plan.md", b"# Another plan")
     known = {"session": "session-1", "run": "run-1", "file_id": version.id, "number": 1}

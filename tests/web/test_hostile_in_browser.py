@@ -13,7 +13,8 @@ from playwright.sync_api import Error
 from samples import document
 from served import served
 
-from index import ArtifactStore
+from cas.digest import Digest
+from index import ArtifactStore, Reference
 from index.web import Grant, Tokens, application
 from index.web.previews import Previewer
 
@@ -29,6 +30,14 @@ FILES = {
     for number, (name, content) in enumerate(corpus.files().items())
 }
 """Contents by path: each in a directory with a hostile name."""
+
+URIS = (
+    f"javascript://x/%0adocument.title='{corpus.MARK}'",
+    f"data://text/html,<script>document.title='{corpus.MARK}'</script>",
+    f"file://\"><img src=x onerror=document.title='{corpus.MARK}'>",
+    "http://thief.example/{{ 7 * 7 }}",
+)
+"""Where bytes outside of the store may be said to be."""
 
 THIEF = "http://thief.example/"
 
@@ -64,6 +73,12 @@ def site(stores, tmp_path_factory):
         run.put_many(FILES.items(), agent=LABELS[0])
         pdf = document("", f"/OpenAction << /S /JavaScript /JS <{SCRIPT.encode().hex()}> >>")
         run.put("script.pdf", pdf)
+        by = {"agent": LABELS[0], "phase": LABELS[1], "node_id": LABELS[2], "step_id": LABELS[3]}
+        sources = [run.file(f"names/{name}") for name in NAMES]
+        outside = [Reference(uri, digest=Digest.of(uri.encode())) for uri in URIS]
+        run.use(*outside, *sources, **by, event_id=LABELS[4])
+        run.put("made.txt", b"made of all", **by, event_id=LABELS[4])
+        run.put(f"names/{NAMES[0]}", b"another one")
         with served(application(store, authorize=tokens)) as url:
             place = "/sessions/session-1/runs/run-1"
             yield SimpleNamespace(run=run, url=url, place=f"{url}{place}", tokens=tokens)
@@ -152,6 +167,25 @@ def test_pages_with_hostile_names_and_labels_run_nothing_of_them(window, site):
     ):
         assert window.visit(url).ok
         assert_nothing_ran(window, url)
+
+
+def test_the_lineage_of_hostile_names_and_uris_runs_nothing_and_links_nothing_of_them(window, site):
+    page = window.page
+    made = site.run.file("made.txt")
+    for url in (
+        f"{site.place}/inputs",
+        f"{site.place}/file?path=made.txt",
+        f"{site.url}/sessions/session-1/files/{made.id}/lineage",
+        f"{site.url}/sessions/session-1/blobs/{site.run.file(f'names/{NAMES[1]}').digest}",
+        site.place,
+    ):
+        assert window.visit(url).ok
+        assert_nothing_ran(window, url)
+        links = page.locator("main a").evaluate_all("all => all.map(each => each.href)")
+        assert all(link.startswith(f"{site.url}/") for link in links), url
+    window.visit(f"{site.place}/inputs")
+    for uri in URIS:
+        assert page.get_by_text(uri).count() == 1
 
 
 def test_differences_of_hostile_files_that_a_comparison_shows_run_nothing(window, site):

@@ -30,6 +30,10 @@ PAGES = {
     "difference": "/sessions/session-1/difference?before={first}&after={second}",
     "images": "/sessions/session-1/difference?before={image}&after={image}",
     "blob": "/sessions/session-1/blobs/{digest}",
+    "lineage": "/sessions/session-1/files/{made}/lineage?depth=5",
+    "sources": "/sessions/session-1/files/{made}/lineage?direction=up&depth=1",
+    "inputs": f"{RUN}/inputs",
+    "outside": "/sessions/session-1/runs/run-2/inputs",
     "find": "/sessions/session-1/find?pattern=*.csv&all_versions=true",
     "storage": "/storage",
     "link": "/sessions/session-1/runs/links/file?path=link.txt",
@@ -59,6 +63,7 @@ def site(stores, tmp_path_factory):
             "first": first.id,
             "second": second.id,
             "image": session.run("kinds").file("image.png").id,
+            "made": session.run("run-1").file("plots/residuals.svg").id,
             "digest": session.run("run-1").file("copies/plan.md").digest,
         }
         with served(application(store, authorize=lambda _request: Grant())) as url:

@@ -18,11 +18,11 @@ from events import statements
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
-from workflow import HOSTILE, fill
+from workflow import HOSTILE, HOSTILE_URI, fill
 
 from index import ArtifactStore
 from index.web import Grant, Tokens, application
-from index.web.charts import bars, graph
+from index.web.charts import bars, graph, layered
 from index.web.pages.commands import shell_quoted
 
 SAME_SHAPE = 3
@@ -114,9 +114,11 @@ def test_every_link_of_every_page_leads_somewhere(site):
         "/sessions/…/find",
         "/sessions/…/difference",
         "/sessions/…/blobs/…",
+        "/sessions/…/files/…/lineage",
         "/sessions/…/runs/…",
         "/sessions/…/runs/…/compare",
         "/sessions/…/runs/…/file",
+        "/sessions/…/runs/…/inputs",
         "/sessions/…/runs/…/timeline",
         "/sessions/…/runs/…/snapshots/…",
     }
@@ -274,6 +276,32 @@ def test_a_file_shows_its_versions_their_makers_and_who_else_has_its_bytes(site)
     assert "dpi" in read(site, "/sessions/session-1/runs/run-1/file?path=plots/dot.png")
 
 
+def test_a_run_shows_what_it_is_a_part_of_its_parts_tags_and_notes(site):
+    text = read(site, "/sessions/session-1/runs/run-2")
+    assert re.search('Part of</dt><dd><a href="[^"]*/runs/run-1">run-1</a>', text)
+    assert "&lt;b&gt;note&lt;/b&gt;" in text
+    whole = read(site, "/sessions/session-1/runs/@best")
+    assert re.search('Children</dt><dd>\\s*<a href="[^"]*/runs/run-2">run-2</a>', whole)
+    assert re.search("Tags of the run</dt><dd>best</dd>", whole)
+    assert "print(1)" in whole
+    assert ">run-2</a>" in read(site, "/?session=session-1&parent=run-1")
+    assert "No run matches" in read(site, "/?session=session-1&parent=run-2")
+
+
+@pytest.mark.parametrize(
+    "notes", [{"git": {}}, {"git": "4f2a"}, {"command": 3}, {"command": {"a": 1}}, {"get": 1}]
+)
+def test_notes_of_any_form_are_shown(store, clients, notes):
+    store.session("s").run("r").describe(notes=notes)
+    assert clients(store).get("/sessions/s/runs/r").status_code == 200
+
+
+def test_a_parent_that_does_not_exist_is_no_link(store, clients):
+    store.session("s").run("child").describe(parent="later")
+    text = clients(store).get("/sessions/s/runs/child").text
+    assert "Part of</dt><dd>later</dd>" in text
+
+
 def versions_of(site, path):
     return site.store.session("session-1").run("run-1").history(path)
 
@@ -311,11 +339,154 @@ def test_bytes_show_who_made_them_as_a_graph_and_as_a_table(site):
     assert "copies/plan.md" in text
 
 
+def section(text, heading):
+    """Return what follows a heading, up to the next one."""
+    return text.partition(f">{heading}</h2>")[2].partition("<h2")[0]
+
+
+def test_a_file_shows_what_it_was_made_from_and_what_went_into(site):
+    place = "/sessions/session-1/runs/run-1/file?path="
+    text = read(site, f"{place}data/result.csv")
+    above = section(text, "Made from")
+    assert "codebase/step_1.py</a>, version 1 of run-1, by engineer" in above
+    assert "plan.md" not in above
+    below = section(text, "Went into")
+    for path in ("plots/fit.svg", "plots/residuals.svg", "reports/report.md"):
+        assert f"{path}</a>, version 1 of run-1" in below
+    assert "lineage?direction=up" in above
+    assert "lineage?direction=down" in below
+    samples = read(site, f"{place}data/samples.csv")
+    assert "No inputs were noted for it" in section(samples, "Made from")
+    assert "Nobody noted" in section(samples, "Went into")
+    # What a fork copied was made where it was made first.
+    copied = read(site, "/sessions/session-1/runs/run-2/file?path=data/result.csv")
+    assert "codebase/step_1.py</a>, version 1 of run-1" in section(copied, "Made from")
+
+
+def test_a_file_lists_only_so_many_and_says_how_many_more(store, clients, monkeypatch):
+    run = store.session("session-1").run("run-1")
+    sources = run.put_many([(f"in/{n:02}.csv", b"%d" % n) for n in range(12)])
+    run.use(*sources, node_id="fit")
+    run.put_many([(f"out/{n:02}.csv", b"-%d" % n) for n in range(13)], node_id="fit")
+    client = clients(store)
+    place = "/sessions/session-1/runs/run-1/file?path="
+    above = section(client.get(f"{place}out/00.csv").text, "Made from")
+    assert (above.count("<li>"), "and 2 more" in above) == (10, True)
+    below = section(client.get(f"{place}in/00.csv").text, "Went into")
+    assert (below.count("<li>"), "and 3 more" in below) == (10, True)
+    run.use("in/00.csv", node_id="look", agent="reader")
+    text = client.get(f"/sessions/session-1/blobs/{sources[0].digest}").text
+    assert "nothing yet" in section(text, "Who read these bytes")
+    monkeypatch.setattr("index.web.pages.lineage._VERSIONS", 5)
+    above = section(client.get(f"{place}out/00.csv").text, "Made from")
+    assert "too many files to list" in above
+    assert "/runs/run-1/inputs?node_id=fit" in above
+    assert "too many" in section(client.get(f"{place}in/00.csv").text, "Went into")
+    text = client.get(f"/sessions/session-1/blobs/{sources[0].digest}").text
+    assert "too many to list" in section(text, "Who read these bytes")
+    made = run.file("out/00.csv")
+    text = client.get(f"/sessions/session-1/files/{made.id}/lineage").text
+    assert "There is more than" in text
+
+
+def test_a_lineage_is_a_graph_and_a_table_of_as_many_steps_as_asked_for(site):
+    (figure,) = versions_of(site, "plots/residuals.svg")
+    place = f"/sessions/session-1/files/{figure.id}/lineage"
+    text = read(site, place)
+    assert text.count('class="node content"') == 1
+    assert ">plots/residuals.svg@1</text>" in text
+    assert ">plots · plotter</text>" in text
+    assert "codebase/step_1.py" in text
+    assert "planning/plan.md" not in text
+    assert "There is more than these steps show" in text
+    one = read(site, f"{place}?direction=up&depth=1")
+    assert "codebase/step_1.py" not in one
+    all_ = read(site, f"{place}?depth=5&direction=")
+    assert "planning/plan.md" in all_
+    assert "There is more" not in all_
+    document = Document(all_)
+    assert document.tags["tr"] == all_.count('class="edge"') + 1
+    for direction, depth in (("both", 1), ("up", 5), ("down", 5)):
+        assert f"{place}?direction={direction}&depth={depth}" in document.links
+    below = read(site, f"{place}?direction=down")
+    assert "data/samples.csv" not in below
+    assert site.client.get(f"{place}?depth=51").status_code == 400
+
+
+def test_a_run_shows_its_inputs_and_what_is_out_of_date(site):
+    text = read(site, "/sessions/session-1/runs/run-1")
+    assert section(text, "Inputs").count("<li>") == 5
+    assert "planning/plan.md</a>, version 1 of run-1, read by engineer" in text
+    assert "/runs/run-1/inputs#stale" in text
+    stale = section(read(site, "/sessions/session-1/runs/run-1/inputs"), "Out of date")
+    assert "plots/residuals.svg</a>, version 1 of run-1 was made from" in stale
+    assert ">version 2</a> is there now" in stale
+    assert "#stale" not in read(site, "/sessions/session-1/runs/run-1?agent=engineer")
+    assert ">Inputs</h2>" not in read(site, "/sessions/session-2/runs/other")
+    inputs = read(site, "/sessions/session-1/runs/run-1/inputs?node_id=reports")
+    assert "plots/fit.svg" in inputs
+    assert "samples.csv" not in inputs
+    assert "Out of date" not in inputs
+    assert "No input matches" in read(site, "/sessions/session-1/runs/run-1/inputs?agent=nobody")
+
+
+def test_a_reference_and_a_deleted_input_are_text_and_no_link(site):
+    for place in (
+        "/sessions/session-1/runs/run-2/inputs",
+        "/sessions/session-1/runs/run-2/file?path=names/%23?%26%252F.txt",
+    ):
+        document = Document(read(site, place))
+        assert f"{HOSTILE_URI}, outside of the store" in document.text
+        assert "gone-<b>.txt, version 1 of gone, deleted" in document.text
+    for place, _, document in pages(site.answers):
+        assert not [link for link in document.links if "javascript:" in link], place
+        assert not [link for link in document.links if "/runs/gone" in link], place
+
+
+def test_bytes_show_who_read_them_and_what_they_made(site):
+    digest = versions_of(site, "data/result.csv")[0].digest
+    text = section(read(site, f"/sessions/session-1/blobs/{digest}"), "Who read these bytes")
+    for word in ("plots/fit.svg", "id-plots", "plotter", "reports/report.md", "researcher"):
+        assert word in text
+    assert "&lt;b&gt;agent&lt;/b&gt;" in text
+
+
+def test_a_run_says_when_there_is_too_much_to_tell_what_is_out_of_date(store, clients, monkeypatch):
+    run = store.session("session-1").run("run-1")
+    run.use(run.put("a.csv", b"a"))
+
+    def too_much(*_args, **_kwargs):
+        raise ValueError("more than 1000 versions are concerned")
+
+    place = "/sessions/session-1/runs/run-1/inputs"
+    assert "No file of the run is out of date" in clients(store).get(place).text
+    monkeypatch.setattr("index.api.session.Session.stale", too_much)
+    assert "Use <code>cas stale</code>" in clients(store).get(place).text
+
+
+def test_inputs_come_page_by_page(store, clients):
+    run = store.session("session-1").run("run-1")
+    made = run.put_many([(f"{n:03}.csv", b"%d" % n) for n in range(130)])
+    run.use(*made)
+    client, place, found = clients(store), "/sessions/session-1/runs/run-1/inputs", []
+    while place:
+        text = client.get(place).text
+        found += re.findall(r'<th scope="row" class="name"><a [^>]*>([^<]*)</a>', text)
+        following = re.search('<a href="([^"]*)" rel="next">', text)
+        place = following and following[1].replace("&amp;", "&")
+    assert found == [each.path for each in made]
+
+
 def test_files_of_a_session_are_found(site):
     text = read(site, "/sessions/session-1/find?pattern=*.csv&agent=&all_versions=true")
     assert "data/result.csv" in text
     assert "session-2" not in text
     assert "No file matches" in read(site, "/sessions/session-1/find?pattern=secret.txt")
+    where = "/sessions/session-1/find?where=name+%3D+%27result.csv%27+and+size+%3E+0"
+    assert "data/result.csv" in read(site, where)
+    assert 'value="name = &#39;result.csv&#39; and size &gt; 0"' in read(site, where)
+    wrong = site.client.get("/sessions/session-1/find?where=agnt+is+null")
+    assert (wrong.status_code, "the closest is" in wrong.text) == (400, True)
 
 
 def test_what_another_session_holds_looks_like_what_does_not_exist(site, clients):
@@ -325,6 +496,15 @@ def test_what_another_session_holds_looks_like_what_does_not_exist(site, clients
         ("/sessions/session-2/find", "/sessions/nobody/find"),
         ("/sessions/session-2/runs/run-1", "/sessions/nobody/runs/run-1"),
         ("/sessions/session-2/runs/run-1/timeline", "/sessions/nobody/runs/run-1/timeline"),
+        ("/sessions/session-2/runs/run-1/inputs", "/sessions/nobody/runs/run-1/inputs"),
+        (
+            f"/sessions/session-2/files/{version.id}/lineage",
+            "/sessions/nobody/files/999999/lineage",
+        ),
+        (
+            f"/sessions/session-1/files/{version.id}/lineage",
+            "/sessions/session-1/files/999999/lineage",
+        ),
         ("/sessions/session-2/runs/run-1/compare", "/sessions/nobody/runs/run-1/compare"),
         ("/sessions/session-2/runs/run-1/snapshots/1", "/sessions/nobody/runs/run-1/snapshots/1"),
         (
@@ -397,6 +577,9 @@ def test_the_statements_of_a_page_do_not_depend_on_how_much_there_is(store, clie
     for count in (3, 300):
         run.put_many([(f"data/part-{n}.csv", f"{n}\n".encode()) for n in range(count)], agent="a")
         run.put("data/part-0.csv", f"changed {count}\n".encode(), agent="b")
+        run.use(*run.files(glob="data/*"), node_id="plot")
+        figure = run.put(f"figure-{count}.png", b"%d" % count, node_id="plot")
+        run.put("data/part-0.csv", f"again {count}\n".encode(), agent="b")  # the figure is stale
         newest = run.summary().snapshots
         version = run.file("data/part-0.csv")
         seen = {}
@@ -411,11 +594,14 @@ def test_the_statements_of_a_page_do_not_depend_on_how_much_there_is(store, clie
             "/sessions/session-1/runs/run-1/file?path=data/part-0.csv",
             "/sessions/session-1/find?pattern=*.csv",
             f"/sessions/session-1/blobs/{version.digest}",
+            f"/sessions/session-1/files/{figure.id}/lineage?depth=1",
+            "/sessions/session-1/runs/run-1/inputs",
+            f"/sessions/session-1/runs/run-1/file?path={figure.path}",
             "/storage",
         ):
             with statements(store) as made:
                 assert client.get(place).status_code == 200
-            seen[re.sub(r"[0-9a-f]{64}|snapshots/\d+|to=\d+", "", place)] = len(made)
+            seen[re.sub(r"[0-9a-f]{64}|(snapshots/|to=|files/|figure-)\d+", "", place)] = len(made)
         counted.append(seen)
     few, many = counted
     assert few == many
@@ -458,3 +644,28 @@ def test_a_graph_keeps_to_what_can_be_read():
     assert made.left_out == 8
     assert all(len(node.label) <= 30 for node in made.nodes)
     assert all(0 <= node.y <= made.height - made.box[1] for node in made.nodes)
+
+
+def test_a_graph_in_columns_has_what_is_made_to_the_right_of_what_it_is_made_from():
+    boxes = {key: (key, key, "version") for key in ("made", "step", "one", "two", "after")}
+    links = [("made", "step"), ("step", "one"), ("step", "two"), ("after", "made")]
+    drawn = layered(boxes, links, ["made"])
+    x = {node.label: node.x for node in drawn.nodes}
+    assert x["one"] == x["two"] < x["step"] < x["made"] < x["after"]
+    assert x["one"] == 0
+    assert drawn.width == x["after"] + drawn.box[0]
+    assert all(edge.x1 < edge.x2 for edge in drawn.edges)
+    assert len(drawn.edges) == 4
+
+
+def test_a_graph_in_columns_keeps_to_what_can_be_read():
+    chain = [(f"{n}", f"{n + 1}") for n in range(100)]
+    wide = [("0", f"w{n}") for n in range(50)]
+    keys = {key for link in (*chain, *wide) for key in link}
+    drawn = layered({key: (key * 90, key, "version") for key in keys}, [*chain, *wide], ["0"])
+    assert len(drawn.nodes) == 60
+    assert drawn.left_out == len(keys) - 60
+    assert max(Counter(node.x for node in drawn.nodes).values()) == 12
+    assert all(len(node.label) <= 30 for node in drawn.nodes)
+    circle = layered({"a": ("a", "a", "x"), "b": ("b", "b", "x")}, [("a", "b"), ("b", "a")], ["a"])
+    assert (len(circle.nodes), len(circle.edges)) == (2, 2)

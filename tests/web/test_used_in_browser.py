@@ -186,6 +186,33 @@ def test_without_scripts_people_filter_page_look_and_compare(open_window, site):
         assert len({*found, *rows(page)}) == MANY
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_people_go_from_a_run_to_what_is_out_of_date_and_what_it_was_made_from(
+    open_window, site, scripts
+):
+    with open_window(size=PHONE, scripts=scripts) as window:
+        page = window.page
+        window.visit(f"{site.url}{PLACE}")
+        if not scripts:
+            page.get_by_role("link", name="Which files are out of date").click()
+            assert page.url == f"{site.url}{PLACE}/inputs#stale"
+        expect(page.get_by_role("heading", name="Out of date")).to_be_visible()
+        page.get_by_role("link", name="plots/residuals.svg").last.click()
+        page.get_by_role("link", name="What it was made from, step by step").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Lineage of residuals.svg")
+        box = page.locator(".node.content rect").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE[0]
+        found = page.locator("tbody tr").count()
+        page.get_by_role("link", name="5 steps").focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("link", name="5 steps")).to_have_attribute("aria-current", "page")
+        assert page.locator("tbody tr").count() > found
+        page.get_by_role("link", name="What was made from it").click()
+        assert page.url.endswith("lineage?direction=down&depth=5")
+        expect(page.locator(".nothing")).to_have_text("Nothing was noted.")
+
+
 # With the keyboard alone
 
 
@@ -222,6 +249,7 @@ def test_the_keyboard_alone_reaches_the_filters_and_the_runs(open_window, site):
         expect(page.get_by_role("heading", level=1)).to_have_text("run-2")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
+        page.wait_for_function("document.activeElement.id === 'main'")
         page.keyboard.press("Tab")
         assert focused(page) == "Runs"
         assert page.evaluate("document.activeElement.closest('main') !== null")

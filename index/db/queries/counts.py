@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sqlalchemy import delete, func, literal, select
+from sqlalchemy import delete, func, literal, select, update
 
 from cas.digest import Digest
 from cas.digest_table import DigestTable
@@ -38,6 +38,7 @@ __all__ = [
     "count_again",
     "counting",
     "counting_new",
+    "let_go",
 ]
 
 _KEY: Final = tuple(
@@ -140,6 +141,18 @@ def add_ended(connection: Connection, versions: Iterable[Sequence[Any]]) -> None
         count[0] -= 1
         count[1] -= size
     _add(connection, counts)
+
+
+def let_go(connection: Connection, run_id: int, distinct_bytes: int) -> None:
+    """Count the bytes of contents that a run no longer has; only their sum is read."""
+    kept, mine = tables.counts.c, tables.counts.c.run_id == run_id
+    any_labels = select(kept.labels).where(mine).order_by(kept.labels).limit(1).scalar_subquery()
+    if distinct_bytes:
+        connection.execute(
+            update(tables.counts)
+            .where(mine, kept.labels == any_labels)
+            .values(distinct_bytes=kept.distinct_bytes - distinct_bytes)
+        )
 
 
 def count_again(connection: Connection, run_id: int) -> None:

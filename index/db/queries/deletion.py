@@ -9,6 +9,7 @@ from sqlalchemy import delete, exists, func, null, select, update
 from index.db import tables
 from index.db.bulk import dialect_insert
 from index.db.queries.liveness import is_referenced
+from index.db.queries.parents import end_links
 from index.domain.reports import KeptBlob, ReleasedBlob
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeadRun",
+    "FoundSession",
     "count_versions",
     "delete_runs",
     "delete_session",
@@ -38,9 +40,21 @@ __all__ = [
 ]
 
 
-def find_session(connection: Connection, session: str) -> int | None:
-    """Return the row id of a session."""
-    return connection.scalar(select(tables.sessions.c.id).where(tables.sessions.c.name == session))
+class FoundSession(NamedTuple):
+    """The row of a session."""
+
+    id: int
+    created_at: datetime
+
+
+def find_session(
+    connection: Connection, session: str, *, lock: bool = False
+) -> FoundSession | None:
+    """Return a session; None if there is none. Lock its row if asked."""
+    columns = tables.sessions.c
+    statement = select(columns.id, columns.created_at).where(columns.name == session)
+    found = connection.execute(statement.with_for_update() if lock else statement).first()
+    return None if found is None else FoundSession(*found)
 
 
 def ids_of(session_id: int) -> Select[Any]:
@@ -60,7 +74,7 @@ class DeadRun(NamedTuple):
 
 
 def list_dead(
-    connection: Connection, session: str, run: str | None, *, lock: bool = False
+    connection: Connection, session: str, run: str | Sequence[str] | None, *, lock: bool = False
 ) -> list[DeadRun]:
     """Return the runs of a session that match `run` (None for all), oldest first.
 
@@ -77,7 +91,7 @@ def list_dead(
         .order_by(columns.created_at, columns.name)
     )
     if run is not None:
-        statement = statement.where(columns.name == run)
+        statement = statement.where(columns.name.in_([run] if isinstance(run, str) else run))
     if lock:
         statement = statement.with_for_update(of=tables.runs)
     return [DeadRun(*row) for row in connection.execute(statement)]
@@ -173,10 +187,16 @@ def delete_runs(connection: Connection, dead: Collection[int]) -> None:
     It relies on no foreign key: an application's SQLite connection may not enforce them.
     """
     runs = tables.runs.c
-    for table in (tables.files, tables.counts, tables.snapshots, tables.records):
+    for table in (
+        *(tables.files, tables.counts, tables.snapshots),
+        *(tables.records, tables.tags, tables.holds),
+    ):
         connection.execute(delete(table).where(table.c.run_id.in_(dead)))
-    forks = update(tables.runs).where(runs.parent_run_id.in_(dead))
-    connection.execute(forks.values(parent_run_id=None))
+    moves = update(tables.run_tags).where(tables.run_tags.c.run_id.in_(dead))
+    connection.execute(moves.values(run_id=None))
+    end_links(connection, dead)
+    forks = update(tables.runs).where(runs.forked_from_id.in_(dead))
+    connection.execute(forks.values(forked_from_id=None))
     connection.execute(delete(tables.runs).where(runs.id.in_(dead)))
 
 

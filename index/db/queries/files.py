@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Text,
     and_,
     bindparam,
+    cast,
     func,
     literal,
     or_,
@@ -359,8 +361,10 @@ def list_digests(
 
 
 def has_digest(digest: bytes) -> Condition:
-    """Return the condition that a version holds these bytes."""
-    return tables.files.c.digest == digest
+    """Return the condition that a version holds these bytes, or did until they were dropped."""
+    columns = tables.files.c
+    had = and_(columns.digest.is_(None), cast(columns.dropped, Text).contains(digest.hex()))
+    return or_(columns.digest == digest, had)
 
 
 def has_digest_prefix(prefix: str) -> Condition:

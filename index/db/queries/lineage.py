@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from sqlalchemy import (
     ColumnElement,
@@ -22,10 +22,11 @@ from sqlalchemy import (
 
 from index.db import tables
 from index.db.bulk import batches
-from index.db.queries import counts
+from index.db.queries import counts, inputs
+from index.domain.drops import content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Table
@@ -53,7 +54,20 @@ class VersionKey(NamedTuple):
     """As stored in the column."""
     version: int
     digest: Digest | None
+    """That which it had, if its bytes were dropped."""
     created_at: datetime
+
+    @classmethod
+    def of(
+        cls,
+        path: str,
+        version: int,
+        digest: Digest | None,
+        created_at: datetime,
+        dropped: Mapping[str, Any] | None,
+    ) -> Self:
+        """Return the key of a version with these columns."""
+        return cls(path, version, content_of(digest, dropped), created_at)
 
 
 class Kin(NamedTuple):
@@ -69,7 +83,9 @@ _KEY: Final = (
     tables.files.c.version,
     tables.files.c.digest,
     tables.files.c.created_at,
+    tables.files.c.dropped,
 )
+"""The arguments of `VersionKey.of`."""
 
 
 def has_copies(connection: Connection, session: str) -> bool:
@@ -93,7 +109,7 @@ def find_origins(connection: Connection, ids: Collection[int]) -> dict[int, tupl
             .join(tables.runs, tables.runs.c.id == tables.files.c.run_id)
             .where(tables.files.c.id.in_(batch))
         )
-        found.update((row[0], (row[1], VersionKey(*row[2:]))) for row in rows)
+        found.update((row[0], (row[1], VersionKey.of(*row[2:]))) for row in rows)
     return found
 
 
@@ -112,7 +128,7 @@ def find_first_copies(
             .where(columns.origin_id.in_(batch), columns.run_id == run_id)
             .order_by(columns.version.desc())
         )
-        found.update((row[0], VersionKey(*row[1:])) for row in rows)
+        found.update((row[0], VersionKey.of(*row[1:])) for row in rows)
     return found
 
 
@@ -123,7 +139,7 @@ def find_kin(
     wanted = set(keys)
     found: defaultdict[VersionKey, list[Kin]] = defaultdict(list)
     digests = sorted({key.digest for key in wanted if key.digest is not None})
-    paths = sorted({key.path for key in wanted if key.digest is None})
+    paths = sorted({key.path for key in wanted})
     columns = tables.files.c
     conditions: list[ColumnElement[bool]] = [
         columns.digest.in_(batch) for batch in batches(digests)
@@ -146,7 +162,7 @@ def _kin(
     matching = matching.prefix_with("MATERIALIZED", dialect="postgresql")
     rows = connection.execute(
         select(
-            *(matching.c[name] for name in VersionKey._fields),
+            *(matching.c[column.name] for column in _KEY),
             tables.runs.c.name,
             matching.c.id,
             matching.c.origin_id,
@@ -155,7 +171,7 @@ def _kin(
         .where(tables.runs.c.session_id == session_id)
         .order_by(tables.runs.c.created_at, tables.runs.c.name)
     )
-    return ((VersionKey(*row[:4]), Kin(row[4], row[5], row[6])) for row in rows.all())
+    return ((VersionKey.of(*row[:5]), Kin(row[5], row[6], row[7])) for row in rows.all())
 
 
 def find_present(connection: Connection, ids: Collection[int]) -> set[int]:
@@ -168,7 +184,7 @@ def find_present(connection: Connection, ids: Collection[int]) -> set[int]:
 
 
 def copy_history(connection: Connection, source: int, target: int, snapshot: int) -> None:
-    """Copy the snapshots and file versions of a run, up to a snapshot, to a new run."""
+    """Copy the snapshots, versions and inputs of a run, up to a snapshot, to a new run."""
     rows = tables.snapshots.c
     _copy(
         connection,
@@ -193,6 +209,7 @@ def copy_history(connection: Connection, source: int, target: int, snapshot: int
         # A version without bytes ended at once. Without that end it would be current.
         or_(columns.digest.is_not(None), and_(columns.end_snapshot <= snapshot)),
     )
+    inputs.copy(connection, source, target, snapshot)
     _take_back_condemned(connection, target)
     counts.count_again(connection, target)
 

@@ -11,6 +11,7 @@ from index.db import tables
 from index.db.column_types import encode_path
 from index.db.queries.files import visible_at
 from index.db.queries.listings import has_prefix
+from index.db.queries.run_tags import find_run_name, list_run_tags
 from index.db.queries.runs import find_run
 from index.db.queries.tags import find_tag
 from index.domain.listing import closest
@@ -48,7 +49,11 @@ def unknown_run(connection: Connection, session: str, run: str) -> UnknownRunErr
         .where(tables.sessions.c.name == session)
         .order_by(mine.created_at.desc())
     )
-    found = connection.scalars(statement.limit(_COMPARED)).all()
+    found: Sequence[str]
+    if run.startswith("@"):
+        found = _list_run_tags(connection, session, "@")
+    else:
+        found = connection.scalars(statement.limit(_COMPARED)).all()
     return UnknownRunError(session, run, closest(run, found))
 
 
@@ -56,8 +61,12 @@ def list_names(
     connection: Connection, kind: str, begin: str, session: str, run: str | None, *, limit: int
 ) -> Sequence[str]:
     """Return names of a kind that begin with a text; see `index.reading.completion`."""
+    if run is not None and run.startswith("@"):
+        run = find_run_name(connection, session, run[1:]) or run
     if kind == "session":
         return _list_sessions(connection, begin, limit=limit)
+    if kind == "run" and begin.startswith("@"):
+        return _list_run_tags(connection, session, begin)[:limit]
     if kind == "run":
         return _list_runs(connection, session, begin, limit=limit)
     if kind in _LABELS:
@@ -103,6 +112,12 @@ def _list_tags(connection: Connection, run_id: int, begin: str) -> list[str]:
         for each in connection.scalars(statement.order_by(name))
         if find_tag(connection, run_id, each) is not None
     ]
+
+
+def _list_run_tags(connection: Connection, session: str, begin: str) -> list[str]:
+    """Return the tags of runs as they are written in the place of a run's id."""
+    found = (f"@{tag.name}" for tag in list_run_tags(connection, session))
+    return [each for each in found if each.startswith(begin)]
 
 
 def _list_sessions(connection: Connection, begin: str = "", *, limit: int) -> Sequence[str]:

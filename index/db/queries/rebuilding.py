@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, or_, select, update
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = [
     "counts",
     "delete_run",
+    "end_link",
     "find_current",
+    "find_session",
     "find_version",
     "has_blob",
     "insert_absent",
@@ -118,17 +120,17 @@ def insert_run(
     created_at: datetime,
     *,
     session_created_at: datetime | None = None,
-    parent: str | None = None,
-    parent_snapshot: int | None = None,
+    forked_from: str | None = None,
+    forked_snapshot: int | None = None,
 ) -> int:
     """Insert a run, and its session if that is missing; return the id of the run."""
     session_id = runs.ensure_session(connection, session, session_created_at or created_at)
     known = tables.runs.c
-    parent_id = (
+    forked_from_id = (
         None
-        if parent is None
+        if forked_from is None
         else connection.scalar(
-            select(known.id).where(known.session_id == session_id, known.name == parent)
+            select(known.id).where(known.session_id == session_id, known.name == forked_from)
         )
     )
     made = runs.insert_run(
@@ -136,11 +138,31 @@ def insert_run(
         session_id,
         run,
         created_at,
-        parent_id=parent_id,
-        parent_snapshot=parent_snapshot,
+        forked_from_id=forked_from_id,
+        forked_snapshot=forked_snapshot,
     )
     assert made is not None, "chains have different names"  # noqa: S101
     return made
+
+
+class FoundSession(NamedTuple):
+    """The row of a session."""
+
+    id: int
+    created_at: datetime
+
+
+def find_session(connection: Connection, session: str) -> FoundSession | None:
+    """Return a session by the caller's id; None if there is none."""
+    columns = tables.sessions.c
+    statement = select(columns.id, columns.created_at).where(columns.name == session)
+    found = connection.execute(statement).first()
+    return None if found is None else FoundSession(*found)
+
+
+def end_link(connection: Connection, run_id: int) -> None:
+    """End the link of a run to the run that it was a part of."""
+    connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(parent=None))
 
 
 def set_run(

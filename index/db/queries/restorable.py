@@ -31,6 +31,7 @@ _COLUMNS: Final = (
     tables.files.c.size,
     tables.files.c.mode,
     tables.files.c.mtime_ns,
+    tables.files.c.version,
     tables.packs.c.name,
     *PLACE,
 )
@@ -46,6 +47,8 @@ class RestorableFile(NamedTuple):
     size: int
     mode: int
     mtime_ns: int
+    version: int = 0
+    """0 for one that no run has."""
 
     @property
     def is_link(self) -> bool:
@@ -77,9 +80,9 @@ def list_restorable(
     large: dict[Digest, int] = {}
     packs: dict[bytes, Digest] = {}
     new = bytes.__new__
-    for path, key, size, mode, mtime_ns, pack, *place in driver_rows(connection, statement):
+    for path, key, size, mode, mtime_ns, number, pack, *place in driver_rows(connection, statement):
         digest = None if key is None else new(Digest, key)
-        found.append(RestorableFile(decode_path(path), digest, size, mode, mtime_ns))
+        found.append(RestorableFile(decode_path(path), digest, size, mode, mtime_ns, number))
         if digest is None:
             continue
         if pack is not None:

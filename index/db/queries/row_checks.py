@@ -52,6 +52,7 @@ def find_unsound(connection: Connection) -> Iterator[RowFault]:
     yield from _locations(connection)
     yield from _overlaps(connection)
     yield from _records(connection)
+    yield from _inputs(connection)
 
 
 def count_without_list(connection: Connection) -> int:
@@ -83,6 +84,13 @@ def _records(connection: Connection) -> Iterator[RowFault]:
     )  # fmt: skip
 
 
+def _inputs(connection: Connection) -> Iterator[RowFault]:
+    yield from _numbered(
+        connection, tables.inputs.c.run_id, tables.inputs.c.position,
+        FaultKind.BROKEN_INPUTS, "inputs",
+    )  # fmt: skip
+
+
 def _numbered(
     connection: Connection,
     run_id: ColumnElement[int],
@@ -90,7 +98,7 @@ def _numbered(
     kind: FaultKind,
     noun: str,
 ) -> Iterator[RowFault]:
-    """Yield runs whose snapshots or records are not numbered from 1 without a gap."""
+    """Yield runs whose snapshots, records or inputs are not numbered from 1 without a gap."""
     count, first, last = func.count(), func.min(number), func.max(number)
     found = (
         select(run_id.label("run_id"), count.label("n"), first.label("low"), last.label("high"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import BigInteger, and_, bindparam, delete, func, insert, literal, select, update
 
 from index.db import tables
 from index.db.bulk import dialect_insert
 from index.db.queries.states import is_in
 from index.domain.provenance import Provenance
+from index.domain.runs import merge_notes
 from index.domain.snapshots import ChangeCounts, Skipped, Snapshot
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "ensure_run",
     "ensure_session",
     "find_run",
+    "find_with_quota",
     "forget_store_id",
     "get_index_id",
     "get_store_id",
@@ -40,6 +42,7 @@ __all__ = [
     "lead_chain",
     "list_snapshots",
     "lock_run",
+    "merge_notes_of",
     "session_exists",
 ]
 
@@ -80,8 +83,18 @@ def insert_store_id(connection: Connection, store_id: str, now: datetime) -> Non
 
 def find_run(connection: Connection, session: str, run: str) -> FoundRun | None:
     """Return a run by the caller's ids; None if there is none."""
+    return find_with_quota(connection, session, run)[0]
+
+
+def find_with_quota(
+    connection: Connection, session: str, run: str
+) -> tuple[FoundRun | None, int | None]:
+    """Return as `find_run` does, and the quota of the session; None if it has none."""
     found = connection.execute(_by_name(), {"session": session, "run": run}).first()
-    return None if found is None else FoundRun(*found)
+    if found is None:
+        return None, None
+    quota, run_id, *others = found
+    return None if run_id is None else FoundRun(run_id, *others), quota
 
 
 def lock_run(connection: Connection, run_id: int) -> None:
@@ -104,8 +117,12 @@ def _by_name() -> Select[Any]:
         .where(chain.run_id == tables.runs.c.id)
         .scalar_subquery()
     )
+    mine = and_(
+        tables.runs.c.session_id == tables.sessions.c.id, tables.runs.c.name == bindparam("run")
+    )
     return (
         select(
+            tables.sessions.c.quota_bytes,
             tables.runs.c.id,
             tables.runs.c.revision,
             newest,
@@ -113,11 +130,9 @@ def _by_name() -> Select[Any]:
             count,
             tables.runs.c.work_dir,
         )
-        .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
-        .where(
-            tables.sessions.c.name == bindparam("session"),
-            tables.runs.c.name == bindparam("run"),
-        )
+        .select_from(tables.sessions)
+        .outerjoin(tables.runs, mine)
+        .where(tables.sessions.c.name == bindparam("session"))
     )
 
 
@@ -148,8 +163,8 @@ def insert_run(
     created_at: datetime,
     *,
     revision: int = 0,
-    parent_id: int | None = None,
-    parent_snapshot: int | None = None,
+    forked_from_id: int | None = None,
+    forked_snapshot: int | None = None,
     newest_record: Digest | None = None,
     settled: Mapping[str, Any] | None = None,
 ) -> int | None:
@@ -158,15 +173,15 @@ def insert_run(
     Parameters
     ----------
     settled
-        Values of `tables.STATUS_COLUMNS` and its work directory, where they are known.
+        Values of `tables.DESCRIPTION_COLUMNS` and its work directory, where they are known.
     """
     made = (
         dialect_insert(connection, tables.runs)
         .values(
             session_id=session_id,
             name=name,
-            parent_run_id=parent_id,
-            parent_snapshot=parent_snapshot,
+            forked_from_id=forked_from_id,
+            forked_snapshot=forked_snapshot,
             revision=revision,
             newest_record=newest_record,
             created_at=created_at,
@@ -197,7 +212,7 @@ def advance_revision(
     next_record
         The new end of the chain; None if no record describes this commit.
     settled
-        New values of its work directory and of `tables.STATUS_COLUMNS`; others stay.
+        New values of its work directory and of `tables.DESCRIPTION_COLUMNS`; others stay.
     """
     claimed = connection.execute(
         update(tables.runs)
@@ -223,6 +238,14 @@ def lead_chain(connection: Connection, found: FoundRun, newest_record: Digest) -
         .values(newest_record=newest_record)
     )
     return claimed.rowcount == 1
+
+
+def merge_notes_of(connection: Connection, run_id: int, changed: Mapping[str, Any]) -> None:
+    """Change notes of a run whose next revision is claimed, by name; None removes one."""
+    mine = tables.runs.c
+    before = connection.scalar(select(mine.notes).where(mine.id == run_id))
+    notes = merge_notes(before, changed)
+    connection.execute(update(tables.runs).where(mine.id == run_id).values(notes=notes))
 
 
 def insert_snapshot(

@@ -43,7 +43,7 @@ class SearchedRun(NamedTuple):
 def list_searched(
     connection: Connection,
     session: str | None,
-    *,
+    *conditions: Condition,
     labels: Mapping[str, Any],
     past: bool,
     digest: str | None,
@@ -52,6 +52,8 @@ def list_searched(
 
     Parameters
     ----------
+    conditions
+        More of `cas_runs`, and of their kept counts.
     labels
         Arguments of `conditions_for`.
     past
@@ -66,7 +68,7 @@ def list_searched(
         .select_from(tables.runs)
         .join(tables.sessions, tables.sessions.c.id == mine.session_id)
         .join(tables.counts, kept.run_id == mine.id)
-        .where(number > 0, *conditions_for(**labels, of=tables.counts))
+        .where(number > 0, *conditions_for(**labels, of=tables.counts), *conditions)
         .group_by(mine.id, tables.sessions.c.name, mine.name, mine.created_at)
         .order_by(mine.created_at, tables.sessions.c.name, mine.name)
     )
@@ -83,6 +85,7 @@ def search_page(
     searched: Sequence[SearchedRun],
     *conditions: Condition,
     past: bool,
+    noted: bool = False,
     after: FileVersion | None = None,
     limit: int | None = None,
 ) -> list[FileVersion]:
@@ -90,6 +93,8 @@ def search_page(
 
     Parameters
     ----------
+    noted
+        Whether only versions with notes can match.
     after
         The version after which the page begins; only for a single run.
     """
@@ -100,8 +105,12 @@ def search_page(
         place = literal(after.path, columns.path.type), literal(after.version, BigInteger())
         begun = tuple_(*order) > tuple_(*place) if past else columns.path > place[0]
         conditions = (*conditions, begun)
+    if noted:
+        conditions = (*conditions, columns.meta.is_not(None))
     if not past:
-        conditions = (*conditions, columns.end_snapshot.is_(None))
+        # No index of current versions fits the sum, so that of versions with notes is used.
+        end = columns.end_snapshot + 0 if noted else columns.end_snapshot
+        conditions = (*conditions, end.is_(None))
     ids = [each.id for each in searched]
     wanted = columns.run_id == ids[0] if len(ids) == 1 else columns.run_id.in_(ids)
     rows = connection.execute(

@@ -33,7 +33,8 @@ class PlacedFile(NamedTuple):
     path: str
     version: int
     digest: Digest | None
-    """None for an adopted version whose bytes were gone."""
+    """None for a version without bytes."""
+    size: int
     location: Location | None
     """None for a large blob, which has many, and for one without a row."""
 
@@ -59,8 +60,9 @@ def find_placed(
     found = _find(database, _placed, key, path, version, at)
     if found is None:
         return None
-    number, digest, *place = found
-    return PlacedFile(path, number, digest, None if place[0] is None else Location._make(place))
+    number, digest, size, *place = found
+    location = None if place[0] is None else Location._make(place)
+    return PlacedFile(path, number, digest, size, location)
 
 
 def find_in_session(
@@ -101,7 +103,7 @@ def _file(wanted: str | None) -> Lookup:
 @cache
 def _placed(wanted: str | None) -> Lookup:
     statement = (
-        select(tables.files.c.version, tables.files.c.digest, *_PLACE)
+        select(tables.files.c.version, tables.files.c.digest, tables.files.c.size, *_PLACE)
         .select_from(tables.files)
         .outerjoin(tables.blobs, tables.blobs.c.digest == tables.files.c.digest)
         .outerjoin(tables.packs, tables.packs.c.id == tables.blobs.c.pack_id)

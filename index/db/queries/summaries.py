@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import BigInteger, Text, and_, case, cast, func, literal, select, tuple_
 
 from index.db import tables
+from index.db.queries.run_tags import is_newest
 from index.domain.names import RunKey
 from index.domain.runs import RunSummary
 
@@ -59,6 +60,7 @@ def list_runs(
     like: str | None = None,
     status: str | None = None,
     agent: str | None = None,
+    parent: str | None = None,
 ) -> list[RunSummary]:
     """Return the runs of a session, or of all sessions, by last activity, the newest last.
 
@@ -79,6 +81,8 @@ def list_runs(
         Only runs with this status.
     agent
         Only runs that have a version by this agent, current or past.
+    parent
+        Only runs that are a part of the run with this id.
     """
     mine, newest = tables.runs.c, tables.snapshots.alias()
     number = (
@@ -119,11 +123,13 @@ def list_runs(
         kept = tables.counts.c
         by_agent = (kept.run_id == mine.id, kept[_AGENT] == agent, kept.versions > 0)
         page = page.where(select(kept.run_id).where(*by_agent).exists())
+    if parent is not None:
+        page = page.where(mine.parent == parent)
     return _summaries(connection, page.subquery())
 
 
 def _summaries(connection: Connection, page: FromClause) -> list[RunSummary]:
-    mine, parent, kept = tables.runs.c, tables.runs.alias(), tables.counts.c
+    mine, origin, kept = tables.runs.c, tables.runs.alias(), tables.counts.c
     files, size = (
         select(cast(func.coalesce(func.sum(column), 0), BigInteger))
         .where(kept.run_id == mine.id)
@@ -132,6 +138,12 @@ def _summaries(connection: Connection, page: FromClause) -> list[RunSummary]:
     )
     is_server = connection.dialect.name == "postgresql"
     as_json = func.json_agg if is_server else func.json_group_array
+    moves = tables.run_tags.c
+    named = (
+        select(cast(as_json(moves.name), Text))
+        .where(moves.run_id == mine.id, ~moves.is_removed, is_newest())
+        .scalar_subquery()
+    )
     agents = (
         select(cast(as_json(kept[_AGENT].distinct()), Text))
         .where(kept.run_id == mine.id, kept.versions > 0, kept[_AGENT].is_not(None))
@@ -147,21 +159,23 @@ def _summaries(connection: Connection, page: FromClause) -> list[RunSummary]:
             size,
             mine.created_at,
             page.c.active_at,
-            parent.c.name,
-            mine.parent_snapshot,
+            origin.c.name,
+            mine.forked_snapshot,
             mine.work_dir,
-            *(mine[name] for name in tables.STATUS_COLUMNS),
+            *(mine[name] for name in tables.DESCRIPTION_COLUMNS),
+            named,
             agents,
         )
         .select_from(page)
         .join(tables.runs, mine.id == page.c.id)
-        .outerjoin(parent, parent.c.id == mine.parent_run_id)
+        .outerjoin(origin, origin.c.id == mine.forked_from_id)
         .order_by(*order)
     )
     return [_summary(row) for row in rows]
 
 
 def _summary(row: Sequence[Any]) -> RunSummary:
-    agents = sorted(json.loads(row[-1] or "[]"))
-    values = (*row[:-1], tuple(agents))
+    *columns, parent, notes, tags, agents = row
+    lists = (tuple(sorted(json.loads(each or "[]"))) for each in (tags, agents))
+    values = (*columns, parent or None, notes, *lists)
     return RunSummary(*values)

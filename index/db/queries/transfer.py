@@ -26,7 +26,7 @@ __all__ = [
     "find_row",
     "insert_snapshots",
     "iter_versions",
-    "link_parent",
+    "link_origin",
     "list_snapshots",
     "update_versions",
 ]
@@ -42,22 +42,27 @@ class RunColumns(NamedTuple):
     revision: int
     created_at: datetime
     session_created_at: datetime
-    parent: str | None
+    forked_from: str | None
     """The name of the run it was forked from; None if that is deleted."""
-    parent_id: int | None
-    parent_snapshot: int | None
+    forked_from_id: int | None
+    forked_snapshot: int | None
     work_dir: str | None
     status: str | None
     status_reason: str | None
     started_at: datetime | None
     ended_at: datetime | None
+    parent: str | None
+    notes: dict[str, Any] | None
 
     @property
     def settled(self) -> dict[str, Any]:
         """Columns that take precedence over those of a run that changed longer ago."""
-        moved = {} if self.work_dir is None else {"work_dir": self.work_dir}
-        told = {name: getattr(self, name) for name in tables.STATUS_COLUMNS}
-        return moved if self.status is None else {**moved, **told}
+        moved: dict[str, Any] = {} if self.work_dir is None else {"work_dir": self.work_dir}
+        said = {name: getattr(self, name) for name in ("parent", "notes")}
+        moved |= {name: value for name, value in said.items() if value is not None}
+        if self.status is not None:
+            moved |= {name: getattr(self, name) for name in tables.STATUS_COLUMNS}
+        return moved
 
 
 if TYPE_CHECKING:
@@ -75,21 +80,21 @@ SNAPSHOT_COLUMNS: Final = tuple(
 
 def find_row(connection: Connection, session: str, run: str) -> RunColumns | None:
     """Return a run by the caller's ids; None if there is none."""
-    parent = tables.runs.alias()
+    origin = tables.runs.alias()
     found = connection.execute(
         select(
             tables.runs.c.id,
             tables.runs.c.revision,
             tables.runs.c.created_at,
             tables.sessions.c.created_at,
-            parent.c.name,
-            parent.c.id,
-            tables.runs.c.parent_snapshot,
+            origin.c.name,
+            origin.c.id,
+            tables.runs.c.forked_snapshot,
             tables.runs.c.work_dir,
-            *(tables.runs.c[name] for name in tables.STATUS_COLUMNS),
+            *(tables.runs.c[name] for name in tables.DESCRIPTION_COLUMNS),
         )
         .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
-        .outerjoin(parent, parent.c.id == tables.runs.c.parent_run_id)
+        .outerjoin(origin, origin.c.id == tables.runs.c.forked_from_id)
         .where(tables.sessions.c.name == session, tables.runs.c.name == run)
     ).first()
     return None if found is None else RunColumns(*found)
@@ -173,12 +178,12 @@ def claim_run(
     return claimed.rowcount == 1
 
 
-def link_parent(connection: Connection, run_id: int, parent_id: int, snapshot: int | None) -> None:
-    """Set the parent of a run."""
+def link_origin(connection: Connection, run_id: int, origin_id: int, snapshot: int | None) -> None:
+    """Set the run that a run was forked from."""
     connection.execute(
         update(tables.runs)
         .where(tables.runs.c.id == run_id)
-        .values(parent_run_id=parent_id, parent_snapshot=snapshot)
+        .values(forked_from_id=origin_id, forked_snapshot=snapshot)
     )
 
 

@@ -28,6 +28,9 @@ _MEANING: Final = (
     tables.runs,
     tables.snapshots,
     tables.tags,
+    tables.holds,
+    tables.inputs,
+    tables.run_tags,
     tables.files,
     tables.counts,
     tables.blob_chunks,
@@ -60,21 +63,21 @@ def copy_blobs(source: Connection, target: Connection, now: datetime) -> None:
 
 def copy_meaning(source: Connection, target: Connection) -> None:
     """Copy the tables that give blobs their meaning. The target has the blobs already."""
-    parents: list[tuple[int, int]] = []
+    origins: list[tuple[int, int]] = []
     for table in _MEANING:
         columns = [column.name for column in table.c]
         # Closed at once, also after an error, because PostgreSQL keeps a cursor open.
         with closing(_pages(source, table)) as pages:
             for rows in pages:
                 if table is tables.runs:
-                    # A run may come before its parent.
-                    parent = columns.index("parent_run_id")
-                    parents += [(row[0], row[parent]) for row in rows if row[parent] is not None]
-                    rows = [(*row[:parent], None, *row[parent + 1 :]) for row in rows]
+                    # A fork may come before the run that it is of.
+                    origin = columns.index("forked_from_id")
+                    origins += [(row[0], row[origin]) for row in rows if row[origin] is not None]
+                    rows = [(*row[:origin], None, *row[origin + 1 :]) for row in rows]
                 _insert(target, table, columns, rows, ignore_conflicts=table is not tables.files)
-    for run_id, parent_id in parents:
+    for run_id, origin_id in origins:
         target.execute(
-            update(tables.runs).where(tables.runs.c.id == run_id).values(parent_run_id=parent_id)
+            update(tables.runs).where(tables.runs.c.id == run_id).values(forked_from_id=origin_id)
         )
 
 

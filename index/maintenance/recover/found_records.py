@@ -12,8 +12,11 @@ from index.journal.entries import (
     CommitEntry,
     DeletionEntry,
     HistoryEntry,
+    HoldEntry,
+    InputsEntry,
     NewFiles,
     PartEntry,
+    QuotaEntry,
     RunEntry,
     VersionsEntry,
 )
@@ -51,6 +54,7 @@ class FoundRecords:
         self.entries: dict[Digest, RunEntry] = {}
         """Records in chains of runs, without their files."""
         self.deletions: dict[Digest, DeletionEntry] = {}
+        self.rules: dict[Digest, HoldEntry | QuotaEntry] = {}
         self.copies: dict[Digest, BackupEntry] = {}
 
     def add(self, digest: Digest, data: Buffer | None) -> None:
@@ -69,9 +73,11 @@ class FoundRecords:
             self.entries[digest] = _without_files(entry)
         elif isinstance(entry, DeletionEntry):
             self.deletions[digest] = entry
+        elif isinstance(entry, HoldEntry | QuotaEntry):
+            self.rules[digest] = entry
         elif isinstance(entry, BackupEntry):
             self.copies[digest] = entry
-        elif isinstance(entry, PartEntry | VersionsEntry):
+        elif isinstance(entry, PartEntry | VersionsEntry | InputsEntry):
             self._parts.add(digest)
 
     def leave_out_incomplete(self) -> None:
@@ -106,7 +112,8 @@ class FoundRecords:
 def _without_files(entry: RunEntry) -> RunEntry:
     """Return a record without its large parts."""
     if isinstance(entry, CommitEntry):
-        return replace(entry, files=NewFiles(), notes={}, touched=(), filled=(), removed=())
+        return replace(entry, files=NewFiles(), notes={}, touched=(), filled=(), removed=(),
+                       inputs=())  # fmt: skip
     if isinstance(entry, HistoryEntry):
         return replace(entry, snapshots=())
     return entry

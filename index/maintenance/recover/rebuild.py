@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from cas.catalog import Location
 from cas.errors import BackendError, CasError, ObjectNotFoundError
@@ -21,22 +21,32 @@ from cas.packs.chunk_list import decode_chunk_list
 from cas.packs.pack import EntryKind
 from cas.reader import BlobReader
 from cas.store import claim_storage
+from index.commit.rules import apply_rule
 from index.db import schema
 from index.db.bulk import batches
 from index.db.catalog import TransactionCatalog
 from index.db.database import Database, sqlite_url
 from index.db.queries import journal, rebuilding, repairs, runs
 from index.db.queries.blobs import locate
-from index.errors import ArtifactIndexError, IndexUnavailableError, SchemaOutOfDateError
+from index.errors import (
+    ArtifactIndexError,
+    DamagedRecordError,
+    IndexUnavailableError,
+    SchemaOutOfDateError,
+    UnknownRunError,
+    UnknownSessionError,
+)
+from index.journal.entries import HoldEntry
 from index.maintenance.recover import copy_tables
 from index.maintenance.recover.chains import Base, arrange
 from index.maintenance.recover.found_records import FoundRecords
+from index.maintenance.recover.held import without_held
 from index.maintenance.recover.inventory import Inventory
 from index.maintenance.recover.replay import Replay
 from index.maintenance.recover.report import LostFile, RecoveryReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -48,6 +58,11 @@ if TYPE_CHECKING:
     from index.maintenance.recover.chains import Chains, Key, Step
 
 __all__ = ["rebuild"]
+
+_UNFIT: Final = (
+    LookupError, TypeError, ValueError, OverflowError, AttributeError, SQLAlchemyError,
+)  # fmt: skip
+"""Errors of a record whose values no commit has written."""
 
 _LOST: Final = 10_000
 """The number of lost file versions that a report names."""
@@ -114,7 +129,7 @@ class _Rebuilding:
         applied = rebuilding.list_records(self._connection) if since else frozenset()
         chains = arrange(
             found.entries,
-            found.deletions.values(),
+            [without_held(each, found.rules.values()) for each in found.deletions.values()],
             {key: base for key, (base, *_) in known.items()},
             applied,
         )
@@ -126,11 +141,19 @@ class _Rebuilding:
             chains.discarded,
         )
         for step in chains.steps:
-            replay.apply(step)
+            try:
+                replay.apply(step)
+            except OperationalError:  # of the database itself
+                raise
+            except _UNFIT as error:
+                reason = f"record {step.digest} can't be applied: {error!r}"
+                raise DamagedRecordError(reason) from error
         for chain in chains.discarded:
             replay.discard(chain)
         for digest in sorted(found.deletions.keys() - applied):
             journal.insert_loose(self._connection, digest)
+            replay.end_links(found.deletions[digest])
+        self._apply_rules(applied)
         for digest, entry in found.copies.items():
             if rebuilding.has_blob(self._connection, entry.digest):
                 journal.insert_absent(self._connection, entry.digest, digest, entry.created_at)
@@ -234,6 +257,21 @@ class _Rebuilding:
                 rebuilding.list_chained(self._connection)
             )
         }
+
+    def _apply_rules(self, applied: Collection[Digest]) -> None:
+        """Apply holds and quotas, in the order of their times."""
+        rules = self._records.rules
+        deleted = [each for each in self._records.deletions.values() if each.is_session]
+        for digest in sorted(rules, key=lambda each: (rules[each].created_at, each)):
+            rule = rules[digest]
+            if digest not in applied:
+                journal.insert_loose(self._connection, digest)
+            elif isinstance(rule, HoldEntry):  # the backup has it
+                continue
+            if any(rule.session == d.session and rule.created_at < d.created_at for d in deleted):
+                continue
+            with suppress(UnknownSessionError, UnknownRunError):  # the run was deleted since
+                apply_rule(self._connection, rule)
 
     def _report(self, chains: Chains, since: datetime | None) -> RecoveryReport:
         packs, blobs, sessions, runs_, snapshots, versions = rebuilding.counts(self._connection)

@@ -11,10 +11,24 @@ from cas.digest import Digest
 from index.commit.branch import apply_rewind
 from index.db import tables
 from index.db.bulk import allocate_ids
-from index.db.queries import files, journal, lineage, rebuilding, runs, tags, transfer
+from index.db.queries import (
+    drops,
+    files,
+    inputs,
+    journal,
+    lineage,
+    parents,
+    rebuilding,
+    run_tags,
+    runs,
+    tags,
+    transfer,
+)
 from index.db.queries.current import load_newest
 from index.domain.annotations import FileKind
-from index.domain.marks import NO_MARKS, Marks
+from index.domain.drops import Drop
+from index.domain.inputs import NewInput
+from index.domain.marks import Marks
 from index.domain.names import RunKey
 from index.domain.provenance import Provenance
 from index.domain.run_state import Observed
@@ -24,6 +38,7 @@ from index.journal.entries import (
     CommitEntry,
     ForkEntry,
     HistoryEntry,
+    InputsEntry,
     PartEntry,
     RewindEntry,
     VersionsEntry,
@@ -34,7 +49,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from index.journal.entries import Entry, NewFiles, RunEntry
+    from index.journal.entries import DeletionEntry, Entry, NewFiles, RunEntry
     from index.maintenance.recover.chains import Key, Step
 
 __all__ = ["Replay"]
@@ -77,6 +92,8 @@ class Replay:
         self._now = now
         self._discarded = frozenset(discarded)
         self._places: dict[Digest | Key, _Place] = {}
+        self._linked_at: dict[int, datetime] = {}
+        """When runs were last said to be a part of another; not for those of the backup."""
         for key, (run_id, records) in known.items():
             name = key[1]
             if key in self._discarded:
@@ -111,6 +128,38 @@ class Replay:
             newest_record=step.digest,
             settled=_settled(entry),
         )
+        self._mark(place.id, entry)
+
+    def _mark(self, run_id: int, entry: RunEntry) -> None:
+        """Apply what was said of the run, besides columns that a record has as they become."""
+        if not isinstance(entry, CommitEntry | HistoryEntry):
+            return
+        connection = self._connection
+        said = entry.parent if isinstance(entry, CommitEntry) else entry.description.get("parent")
+        if said:
+            self._linked_at[run_id] = entry.created_at
+        if isinstance(entry, HistoryEntry):
+            moves = [_typed(each) for each in entry.run_tags]
+        else:
+            moves = [_move([*each, entry.created_at]) for each in entry.run_tags]
+            if entry.run_notes:
+                runs.merge_notes_of(connection, run_id, entry.run_notes)
+        if moves:
+            session_id = runs.ensure_session(connection, entry.session, entry.created_at)
+            run_tags.merge(connection, session_id, run_id, moves)
+
+    def end_links(self, deletion: DeletionEntry) -> None:
+        """Apply what a deletion changed in other runs: links to the parent, and tags of runs."""
+        connection = self._connection
+        for name, *_ in deletion.runs:
+            for run_id in parents.list_linked(connection, deletion.session, str(name)):
+                linked_at = self._linked_at.get(run_id)
+                if linked_at is None or linked_at <= deletion.created_at:
+                    rebuilding.end_link(connection, run_id)
+        moves = [_typed(_move(each)) for each in deletion.run_tags]
+        session = rebuilding.find_session(connection, deletion.session) if moves else None
+        if session is not None and session.created_at <= deletion.created_at:
+            run_tags.merge(connection, session.id, None, moves)
 
     def discard(self, chain: Digest | Key) -> None:
         """Delete a run that was replayed only for its forks."""
@@ -124,8 +173,8 @@ class Replay:
         if isinstance(entry, HistoryEntry):
             origin = {
                 "session_created_at": entry.session_created_at,
-                "parent": entry.parent,
-                "parent_snapshot": entry.parent_snapshot,
+                "forked_from": entry.forked_from,
+                "forked_snapshot": entry.forked_snapshot,
             }
         made = rebuilding.insert_run(self._connection, entry.session, name, created_at, **origin)
         return _Place(made, name, 0)
@@ -136,7 +185,7 @@ class Replay:
         if parent is None:
             return place
         connection = self._connection
-        transfer.link_parent(connection, place.id, parent.id, entry.at)
+        transfer.link_origin(connection, place.id, parent.id, entry.at)
         journal.copy(connection, parent.id, place.id)
         lineage.copy_history(connection, parent.id, place.id, entry.at)
         return place._replace(records=parent.records)
@@ -169,6 +218,18 @@ class Replay:
         if entry.tags:
             moves = [NewTag(*each) for each in entry.tags]
             tags.append(connection, run_id, moves, entry.created_at)
+        if entry.inputs:
+            inputs.append(
+                connection,
+                run_id,
+                [NewInput(Digest.parse(digest), *rest) for digest, *rest in entry.inputs],
+                snapshot=entry.inputs_after,
+                provenance=provenance,
+                now=entry.created_at,
+            )
+        if entry.drops:
+            gone = [Drop(*each) for each in entry.drops]
+            drops.drop(connection, run_id, gone, provenance.agent, entry.created_at)
         if entry.snapshot is None:
             return
         runs.insert_snapshot(connection, run_id, _snapshot(entry, provenance), entry.scope)
@@ -229,11 +290,18 @@ class Replay:
     def _write_history(self, run_id: int, entry: HistoryEntry) -> None:
         connection = self._connection
         snapshots = [_typed(columns) for columns in entry.snapshots]
-        rows = [tuple(each[name] for name in transfer.SNAPSHOT_COLUMNS) for each in snapshots]
-        transfer.insert_snapshots(connection, run_id, rows)
+        columns = transfer.SNAPSHOT_COLUMNS
+        transfer.insert_snapshots(
+            connection, run_id, [tuple(each[name] for name in columns) for each in snapshots]
+        )
         tags.replace(connection, run_id, [_typed(each) for each in entry.tags])
         for digest in entry.parts:
             part = self._read(digest)
+            if isinstance(part, InputsEntry):
+                rows = [_typed(dict(zip(part.columns, row, strict=True))) for row in part.rows]
+                values = [[row[name] for name in inputs.COLUMNS] for row in rows]
+                inputs.insert_whole(connection, run_id, values)
+                continue
             assert isinstance(part, VersionsEntry)  # noqa: S101 - checked when records were sorted
             versions = [dict(zip(part.columns, row, strict=True)) for row in part.rows]
             sizes = {Digest.parse(v["digest"]): v["size"] for v in versions if v["digest"]}
@@ -278,7 +346,7 @@ def _typed(columns: Mapping[str, Any]) -> dict[str, Any]:
     if typed.get("digest") is not None:
         typed["digest"] = Digest.parse(typed["digest"])
     for name in ("created_at", "started_at", "ended_at"):
-        if typed.get(name) is not None:
+        if isinstance(typed.get(name), str):
             typed[name] = datetime.fromisoformat(typed[name])
     return typed
 
@@ -289,9 +357,15 @@ def _settled(entry: RunEntry) -> dict[str, Any]:
         return {}
     moved = {} if entry.work_dir is None else {"work_dir": entry.work_dir}
     if isinstance(entry, HistoryEntry):
-        return {**moved, **_typed(entry.status)}
-    marks = Marks(None, *entry.status) if entry.status else NO_MARKS  # type: ignore[arg-type]
-    return {**moved, **marks.status_at(entry.created_at)}
+        return {**moved, **_typed(entry.description)}
+    status, reason = entry.status or (None, None)
+    marks = Marks(status=status, reason=reason, parent=entry.parent)  # type: ignore[arg-type] # a status
+    return {**moved, **marks.columns_at(entry.created_at)}
+
+
+def _move(values: Sequence[Any]) -> dict[str, Any]:
+    """Return a move of a tag of a run as `run_tags.merge` takes it."""
+    return {**dict(zip(run_tags.COLUMNS, values, strict=True)), "is_mine": True}
 
 
 def _provenance(entry: CommitEntry | RewindEntry) -> Provenance:

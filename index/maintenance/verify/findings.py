@@ -37,6 +37,8 @@ class Findings:
     bytes_read: int = 0
     recovered: int = 0
     unused_bytes: int = 0
+    references: int = 0
+    unreachable: list[str] = field(default_factory=list)
 
     def add(self, fault: Fault) -> None:
         """Count a fault; keep it if there is room."""

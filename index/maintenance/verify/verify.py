@@ -20,6 +20,7 @@ from index.maintenance.verify.findings import MOST_FAULTS, Findings
 from index.maintenance.verify.large_blobs import verify_large
 from index.maintenance.verify.objects import compare_objects
 from index.maintenance.verify.packs import PackVerifier, groups, noting
+from index.maintenance.verify.references import check_references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,10 +44,14 @@ def verify(
     *,
     depth: Depth,
     max_bytes: int | None = None,
+    references: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> VerifyReport:
     """Verify a store; see `index.api.maintenance.StoreMaintenance.verify`."""
-    return _Verification(context, depth, max_bytes, progress).run()
+    verification = _Verification(context, depth, max_bytes, progress)
+    if references:
+        check_references(context, verification.findings)
+    return verification.run()
 
 
 class _Verification:
@@ -61,7 +66,7 @@ class _Verification:
         self._depth = depth
         self._max_bytes = max_bytes
         self._progress = progress
-        self._findings = Findings()
+        self.findings = Findings()
         self._total = 0
         self._left: list[VerifiablePack | LargeRow] = []
         self._settled: set[Digest] = set()
@@ -71,7 +76,7 @@ class _Verification:
         listing = compare_objects(self._context)
         suspects = {pack.id: pack for pack in listing.suspects}
         without_list = self._check_rows(suspects)
-        with PackVerifier(self._context, self._findings) as packs:
+        with PackVerifier(self._context, self.findings) as packs:
             self._read_suspects(packs, suspects.values())
             rest = [pack for pack in listing.live if pack.id not in suspects]
             if self._depth is Depth.PACKS:
@@ -86,7 +91,7 @@ class _Verification:
         doubtful: list[int] = []
         with self._context.database.reading() as connection:
             for found in row_checks.find_unsound(connection):
-                self._findings.add_row(found)
+                self.findings.add_row(found)
                 if found.kind is FaultKind.BROKEN_CHUNKS and found.digest is not None:
                     broken.add(found.digest)
                 if found.pack_id is not None:
@@ -137,17 +142,17 @@ class _Verification:
         sizes = {digest: sizes[digest] for digest in sizes.keys() - self._settled}
         self._settled.update(sizes)
         if sizes:
-            unreadable = verify_large(self._context, self._findings, sizes, self._report)
+            unreadable = verify_large(self._context, self.findings, sizes, self._report)
             self._read_suspects(packs, self._packs_of(unreadable))
 
     def _room(self) -> int:
         """Return the number of bytes that may be read at once."""
         if self._max_bytes is None:
             return _LARGE_BYTES
-        return min(_LARGE_BYTES, self._max_bytes - self._findings.bytes_read)
+        return min(_LARGE_BYTES, self._max_bytes - self.findings.bytes_read)
 
     def _is_spent(self) -> bool:
-        return self._max_bytes is not None and self._findings.bytes_read >= self._max_bytes
+        return self._max_bytes is not None and self.findings.bytes_read >= self._max_bytes
 
     def _sizes(self, large: Iterable[Digest]) -> dict[Digest, int]:
         with self._context.database.reading() as connection:
@@ -160,12 +165,12 @@ class _Verification:
 
     def _report(self) -> None:
         if self._progress is not None:
-            read = self._findings.bytes_read
+            read = self.findings.bytes_read
             total = self._total if self._max_bytes is None else min(self._max_bytes, self._total)
-            self._progress(Progress(self._findings.blobs_read, read, None, max(total, read)))
+            self._progress(Progress(self.findings.blobs_read, read, None, max(total, read)))
 
     def _result(self, listing: Listing, without_list: int) -> VerifyReport:
-        findings = self._findings
+        findings = self.findings
         with self._context.database.reading() as connection:
             known = findings.knows()
             for digest, since in verification.find_damaged(connection, MOST_FAULTS):
@@ -192,4 +197,6 @@ class _Verification:
                 bytes_left=sum(row.size for row in self._left),
                 oldest_verified=verification.oldest_verified(connection),
                 marked=verification.count_damaged(connection),
+                references=findings.references,
+                unreachable=tuple(findings.unreachable),
             )

@@ -1,4 +1,4 @@
-"""Pages of contents: a file, the difference of two versions, and who made some bytes."""
+"""Pages of contents: a file, the difference of two versions, and who made and read some bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from index.web import api
 from index.web.charts import graph
 from index.web.downloads import media_type
 from index.web.pages.commands import restore_command
+from index.web.pages.lineage import find_results, find_sources
 from index.web.pages.page import Page, ask, field, position
 from index.web.parameters import SNAPSHOT, TEXT, Parameter, number
 
@@ -21,8 +22,11 @@ _VERSIONS: Final = 50
 _PRODUCERS: Final = 50
 """Items of a page."""
 
+_READERS: Final = 50
+"""Lines about who read some bytes."""
+
 _SAME: Final = 10
-"""Versions with the same bytes that the page of a file shows."""
+"""Versions with the same bytes that the page of a file shows, and lines about its lineage."""
 
 _LINES: Final = 2_000
 """Lines of a difference."""
@@ -42,15 +46,21 @@ def file(asked: Asked) -> dict[str, Any]:
             raise
         shown = versions["items"][0]
     digest, same = shown["digest"], []
+    sources: list[dict[str, Any]] | None = []
+    results = sources
     if digest is not None:
         found = ask(asked, api.producers, {"digest": digest}, limit=_SAME + 1)["items"]
         same = [each for each in found if each["id"] != shown["id"]]
+        sources, results = find_sources(asked, shown), find_results(asked, shown)
     return {
         "file": shown,
         "versions": versions["items"],
         "before": position(versions, "version"),
         "preview": ask(asked, api.preview, {"file_id": shown["id"]}),
         "same": same[:_SAME],
+        "sources": sources,
+        "results": results,
+        "lines": _SAME,
         "command": restore_command(
             shown["path"], shown["session"], shown["run"], shown["first_snapshot"]
         ),
@@ -73,14 +83,17 @@ def difference(asked: Asked) -> dict[str, Any]:
 
 
 def blob(asked: Asked) -> dict[str, Any]:
-    """Return the versions that hold some bytes, and who made them."""
+    """Return the versions that hold some bytes, who made them, and who read them."""
     found = ask(asked, api.producers, limit=_PRODUCERS)
+    readers = find_results(asked, found["items"][0])
     return {
         "session": asked.path["session"],
         "digest": found["digest"],
         "producers": found["items"],
         "is_complete": found["is_complete"],
         "graph": graph(found["items"]),
+        "readers": readers and readers[:_READERS],
+        "readers_left": len(readers or ()) - len((readers or ())[:_READERS]),
     }
 
 

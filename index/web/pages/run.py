@@ -1,4 +1,4 @@
-"""Pages of a run: its files, its timeline, and one of its snapshots."""
+"""Pages of a run: its files, its timeline, its inputs, and one of its snapshots."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from index.errors import UnknownRunError
 from index.web import api
 from index.web.charts import bars
 from index.web.pages.commands import restore_command
@@ -17,16 +18,26 @@ if TYPE_CHECKING:
 
     from index.web.asked import Asked
 
-__all__ = ["RUN", "SNAPSHOT_PAGE", "TIMELINE"]
+__all__ = ["INPUTS", "RUN", "SNAPSHOT_PAGE", "TIMELINE"]
 
 _LISTED: Final = 200
 _SNAPSHOTS: Final = 50
+_INPUTS: Final = 100
 """Items of a page."""
+
+_FEW: Final = 5
+"""Inputs on the page of the run."""
+
+_STALE: Final = 20
+"""Files that are out of date."""
 
 _SUGGESTED: Final = 100
 """Labels that a filter suggests."""
 
 _LABELS: Final = ("phase", "agent", "node_id", "step_id")
+
+_CHILDREN: Final = 20
+"""Children of a run that its page names."""
 
 _SELECTED: Final = (*_LABELS, "file_type", "final", "glob", "order_by")
 """What turns the listing of a directory into a list of all files below it."""
@@ -49,10 +60,15 @@ def run(asked: Asked) -> dict[str, Any]:
         items = listed["items"]
     groups = ask(asked, api.groups, by=_GROUPED)["items"]
     summary = ask(asked, api.run)
+    children = ask(asked, api.runs, parent=summary["run"], limit=_CHILDREN)
     state = summary["snapshots"] if at is None else at
+    is_overview = at is None and not folder and not is_flat
+    read = ask(asked, api.inputs, limit=_FEW)["items"] if is_overview else []
     return {
         "run": summary,
         "tags": ask(asked, api.tags)["items"],
+        "has_parent": _exists(asked, summary["parent"]),
+        "children": {"shown": children["items"], "are_more": children["next"] is not None},
         "folder": folder,
         "can_send_folder": not any("\ud800" <= each <= "\udfff" for each in folder),
         "at": at,
@@ -62,8 +78,17 @@ def run(asked: Asked) -> dict[str, Any]:
         "after": position(listed, "path"),
         "suggested": {name: _values(groups, name) for name in _GROUPED},
         "charts": _charts(asked, groups) if at is None and not folder else [],
+        "inputs": read,
         "command": restore_command(folder or None, summary["session"], summary["run"], state),
     }
+
+
+def _exists(asked: Asked, run: str | None) -> bool:
+    """Whether a run exists: a parent may be named before it is recorded."""
+    try:
+        return run is not None and bool(ask(asked, api.run, {"run": run}))
+    except UnknownRunError:
+        return False
 
 
 def _values(groups: Iterable[dict[str, Any]], name: str) -> list[str]:
@@ -103,6 +128,34 @@ def timeline(asked: Asked) -> dict[str, Any]:
     }
 
 
+def inputs(asked: Asked) -> dict[str, Any]:
+    """Return what a run has read, and which of its files are out of date."""
+    filters, after = asked.given(*_LABELS), asked["after"]
+    found = ask(asked, api.inputs, **filters, after=after, limit=_INPUTS)
+    is_first = after is None and not any(filters.values())
+    return {
+        "run": ask(asked, api.run),
+        "filters": filters,
+        "inputs": found["items"],
+        "after": position(found, "position"),
+        "stale": _stale(asked) if found["items"] and is_first else None,
+    }
+
+
+def _stale(asked: Asked) -> dict[str, Any]:
+    """Return which files of the run are out of date, as far as that is not too much to ask.
+
+    That reads all past versions of the session, so the page of the run asks for it later. Nothing
+    is out of date in a run that has read nothing.
+    """
+    try:
+        found = ask(asked, api.stale)["items"]
+    except ValueError:
+        return {"is_known": False}
+    here = [each for each in found if each["version"]["run"] == asked.path["run"]]
+    return {"is_known": True, "files": here[:_STALE], "left": len(here[_STALE:])}
+
+
 def snapshot(asked: Asked) -> dict[str, Any]:
     """Return a snapshot of a run, and what it changed."""
     changes = ask(asked, api.changes, after=asked["after"], limit=_LISTED)
@@ -134,6 +187,10 @@ RUN: Final = Page(
 
 TIMELINE: Final = Page(
     f"{_RUN}/timeline", timeline, (*LABEL_FIELDS, field("before", number(1))), "timeline.html"
+)
+
+INPUTS: Final = Page(
+    f"{_RUN}/inputs", inputs, (*LABEL_FIELDS, field("after", number(1))), "inputs.html"
 )
 
 SNAPSHOT_PAGE: Final = Page(

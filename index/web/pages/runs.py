@@ -22,7 +22,7 @@ _FOUND: Final = 200
 
 _SEARCHED: Final = (
     *("pattern", "run", "phase", "agent", "node_id", "step_id", "file_type", "final"),
-    *("digest", "all_versions"),
+    *("digest", "where", "all_versions"),
 )
 
 _SUGGESTED: Final = 100
@@ -33,7 +33,7 @@ def runs(asked: Asked) -> dict[str, Any]:
     """Return the runs that match, the newest first."""
     sessions, session = asked.grant.sessions, asked["session"]
     within: dict[str, object] = {} if session is None else {"session": session}
-    filters = asked.given("matching", "status", "agent")
+    filters = asked.given("matching", "status", "agent", "parent")
     try:
         found = ask(asked, api.runs, within, **filters, before=asked["before"], limit=_RUNS)
     except UnknownSessionError:
@@ -49,7 +49,10 @@ def runs(asked: Asked) -> dict[str, Any]:
         "status_options": [("", "any"), *((each, each) for each in get_args(RunStatus))],
         "has_sessions": sessions is None or len(sessions) > 1,
         "sessions": sorted(sessions)[:_SUGGESTED] if sessions is not None else [],
-        "has_agents": any(each.get("agents") for each in items),
+        "has": {
+            name: any(each[name] for each in items)
+            for name in ("agents", "tags", "parent", "forked_from")
+        },
     }
 
 
@@ -78,6 +81,7 @@ RUNS: Final = Page(
         field("matching", TEXT),
         field("status", STATUS),
         field("agent", TEXT),
+        field("parent", TEXT),
         field("session", TEXT),
         field("before", TEXT),
     ),
@@ -94,6 +98,7 @@ FIND: Final = Page(
         field("file_type", TEXT),
         field("final", FLAG),
         field("digest", TEXT),
+        field("where", TEXT),
         field("all_versions", FLAG),
     ),
     "find.html",

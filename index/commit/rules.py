@@ -1,0 +1,130 @@
+"""Rules of a session that no run's chain tells of: holds, and its quota.
+
+Each is a journal record of its own, so that an index rebuilt from storage has them again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy.exc import IntegrityError
+
+from index.commit.chain import store_entry
+from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
+from index.db.queries import deletion, holds, journal, names, runs, usage
+from index.errors import UnknownSessionError
+from index.journal.entries import HoldEntry, QuotaEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cas.digest import Digest
+    from index.context import StoreContext
+
+__all__ = ["apply_rule", "hold", "set_quota"]
+
+_ATTEMPTS = 5
+"""As for a commit: each failure needs a garbage collection that finishes during the call."""
+
+
+def hold(
+    context: StoreContext,
+    session: str,
+    run: str | None,
+    *,
+    reason: str,
+    agent: str | None,
+    is_release: bool = False,
+    at: datetime | None = None,
+) -> None:
+    """Hold a session or run, or release what holds it, now or as if it was done at a time.
+
+    Raises UnknownSessionError or UnknownRunError if it does not exist.
+    """
+    now = at or context.clock()
+
+    def make() -> HoldEntry:
+        with context.database.reading() as connection:
+            owner = _find(connection, session, run)
+        return HoldEntry(
+            created_at=now,
+            session=session,
+            run=run,
+            owner_created_at=owner.created_at,
+            reason=reason,
+            agent=agent,
+            is_release=is_release,
+        )
+
+    _commit(context, session, make)
+
+
+def set_quota(context: StoreContext, session: str, quota: int | None) -> None:
+    """Set the quota of a session, which need not exist; None for none."""
+    entry = QuotaEntry(created_at=context.clock(), session=session, bytes=quota)
+    _commit(context, session, lambda: entry)
+
+
+def _commit(
+    context: StoreContext, session: str, make: Callable[[], HoldEntry | QuotaEntry]
+) -> None:
+    def attempt(_records: Sequence[Digest] | None) -> None:
+        entry = make()
+        written, record = store_entry(context.blobs, entry)
+
+        def write(connection: Connection) -> None:
+            record_blobs(connection, written, (), entry.created_at)
+            journal.insert_loose(connection, record)
+            apply_rule(connection, entry)
+
+        try:
+            context.database.write(write)
+        except IntegrityError as error:  # the session or run was deleted meanwhile
+            raise CommitConflict from error
+
+    retry_on_conflict(attempt, attempts=_ATTEMPTS, name=session)
+
+
+def apply_rule(connection: Connection, entry: HoldEntry | QuotaEntry) -> None:
+    """Write what a record says.
+
+    Raises UnknownSessionError or UnknownRunError if a hold is of something that is not there.
+    """
+    if isinstance(entry, QuotaEntry):
+        runs.ensure_session(connection, entry.session, entry.created_at)
+        usage.set_quota(connection, entry.session, entry.bytes)
+        return
+    # Deletions lock the same rows, so one of the two sees what the other has done.
+    deletion.list_dead(connection, entry.session, entry.run, lock=True)
+    owner = _find(connection, entry.session, entry.run)
+    write = holds.release if entry.is_release else holds.insert_hold
+    write(
+        connection,
+        owner.session_id,
+        owner.run_id,
+        reason=entry.reason,
+        agent=entry.agent,
+        now=entry.created_at,
+    )
+
+
+class _Owner(NamedTuple):
+    """What is held."""
+
+    session_id: int
+    run_id: int | None
+    created_at: datetime
+
+
+def _find(connection: Connection, session: str, run: str | None) -> _Owner:
+    if run is None:
+        found = deletion.find_session(connection, session)
+        if found is None:
+            raise UnknownSessionError(session)
+        return _Owner(found.id, None, found.created_at)
+    for dead in deletion.list_dead(connection, session, run):
+        return _Owner(dead.session_id, dead.id, dead.created_at)
+    raise names.unknown_run(connection, session, run)

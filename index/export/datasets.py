@@ -1,0 +1,117 @@
+"""Versions of files grouped into data sets: each by itself, or many as a pattern."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from cas.digest import Digest
+from index.export.names import bytes_iri, escaped, run_iri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from index import FileVersion
+    from index.export.activities import Used
+
+__all__ = ["MAX_DATASETS", "DataSet", "FileState", "grouped", "state_of_used", "state_of_version"]
+
+MAX_DATASETS: Final = 100
+"""Inputs, and outputs, of one activity that are data sets of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A version of a file, or other bytes with a name, as a part of a data set."""
+
+    place: str
+    """What the path is relative to: the URL of a run, or of a service."""
+    path: str
+    """Escaped."""
+    version: int | None
+    digest: Digest | None
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Some files of one place."""
+
+    place: str
+    pattern: str
+    """A path, or many: ``*`` stands for any name, and ``**`` for all below a directory."""
+    files: tuple[FileState, ...]
+    """By path."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, as far as they are known."""
+        return sum(each.size or 0 for each in self.files)
+
+    @property
+    def digest(self) -> Digest | None:
+        """What names exactly these contents.
+
+        Of one file, its own digest. Of several, the digest of the lines that ``b3sum`` prints for
+        them: digest, two spaces and escaped path, by path.
+        """
+        if len(self.files) == 1:
+            return self.files[0].digest
+        return Digest.of("".join(f"{each.digest}  {each.path}\n" for each in self.files).encode())
+
+
+def state_of_version(version: FileVersion) -> FileState:
+    """Return a version as a part of a data set."""
+    place = run_iri(version.session, version.run)
+    path = escaped(version.path, kept="/")
+    return FileState(place, path, version.version, version.digest, version.size)
+
+
+def state_of_used(used: Used, session: str) -> FileState:
+    """Return something that was used as a part of a data set."""
+    if used.run is not None and used.path is not None:
+        place, path = run_iri(session, used.run), escaped(used.path, kept="/")
+    elif used.uri is not None:
+        parts = urlsplit(used.iri)
+        place = f"{parts.scheme}://{parts.netloc}"
+        path = used.iri.removeprefix(f"{parts.scheme}:").removeprefix(f"//{parts.netloc}")
+    else:
+        place, _, path = bytes_iri(str(used.digest)).rpartition("/")
+    return FileState(place, path.lstrip("/"), used.version, used.digest, used.size)
+
+
+def grouped(files: Iterable[FileState], *, limit: int = MAX_DATASETS) -> list[DataSet]:
+    """Return files as data sets, by place and name.
+
+    Up to `limit` files are one each. More are grouped by directory and ending, such as
+    ``data/*.csv``. If those are too many, by directory, at the depth where there are few enough;
+    there is at least one for each place.
+    """
+    states = list(dict.fromkeys(files))
+    found = _by(states, lambda file: file.path)
+    if len(found) > limit:
+        found = _by(states, _ending)
+    depth = max((each.path.count("/") for each in states), default=0)
+    while len(found) > limit and depth >= 0:
+        found = _by(states, lambda file, depth=depth: _directory(file, depth))  # type: ignore[misc]
+        depth -= 1
+    return found
+
+
+def _by(files: list[FileState], pattern: Callable[[FileState], str]) -> list[DataSet]:
+    sets: defaultdict[tuple[str, str], list[FileState]] = defaultdict(list)
+    for each in sorted(files, key=lambda file: (file.path, file.version or 0)):
+        sets[each.place, pattern(each)].append(each)
+    return [DataSet(*name, tuple(sets[name])) for name in sorted(sets)]
+
+
+def _ending(file: FileState) -> str:
+    folder, separator, name = file.path.rpartition("/")
+    return f"{folder}{separator}*{PurePosixPath(name).suffix}"
+
+
+def _directory(file: FileState, depth: int) -> str:
+    return "/".join([*file.path.split("/")[:-1][:depth], "**"])

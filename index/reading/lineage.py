@@ -1,0 +1,369 @@
+"""Walks over what was made from what, level by level.
+
+An activity of a version is its run, node, step and event. It used the inputs with the same ids that
+were noted before the version was recorded; where one of the two has no event, any event will do. Of
+several versions of one source it used the last: those that were noted after an earlier snapshot
+belong to an earlier attempt.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from index.db.queries.graph import FoundRun, Graph, Reached
+from index.domain.lineage import Activity, Lineage, LineageEdge, Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from cas.digest import Digest
+    from index.domain.inputs import Input
+    from index.domain.lineage import Direction, EdgeKind
+    from index.domain.snapshots import FileVersion
+
+__all__ = ["find_sources", "find_stale", "walk"]
+
+
+class _Step(NamedTuple):
+    """An activity without its event."""
+
+    run: str
+    node_id: str | None
+    step_id: str | None
+
+    @classmethod
+    def of(cls, each: FileVersion | Input) -> _Step:
+        return cls(each.run, each.node_id, each.step_id)
+
+
+_Attempt: TypeAlias = "tuple[_Step, str | None]"
+
+
+class _LimitReachedError(Exception):
+    """There are more versions or inputs than asked for."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A graph that grows."""
+
+    graph: Graph
+    limit: int
+    versions: dict[int, FileVersion] = field(default_factory=dict)
+    attempts: dict[_Attempt, tuple[str, list[FileVersion | Input]]] = field(default_factory=dict)
+    others: dict[object, tuple[str, Input]] = field(default_factory=dict)
+    edges: dict[tuple[EdgeKind, str, str], Input | None] = field(default_factory=dict)
+    runs: dict[int, FoundRun] = field(default_factory=dict)
+    named: dict[tuple[str, str, int], Reached] = field(default_factory=dict)
+    """Versions that were read, by run, path and number."""
+    run_ids: dict[str, int] = field(default_factory=dict)
+    by_digest: dict[Digest, FileVersion] = field(default_factory=dict)
+    """The first version of each digest that was reached."""
+
+    def add(self, version: FileVersion) -> str:
+        """Add a version; return its key."""
+        if version.id not in self.versions:
+            if len(self.versions) >= self.limit:
+                raise _LimitReachedError
+            self.versions[version.id] = version
+            if version.digest is not None:
+                self.by_digest.setdefault(version.digest, version)
+        return f"v{version.id}"
+
+    def attempt(self, step: _Step, event_id: str | None, *evidence: FileVersion | Input) -> str:
+        """Add an activity, and what tells of its agents; return its key."""
+        key = (step, event_id)
+        name, known = self.attempts.setdefault(key, (f"a{len(self.attempts) + 1}", []))
+        known += evidence
+        return name
+
+    def other(self, found: Input) -> str:
+        """Add an input that is no version; return its key."""
+        identity = (found.digest, found.uri, found.source_run or found.run, found.path)
+        return self.others.setdefault(identity, (f"i{len(self.others)}", found))[0]
+
+    def edge(self, kind: EdgeKind, start: str, end: str, noted: Input | None = None) -> None:
+        self.edges.setdefault((kind, start, end), noted)
+
+    def checked(self, rows: list[Input] | list[FileVersion]) -> None:
+        if len(rows) > self.limit:
+            raise _LimitReachedError
+
+    # Upstream
+
+    def up(self, frontier: Iterable[FileVersion]) -> list[FileVersion]:
+        """Take one step from versions to what they were made from; return the new versions."""
+        makers: defaultdict[_Step, list[FileVersion]] = defaultdict(list)
+        for version in frontier:
+            makers[_Step.of(version)].append(version)
+        used = self._used(makers)
+        read: list[tuple[str, Input]] = []
+        for step, made in makers.items():
+            for version in made:
+                name = self.attempt(step, version.event_id, version)
+                self.edge("made", self.add(version), name)
+                for each in _inputs_of(version, used.get(step, ())):
+                    self.attempt(step, version.event_id, each)
+                    read.append((name, each))
+        return self._reach(read)
+
+    def _used(self, steps: Collection[_Step]) -> dict[_Step, list[Input]]:
+        makers = self._makers(steps)
+        found = self.graph.list_used(self.runs, makers, self.limit + 1)
+        self.checked(found)
+        used: defaultdict[_Step, list[Input]] = defaultdict(list)
+        for each in found:
+            used[_Step.of(each)].append(each)
+        return used
+
+    def _makers(self, steps: Collection[_Step]) -> set[tuple[int, str | None]]:
+        new = {step.run for step in steps} - self.run_ids.keys()
+        for run in self.graph.find_runs(new):
+            self.runs[run.id], self.run_ids[run.name] = run, run.id
+        ids = self.run_ids
+        return {(ids[step.run], step.node_id) for step in steps if step.run in ids}
+
+    def _find(self, ids: Iterable[int]) -> dict[int, FileVersion]:
+        """Return versions by id, those that are reached without asking."""
+        wanted = set(ids)
+        found = {id_: self.versions[id_] for id_ in wanted & self.versions.keys()}
+        return found | self.graph.find_by_id(wanted - found.keys())
+
+    def _reach(self, read: Sequence[tuple[str, Input]]) -> list[FileVersion]:
+        """Add what activities read; return the versions that are new, with what they equal."""
+        names = {name: each.digest for _, each in read if (name := _name(each)) is not None}
+        names = {name: digest for name, digest in names.items() if name not in self.named}
+        self.named |= self.graph.find_named(names)
+        unnamed = {each.digest for _, each in read if _name(each) not in self.named}
+        first = self.graph.find_first(unnamed)
+        versions = self._find(first.values())
+        new: dict[int, Reached] = {}
+        for activity, each in read:
+            found = self.named.get(_name(each) or ("", "", 0))
+            if found is None and each.digest in first:
+                found = Reached(versions[first[each.digest]], None)
+            if found is None:
+                self.edge("used", activity, self.other(each), each)
+                continue
+            if found.version.id not in self.versions:
+                new[found.version.id] = found
+            self.edge("used", activity, self.add(found.version), each)
+        return self.with_equals(new.values())
+
+    def with_equals(self, reached: Iterable[Reached]) -> list[FileVersion]:
+        """Return versions, and those that they are copies of or had the bytes first."""
+        found = list(reached)
+        digests = {v.digest for v, _ in found if v.digest is not None and v.size}
+        first = self.graph.find_first(digests)
+        origins = {each.origin_id for each in found if each.origin_id is not None}
+        versions = self._find([*first.values(), *origins])
+        result = {version.id: version for version, _ in found}
+        for version, origin_id in found:
+            equal = versions.get(origin_id or 0)
+            if equal is not None:
+                # What a fork or rewind copied was made where it was made first.
+                result.pop(version.id, None)
+            elif version.digest in first:
+                equal = versions[first[version.digest]]
+            if equal is not None and equal.id != version.id:
+                if equal.id not in self.versions:
+                    result[equal.id] = equal
+                self.edge("same", self.add(version), self.add(equal))
+        return list(result.values())
+
+    # Downstream
+
+    def down(self, frontier: Sequence[FileVersion]) -> list[FileVersion]:
+        """Take one step from versions to what was made from their bytes; return what is new."""
+        return self._down(frontier, by_name=False)
+
+    def down_by_name(self, frontier: Sequence[FileVersion]) -> list[FileVersion]:
+        """Take one step as `down` does, but not to what has read the same bytes elsewhere."""
+        return self._down(frontier, by_name=True)
+
+    def _down(self, frontier: Sequence[FileVersion], *, by_name: bool) -> list[FileVersion]:
+        digests = {each.digest for each in frontier if each.digest is not None and each.size}
+        readers = self.graph.list_readers(digests, self.limit + 1)
+        self.checked(readers)
+        if by_name:
+            names = {(each.run, each.path, each.version) for each in frontier}
+            readers = [each for each in readers if _name(each) in (names | {None})]
+        by_step: defaultdict[_Step, list[Input]] = defaultdict(list)
+        for each in readers:
+            by_step[_Step.of(each)].append(each)
+        used = self._used(by_step)
+        made = self._made(by_step)
+        new = []
+        for step, inputs in by_step.items():
+            read = {each.digest for each in inputs}
+            unread = {each.position: each for each in inputs}
+            for version in made.get(step, ()):
+                if version.digest in read:
+                    continue  # a copy, or the input itself
+                taken = [e for e in _inputs_of(version, used[step]) if e.digest in read]
+                if not taken:
+                    continue
+                if version.id not in self.versions:
+                    new.append(version)
+                activity = self.attempt(step, version.event_id, version)
+                self.edge("made", self.add(version), activity)
+                for each in taken:
+                    unread.pop(each.position, None)
+                    self._read(activity, step, version.event_id, each)
+            for each in unread.values():
+                activity = self.attempt(step, each.event_id)
+                self._read(activity, step, each.event_id, each)
+        return new
+
+    def _read(self, activity: str, step: _Step, event_id: str | None, each: Input) -> None:
+        self.attempt(step, event_id, each)
+        self.edge("used", activity, self.add(self.by_digest[each.digest]), each)
+
+    def _made(self, steps: Collection[_Step]) -> dict[_Step, list[FileVersion]]:
+        makers = self._makers(steps)
+        found = self.graph.list_made(self.runs, makers, self.limit + 1)
+        self.checked(found)
+        made: defaultdict[_Step, list[FileVersion]] = defaultdict(list)
+        for version in found:
+            made[_Step.of(version)].append(version)
+        return made
+
+    def result(self, of: Sequence[FileVersion], direction: Direction, *, done: bool) -> Lineage:
+        return Lineage(
+            self.graph.session,
+            tuple(f"v{each.id}" for each in of),
+            direction,
+            tuple(self.versions.values()),
+            tuple(_activities(self.attempts)),
+            tuple(each for _, each in self.others.values()),
+            tuple(LineageEdge(*key, noted) for key, noted in self.edges.items()),
+            done,
+        )
+
+
+def _inputs_of(version: FileVersion, noted: Sequence[Input]) -> list[Input]:
+    """Return what an attempt read that made a version, among the inputs of its step."""
+    before = [
+        each
+        for each in noted
+        if each.snapshot < version.first_snapshot
+        and (each.event_id is None or version.event_id in (None, each.event_id))
+        and _name(each) != (version.run, version.path, version.version)
+    ]
+    newest: dict[object, int] = {}
+    for each in before:
+        source = _source(each)
+        newest[source] = max(each.snapshot, newest.get(source, 0))
+    return [
+        each for each in before if _source(each) is None or each.snapshot == newest[_source(each)]
+    ]
+
+
+def _source(noted: Input) -> object:
+    """Return what an input is a version of; None if nothing is known of it but its bytes."""
+    if noted.path is not None:
+        return noted.source_run, noted.path
+    return noted.uri
+
+
+def _name(noted: Input) -> tuple[str, str, int] | None:
+    if noted.path is None or noted.version is None:
+        return None
+    return noted.source_run or noted.run, noted.path, noted.version
+
+
+def _activities(
+    attempts: dict[_Attempt, tuple[str, list[FileVersion | Input]]],
+) -> Iterator[Activity]:
+    for (step, event_id), (name, evidence) in attempts.items():
+        phases, agents, hashes = (
+            tuple(sorted({value for each in evidence if (value := getattr(each, label))}))
+            for label in ("phase", "agent", "code_hash")
+        )
+        yield Activity(name, *step, event_id, phases, agents, hashes)
+
+
+def walk(
+    graph: Graph, of: Sequence[Reached], direction: Direction, *, depth: int | None, limit: int
+) -> Lineage:
+    """Return the lineage of versions; see `Session.lineage`."""
+    walked = _Walk(graph, limit)
+    versions = [each.version for each in of]
+    done = True
+    try:
+        for each in versions:
+            walked.add(each)
+        if direction != "down":
+            done = _go(walked.up, walked.with_equals(of), depth)
+        if direction != "up":
+            done &= _go(walked.down, versions, depth)
+    except _LimitReachedError:
+        done = False
+    return walked.result(versions, direction, done=done)
+
+
+def _go(
+    step: Callable[[Sequence[FileVersion]], list[FileVersion]],
+    frontier: Sequence[FileVersion],
+    depth: int | None,
+) -> bool:
+    """Take steps until there is nothing new, or the depth is reached; return whether it is not."""
+    level = 0
+    while frontier and level != depth:
+        frontier = step(frontier)
+        level += 1
+    return not frontier
+
+
+def find_stale(
+    graph: Graph, run: str | None, path: str | None, limit: int
+) -> tuple[list[Stale], bool]:
+    """Return the present versions that were made from superseded ones, and whether that is all."""
+    superseded = graph.list_superseded(run, path, limit + 1)
+    walked = _Walk(graph, limit)
+    starts = [each.version for each in superseded]
+    try:
+        for version in starts:
+            walked.add(version)
+        is_all = _go(walked.down_by_name, starts, None)
+    except _LimitReachedError:
+        is_all = False
+    followers: defaultdict[str, list[str]] = defaultdict(list)
+    for _, start, end in walked.edges:
+        followers[end].append(start)
+    keyed = {f"v{each.id}": each for each in walked.versions.values()}
+    stale: dict[str, Stale] = {}
+    for used, newer in superseded:
+        reached, left = {f"v{used.id}"}, [f"v{used.id}"]
+        # What was made of a later version, by who edits a file in place, is not made of this one.
+        later = {
+            key
+            for key, version in keyed.items()
+            if (version.run, version.path) == (used.run, used.path) and version is not used
+        }
+        while left:
+            new = [key for key in followers[left.pop()] if key not in reached | later]
+            reached.update(new)
+            left += new
+        for key in reached - {f"v{used.id}"} - stale.keys():
+            made = keyed.get(key)
+            if made is not None and made.end_snapshot is None:
+                stale[key] = Stale(made, used, newer)
+    found = sorted(stale.values(), key=lambda each: (each.version.run, each.version.path))
+    return found, is_all
+
+
+def find_sources(graph: Graph, noted: Sequence[Input]) -> tuple[FileVersion | None, ...]:
+    """Return the version that each input was read from; see `Run.find_sources`."""
+    digests = {name: each.digest for each in noted if (name := _name(each)) is not None}
+    named = graph.find_named(digests)
+    first = graph.find_first({each.digest for each in noted if _name(each) not in named})
+    versions = graph.find_by_id(set(first.values()))
+    return tuple(
+        found.version
+        if (found := named.get(_name(each) or ("", "", 0))) is not None
+        else versions.get(first.get(each.digest, 0))
+        for each in noted
+    )

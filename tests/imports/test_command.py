@@ -1,0 +1,110 @@
+"""`cas import` and what it guesses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from sources import commit, unpack
+from trees import write
+
+from index.imports.formats import find_format
+from index.imports.git_objects import GitRepository
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return commit(tmp_path / "project", "one", {"a": b"1"})
+
+
+def test_it_says_what_it_reads_and_what_it_recorded(cas, repository):
+    assert cas("import", "project") == (
+        0,
+        "run project: 1 snapshot, 1 file version, 1 B; the same as in the source\n",
+        "reading project as a git history\n",
+    )
+    assert cas("import", "project", "--from", "git") == (0, "run project: nothing new\n", "")
+    assert cas("ls", "--run", "project")[1].split("\t")[-1] == "a\n"
+
+
+def test_json_has_a_report_for_each_run(cas, repository):
+    (report,) = json.loads(cas("import", "project", "--json", "--session", "s")[1])
+    assert report == {
+        "session": "s",
+        "run": "project",
+        "format": "git",
+        "source": "project",
+        "snapshots": 1,
+        "versions": 1,
+        "bytes": 1,
+        "skipped": [],
+    }
+
+
+def test_what_is_skipped_is_reported(cas, tmp_path):
+    write(tmp_path / "results", {"step_1/a": b"1", "readme": b"r"})
+    code, out, err = cas("import", "results")
+    assert (code, err.splitlines()[-1]) == (0, "skipped readme: it is in no folder")
+    assert out.startswith("run results: 1 snapshot")
+
+
+def test_a_difference_exits_with_3(cas, repository, monkeypatch):
+    monkeypatch.setattr(GitRepository, "list_files", lambda self, commit: {})
+    code, _, err = cas("import", "project")
+    assert code == 3
+    assert err.splitlines()[-1] == (
+        "error: run 'project' is not what 'project' lists: 'a' in snapshot 1: the source does not"
+        " have it; see whether the source has changed meanwhile, and import it into another run"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("project", "--as-states"), "--as-states is not for a git history"),
+        (("project", "--step", "a"), "--step is not for a git history"),
+        (("project", "--dvc-cache", "."), "--dvc-cache is not for a git history"),
+        (("gone",), "does not exist"),
+        (("project", "--from", "svn"), "'svn' is not one of"),
+        (("plain",), "say what plain is: --from"),
+    ],
+)
+def test_what_does_not_fit_is_a_usage_error(cas, repository, tmp_path, arguments, said):
+    (tmp_path / "plain").mkdir()
+    code, _, err = cas("import", *arguments)
+    assert (code, said in err) == (2, True), err
+    assert not (tmp_path / ".cas").exists()
+
+
+def test_a_source_that_is_none_exits_with_1(cas, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = cas("import", "empty", "--from", "git")
+    assert (code, "cannot import 'empty': it is no git repository" in err) == (1, True)
+
+
+def test_what_is_plain_is_guessed(repository, tmp_path):
+    unpack("dvc3", tmp_path)
+    unpack("mlflow", tmp_path)
+    subprocess.run(["git", "clone", "-q", "--bare", repository, tmp_path / "bare"], check=True)
+    files = {
+        "o/0=ocfl_object_1.1": b"",
+        "b/bagit.txt": b"",
+        "s/step_1/a": b"",
+        "s/step-2/a": b"",
+        "s/notes.md": b"",
+        "n/01_load/a": b"",
+        "other/data/a": b"",
+        "other/step_1/a": b"",
+    }
+    write(tmp_path, {**files, "x.bundle": b"", "empty/a": b""})
+    found = {
+        name: find_format(tmp_path / name)
+        for name in ("project", "bare", "dvc3", "files/mlruns", "server", "server/mlflow.db", "o",
+                     "b", "s", "n", "other", "empty", "x.bundle")
+    }  # fmt: skip
+    assert found == {
+        "project": "git", "bare": "git", "dvc3": "dvc", "files/mlruns": "mlflow",
+        "server": "mlflow", "server/mlflow.db": "mlflow", "o": "ocfl", "b": "bagit", "s": "steps",
+        "n": "steps", "other": None, "empty": None, "x.bundle": "bundle",
+    }  # fmt: skip

@@ -1,0 +1,195 @@
+"""Legal holds: what is held is not deleted, dropped or pruned, by any way."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from lost import lose_index
+from places import EACH_INDEX, places
+
+import index.commit.delete
+from index import ArtifactStore, RetentionPolicy, VersionRule, provenance, recover
+from index.errors import HeldError, UnknownRunError, UnknownSessionError
+
+place = places(EACH_INDEX)
+
+
+@pytest.fixture
+def two_versions(run):
+    """A run with a past and a current version of a file."""
+    run.put("a", b"old")
+    run.put("a", b"new")
+    return run
+
+
+def test_a_held_run_is_not_deleted_until_it_is_released(store, two_versions):
+    hold = two_versions.hold("case 7", agent="counsel")
+    assert (hold.run, hold.reason, hold.agent) == ("run-1", "case 7", "counsel")
+    with pytest.raises(HeldError, match=r"run 'run-1' is held since \d+-\d+-\d+: case 7; nothing"):
+        two_versions.delete()
+    with pytest.raises(HeldError, match="case 7"):
+        store.session("session-1").delete()
+    with pytest.raises(HeldError, match="case 7"):
+        two_versions.drop("a", version=1, reason="too large")
+    assert two_versions.read_bytes("a", version=1) == b"old"
+    (released,) = two_versions.release_hold("the case is closed", agent="counsel")
+    assert released.release_reason == "the case is closed"
+    assert two_versions.holds() == ()
+    assert two_versions.holds(past=True) == (released,)
+    two_versions.delete()
+
+
+def test_a_held_session_keeps_all_its_runs(store, two_versions):
+    session = store.session("session-1")
+    with provenance(agent="counsel"):
+        session.hold("audit")
+    for delete in (two_versions.delete, session.delete):
+        with pytest.raises(HeldError, match=r"session 'session-1' is held since .*: audit"):
+            delete()
+    with pytest.raises(HeldError):
+        two_versions.drop("a", version=1, reason="too large")
+    later = session.run("run-2")
+    later.put("b", b"made while it is held")
+    with pytest.raises(HeldError):
+        later.delete()
+    assert [(each.run, each.agent) for each in two_versions.holds()] == [(None, "counsel")]
+    session.release_hold("audited")
+    assert session.holds() == ()
+    session.delete()
+
+
+def test_a_hold_of_a_run_leaves_other_runs_and_sessions_alone(store, two_versions):
+    two_versions.hold("case 7")
+    fork = two_versions.fork("fork")
+    fork.drop("a", version=1, reason="too large")
+    fork.delete()
+    other = store.session("session-2").run("run-1")
+    other.put("a", b"old")
+    assert store.session("session-2").holds() == ()
+    assert store.session("session-2").holds(past=True) == ()
+    other.delete()
+    two_versions.put("a", b"a held run is written to")
+    two_versions.remove("a")
+
+
+def test_several_holds_are_released_together(two_versions):
+    two_versions.hold("case 7")
+    two_versions.hold("case 8")
+    assert [each.reason for each in two_versions.holds()] == ["case 7", "case 8"]
+    assert len(two_versions.release_hold("all closed")) == 2
+    assert two_versions.release_hold("nothing is held") == ()
+    two_versions.hold("case 9")
+    assert [each.reason for each in two_versions.release_hold("closed")] == ["case 9"]
+    assert len(two_versions.holds(past=True)) == 3
+
+
+def test_only_what_exists_is_held_and_a_reason_is_needed(store, two_versions):
+    with pytest.raises(UnknownRunError, match="run-1"):
+        store.session("session-1").run("run-2").hold("case 7")
+    with pytest.raises(UnknownSessionError):
+        store.session("session-3").hold("case 7")
+    for reason in ("", " \n"):
+        with pytest.raises(ValueError, match="give a reason"):
+            two_versions.hold(reason)
+
+
+def test_a_sync_brings_holds_and_no_release(store, two_versions, stores, tmp_path):
+    two_versions.hold("case 7", agent="counsel")
+    store.session("session-1").run("run-2").put("b", b"not held")
+    with ArtifactStore.open(**stores.make("sqlite-local", tmp_path / "other")) as other:
+        store.sync_to(other)
+        theirs = other.session("session-1").run("run-1")
+        assert theirs.holds() == two_versions.holds()
+        store.session("session-1").hold("audit")
+        two_versions.release_hold("closed here")
+        store.sync_to(other)
+        assert [each.reason for each in theirs.holds()] == ["case 7", "audit"]
+        other.session("session-1").release_hold("audited there")
+        theirs.release_hold("closed there")
+        store.sync_to(other)
+        assert theirs.holds() == ()
+
+
+def test_holds_and_quotas_come_back_with_a_rebuilt_index(place, store, two_versions):
+    session = store.session("session-1")
+    two_versions.hold("case 7", agent="counsel")
+    session.hold("audit")
+    session.release_hold("audited", agent="auditor")
+    session.set_quota(5_000)
+    session.set_quota(6_000)
+    store.session("session-2").set_quota(7)
+    store.session("session-4").set_quota(8)
+    store.session("session-4").delete()
+    store.session("session-3").run("r").put("a", b"a")
+    store.session("session-3").run("r").hold("case 8")
+    store.back_up()
+    store.session("session-3").run("r").release_hold("closed")
+    store.session("session-3").run("r").delete()
+    before = session.holds(past=True)
+    assert len(before) == 2
+    store.close()
+    lose_index(place)
+    recover(**place)
+    with ArtifactStore.open(**place, create=False) as again:
+        found = again.session("session-1")
+        assert found.holds(past=True) == before
+        assert found.usage().quota_bytes == 6_000
+        assert again.session("session-2").usage().quota_bytes == 7
+        with pytest.raises(UnknownSessionError):
+            again.session("session-3").runs()
+        with pytest.raises(UnknownSessionError):
+            again.session("session-4").usage()
+        with pytest.raises(HeldError, match="case 7"):
+            found.run("run-1").delete()
+        found.run("run-1").release_hold("closed")
+        found.delete()
+
+
+def test_a_deletion_that_a_hold_refused_at_the_last_moment_is_refused_for_good(
+    place, store, two_versions, monkeypatch
+):
+    kept = index.commit.delete.store_entry
+
+    def hold_meanwhile(blobs, entry):
+        stored = kept(blobs, entry)
+        monkeypatch.setattr(index.commit.delete, "store_entry", kept)
+        two_versions.hold("case 7")
+        return stored
+
+    monkeypatch.setattr(index.commit.delete, "store_entry", hold_meanwhile)
+    with pytest.raises(HeldError):
+        two_versions.delete()
+    store.close()
+    lose_index(place)
+    recover(**place)
+    with ArtifactStore.open(**place, create=False) as again:
+        run = again.session("session-1").run("run-1")
+        assert run.read_bytes("a", version=1) == b"old"
+        assert [each.reason for each in run.holds()] == ["case 7"]
+        run.release_hold("closed")
+        run.delete()
+    lose_index(place)
+    recover(**place)
+    with ArtifactStore.open(**place, create=False) as again:
+        assert list(again.runs()) == []
+
+
+def test_retention_keeps_what_is_held_and_says_so(store, two_versions):
+    session = store.session("session-1")
+    session.run("run-2").put("b", b"newer")
+    policy = RetentionPolicy(keep_last=1, versions=(VersionRule(older_than=timedelta()),))
+    two_versions.hold("case 7")
+    plan = session.plan_retention(policy)
+    assert [(each.run, each.reasons) for each in plan.runs] == [
+        ("run-2", ("last",)),
+        ("run-1", ("on hold: case 7",)),
+    ]
+    assert plan.versions == ()
+    two_versions.release_hold("closed")
+    plan = session.plan_retention(policy)
+    session.hold("audit")
+    report = plan.execute()
+    assert report.runs == ()
+    assert [each.run for each in report.skipped] == ["run-1"]
+    assert session.plan_retention(policy).deleted == ()
