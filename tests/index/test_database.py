@@ -86,7 +86,7 @@ def test_a_transaction_that_raises_changes_nothing(store):
         "INSERT INTO cas_store (id, store_id, created_at) VALUES (2, 'x', '2026-01-01')",
         "INSERT INTO cas_files SELECT 99, run_id, path, 2, digest, size, mode, mtime_ns, file_type,"
         " priority, is_final_output, created_at, first_snapshot, end_snapshot, appeared_in, meta,"
-        " signature, seen_by, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
+        " dropped, signature, seen_by, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM cas_files",
         "UPDATE cas_files SET digest = NULL",
         "UPDATE cas_files SET origin_id = id",
     ],
