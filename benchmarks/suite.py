@@ -25,6 +25,6 @@ QUICK: Final = {
         "--rounds 1 --requests 8 --page-requests 1 --large-mib 4 --index-runs 2 --index-files 500"
         " --files 500 --only pages large index"
     ),
-    "remote": "--rounds 1 --files 50 --peer-files 50 --large-mib 8",
+    "remote": "--rounds 1 --files 20 --peer-files 10 --large-mib 2",
 }
 """For each benchmark, in the order of the pages, the options of a quick run."""
