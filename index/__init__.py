@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from index.domain.diff import Diff, FileChange
     from index.domain.faults import Fault, FaultKind, Holder, VerifyReport
     from index.domain.holds import Hold
-    from index.domain.inputs import Input, InputSource, Reference
+    from index.domain.inputs import Input, InputSource, Reference, inputs_of
     from index.domain.lineage import Activity, Lineage, LineageEdge, Stale
     from index.domain.listing import DirectoryEntry, FileOrder
     from index.domain.progress import Progress
@@ -151,6 +151,7 @@ __all__ = [
     "__version__",
     "carried",
     "doctor",
+    "inputs_of",
     "open",
     "provenance",
     "rebuild_storage",
@@ -202,6 +203,7 @@ _IMPORTED_LATER: Final = {
     "NewFile": "index.scan.content",
     "Progress": "index.domain.progress",
     "Provenance": "index.domain.provenance",
+    "inputs_of": "index.domain.inputs",
     "provenance": "index.domain.scopes",
     "RecordedCommand": "index.api.command",
     "rebuild_storage": "index.maintenance.recover.storage",

@@ -13,11 +13,21 @@ from index.errors import InvalidNameError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
     from datetime import datetime
 
     from index.domain.snapshots import FileVersion
 
-__all__ = ["Input", "InputSource", "NewInput", "PathInput", "Reference", "of_version"]
+__all__ = [
+    "Input",
+    "InputSource",
+    "NewInput",
+    "PathInput",
+    "Reference",
+    "inputs_of",
+    "name_of",
+    "of_version",
+]
 
 _MAX_URI: Final = 4096
 """Characters; some services sign URLs of two thousand."""
@@ -113,6 +123,45 @@ class Input(Result):
     event_id: str | None
     created_at: datetime
     """When it was noted, UTC."""
+
+
+def inputs_of(version: FileVersion, noted: Iterable[Input]) -> list[Input]:
+    """Return what a version was made from, among the inputs of its run.
+
+    These are the inputs of its node and step that were noted before it was recorded, in their
+    order; where the version or the input has no event, any event will do. Of several versions of
+    one path or URI it is the last: those that were noted after an earlier snapshot belong to an
+    earlier attempt.
+    """
+    before = [
+        each
+        for each in noted
+        if each.snapshot < version.first_snapshot
+        and (each.node_id, each.step_id) == (version.node_id, version.step_id)
+        and (each.event_id is None or version.event_id in (None, each.event_id))
+        and name_of(each) != (version.run, version.path, version.version)
+    ]
+    newest: dict[object, int] = {}
+    for each in before:
+        source = _source(each)
+        newest[source] = max(each.snapshot, newest.get(source, 0))
+    return [
+        each for each in before if _source(each) is None or each.snapshot == newest[_source(each)]
+    ]
+
+
+def name_of(noted: Input) -> tuple[str, str, int] | None:
+    """Return the run, path and number of the version that was read; None if it is not known."""
+    if noted.path is None or noted.version is None:
+        return None
+    return noted.source_run or noted.run, noted.path, noted.version
+
+
+def _source(noted: Input) -> object:
+    """Return what an input is a version of; None if nothing is known of it but its bytes."""
+    if noted.path is not None:
+        return noted.source_run, noted.path
+    return noted.uri
 
 
 def of_version(version: FileVersion, run: str, digest: Digest) -> NewInput:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from index import Progress
+from index import Progress, inputs_of
 from index.export.names import bytes_iri, escaped, file_iri, iri, run_iri
 
 if TYPE_CHECKING:
@@ -46,9 +47,14 @@ class Used:
     path: str | None
     version: int | None
     uri: str | None
-    snapshot: int
-    """The newest snapshot of the run when it was noted: what came later may depend on it."""
     at: datetime
+
+    @property
+    def name(self) -> tuple[str, str, int] | None:
+        """Run, path and number of a version; None if it is none."""
+        if self.run is None or self.path is None or self.version is None:
+            return None
+        return self.run, self.path, self.version
 
 
 @dataclass(slots=True)
@@ -64,6 +70,8 @@ class Activity:
     commands: list[Command] = field(default_factory=list)
     used: list[Used] = field(default_factory=list)
     made: list[FileVersion] = field(default_factory=list)
+    sources: list[list[Used]] = field(default_factory=list)
+    """What each of `made` was made from: some of `used`."""
 
     @property
     def ids(self) -> Ids:
@@ -108,13 +116,6 @@ class Activity:
         """Whether its last command failed; None if that is not known."""
         status = self.commands[-1].exit_status if self.commands else None
         return None if status is None else status != 0
-
-    def derivations(self) -> Iterator[tuple[FileVersion, Used]]:
-        """Yield each version with each thing that was used before it was recorded."""
-        for used in self.used:
-            for version in self.made:
-                if version.first_snapshot > used.snapshot:
-                    yield version, used
 
 
 def _key(ids: Ids) -> str:
@@ -202,13 +203,14 @@ def read_run(run: Run, *, at: int | str | Snapshot | None = None) -> RecordedRun
     for snapshot in snapshots:
         if (command := commands[snapshot.number]) is not None:
             _activity(grouped, snapshot.provenance).commands.append(command)
-    for each in inputs:
-        _activity(grouped, each).used.append(_used(each, run.key.session))
     copies = dict(_copies(versions, {each.number: each.provenance for each in snapshots}))
-    for version in versions:
-        is_made = _has_provenance(version) or commands[version.first_snapshot] or not is_known
-        if is_made and version not in copies:
-            _activity(grouped, version).made.append(version)
+    made = [
+        version
+        for version in versions
+        if version not in copies
+        and (_has_provenance(version) or commands[version.first_snapshot] or not is_known)
+    ]
+    _add_used(grouped, made, inputs, run.key.session)
     is_whole = newest >= summary.snapshots
     return RecordedRun(
         summary.session,
@@ -225,6 +227,40 @@ def read_run(run: Run, *, at: int | str | Snapshot | None = None) -> RecordedRun
         tuple(copies.items()),
         tuple(sorted(grouped.values(), key=_order)),
     )
+
+
+def _add_used(
+    grouped: dict[Ids, Activity], made: list[FileVersion], inputs: list[Input], session: str
+) -> None:
+    """Add what activities made, and what they made it from.
+
+    An input of which nobody made anything belongs to the activity with its ids.
+    """
+    by_step: defaultdict[tuple[str | None, str | None], list[Input]] = defaultdict(list)
+    for each in inputs:
+        by_step[each.node_id, each.step_id].append(each)
+    used = {each.position: _used(each, session) for each in inputs}
+    names = {name for each in used.values() if (name := each.name) is not None}
+    found: dict[tuple[object, ...], list[Input]] = {}
+    used_by: defaultdict[Ids, set[int]] = defaultdict(set)
+    for version in made:
+        activity = _activity(grouped, version)
+        own = version.run, version.path, version.version
+        # Versions that were recorded together were made from the same, but not from themselves.
+        key = (activity.ids, version.first_snapshot, own if own in names else None)
+        if key not in found:
+            found[key] = inputs_of(version, by_step[version.node_id, version.step_id])
+            for each in found[key]:
+                _note(activity, each)
+                used_by[activity.ids].add(each.position)
+        activity.made.append(version)
+        activity.sources.append([used[each.position] for each in found[key]])
+    taken = set().union(*used_by.values())
+    for each in inputs:
+        if each.position not in taken:
+            used_by[_activity(grouped, each).ids].add(each.position)
+    for ids, positions in used_by.items():
+        grouped[ids].used += [used[position] for position in sorted(positions)]
 
 
 def _copies(
@@ -255,6 +291,11 @@ def _activity(grouped: dict[Ids, Activity], of: Provenance | FileVersion | Input
     """Return the activity that something belongs to, with its agent, phase and code noted."""
     ids = of.node_id, of.step_id, of.event_id
     found = grouped.setdefault(ids, Activity(*ids))
+    _note(found, of)
+    return found
+
+
+def _note(found: Activity, of: Provenance | FileVersion | Input) -> None:
     for known, name in (
         (found.agents, of.agent),
         (found.phases, of.phase),
@@ -262,7 +303,6 @@ def _activity(grouped: dict[Ids, Activity], of: Provenance | FileVersion | Input
     ):
         if name is not None and name not in known:
             known.append(name)
-    return found
 
 
 def _command_of(notes: object) -> Command | None:
@@ -290,4 +330,4 @@ def _used(noted: Input, session: str) -> Used:
     else:
         address = bytes_iri(noted.digest)
     where = (run, noted.path, noted.version, noted.uri)
-    return Used(address, noted.digest, noted.size, *where, noted.snapshot, noted.created_at)
+    return Used(address, noted.digest, noted.size, *where, noted.created_at)

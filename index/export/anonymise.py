@@ -108,6 +108,7 @@ class _Anonymiser:
         return replace(given, iri=address, run=run, uri=uri)
 
     def _activity(self, given: Activity) -> Activity:
+        used = {id(each): self._used(each) for each in given.used}
         return replace(
             given,
             node_id=self._name("node", given.node_id),
@@ -115,6 +116,7 @@ class _Anonymiser:
             event_id=self._name("event", given.event_id),
             agents=[self._of("agent", each) for each in given.agents],
             commands=[replace(each, words=()) for each in given.commands],
-            used=[self._used(each) for each in given.used],
+            used=list(used.values()),
             made=[self._version(each) for each in given.made],
+            sources=[[used[id(each)] for each in sources] for sources in given.sources],
         )

@@ -190,7 +190,7 @@ class _Writer:
             for each in activity.commands
             if each.words
         ]
-        derivations = len(activity.used) * len(activity.made)
+        derivations = sum(map(len, activity.sources))
         are_listed = derivations <= min(MAX_DERIVATIONS, self._derivations)
         if not are_listed:
             told.append((self._terms["derivations"], "left out, because they are too many"))
@@ -203,8 +203,9 @@ class _Writer:
             document.wasGeneratedBy(self._of(version), name, version.created_at)
         if are_listed:
             self._derivations -= derivations
-            for version, used in activity.derivations():
-                document.wasDerivedFrom(self._of(version), self._named(used.iri), name)
+            for version, sources in zip(activity.made, activity.sources, strict=True):
+                for used in sources:
+                    document.wasDerivedFrom(self._of(version), self._named(used.iri), name)
 
     def _used(self, used: Used) -> QualifiedName:
         name = self._named(used.iri)

@@ -1,9 +1,6 @@
 """Walks over what was made from what, level by level.
 
-An activity of a version is its run, node, step and event. It used the inputs with the same ids that
-were noted before the version was recorded; where one of the two has no event, any event will do. Of
-several versions of one source it used the last: those that were noted after an earlier snapshot
-belong to an earlier attempt.
+An activity of a version is its run, node, step and event. `inputs_of` says which inputs it used.
 """
 
 from __future__ import annotations
@@ -13,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from index.db.queries.graph import FoundRun, Graph, Reached
+from index.domain.inputs import inputs_of, name_of
 from index.domain.lineage import Activity, Lineage, LineageEdge, Stale
 
 if TYPE_CHECKING:
@@ -104,7 +102,7 @@ class _Walk:
             for version in made:
                 name = self.attempt(step, version.event_id, version)
                 self.edge("made", self.add(version), name)
-                for each in _inputs_of(version, used.get(step, ())):
+                for each in inputs_of(version, used.get(step, ())):
                     self.attempt(step, version.event_id, each)
                     read.append((name, each))
         return self._reach(read)
@@ -133,15 +131,15 @@ class _Walk:
 
     def _reach(self, read: Sequence[tuple[str, Input]]) -> list[FileVersion]:
         """Add what activities read; return the versions that are new, with what they equal."""
-        names = {name: each.digest for _, each in read if (name := _name(each)) is not None}
+        names = {name: each.digest for _, each in read if (name := name_of(each)) is not None}
         names = {name: digest for name, digest in names.items() if name not in self.named}
         self.named |= self.graph.find_named(names)
-        unnamed = {each.digest for _, each in read if _name(each) not in self.named}
+        unnamed = {each.digest for _, each in read if name_of(each) not in self.named}
         first = self.graph.find_first(unnamed)
         versions = self._find(first.values())
         new: dict[int, Reached] = {}
         for activity, each in read:
-            found = self.named.get(_name(each) or ("", "", 0))
+            found = self.named.get(name_of(each) or ("", "", 0))
             if found is None and each.digest in first:
                 found = Reached(versions[first[each.digest]], None)
             if found is None:
@@ -189,7 +187,7 @@ class _Walk:
         self.checked(readers)
         if by_name:
             names = {(each.run, each.path, each.version) for each in frontier}
-            readers = [each for each in readers if _name(each) in (names | {None})]
+            readers = [each for each in readers if name_of(each) in (names | {None})]
         by_step: defaultdict[_Step, list[Input]] = defaultdict(list)
         for each in readers:
             by_step[_Step.of(each)].append(each)
@@ -202,7 +200,7 @@ class _Walk:
             for version in made.get(step, ()):
                 if version.digest in read:
                     continue  # a copy, or the input itself
-                taken = [e for e in _inputs_of(version, used[step]) if e.digest in read]
+                taken = [e for e in inputs_of(version, used[step]) if e.digest in read]
                 if not taken:
                     continue
                 if version.id not in self.versions:
@@ -241,37 +239,6 @@ class _Walk:
             tuple(LineageEdge(*key, noted) for key, noted in self.edges.items()),
             done,
         )
-
-
-def _inputs_of(version: FileVersion, noted: Sequence[Input]) -> list[Input]:
-    """Return what an attempt read that made a version, among the inputs of its step."""
-    before = [
-        each
-        for each in noted
-        if each.snapshot < version.first_snapshot
-        and (each.event_id is None or version.event_id in (None, each.event_id))
-        and _name(each) != (version.run, version.path, version.version)
-    ]
-    newest: dict[object, int] = {}
-    for each in before:
-        source = _source(each)
-        newest[source] = max(each.snapshot, newest.get(source, 0))
-    return [
-        each for each in before if _source(each) is None or each.snapshot == newest[_source(each)]
-    ]
-
-
-def _source(noted: Input) -> object:
-    """Return what an input is a version of; None if nothing is known of it but its bytes."""
-    if noted.path is not None:
-        return noted.source_run, noted.path
-    return noted.uri
-
-
-def _name(noted: Input) -> tuple[str, str, int] | None:
-    if noted.path is None or noted.version is None:
-        return None
-    return noted.source_run or noted.run, noted.path, noted.version
 
 
 def _activities(
@@ -357,13 +324,13 @@ def find_stale(
 
 def find_sources(graph: Graph, noted: Sequence[Input]) -> tuple[FileVersion | None, ...]:
     """Return the version that each input was read from; see `Run.find_sources`."""
-    digests = {name: each.digest for each in noted if (name := _name(each)) is not None}
+    digests = {name: each.digest for each in noted if (name := name_of(each)) is not None}
     named = graph.find_named(digests)
-    first = graph.find_first({each.digest for each in noted if _name(each) not in named})
+    first = graph.find_first({each.digest for each in noted if name_of(each) not in named})
     versions = graph.find_by_id(set(first.values()))
     return tuple(
         found.version
-        if (found := named.get(_name(each) or ("", "", 0))) is not None
+        if (found := named.get(name_of(each) or ("", "", 0))) is not None
         else versions.get(first.get(each.digest, 0))
         for each in noted
     )

@@ -154,6 +154,27 @@ def test_a_version_was_generated_when_it_was_recorded(run):
     assert time == run.file("plots/first.svg").created_at
 
 
+def test_what_a_version_was_made_from_is_what_the_lineage_says(session):
+    run = session.run("again")
+    for number in (1, 2):  # the node runs again when its input has changed
+        run.put("raw.csv", f"raw {number}".encode())
+        run.use("raw.csv", node_id="clean")
+        run.put("table.csv", f"table {number}".encode(), node_id="clean", event_id=f"e{number}")
+        run.use("table.csv", node_id="plot", event_id=f"e{number}")
+        run.put("plot.svg", f"<svg>{number}</svg>".encode(), node_id="plot")
+    made = {}
+    for version in (version for path in run for version in run.history(path)):
+        lineage = session.lineage(version, direction="up", depth=1)
+        names = {f"v{each.id}": read_run(run).iri_of(each) for each in lineage.versions}
+        made |= {(names[f"v{version.id}"], names[each.end]): each for each in lineage.edges
+                 if each.kind == "used"}  # fmt: skip
+    document = read(exported(run))
+    assert len(made) == 4
+    assert pairs(document, ProvDerivation) == made.keys()
+    assert {each for _, each in pairs(document, ProvUsage)} == {each for _, each in made}
+    assert len(list(document.get_records(ProvActivity))) == 3
+
+
 def test_an_activity_with_too_many_derivations_has_none(session, tmp_path):
     run = session.run("wide")
     names = [f"{n}.txt" for n in range(101)]

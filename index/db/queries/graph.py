@@ -83,7 +83,7 @@ class Graph:
             )
             found += [
                 FoundRun(row[0], row[1], row[2] is not None and row[3] is None)
-                for row in self.connection.execute(statement)
+                for row in self.connection.execute(statement).all()
             ]
         return found
 
@@ -105,7 +105,7 @@ class Graph:
                 .where(condition)
                 .order_by(columns.run_id, columns.position)
                 .limit(limit - len(found))
-            )
+            ).all()
             found += [
                 Input(self.session, runs[row[0]].name, *row[2:])
                 for row in rows
@@ -128,7 +128,7 @@ class Graph:
                 )
                 .order_by(run.name, columns.position)
                 .limit(limit - len(found))
-            )
+            ).all()
             found += [Input(self.session, *row) for row in rows]
         return found
 
@@ -155,7 +155,7 @@ class Graph:
                     .where(condition, made)
                     .order_by(columns.run_id, columns.first_snapshot, columns.path)
                     .limit(limit - len(found))
-                )
+                ).all()
                 found += [
                     FileVersion(row[0], self.session, runs[row[1]].name, *row[2:]) for row in rows
                 ]
@@ -202,7 +202,7 @@ class Graph:
                 .subquery()
             )
             first = select(ranked.c.digest, ranked.c.id).where(ranked.c.place == 1)
-            found.update((row[0], row[1]) for row in self.connection.execute(first))
+            found.update((row[0], row[1]) for row in self.connection.execute(first).all())
         return found
 
     def list_superseded(self, run: str | None, path: str | None, limit: int) -> list[Superseded]:
@@ -254,7 +254,7 @@ class Graph:
             select(columns.id, tables.runs.c.name, *VERSION_FIELDS, columns.origin_id)
             .join(tables.runs, tables.runs.c.id == columns.run_id)
             .where(condition, _is_in(self.session))
-        )
+        ).all()
         return [Reached(FileVersion(row[0], self.session, *row[1:-1]), row[-1]) for row in rows]
 
 
