@@ -107,8 +107,8 @@ def record(
             "status": status,
             "exit_status": exit_status,
         }
-        told = {name: value for name, value in notes.items() if value is not None} | ended
-        snapshot = track(replace(request, marks=Marks(told, status, reason, inputs=inputs)))
+        known = {name: value for name, value in notes.items() if value is not None} | ended
+        snapshot = track(replace(request, marks=Marks(known, status, reason, inputs=inputs)))
     except BaseException as error:
         why = str(error) if isinstance(error, CommandNotStartedError) else _LOST
         with suppress(CasError, ArtifactIndexError):  # storage or index may be what failed

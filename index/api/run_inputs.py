@@ -84,15 +84,15 @@ class RunInputs(RunLifecycle):
             When `keep_as` is to keep other bytes than those of the reference's digest.
         """
         given = Provenance(phase, agent, node_id, step_id, event_id, code_hash)
-        told = given.over(current_provenance())
+        provenance = given.over(current_provenance())
         if keep_as is not None:
-            return self._kept(sources, keep_as, told)
+            return self._kept(sources, keep_as, provenance)
         if not sources:
             return ()
         new = [known_source(self._context, self.key, each, self.file) for each in sources]
-        if self._known(new, told) != len(set(new)):
-            commit_inputs(self._context, self.key, new, told)
-        return self._noted(new, told)
+        if self._known(new, provenance) != len(set(new)):
+            commit_inputs(self._context, self.key, new, provenance)
+        return self._noted(new, provenance)
 
     use_async = awaitable(use)
 
@@ -166,7 +166,7 @@ class RunInputs(RunLifecycle):
         return tuple(by_source[each] for each in new)
 
     def _kept(
-        self, sources: tuple[InputSource, ...], path: str | os.PathLike[str], told: Provenance
+        self, sources: tuple[InputSource, ...], path: str | os.PathLike[str], provenance: Provenance
     ) -> tuple[Input, ...]:
         """Record the bytes of a source as a file, and the source as an input, in one commit."""
         from index.scan.content import NewFile
@@ -187,5 +187,5 @@ class RunInputs(RunLifecycle):
                 new = fetch_reference(reference, content)
                 content.seek(0)
             file = NewFile(path, content)
-            self._named.put([file], told, marks=Marks(inputs=(new,)))
-        return self._noted([new], told)
+            self._named.put([file], provenance, marks=Marks(inputs=(new,)))
+        return self._noted([new], provenance)
