@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -38,6 +41,32 @@ def test_a_held_run_is_not_deleted_until_it_is_released(store, two_versions):
     assert two_versions.holds() == ()
     assert two_versions.holds(past=True) == (released,)
     two_versions.delete()
+
+
+@pytest.mark.parametrize("whole_session", [False, True])
+def test_what_is_there_when_a_hold_returns_stays_there(store, run, whole_session):
+    session = store.session("session-1")
+    holder = session if whole_session else run
+    dropped = 0
+    for number in range(12):
+        run.put("a", f"old {number}".encode())
+        past = run.put("a", f"new {number}".encode()).version - 1
+
+        def drop(past=past):
+            with suppress(HeldError):
+                run.drop("a", version=past, reason="too large")
+
+        with ThreadPoolExecutor(1) as pool:
+            dropping = pool.submit(drop)
+            time.sleep(number / 2_000)  # so that now one is first, and now the other
+            holder.hold("case 7")
+            found = run.file("a", version=past)
+            dropping.result()
+        assert run.file("a", version=past) == found
+        dropped += found.digest is None
+        holder.release_hold("closed")
+    assert len(run.history("a")) == 24
+    assert dropped == sum(version.digest is None for version in run.history("a"))
 
 
 def test_a_held_session_keeps_all_its_runs(store, two_versions):
