@@ -306,6 +306,28 @@ def test_the_list_of_runs_shows_a_run_that_another_process_begins(open_window, s
         assert page.evaluate("window.stays")
 
 
+def test_a_change_while_a_filter_waits_for_its_answer_does_not_lose_the_answer(open_window, site):
+    run = site.store.session("session-1").run("slow")
+    run.put_many([("a.csv", b"1\n"), ("b.txt", b"1\n")])
+    place = f"{site.url}/sessions/session-1/runs/slow"
+    held = []
+    with open_window() as window:
+        page = window.page
+        follow(window, place)
+        page.route(f"{place}?*", lambda route: held.append(route), times=1)
+        page.get_by_label("Path pattern").fill("**/*.csv")
+        with page.expect_request(f"{place}?*"):
+            page.get_by_label("Path pattern").press("Enter")
+        with page.expect_response(place) as read_again:
+            run.put("c.csv", b"2\n")
+            expect(page.get_by_role("status")).to_have_text("slow changed: snapshot 2")
+        assert read_again.value.finished() is None
+        held[0].continue_()
+        expect(page.get_by_role("status")).to_have_text("Shown: 2")
+        expect(page.locator("#results tbody th")).to_have_text(["a.csv", "c.csv"])
+        assert page.evaluate("window.stays")
+
+
 def test_a_page_that_lost_its_connection_shows_what_it_missed(open_window, site):
     run = site.store.session("session-1").run("missed")
     run.put("a.txt", b"a\n")

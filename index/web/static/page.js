@@ -21,8 +21,14 @@ document.addEventListener("formdata", (event) => {
     waiting = null;
     const place = location.href;
     const response = await fetch(place, { credentials: "same-origin" });
-    if (!response.ok || place !== location.href) return;
+    if (!response.ok) return;
     const text = await response.text();
+    // What a filter asked for, or has just put in place, needs the element that it goes to.
+    const filtering = document.querySelector(".htmx-request, .htmx-swapping, .htmx-settling");
+    if (filtering || place !== location.href) {
+      waiting = waiting || setTimeout(refresh, 300);
+      return;
+    }
     const focused = document.activeElement.closest("[data-live]") && document.activeElement;
     const held = focused || [...document.querySelectorAll("[data-live] a")].find(
       (each) => each.getBoundingClientRect().top >= 0);
