@@ -17,14 +17,17 @@ from itertools import chain, islice, repeat
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import ARRAY, Boolean, any_, bindparam, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Column, Select, Table
+    from sqlalchemy import Column, ColumnElement, Select, Table
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Connection, CursorResult
+    from sqlalchemy.sql.compiler import SQLCompiler
 
 __all__ = [
     "allocate_ids",
@@ -33,7 +36,9 @@ __all__ = [
     "bound",
     "dialect_insert",
     "driver_rows",
+    "filled",
     "insert_rows",
+    "one_of",
     "run_over",
     "typed_columns",
 ]
@@ -67,6 +72,46 @@ def dialect_insert(connection: Connection, table: Table) -> sqlite.Insert | post
     from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
     return sqlite_insert(table)
+
+
+class one_of(FunctionElement[bool]):  # noqa: N801 - SQLAlchemy names functions so
+    """The condition that a column has one of the values of a parameter, a sequence.
+
+    On PostgreSQL the parameter is one array: to write and read a list of a thousand parameters
+    takes longer than to find what has them.
+    """
+
+    inherit_cache = True
+    type = Boolean()
+
+    def __init__(self, column: ColumnElement[Any], name: str) -> None:
+        super().__init__(column, bindparam(name, expanding=True, type_=column.type))
+
+    def self_group(self, against: object = None) -> one_of:
+        """Return it as it is: a function on SQLite would be compared with 1, and use no index."""
+        return self
+
+
+@compiles(one_of)
+def _one_in_list(element: one_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    column, values = element.clauses
+    return compiler.process(column.in_(values), **options)
+
+
+@compiles(one_of, "postgresql")
+def _one_in_array(element: one_of, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    column, values = element.clauses
+    array = bindparam(values.key, type_=ARRAY(column.type))
+    return compiler.process(column == any_(array), **options)
+
+
+def filled(values: Sequence[Any]) -> Sequence[Any]:
+    """Return at most `BATCH_SIZE` values, the last one repeated up to a power of two.
+
+    So there are few texts of a statement with an IN list, and drivers keep them prepared.
+    """
+    count = min(1 << (len(values) - 1).bit_length(), BATCH_SIZE) if values else 0
+    return [*values, *repeat(values[-1], count - len(values))] if values else values
 
 
 def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequence[Any]]:
@@ -128,12 +173,11 @@ def run_over(
         marks = {name: f"%({name})s" for name in extra}
         parameters: Any = {"wanted": list(values), **extra}
         return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
-    count = min(1 << (len(values) - 1).bit_length(), BATCH_SIZE)
-    filled = (*values, *repeat(values[-1], count - len(values)))
-    wanted = f"IN ({', '.join(repeat('?', count))})"
+    wanted_values = filled(values)
+    wanted = f"IN ({', '.join(repeat('?', len(wanted_values)))})"
     marks = dict.fromkeys(extra, "?")
     fields = [name for _, name, _, _ in Formatter().parse(statement) if name]
-    parts = (filled if name == "wanted" else (extra[name],) for name in fields)
+    parts = (wanted_values if name == "wanted" else (extra[name],) for name in fields)
     parameters = tuple(chain.from_iterable(parts))
     return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
 

@@ -133,13 +133,14 @@ def inputs_of(version: FileVersion, noted: Iterable[Input]) -> list[Input]:
     one path or URI it is the last: those that were noted after an earlier snapshot belong to an
     earlier attempt.
     """
+    own = (version.run, version.path, version.version)
     before = [
         each
         for each in noted
         if each.snapshot < version.first_snapshot
         and (each.node_id, each.step_id) == (version.node_id, version.step_id)
         and (each.event_id is None or version.event_id in (None, each.event_id))
-        and name_of(each) != (version.run, version.path, version.version)
+        and (each.path != version.path or name_of(each) != own)
     ]
     newest: dict[object, int] = {}
     for each in before:

@@ -37,6 +37,8 @@ class _Step(NamedTuple):
 
 
 _Attempt: TypeAlias = "tuple[_Step, str | None]"
+_Labels: TypeAlias = "tuple[str | None, str | None, str | None]"
+"""A phase, an agent and a hash of code."""
 
 
 class _LimitReachedError(Exception):
@@ -50,7 +52,7 @@ class _Walk:
     graph: Graph
     limit: int
     versions: dict[int, FileVersion] = field(default_factory=dict)
-    attempts: dict[_Attempt, tuple[str, list[FileVersion | Input]]] = field(default_factory=dict)
+    attempts: dict[_Attempt, tuple[str, set[_Labels]]] = field(default_factory=dict)
     others: dict[object, tuple[str, Input]] = field(default_factory=dict)
     edges: dict[tuple[EdgeKind, str, str], Input | None] = field(default_factory=dict)
     runs: dict[int, FoundRun] = field(default_factory=dict)
@@ -73,8 +75,10 @@ class _Walk:
     def attempt(self, step: _Step, event_id: str | None, *evidence: FileVersion | Input) -> str:
         """Add an activity, and what tells of its agents; return its key."""
         key = (step, event_id)
-        name, known = self.attempts.setdefault(key, (f"a{len(self.attempts) + 1}", []))
-        known += evidence
+        if key not in self.attempts:
+            self.attempts[key] = (f"a{len(self.attempts) + 1}", set())
+        name, labels = self.attempts[key]
+        labels.update([(each.phase, each.agent, each.code_hash) for each in evidence])
         return name
 
     def other(self, found: Input) -> str:
@@ -97,14 +101,22 @@ class _Walk:
         for version in frontier:
             makers[_Step.of(version)].append(version)
         used = self._used(makers)
-        read: list[tuple[str, Input]] = []
+        read: list[tuple[str, list[Input]]] = []
         for step, made in makers.items():
+            noted = used.get(step, ())
+            names = {name_of(each) for each in noted}
+            alike = set()
             for version in made:
-                name = self.attempt(step, version.event_id, version)
-                self.edge("made", self.add(version), name)
-                for each in inputs_of(version, used.get(step, ())):
-                    self.attempt(step, version.event_id, each)
-                    read.append((name, each))
+                activity = self.attempt(step, version.event_id, version)
+                self.edge("made", self.add(version), activity)
+                if (version.run, version.path, version.version) not in names:
+                    kind = (version.event_id, version.first_snapshot)
+                    if kind in alike:
+                        continue  # made from the same
+                    alike.add(kind)
+                taken = inputs_of(version, noted)
+                self.attempt(step, version.event_id, *taken)
+                read.append((activity, taken))
         return self._reach(read)
 
     def _used(self, steps: Collection[_Step]) -> dict[_Step, list[Input]]:
@@ -129,32 +141,35 @@ class _Walk:
         found = {id_: self.versions[id_] for id_ in wanted & self.versions.keys()}
         return found | self.graph.find_by_id(wanted - found.keys())
 
-    def _reach(self, read: Sequence[tuple[str, Input]]) -> list[FileVersion]:
+    def _reach(self, read: Sequence[tuple[str, list[Input]]]) -> list[FileVersion]:
         """Add what activities read; return the versions that are new, with what they equal."""
-        names = {name: each.digest for _, each in read if (name := name_of(each)) is not None}
-        names = {name: digest for name, digest in names.items() if name not in self.named}
-        self.named |= self.graph.find_named(names)
-        unnamed = {each.digest for _, each in read if name_of(each) not in self.named}
+        noted = [each for _, taken in read for each in taken]
+        names = {name: each.digest for each in noted if (name := name_of(each)) is not None}
+        self.named |= self.graph.find_named(
+            {name: digest for name, digest in names.items() if name not in self.named}
+        )
+        unnamed = {each.digest for each in noted if name_of(each) not in self.named}
         first = self.graph.find_first(unnamed)
         versions = self._find(first.values())
         new: dict[int, Reached] = {}
-        for activity, each in read:
-            found = self.named.get(name_of(each) or ("", "", 0))
-            if found is None and each.digest in first:
-                found = Reached(versions[first[each.digest]], None)
-            if found is None:
-                self.edge("used", activity, self.other(each), each)
-                continue
-            if found.version.id not in self.versions:
-                new[found.version.id] = found
-            self.edge("used", activity, self.add(found.version), each)
+        for activity, taken in read:
+            for each in taken:
+                found = self.named.get(name_of(each) or ("", "", 0))
+                if found is None and each.digest in first:
+                    found = Reached(versions[first[each.digest]], None)
+                if found is None:
+                    self.edge("used", activity, self.other(each), each)
+                    continue
+                if found.version.id not in self.versions:
+                    new[found.version.id] = found
+                self.edge("used", activity, self.add(found.version), each)
         return self.with_equals(new.values())
 
     def with_equals(self, reached: Iterable[Reached]) -> list[FileVersion]:
         """Return versions, and those that they are copies of or had the bytes first."""
         found = list(reached)
         digests = {v.digest for v, _ in found if v.digest is not None and v.size}
-        first = self.graph.find_first(digests)
+        first = self.graph.find_first(self.graph.find_shared(digests))
         origins = {each.origin_id for each in found if each.origin_id is not None}
         versions = self._find([*first.values(), *origins])
         result = {version.id: version for version, _ in found}
@@ -242,12 +257,12 @@ class _Walk:
 
 
 def _activities(
-    attempts: dict[_Attempt, tuple[str, list[FileVersion | Input]]],
+    attempts: dict[_Attempt, tuple[str, set[_Labels]]],
 ) -> Iterator[Activity]:
-    for (step, event_id), (name, evidence) in attempts.items():
+    for (step, event_id), (name, labels) in attempts.items():
         phases, agents, hashes = (
-            tuple(sorted({value for each in evidence if (value := getattr(each, label))}))
-            for label in ("phase", "agent", "code_hash")
+            tuple(sorted({value for value in values if value}))
+            for values in zip(*labels, strict=True)
         )
         yield Activity(name, *step, event_id, phases, agents, hashes)
 

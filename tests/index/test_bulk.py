@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from cas.digest import Digest
 from index.db import tables
-from index.db.bulk import typed_columns
+from index.db.bulk import filled, one_of, typed_columns
 from index.db.queries import blobs
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
@@ -84,3 +84,13 @@ def test_whole_columns_have_the_values_of_the_rows(store):
             types = [[type(value) for value in row] for row in found]
             assert types == [[type(value) for value in row] for row in rows]
             assert typed_columns(connection, statement.where(text("1 = 0"))) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 1_000])
+def test_a_condition_holds_for_exactly_the_values_of_its_parameter(store, known, count):
+    asked = [Digest.of(b"strange"), *known[:count]]
+    statement = select(tables.blobs.c.digest).where(one_of(tables.blobs.c.digest, "digests"))
+    with store.context.database.reading() as connection:
+        rows = connection.execute(statement, {"digests": filled(asked[:1_000])}).all()
+        assert {row[0] for row in rows} == set(known[: min(count, 999)])
+        assert not connection.execute(statement, {"digests": []}).all()

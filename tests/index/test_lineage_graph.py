@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import EACH_INDEX, places
+from plans import plans
 from trees import write
 
 from cas.digest import Digest
@@ -238,6 +239,25 @@ class TestBounds:
         step(chain, "many", [f"g{n}" for n in range(20)], {"out": b"o"})
         assert not session.lineage("out", limit=10).complete
         assert len(session.lineage("out", limit=50).versions) == 21
+
+    def test_copies_in_a_fork_do_not_use_up_the_limit(self, session, chain):
+        chain.put_many([(f"g{n}", b"g%d" % n) for n in range(20)])
+        step(chain, "many", [f"g{n}" for n in range(20)], {"out": b"o"})
+        fork = session.run("one").fork("fork")
+        step(fork, "many", ["f0"], {"again": b"a"})
+        found = session.lineage("again", run="fork", limit=10)
+        assert ("used", "fork/many", "fork:f0@1") in shape(found)
+
+    def test_an_index_answers_each_step(self, store, session, figure):
+        copy = session.run("one").fork("fork").file("table.csv")
+
+        def walk():
+            session.lineage(figure, direction="both")
+            session.lineage(copy, direction="both")
+
+        scans = [plan for plan in plans(store, walk) if "SCAN cas_" in plan or "Seq Scan" in plan]
+        # PostgreSQL reads tables of a few rows whole.
+        assert not scans or store.context.database.is_server
 
     def test_a_long_chain_is_no_deep_recursion(self, session):
         run = session.run("one")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from places import EACH_INDEX, places
-from sqlalchemy import event
+from plans import plans
 
 from index import ArtifactStore, NewFile, provenance
 from index.db.queries import search
@@ -315,23 +315,12 @@ class TestWhatIsRead:
 
 def plans_of(store, expression, *, past):
     """Return the plans of the statements of a search, as the database says them."""
-    seen = []
-
-    def look(_connection, _cursor, statement, parameters, *_):
-        if statement.startswith("SELECT"):
-            seen.append((statement, parameters))
-
-    engine = store.context.database.engine
-    event.listen(engine, "before_cursor_execute", look)
-    found(store.session("s"), expression, all_versions=past)
-    event.remove(engine, "before_cursor_execute", look)
-    explain = "EXPLAIN " if store.context.database.is_server else "EXPLAIN QUERY PLAN "
-    with store.context.database.reading() as connection:
-        condition_of(connection, read_expression(expression, NOON))  # adds SQLite's functions
-        return [
-            "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + text, values))
-            for text, values in seen
-        ]
+    return plans(
+        store,
+        lambda: found(store.session("s"), expression, all_versions=past),
+        # This adds SQLite's functions.
+        prepare=lambda connection: condition_of(connection, read_expression(expression, NOON)),
+    )
 
 
 # An oracle of its own: each strategy draws the text of an expression, and a function that says

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import and_, func, not_, or_, select
+from sqlalchemy import and_, bindparam, func, not_, or_, select
 
 from index.db import tables
-from index.db.bulk import batches
+from index.db.bulk import batches, filled, one_of
 from index.db.queries.files import VERSION_FIELDS, was_produced
 from index.db.queries.inputs import INPUT_FIELDS
 from index.domain.inputs import Input
@@ -22,7 +23,7 @@ from index.domain.snapshots import FileVersion
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy import ColumnElement, Select, Table
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
@@ -64,6 +65,107 @@ class FoundRun(NamedTuple):
     """Whether it is a fork of a run that is deleted: its copies are all that is left."""
 
 
+_files, _runs, _inputs = tables.files.c, tables.runs.c, tables.inputs.c
+
+# Statements are made once: to make one takes as long as the database takes to answer it.
+_IN_SESSION: Final = (
+    # With an outer join of the runs and `coalesce`, no database begins with all runs of a session:
+    # the rows are few by their digests.
+    func.coalesce(_runs.session_id, 0)
+    == select(tables.sessions.c.id)
+    .where(tables.sessions.c.name == bindparam("session"))
+    .scalar_subquery()
+)
+_REACHED: Final = (
+    select(_files.id, _runs.name, *VERSION_FIELDS, _files.origin_id)
+    .outerjoin(tables.runs, _runs.id == _files.run_id)
+    .where(_IN_SESSION)
+)
+_NAMED: Final = _REACHED.where(
+    one_of(_files.digest, "digests"), one_of(func.coalesce(_runs.name, ""), "runs")
+)
+_BY_ID: Final = _REACHED.where(one_of(_files.id, "ids"))
+_RANKED: Final = (
+    select(
+        _files.digest,
+        _files.id,
+        func.row_number()
+        .over(
+            partition_by=_files.digest,
+            order_by=(
+                _files.created_at, _runs.created_at, _runs.name, _files.path, _files.version
+            ),
+        )
+        .label("place"),
+    )
+    .outerjoin(tables.runs, _runs.id == _files.run_id)
+    .where(one_of(_files.digest, "digests"), _IN_SESSION, was_produced())
+    .subquery()
+)  # fmt: skip
+_SHARED: Final = (
+    select(_files.digest)
+    .where(one_of(_files.digest, "digests"))
+    .group_by(_files.digest)
+    .having(func.count() > 1)
+)
+_FIRST: Final = select(_RANKED.c.digest, _RANKED.c.id).where(_RANKED.c.place == 1)
+_READERS: Final = (
+    select(_runs.name, *INPUT_FIELDS)
+    .outerjoin(tables.runs, _runs.id == _inputs.run_id)
+    .where(
+        one_of(_inputs.digest, "digests"),
+        _IN_SESSION,
+        or_(not_(_inputs.is_copy), _runs.forked_from_id.is_(None)),
+    )
+    .order_by(_runs.name, _inputs.position)
+    .limit(bindparam("limit"))
+)
+_RUNS: Final = (
+    select(_runs.id, _runs.name, _runs.forked_snapshot, _runs.forked_from_id)
+    .join(tables.sessions, tables.sessions.c.id == _runs.session_id)
+    .where(tables.sessions.c.name == bindparam("session"), one_of(_runs.name, "runs"))
+)
+
+_RUNS_AT_ONCE: Final = 16
+"""Runs whose nodes one statement names."""
+
+
+def _by_makers(
+    statement: Select[Any], table: Table, is_original: ColumnElement[bool]
+) -> tuple[Select[Any], Select[Any]]:
+    """Return a statement for nodes of some runs, and one for what no node did in them.
+
+    Copies in a fork whose parent run has them still are left out. An index finds a node, but not
+    one that is null in a list, or in a comparison.
+    """
+    run_id, node_id = table.c.run_id, table.c.node_id
+    nodes = (
+        and_(run_id == bindparam(f"run_{n}"), one_of(node_id, f"nodes_{n}"))
+        for n in range(_RUNS_AT_ONCE)
+    )
+    originals = statement.where(or_(is_original, one_of(run_id, "orphans")))
+    return (
+        originals.where(node_id.is_not(None), or_(*nodes)),
+        originals.where(node_id.is_(None), one_of(run_id, "runs")),
+    )
+
+
+_USED: Final = _by_makers(
+    select(_inputs.run_id, *INPUT_FIELDS)
+    .order_by(_inputs.run_id, _inputs.position)
+    .limit(bindparam("limit")),
+    tables.inputs,
+    not_(_inputs.is_copy),
+)
+_MADE: Final = _by_makers(
+    select(_files.id, _files.run_id, *VERSION_FIELDS)
+    .order_by(_files.run_id, _files.first_snapshot, _files.path)
+    .limit(bindparam("limit")),
+    tables.files,
+    _files.origin_id.is_(None),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Graph:
     """What was made from what in one session, in one transaction."""
@@ -73,93 +175,33 @@ class Graph:
 
     def find_runs(self, names: Collection[str]) -> list[FoundRun]:
         """Return runs of the session by their names."""
-        found: list[FoundRun] = []
-        columns = tables.runs.c
-        for batch in batches(sorted(names)):
-            statement = (
-                select(columns.id, columns.name, columns.forked_snapshot, columns.forked_from_id)
-                .join(tables.sessions, tables.sessions.c.id == columns.session_id)
-                .where(tables.sessions.c.name == self.session, columns.name.in_(batch))
-            )
-            found += [
-                FoundRun(row[0], row[1], row[2] is not None and row[3] is None)
-                for row in self.connection.execute(statement).all()
-            ]
-        return found
+        return [
+            FoundRun(row[0], row[1], row[2] is not None and row[3] is None)
+            for row in self._rows(_RUNS, "runs", names)
+        ]
 
     def list_used(
-        self,
-        runs: Mapping[int, FoundRun],
-        makers: Collection[Maker],
-        limit: int,
+        self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int
     ) -> list[Input]:
-        """Return the inputs of activities, in the order in which each run noted them.
-
-        Copies in a fork whose parent run has them still are left out.
-        """
-        columns = tables.inputs.c
-        found: list[Input] = []
-        for condition in _by_makers(makers, tables.inputs):
-            rows = self.connection.execute(
-                select(columns.run_id, columns.is_copy, *INPUT_FIELDS)
-                .where(condition)
-                .order_by(columns.run_id, columns.position)
-                .limit(limit - len(found))
-            ).all()
-            found += [
-                Input(self.session, runs[row[0]].name, *row[2:])
-                for row in rows
-                if runs[row[0]].is_orphan or not row[1]
-            ]
-        return found
+        """Return the inputs of activities, in the order in which each run noted them."""
+        return [
+            Input(self.session, runs[row[0]].name, *row[1:])
+            for row in self._of_makers(_USED, runs, makers, limit)
+        ]
 
     def list_readers(self, digests: Collection[Digest], limit: int) -> list[Input]:
         """Return the inputs with some digests; see `list_used`."""
-        found: list[Input] = []
-        columns, run = tables.inputs.c, tables.runs.c
-        for batch in batches(sorted(digests)):
-            rows = self.connection.execute(
-                select(run.name, *INPUT_FIELDS)
-                .join(tables.runs, run.id == columns.run_id)
-                .where(
-                    columns.digest.in_(batch),
-                    _is_in(self.session),
-                    or_(not_(columns.is_copy), run.forked_from_id.is_(None)),
-                )
-                .order_by(run.name, columns.position)
-                .limit(limit - len(found))
-            ).all()
-            found += [Input(self.session, *row) for row in rows]
-        return found
+        rows = islice(self._rows(_READERS, "digests", digests, limit=limit), limit)
+        return [Input(self.session, *row) for row in rows]
 
     def list_made(
-        self,
-        runs: Mapping[int, FoundRun],
-        makers: Collection[Maker],
-        limit: int,
+        self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int
     ) -> list[FileVersion]:
-        """Return the versions that activities made.
-
-        Copies by fork count if the parent run is deleted.
-        """
-        columns = tables.files.c
-        orphans = [maker for maker in makers if runs[maker[0]].is_orphan]
-        found: list[FileVersion] = []
-        for made, some in (
-            (columns.origin_id.is_(None), makers),
-            (columns.origin_id.is_not(None), orphans),
-        ):
-            for condition in _by_makers(some, tables.files):
-                rows = self.connection.execute(
-                    select(columns.id, columns.run_id, *VERSION_FIELDS)
-                    .where(condition, made)
-                    .order_by(columns.run_id, columns.first_snapshot, columns.path)
-                    .limit(limit - len(found))
-                ).all()
-                found += [
-                    FileVersion(row[0], self.session, runs[row[1]].name, *row[2:]) for row in rows
-                ]
-        return found
+        """Return the versions that activities made, in the order in which each run got them."""
+        return [
+            FileVersion(row[0], self.session, runs[row[1]].name, *row[2:])
+            for row in self._of_makers(_MADE, runs, makers, limit)
+        ]
 
     def find_named(self, names: Mapping[VersionName, Digest]) -> dict[VersionName, Reached]:
         """Return versions by run, path and number, which have these digests.
@@ -167,13 +209,10 @@ class Graph:
         An index finds the digests; few versions of one run share one.
         """
         found: dict[VersionName, Reached] = {}
-        wanted = sorted((digest, name) for name, digest in names.items())
-        for batch in batches(wanted):
-            condition = and_(
-                tables.files.c.digest.in_(sorted({digest for digest, _ in batch})),
-                tables.runs.c.name.in_(sorted({run for _, (run, _, _) in batch})),
-            )
-            for each in self._reached(condition):
+        for batch in batches(sorted((digest, name) for name, digest in names.items())):
+            digests = {digest for digest, _ in batch}
+            runs = sorted({run for _, (run, _, _) in batch})
+            for each in self._reached(_NAMED, "digests", digests, runs=runs):
                 version = each.version
                 name = (version.run, version.path, version.version)
                 if names.get(name) == version.digest:
@@ -182,28 +221,15 @@ class Graph:
 
     def find_by_id(self, ids: Collection[int]) -> dict[int, FileVersion]:
         """Return versions by their ids; deleted ones are left out."""
-        found: dict[int, FileVersion] = {}
-        for batch in batches(sorted(ids)):
-            for each in self._reached(tables.files.c.id.in_(batch)):
-                found[each.version.id] = each.version
-        return found
+        return {each.version.id: each.version for each in self._reached(_BY_ID, "ids", ids)}
+
+    def find_shared(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those digests that more than one version has, perhaps in other sessions."""
+        return {row[0] for row in self._rows(_SHARED, "digests", digests)}
 
     def find_first(self, digests: Collection[Digest]) -> dict[Digest, int]:
         """Return the id of the version that was the first to be produced with each digest."""
-        columns, run = tables.files.c, tables.runs.c
-        order = (columns.created_at, run.created_at, run.name, columns.path, columns.version)
-        place = func.row_number().over(partition_by=columns.digest, order_by=order).label("place")
-        found: dict[Digest, int] = {}
-        for batch in batches(sorted(digests)):
-            ranked = (
-                select(columns.digest, columns.id, place)
-                .join(tables.runs, run.id == columns.run_id)
-                .where(columns.digest.in_(batch), _is_in(self.session), was_produced())
-                .subquery()
-            )
-            first = select(ranked.c.digest, ranked.c.id).where(ranked.c.place == 1)
-            found.update((row[0], row[1]) for row in self.connection.execute(first).all())
-        return found
+        return {row[0]: row[1] for row in self._rows(_FIRST, "digests", digests)}
 
     def list_superseded(self, run: str | None, path: str | None, limit: int) -> list[Superseded]:
         """Return versions that were read, and whose path holds other bytes now.
@@ -248,46 +274,46 @@ class Graph:
         versions = self.find_by_id({each for row in rows for each in row})
         return [Superseded(versions[old_id], versions[new_id]) for old_id, new_id in rows]
 
-    def _reached(self, condition: ColumnElement[bool]) -> list[Reached]:
-        columns = tables.files.c
-        rows = self.connection.execute(
-            select(columns.id, tables.runs.c.name, *VERSION_FIELDS, columns.origin_id)
-            .join(tables.runs, tables.runs.c.id == columns.run_id)
-            .where(condition, _is_in(self.session))
-        ).all()
-        return [Reached(FileVersion(row[0], self.session, *row[1:-1]), row[-1]) for row in rows]
+    def _reached(
+        self, statement: Select[Any], name: str, values: Collection[Any], **others: object
+    ) -> Iterator[Reached]:
+        for row in self._rows(statement, name, values, **others):
+            yield Reached(FileVersion(row[0], self.session, *row[1:-1]), row[-1])
 
+    def _of_makers(
+        self,
+        statements: tuple[Select[Any], Select[Any]],
+        runs: Mapping[int, FoundRun],
+        makers: Collection[Maker],
+        limit: int,
+    ) -> Iterator[Any]:
+        """Yield at most `limit` rows of what `_by_makers` has made."""
+        by_node, by_none = statements
+        nodes: defaultdict[int, list[str]] = defaultdict(list)
+        for run, node in makers:
+            if node is not None:
+                nodes[run].append(node)
+        orphans = [run for run, _ in makers if runs[run].is_orphan]
+        shared = {"orphans": filled(sorted(set(orphans))), "limit": limit}
 
-def _is_in(session: str) -> ColumnElement[bool]:
-    """Return the condition that a run is of a session.
+        def rows() -> Iterator[Any]:
+            named = sorted(nodes)
+            for at in range(0, len(named), _RUNS_AT_ONCE):
+                parameters: dict[str, Any] = dict(shared)
+                some = named[at : at + _RUNS_AT_ONCE]
+                some += some[-1:] * (_RUNS_AT_ONCE - len(some))
+                for n, run in enumerate(some):
+                    parameters |= {f"run_{n}": run, f"nodes_{n}": filled(sorted(nodes[run]))}
+                yield from self.connection.execute(by_node, parameters).all()
+            unnamed = {run for run, node in makers if node is None}
+            yield from self._rows(by_none, "runs", unnamed, **shared)
 
-    It adds nothing to the number, so that no database begins with all runs of the session: the rows
-    are few by their digests.
-    """
-    wanted = select(tables.sessions.c.id).where(tables.sessions.c.name == session)
-    return tables.runs.c.session_id + 0 == wanted.scalar_subquery()
+        return islice(rows(), limit)
 
-
-_RUNS_AT_ONCE: Final = 16
-"""Runs whose nodes one statement names. It is filled up, so that all statements are alike and are
-compiled once."""
-
-
-def _by_makers(makers: Collection[Maker], table: Table) -> Iterator[ColumnElement[bool]]:
-    """Yield conditions that hold for the nodes of some runs.
-
-    An index finds a node, but not one that is null in a list, or in a comparison.
-    """
-    run_id, node_id = table.c.run_id, table.c.node_id
-    by_run: defaultdict[int, list[str]] = defaultdict(list)
-    for run, node in makers:
-        if node is not None:
-            by_run[run].append(node)
-    named = sorted(by_run)
-    for at in range(0, len(named), _RUNS_AT_ONCE):
-        some = named[at : at + _RUNS_AT_ONCE]
-        some += some[-1:] * (_RUNS_AT_ONCE - len(some))
-        nodes = (and_(run_id == run, node_id.in_(sorted(by_run[run]))) for run in some)
-        yield and_(node_id.is_not(None), or_(*nodes))
-    for batch in batches(sorted({run for run, node in makers if node is None})):
-        yield and_(run_id.in_(batch), node_id.is_(None))
+    def _rows(
+        self, statement: Select[Any], name: str, values: Collection[Any], **others: object
+    ) -> Iterator[Any]:
+        """Yield what a statement finds of some values, in batches of the IN list of that name."""
+        for batch in batches(sorted(values)):
+            parameters = {"session": self.session, name: filled(batch), **others}
+            yield from self.connection.execute(statement, parameters).all()
