@@ -11,7 +11,7 @@ import hypothesis.internal.conjecture.providers
 import pytest
 from chunkers import EqualChunks
 from places import CORNERS, Servers, Stores, objects_of, places
-from shared import share_compilations
+from shared import share_compilations, share_migrations
 
 from index import ArtifactStore
 from index.cli import main
@@ -23,6 +23,7 @@ gc.set_threshold(100_000, 50, 100)
 
 # Each engine compiles every statement for itself, which took a quarter of the time of short tests.
 share_compilations()
+share_migrations()
 
 _ALWAYS = {
     "deadline": None,

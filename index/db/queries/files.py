@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import (
@@ -377,6 +378,7 @@ def _begins(digest: ColumnElement[Any], prefix: str) -> Condition:
     return digest.between(lowest, highest)
 
 
+@cache
 def was_produced() -> Condition:
     """Return the condition that a version was produced, not copied by a fork or a rewind.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, exists, func, insert, literal, select
@@ -58,6 +59,7 @@ def append(connection: Connection, run_id: int, moves: Sequence[NewRunTag], now:
     connection.execute(insert(tables.run_tags), rows)
 
 
+@cache
 def is_newest() -> ColumnElement[bool]:
     """Return the condition that a move is the newest of its tag."""
     newer = tables.run_tags.alias()

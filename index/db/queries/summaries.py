@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Text, and_, case, cast, func, literal, select, tuple_
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["RunState", "list_run_states", "list_runs"]
 
 _AGENT: Final = tables.PROVENANCE_COLUMNS["agent"]
+_NEWEST: Final = tables.snapshots.alias()
+_ORIGIN: Final = tables.runs.alias()
 
 
 class RunState(NamedTuple):
@@ -84,7 +87,7 @@ def list_runs(
     parent
         Only runs that are a part of the run with this id.
     """
-    mine, newest = tables.runs.c, tables.snapshots.alias()
+    mine, newest = tables.runs.c, _NEWEST
     number = (
         select(func.max(tables.snapshots.c.number))
         .where(tables.snapshots.c.run_id == mine.id)
@@ -128,17 +131,17 @@ def list_runs(
     return _summaries(connection, page.subquery())
 
 
-def _summaries(connection: Connection, page: FromClause) -> list[RunSummary]:
-    mine, origin, kept = tables.runs.c, tables.runs.alias(), tables.counts.c
+@cache
+def _held(*, is_server: bool) -> tuple[ColumnElement[Any], ...]:
+    """Return what a summary says of what a run holds, and of its tags and agents as JSON."""
+    mine, kept, moves = tables.runs.c, tables.counts.c, tables.run_tags.c
+    as_json = func.json_agg if is_server else func.json_group_array
     files, size = (
         select(cast(func.coalesce(func.sum(column), 0), BigInteger))
         .where(kept.run_id == mine.id)
         .scalar_subquery()
         for column in (kept.files, kept.bytes)
     )
-    is_server = connection.dialect.name == "postgresql"
-    as_json = func.json_agg if is_server else func.json_group_array
-    moves = tables.run_tags.c
     named = (
         select(cast(as_json(moves.name), Text))
         .where(moves.run_id == mine.id, ~moves.is_removed, is_newest())
@@ -149,6 +152,12 @@ def _summaries(connection: Connection, page: FromClause) -> list[RunSummary]:
         .where(kept.run_id == mine.id, kept.versions > 0, kept[_AGENT].is_not(None))
         .scalar_subquery()
     )
+    return files, size, named, agents
+
+
+def _summaries(connection: Connection, page: FromClause) -> list[RunSummary]:
+    mine = tables.runs.c
+    files, size, named, agents = _held(is_server=connection.dialect.name == "postgresql")
     order = (page.c.active_at, mine.created_at, page.c.session, mine.name)
     rows = connection.execute(
         select(
@@ -159,7 +168,7 @@ def _summaries(connection: Connection, page: FromClause) -> list[RunSummary]:
             size,
             mine.created_at,
             page.c.active_at,
-            origin.c.name,
+            _ORIGIN.c.name,
             mine.forked_snapshot,
             mine.work_dir,
             *(mine[name] for name in tables.DESCRIPTION_COLUMNS),
@@ -168,7 +177,7 @@ def _summaries(connection: Connection, page: FromClause) -> list[RunSummary]:
         )
         .select_from(page)
         .join(tables.runs, mine.id == page.c.id)
-        .outerjoin(origin, origin.c.id == mine.forked_from_id)
+        .outerjoin(_ORIGIN, _ORIGIN.c.id == mine.forked_from_id)
         .order_by(*order)
     )
     return [_summary(row) for row in rows]
