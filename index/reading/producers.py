@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cas.digest import DIGEST_SIZE, Digest
-from index.db.queries import files
+from index.db.queries import files, lineage
 from index.domain.names import check_path, check_prefix
 from index.errors import UnknownDigestError
 from index.reading.digests import get_digest, is_prefix_of_digest
@@ -57,5 +57,5 @@ def _list(
     database: Database, session: str | None, condition: files.Condition, limit: int | None
 ) -> tuple[FileVersion, ...]:
     with database.reading() as connection:
-        produced = files.was_produced()
+        produced = lineage.was_produced()
         return tuple(files.list_in_sessions(connection, session, condition, produced, limit=limit))

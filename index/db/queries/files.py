@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import fields
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import (
@@ -19,7 +18,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    tuple_,
     update,
 )
 
@@ -61,7 +59,6 @@ __all__ = [
     "read_versions",
     "refresh",
     "visible_at",
-    "was_produced",
 ]
 
 Condition: TypeAlias = ColumnElement[bool]
@@ -376,27 +373,3 @@ def has_digest_prefix(prefix: str) -> Condition:
 def _begins(digest: ColumnElement[Any], prefix: str) -> Condition:
     lowest, highest = (bytes.fromhex(prefix.ljust(2 * DIGEST_SIZE, digit)) for digit in "0f")
     return digest.between(lowest, highest)
-
-
-@cache
-def was_produced() -> Condition:
-    """Return the condition that a version was produced, not copied by a fork or a rewind.
-
-    If the original is deleted, its oldest copy takes its place. Copies by fork have the time of the
-    original: of these, the one in the oldest run. The statement joins the runs.
-    """
-    origin, older, its_run = tables.files.alias(), tables.files.alias(), tables.runs.alias()
-    mine, my_run = tables.files.c, tables.runs.c
-    is_older = tuple_(
-        older.c.created_at, its_run.c.created_at, its_run.c.name, older.c.version
-    ) < tuple_(mine.created_at, my_run.created_at, my_run.name, mine.version)
-    return or_(
-        mine.origin_id.is_(None),
-        and_(
-            ~select(origin.c.id).where(origin.c.id == mine.origin_id).exists(),
-            ~select(older.c.id)
-            .join(its_run, its_run.c.id == older.c.run_id)
-            .where(older.c.origin_id == mine.origin_id, is_older)
-            .exists(),
-        ),
-    )

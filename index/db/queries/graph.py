@@ -15,8 +15,9 @@ from sqlalchemy import and_, bindparam, func, not_, or_, select
 
 from index.db import tables
 from index.db.bulk import batches, filled, one_of
-from index.db.queries.files import VERSION_FIELDS, was_produced
+from index.db.queries.files import VERSION_FIELDS
 from index.db.queries.inputs import INPUT_FIELDS
+from index.db.queries.lineage import was_produced
 from index.domain.inputs import Input
 from index.domain.snapshots import FileVersion
 

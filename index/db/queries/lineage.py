@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from sqlalchemy import (
@@ -16,6 +17,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    tuple_,
     type_coerce,
     update,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "find_origins",
     "find_present",
     "has_copies",
+    "was_produced",
 ]
 
 
@@ -269,4 +272,28 @@ def _take_back_condemned(connection: Connection, run_id: int) -> None:
         update(tables.blobs)
         .where(tables.blobs.c.condemned_at.is_not(None), tables.blobs.c.digest.in_(wanted))
         .values(condemned_at=None)
+    )
+
+
+@cache
+def was_produced() -> ColumnElement[bool]:
+    """Return the condition that a version was produced, not copied by a fork or a rewind.
+
+    If the original is deleted, its oldest copy takes its place. Copies by fork have the time of the
+    original: of these, the one in the oldest run. The statement joins the runs.
+    """
+    origin, older, its_run = tables.files.alias(), tables.files.alias(), tables.runs.alias()
+    mine, my_run = tables.files.c, tables.runs.c
+    is_older = tuple_(
+        older.c.created_at, its_run.c.created_at, its_run.c.name, older.c.version
+    ) < tuple_(mine.created_at, my_run.created_at, my_run.name, mine.version)
+    return or_(
+        mine.origin_id.is_(None),
+        and_(
+            ~select(origin.c.id).where(origin.c.id == mine.origin_id).exists(),
+            ~select(older.c.id)
+            .join(its_run, its_run.c.id == older.c.run_id)
+            .where(older.c.origin_id == mine.origin_id, is_older)
+            .exists(),
+        ),
     )
