@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import and_, bindparam, func, not_, or_, select
@@ -24,7 +24,7 @@ from index.domain.snapshots import FileVersion
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from sqlalchemy import ColumnElement, Select, Table
+    from sqlalchemy import Select, Table
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
@@ -131,40 +131,35 @@ _RUNS_AT_ONCE: Final = 16
 """Runs whose nodes one statement names."""
 
 
-def _by_makers(
-    statement: Select[Any], table: Table, is_original: ColumnElement[bool]
-) -> tuple[Select[Any], Select[Any]]:
+def _by_makers(statement: Select[Any], table: Table) -> tuple[Select[Any], Select[Any]]:
     """Return a statement for nodes of some runs, and one for what no node did in them.
 
-    Copies in a fork whose parent run has them still are left out. An index finds a node, but not
-    one that is null in a list, or in a comparison.
+    An index finds a node, but not one that is null in a list, or in a comparison.
     """
     run_id, node_id = table.c.run_id, table.c.node_id
     nodes = (
         and_(run_id == bindparam(f"run_{n}"), one_of(node_id, f"nodes_{n}"))
         for n in range(_RUNS_AT_ONCE)
     )
-    originals = statement.where(or_(is_original, one_of(run_id, "orphans")))
+    bounded = statement.limit(bindparam("limit"))
     return (
-        originals.where(node_id.is_not(None), or_(*nodes)),
-        originals.where(node_id.is_(None), one_of(run_id, "runs")),
+        bounded.where(node_id.is_not(None), or_(*nodes)),
+        bounded.where(node_id.is_(None), one_of(run_id, "runs")),
     )
 
 
 _USED: Final = _by_makers(
     select(_inputs.run_id, *INPUT_FIELDS)
-    .order_by(_inputs.run_id, _inputs.position)
-    .limit(bindparam("limit")),
+    .where(or_(not_(_inputs.is_copy), one_of(_inputs.run_id, "orphans")))
+    .order_by(_inputs.run_id, _inputs.position),
     tables.inputs,
-    not_(_inputs.is_copy),
 )
-_MADE: Final = _by_makers(
-    select(_files.id, _files.run_id, *VERSION_FIELDS)
-    .order_by(_files.run_id, _files.first_snapshot, _files.path)
-    .limit(bindparam("limit")),
-    tables.files,
-    _files.origin_id.is_(None),
+_VERSIONS: Final = select(_files.id, _files.run_id, *VERSION_FIELDS).order_by(
+    _files.run_id, _files.first_snapshot, _files.path
 )
+# The index of what nodes made has no copies.
+_MADE: Final = _by_makers(_VERSIONS.where(_files.origin_id.is_(None)), tables.files)
+_COPIED: Final = _by_makers(_VERSIONS.where(_files.origin_id.is_not(None)), tables.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +179,13 @@ class Graph:
     def list_used(
         self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int
     ) -> list[Input]:
-        """Return the inputs of activities, in the order in which each run noted them."""
-        return [
-            Input(self.session, runs[row[0]].name, *row[1:])
-            for row in self._of_makers(_USED, runs, makers, limit)
-        ]
+        """Return the inputs of activities, in the order in which each run noted them.
+
+        Copies in a fork whose parent run has them still are left out.
+        """
+        orphans = filled(sorted({run for run, _ in makers if runs[run].is_orphan}))
+        rows = self._of_makers(_USED, makers, limit, orphans=orphans)
+        return [Input(self.session, runs[row[0]].name, *row[1:]) for row in rows]
 
     def list_readers(self, digests: Collection[Digest], limit: int) -> list[Input]:
         """Return the inputs with some digests; see `list_used`."""
@@ -198,10 +195,17 @@ class Graph:
     def list_made(
         self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int
     ) -> list[FileVersion]:
-        """Return the versions that activities made, in the order in which each run got them."""
+        """Return the versions that activities made, in the order in which each run got them.
+
+        Copies by fork count if the parent run is deleted.
+        """
+        orphans = [maker for maker in makers if runs[maker[0]].is_orphan]
+        rows = chain(
+            self._of_makers(_MADE, makers, limit), self._of_makers(_COPIED, orphans, limit)
+        )
         return [
             FileVersion(row[0], self.session, runs[row[1]].name, *row[2:])
-            for row in self._of_makers(_MADE, runs, makers, limit)
+            for row in islice(rows, limit)
         ]
 
     def find_named(self, names: Mapping[VersionName, Digest]) -> dict[VersionName, Reached]:
@@ -284,9 +288,9 @@ class Graph:
     def _of_makers(
         self,
         statements: tuple[Select[Any], Select[Any]],
-        runs: Mapping[int, FoundRun],
         makers: Collection[Maker],
         limit: int,
+        **others: object,
     ) -> Iterator[Any]:
         """Yield at most `limit` rows of what `_by_makers` has made."""
         by_node, by_none = statements
@@ -294,20 +298,18 @@ class Graph:
         for run, node in makers:
             if node is not None:
                 nodes[run].append(node)
-        orphans = [run for run, _ in makers if runs[run].is_orphan]
-        shared = {"orphans": filled(sorted(set(orphans))), "limit": limit}
 
         def rows() -> Iterator[Any]:
             named = sorted(nodes)
             for at in range(0, len(named), _RUNS_AT_ONCE):
-                parameters: dict[str, Any] = dict(shared)
+                parameters: dict[str, Any] = {"limit": limit, **others}
                 some = named[at : at + _RUNS_AT_ONCE]
                 some += some[-1:] * (_RUNS_AT_ONCE - len(some))
                 for n, run in enumerate(some):
                     parameters |= {f"run_{n}": run, f"nodes_{n}": filled(sorted(nodes[run]))}
                 yield from self.connection.execute(by_node, parameters).all()
             unnamed = {run for run, node in makers if node is None}
-            yield from self._rows(by_none, "runs", unnamed, **shared)
+            yield from self._rows(by_none, "runs", unnamed, limit=limit, **others)
 
         return islice(rows(), limit)
 
