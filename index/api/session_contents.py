@@ -10,13 +10,13 @@ from cas.errors import InvalidDigestError
 from index.api.inputs import note_read
 from index.db.queries.graph import Graph
 from index.db.queries.single import find_in_session
+from index.domain.drops import content_of, kept_no_bytes
 from index.domain.inputs import NewInput, of_version
 from index.domain.lineage import Direction
 from index.domain.listing import check_limit
 from index.domain.names import MAX_ROW_ID, RunKey, check_id, check_path, storable
 from index.domain.snapshots import FileVersion
 from index.errors import (
-    BytesNotKeptError,
     UnknownDigestError,
     UnknownFileError,
     UnknownFileIdError,
@@ -202,11 +202,12 @@ class SessionContents:
         steps, most = check_limit(depth, "steps"), check_limit(limit, "versions") or 0
         start = self._one(of, run)
         name = (start.run, start.path, start.version)
-        if start.digest is None:
-            raise BytesNotKeptError(start.path, start.version)
+        digest = content_of(start.digest, start.dropped)
+        if digest is None:
+            raise kept_no_bytes(start)
         with self._context.database.reading() as connection:
             graph = Graph(connection, self.id)
-            found = graph.find_named({name: start.digest}).get(name)
+            found = graph.find_named({name: digest}).get(name)
             if found is None:
                 raise UnknownFileError(*name)
             return walk(graph, [found], direction, depth=steps, limit=most)

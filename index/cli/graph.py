@@ -139,7 +139,8 @@ def _entities(text: str) -> str:
 
 
 def _version(version: FileVersion) -> str:
-    return printable(f"{version.path}@{version.version} of {version.run}")
+    dropped = "" if version.dropped is None else ", dropped"
+    return printable(f"{version.path}@{version.version} of {version.run}{dropped}")
 
 
 def _other(found: Input) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from index.db.queries.graph import FoundRun, Graph, Reached
+from index.domain.drops import content_of
 from index.domain.inputs import inputs_of, name_of
 from index.domain.lineage import Activity, Lineage, LineageEdge, Stale
 
@@ -68,8 +69,9 @@ class _Walk:
             if len(self.versions) >= self.limit:
                 raise _LimitReachedError
             self.versions[version.id] = version
-            if version.digest is not None:
-                self.by_digest.setdefault(version.digest, version)
+            digest = _content(version)
+            if digest is not None:
+                self.by_digest.setdefault(digest, version)
         return f"v{version.id}"
 
     def attempt(self, step: _Step, event_id: str | None, *evidence: FileVersion | Input) -> str:
@@ -89,7 +91,7 @@ class _Walk:
     def edge(self, kind: EdgeKind, start: str, end: str, noted: Input | None = None) -> None:
         self.edges.setdefault((kind, start, end), noted)
 
-    def checked(self, rows: list[Input] | list[FileVersion]) -> None:
+    def checked(self, rows: list[Input] | list[Reached]) -> None:
         if len(rows) > self.limit:
             raise _LimitReachedError
 
@@ -119,9 +121,9 @@ class _Walk:
                 read.append((activity, taken))
         return self._reach(read)
 
-    def _used(self, steps: Collection[_Step]) -> dict[_Step, list[Input]]:
+    def _used(self, steps: Collection[_Step], *, copies: bool = False) -> dict[_Step, list[Input]]:
         makers = self._makers(steps)
-        found = self.graph.list_used(self.runs, makers, self.limit + 1)
+        found = self.graph.list_used(self.runs, makers, self.limit + 1, copies=copies)
         self.checked(found)
         used: defaultdict[_Step, list[Input]] = defaultdict(list)
         for each in found:
@@ -169,7 +171,12 @@ class _Walk:
         """Return versions, and those that they are copies of or had the bytes first."""
         found = list(reached)
         digests = {v.digest for v, _ in found if v.digest is not None and v.size}
-        first = self.graph.find_first(self.graph.find_shared(digests))
+        dropped = {
+            digest
+            for v, _ in found
+            if v.dropped is not None and v.size and (digest := _content(v)) is not None
+        }
+        first = self.graph.find_first(self.graph.find_shared(digests) | dropped)
         origins = {each.origin_id for each in found if each.origin_id is not None}
         versions = self._find([*first.values(), *origins])
         result = {version.id: version for version, _ in found}
@@ -178,8 +185,10 @@ class _Walk:
             if equal is not None:
                 # What a fork or rewind copied was made where it was made first.
                 result.pop(version.id, None)
-            elif version.digest in first:
-                equal = versions[first[version.digest]]
+            elif (digest := _content(version)) in first:
+                equal = versions[first[digest]]
+                if version.dropped is not None and equal.created_at >= version.created_at:
+                    equal = None  # the dropped one was the first
             if equal is not None and equal.id != version.id:
                 if equal.id not in self.versions:
                     result[equal.id] = equal
@@ -193,12 +202,17 @@ class _Walk:
         return self._down(frontier, by_name=False)
 
     def down_by_name(self, frontier: Sequence[FileVersion]) -> list[FileVersion]:
-        """Take one step as `down` does, but not to what has read the same bytes elsewhere."""
+        """Take one step as `down` does, but not to what has read the same bytes elsewhere.
+
+        Each fork is taken for itself: its inputs name its own copies.
+        """
         return self._down(frontier, by_name=True)
 
     def _down(self, frontier: Sequence[FileVersion], *, by_name: bool) -> list[FileVersion]:
-        digests = {each.digest for each in frontier if each.digest is not None and each.size}
-        readers = self.graph.list_readers(digests, self.limit + 1)
+        digests = {
+            digest for each in frontier if each.size and (digest := _content(each)) is not None
+        }
+        readers = self.graph.list_readers(digests, self.limit + 1, copies=by_name)
         self.checked(readers)
         if by_name:
             names = {(each.run, each.path, each.version) for each in frontier}
@@ -206,16 +220,19 @@ class _Walk:
         by_step: defaultdict[_Step, list[Input]] = defaultdict(list)
         for each in readers:
             by_step[_Step.of(each)].append(each)
-        used = self._used(by_step)
-        made = self._made(by_step)
+        used = self._used(by_step, copies=by_name)
+        made = self._made(by_step, copies=by_name)
         new = []
         for step, inputs in by_step.items():
             read = {each.digest for each in inputs}
             unread = {each.position: each for each in inputs}
-            for version in made.get(step, ()):
-                if version.digest in read:
+            originals: dict[int, FileVersion] = {}
+            for version, origin_id in made.get(step, ()):
+                # What a rewind brought back was made when it was recorded first.
+                original = originals.setdefault(origin_id or version.id, version)
+                if _content(version) in read:
                     continue  # a copy, or the input itself
-                taken = [e for e in inputs_of(version, used[step]) if e.digest in read]
+                taken = [e for e in inputs_of(original, used[step]) if e.digest in read]
                 if not taken:
                     continue
                 if version.id not in self.versions:
@@ -234,13 +251,13 @@ class _Walk:
         self.attempt(step, event_id, each)
         self.edge("used", activity, self.add(self.by_digest[each.digest]), each)
 
-    def _made(self, steps: Collection[_Step]) -> dict[_Step, list[FileVersion]]:
+    def _made(self, steps: Collection[_Step], *, copies: bool) -> dict[_Step, list[Reached]]:
         makers = self._makers(steps)
-        found = self.graph.list_made(self.runs, makers, self.limit + 1)
+        found = self.graph.list_made(self.runs, makers, self.limit + 1, copies=copies)
         self.checked(found)
-        made: defaultdict[_Step, list[FileVersion]] = defaultdict(list)
-        for version in found:
-            made[_Step.of(version)].append(version)
+        made: defaultdict[_Step, list[Reached]] = defaultdict(list)
+        for each in found:
+            made[_Step.of(each.version)].append(each)
         return made
 
     def result(self, of: Sequence[FileVersion], direction: Direction, *, done: bool) -> Lineage:
@@ -254,6 +271,10 @@ class _Walk:
             tuple(LineageEdge(*key, noted) for key, noted in self.edges.items()),
             done,
         )
+
+
+def _content(version: FileVersion) -> Digest | None:
+    return content_of(version.digest, version.dropped)
 
 
 def _activities(

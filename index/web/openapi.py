@@ -200,7 +200,7 @@ def _answers(returns: str) -> dict[str, Any]:
         "200": whole,
         "206": {**whole, "description": "The range that was asked for."},
         "304": {"description": "The reader has these bytes."},
-        "410": {"$ref": "#/components/responses/404", "description": "They were never stored."},
+        "410": {"$ref": "#/components/responses/404", "description": "There are none."},
         "412": {"description": "They are not those of If-Match."},
         "416": {"description": "They end before the range."},
     }

@@ -337,11 +337,93 @@ class TestStale:
         run.put("raw", b"1")
         assert session.stale() == ()
 
+    def test_a_fork_that_replaces_its_copy_of_an_input_is_stale_and_its_parent_is_not(
+        self, session
+    ):
+        run = session.run("one")
+        run.put("raw", b"1")
+        step(run, "clean", ["raw"], {"clean": b"of 1"})
+        fork = run.fork("fork")
+        assert session.stale() == ()
+        fork.put("raw", b"2")
+        expected = [("fork:clean@1", "fork:raw@1", "fork:raw@2")]
+        for delete in (lambda: None, run.delete):
+            delete()
+            found = session.stale()
+            assert [(named(s.version), named(s.used), named(s.newer)) for s in found] == expected
+
+    @pytest.mark.parametrize("forked", [False, True])
+    def test_what_a_rewind_brought_back_is_judged_by_what_it_was_made_from(self, session, forked):
+        run = session.run("one")
+        for content in (b"1", b"2"):
+            run.put("raw", content)
+            step(run, "clean", ["raw"], {"clean": b"of " + content})
+        run.rewind(2)
+        assert session.stale() == ()
+        if forked:
+            run = run.fork("fork")
+        run.put("raw", b"2")
+        assert [named(s.version) for s in session.stale()] == [f"{run.id}:clean@3"]
+
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_dropping_an_older_version_does_not_hide_what_was_made_from_it(
+        self, session, figure, whole
+    ):
+        run = session.run("one")
+        run.put("raw.csv", b"new")
+        before = [(named(s.version), named(s.used), named(s.newer)) for s in session.stale()]
+        run.drop("raw.csv", version=1, reason="large")
+        found = session.stale() if whole else session.stale("raw.csv", run="one")
+        assert [(named(s.version), named(s.used), named(s.newer)) for s in found] == before
+        run.put("raw.csv", b"raw")
+        assert session.stale() == ()
+
+
+class TestDropped:
+    """What was dropped is known by its name: it keeps its maker and what it was made from."""
+
+    @pytest.fixture
+    def dropped(self, session, figure):
+        run = session.run("one")
+        before = [
+            shape(session.lineage(figure)),
+            shape(session.lineage("raw.csv", direction="down")),
+        ]
+        for path in ("raw.csv", "table.csv"):
+            run.put(path, b"another")
+            run.drop(path, version=1, reason="large")
+        return before
+
+    def test_upstream_goes_through_it(self, session, figure, dropped):
+        found = session.lineage(figure)
+        assert shape(found) == dropped[0]
+        assert found.others == ()
+
+    def test_it_can_be_asked_for(self, session, dropped):
+        raw = session.run("one").history("raw.csv")[0]
+        assert raw.digest is None
+        assert shape(session.lineage(raw, direction="down")) == dropped[1]
+        assert shape(session.lineage(Digest.of(b"raw"), direction="down")) == dropped[1]
+
+    def test_one_that_had_its_bytes_from_another_run_leads_there(self, session, figure):
+        three = session.run("three")
+        three.put("mine.csv", b"table")
+        step(three, "plot", ["mine.csv"], {"other.png": b"other"})
+        before = shape(session.lineage("other.png"))
+        three.put("mine.csv", b"more")
+        three.drop("mine.csv", version=1, reason="large")
+        assert ("same", "three:mine.csv@1", "one:table.csv@1") in before
+        assert shape(session.lineage("other.png")) == before
+
+    def test_one_that_was_the_first_does_not_lead_to_a_later_one(self, session, figure, dropped):
+        session.run("three").put("late.csv", b"table")
+        assert shape(session.lineage(figure)) == dropped[0]
+
 
 def test_bytes_that_are_gone_have_no_lineage(session, figure):
     from dataclasses import replace
 
-    with pytest.raises(BytesNotKeptError):
+    with pytest.raises(BytesNotKeptError, match="gone before it was adopted"):
         session.lineage(replace(figure, digest=None))
 
 

@@ -291,9 +291,12 @@ def test_a_run_shows_what_it_is_a_part_of_its_parts_tags_and_notes(site):
 @pytest.mark.parametrize(
     "notes", [{"git": {}}, {"git": "4f2a"}, {"command": 3}, {"command": {"a": 1}}, {"get": 1}]
 )
-def test_notes_of_any_form_are_shown(store, clients, notes):
-    store.session("s").run("r").describe(notes=notes)
-    assert clients(store).get("/sessions/s/runs/r").status_code == 200
+def test_notes_of_any_form_are_shown(store, clients, work, notes):
+    run = store.session("s").run("r")
+    run.describe(notes=notes)
+    run.track(work, notes=notes)
+    for page in ("", "/snapshots/1", "/timeline"):
+        assert clients(store).get(f"/sessions/s/runs/r{page}").status_code == 200
 
 
 def test_a_parent_that_does_not_exist_is_no_link(store, clients):
@@ -387,6 +390,33 @@ def test_a_file_lists_only_so_many_and_says_how_many_more(store, clients, monkey
     made = run.file("out/00.csv")
     text = client.get(f"/sessions/session-1/files/{made.id}/lineage").text
     assert "There is more than" in text
+
+
+def test_what_was_dropped_stays_in_the_pages_of_what_was_made_from_it(store, clients):
+    run = store.session("session-1").run("run-1")
+    (raw,) = run.put_many([("raw.csv", b"raw")], node_id="load")
+    run.use(raw, node_id="clean")
+    (made,) = run.put_many([("clean.csv", b"clean")], node_id="clean")
+    run.put("copy.csv", b"raw")
+    run.put("raw.csv", b"new")
+    run.drop("raw.csv", version=1, reason="large")
+    client = clients(store)
+    place = "/sessions/session-1/runs/run-1/file?path="
+    above = section(client.get(f"{place}clean.csv").text, "Made from")
+    assert "raw.csv</a>, version 1 of run-1, dropped" in above
+    text = client.get(f"{place}raw.csv&version=1").text
+    assert re.search(r"were dropped on [\d-]{10}: large\.", text)
+    assert "copy.csv" in section(text, "Same bytes")
+    for page in (
+        f"{place}raw.csv&version=1",
+        f"/sessions/session-1/blobs/{raw.digest}",
+        f"/sessions/session-1/files/{made.id}/lineage",
+        f"/sessions/session-1/files/{raw.id}/lineage?direction=down",
+        "/sessions/session-1/runs/run-1/inputs",
+    ):
+        answer = client.get(page)
+        assert answer.status_code == 200, page
+        assert "clean.csv" in answer.text
 
 
 def test_a_lineage_is_a_graph_and_a_table_of_as_many_steps_as_asked_for(site):

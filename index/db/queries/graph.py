@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import and_, bindparam, func, not_, or_, select
+from sqlalchemy import Boolean, and_, bindparam, func, not_, or_, select
 
 from index.db import tables
 from index.db.bulk import batches, filled, one_of
 from index.db.queries.files import VERSION_FIELDS
 from index.db.queries.inputs import INPUT_FIELDS
 from index.db.queries.lineage import was_produced
+from index.domain.drops import content_of
 from index.domain.inputs import Input
 from index.domain.snapshots import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from sqlalchemy import Select, Table
+    from sqlalchemy import ColumnElement, Select, Table
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
-    from index.db.queries.files import Condition
 
     Maker: TypeAlias = tuple[int, str | None]
     """The id of a run, and a node of it."""
@@ -85,6 +85,17 @@ _REACHED: Final = (
 _NAMED: Final = _REACHED.where(
     one_of(_files.digest, "digests"), one_of(func.coalesce(_runs.name, ""), "runs")
 )
+_DROPPED: Final = (
+    select(_files.id, _runs.name, *VERSION_FIELDS, _files.origin_id)
+    .join(tables.runs, _runs.id == _files.run_id)
+    .join(tables.sessions, tables.sessions.c.id == _runs.session_id)
+    .where(
+        tables.sessions.c.name == bindparam("session"),
+        one_of(_files.path, "paths"),
+        one_of(_runs.name, "runs"),
+        _files.dropped.is_not(None),
+    )
+)
 _BY_ID: Final = _REACHED.where(one_of(_files.id, "ids"))
 _RANKED: Final = (
     select(
@@ -110,13 +121,23 @@ _SHARED: Final = (
     .having(func.count() > 1)
 )
 _FIRST: Final = select(_RANKED.c.digest, _RANKED.c.id).where(_RANKED.c.place == 1)
+_READ: Final = (
+    select(_inputs.digest)
+    .distinct()
+    .outerjoin(tables.runs, _runs.id == _inputs.run_id)
+    .where(one_of(_inputs.digest, "digests"), _IN_SESSION)
+)
 _READERS: Final = (
     select(_runs.name, *INPUT_FIELDS)
     .outerjoin(tables.runs, _runs.id == _inputs.run_id)
     .where(
         one_of(_inputs.digest, "digests"),
         _IN_SESSION,
-        or_(not_(_inputs.is_copy), _runs.forked_from_id.is_(None)),
+        or_(
+            not_(_inputs.is_copy),
+            _runs.forked_from_id.is_(None),
+            bindparam("copies", type_=Boolean),
+        ),
     )
     .order_by(_runs.name, _inputs.position)
     .limit(bindparam("limit"))
@@ -154,7 +175,7 @@ _USED: Final = _by_makers(
     .order_by(_inputs.run_id, _inputs.position),
     tables.inputs,
 )
-_VERSIONS: Final = select(_files.id, _files.run_id, *VERSION_FIELDS).order_by(
+_VERSIONS: Final = select(_files.id, _files.run_id, *VERSION_FIELDS, _files.origin_id).order_by(
     _files.run_id, _files.first_snapshot, _files.path
 )
 # The index of what nodes made has no copies.
@@ -177,51 +198,66 @@ class Graph:
         ]
 
     def list_used(
-        self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int
+        self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int, *, copies: bool
     ) -> list[Input]:
         """Return the inputs of activities, in the order in which each run noted them.
 
-        Copies in a fork whose parent run has them still are left out.
+        Parameters
+        ----------
+        copies
+            Whether those are wanted that a fork has of its parent run. They always are if that run
+            is deleted.
         """
-        orphans = filled(sorted({run for run, _ in makers if runs[run].is_orphan}))
-        rows = self._of_makers(_USED, makers, limit, orphans=orphans)
+        orphans = {run for run, _ in makers if copies or runs[run].is_orphan}
+        rows = self._of_makers(_USED, makers, limit, orphans=filled(sorted(orphans)))
         return [Input(self.session, runs[row[0]].name, *row[1:]) for row in rows]
 
-    def list_readers(self, digests: Collection[Digest], limit: int) -> list[Input]:
+    def list_readers(self, digests: Collection[Digest], limit: int, *, copies: bool) -> list[Input]:
         """Return the inputs with some digests; see `list_used`."""
-        rows = islice(self._rows(_READERS, "digests", digests, limit=limit), limit)
-        return [Input(self.session, *row) for row in rows]
+        rows = self._rows(_READERS, "digests", digests, limit=limit, copies=copies)
+        return [Input(self.session, *row) for row in islice(rows, limit)]
 
     def list_made(
-        self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int
-    ) -> list[FileVersion]:
+        self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int, *, copies: bool
+    ) -> list[Reached]:
         """Return the versions that activities made, in the order in which each run got them.
 
-        Copies by fork count if the parent run is deleted.
+        Parameters
+        ----------
+        copies
+            Whether copies by fork and rewind are wanted. Those of a fork always are if its parent
+            run is deleted.
         """
-        orphans = [maker for maker in makers if runs[maker[0]].is_orphan]
-        rows = chain(
-            self._of_makers(_MADE, makers, limit), self._of_makers(_COPIED, orphans, limit)
-        )
+        copied = [maker for maker in makers if copies or runs[maker[0]].is_orphan]
+        rows = chain(self._of_makers(_MADE, makers, limit), self._of_makers(_COPIED, copied, limit))
         return [
-            FileVersion(row[0], self.session, runs[row[1]].name, *row[2:])
+            Reached(FileVersion(row[0], self.session, runs[row[1]].name, *row[2:-1]), row[-1])
             for row in islice(rows, limit)
         ]
 
     def find_named(self, names: Mapping[VersionName, Digest]) -> dict[VersionName, Reached]:
-        """Return versions by run, path and number, which have these digests.
+        """Return versions by run, path and number, which have these digests or had them.
 
-        An index finds the digests; few versions of one run share one.
+        An index finds the digests; few versions of one run share one. Dropped ones are found by
+        their names.
         """
         found: dict[VersionName, Reached] = {}
+
+        def add(some: Iterable[Reached]) -> None:
+            for each in some:
+                version = each.version
+                name = (version.run, version.path, version.version)
+                if names.get(name) == content_of(version.digest, version.dropped):
+                    found[name] = each
+
         for batch in batches(sorted((digest, name) for name, digest in names.items())):
             digests = {digest for digest, _ in batch}
             runs = sorted({run for _, (run, _, _) in batch})
-            for each in self._reached(_NAMED, "digests", digests, runs=runs):
-                version = each.version
-                name = (version.run, version.path, version.version)
-                if names.get(name) == version.digest:
-                    found[name] = each
+            add(self._reached(_NAMED, "digests", digests, runs=runs))
+        for missing in batches(sorted(names.keys() - found.keys())):
+            paths = {path for _, path, _ in missing}
+            runs = sorted({run for run, _, _ in missing})
+            add(self._reached(_DROPPED, "paths", paths, runs=runs))
         return found
 
     def find_by_id(self, ids: Collection[int]) -> dict[int, FileVersion]:
@@ -247,7 +283,9 @@ class Graph:
             Where they are; None for anywhere.
         """
         old, new = tables.files.c, tables.files.alias()
-        wanted: list[Condition] = [old.end_snapshot.is_not(None), new.c.end_snapshot.is_(None)]
+        wanted: list[ColumnElement[bool]] = [
+            old.end_snapshot.is_not(None), new.c.end_snapshot.is_(None)
+        ]  # fmt: skip
         wanted += [] if run is None else [tables.runs.c.name == run]
         wanted += [] if path is None else [old.path == path]
         reader = tables.runs.alias()
@@ -261,23 +299,30 @@ class Graph:
             .correlate(tables.files, tables.runs)
             .exists()
         )
+        # What read a dropped version is found in a second step: its digest is in no column.
         rows = self.connection.execute(
-            select(old.id, new.c.id)
+            select(old.id, new.c.id, old.dropped, new.c.digest)
             .select_from(tables.files)
             .join(tables.runs, tables.runs.c.id == old.run_id)
             .join(tables.sessions, tables.sessions.c.id == tables.runs.c.session_id)
-            .join(
-                new,
-                and_(
-                    new.c.run_id == old.run_id, new.c.path == old.path, new.c.digest != old.digest
-                ),
+            .join(new, and_(new.c.run_id == old.run_id, new.c.path == old.path))
+            .where(
+                tables.sessions.c.name == self.session,
+                *wanted,
+                or_(and_(old.digest != new.c.digest, was_read), old.dropped.is_not(None)),
             )
-            .where(tables.sessions.c.name == self.session, *wanted, was_read)
             .order_by(old.id)
             .limit(limit)
         ).all()
-        versions = self.find_by_id({each for row in rows for each in row})
-        return [Superseded(versions[old_id], versions[new_id]) for old_id, new_id in rows]
+        dropped = {row[0]: content_of(None, row[2]) for row in rows if row[2] is not None}
+        read = {row[0] for row in self._rows(_READ, "digests", set(dropped.values()))}
+        pairs = [
+            (row[0], row[1])
+            for row in rows
+            if row[2] is None or (dropped[row[0]] in read and dropped[row[0]] != row[3])
+        ]
+        versions = self.find_by_id({each for pair in pairs for each in pair})
+        return [Superseded(versions[old_id], versions[new_id]) for old_id, new_id in pairs]
 
     def _reached(
         self, statement: Select[Any], name: str, values: Collection[Any], **others: object

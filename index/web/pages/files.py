@@ -45,7 +45,7 @@ def file(asked: Asked) -> dict[str, Any]:
         if not versions["items"] or (asked["version"], asked["at"]) != (None, None):
             raise
         shown = versions["items"][0]
-    digest, same = shown["digest"], []
+    digest, same = shown["digest"] or shown.get("dropped", {}).get("digest"), []
     sources: list[dict[str, Any]] | None = []
     results = sources
     if digest is not None:
@@ -54,6 +54,7 @@ def file(asked: Asked) -> dict[str, Any]:
         sources, results = find_sources(asked, shown), find_results(asked, shown)
     return {
         "file": shown,
+        "digest": digest,
         "versions": versions["items"],
         "before": position(versions, "version"),
         "preview": ask(asked, api.preview, {"file_id": shown["id"]}),
