@@ -110,14 +110,16 @@ def test_another_run_keeps_the_bytes_that_this_one_drops(store, history):
     assert (producer.run, producer.version, producer.agent) == ("run-1", 1, "maker")
 
 
-def test_a_fork_or_rewind_to_a_time_with_a_dropped_version_goes_without_it(history):
+def test_a_fork_goes_without_a_dropped_version_and_a_rewind_leaves_its_path_as_it_is(history):
     history.drop("a", version=1, reason="x")
     fork = history.fork("fork", at=1)
     assert fork.files() == ()
     later = history.fork("later")
     assert later.file("a", version=1).dropped["reason"] == "x"
+    present = history.file("a")
     snapshot = history.rewind(1)
     assert [tuple(each) for each in snapshot.skipped] == [("a", "its bytes were dropped")]
+    assert history.files() == (present,)
 
 
 def test_a_recovered_index_has_dropped_them_too(place, history, store):
