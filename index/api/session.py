@@ -203,6 +203,7 @@ class Session(SessionContents, SessionRules, Finding, Handle):
         run: Run,
         *,
         run_id: Label | None = None,
+        with_work_dir: bool = True,
         progress: Callable[[Progress], None] | None = None,
     ) -> SyncReport:
         """Copy a run of another store, with its history, into this session; return the report.
@@ -215,6 +216,10 @@ class Session(SessionContents, SessionRules, Finding, Handle):
         ----------
         run_id
             The id of the run here; by default the one that it has there.
+        with_work_dir
+            Whether the run takes its work directory along. Say False for a store of somebody else:
+            a restore in place would write wherever they say. A work directory that the run has here
+            stays.
         progress
             Called now and then with the file versions and bytes copied so far.
 
@@ -230,7 +235,8 @@ class Session(SessionContents, SessionRules, Finding, Handle):
         from index.transfer.sync import copy_run
 
         to = RunKey(self.id, run.id if run_id is None else check_id("run", run_id))
-        return copy_run(run._context, self._context, run.key, to, progress)  # noqa: SLF001 - a handle
+        ours = run._context  # noqa: SLF001 - a handle
+        return copy_run(ours, self._context, run.key, to, progress, with_work_dir=with_work_dir)
 
     def delete(self) -> DeletionReceipt:
         """Delete the rows of the session, including forks. Garbage collection removes the bytes.

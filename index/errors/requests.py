@@ -282,7 +282,7 @@ class NoDestinationError(ArtifactIndexError, LookupError):
 
     def __str__(self) -> str:
         if self.work_dir is None:
-            what = "has no work directory yet: no scan has recorded one"
+            what = "has no work directory yet: no scan in this store has recorded one"
         else:
             what = f"was in {self.work_dir!r}, and the directory above that is not on this machine"
         return f"run {self.run!r} {what}; say where to restore it with `run.restore(DIR)`"

@@ -144,7 +144,9 @@ def _take_over(
             found = store.session(summary.session).run(summary.run)
             check(found)
             sizes = [_size(each) for each in found.snapshots()]
-        (copied,) = session.copy_run(found, run_id=run, progress=progress).runs
+        # Whoever made the archive must not choose where a restore in place writes.
+        made = session.copy_run(found, run_id=run, with_work_dir=False, progress=progress)
+    (copied,) = made.runs
     if copied.reason is not None:
         raise ImportSourceError(source, copied.reason)
     size = sum(sizes[len(sizes) - copied.snapshots :])

@@ -204,8 +204,15 @@ def copy_run(
     key: RunKey,
     to: RunKey,
     progress: Callable[[Progress], None] | None = None,
+    *,
+    with_work_dir: bool,
 ) -> SyncReport:
     """Sync one run, which may have another session and id at the destination; return the report.
+
+    Parameters
+    ----------
+    with_work_dir
+        Whether the destination is to know the run's work directory.
 
     Raises
     ------
@@ -213,7 +220,7 @@ def copy_run(
         When both stores have the same index.
     """
     _refuse_same(source, destination)
-    execution = _Execution(source, destination, (0, 0), progress)
+    execution = _Execution(source, destination, (0, 0), progress, with_work_dir=with_work_dir)
     return execution.report([execution.sync(key, to)])
 
 
@@ -241,10 +248,13 @@ class _Execution:
         destination: StoreContext,
         totals: tuple[int, int],
         progress: Callable[[Progress], None] | None,
+        *,
+        with_work_dir: bool = True,
     ) -> None:
         self._source = source
         self._destination = destination
         self._progress = progress
+        self._with_work_dir = with_work_dir
         self._versions = 0
         self._totals = totals
         self._has_copies: dict[str, bool] = {}
@@ -308,6 +318,8 @@ class _Execution:
 
     def _record(self, found: Examined, delta: Delta, origin: str) -> None:
         session, ours, theirs = found.key.session, self._source, self._destination
+        if found.mine is not None and not self._with_work_dir:
+            found = replace(found, mine=found.mine._replace(work_dir=None))
         if delta.has_copies:
             self._has_copies[session] = True
         elif session not in self._has_copies:

@@ -11,8 +11,8 @@ from lived import known_of, live
 from places import on_one
 from trees import contents, write
 
-from index import ArtifactStore
-from index.errors import ImportSourceError, InvalidNameError
+from index import ArtifactStore, SyncOutcome
+from index.errors import ImportSourceError, InvalidNameError, NoDestinationError
 from index.export import FORMATS, export_bagit, export_ocfl
 from index.imports import read_bagit, read_bundle, read_ocfl
 
@@ -57,6 +57,44 @@ class TestWithHistory:
         # It goes on as any run does.
         again.put("more", b"more")
         assert store.session("elsewhere").run("again").restore(tmp_path / "out").written > 8
+
+    @on_one(because="what is committed is what sync commits, whose tests run on all")
+    @each_format
+    def test_an_archive_does_not_say_where_a_restore_in_place_writes(
+        self, run, there, work, tmp_path, name
+    ):
+        write(work, {"a": b"a"})
+        run.track(work)
+        export(name, run, tmp_path / "t")
+        READ[name](there, tmp_path / "t")
+        found = there.run("run-1")
+        assert found.summary().work_dir is None
+        (work / "a").unlink()
+        with pytest.raises(NoDestinationError, match="no scan in this store has recorded one"):
+            found.restore()
+        assert not (work / "a").exists()
+        assert there.copy_run(run).runs[0].outcome is SyncOutcome.UNCHANGED
+
+    @on_one(because="what is committed is what sync commits, whose tests run on all")
+    @each_format
+    def test_a_run_that_is_there_keeps_its_own_work_directory(
+        self, store, run, there, work, tmp_path, name
+    ):
+        write(work, {"a": b"a"})
+        run.track(work)
+        export(name, run, tmp_path / "first")
+        READ[name](there, tmp_path / "first")
+        mine = tmp_path / "mine"
+        there.run("run-1").restore(mine)
+        there.run("run-1").track(mine)
+        write(work, {"a": b"b"})
+        run.track(work)
+        export(name, run, tmp_path / "second")
+        for _ in range(2):
+            READ[name](there, tmp_path / "second")
+            assert there.run("run-1").summary().work_dir == str(mine)
+        READ[name](store.session("session-1"), tmp_path / "second")
+        assert run.summary().work_dir == str(work)
 
     @on_one(because="what is committed is what sync commits, whose tests run on all")
     @each_format

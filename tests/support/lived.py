@@ -41,11 +41,11 @@ def live(run, work):
 
 
 def known_of(run):
-    """Return all that is known of a run, but for its name and ids of rows."""
+    """Return all that is known of a run, but for its name, ids of rows, and its work directory."""
     summary = run.summary().to_dict()
     snapshots = [(each, *each.added, *each.changed, *each.removed) for each in run.snapshots()]
     tags = [tag for each in run.tags() for tag in run.tag_history(each.name)]
     listed = [summary, *(each.to_dict() for group in snapshots for each in group)]
     listed += [each.to_dict() for each in tags]
-    own = {"id", "session", "run", "added", "changed", "removed", "last_activity"}
+    own = {"id", "session", "run", "added", "changed", "removed", "last_activity", "work_dir"}
     return [{key: value for key, value in each.items() if key not in own} for each in listed]
