@@ -1,14 +1,18 @@
 """Checks of a source's rows before a transfer. Inconsistent rows are refused, not copied.
 
 The owner may have edited the source's database by hand, or a disk may have damaged it. Such rows
-would make the run unreadable at the destination: a path that leads out of the work directory, an id
-that no command takes, a size that differs from the bytes, snapshots that don't exist.
+would make the run unreadable at the destination: a path that leads out of the work directory, or to
+where another file is, an id that no command takes, a size that differs from the bytes, snapshots
+that don't exist.
 """
 
 from __future__ import annotations
 
+import stat
+from bisect import bisect_left
 from datetime import datetime
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from cas.digest import Digest
@@ -101,8 +105,10 @@ def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[Vers
     ------
     UnsoundError
         At a version with an invalid path or mode, with snapshots that are out of order or beyond
-        `newest`, or with bytes of which it is not said properly that they were dropped.
+        `newest`, with bytes of which it is not said properly that they were dropped, or in a place
+        that another one has.
     """
+    places = _Places()
     for row in versions:
         path = decode_path(row.path)
         try:
@@ -114,11 +120,37 @@ def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[Vers
         end = newest + 1 if row.end_snapshot is None else row.end_snapshot
         if not (1 <= row.appeared_in <= row.first_snapshot < end <= newest + 1):
             raise UnsoundError(f"the snapshots of {path!r}, version {row.version}, can't be so")
-        if row.mode < 0:
-            raise UnsoundError(f"{path!r} has no mode that can be")
+        if row.mode & ~0o7777 not in (stat.S_IFREG, stat.S_IFLNK):
+            raise UnsoundError(f"{path!r} has no mode of a file or link")
+        places.take(path, row.first_snapshot, end)
         if row.dropped is not None:
             _check_dropped(path, row)
         yield row
+
+
+class _Places:
+    """Finds two versions that no snapshot can have both: see ADR 0018. They come in byte order."""
+
+    def __init__(self) -> None:
+        self._begun: list[tuple[str, list[tuple[int, int]]]] = []
+        """Paths that the next one may begin with, each with when it was there: snapshots from and
+        until."""
+
+    def take(self, path: str, first: int, end: int) -> None:
+        """Add a version. Raises UnsoundError if another one has its place."""
+        begun = self._begun
+        while begun and not path.startswith(begun[-1][0]):
+            begun.pop()
+        if not begun or begun[-1][0] != path:
+            begun.append((path, []))
+        *_, (_, mine) = begun
+        if mine and first < mine[-1][1]:
+            raise UnsoundError(f"{path!r} has two versions in snapshot {first}")
+        for other, spans in begun[:-1]:
+            before = bisect_left(spans, end, key=itemgetter(0))
+            if before and first < spans[before - 1][1] and path.startswith(f"{other}/"):
+                raise UnsoundError(f"{other!r} is a file in a snapshot that also has {path!r}")
+        mine.append((first, end))
 
 
 def _check_dropped(path: str, row: VersionRow) -> None:

@@ -92,6 +92,14 @@ def claim(versions, _last):
     row[versions["columns"].index("size")] = len(SECRET)
 
 
+def below(versions, _last):
+    """Put what was the first version of a below b, which is a file."""
+    first, second, *_ = versions["rows"]
+    first[versions["columns"].index("path")] = "b/x"
+    for column, value in (("version", 1), ("appeared_in", 2)):
+        second[versions["columns"].index(column)] = value
+
+
 class TestBundles:
     @pytest.fixture
     def unpacked(self, exported, tmp_path):
@@ -209,6 +217,7 @@ class TestHistories:
             ("path", "../../etc/passwd"), ("path", "/etc/passwd"), ("path", ""), ("path", "a\0b"),
             ("size", -1), ("size", 2**70), ("mode", -5), ("digest", "no digest"), ("version", 0),
             ("first_snapshot", 9), ("end_snapshot", 0), ("created_at", "tomorrow"),
+            ("mode", 0o40755),
             ("workflow_phase", "x" * 999), ("generating_agent", {}), ("origin", ["a"]),
         ],
     )  # fmt: skip
@@ -236,6 +245,23 @@ class TestHistories:
         record[name] = value
         sealed(history, b"\n".join([*others, json.dumps(record).encode(), b""]))
         assert refused(read_ocfl, session, root)
+
+    def test_two_files_in_one_place_are_refused_in_each_format(
+        self, exported, root, history, session, tmp_path
+    ):
+        reason = "'b' is a file in a snapshot that also has 'b/x'"
+        rewritten(history, below)
+        assert refused(read_ocfl, session, root, reason)
+        records = history.read_bytes()
+        lines = records.splitlines()
+        rebuild_storage(tmp_path / "made", lines, [[b"first"], [b"second"], [b"stays"]])
+        pack_up(tmp_path / "made", tmp_path / "t")
+        assert refused(read_bundle, session, tmp_path / "t", reason)
+        export_bagit(exported, tmp_path / "b")
+        (tmp_path / "b" / "runcas" / "history.jsonl").write_bytes(records)
+        line = f"{hashlib.sha512(records).hexdigest()}  runcas/history.jsonl\n"
+        (tmp_path / "b" / "tagmanifest-sha512.txt").write_text(line)
+        assert refused(read_bagit, session, tmp_path / "b", reason)
 
     @pytest.mark.parametrize("data", [b"", b"\n", b"{}\n", b"no JSON\n", b"[" * 100_000 + b"\n"])
     def test_other_bytes_are_refused(self, root, history, session, data):
