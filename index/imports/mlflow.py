@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from index import ImportReport, Progress, RunStatus, Session
+    from index import ImportReport, Progress, RunStatus, Session, Skipped
     from index.imports.mlflow_runs import MlflowRun
 
 __all__ = ["read_mlflow"]
@@ -38,6 +39,8 @@ def read_mlflow(
     progress: Callable[[Progress], None] | None = None,
 ) -> tuple[ImportReport, ...]:
     """Record MLflow runs, each as a run of the session; return their reports.
+
+    The first report also names the directories of runs that MLflow's files do not describe.
 
     The id of a run is that of MLflow. Its files are the artifacts, and those of models that it has
     logged, below ``models/ID``, each in a snapshot of its own. Its notes have the name, the
@@ -65,15 +68,19 @@ def read_mlflow(
         When PyYAML is missing: ``pip install 'runcas[imports]'``.
     """
     root = Path(source)
-    found = list(list_runs(root))
+    skipped: list[Skipped] = []
+    found = list(list_runs(root, skipped))
     if not found:
-        raise ImportSourceError(str(root), "it has no runs of MLflow; name a tracking directory")
+        damaged = "".join(f" ({path}: {reason})" for path, reason in skipped[:1])
+        reason = f"it has no runs of MLflow{damaged}; name a tracking directory"
+        raise ImportSourceError(str(root), reason)
     if run is not None and len(found) > 1:
         raise ImportSourceError(
             str(root),
             f"it has {len(found)} runs, which can't all be {run!r}; name one run's folder",
         )
-    return tuple(_record(session, str(root), each, run or each.id, progress) for each in found)
+    first, *others = (_record(session, str(root), each, run or each.id, progress) for each in found)
+    return replace(first, skipped=(*skipped, *first.skipped)), *others
 
 
 def _record(

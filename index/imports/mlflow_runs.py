@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from index import Skipped
 from index.errors import ImportSourceError, MissingPackageError
-from index.imports.sources import text_of
+from index.imports.sources import UnreadableFileError, shown, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["MlflowRun", "list_runs"]
 
@@ -31,6 +31,14 @@ _MAX_POINTS: Final = 10_000
 
 _STATUS: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 """Source: mlflow, `protos/service.proto`, RunStatus."""
+
+
+_ABOUT: Final = "meta.yaml"
+_OTHERS: Final = frozenset(("tags", "datasets", "traces", "models"))
+"""Directories of an experiment that are no runs; in a tracking directory, models are the registry.
+Source: mlflow, `store/tracking/file_store.py`, RESERVED_EXPERIMENT_FOLDERS."""
+
+_LINK: Final = "it is a link, which is not followed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,10 @@ class _Point(NamedTuple):
     time_ms: int
 
 
-def list_runs(source: Path) -> Iterator[MlflowRun]:
+def list_runs(source: Path, skipped: list[Skipped]) -> Iterator[MlflowRun]:
     """Yield the runs of a tracking directory, an experiment, a run's directory, or a database.
+
+    Directories that should be experiments, runs or models, and can't be read, go to `skipped`.
 
     Raises
     ------
@@ -69,47 +79,73 @@ def list_runs(source: Path) -> Iterator[MlflowRun]:
         return
     if not source.is_dir():
         raise ImportSourceError(str(source), "there is no such file or directory")
-    about = _read_yaml(source / "meta.yaml")
-    if "run_id" in about or "run_uuid" in about:
-        experiment = _read_yaml(source.absolute().parent / "meta.yaml")
-        models = _models_of_experiment(source.absolute().parent)
-        yield _run_of_directory(source, about, str(experiment.get("name")), models)
+    found = _Tracked(source, skipped)
+    about = found.read(source) if os.path.lexists(source / _ABOUT) else {}
+    if _id_of(about):
+        above = source.absolute().parent
+        experiment = found.read(above).get("name") if os.path.lexists(above / _ABOUT) else None
+        yield _run_of_directory(source, about, str(experiment), found.models(above))
     elif "experiment_id" in about:
-        yield from _runs_of_experiment(source, about)
+        yield from found.runs(source, about)
     elif (source / "mlflow.db").is_file():
         yield from _runs_of_database(source / "mlflow.db")
     else:
-        for each in _directories(source):
-            yield from _runs_of_experiment(each, _read_yaml(each / "meta.yaml"))
+        for each, experiment in found.described(source, "experiment_id"):
+            yield from found.runs(each, experiment)
 
 
-def _directories(directory: Path) -> list[Path]:
-    """Return the directories in one that are neither hidden nor links."""
-    found = (each for each in sorted(directory.iterdir()) if not each.name.startswith("."))
-    return [each for each in found if each.is_dir() and not each.is_symlink()]
+class _Tracked:
+    """What a tracking directory has. It notes what it can't read."""
+
+    def __init__(self, source: Path, skipped: list[Skipped]) -> None:
+        self._source = source
+        self._skipped = skipped
+
+    def read(self, directory: Path) -> dict[str, Any]:
+        """Return what is said of a directory; nothing, and a note of it, if that can't be read."""
+        try:
+            return _read_yaml(directory / _ABOUT)
+        except UnreadableFileError as error:
+            self._skip(directory, str(error))
+            return {}
+
+    def _skip(self, path: Path, reason: str) -> None:
+        self._skipped.append(Skipped(shown(os.path.relpath(path, self._source)), reason))
+
+    def described(self, directory: Path, *fields: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield the directories in one, and what is said of each, which has one of the fields."""
+        for each in sorted(directory.iterdir()):
+            if each.name.startswith(".") or each.name in _OTHERS or not each.is_dir():
+                continue
+            if each.is_symlink():
+                self._skip(each, _LINK)
+                continue
+            about = self.read(each)
+            if any(about.get(field) not in (None, "") for field in fields):
+                yield each, about
+            elif about:
+                self._skip(each, f"its {_ABOUT} has no {fields[0]}")
+
+    def runs(self, directory: Path, about: Mapping[str, Any]) -> Iterator[MlflowRun]:
+        """Yield the runs of an experiment that are not deleted."""
+        models = self.models(directory)
+        for each, run in self.described(directory, "run_id", "run_uuid"):
+            if run.get("lifecycle_stage") != "deleted":
+                yield _run_of_directory(each, run, str(about.get("name")), models)
+
+    def models(self, experiment: Path) -> dict[str, dict[str, tuple[str, Path]]]:
+        """Return the names and artifacts of logged models, by run and by id."""
+        found: defaultdict[str, dict[str, tuple[str, Path]]] = defaultdict(dict)
+        place = experiment / "models"
+        if _is_directory(place):
+            for each, model in self.described(place, "source_run_id"):
+                artifacts = each / "artifacts"
+                found[str(model["source_run_id"])][each.name] = str(model.get("name")), artifacts
+        return found
 
 
-def _runs_of_experiment(directory: Path, about: Mapping[str, Any]) -> Iterator[MlflowRun]:
-    if "experiment_id" not in about:
-        return
-    models = _models_of_experiment(directory)
-    for each in _directories(directory):
-        run = _read_yaml(each / "meta.yaml")
-        if ("run_id" in run or "run_uuid" in run) and run.get("lifecycle_stage") != "deleted":
-            yield _run_of_directory(each, run, str(about.get("name")), models)
-
-
-def _models_of_experiment(directory: Path) -> dict[str, dict[str, tuple[str, Path]]]:
-    """Return the names and artifacts of logged models, by run and by id."""
-    found: defaultdict[str, dict[str, tuple[str, Path]]] = defaultdict(dict)
-    place = directory / "models"
-    for each in _directories(place) if place.is_dir() and not place.is_symlink() else ():
-        model = _read_yaml(each / "meta.yaml")
-        artifacts = each / "artifacts"
-        if model.get("source_run_id"):
-            named = str(model.get("name")), artifacts
-            found[str(model["source_run_id"])][each.name] = named
-    return found
+def _id_of(about: Mapping[str, Any]) -> str:
+    return str(about.get("run_id") or about.get("run_uuid") or "")
 
 
 def _run_of_directory(
@@ -127,8 +163,7 @@ def _run_of_directory(
             metrics[name] = sorted(_points(text), key=lambda each: (each.step, each.time_ms))
         except ValueError:
             skipped.append(Skipped(f"metrics/{name}", "it is no metric as MLflow writes it"))
-    status = about.get("status")
-    run = str(about.get("run_id") or about.get("run_uuid"))
+    status, run = about.get("status"), _id_of(about)
     return _run(
         {
             "id": run,
@@ -240,7 +275,7 @@ _BESIDE: Final = ("mlruns", "mlartifacts")
 def _run(
     about: Mapping[str, Any],
     values: tuple[dict[str, str], dict[str, str], Mapping[str, list[_Point]]],
-    places: Iterable[Path],
+    places: Sequence[Path],
     models: Mapping[str, tuple[str, Path]],
     skipped: list[Skipped],
     *,
@@ -256,6 +291,12 @@ def _run(
     artifacts = next(filter(_is_directory, places), None)
     if artifacts is None and is_elsewhere:
         skipped.append(Skipped("artifacts", f"they are elsewhere: {about['artifact_uri']}"))
+    elif artifacts is None and any(map(Path.is_symlink, places)):
+        skipped.append(Skipped("artifacts", _LINK))
+    kept = {model: path for model, (_, path) in models.items() if _is_directory(path)}
+    for model in models.keys() - kept.keys():
+        reason = "its artifacts are not in their place, or a link, which is not followed"
+        skipped.append(Skipped(f"models/{model}", reason))
     notes = {
         "run": about["name"] and text_of(str(about["name"])),
         "experiment": text_of(str(about["experiment"])),
@@ -276,7 +317,7 @@ def _run(
         artifacts,
         {name: value for name, value in notes.items() if value not in (None, {})},
         tuple(skipped),
-        {model: path for model, (_, path) in models.items() if _is_directory(path)},
+        kept,
     )
 
 
@@ -317,16 +358,22 @@ def _read(path: Path, limit: int) -> bytes | None:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return what a file of MLflow says; nothing if there is none."""
+    """Return what a file of MLflow says. Raises UnreadableFileError."""
     try:
         import yaml
     except ImportError as error:
         raise MissingPackageError("an import of MLflow runs", "pyyaml", "imports") from error
     try:
         found = yaml.safe_load(_read(path, _MAX_VALUE) or b"")
-    except (OSError, yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"it has no {path.name}") from error
+    except OSError as error:
+        raise UnreadableFileError(f"its {path.name} can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UnreadableFileError(f"its {path.name} is damaged: it is no YAML") from error
+    if not (found and isinstance(found, dict)):
+        raise UnreadableFileError(f"its {path.name} is empty, or none of MLflow")
+    return found
 
 
 def _read_values(
@@ -336,7 +383,8 @@ def _read_values(
     values = {}
     for where, directories, names in os.walk(directory):
         directories.sort()
-        for name in sorted(names):
+        linked = (name for name in directories if Path(where, name).is_symlink())
+        for name in sorted((*names, *linked)):
             path = Path(where, name)
             key = text_of(os.fsencode(path.relative_to(directory)))
             try:

@@ -166,6 +166,36 @@ def test_an_experiment_and_a_directory_with_a_database_do(session, kept):
 
 
 @alone
+def test_each_directory_without_a_proper_description_is_named(session, kept):
+    experiment = one_run(kept).parent
+    write(experiment, {
+        "damaged/meta.yaml": b"run_id: damaged\n  bad: [\n",
+        "nameless/meta.yaml": b"lifecycle_stage: active\n",
+        "empty/meta.yaml": b"",
+        "bare/artifacts/a": b"a",
+        "tags/mlflow.note": b"no run",
+        "models/m-1/meta.yaml": b"name: net\n",
+    })  # fmt: skip
+    (experiment / "linked").symlink_to("damaged")
+    (experiment.parent / "lost").mkdir()
+    reports = read_mlflow(session, experiment.parent)
+    assert [each.skipped for each in reports[1:]] == [(), ()]
+    name = experiment.name
+    assert {each.path: each.reason for each in reports[0].skipped} == {
+        f"{name}/damaged": "its meta.yaml is damaged: it is no YAML",
+        f"{name}/nameless": "its meta.yaml has no run_id",
+        f"{name}/empty": "its meta.yaml is empty, or none of MLflow",
+        f"{name}/bare": "it has no meta.yaml",
+        f"{name}/linked": "it is a link, which is not followed",
+        f"{name}/models/m-1": "its meta.yaml has no source_run_id",
+        "lost": "it has no meta.yaml",
+    }
+    assert [each.snapshots for each in read_mlflow(session, experiment.parent)] == [0, 0, 0]
+    with pytest.raises(ImportSourceError, match=r"no runs of MLflow \(\.: its meta\.yaml is dam"):
+        read_mlflow(session, experiment / "damaged")
+
+
+@alone
 def test_deleted_runs_are_left_out(session, kept):
     about = one_run(kept) / "meta.yaml"
     about.write_text(about.read_text().replace(": active", ": deleted"))
@@ -217,7 +247,9 @@ def test_nothing_outside_is_read(session, kept, tmp_path):
     os.mkfifo(place / "tags" / "pipe")
     (place / "artifacts" / "link").symlink_to(tmp_path / "outside" / "secret")
     (report,) = read_mlflow(session, place)
-    assert {each.path for each in report.skipped} == {"metrics/linked", "tags/pipe"}
+    assert {each.path for each in report.skipped} == {
+        "metrics/linked", "params/folder", "tags/pipe",
+    }  # fmt: skip
     run = session.run(report.run)
     assert run.read_bytes("link") == os.fsencode(tmp_path / "outside" / "secret")
     assert run.snapshots()[0].notes["mlflow"]["params"].keys() == {"lr"}
@@ -228,6 +260,9 @@ def test_nothing_outside_is_read(session, kept, tmp_path):
     (model / "artifacts").symlink_to(tmp_path / "weights")
     (again,) = read_mlflow(session, place, run="again")
     assert again.versions == 0
+    assert {each.path for each in {*again.skipped} - {*report.skipped}} == {
+        "artifacts", f"models/{model.name}",
+    }  # fmt: skip
 
 
 @alone
