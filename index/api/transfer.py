@@ -106,8 +106,8 @@ class StoreTransfer(StoreMaintenance):
         On return, each run in the destination is as it was here at one moment, or the report gives
         the reason. On raise, each run is complete or unchanged. You can interrupt a sync at any
         point: bytes that have arrived are not sent again. A sync only adds; it never removes or
-        replaces anything in the destination. If both stores have recorded into a run, that is a
-        conflict: the report names it, and the run does not change.
+        replaces anything in the destination. A run arrives with what holds it. If both stores have
+        recorded into a run, that is a conflict: the report names it, and the run does not change.
 
         Parameters
         ----------

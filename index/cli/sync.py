@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cas.temporary import using_temporary_files
+from index.cli.advice import in_commands
 from index.cli.completing import completing
 from index.cli.location import StoreLocation, location_at
 from index.cli.options import json_option
@@ -108,7 +109,7 @@ def _print(report: SyncReport, *, dry_run: bool, as_json: bool) -> None:
     for run in report.runs:
         name = f"{printable(run.session)}/{printable(run.run)}"
         if run.reason is not None:
-            click.echo(f"{name}: {run.outcome}: {printable(run.reason)}", err=True)
+            click.echo(f"{name}: {run.outcome}: {printable(in_commands(run.reason))}", err=True)
         elif run.outcome in (SyncOutcome.COPIED, SyncOutcome.UPDATED):
             what = f"{counted(run.snapshots, 'snapshot')}, {counted(run.versions, 'file version')}"
             click.echo(f"{name}: {'to be ' if dry_run else ''}{run.outcome}, {what}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cas.digest import Digest
     from index.context import StoreContext
 
-__all__ = ["apply_rule", "hold", "set_quota"]
+__all__ = ["apply_rule", "hold", "set_quota", "store_rule"]
 
 _ATTEMPTS = 5
 """As for a commit: each failure needs a garbage collection that finishes during the call."""
@@ -72,20 +72,26 @@ def _commit(
     context: StoreContext, session: str, make: Callable[[], HoldEntry | QuotaEntry]
 ) -> None:
     def attempt(_records: Sequence[Digest] | None) -> None:
-        entry = make()
-        written, record = store_entry(context.blobs, entry)
-
-        def write(connection: Connection) -> None:
-            record_blobs(connection, written, (), entry.created_at)
-            journal.insert_loose(connection, record)
-            apply_rule(connection, entry)
-
         try:
-            context.database.write(write)
+            context.database.write(store_rule(context, make()))
         except IntegrityError as error:  # the session or run was deleted meanwhile
             raise CommitConflict from error
 
     retry_on_conflict(attempt, attempts=_ATTEMPTS, name=session)
+
+
+def store_rule(
+    context: StoreContext, entry: HoldEntry | QuotaEntry
+) -> Callable[[Connection], None]:
+    """Make the record of a rule durable; return what writes the rule in a transaction."""
+    written, record = store_entry(context.blobs, entry)
+
+    def write(connection: Connection) -> None:
+        record_blobs(connection, written, (), entry.created_at)
+        journal.insert_loose(connection, record)
+        apply_rule(connection, entry)
+
+    return write
 
 
 def apply_rule(connection: Connection, entry: HoldEntry | QuotaEntry) -> None:

@@ -27,7 +27,7 @@ class SyncOutcome(StrEnum):
     DAMAGED = "damaged"
     """Bytes are missing or damaged, or rows are inconsistent. Nothing of the run was copied."""
     FAILED = "failed"
-    """Others kept changing the run. Sync again later."""
+    """Others kept changing the run, or the session's quota is full. Sync again later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from index.transfer.report import SyncOutcome
 from index.transfer.soundness import UnsoundError, check_inputs, check_run, sound_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -74,15 +74,16 @@ class Examined:
 
 
 def examine(
-    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta, to: RunKey
+    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta, to: RunKey | None
 ) -> Examined:
     """Compare a run, and put the rows that the destination lacks into the empty `delta`.
 
     Parameters
     ----------
     to
-        What the run is called at the destination.
+        What a copy is called at the destination; None for a sync, where the names are the same.
     """
+    to = to or key
     try:
         return replace(_examine(source, destination, key, delta, to), key=to)
     except UnsoundError as error:
@@ -269,6 +270,7 @@ def record(
     destination: StoreContext,
     found: Examined,
     delta: Delta,
+    holds: Sequence[Callable[[Connection], None]],
     *,
     has_copies: bool,
 ) -> None:
@@ -276,6 +278,8 @@ def record(
 
     Parameters
     ----------
+    holds
+        What writes each hold of the run that the destination lacks.
     has_copies
         Whether the session has copies by fork or rewind in either store.
 
@@ -291,6 +295,8 @@ def record(
             connection, found.key.session, mine.session_created_at, lock=True
         )
         run_id = _claimed(connection, session_id, found, mine)
+        for hold in holds:
+            hold(connection)
         if found.origin_id is not None:
             transfer.link_origin(connection, run_id, found.origin_id, mine.forked_snapshot)
         transfer.insert_snapshots(connection, run_id, found.snapshots)

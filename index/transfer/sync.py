@@ -27,6 +27,7 @@ from index.domain.progress import Progress
 from index.domain.results import Result
 from index.errors import (
     IndexInterruptedError,
+    QuotaExceededError,
     SameStoreError,
     UnknownRunError,
     UnknownRunNameError,
@@ -34,7 +35,7 @@ from index.errors import (
 )
 from index.transfer.blobs import BlobTally, BlobTransfer, count_missing
 from index.transfer.delta import Delta
-from index.transfer.holds import bring_holds
+from index.transfer.holds import bring_holds, list_lacking_holds, store_holds
 from index.transfer.lineage import has_copies
 from index.transfer.order import origins_first
 from index.transfer.report import SyncedRun, SyncOutcome, SyncReport
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from cas.digest import Digest
     from index.context import StoreContext
+    from index.domain.holds import Hold
     from index.domain.runs import RunSummary
 
 __all__ = ["SyncPlan", "copy_run", "plan_sync", "select_runs", "sync_runs"]
@@ -99,7 +101,8 @@ class SyncPlan(Result):
         for planned, origin in zip(self.report.runs, self.origins, strict=True):
             # A fork whose origin is copied now still needs its link.
             is_due = planned.outcome in _TO_DO or (planned.session, origin) in touched
-            made = execution.sync(RunKey(planned.session, planned.run)) if is_due else planned
+            key = RunKey(planned.session, planned.run)
+            made = execution.sync(key) if is_due else execution.keep(planned, key)
             if made.outcome in _TO_DO:
                 touched.add((made.session, made.run))
             done.append(made)
@@ -163,7 +166,7 @@ def plan_sync(
     for summary in chosen:
         with Delta() as delta:
             key = RunKey(summary.session, summary.run)
-            found = _examine(source, destination, key, delta, key)
+            found = _examine(source, destination, key, delta, None)
             if _lacks_origin(found) and (summary.session, summary.forked_from) in arriving:
                 found = replace(found, outcome=SyncOutcome.UPDATED)
             if found.outcome in _TO_DO:
@@ -261,23 +264,24 @@ class _Execution:
         self._tally = BlobTally()
 
     def report(self, done: Sequence[SyncedRun]) -> SyncReport:
-        """Return the report of the runs, with the blobs and bytes sent; bring their holds."""
-        same = [run for run in done if run.reason is None]
-        for session in dict.fromkeys(run.session for run in same):
-            names = {run.run for run in same if run.session == session}
-            bring_holds(self._source, self._destination, session, names)
+        """Return the report of the runs, with the blobs and bytes sent."""
         tally = self._tally
         return SyncReport(tuple(done), tally.blobs, tally.bytes_read, tally.bytes_stored)
 
+    def keep(self, run: SyncedRun, key: RunKey, to: RunKey | None = None) -> SyncedRun:
+        """Bring the holds of a run of which nothing else is lacking; return it as it is."""
+        if run.reason is None:
+            bring_holds(self._destination, self._lacking_holds(key, to))
+        return run
+
     def sync(self, key: RunKey, to: RunKey | None = None) -> SyncedRun:
-        """Sync one run, also while others change it; return its outcome.
+        """Sync one run with its holds, also while others change it; return its outcome.
 
         Parameters
         ----------
         to
-            What the run is called at the destination; None for the same.
+            What a copy is called at the destination; None for a sync of the store.
         """
-        to = to or key
         uncertain: SyncedRun | None = None
         for _ in range(_ATTEMPTS):
             with Delta() as delta:
@@ -285,38 +289,54 @@ class _Execution:
                 run = _synced_run(found, delta)
                 if run.outcome not in _TO_DO:
                     # The commit whose answer was lost has succeeded.
-                    return uncertain if uncertain and run.reason is None else run
+                    return self.keep(
+                        uncertain if uncertain and run.reason is None else run, key, to
+                    )
                 try:
-                    check_room(self._destination, found, delta)
-                    self._bring_bytes(delta)
-                    self._record(found, delta, key.session)
-                    theirs = self._destination
-                    write_history(theirs, to)
-                except CommitConflict:
-                    continue
-                except IntegrityError as error:
-                    if is_impossible(error):
-                        reason = f"the source's index is damaged: {error.orig}"
-                        return SyncedRun(to.session, to.run, SyncOutcome.DAMAGED, reason=reason)
-                    continue
+                    made = self._bring(run, found, delta, key, to)
                 except IndexInterruptedError as error:
                     if not error.may_have_committed:
                         raise
                     uncertain = run
                     continue
-                except (BlobNotFoundError, DigestMismatchError) as error:
-                    reason = _explained(error, delta)
-                    return SyncedRun(to.session, to.run, SyncOutcome.DAMAGED, reason=reason)
-            self._versions += run.versions
-            self._report()
-            extra = {"session": run.session, "run": run.run, "versions": run.versions}
-            text = "run %s of session %s: %d versions synced"
-            _LOG.info(text, run.run, run.session, run.versions, extra=extra)
-            return run
+            if made is not None:
+                return made
         reason = "others kept recording into it at the destination; sync again when that is over"
-        return SyncedRun(to.session, to.run, SyncOutcome.FAILED, reason=reason)
+        there = to or key
+        return SyncedRun(there.session, there.run, SyncOutcome.FAILED, reason=reason)
 
-    def _record(self, found: Examined, delta: Delta, origin: str) -> None:
+    def _bring(
+        self, run: SyncedRun, found: Examined, delta: Delta, key: RunKey, to: RunKey | None
+    ) -> SyncedRun | None:
+        """Bring what a run lacks; return its outcome, or None if others were first."""
+        try:
+            check_room(self._destination, found, delta)
+            self._bring_bytes(delta)
+            self._record(found, delta, key, to)
+            write_history(self._destination, found.key)
+        except (CommitConflict, UnknownSessionError):
+            return None
+        except IntegrityError as error:
+            if not is_impossible(error):
+                return None
+            reason = f"the source's index is damaged: {error.orig}"
+            return SyncedRun(run.session, run.run, SyncOutcome.DAMAGED, reason=reason)
+        except QuotaExceededError as error:
+            return SyncedRun(run.session, run.run, SyncOutcome.FAILED, reason=str(error))
+        except (BlobNotFoundError, DigestMismatchError) as error:
+            reason = _explained(error, delta)
+            return SyncedRun(run.session, run.run, SyncOutcome.DAMAGED, reason=reason)
+        self._versions += run.versions
+        self._report()
+        extra = {"session": run.session, "run": run.run, "versions": run.versions}
+        text = "run %s of session %s: %d versions synced"
+        _LOG.info(text, run.run, run.session, run.versions, extra=extra)
+        return run
+
+    def _lacking_holds(self, key: RunKey, to: RunKey | None) -> list[Hold]:
+        return list_lacking_holds(self._source, self._destination, key, to)
+
+    def _record(self, found: Examined, delta: Delta, key: RunKey, to: RunKey | None) -> None:
         session, ours, theirs = found.key.session, self._source, self._destination
         if found.mine is not None and not self._with_work_dir:
             found = replace(found, mine=found.mine._replace(work_dir=None))
@@ -324,10 +344,11 @@ class _Execution:
             self._has_copies[session] = True
         elif session not in self._has_copies:
             self._has_copies[session] = theirs.database.with_retries(
-                lambda: has_copies((ours.database, origin), (theirs.database, session))
+                lambda: has_copies((ours.database, key.session), (theirs.database, session))
             )
+        holds = store_holds(theirs, self._lacking_holds(key, to), found)
         theirs.database.with_retries(
-            lambda: record(ours, theirs, found, delta, has_copies=self._has_copies[session])
+            lambda: record(ours, theirs, found, delta, holds, has_copies=self._has_copies[session])
         )
 
     def _bring_bytes(self, delta: Delta) -> None:
@@ -350,7 +371,7 @@ class _Execution:
 
 
 def _examine(
-    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta, to: RunKey
+    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta, to: RunKey | None
 ) -> Examined:
     def look() -> Examined:
         delta.clear()

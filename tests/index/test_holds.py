@@ -12,6 +12,8 @@ from lost import lose_index
 from places import EACH_INDEX, places
 
 import index.commit.delete
+import index.transfer.sync
+from cas.errors import BackendError
 from index import ArtifactStore, RetentionPolicy, VersionRule, provenance, recover
 from index.errors import HeldError, UnknownRunError, UnknownSessionError
 
@@ -138,6 +140,81 @@ def test_a_sync_brings_holds_and_no_release(store, two_versions, stores, tmp_pat
         theirs.release_hold("closed there")
         store.sync_to(other)
         assert theirs.holds() == ()
+
+
+@pytest.fixture
+def other(stores, tmp_path):
+    """Another store, without runs."""
+    with ArtifactStore.open(tmp_path / "other") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("progress", [None, lambda _: None], ids=["at once", "with a plan"])
+def test_a_sync_that_fails_halfway_has_held_what_it_has_copied(
+    store, run, other, monkeypatch, progress
+):
+    session = store.session("session-1")
+    run.put("a", b"1")
+    run.hold("case 7", agent="counsel")
+    session.run("run-2").put("b", b"2")
+    session.hold("audit")
+    recorded = index.transfer.sync.record
+
+    def record_and_fail(*arguments, **options):
+        recorded(*arguments, **options)
+        raise BackendError("a pack", "the disk is full")
+
+    monkeypatch.setattr(index.transfer.sync, "record", record_and_fail)
+    with pytest.raises(BackendError):
+        store.sync_to(other, progress=progress)
+    theirs = other.session("session-1")
+    assert [each.run for each in theirs.runs()] == ["run-1"]
+    assert theirs.holds() == session.holds()
+    monkeypatch.undo()
+    store.sync_to(other, progress=progress)
+    assert theirs.holds(past=True) == session.holds()
+
+
+def test_holds_that_a_sync_has_brought_come_back_with_a_rebuilt_index(store, run, other, tmp_path):
+    run.put("a", b"1")
+    run.hold("case 7", agent="counsel")
+    store.session("session-1").hold("audit")
+    store.sync_to(other)
+    run.put("a", b"2")
+    run.hold("case 8")
+    store.sync_to(other)
+    before = other.session("session-1").holds()
+    assert len(before) == 3
+    other.close()
+    lose_index({"root": tmp_path / "other"})
+    recover(tmp_path / "other")
+    with ArtifactStore.open(tmp_path / "other", create=False) as again:
+        assert again.session("session-1").holds() == before
+
+
+def test_a_copy_of_a_run_has_its_holds_and_no_others(store, run, other):
+    run.put("a", b"1")
+    run.hold("case 7", agent="counsel")
+    store.session("bob").run("copy").put("b", b"2")
+    store.session("bob").run("copy").hold("of no concern")
+    store.session("bob").hold("nor is this")
+    session = other.session("bob")
+    session.copy_run(run, run_id="copy")
+    held = [(each.run, each.reason, each.agent) for each in session.holds()]
+    assert held == [("copy", "case 7", "counsel")]
+    run.hold("case 8")
+    session.copy_run(run, run_id="copy")
+    assert [each.reason for each in session.run("copy").holds()] == ["case 7", "case 8"]
+
+
+def test_a_copy_from_a_held_session_is_held_and_the_rest_of_its_session_is_not(store, run, other):
+    run.put("a", b"1")
+    store.session("session-1").hold("audit")
+    other.session("session-1").run("run-2").put("b", b"2")
+    other.session("session-1").copy_run(run)
+    with pytest.raises(HeldError, match=r"run 'run-1' is held since .*: audit"):
+        other.session("session-1").run("run-1").delete()
+    other.session("session-1").run("run-2").delete()
 
 
 def test_holds_and_quotas_come_back_with_a_rebuilt_index(place, store, two_versions):

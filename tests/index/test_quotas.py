@@ -130,12 +130,29 @@ def test_a_sync_beyond_the_quota_of_the_destination_brings_no_bytes(
         theirs = destination.session("session-1")
         theirs.set_quota(500)
         before = objects_of(there).names()
-        with pytest.raises(QuotaExceededError):
-            store.sync_to(destination)
+        (refused,) = store.sync_to(destination).unsynced
+        assert (refused.outcome, refused.versions) == ("failed", 0)
+        assert "holds 0 of 500 bytes" in refused.reason
         assert objects_of(there).names() == before
         theirs.set_quota(600)
         store.sync_to(destination)
         assert theirs.usage().bytes == 600
+
+
+def test_a_run_beyond_the_quota_of_the_destination_keeps_no_other_from_it(
+    stores, tmp_path, store, session
+):
+    session.run("a").put("a", b"small")
+    session.run("b").put("a", random_bytes(600, 1))
+    store.session("session-2").run("c").put("a", random_bytes(600, 2))
+    with ArtifactStore.open(**stores.make("sqlite-local", tmp_path / "there")) as destination:
+        destination.session("session-1").set_quota(500)
+        for before in ("copied", "unchanged"):
+            outcomes = [(run.run, run.outcome) for run in store.sync_to(destination).runs]
+            assert outcomes == [("a", before), ("b", "failed"), ("c", before)]
+        assert [run.run for run in destination.runs()] == ["a", "c"]
+        (refused,) = destination.session("session-1").copy_run(session.run("b")).unsynced
+        assert "holds 5 of 500 bytes" in refused.reason
 
 
 def test_eight_writers_at_once_do_not_pass_the_quota(place, session):

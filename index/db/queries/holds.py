@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
-__all__ = ["check", "insert_hold", "list_holds", "release"]
+__all__ = ["check", "insert_hold", "list_holds", "list_holds_of", "release"]
 
 
 def list_holds(
@@ -36,6 +36,14 @@ def list_holds(
     if not past:
         statement = statement.where(columns.released_at.is_(None))
     return [Hold(*row) for row in connection.execute(statement)]
+
+
+def list_holds_of(
+    connection: Connection, session: str, run: str, *, past: bool = False
+) -> list[Hold]:
+    """Return the holds of a run: its own, and those of its whole session."""
+    concerned = or_(tables.holds.c.run_id.is_(None), tables.runs.c.name == run)
+    return list_holds(connection, session, concerned, past=past)
 
 
 def check(connection: Connection, session: str, run_ids: Collection[int] | None) -> None:
