@@ -21,7 +21,7 @@ class SyncOutcome(StrEnum):
     UNCHANGED = "unchanged"
     """The destination has everything that the source has."""
     AHEAD = "ahead"
-    """The destination has everything that the source has, and later snapshots of its own."""
+    """The destination has later snapshots of its own, and all snapshots that the source has."""
     CONFLICT = "conflict"
     """The destination has a run with this id and another history. It stays unchanged."""
     DAMAGED = "damaged"

@@ -66,6 +66,8 @@ class Examined:
     """All moves of tags of the source; None if those of the destination stay."""
     run_tags: tuple[Mapping[str, Any], ...] = ()
     """Moves of tags of the run itself that the destination lacks."""
+    is_newer: bool = True
+    """Whether what was changed in place takes precedence over that of the destination."""
     inputs: _Inputs | None = None
     """The inputs of the source that the destination lacks."""
     origin_id: int | None = None
@@ -118,10 +120,10 @@ def _examine(
                     mine, snapshots, sound_versions(versions, len(snapshots)), others, theirs, delta
                 )
                 origin_id = _origin(mine, shared, others, theirs, to.session)
-                is_newer = theirs is None or mine.revision > theirs.revision
+                is_newer = theirs is None or (new is not None and mine.revision > theirs.revision)
                 tagged = moves if is_newer and moves != _moves(others, theirs) else None
                 lacking = tuple(run_tags.list_lacking(others, to.session, named))
-                read = _missing_inputs(ours, mine, others, theirs) if is_newer else None
+                read = _missing_inputs(ours, mine, others, theirs, is_newer=is_newer)
                 if read is not None:
                     check_inputs(_rows(ours, mine, read), len(snapshots))
                 if is_newer:
@@ -134,7 +136,7 @@ def _examine(
                 return Examined(key, SyncOutcome.CONFLICT, mine, theirs, reason=reason)
     if theirs is None:
         outcome = SyncOutcome.COPIED
-    elif new is None:
+    elif new is None and read is None and not lacking:
         outcome = SyncOutcome.AHEAD
     elif (
         new
@@ -144,31 +146,40 @@ def _examine(
         or tagged is not None
         or read is not None
         or lacking
-        or _says_more(mine, theirs)
+        or (is_newer and _says_more(mine, theirs))
     ):
         outcome = SyncOutcome.UPDATED
     else:
         outcome = SyncOutcome.UNCHANGED
-    return Examined(key, outcome, mine, theirs, tuple(new or ()), tagged, lacking, read, origin_id)
+    return Examined(
+        key, outcome, mine, theirs, tuple(new or ()), tagged, lacking, is_newer, read, origin_id
+    )
 
 
 def _missing_inputs(
-    ours: Connection, mine: RunColumns, others: Connection, theirs: RunColumns | None
+    ours: Connection,
+    mine: RunColumns,
+    others: Connection,
+    theirs: RunColumns | None,
+    *,
+    is_newer: bool,
 ) -> _Inputs | None:
-    """Return the inputs to transfer; None if the destination has the same.
+    """Return the inputs to transfer; None if those of the destination stay as they are.
 
-    Inputs are only ever added. So the newest one of the destination tells whether all are the same.
+    Inputs are only ever added. So the newest one that both could have tells whether one side has
+    all those of the other.
     """
     until = inputs.count(ours, mine.id)
     there = 0 if theirs is None else inputs.count(others, theirs.id)
-    newest = _Inputs(there - 1, there, replace=False)
+    common = min(until, there)
+    newest = _Inputs(common - 1, common, replace=False)
     if (
         theirs is None
-        or not there
+        or not common
         or [*_rows(ours, mine, newest)] == [*_rows(others, theirs, newest)]
     ):
         return _Inputs(there, until, replace=False) if until > there else None
-    return _Inputs(0, until, replace=True)
+    return _Inputs(0, until, replace=True) if is_newer else None
 
 
 def _rows(connection: Connection, run: RunColumns, wanted: _Inputs) -> Iterator[list[Any]]:
@@ -186,9 +197,9 @@ def _moves(connection: Connection, run: RunColumns | None) -> tuple[dict[str, An
 
 
 def _says_more(mine: RunColumns, theirs: RunColumns) -> bool:
-    """Whether the source has a newer status of the run. A new work directory alone can wait."""
+    """Whether the newer source has another status of the run. A new work directory can wait."""
     before = {"work_dir": mine.work_dir, **theirs.settled}
-    return mine.revision > theirs.revision and not mine.settled.items() <= before.items()
+    return not mine.settled.items() <= before.items()
 
 
 def _compare(
@@ -351,7 +362,7 @@ def _claimed(connection: Connection, session_id: int, found: Examined, mine: Run
         return run_id
     # Always a higher revision: a cached state may belong to the old one.
     higher = max(theirs.revision + 1, mine.revision)
-    settled = mine.settled if mine.revision > theirs.revision else {}
+    settled = mine.settled if found.is_newer else {}
     if not transfer.claim_run(connection, theirs.id, theirs.revision, higher, settled):
         raise CommitConflict
     return theirs.id

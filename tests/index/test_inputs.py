@@ -552,6 +552,40 @@ class TestSync:
         store.sync_to(there)
         assert [i.node_id for i in copy.inputs()] == ["a", "b"]
 
+    def test_they_arrive_also_if_the_run_there_has_changed_more_often(self, store, there, made):
+        store.sync_to(there)
+        copy = there.session("session-1").run("run-1")
+        for name in ("a", "b", "c"):
+            copy.tag(name)
+        made.use("data/raw.csv", node_id="n")
+        assert [run.outcome for run in store.sync_to(there).runs] == ["updated"]
+        assert copy.inputs() == made.inputs()
+        assert len(copy.tags()) == 3
+        assert [run.outcome for run in store.sync_to(there).runs] == ["unchanged"]
+
+    def test_they_arrive_also_if_the_run_there_has_later_snapshots(self, store, there, made):
+        store.sync_to(there)
+        copy = there.session("session-1").run("run-1")
+        copy.put("later", b"later")
+        copy.tag("late")
+        for number in range(4):
+            made.use("data/raw.csv", node_id=f"{number}")
+        made.set_status("finished")
+        assert [run.outcome for run in store.sync_to(there).runs] == ["updated"]
+        assert copy.inputs() == made.inputs()
+        assert copy.read_bytes("later") == b"later"
+        assert (copy.summary().status, len(copy.tags())) == (None, 1)
+        assert [run.outcome for run in store.sync_to(there).runs] == ["ahead"]
+
+    def test_a_newer_run_that_noted_fewer_takes_none_away(self, store, there, made):
+        store.sync_to(there)
+        copy = there.session("session-1").run("run-1")
+        copy.use("data/raw.csv", node_id="there")
+        for name in ("a", "b", "c"):
+            made.tag(name)
+        store.sync_to(there)
+        assert [i.node_id for i in copy.inputs()] == ["there"]
+
 
 class TestVerification:
     @pytest.fixture
