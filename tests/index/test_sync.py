@@ -14,6 +14,7 @@ import pytest
 from events import statements
 from garbage import collect
 from histories import histories, history_of, productions
+from lost import lose_index
 from sqlalchemy import event, func, select, text
 from trees import contents, packs_in, write
 
@@ -22,7 +23,7 @@ import index.db.queries.transfer
 import index.transfer.delta
 from cas.digest import Digest
 from cas.writer import BatchWriter
-from index import ArtifactStore, SyncOutcome
+from index import ArtifactStore, SyncOutcome, recover
 from index.db.queries.counts import count_again
 from index.errors import (
     SameStoreError,
@@ -994,6 +995,26 @@ def test_a_copy_of_a_stores_directory_is_another_store(empty_store, tmp_path):
         ours.session("s").run("r").put("a", b"1")
         assert outcomes(ours.sync_to(theirs)) == {"r": "copied"}
         assert theirs.session("s").run("r").read_bytes("a") == b"1"
+
+
+def test_a_store_that_was_recovered_goes_on_syncing(source, destination, grown, places):
+    fork = grown.fork("fork", at=2)
+    fork.put("a", b"of the fork")
+    source.sync_to(destination)
+    source.close()
+    lose_index(places[0])
+    recover(**places[0])
+    with ArtifactStore.open(**places[0]) as again:
+        run = again.session("s").run("r")
+        assert run.snapshots()[0].bytes_stored == 0
+        assert destination.session("s").run("r").snapshots()[0].bytes_stored > 0
+        assert {*outcomes(again.sync_to(destination)).values()} == {"unchanged"}
+        run.put("more", b"more")
+        assert outcomes(again.sync_to(destination)) == {"r": "updated", "fork": "unchanged"}
+        assert {*outcomes(destination.sync_to(again)).values()} == {"unchanged"}
+        again.session("s").run("r").fork("later", at=1)
+        again.sync_to(destination)
+        assert destination.session("s").run("later").summary().forked_from == "r"
 
 
 def test_statements_do_not_grow_with_the_files(source, destination, work):
