@@ -22,14 +22,29 @@ _PASSWORD: Final = re.compile(r"[^/@:]*:(?![0-9]*(?:/|$)).*@", re.DOTALL)
 """User and password before a host. The password may contain a slash, as S3 secrets do. Only digits
 up to the slash are a port."""
 
+_USER: Final = re.compile(rf"{_PASSWORD.pattern}|[^/?#@]*@", re.DOTALL)
+
+_OF_THE_WEB: Final = ("http", "https")
+
 
 def shown_url(url: str) -> str:
     """Return a URL for display: without password, query and fragment.
 
-    A user name without a password stays, because for some services it names a place.
+    A user name without a password stays, because for some services it names a place; for those of
+    the web it may be a token. A file of this machine has none of these, and so its whole name
+    stays. fsspec chains several URLs, as in ``zip://a.csv::https://host/b.zip``.
     """
+    return "::".join(map(_shown_link, _LINKS.split(url)))
+
+
+_LINKS: Final = re.compile(r"::(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
+
+
+def _shown_link(url: str) -> str:
     scheme, separator, rest = url.partition("://")
-    if found := _PASSWORD.match(rest):
+    if scheme == "file":
+        return url
+    if found := (_USER if scheme.lower().endswith(_OF_THE_WEB) else _PASSWORD).match(rest):
         rest = rest[found.end() :]
     return f"{scheme}{separator}{re.split(r'[?#]', rest, maxsplit=1)[0]}"
 

@@ -105,9 +105,9 @@ def outside(source: InputSource) -> Reference | None:
     if isinstance(source, FileVersion | Digest):
         return None
     text = fsdecode(fspath(source))
-    if "://" in text:
-        return Reference(text)
-    return Reference(Path(text).as_uri()) if Path(text).is_absolute() else None
+    if Path(text).is_absolute():  # also with "://" in it
+        return Reference(Path(text).as_uri())
+    return Reference(text) if "://" in text else None
 
 
 def _as_digest(source: object) -> Digest | None:

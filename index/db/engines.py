@@ -74,7 +74,11 @@ _NOT_IN_URL: Final = ("autocommit", "context", "cursor_factory", "row_factory")
 
 def parse_url(url: str | URL) -> URL:
     """Return the URL of an index with its driver. Raises ArgumentError for an unusable URL."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ValueError as error:
+        # What stands in the place of the port may be a password: the error has it.
+        raise ArgumentError("its port is no number; give it as HOST:PORT/DATABASE") from error
     kind, _, driver = parsed.drivername.partition("+")
     wanted = _DRIVERS.get(kind)
     if wanted is None:

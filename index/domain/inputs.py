@@ -77,7 +77,7 @@ class Reference(Result):
             raise InvalidNameError("URI", str(given), "it has no scheme, such as s3://")
         if len(given) > _MAX_URI or not given.isprintable():
             reason = f"it has up to {_MAX_URI} characters, and no control characters"
-            raise InvalidNameError("URI", given, reason)
+            raise InvalidNameError("URI", self.shown, reason)
         if self.digest is not None:
             object.__setattr__(self, "digest", Digest.parse(str(self.digest)))
         if self.size is not None:

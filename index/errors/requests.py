@@ -206,12 +206,10 @@ class ReferenceUnreachableError(ArtifactIndexError, OSError):
     uri: str
     """Without passwords."""
     reason: str
+    remedy: str = "make it reachable, or give its digest: it is then noted unread"
 
     def __str__(self) -> str:
-        return (
-            f"cannot read {self.uri!r}: {self.reason}; make it reachable, or give its digest: it "
-            "is then noted unread"
-        )
+        return f"cannot read {self.uri!r}: {self.reason}; {self.remedy}"
 
 
 class OtherDirectoryError(ArtifactIndexError):

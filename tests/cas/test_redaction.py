@@ -58,6 +58,12 @@ def test_secrets_are_found_in_errors_and_in_what_led_to_them():
         ("sftp://host:22/a@b", "sftp://host:22/a@b"),
         ("abfs://box@account.dfs.core.windows.net/a", "abfs://box@account.dfs.core.windows.net/a"),
         ("https://host/a?sig=secret#x", "https://host/a"),
+        ("https://token@host/a?x#y", "https://host/a"),
+        ("HTTP://token@host", "HTTP://host"),
+        ("http://host:80/a@b", "http://host:80/a@b"),
+        ("zip://a/b.csv::https://me:pw@host/c.zip?sig=x", "zip://a/b.csv::https://host/c.zip"),
+        ("simplecache::s3://KEY:sec/ret@bucket/a", "simplecache::s3://bucket/a"),
+        ("file:///a?b#c", "file:///a?b#c"),
         ("memory:", "memory:"),
     ],
 )

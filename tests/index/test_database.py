@@ -189,8 +189,12 @@ def test_an_index_that_cannot_be_opened_gets_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://user:secret@host/x.db", "not a url secret", "nosuch://u:secret@h/d"]
-)
+    "url",
+    [
+        "sqlite://user:secret@host/x.db", "not a url secret", "nosuch://u:secret@h/d",
+        "postgresql://user:secret/d",
+    ],
+)  # fmt: skip
 def test_a_url_that_leads_nowhere_gets_one_sentence_without_its_password(url):
     with pytest.raises(IndexUnavailableError) as caught:
         Database(url)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 from datetime import timedelta
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from lost import lose_index
 from places import EACH_INDEX, places
 from trees import write
@@ -184,6 +187,85 @@ class TestReferences:
         with pytest.raises(ReferenceUnreachableError):
             made.use("nosuchprotocol://x/y")
         assert made.inputs() == ()
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            b"my data.csv", "däta.csv".encode(), b"[1] *.csv", b"100%.csv", b"a%20b", b"what?.csv",
+            b"#1.csv", b"a\nb", b"ra\xe9.csv", b"a::b", b"a:",
+        ],
+    )  # fmt: skip
+    def test_a_file_of_any_name_is_read_and_verified_by_its_path(self, store, made, tmp_path, name):
+        directory = tmp_path / "s3:"  # so that the path has "://" in it
+        directory.mkdir()
+        file = os.fsencode(directory) + b"//" + name
+        with open(file, "wb") as stream:
+            stream.write(b"outside")
+        (found,) = made.use(os.fsdecode(file))
+        assert found.digest == Digest.of(b"outside")
+        assert made.use(found.uri, keep_as="copy")[0].uri == found.uri
+        report = store.verify(references=True)
+        assert (report.references, report.unreachable, report.faults) == (1, (), ())
+
+    def test_a_file_is_read_by_a_uri_that_is_not_percent_encoded_too(self, made, tmp_path):
+        (tmp_path / "my 100%25.csv").write_bytes(b"as it is")
+        uri = f"file://{tmp_path}/my 100%25.csv"
+        assert made.use(uri)[0].digest == Digest.of(b"as it is")
+        (tmp_path / "my 100%.csv").write_bytes(b"decoded")
+        assert made.use(uri, node_id="n")[0].digest == Digest.of(b"decoded")
+
+    def test_what_is_no_regular_file_is_refused_and_not_waited_for(self, made, tmp_path):
+        os.mkfifo(tmp_path / "fifo")
+        for place, what in [
+            (tmp_path / "fifo", "no regular file"),
+            ("/dev/full", "no regular file"),
+            (tmp_path, "a directory"),
+        ]:
+            with pytest.raises(ReferenceUnreachableError, match=f": it is {what}; name a file"):
+                made.use(place)
+
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            FileNotFoundError("{}"),
+            FileNotFoundError("not found. Use\nexpand=True", "{}"),
+            ValueError('Invalid bucket name "me:hunter2@host"'),
+            RuntimeError("no hunter%32 here", "{}"),
+            ConnectionRefusedError(errno.ECONNREFUSED, "{}"),
+        ],
+    )
+    def test_an_error_of_a_client_shows_no_secret_of_the_uri(self, made, monkeypatch, failure):
+        uri = "memory://me:hunter2@host/raw.csv?sig=hunter3"
+        failure.args = tuple(str(each).format(uri) for each in failure.args)
+
+        def fail(*_args, **_options):
+            raise failure
+
+        monkeypatch.setattr(MemoryFileSystem, "_open", fail)
+        with pytest.raises(ReferenceUnreachableError) as found:
+            made.use(uri)
+        message = str(found.value)
+        assert message.startswith("cannot read 'memory://host/raw.csv': ")
+        assert not [each for each in ("\n", "me:", "hunter", "expand") if each in message]
+        assert (found.value.__cause__, found.value.__suppress_context__) == (None, True)
+
+    def test_an_error_of_a_client_is_told_in_short_where_no_secret_is(self, made, monkeypatch):
+        def fail(*_args, **_options):
+            raise ValueError("many rules:\n" + "no such name; " * 100)
+
+        monkeypatch.setattr(MemoryFileSystem, "_open", fail)
+        with pytest.raises(ReferenceUnreachableError, match="many rules: no such name; ") as found:
+            made.use("memory://host/raw.csv")
+        assert len(str(found.value)) < 500
+
+    def test_a_server_that_does_not_answer_is_named_as_the_reason(self, made):
+        with pytest.raises(ReferenceUnreachableError, match="Connection refused"):
+            made.use("http://127.0.0.1:9/a?sig=x")
+
+    def test_a_uri_that_is_too_long_is_refused_without_its_password(self):
+        with pytest.raises(InvalidNameError) as found:
+            Reference("https://me:hunter2@host/" + "x" * 5_000)
+        assert "hunter2" not in f"{found.value} {found.value!r}"
 
 
 class TestKeepAs:
