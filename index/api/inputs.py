@@ -16,7 +16,7 @@ from index.domain.names import RunKey, check_path
 from index.domain.reads import SessionPlace
 from index.domain.scopes import current_provenance, current_reads
 from index.domain.snapshots import FileVersion
-from index.errors import BytesNotKeptError, UnknownDigestError
+from index.errors import BytesNotKeptError, UnknownDigestError, UnknownRunError
 from index.reading.digests import is_prefix_of_digest
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from index.context import StoreContext
     from index.domain.provenance import Provenance
+    from index.domain.reads import Note
 
 __all__ = [
     "commit_inputs",
@@ -152,13 +153,22 @@ def fetch_reference(reference: Reference, target: IO[bytes] | None) -> NewInput:
 
 
 def commit_inputs(
-    context: StoreContext, key: RunKey, new: Sequence[NewInput], provenance: Provenance
+    context: StoreContext,
+    key: RunKey,
+    new: Sequence[NewInput],
+    provenance: Provenance,
+    *,
+    creates_run: bool = True,
 ) -> None:
-    """Commit inputs of a run by themselves; those that it has already are no commit."""
+    """Commit inputs of a run by themselves; those that it has already are no commit.
+
+    Raises UnknownRunError if there is no such run and it is not to be created.
+    """
     from index.commit.marking import MarkedRun  # and much that no reader needs
 
     for at in range(0, len(new), _AT_ONCE):
-        MarkedRun(context, key).mark(Marks(inputs=new[at : at + _AT_ONCE]), provenance)
+        marks = Marks(inputs=new[at : at + _AT_ONCE])
+        MarkedRun(context, key).mark(marks, provenance, creates_run=creates_run)
 
 
 def note_read(context: StoreContext, key: RunKey, read: Callable[[], Iterable[NewInput]]) -> None:
@@ -207,8 +217,13 @@ def _in_run(read: NewInput, run: str) -> NewInput:
     return read._replace(source_run=None) if read.source_run == run else read
 
 
-def _note(context: StoreContext, key: RunKey) -> Callable[[Sequence[NewInput], Provenance], None]:
-    def note(new: Sequence[NewInput], provenance: Provenance) -> None:
-        commit_inputs(context, key, [_in_run(each, key.run) for each in new], provenance)
+def _note(context: StoreContext, key: RunKey) -> Note:
+    def note(new: Sequence[NewInput], provenance: Provenance) -> bool:
+        of_run = [_in_run(each, key.run) for each in new]
+        try:
+            commit_inputs(context, key, of_run, provenance, creates_run=False)
+        except UnknownRunError:
+            return False
+        return True
 
     return note

@@ -29,17 +29,17 @@ __all__ = ["MarkedRun"]
 class MarkedRun(NamedFiles):
     """Records files of one run by name, and what is said of the run. Safe for several threads."""
 
-    def mark(self, marks: Marks, provenance: Provenance) -> datetime:
+    def mark(self, marks: Marks, provenance: Provenance, *, creates_run: bool = True) -> datetime:
         """Commit what a caller says of the run; return the time of the commit.
 
         Raises
         ------
         UnknownRunError
-            When a tag is for a run that does not exist.
+            When the run does not exist, and a tag is for it or it is not to be created.
         ParentCycleError
             When the run can't be a part of another, because that is a part of it.
         """
-        return self._mark(lambda: marks, provenance)
+        return self._mark(lambda: marks, provenance, creates_run=creates_run)
 
     def drop(self, drops: Sequence[Drop], provenance: Provenance) -> datetime:
         """Let the bytes of past versions go; return the time of the commit.
@@ -72,13 +72,16 @@ class MarkedRun(NamedFiles):
 
         return self._mark(next_move, provenance)
 
-    def _mark(self, find: Callable[[], Marks], provenance: Provenance) -> datetime:
+    def _mark(
+        self, find: Callable[[], Marks], provenance: Provenance, *, creates_run: bool = True
+    ) -> datetime:
         key = self._key
 
         def attempt(records: Sequence[Digest] | None) -> datetime:
             state = self._load(records, ())
             marks = find()
-            if state.run_id is None and (marks.tags or marks.run_tags or marks.drops):
+            needs_run = marks.tags or marks.run_tags or marks.drops or not creates_run
+            if state.run_id is None and needs_run:
                 raise UnknownRunError(key.session, key.run)
             if marks.parent:  # before the journal record is stored, which can't be taken back
                 self._check_parent(marks.parent)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from index.domain.inputs import NewInput
     from index.domain.provenance import Provenance
 
-    Note: TypeAlias = Callable[[Sequence[NewInput], Provenance], None]
-    """Commits inputs to a run; the run is its own."""
+    Note: TypeAlias = Callable[[Sequence[NewInput], Provenance], bool]
+    """Commits inputs to a run, which is its own. Returns whether the run is there: it may have been
+    deleted since, or never have been written."""
 
 __all__ = ["Reads", "SessionPlace"]
 
@@ -40,7 +41,8 @@ class Reads:
     """What was read in one scope. Safe for use by several threads.
 
     A commit in the scope takes what was read before it. What is left at the end is committed to the
-    run that the scope committed to last, or else to the run that it was read from.
+    run that the scope committed to last, or else to the run that it was read from. Where both are
+    deleted, it is noted nowhere: no run comes back.
     """
 
     def __init__(self) -> None:
@@ -95,9 +97,11 @@ class Reads:
         with self._lock:
             pending, self._pending = self._pending, defaultdict(dict)
         for reader, read in pending.items():
-            note = self._last.get(reader.place) or self._notes[reader.place, reader.run]
+            notes = (self._last.get(reader.place), self._notes[reader.place, reader.run])
             try:
-                note(list(read), reader.provenance)
+                for note in filter(None, notes):
+                    if note(list(read), reader.provenance):
+                        break
             except Exception as failure:
                 what = f"what was read from run {reader.run!r}: {to_json(list(read))}"
                 (error or failure).add_note(f"not noted as inputs is {what}")

@@ -240,7 +240,8 @@ def provenance(
         Whether what is read from the store inside counts as input, as with `Run.use`. It is noted
         in the next commit inside, with what was written: to any run of that session. What is left
         at the end of the block is committed there, to the run that was written last, or else to the
-        run that it was read from. In a coroutine that takes the event loop's time.
+        run that it was read from. A run that is deleted by then stays deleted; where both are, the
+        reads are noted nowhere. In a coroutine that takes the event loop's time.
 
     Raises
     ------

@@ -472,6 +472,31 @@ class TestRecordedReads:
             raise KeyError
         assert noted(made) == [(None, "data/raw.csv", 2, None, "n")]
 
+    def test_a_run_that_is_deleted_in_the_block_stays_deleted(self, session, made):
+        with provenance(node_id="n", record_reads=True):
+            made.read_bytes("data/raw.csv")
+            made.delete()
+        assert list(session.runs()) == []
+
+    def test_where_the_run_that_was_written_is_deleted_the_one_that_was_read_takes_them(
+        self, session, made
+    ):
+        run = session.run("run-2")
+        with provenance(node_id="n", record_reads=True):
+            run.put("log", b"begun")
+            made.read_bytes("data/raw.csv")
+            run.delete()
+        assert [each.run for each in session.runs()] == ["run-1"]
+        assert noted(made) == [(None, "data/raw.csv", 2, None, "n")]
+
+    def test_a_write_that_fails_creates_no_run_for_what_was_read(self, session, made, tmp_path):
+        with provenance(node_id="n", record_reads=True):
+            made.read_bytes("data/raw.csv")
+            with pytest.raises(Exception, match="none"):
+                session.run("run-2").put("a", tmp_path / "none")
+        assert [each.run for each in session.runs()] == ["run-1"]
+        assert noted(made) == [(None, "data/raw.csv", 2, None, "n")]
+
     def test_inputs_that_cannot_be_noted_are_named_in_the_error(self, place):
         store = ArtifactStore.open(**place)
         run = store.session("session-1").run("run-1")
