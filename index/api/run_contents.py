@@ -144,7 +144,7 @@ class RunContents(RunFiles):
             if each.is_link:
                 continue  # where it leads to is no matter of the run
             if each.digest is None:
-                raise kept_no_bytes(each)
+                raise kept_no_bytes(each.path, each.version, each.dropped)
             named[to_native(each.path)] = each.digest, each.size
 
         self._note_reads(found)

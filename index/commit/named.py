@@ -251,7 +251,7 @@ class NamedFiles:
         Raises UnknownDigestError if the session does not refer to them.
         """
         if version.digest is None:
-            raise kept_no_bytes(version)
+            raise kept_no_bytes(version.path, version.version, version.dropped)
         session = self._key.session
         kept = find_in_session(self._context.database, session, digest=version.digest)
         if kept is None:

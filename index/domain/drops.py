@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from index.domain.snapshots import FileVersion
-
-__all__ = ["Drop", "content_of", "dropped_as", "kept_no_bytes"]
+__all__ = ["Drop", "content_of", "dropped_as", "how_dropped", "kept_no_bytes"]
 
 
 class Drop(NamedTuple):
@@ -39,8 +37,12 @@ def content_of(digest: Digest | None, dropped: Mapping[str, Any] | None) -> Dige
     return digest if dropped is None else Digest.parse(dropped["digest"])
 
 
-def kept_no_bytes(version: FileVersion) -> BytesNotKeptError:
+def how_dropped(dropped: Mapping[str, Any]) -> str:
+    """Return when and why bytes were dropped; an anonymous export has not the reason."""
+    reason = dropped["reason"]
+    return f"dropped on {dropped['at'][:10]}" + ("" if reason is None else f": {reason}")
+
+
+def kept_no_bytes(path: str, version: int, dropped: Mapping[str, Any] | None) -> BytesNotKeptError:
     """Return the error for a version without bytes, which says what became of them."""
-    what = version.dropped
-    reason = None if what is None else f"dropped on {what['at'][:10]}: {what['reason']}"
-    return BytesNotKeptError(version.path, version.version, reason)
+    return BytesNotKeptError(path, version, None if dropped is None else how_dropped(dropped))

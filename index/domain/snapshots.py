@@ -9,6 +9,7 @@ from functools import cache
 from stat import S_IFLNK
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from index.domain.drops import content_of, how_dropped
 from index.domain.names import MAX_ROW_ID, check_path, storable
 from index.domain.provenance import Provenance
 from index.domain.results import Result, to_json
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
-    from typing import Any
 
     from cas.digest import Digest
 
@@ -98,6 +98,20 @@ class FileVersion(Result):
         return Provenance(
             self.phase, self.agent, self.node_id, self.step_id, self.event_id, self.code_hash
         )
+
+    @property
+    def content(self) -> Digest | None:
+        """The digest of its bytes, dropped ones as well; None if they never were here."""
+        return content_of(self.digest, self.dropped)
+
+    @property
+    def loss(self) -> str | None:
+        """What became of its bytes, as a clause that names their digest; None if they are kept."""
+        if self.digest is not None:
+            return None
+        if self.dropped is None:
+            return "its bytes were never stored"
+        return f"its bytes, blake3:{self.content}, were {how_dropped(self.dropped)}"
 
     @property
     def html_row(self) -> tuple[object, ...]:

@@ -272,7 +272,9 @@ def _copies(
     """
     known: dict[tuple[object, ...], FileVersion] = {}
     for version in versions:
-        key = version.path, version.digest, version.provenance
+        if version.content is None:  # it never had bytes, so it has those of no other
+            continue
+        key = version.path, version.content, version.provenance
         original = known.setdefault(key, version)
         if original is not version and by[version.first_snapshot] != version.provenance:
             yield version, original

@@ -58,7 +58,7 @@ class Pseudonyms:
 def anonymised(recorded: RecordedRun, pseudonyms: Pseudonyms | None) -> RecordedRun:
     """Return a run with pseudonyms, if there are any.
 
-    Commands and the reason of its status, which may hold any name, are left out.
+    Commands and the reasons of its status and of drops, which may hold any name, are left out.
     Phases, hashes of code, times, paths, sizes and digests stay.
     """
     return recorded if pseudonyms is None else _Anonymiser(pseudonyms, recorded).run()
@@ -97,6 +97,8 @@ class _Anonymiser:
             node_id=self._name("node", given.node_id),
             step_id=self._name("step", given.step_id),
             event_id=self._name("event", given.event_id),
+            # Who dropped its bytes, and why, may hold any name.
+            dropped=given.dropped and {**given.dropped, "agent": None, "reason": None},
         )
 
     def _used(self, given: Used) -> Used:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from index import ExportReport, Skipped, __version__
 from index.export.contents import ALGORITHM, Contents, address_of, sha512_of, write_history
+from index.export.names import fits
 from index.export.targets import new_directory
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ def export_bagit(
 ) -> ExportReport:
     """Write a run with its history as a new bag, which `read_bagit` imports as it was.
 
-    ``data/files`` has the present files. ``data/versions`` has the contents of past versions, links
-    and files whose names are not valid UTF-8, each named by its BLAKE3 digest. The tag file
-    ``runcas/history.jsonl`` has the whole history, with provenance, modes, times and tags.
+    ``data/files`` has the present files. ``data/versions`` has the contents of past versions, of
+    links, and of files whose names are too long or read differently by programs, each named by its
+    BLAKE3 digest. The tag file ``runcas/history.jsonl`` has the whole history, with provenance,
+    modes, times and tags.
 
     Parameters
     ----------
@@ -50,7 +52,8 @@ def export_bagit(
         The new directory, or an empty one.
     at
         A snapshot: then ``data`` has just its files, and ``runcas/manifest.json`` says what they
-        are. Links, and names that are not valid UTF-8, are left out.
+        are. Links, files whose bytes were dropped, and names that are not valid UTF-8 or too long
+        for a file are left out.
 
     Raises
     ------
@@ -100,7 +103,7 @@ class _Bag:
                     current[version.path] = version
                     every.setdefault(version.digest, version)
         for path, version in current.items():
-            if _is_plain(path) and not version.is_link:
+            if _is_plain(path) and fits(path) and not version.is_link:
                 self._add(version, f"files/{path}")
         for digest, version in every.items():
             if digest not in self.contents.known:
@@ -109,10 +112,14 @@ class _Bag:
     def add_state(self, versions: Iterable[FileVersion]) -> None:
         """Add the files of one snapshot."""
         for version in versions:
-            if version.is_link:
+            if version.loss is not None:
+                self.left_out.append(Skipped(version.path, version.loss))
+            elif version.is_link:
                 self.left_out.append(Skipped(version.path, "it is a link, which a bag can't hold"))
             elif not _is_utf8(version.path):
                 self.left_out.append(Skipped(version.path, "its name is not valid UTF-8"))
+            elif not fits(version.path):
+                self.left_out.append(Skipped(version.path, "its name is too long for a file"))
             else:
                 self._add(version, version.path)
 

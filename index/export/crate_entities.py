@@ -74,8 +74,8 @@ class CrateFiles(NamedTuple):
     names: Mapping[str, str]
     """Names in the crate. Everything else is only described."""
     sha256: Mapping[str, str]
-    links: Mapping[str, str]
-    """Targets of the links of the run."""
+    links: Mapping[str, str | None]
+    """Targets of the links of the run; None for one that is not shown."""
 
 
 class CrateMetadata(NamedTuple):
@@ -204,20 +204,20 @@ class _Graph:
         if name is not None:
             about["sha256"] = self._files.sha256[version.path]
             about["dateModified"] = _time(version.mtime_ns)
-        elif is_present:
-            leads = shown(self._files.links[version.path])
-            about["description"] = f"Not in this crate: a symbolic link to {leads}."
+        elif is_present and version.loss is None:
+            target = self._files.links[version.path]
+            leads = "" if target is None else f" to {shown(target)}"
+            about["description"] = f"Not in this crate: a symbolic link{leads}."
         else:
-            reason = "its bytes were never stored" if version.digest is None else "it was replaced"
-            about["description"] = f"Not in this crate: {reason}."
+            about["description"] = f"Not in this crate: {shown(version.loss or 'it was replaced')}."
         kind, _ = mimetypes.guess_type(version.path, strict=False)
-        blake3 = None if version.digest is None else f"blake3:{version.digest}"
+        blake3 = None if version.content is None else f"blake3:{version.content}"
         about["identifier"] = [each for each in (blake3, name and address) if each]
         self._ids[address] = escaped(name, kept="/") if name else address
         self._add_file(
             self._ids[address],
             name=shown(version.path),
-            contentSize=None if version.digest is None else str(version.size),
+            contentSize=None if version.content is None else str(version.size),
             encodingFormat=None if version.is_link else kind,
             version=str(version.version),
             **about,

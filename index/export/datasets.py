@@ -34,6 +34,8 @@ class FileState:
     version: int | None
     digest: Digest | None
     size: int | None
+    loss: str | None = None
+    """What became of the bytes of a version that the run has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ def state_of_version(version: FileVersion) -> FileState:
     """Return a version as a part of a data set."""
     place = run_iri(version.session, version.run)
     path = escaped(version.path, kept="/")
-    return FileState(place, path, version.version, version.digest, version.size)
+    size, loss = version.size, version.loss
+    return FileState(place, path, version.version, version.content, size, loss)
 
 
 def state_of_used(used: Used, session: str) -> FileState:

@@ -152,7 +152,12 @@ def _name(data: DataSet) -> tuple[str, str]:
 def _facets(data: DataSet) -> dict[str, Any]:
     digest = None if data.digest is None else str(data.digest)
     listed = [
-        {"path": each.path, "version": each.version, "blake3": each.digest and str(each.digest)}
+        {
+            "path": each.path,
+            "version": each.version,
+            "blake3": each.digest and str(each.digest),
+            **({} if each.loss is None else {"loss": shown(each.loss)}),
+        }
         for each in data.files[:_LISTED]
     ]
     facets: dict[str, Any] = {

@@ -11,12 +11,28 @@ from cas.redaction import without_secrets
 if TYPE_CHECKING:
     from cas.digest import Digest
 
-__all__ = ["bytes_iri", "escaped", "file_iri", "iri", "is_iri", "is_text", "run_iri", "shown"]
+__all__ = [
+    "bytes_iri",
+    "escaped",
+    "file_iri",
+    "fits",
+    "iri",
+    "is_iri",
+    "is_text",
+    "run_iri",
+    "shown",
+]
 
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
 
 _NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 """What JSON, XML or people can't read: control characters, undecodable bytes, noncharacters."""
+
+_LONGEST: Final = 255
+"""Bytes of a name on nearly all filesystems."""
+
+_LONGEST_PATH: Final = 768
+"""Bytes of a path below the directory of an export. With that directory, macOS allows 1,024."""
 
 _IN_IRIS: Final = "%:/?#[]@!$&'()*+,;="
 """What an IRI of somebody else keeps: the reserved characters of RFC 3986, section 2.2."""
@@ -64,6 +80,12 @@ def is_iri(uri: str) -> bool:
 def is_text(name: str) -> bool:
     """Whether a name is UTF-8 without control characters, so that any format can hold it."""
     return _NO_TEXT.search(name) is None
+
+
+def fits(path: str) -> bool:
+    """Whether a path is short enough for a file below any directory."""
+    name = path.encode("utf-8", "surrogateescape")
+    return len(name) <= _LONGEST_PATH and max(map(len, name.split(b"/"))) <= _LONGEST
 
 
 def shown(name: str) -> str:

@@ -150,15 +150,16 @@ class _Writer:
 
     def _version(self, version: FileVersion) -> None:
         name = self._of(version)
-        size = None if version.digest is None else version.size
+        size = None if version.content is None else version.size
         self._entity(
             name,
             "Link" if version.is_link else "FileVersion",
             {
                 "prov:label": f"{shown(version.path)} (version {version.version})",
                 "prov:location": shown(version.path),
-                self._terms["blake3"]: _text(version.digest),
+                self._terms["blake3"]: _text(version.content),
                 self._terms["size"]: size,
+                self._terms["loss"]: version.loss and shown(version.loss),
                 self._terms["version"]: version.version,
                 self._terms["snapshot"]: version.first_snapshot,
             },

@@ -9,6 +9,7 @@ import time
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+from posixpath import dirname, join, normpath
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cas.digest import Digest
@@ -21,7 +22,7 @@ from index.export.crate_entities import (
     CrateFiles,
     metadata_of,
 )
-from index.export.names import escaped, is_text
+from index.export.names import escaped, fits, is_text
 from index.export.recorded_workflow import WORKFLOW, workflow_of
 from index.export.targets import new_directory, new_file, shown_target
 
@@ -40,9 +41,7 @@ _PIECE: Final = 1 << 20
 """Bytes that are read at once."""
 
 _LINK: Final = "it is a symbolic link; the metadata has its target"
-
-_LONGEST: Final = 255
-"""Bytes of a name on nearly all filesystems."""
+_HIDDEN_LINK: Final = "it is a symbolic link that leads out of the run; its target is not shown"
 
 _PERMISSIONS: Final = 0o777
 
@@ -65,7 +64,8 @@ def export_rocrate(
     """Write the files of a run, with who made them from what, into a new RO-Crate 1.1.
 
     The files are in ``files/``. A name that is not UTF-8, or has control characters, is
-    percent-encoded, and its file is in ``renamed/``; if it gets too long, a digest is its name.
+    percent-encoded, and its file is in ``renamed/``; if it is too long for a file, a digest is its
+    name there.
     Links, earlier versions and inputs of other runs are not in the crate: it describes them, by
     their `cas://` URL and digest.
 
@@ -84,7 +84,8 @@ def export_rocrate(
     licence
         A URL or a text. A crate must have one; None says that nobody gave any.
     pseudonyms
-        What replaces ids, agents and hosts. The files stay as they are.
+        What replaces ids, agents and hosts. The files stay as they are. Targets of links that lead
+        out of the run are left out.
 
     Raises
     ------
@@ -96,13 +97,20 @@ def export_rocrate(
     recorded = anonymised(read_run(run, at=at), pseudonyms)
     about = CrateAbout(title, description, licence)
     digests: dict[str, str] = {}
-    links: dict[str, str] = {}
+    links: dict[str, str | None] = {}
+    left_out: list[Skipped] = []
     total = 0
     with _writing(target, recorded.recorded_at) as payload:
         for version in recorded.present:
+            if version.loss is not None:
+                left_out.append(Skipped(version.path, version.loss))
+                continue
             with run.open(version.path, version=version.version) as stream:
                 if version.is_link:
-                    links[version.path] = stream.read().decode("utf-8", "surrogateescape")
+                    target_of_link = stream.read().decode("utf-8", "surrogateescape")
+                    is_shown = pseudonyms is None or _stays(version.path, target_of_link)
+                    links[version.path] = target_of_link if is_shown else None
+                    left_out.append(Skipped(version.path, _LINK if is_shown else _HIDDEN_LINK))
                     continue
                 digests[version.path] = payload.add(_name_of(version.path), version, stream)
             total += version.size
@@ -114,17 +122,22 @@ def export_rocrate(
             payload.write(WORKFLOW, _json(workflow_of(recorded)))
         payload.write(METADATA, _json(graph.document))
     where = shown_target(target)
-    left_out = tuple(Skipped(path, _LINK) for path in links)
-    counts = (recorded.at, len(digests), total, left_out)
+    counts = (recorded.at, len(digests), total, tuple(left_out))
     return ExportReport(recorded.session, recorded.run, "rocrate", where, *counts)
+
+
+def _stays(path: str, target: str) -> bool:
+    """Whether a link leads to another path of the run, and not to one of the machine."""
+    found = normpath(join(dirname(path), target))
+    return not found.startswith("/") and found != ".." and not found.startswith("../")
 
 
 def _name_of(path: str) -> str:
     """Return the name of a file in the crate, which no other path has."""
-    if is_text(path):
+    if is_text(path) and fits(path):
         return f"files/{path}"
     name = escaped(path, kept="/")
-    if max(map(len, name.split("/"))) > _LONGEST:
+    if not fits(name):
         name = f"blake3-{Digest.of(path.encode('utf-8', 'surrogateescape'))}"
     return f"renamed/{name}"
 

@@ -8,13 +8,11 @@ import stat
 import tarfile
 import time
 import zipfile
-from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from index.domain.progress import Progress
 from index.domain.snapshots import Skipped
-from index.errors import BytesNotKeptError
 from index.reading.streams import open_version
 
 if TYPE_CHECKING:
@@ -45,9 +43,9 @@ _ODD: Final = re.compile(r"\\|%(?=[0-9A-Fa-f]{2})")
 class Archive:
     """A zip or tar file of file versions. Iterate over it once to get its bytes.
 
-    Links that lead out of the directory are left out, and so are files whose bytes were never
-    stored. A file ``LEFT-OUT.txt`` at the end of the archive names them; it has underscores before
-    its name if a file of the run has this name.
+    Links that lead out of the directory are left out, and so are files whose bytes were dropped or
+    never stored. A file ``LEFT-OUT.txt`` at the end of the archive names them; it has underscores
+    before its name if a file of the run has this name.
 
     A tar file has any name as it is. A zip file has names in UTF-8: backslashes, characters that
     can't be printed, other bytes, and a ``%`` before two hexadecimal digits are percent-encoded.
@@ -79,17 +77,17 @@ class Archive:
             name = version.path[self._cut :]
             if name == report:  # which would replace it where the archive is extracted
                 report = f"_{report}"
-            reason = "its bytes were never stored"
-            with suppress(BytesNotKeptError), open_version(self._blobs, version) as stream:
-                reason = ""
-                if version.is_link and _leads_out(name, _text_of(stream.read())):
-                    reason = "it is a link that leads out of this directory"
-                else:
-                    stream.seek(0)
-                    yield from made.add(name, version, stream)
-                    self.files += 1
-                    self.bytes += version.size
-            if reason:
+            reason = version.loss
+            if reason is None:
+                with open_version(self._blobs, version) as stream:
+                    if version.is_link and _leads_out(name, _text_of(stream.read())):
+                        reason = "it is a link that leads out of this directory"
+                    else:
+                        stream.seek(0)
+                        yield from made.add(name, version, stream)
+                        self.files += 1
+                        self.bytes += version.size
+            if reason is not None:
                 self.left_out.append(Skipped(version.path, reason))
             if progress is not None:
                 progress(Progress(self.files, self.bytes))

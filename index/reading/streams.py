@@ -145,7 +145,7 @@ def _digest_of(version: FileVersion | PlacedFile) -> Digest:
     if version.digest is not None:
         return version.digest
     if isinstance(version, FileVersion):
-        raise kept_no_bytes(version)
+        raise kept_no_bytes(version.path, version.version, version.dropped)
     raise BytesNotKeptError(version.path, version.version)
 
 
