@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from cas.digest import Digest
 from index.export.names import bytes_iri, escaped, run_iri
@@ -58,11 +58,26 @@ class DataSet:
         """What names exactly these contents.
 
         Of one file, its own digest. Of several, the digest of the lines that ``b3sum`` prints for
-        them: digest, two spaces and escaped path, by path.
+        them, in the order of the bytes of their paths. None if the digest of one is not known.
         """
         if len(self.files) == 1:
             return self.files[0].digest
-        return Digest.of("".join(f"{each.digest}  {each.path}\n" for each in self.files).encode())
+        if any(each.digest is None for each in self.files):
+            return None
+        named = [(unquote_to_bytes(each.path), each.version or 0, each) for each in self.files]
+        lines = (_line(path, each) for path, _, each in sorted(named, key=lambda each: each[:2]))
+        return Digest.of("".join(lines).encode())
+
+
+def _line(path: bytes, file: FileState) -> str:
+    """Return what ``b3sum`` prints for a file.
+
+    Source: BLAKE3, b3sum/what_does_check_do.md, "Formal Rules", 2 to 4.
+    """
+    name = path.decode("utf-8", "replace")
+    written = name.replace("\\", "\\\\").replace("\n", "\\n")
+    mark = "" if written == name else "\\"
+    return f"{mark}{file.digest}  {written}\n"
 
 
 def state_of_version(version: FileVersion) -> FileState:

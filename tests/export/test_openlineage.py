@@ -137,6 +137,29 @@ def test_a_pattern_names_its_versions_by_the_digest_of_what_b3sum_prints(wide_ru
     assert read["facets"]["runcas_versions"]["files"] == 6
 
 
+def test_the_digest_of_a_pattern_is_that_of_what_b3sum_prints_for_any_names(session, tmp_path):
+    run, work = session.run("odd"), tmp_path / "odd"
+    named = {
+        "in/a b": b"1", "in/a{b": b"2", "in/aAb": b"3", "in/back\\slash": b"4",
+        "in/new\nline": b"5", "in/ä": b"6", "in/bad\udcff": b"7", "in/100%25.": b"8",
+    }  # fmt: skip
+    write(work, named)
+    run.track(work, node_id="n")
+    made = ends(events(run, limit=1))["node/n"]["outputs"][0]
+    # As b3sum 1.2.0 prints them, in the order of `find . -type f | LC_ALL=C sort`.
+    lines = (
+        f"{Digest.of(b'8')}  in/100%25.\n"
+        f"{Digest.of(b'1')}  in/a b\n"
+        f"{Digest.of(b'3')}  in/aAb\n"
+        f"{Digest.of(b'2')}  in/a{{b\n"
+        f"\\{Digest.of(b'4')}  in/back\\\\slash\n"
+        f"{Digest.of(b'7')}  in/bad\ufffd\n"
+        f"\\{Digest.of(b'5')}  in/new\\nline\n"
+        f"{Digest.of(b'6')}  in/ä\n"
+    )
+    assert made["facets"]["runcas_versions"]["blake3"] == str(Digest.of(lines.encode()))
+
+
 def test_a_run_without_steps_has_the_events_of_the_run_alone(session, tmp_path):
     run = session.run("plain")
     write(tmp_path / "plain", {"a.txt": b"a"})
