@@ -121,8 +121,10 @@ def export(
             )
         options["at"] = at
     with location.open(create=False) as store:
-        run = only_run(store, session_id, run_id)
-        target = _target(kind, name, output, run.id, as_json=as_json)
+        run = only_run(store, session_id, run_id, how="as the argument RUN")
+        hidden = options.get("pseudonyms")
+        named = run.id if hidden is None else hidden.of("run", run.id)
+        target = _target(kind, name, output, named, as_json=as_json)
         with progress_bar("exporting") as progress:
             report = kind.exporter(name)(run, target, progress=progress, **options)
     if as_json:

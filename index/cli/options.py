@@ -55,16 +55,19 @@ LABELS: Final = {
 """Attributes of files by the name of their option."""
 
 
-def only_run(store: ArtifactStore, session_id: str, run_id: str | None) -> Run:
+def only_run(
+    store: ArtifactStore, session_id: str, run_id: str | None, *, how: str = "with --run"
+) -> Run:
     """Return the run `run_id`, or else the one that `run_here` finds."""
     session = store.session(session_id)
-    return session.run(run_here(session.runs()) if run_id is None else run_id)
+    return session.run(run_here(session.runs(), how) if run_id is None else run_id)
 
 
-def run_here(runs: Sequence[RunSummary]) -> str:
+def run_here(runs: Sequence[RunSummary], how: str = "with --run") -> str:
     """Return the run of the innermost directory around the current one, or else the only run.
 
-    Raises click.UsageError, which asks for one, if there are several. `runs` are oldest first.
+    Raises click.UsageError, which asks for one, if there are several. `runs` are oldest first;
+    `how` says how the command takes one.
     """
     chosen = runs
     if len(runs) > 1:
@@ -75,7 +78,7 @@ def run_here(runs: Sequence[RunSummary]) -> str:
     if len(chosen) == 1:
         return chosen[0].run
     shown = ", ".join(printable(each.run) for each in chosen[-_SHOWN_RUNS:])
-    raise click.UsageError(f"name the run with --run; the newest are: {shown}")
+    raise click.UsageError(f"name the run {how}; the newest are: {shown}")
 
 
 def run_options(command: Callable[P, R]) -> Callable[P, R]:

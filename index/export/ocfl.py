@@ -124,7 +124,9 @@ class _Object:
         state: dict[str, list[str]] = {}
         names = {path: _logical(path) for path in self._state}
         if len({*names.values()}) < len(names):
-            raise ExportFailedError(self._run.id, "two of its paths are one in UTF-8; rename one")
+            raise ExportFailedError(
+                self._run.id, "two of its paths are one in UTF-8; export it as a bag or a bundle"
+            )
         for path, version in self._state.items():
             assert version.digest is not None  # noqa: S101 - others were passed over
             state.setdefault(self._contents.known[version.digest], []).append(names[path])

@@ -111,6 +111,14 @@ def test_what_can_not_be_is_said_in_a_sentence(tracked, tmp_path, arguments, cod
     assert read(tmp_path).keys() == before.keys()
 
 
+def test_of_several_runs_one_is_asked_for_as_the_command_takes_it(tracked, tmp_path):
+    write(tmp_path / "another", {"a": b"a"})
+    assert tracked("track", "another")[0] == 0
+    code, _, err = tracked("export", "--as", "zip")
+    assert code == 2
+    assert "name the run as the argument RUN; the newest are: work, another" in err
+
+
 def test_a_damaged_archive_is_named(tracked, tmp_path):
     tracked("export", "--as", "bagit", "-o", "bag")
     (tmp_path / "bag" / "data" / "files" / "plan.md").write_bytes(b"another")

@@ -18,6 +18,7 @@ from lived import LARGE, live
 from places import on_one, packs_of, places
 from trees import contents, packs_in, read, write
 
+from cas.digest import Digest
 from index import ArtifactStore, __version__
 from index.errors import DanglingFileError, ExportFailedError, UnknownRunError
 from index.export import (
@@ -33,6 +34,9 @@ from index.imports import read_bagit, read_bundle, read_ocfl
 place = places(("sqlite-local",))
 
 READ = {"ocfl": read_ocfl, "bagit": read_bagit, "bundle": read_bundle}
+
+LONG = ("e" * 300, "/".join(["d" * 250] * 16)[:4015], "é" * 200)
+"""Legal paths that a directory below another can't hold."""
 
 each_format = pytest.mark.parametrize("name", [*FORMATS])
 each_with_bytes = pytest.mark.parametrize(
@@ -161,9 +165,33 @@ class TestNames:
 
     def test_two_paths_that_are_one_in_an_inventory_are_refused(self, run, tmp_path):
         run.put_many([("a\udcff%", b"1"), ("a%FF%25", b"2")])
-        with pytest.raises(ExportFailedError, match="two of its paths"):
+        with pytest.raises(ExportFailedError, match=r"two of its paths.* as a bag or a bundle"):
             export_ocfl(run, tmp_path / "o")
         assert not (tmp_path / "o").exists()
+        for name in ("bagit", "bundle"):
+            export(name, run, tmp_path / name)
+
+    @each_format
+    @pytest.mark.parametrize("path", LONG, ids=("name", "path", "both"))
+    def test_a_name_that_is_too_long_for_a_file_is_no_trouble(self, run, tmp_path, name, path):
+        run.put_many([(path, b"long"), ("short", b"s")])
+        report = export(name, run, tmp_path / "t")
+        assert report.left_out == ()
+        if name in READ:
+            with ArtifactStore.open(tmp_path / "again") as there:
+                READ[name](there.session("s"), tmp_path / "t")
+                assert contents(there.session("s").run("run-1")) == contents(run)
+        elif name == "rocrate":
+            assert {Path(each).name for each in read(tmp_path / "t")} >= {
+                f"blake3-{Digest.of(path.encode())}", "short"
+            }  # fmt: skip
+
+    @pytest.mark.parametrize("path", LONG, ids=("name", "path", "both"))
+    def test_a_bag_of_a_state_leaves_out_a_name_that_is_too_long(self, run, tmp_path, path):
+        run.put_many([(path, b"long"), ("short", b"s")])
+        report = export_bagit(run, tmp_path / "b", at=1)
+        assert report.left_out == ((path, "its name is too long for a file"),)
+        assert read(tmp_path / "b" / "data") == {"short": b"s"}
 
     def test_what_programs_read_differently_goes_by_digest_into_a_bag(self, run, tmp_path):
         names = ["a%0Ab", "x\ny", "z\u2028", " s", "\udcff"]
