@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from blake3 import blake3
 
@@ -19,6 +20,13 @@ __all__ = ["Pseudonyms", "anonymised"]
 
 _LETTERS: Final = 10
 """Hexadecimal digits of a pseudonym: two of a million names meet once in a million documents."""
+
+_CAS: Final = re.compile(r"cas://([^/]+)/*(@?[^/@]*)(@[^/]*)?(/.*)?", re.IGNORECASE | re.DOTALL)
+"""The session, run, selector and path of a URL of a store."""
+
+_BYTES: Final = re.compile(r"cas://sha/[0-9a-f]{64}", re.IGNORECASE)
+_NUMBERED: Final = re.compile(r"@v?\d+", re.ASCII)
+"""What names a snapshot or version by its number; anything else is a tag."""
 
 
 class Pseudonyms:
@@ -43,8 +51,13 @@ class Pseudonyms:
     def of_uri(self, uri: str) -> str:
         """Return an address with another host, and without user, port, query and fragment.
 
-        One without a host, such as the path of a file on a machine, is replaced as a whole.
+        One without a host, such as the path of a file on a machine, is replaced as a whole. A
+        `cas://` URL keeps its path, and gets the pseudonyms of its session and run.
         """
+        if _BYTES.fullmatch(uri) is not None:
+            return uri
+        if (found := _CAS.fullmatch(uri)) is not None:
+            return self._of_address(*found.groups(default=""))
         try:
             parts = urlsplit(uri)
             host = parts.hostname if parts.scheme != "file" else None
@@ -53,6 +66,18 @@ class Pseudonyms:
         if not host:
             return f"urn:runcas:{self.of('input', uri)}"
         return urlunsplit((parts.scheme, self.of("host", host), parts.path, "", ""))
+
+    def _of_address(self, session: str, run: str, selector: str, path: str) -> str:
+        replaced = f"cas://{self.of('session', _plain(session))}"
+        if run:
+            replaced += f"/{self.of('run', _plain(run))}"
+        if selector and _NUMBERED.fullmatch(selector) is None:
+            selector = f"@{self.of('tag', selector[1:])}"
+        return replaced + selector + path
+
+
+def _plain(name: str) -> str:
+    return unquote(name, errors="surrogateescape")
 
 
 def anonymised(recorded: RecordedRun, pseudonyms: Pseudonyms | None) -> RecordedRun:

@@ -46,7 +46,7 @@ def documents(run, pseudonyms):
 def crate_text(run, folder, pseudonyms):
     export_rocrate(run, folder, pseudonyms=pseudonyms)
     both = ("ro-crate-metadata.json", "recorded-workflow.json")
-    return "".join((folder / name).read_text() for name in both)
+    return "".join((folder / name).read_text() for name in both if (folder / name).exists())
 
 
 def words(text):
@@ -120,6 +120,53 @@ def test_an_address_has_another_host_or_is_replaced(uri, kept):
         assert re.fullmatch(r"urn:runcas:input-[0-9a-f]{10}", replaced)
     else:
         assert re.fullmatch(rf"https://host-[0-9a-f]{{10}}{kept}", replaced)
+
+
+@pytest.mark.parametrize(
+    ("uri", "replaced"),
+    [
+        ("cas://secret-team/alice@v2/data/x%20y", "{session}/{run}@v2/data/x%20y"),
+        ("cas://secret-team/alice@3/x", "{session}/{run}@3/x"),
+        ("CAS://secret-team/%61lice/x?y", "{session}/{run}/x?y"),
+        ("cas://secret-team/alice@best/x", "{session}/{run}@{tag}/x"),
+        ("cas://secret-team/@best/x", "{session}/{tagged}/x"),
+        ("cas://secret-team", "{session}"),
+        (f"cas://sha/{'ab' * 32}", f"sha/{'ab' * 32}"),
+    ],
+)
+def test_a_reference_to_a_run_has_the_pseudonyms_of_its_session_and_run(uri, replaced):
+    key = Pseudonyms()
+    named = {"session": "secret-team", "run": "alice", "tag": "best"}
+    words = {kind: key.of(kind, name) for kind, name in named.items()}
+    words["tagged"] = key.of("run", "@best")
+    assert key.of_uri(uri) == f"cas://{replaced.format(**words)}"
+
+
+@pytest.mark.parametrize("name", ["prov", "openlineage", "rocrate"])
+def test_a_reference_to_a_run_leads_to_the_same_name_in_a_document(run, tmp_path, name):
+    uri = "cas://my session/earlier@v1/raw/täble.csv"
+    run.use(Reference(uri, "ab" * 32, 1), node_id="plan")
+    key = Pseudonyms()
+    text = (
+        crate_text(run, tmp_path / "crate", key) if name == "rocrate" else documents(run, key)[name]
+    )
+    assert [each for each in NAMES if each in words(text)] == []
+    assert key.of("run", "earlier") in text
+
+
+def test_a_link_out_of_the_run_is_described_without_its_target(store_root, tmp_path):
+    links = {"up": "../ada/a", "home": "/home/ada/a", "d/in": "../a", "d/far": "../../ada/x"}
+    write(tmp_path / "work", {"a": b"a", "d/b": b"b"})
+    for link, target in links.items():
+        (tmp_path / "work" / link).symlink_to(target)
+    with ArtifactStore.open(store_root) as store:
+        run = store.run("linked")
+        run.track(tmp_path / "work")
+        text = crate_text(run, tmp_path / "hidden", Pseudonyms())
+        assert "ada/" not in text
+        assert text.count("a symbolic link.") == 3
+        assert "a symbolic link to ../a." in text
+        assert "a symbolic link to /home/ada/a." in crate_text(run, tmp_path / "plain", None)
 
 
 def test_an_empty_key_is_refused():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 from trees import write
 
 from index import ArtifactStore
+from index.export import FORMATS
 
 
 @pytest.fixture
@@ -45,6 +47,18 @@ def test_a_document_is_named_after_the_run(here, cas):
     assert printed == "run-7.openlineage.jsonl: 1 snapshot exported as openlineage\n"
     made = {"run-7.crate.zip", "run-7.prov.json", "run-7.openlineage.jsonl"}
     assert made <= {path.name for path in here.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["rocrate", "prov", "openlineage"])
+def test_an_anonymous_document_is_named_after_the_pseudonym_of_the_run(here, cas, name):
+    before = set(here.iterdir())
+    code, printed, _ = cas(
+        "export", "run-7", "--as", name, "--anonymise", "--key-file", "key", "--json"
+    )
+    assert code == 0
+    (made,) = set(here.iterdir()) - before
+    assert made.name == f"{json.loads(printed)['run']}{FORMATS[name].ending}"
+    assert "run-7" not in made.name
 
 
 def test_a_package_that_is_missing_is_named(here, cas, monkeypatch):
