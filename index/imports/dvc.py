@@ -235,7 +235,8 @@ def _cache_of(root: Path, given: str | os.PathLike[str] | None) -> Path:
     for name in ("config", "config.local"):
         config = ConfigParser(interpolation=None)
         try:
-            config.read(root / ".dvc" / name, encoding="utf-8")
+            if (root / ".dvc" / name).is_file():  # a pipe would never end
+                config.read(root / ".dvc" / name, encoding="utf-8")
         except (Error, UnicodeDecodeError) as error:
             raise ImportSourceError(
                 str(root), f".dvc/{name} can't be read as DVC writes it"

@@ -8,7 +8,7 @@ import os
 import posixpath
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from index.errors import MissingPackageError
 from index.imports.sources import UnreadableFileError
@@ -219,7 +219,7 @@ class DvcCache:
         hashed = _Md5(is_old=is_old)
         fd = self._open(md5)
         with open(fd, "rb") as file:
-            while piece := file.read(_PIECE):
+            while piece := _read(file):
                 hashed.update(piece)
                 yield piece
         if digits not in hashed.digests():
@@ -234,9 +234,7 @@ class DvcCache:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise UnreadableFileError(
-                    f"it can't be read in DVC's cache: {error.strerror}"
-                ) from error
+                raise _unreadable(error) from error
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 return fd
             os.close(fd)
@@ -244,6 +242,17 @@ class DvcCache:
         raise UnreadableFileError(
             f"DVC's cache does not have it ({md5}); run `dvc fetch --all-commits` before the import"
         )
+
+
+def _read(file: BinaryIO) -> bytes:
+    try:
+        return file.read(_PIECE)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> UnreadableFileError:
+    return UnreadableFileError(f"it can't be read in DVC's cache: {error.strerror}")
 
 
 class _Md5:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from index.errors import ImportSourceError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,9 +16,14 @@ _STEP: Final = re.compile(r"(step|stage|iteration|iter|epoch|run|node)?[-_ ]?\d+
 
 
 def find_format(source: Path) -> str | None:
-    """Return the format in which a source is to be imported; None if that is not plain."""
+    """Return the format in which a source is to be imported; None if that is not plain.
+
+    Raises ImportSourceError if it is neither a file nor a directory.
+    """
     if source.is_file():
         return "mlflow" if source.suffix == ".db" else "bundle"
+    if not source.is_dir():
+        raise ImportSourceError(str(source), "it is neither a file nor a directory")
     names = {each.name for each in source.iterdir()}
     if ".dvc" in names and ".git" in names:
         return "dvc"

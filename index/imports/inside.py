@@ -44,12 +44,22 @@ def open_inside(root: Path, path: str) -> BinaryIO:
         finally:
             os.close(folder)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ImportSourceError(str(root), f"{path!r} can't be read: {reason}") from error
+        raise _unreadable(root, path, error) from error
     if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
         opened.close()
         raise ImportSourceError(str(root), f"{path!r} is no regular file")
     return opened
+
+
+def _read(root: Path, path: str, opened: BinaryIO, size: int) -> bytes:
+    try:
+        return opened.read(size)
+    except OSError as error:
+        raise _unreadable(root, path, error) from error
+
+
+def _unreadable(root: Path, path: str, error: OSError) -> ImportSourceError:
+    return ImportSourceError(str(root), f"{path!r} can't be read: {error.strerror or error}")
 
 
 def read_inside(root: Path, path: str) -> bytes:
@@ -58,7 +68,7 @@ def read_inside(root: Path, path: str) -> bytes:
     Raises ImportSourceError as `open_inside` does, and if the file is larger.
     """
     with open_inside(root, path) as opened:
-        data = opened.read(_LARGEST + 1)
+        data = _read(root, path, opened, _LARGEST + 1)
     if len(data) > _LARGEST:
         raise ImportSourceError(str(root), f"{path!r} is larger than {_LARGEST >> 20} MiB")
     return data
@@ -93,7 +103,7 @@ class ListedFile:
         """Yield the content. Raises ImportSourceError at the end if it has another digest."""
         hashed = hashlib.new(self.algorithm)
         with open_inside(self.root, self.path) as opened:
-            while piece := opened.read(_PIECE):
+            while piece := _read(self.root, self.path, opened, _PIECE):
                 hashed.update(piece)
                 yield piece
         if hashed.hexdigest() != self.key:

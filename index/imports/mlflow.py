@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from index.errors import ImportSourceError
 from index.imports.directories import compare_directory, iter_files
 from index.imports.mlflow_runs import list_runs
+from index.imports.scratch import temporary_folder
 from index.imports.sources import label_of
 from index.imports.tally import Tally, note_of, refuse_others
 
@@ -102,7 +102,7 @@ def _record(
     }
     prefixes = {model: f"models/{model}" for model in found.models}
     if not imported or imported[-1][0].notes != notes or _has_changed(tally, found):
-        with tempfile.TemporaryDirectory(prefix="cas-import-") as nothing:
+        with temporary_folder() as nothing:
             snapshot = tally.run.track(
                 found.artifacts or nothing,
                 **_EVERYTHING,

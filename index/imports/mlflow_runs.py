@@ -78,7 +78,7 @@ def list_runs(source: Path, skipped: list[Skipped]) -> Iterator[MlflowRun]:
         yield from _runs_of_database(source)
         return
     if not source.is_dir():
-        raise ImportSourceError(str(source), "there is no such file or directory")
+        raise ImportSourceError(str(source), "there is no file or directory of that name")
     found = _Tracked(source, skipped)
     about = found.read(source) if os.path.lexists(source / _ABOUT) else {}
     if _id_of(about):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cas.temporary import using_temporary_files
 from index import Skipped
 from index.errors import ImportSourceError, UnknownFileError
+from index.imports.scratch import temporary_folder
 from index.imports.sources import UnreadableFileError, shown, why_unsafe
 from index.imports.tally import Tally, is_imported, newest_snapshot, note_of, refuse_others
 
@@ -88,10 +89,10 @@ def replay(
     tally.expected = len(ids) - begin
     tally.newest = newest_snapshot(tally.run)
     checks = _Checks(tally)
-    with tempfile.TemporaryDirectory(prefix="cas-import-") as scratch:
+    with temporary_folder() as scratch:
         for revision in revisions(begin):
             inputs = list(checks.find_inputs(revision))
-            checks.compare(*_record(tally, revision, Path(scratch), inputs))
+            checks.compare(*_record(tally, revision, scratch, inputs))
     if tally.snapshots:
         checks.compare_all(listed())
     if work_dir is not None and not Path(tally.run.summary().work_dir or "").is_dir():
@@ -171,7 +172,8 @@ def _check_out(revision: Revision, scratch: Path) -> Iterator[tuple[str, str]]:
                 reason = str(error)
             except OSError as error:
                 if error.errno not in _NO_PLACE:
-                    raise
+                    with using_temporary_files():
+                        raise
                 reason = f"this machine can't have it: {error.strerror}"
         if reason is not None:
             yield path, reason

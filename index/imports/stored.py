@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 import tarfile
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from cas import CasError
 from cas.errors import BackendError
+from cas.temporary import using_temporary_files
 from index import ArtifactStore, ImportReport, rebuild_storage, recover
-from index.errors import ArtifactIndexError, ImportSourceError
+from index.errors import ArtifactIndexError, ImportSourceError, IndexUnavailableError
+from index.imports.scratch import temporary_folder
 
 if TYPE_CHECKING:
     import os
@@ -59,7 +60,7 @@ def read_bundle(
         When it is no bundle, it is damaged, or the run holds something else. Nothing was recorded.
     """
     _check_id(session, run)
-    with _temporary() as folder:
+    with temporary_folder() as folder:
         _unpack(Path(source), folder)
         return _take_over(session, str(source), "bundle", folder, run, progress)
 
@@ -86,7 +87,7 @@ def with_history(
         It raises if they don't fit each other.
     """
     _check_id(session, run)
-    with _temporary() as folder:
+    with temporary_folder() as folder:
         digests = rebuild_storage(folder, records, contents.values())
         named = dict(zip(contents, digests, strict=True))
         return _take_over(
@@ -166,7 +167,7 @@ def _explaining(source: str) -> Iterator[None]:
     """Turn what values that no commit has written lead to into an error that names the source."""
     try:
         yield
-    except (BackendError, ImportSourceError):
+    except (BackendError, IndexUnavailableError, ImportSourceError):
         raise
     except (CasError, ArtifactIndexError, LookupError, TypeError, ValueError) as error:
         raise ImportSourceError(source, f"its history can't be read: {error}") from error
@@ -185,14 +186,10 @@ def _what_lacks(report: RecoveryReport) -> str:
     return f"it holds {report.runs} runs, and not one"
 
 
-@contextmanager
-def _temporary() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="cas-import-") as folder:
-        yield Path(folder)
-
-
 def _unpack(source: Path, folder: Path) -> None:
     """Write the files of a bundle into an empty directory."""
+    if not source.is_file():
+        raise ImportSourceError(str(source), "it is no file; name the file of a bundle")
     try:
         with tarfile.open(source, "r:") as bundle:
             for member in bundle:
@@ -200,14 +197,30 @@ def _unpack(source: Path, folder: Path) -> None:
                     reason = f"it is no bundle of this library: it has {member.name!r}"
                     raise ImportSourceError(str(source), reason)
                 file = folder / member.name
-                file.parent.mkdir(parents=True, exist_ok=True)
+                if file.exists():
+                    raise ImportSourceError(str(source), f"it has {member.name!r} twice")
                 content = bundle.extractfile(member)
                 assert content is not None  # noqa: S101 - it is a regular file
-                with file.open("xb") as opened:
-                    while piece := content.read(_PIECE):
-                        opened.write(piece)
-    except (tarfile.TarError, FileExistsError, EOFError) as error:
+                with using_temporary_files():
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with file.open("xb") as opened:
+                        opened.writelines(_pieces(source, content))
+    except (tarfile.TarError, EOFError) as error:
         reason = f"it is no bundle of this library, or damaged: {error}"
         raise ImportSourceError(str(source), reason) from error
+    except OSError as error:
+        raise _unreadable(source, error) from error
     if not (folder / "cas.json").exists():
         raise ImportSourceError(str(source), "it is no bundle of this library: it has no cas.json")
+
+
+def _pieces(source: Path, content: IO[bytes]) -> Iterator[bytes]:
+    try:
+        while piece := content.read(_PIECE):
+            yield piece
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: Path, error: OSError) -> ImportSourceError:
+    return ImportSourceError(str(source), f"it can't be read: {error.strerror or error}")

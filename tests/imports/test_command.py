@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
+from pathlib import Path
+from tarfile import ExFileObject
 
 import pytest
 from sources import commit, unpack
@@ -108,3 +112,50 @@ def test_what_is_plain_is_guessed(repository, tmp_path):
         "server": "mlflow", "server/mlflow.db": "mlflow", "o": "ocfl", "b": "bagit", "s": "steps",
         "n": "steps", "other": None, "empty": None, "x.bundle": "bundle",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ["project", "run.bundle"])
+def test_a_full_temporary_directory_is_named(cas, repository, tmp_path, monkeypatch, source):
+    cas("import", "project", "--run", "r")
+    cas("export", "r", "--as", "bundle", "-o", "run.bundle")
+    write(tmp_path, {"small/there": b""})
+    original = Path.open
+
+    def open_(path, mode="r", *arguments, **options):
+        if "x" in mode:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "small"))
+    code, _, err = cas("import", source, "--run", "again")
+    assert (code, err.splitlines()[-1]) == (
+        5,
+        f"error: no space is left for temporary files in {tmp_path / 'small'}; free some and run"
+        " the command again, nothing incomplete was recorded",
+    )
+
+
+def test_a_bundle_that_can_not_be_read_is_named(cas, tmp_path, monkeypatch):
+    write(tmp_path, {"w/a": b"1"})
+    cas("track", "w", "--run", "r")
+    cas("export", "r", "--as", "bundle", "-o", "run.bundle")
+
+    def read(_file, _size=-1):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(ExFileObject, "read", read)
+    code, _, err = cas("import", "run.bundle", "--session", "s")
+    reason = "cannot import 'run.bundle': it can't be read: Input/output error"
+    assert (code, err.splitlines()[-1]) == (1, f"error: {reason}")
+
+
+@pytest.mark.parametrize(
+    "source_format", ["bundle", "git", "dvc", "mlflow", "steps", "ocfl", "bagit", None]
+)
+def test_a_pipe_is_refused_at_once(cas, tmp_path, source_format):
+    os.mkfifo(tmp_path / "pipe")
+    told = () if source_format is None else ("--from", source_format)
+    code, _, err = cas("import", "pipe", *told)
+    assert (code, err.startswith("error: cannot import 'pipe': ")) == (1, True)
+    assert len(err.splitlines()) == 1

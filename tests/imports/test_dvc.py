@@ -399,6 +399,12 @@ def test_a_cache_elsewhere_must_be_named(session, newer, tmp_path):
 
 
 @alone
+def test_a_pipe_in_the_place_of_the_configuration_is_not_read(session, newer):
+    os.mkfifo(newer / ".dvc" / "config.local")
+    assert read_dvc(session, newer).skipped == ()
+
+
+@alone
 def test_a_cache_inside_may_be_anywhere(session, newer):
     (newer / ".dvc" / "cache").rename(newer / "elsewhere")
     (newer / ".dvc" / "config.local").write_text("['remote \"x\"']\n[cache]\ndir = ../elsewhere\n")

@@ -280,7 +280,7 @@ def test_what_is_not_mlflow_is_refused(session, kept, tmp_path):
     (tmp_path / "other.db").write_bytes(b"SQLite format 3\0no")
     with pytest.raises(ImportSourceError, match="it is no database of MLflow"):
         read_mlflow(session, tmp_path / "other.db")
-    with pytest.raises(ImportSourceError, match="there is no such file or directory"):
+    with pytest.raises(ImportSourceError, match="there is no file or directory of that name"):
         read_mlflow(session, tmp_path / "gone")
     with pytest.raises(ImportSourceError, match="it has no runs of MLflow"):
         read_mlflow(session, kept / "files")
