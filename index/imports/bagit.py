@@ -111,12 +111,16 @@ class _Bag:
         for algorithm in _ALGORITHMS:
             name = f"{kind}-{algorithm}.txt"
             if os.path.lexists(self.root / name):
-                listed = {}
+                listed: dict[str, tuple[str, str]] = {}
                 for line in read_inside(self.root, name).split(b"\n"):
                     digest, _, path = line.rstrip(b"\r").partition(b" ")
                     if digest:
                         text = path.lstrip(b" *\t").decode("utf-8", "surrogateescape")
-                        listed[self._name(text)] = algorithm, digest.decode("ascii", "replace")
+                        file = self._name(text)
+                        said = algorithm, digest.decode("ascii", "replace").lower()
+                        if listed.setdefault(file, said) != said:
+                            reason = f"its {name} lists {file!r} with two digests"
+                            raise ImportSourceError(str(self.root), reason)
                 return algorithm, listed
         if required:
             known = ", ".join(_ALGORITHMS)
@@ -147,7 +151,8 @@ class _Bag:
     def _walk(self) -> Iterator[tuple[str, int]]:
         for folder, names, files in os.walk(self.root / "data"):
             names.sort()
-            for name in sorted(files):
+            links = (name for name in names if Path(folder, name).is_symlink())
+            for name in sorted((*files, *links)):
                 file = Path(folder, name)
                 mode = stat.S_IFREG | stat.S_IMODE(file.lstat().st_mode)
                 yield file.relative_to(self.root).as_posix(), mode

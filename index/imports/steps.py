@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +57,7 @@ def read_steps(
     Raises
     ------
     ImportSourceError
-        When there is no such folder, or the run holds something else.
+        When there is no such folder, one is named twice, or the run holds something else.
     ImportMismatchError
         When what was recorded differs from what the folders hold.
     """
@@ -68,6 +69,9 @@ def read_steps(
     for name in names:
         if "/" in name or name in ("", ".", "..") or not (root / name).is_dir():
             raise ImportSourceError(str(root), f"it has no folder {name!r}; see how it is spelled")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ImportSourceError(str(root), f"folder {name!r} is named twice; name it once")
     imported = refuse_others(tally.run, tally.source_format, tally.source)
     done = {note["revision"] for _, note in imported}
     for name in names:

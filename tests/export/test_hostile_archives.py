@@ -459,6 +459,20 @@ class TestBags:
         (plain / "data" / "a").unlink()
         (plain / "data" / "d").symlink_to(tmp_path)
         assert refused(read_bagit, session, plain, "lacks 'data/a'")
+        (plain / "data" / "a").write_bytes(b"first")
+        assert refused(read_bagit, session, plain, "does not list 'data/d'")
+
+    @pytest.mark.parametrize("name", ["manifest-sha512.txt", "tagmanifest-sha512.txt"])
+    def test_a_file_with_two_digests_is_refused(self, plain, session, name):
+        file = "data/a" if name.startswith("m") else "bagit.txt"
+        right = hashlib.sha512((plain / file).read_bytes()).hexdigest()
+        (plain / "tagmanifest-sha512.txt").unlink()
+        with (plain / name).open("a") as opened:
+            opened.write(f"{right}  {file}\n{right.upper()}  {file}\n")
+        assert read_bagit(session, plain, run="same").versions == 2
+        session.run("same").delete()
+        (plain / name).write_text(f"{'0' * 128}  {file}\n{(plain / name).read_text()}")
+        assert refused(read_bagit, session, plain, f"{name} lists '{file}' with two digests")
 
     @pytest.mark.parametrize("path", ["../other", "data/../../other", "/etc/passwd", "~/x"])
     def test_nothing_outside_is_read(self, plain, session, path, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 from places import on_one
@@ -96,6 +97,20 @@ def test_the_order_may_be_given(session, folders):
     read_steps(session, folders, steps=["step_2", "step_1"])
     steps = [each.provenance.step_id for each in session.run("results").snapshots()]
     assert steps == ["step_2", "step_1"]
+
+
+@alone
+def test_a_folder_that_is_named_twice_is_refused(session, folders):
+    with pytest.raises(ImportSourceError, match="folder 'step_1' is named twice"):
+        read_steps(session, folders, steps=["step_1", "step_2", "step_1"])
+
+
+@alone
+def test_a_folder_that_is_gone_stays_in_the_run(session, folders):
+    read_steps(session, folders)
+    shutil.rmtree(folders / "step_2")
+    assert read_steps(session, folders).snapshots == 0
+    assert contents(session.run("results"))["step_2/out.csv"] == b"22"
 
 
 @alone
