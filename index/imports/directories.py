@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -11,31 +12,43 @@ from cas.digest import Digest, Hasher
 from index import Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from index import Snapshot
     from index.imports.tally import Tally
 
-__all__ = ["compare_directory", "iter_files", "newest_time"]
+__all__ = ["compare_directory", "has_changed", "iter_files", "newest_time"]
 
 _PIECE: Final = 1 << 20
 
 
 def iter_files(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files and links below a directory, by their paths in it. No link is followed."""
+    """Yield the files and links below a directory, by their paths in it. No link is followed.
+
+    What is below a directory that can't be listed is left out. A scan says so in its snapshot.
+    """
     pending = [""]
     while pending:
         prefix = pending.pop()
-        with os.scandir(directory / prefix) as entries:
-            for entry in sorted(entries, key=lambda each: each.name):
-                path = f"{prefix}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(f"{path}/")
-                    continue
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                    yield path, status
+        found: list[os.DirEntry[str]] = []
+        with suppress(OSError), os.scandir(directory / prefix) as entries:
+            found = sorted(entries, key=lambda each: each.name)
+        for entry in found:
+            path = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(f"{path}/")
+                continue
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                yield path, status
+
+
+def has_changed(tally: Tally, directory: Path, scope: Sequence[str] | None = None) -> bool:
+    """Whether a directory has other files than the run; note what of it can't be read."""
+    status = tally.run.status(directory, scope=scope, hidden=True, default_ignores=False)
+    tally.skipped += status.skipped
+    return bool(status)
 
 
 def newest_time(listed: Mapping[str, os.stat_result]) -> str | None:
@@ -69,26 +82,24 @@ def compare_directory(
         for each in tally.run.files(at=snapshot, prefix=prefix or None)
         if not each.path.startswith(elsewhere)
     }
-    skipped = [each for each in snapshot.skipped if each.path.startswith(prefix)]
+    skipped = [each for each in snapshot.skipped if f"{each.path}/".startswith(prefix)]
     tally.skipped += skipped
     if snapshot.ignored:
         reason = f"{snapshot.ignored} entries are left out by what a .casignore says"
         tally.skipped.append(Skipped(prefix or ".", reason))
-    unread = {each.path[len(prefix) :] for each in skipped}
-    for path in listed:
-        version = held.pop(path, None)
-        if version is None:
-            is_left_out = (
-                snapshot.ignored
-                or path in unread
-                or any(path.startswith(f"{each}/") for each in unread)
-            )
-            if not is_left_out:
+    # A snapshot keeps what a scan can't read, as it was.
+    unread = tuple(f"{each.path}/"[len(prefix) :] for each in skipped)
+    for path in dict.fromkeys((*listed, *held)):
+        version = held.get(path)
+        if f"{path}/".startswith(unread):
+            continue
+        if path not in listed:
+            tally.differ(f"{prefix}{path}", snapshot, "the source does not have it")
+        elif version is None:
+            if not snapshot.ignored:
                 tally.differ(f"{prefix}{path}", snapshot, "it is missing")
         elif version.digest != _digest(directory / path):
             tally.differ(f"{prefix}{path}", snapshot, "it has other bytes")
-    for path in held:
-        tally.differ(f"{prefix}{path}", snapshot, "the source does not have it")
 
 
 def _digest(path: Path) -> Digest | None:

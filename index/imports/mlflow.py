@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from index.errors import ImportSourceError
-from index.imports.directories import compare_directory, iter_files
+from index.imports.directories import compare_directory, has_changed, iter_files
 from index.imports.mlflow_runs import list_runs
 from index.imports.scratch import temporary_folder
 from index.imports.sources import label_of
@@ -101,7 +101,11 @@ def _record(
         "code_hash": label_of(found.commit or ""),
     }
     prefixes = {model: f"models/{model}" for model in found.models}
-    if not imported or imported[-1][0].notes != notes or _has_changed(tally, found):
+    if (
+        not imported
+        or imported[-1][0].notes != notes
+        or (found.artifacts is not None and has_changed(tally, found.artifacts))
+    ):
         with temporary_folder() as nothing:
             snapshot = tally.run.track(
                 found.artifacts or nothing,
@@ -124,10 +128,3 @@ def _record(
             tally.count(snapshot)
             compare_directory(tally, snapshot, place, listed, f"{prefixes[model]}/")
     return tally.report()
-
-
-def _has_changed(tally: Tally, found: MlflowRun) -> bool:
-    if found.artifacts is None:
-        return False
-    status = tally.run.status(found.artifacts, **_EVERYTHING)
-    return bool(status.added or status.changed or status.removed)

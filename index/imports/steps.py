@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from index import Skipped
 from index.errors import ImportSourceError
-from index.imports.directories import compare_directory, iter_files, newest_time
+from index.imports.directories import compare_directory, has_changed, iter_files, newest_time
 from index.imports.sources import label_of, run_name
 from index.imports.tally import Tally, note_of, refuse_others
 
@@ -80,7 +80,7 @@ def read_steps(
         elif as_states:
             if name not in done:
                 _record(tally, root, name, as_states=True)
-        elif name not in done or _has_changed(tally, root, name):
+        elif name not in done or has_changed(tally, root, [name]):
             _record(tally, root, name, as_states=False)
     return tally.report()
 
@@ -105,11 +105,6 @@ def _find_steps(tally: Tally, root: Path) -> list[str]:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(each), "") if each.isdecimal() else (-1, each) for each in _NUMBER.split(name)]
-
-
-def _has_changed(tally: Tally, root: Path, name: str) -> bool:
-    status = tally.run.status(root, scope=[name], **_EVERYTHING)
-    return bool(status.added or status.changed or status.removed)
 
 
 def _record(tally: Tally, root: Path, name: str, *, as_states: bool) -> None:

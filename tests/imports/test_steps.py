@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 
@@ -184,3 +185,35 @@ def test_folders_that_change_meanwhile_are_reported(session, folders, monkeypatc
     monkeypatch.setattr(Run, "track", track)
     with pytest.raises(ImportMismatchError, match=said):
         read_steps(session, folders)
+
+
+@alone
+@pytest.mark.parametrize("name", ["step_1", "new", "out.csv"])
+def test_what_can_not_be_read_is_named_each_time_and_the_rest_imported(
+    session, folders, monkeypatch, name
+):
+    read_steps(session, folders, run="read before")
+    write(folders, {"step_1/more": b"m", "step_10/more": b"m"})
+    original, listing = os.open, os.scandir
+
+    def open_(path, *arguments, **options):
+        if path == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return original(path, *arguments, **options)
+
+    def scandir(path):
+        if isinstance(path, os.PathLike) and path.name == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return listing(path)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "scandir", scandir)
+    for run in ("read before", "new"):
+        for _ in range(2):
+            report = read_steps(session, folders, run=run)
+            assert {each.path.rpartition("/")[2] for each in report.skipped} == {name}
+            assert {each.reason for each in report.skipped} == {"Permission denied"}
+    held = contents(session.run("read before"))
+    assert held["step_1/out.csv"] == b"1"
+    assert held["step_10/new/deep.csv"] == b"deep"
+    assert held["step_10/more" if name == "step_1" else "step_1/more"] == b"m"
