@@ -211,7 +211,8 @@ class Session(SessionContents, SessionRules, Finding, Handle):
         It is a sync of one run, which may come from a session of another name: see
         `ArtifactStore.sync_to`. The bytes that this store lacks are verified. If the report has a
         reason why the run was not copied, nothing has changed. What holds the run or its session
-        there holds the copy here.
+        there holds the copy here. Tags of runs come along, but for those of a name that this
+        session has had for other runs.
 
         Parameters
         ----------

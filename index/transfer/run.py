@@ -65,7 +65,9 @@ class Examined:
     tags: tuple[dict[str, Any], ...] | None = None
     """All moves of tags of the source; None if those of the destination stay."""
     run_tags: tuple[Mapping[str, Any], ...] = ()
-    """Moves of tags of the run itself that the destination lacks."""
+    """Moves of tags of the run itself to bring to the destination."""
+    is_copy: bool = False
+    """Whether the destination's session may be another one, with other tags."""
     is_newer: bool = True
     """Whether what was changed in place takes precedence over that of the destination."""
     inputs: _Inputs | None = None
@@ -85,9 +87,10 @@ def examine(
     to
         What a copy is called at the destination; None for a sync, where the names are the same.
     """
-    to = to or key
+    is_copy, to = to is not None, to or key
     try:
-        return replace(_examine(source, destination, key, delta, to), key=to)
+        found = _examine(source, destination, key, delta, to, is_copy=is_copy)
+        return replace(found, key=to)
     except UnsoundError as error:
         reason = str(error)
     except (ValueError, TypeError) as error:  # a value that no column type can hold
@@ -96,7 +99,13 @@ def examine(
 
 
 def _examine(
-    source: StoreContext, destination: StoreContext, key: RunKey, delta: Delta, to: RunKey
+    source: StoreContext,
+    destination: StoreContext,
+    key: RunKey,
+    delta: Delta,
+    to: RunKey,
+    *,
+    is_copy: bool,
 ) -> Examined:
     with source.database.reading() as ours:
         mine = transfer.find_row(ours, key.session, key.run)
@@ -122,7 +131,9 @@ def _examine(
                 origin_id = _origin(mine, shared, others, theirs, to.session)
                 is_newer = theirs is None or (new is not None and mine.revision > theirs.revision)
                 tagged = moves if is_newer and moves != _moves(others, theirs) else None
-                lacking = tuple(run_tags.list_lacking(others, to.session, named))
+                lacking = tuple(
+                    run_tags.list_lacking(others, to.session, to.run, named, is_copy=is_copy)
+                )
                 read = _missing_inputs(ours, mine, others, theirs, is_newer=is_newer)
                 if read is not None:
                     check_inputs(_rows(ours, mine, read), len(snapshots))
@@ -152,7 +163,17 @@ def _examine(
     else:
         outcome = SyncOutcome.UNCHANGED
     return Examined(
-        key, outcome, mine, theirs, tuple(new or ()), tagged, lacking, is_newer, read, origin_id
+        key,
+        outcome,
+        mine,
+        theirs,
+        tuple(new or ()),
+        tagged,
+        lacking,
+        is_copy,
+        is_newer,
+        read,
+        origin_id,
     )
 
 
@@ -315,7 +336,10 @@ def record(
             tags.replace(connection, run_id, found.tags)
         if found.inputs is not None:
             _record_inputs(source, mine, found.inputs, connection, run_id)
-        run_tags.merge(connection, session_id, run_id, found.run_tags)
+        moves = run_tags.list_lacking(  # again, as others may have moved the tags meanwhile
+            connection, found.key.session, found.key.run, found.run_tags, is_copy=found.is_copy
+        )
+        run_tags.merge(connection, session_id, run_id, moves)
         lineage = Lineage(source.database, mine.id, connection, session_id, has_copies=has_copies)
         for batch in delta.batches():
             blobs.touch(connection, batch.contents(), destination.clock(), TOUCH_FRESHNESS)

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session as Transaction
 from trees import write
 
+import index.transfer.sync
 from index import ArtifactStore, FileRepository, provenance, recover
 from index.errors import (
     InvalidNameError,
@@ -19,6 +20,8 @@ from index.errors import (
     UnknownNameError,
     UnknownRunError,
 )
+from index.export import export_bundle
+from index.imports import read_bundle
 from index.reading.completion import list_names
 
 place = places(EACH_INDEX)
@@ -35,6 +38,10 @@ def session(store):
 
 def named(tag):
     return tag.name, tag.run
+
+
+def outcomes(report):
+    return {each.run: each.outcome.value for each in report.runs}
 
 
 def history(session, name="best"):
@@ -264,13 +271,12 @@ class TestSync:
         there = other.session("s")
         assert there.run_tag_history("best") == session.run_tag_history("best")
         session.tag_run("best", "b")
-        outcomes = {each.run: each.outcome.value for each in store.sync_to(other).runs}
-        assert outcomes["b"] == "updated"
+        assert outcomes(store.sync_to(other))["b"] == "updated"
         assert there.run_tag_history("best") == session.run_tag_history("best")
         session.untag_run("best")
         store.sync_to(other)
         assert there.run_tags() == ()
-        assert {each.outcome.value for each in store.sync_to(other).runs} == {"unchanged"}
+        assert {*outcomes(store.sync_to(other)).values()} == {"unchanged"}
 
     def test_a_tag_that_has_moved_to_a_run_that_stays_behind_names_nothing(
         self, session, store, other
@@ -296,6 +302,92 @@ class TestSync:
         session.tag_run("best", "a")
         store.sync_to(other)
         assert named(there.run_tags()[0]) == ("best", "a")
+
+    def test_a_tag_that_names_a_run_names_it_until_the_run_arrives_that_it_moved_to(
+        self, session, store, other
+    ):
+        session.tag_run("best", "a")
+        store.sync_to(other, runs=["a"])
+        session.tag_run("best", "b")
+        session.run("c").put("f", b"c")
+        session.tag_run("best", "c")
+        there = other.session("s")
+        assert outcomes(store.sync_to(other, runs=["a"])) == {"a": "unchanged"}
+        assert history(there) == ["a"]
+        with pytest.raises(TaggedRunError):
+            there.run("a").delete()
+        store.sync_to(other)
+        assert there.run_tag_history("best") == session.run_tag_history("best")
+        assert history(there) == ["a", "b", "c"]
+        session.tag_run("best", "a")
+        session.untag_run("best")
+        store.sync_to(other, runs=["b"])
+        assert named(there.run_tags()[0]) == ("best", "c")
+        store.sync_to(other, runs=["a"])
+        assert there.run_tag_history("best") == session.run_tag_history("best")
+        assert there.run_tags() == ()
+
+    def test_a_tag_of_the_same_name_is_not_lost_to_runs_that_are_elsewhere(
+        self, session, store, other
+    ):
+        there = other.session("s")
+        there.run("z").put("f", b"z")
+        there.tag_run("best", "z")
+        session.tag_run("best", "a")
+        session.tag_run("best", "b")
+        store.sync_to(other, runs=["a"])
+        assert [named(tag) for tag in there.run_tags()] == [("best", "z")]
+        session.tag_run("best", "a")
+        session.untag_run("best")
+        store.sync_to(other, runs=["b"])
+        assert [named(tag) for tag in there.run_tags()] == [("best", "b")]
+
+    def test_a_removal_takes_no_tag_from_a_run_that_it_was_not_about(self, session, store, other):
+        there = other.session("s")
+        there.run("z").put("f", b"z")
+        there.tag_run("best", "z")
+        session.tag_run("best", "a")
+        session.untag_run("best")
+        store.sync_to(other)
+        assert [named(tag) for tag in there.run_tags()] == [("best", "z")]
+        assert {*outcomes(store.sync_to(other)).values()} == {"unchanged"}
+
+    def test_a_copied_run_takes_no_tag_of_the_session_and_brings_others(
+        self, session, other, tmp_path
+    ):
+        there = other.session("t")
+        there.run("z").put("f", b"z")
+        there.tag_run("best", "z")
+        for run in ("a", "b", "a"):
+            session.tag_run("best", run)
+        session.tag_run("first", "a")
+        there.copy_run(session.run("a"))
+        export_bundle(session.run("b"), tmp_path / "bundle")
+        read_bundle(there, tmp_path / "bundle")
+        assert [named(tag) for tag in there.run_tags()] == [("best", "z"), ("first", "a")]
+        with pytest.raises(TaggedRunError):
+            there.run("z").delete()
+        session.untag_run("first")
+        there.copy_run(session.run("a"))
+        assert [named(tag) for tag in there.run_tags()] == [("best", "z")]
+
+    def test_a_tag_that_is_moved_while_its_run_arrives_stays(
+        self, session, store, other, monkeypatch
+    ):
+        there = other.session("s")
+        there.run("z").put("f", b"z")
+        session.tag_run("best", "a")
+        session.tag_run("best", "b")
+        recorded = index.transfer.sync.record
+
+        def record(*arguments, **options):
+            monkeypatch.undo()
+            there.tag_run("best", "z")
+            return recorded(*arguments, **options)
+
+        monkeypatch.setattr(index.transfer.sync, "record", record)
+        store.sync_to(other, runs=["a"])
+        assert [named(tag) for tag in there.run_tags()] == [("best", "z")]
 
     def test_a_synced_tag_is_recovered(self, session, store, other, tmp_path):
         session.tag_run("best", "a")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, exists, func, insert, literal, select
 
@@ -12,7 +16,7 @@ from index.db.bulk import dialect_insert
 from index.domain.tags import NewRunTag, RunTag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
@@ -134,24 +138,93 @@ def list_names(connection: Connection, run_id: int) -> list[str]:
     return list(connection.scalars(named.order_by(_MINE.name)))
 
 
+class _Move(NamedTuple):
+    """A move of a tag, as this index has it."""
+
+    run_id: int | None
+    run: str | None
+    is_removed: bool
+    created_at: datetime
+
+
 def list_lacking(
-    connection: Connection, session: str, rows: Sequence[Mapping[str, Any]]
+    connection: Connection,
+    session: str,
+    run: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    is_copy: bool,
 ) -> list[Mapping[str, Any]]:
-    """Return those of `list_rows` of another index that `merge` would bring here."""
+    """Return those of `list_rows` of a run in another index that `merge` is to bring here.
+
+    A tag that names a run here goes on naming one: a move to a run that is elsewhere stays behind
+    until that run comes, and so does the removal from a run that the tag does not name here.
+
+    Parameters
+    ----------
+    session, run
+        What they are called here.
+    is_copy
+        Whether the rows may be about other tags, of a session that is not this one. Then a tag with
+        another history stays as it is.
+    """
     if not rows:
         return []
     found = connection.execute(
-        select(_MINE.name, _MINE.position, _MINE.run_id, _MINE.created_at)
+        select(
+            _MINE.name,
+            _MINE.position,
+            _MINE.run_id,
+            tables.runs.c.name,
+            _MINE.is_removed,
+            _MINE.created_at,
+        )
         .join(tables.sessions, tables.sessions.c.id == _MINE.session_id)
+        .outerjoin(tables.runs, tables.runs.c.id == _MINE.run_id)
         .where(tables.sessions.c.name == session)
     )
-    here = {(name, position): rest for name, position, *rest in found}
+    here: defaultdict[str, dict[int, _Move]] = defaultdict(dict)
+    for name, position, *move in found:
+        here[name][position] = _Move(*move)
+    lacking: list[Mapping[str, Any]] = []
+    for name, moves in groupby(rows, key=itemgetter("name")):
+        lacking += _lacking(list(moves), here[name], run, is_copy=is_copy)
+    return lacking
 
-    def is_lacking(row: Mapping[str, Any]) -> bool:
-        known = here.get((row["name"], row["position"]))
-        return known is None or (row["is_mine"] and known == [None, row["created_at"]])
 
-    return [row for row in rows if is_lacking(row)]
+def _lacking(
+    rows: Sequence[Mapping[str, Any]], here: Mapping[int, _Move], run: str, *, is_copy: bool
+) -> Iterator[Mapping[str, Any]]:
+    """Yield what is lacking of the moves of one tag."""
+    known = [(row, here[row["position"]]) for row in rows if row["position"] in here]
+    if is_copy and any(row["created_at"] != move.created_at for row, move in known):
+        return
+    last = _last_to_bring(rows, here, run)
+    for row in rows:
+        move = here.get(row["position"])
+        is_new = move is None and row["position"] <= last
+        if is_new or (
+            move is not None
+            and row["is_mine"]
+            and (move.run_id, move.created_at) == (None, row["created_at"])
+        ):
+            yield row
+
+
+def _last_to_bring(
+    rows: Sequence[Mapping[str, Any]], here: Mapping[int, _Move], run: str
+) -> int | float:
+    newest = max(here, default=0)
+    if not newest or here[newest].run is None or here[newest].is_removed:
+        return math.inf  # the tag names nothing here
+    last = newest
+    is_named = here[newest].run == run
+    for row in rows:
+        if row["position"] > newest:
+            if row["is_mine"] and (is_named or not row["is_removed"]):
+                last = row["position"]
+            is_named = row["is_mine"] and not row["is_removed"]
+    return last
 
 
 def merge(
