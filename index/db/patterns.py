@@ -57,7 +57,8 @@ def matches(
     text = type_coerce(column, Text()) if is_path else column
     if dialect == "sqlite":
         contains = func.instr(text, stored) > 0
-        whole = func.cas_matches(text, kind, pattern) == 1
+        bound = encode_path(pattern) if is_path else pattern  # lone surrogates can't be bound
+        whole = func.cas_matches(text, kind, bound) == 1
     else:
         contains = func.strpos(text, stored) > 0
         whole = text.op("~", is_comparison=True)(_expression(kind, pattern))
@@ -85,11 +86,12 @@ def _matches(text: str | None, kind: Kind, pattern: str) -> bool | None:
 
 @lru_cache(maxsize=64)
 def _matcher(kind: Kind, pattern: str) -> Callable[[str], object]:
-    """Return what compares a text, as the index stores it."""
+    """Return what compares a text with a pattern, both as the index stores them."""
     if kind not in ("path", "name"):
         if WILDCARDS.search(pattern):
             return re.compile(fnmatch.translate(pattern)).match
         return lambda text: pattern in text
+    pattern = decode_path(pattern)
     if kind == "name":
         match = name_pattern(pattern).matches
     elif WILDCARDS.search(pattern):
@@ -130,10 +132,11 @@ def _one(text: str, any_one: str) -> str:
         return re.escape(encode_path(text) if is_path else text)
     is_negated = text[1] == "!"
     ranges = _ranges(text[1 + is_negated : -1])
-    inside = "".join(f"{_escaped(low)}-{_escaped(high)}" for low, high in ranges)
-    if not inside:
+    if not ranges:
         return any_one if is_negated else "(?!)"
-    one = f"[{'^' * is_negated}{inside}]"
+    within = [(low, high) for low, high in map(_without_surrogates, ranges) if low <= high]
+    inside = "".join(f"{_escaped(low)}-{_escaped(high)}" for low, high in within)
+    one = f"[{'^' * is_negated}{inside}]" if inside else "." if is_negated else "(?!)"
     if not is_path:
         return one
     one = rf"(?![/\\]){one}"
@@ -153,6 +156,16 @@ def _ranges(inside: str) -> list[tuple[str, str]]:
         found += [(low, high)] if low <= high else []
         at += 3 if is_range else 1
     return found
+
+
+def _without_surrogates(bounds: tuple[str, str]) -> tuple[str, str]:
+    """Return the bounds of what a database has of a range: text there has no lone surrogate."""
+    low, high = bounds
+    if "\ud800" <= low <= "\udfff":
+        low = "\ue000"
+    if "\ud800" <= high <= "\udfff":
+        high = "\ud7ff"
+    return low, high
 
 
 def _holds(ranges: list[tuple[str, str]], one: str) -> bool:

@@ -24,18 +24,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
-    "COLUMNS",
-    "Column",
-    "Comparison",
-    "Either",
-    "Every",
-    "Expression",
-    "Kind",
-    "Operator",
-    "Value",
-    "needs_meta",
-    "read_expression",
-]
+    "COLUMNS", "Column", "Comparison", "Either", "Every", "Expression", "Kind", "Operator", "Value",
+    "needs_meta", "read_expression",
+]  # fmt: skip
 
 Kind: TypeAlias = Literal["text", "path", "name", "number", "size", "time", "flag", "tag", "meta"]
 
@@ -191,6 +182,11 @@ _SIGNS: Final[dict[str, tuple[Operator, bool]]] = {
     ">=": (">=", False),
 }
 
+_ODD: Final = re.compile("[\udc80-\udcff]")
+"""What stands for a byte that is not UTF-8. Paths may have it, and no other text in a store."""
+
+_NO_TEXT: Final = "there is a character that no text in a store has"
+
 _WORDS: Final = ("and", "or", "not", "in", "is", "null", "true", "false")
 
 
@@ -206,8 +202,8 @@ class _Reader:
     def read(self) -> Expression:
         if len(self._text) > _LONGEST:
             raise self._wrong(_LONGEST, f"it is longer than {_LONGEST:,} characters; split it")
-        if unusable := re.search("[\0\ud800-\udfff]", self._text):
-            raise self._wrong(unusable.start(), "there is a character that no text in a store has")
+        if unusable := re.search("[\0\ud800-\udc7f\udd00-\udfff]", self._text):
+            raise self._wrong(unusable.start(), _NO_TEXT)
         found = self._either()
         if (left := self._next()).kind != "end":
             raise self._wrong(left.at, f"{left.text!r} is too much; join comparisons by and, or")
@@ -299,6 +295,8 @@ class _Reader:
             token = self._next()
             self._at = token.at + len(token.text)
             if sign.text == "." and token.kind in ("word", "text"):
+                if _ODD.search(token.text):
+                    raise self._wrong(token.at, _NO_TEXT)
                 keys.append(_unquoted(token.text) if token.kind == "text" else token.text)
             elif sign.text == "[" and token.kind == "number" and token.text.isdigit():
                 keys.append(min(int(token.text), _LARGEST_INDEX))
@@ -328,6 +326,8 @@ class _Reader:
         kind, _, choices = COLUMNS[column]
         if token.kind in ("end", "sign"):
             raise self._wrong(token.at, f"a value of {column} is missing")
+        if kind not in ("path", "name") and _ODD.search(token.text):
+            raise self._wrong(token.at, _NO_TEXT)
         if token.text.lower() == "null":
             raise self._wrong(token.at, "nothing equals null; write is null or is not null")
         try:

@@ -166,6 +166,21 @@ def test_an_expression_narrows_the_other_arguments_of_a_search(session):
     assert found(session, "size > 1", limit=0) == []
 
 
+@pytest.mark.parametrize("path", ["ra\udce9w/fit", "fit.\udcff\\", "\udc80"])
+def test_a_path_that_is_not_utf_8_is_found_by_its_characters(mine, run, path):
+    run.put_many([(each, b"x") for each in (path, "other", "xe9")])
+    name, odd = path.rpartition("/")[2], next(one for one in path if one > "\ud7ff")
+    for expression in (
+        f"path = {quoted(path)}",
+        f"path in ({quoted(path)}, 'none')",
+        f"name = {quoted(name)}",
+        f"path ~ '**/*{odd}*' or path ~ '*{odd}*/**'",
+        f"path ~ {quoted(odd)}",
+        f"path ~ '*[{odd}-😀]*' or path ~ '*[\udc80-{odd}]*/*'",
+    ):
+        assert [version.path for version in mine.search(expression)] == [path], expression
+
+
 def test_pages_of_any_size_find_the_same(session, monkeypatch):
     for page in (1, 2):
         monkeypatch.setattr("index.reading.search._PAGE", page)
@@ -376,6 +391,16 @@ PATTERNS = (
     ),
     *("[^a]*", "[a-😀]*", "*[.]*", "(", "a|b", "$", "^a", "[", "a]", "{1}", "+", "[+--]*", "***"),
 )
+ODD_PATTERNS = (
+    "\udcff",
+    "b\udcff",
+    "?\udcff*",
+    "b[\udcff]",
+    "b[!\udcff]",
+    "*[a-\udcff]",
+    "*[!\udc80-😀]",
+)
+"""With bytes that are not UTF-8."""
 PATH_PATTERNS = (
     *PATTERNS,
     "**",
@@ -387,6 +412,7 @@ PATH_PATTERNS = (
     "a/",
     "/a",
     "*/b?",
+    *ODD_PATTERNS,
 )
 NUMBERS = (0, -0.0, 1, 1.0, 2, 0.1, -3, 1e-300, 2**53, 2**53 + 1, 2**63, 1e308, 10**400)
 KEYS = ("a", "b", "é", 'k"q', "0", "and", "x.y", "\\")
@@ -594,9 +620,6 @@ def stored(path):
     )
 
 
-STORABLE = st.sampled_from([name for name in NAMES if "\udcff" not in name])
-
-
 def leaves(is_tagged):
     final = st.sampled_from(("final", "final = true", "final != false"))
     return st.one_of(
@@ -605,12 +628,14 @@ def leaves(is_tagged):
         compared("size", st.integers(-1, 4), lambda version: version.size),
         compared("version", st.integers(0, 3), lambda version: version.version),
         compared("created", MOMENTS, lambda version: version.created_at),
-        matched("name", [each for each in PATTERNS if "/" not in each], name_of, matches_text),
+        matched("name", (*PATTERNS, *ODD_PATTERNS), name_of, matches_text),
         matched("path", PATH_PATTERNS, lambda version: version.path, matches_path),
         compared("run", st.sampled_from(("r", "q", "s")), lambda version: version.run),
         compared("status", st.sampled_from(("failed", "running")), lambda _: "failed"),
-        compared("path", STORABLE, lambda version: stored(version.path), key=stored),
-        compared("name", STORABLE, lambda version: stored(name_of(version)), key=stored),
+        compared("path", st.sampled_from(NAMES), lambda version: stored(version.path), key=stored),
+        compared(
+            "name", st.sampled_from(NAMES), lambda version: stored(name_of(version)), key=stored
+        ),
         final.map(lambda text: (text, lambda version: version.is_final_output)),
         st.sampled_from(("=", "!=")).map(
             lambda sign: (f"tag {sign} 'best'", lambda version: is_tagged(version) == (sign == "="))
