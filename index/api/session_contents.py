@@ -204,7 +204,7 @@ class SessionContents:
         name = (start.run, start.path, start.version)
         digest = content_of(start.digest, start.dropped)
         if digest is None:
-            raise kept_no_bytes(start)
+            raise kept_no_bytes(start.path, start.version, start.dropped)
         with self._context.database.reading() as connection:
             graph = Graph(connection, self.id)
             found = graph.find_named({name: digest}).get(name)
