@@ -49,8 +49,8 @@ __all__ = ["ATTEMPTS", "NamedFiles", "as_result", "check_new", "find_removed"]
 
 T = TypeVar("T")
 
-ATTEMPTS: Final = 5
-"""As for a scan: each failure needs a garbage collection that finishes during the call."""
+ATTEMPTS: Final = 20
+"""Each failure needs another commit, or a garbage collection that finishes, during the call."""
 
 
 class NamedFiles:
