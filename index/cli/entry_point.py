@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
@@ -38,15 +40,18 @@ from index.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["EXIT_CODES", "run"]
 
 _OK: Final = 0
 _ERROR: Final = 1
 _USAGE: Final = 2
-_INTERRUPTED: Final = 130
-"""128 + SIGINT, as shells report it."""
+_KILLED: Final = 128
+"""Shells report a process that a signal has ended as this and the number of the signal."""
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command as Ctrl-C does: it removes what it has written by half."""
 
 _HELP: Final[type[Exception] | tuple[()]] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """The exception that click 8.2 raises to print the help. Its message has many lines."""
@@ -96,14 +101,16 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         complete(cas)
     try:
         # None, or the exit code of a command that ended without an error but incompletely.
-        code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)
-        sys.stdout.flush()
+        with _interrupted_by_signals():
+            code: int | None = cas.main(args=arguments, prog_name="cas", standalone_mode=False)
+            sys.stdout.flush()
     except click.ClickException as error:
         _show(error)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo(f"interrupted; {_kept(arguments)}", err=True)
-        sys.exit(_INTERRUPTED)
+        cause = error if error.__cause__ is None else error.__cause__  # of click's own error
+        sys.exit(_KILLED + (cause.number if isinstance(cause, _SignalledError) else signal.SIGINT))
     except (CasError, ArtifactIndexError) as error:
         _print_error(error)
         sys.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), _ERROR))
@@ -118,6 +125,33 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         _print_error(f"{subject} can't be used: {error.strerror or error}")
         os._exit(_ERROR)  # sys.exit would flush the buffers and fail again, with a traceback
     sys.exit(code or _OK)
+
+
+class _SignalledError(KeyboardInterrupt):
+    """A signal other than that of Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Let signals that would kill the process do what Ctrl-C does."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice; once is enough
+        raise _SignalledError(number)
+
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    caught = [number for number in _ENDING if before[number] is not signal.SIG_IGN]  # as by nohup
+    for number in caught:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])
 
 
 def _kept(arguments: Sequence[str] | None) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,7 +16,6 @@ from index.cli.units import read_duration
 from index.errors import ArtifactIndexError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import timedelta
 
     from index.api.run import Run
@@ -83,12 +80,12 @@ def watch(
         "quiet_period": quiet_period.total_seconds(),
         "max_delay": max_delay.total_seconds(),
     }
-    with location.open(create=True) as store, _terminated_by_interrupt():
+    with location.open(create=True) as store:
         run = store.session(session_id).run(run_id)
         told = _Told(run)
         try:
             _watch(run, directory, told, **how, **waits)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # also for SIGTERM, which service managers send
             click.echo("a last scan follows; Ctrl-C again ends at once", err=True)
             last = run.track(directory, **how)
             told.tell(last)
@@ -129,13 +126,3 @@ class _Told:
         if snapshot.recorded or not self.scans:
             click.echo(outcome(self._run, snapshot))
         self.scans += 1
-
-
-@contextmanager
-def _terminated_by_interrupt() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that service managers get the last scan, too."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import stat
 import tarfile
@@ -123,18 +122,25 @@ class _Zip:
         yield from self._pipe.take()
 
 
-class _Pipe(io.RawIOBase):
-    """Holds what was written until it is taken."""
+class _Pipe:
+    """Holds what was written until it is taken.
+
+    It can't be closed: a zip file that an interrupt has left open still writes its end, when the
+    interpreter discards it.
+    """
 
     def __init__(self) -> None:
         self._written = bytearray()
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]  # what `zipfile` writes
+    def write(self, data: bytes) -> int:
         self._written += data
         return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def take(self) -> Iterator[bytes]:
         """Yield what was written since, if there is anything."""

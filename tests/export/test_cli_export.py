@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tarfile
 import zipfile
+from contextlib import contextmanager
 
 import pytest
 from trees import read, write
+
+from index.export import FORMATS
 
 CAS = [sys.executable, "-c", "from index.cli import main; main()"]
 
@@ -117,6 +121,42 @@ def test_of_several_runs_one_is_asked_for_as_the_command_takes_it(tracked, tmp_p
     code, _, err = tracked("export", "--as", "zip")
     assert code == 2
     assert "name the run as the argument RUN; the newest are: work, another" in err
+
+
+class TestSignals:
+    @pytest.fixture
+    def sending(self, monkeypatch):
+        """Return a function that lets the next exports get a signal amid their work."""
+
+        def sending(number):
+            @contextmanager
+            def progress_bar(_title):
+                yield lambda _progress: signal.raise_signal(number)
+
+            monkeypatch.setattr("index.cli.export.progress_bar", progress_bar)
+
+        return sending
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("name", [*FORMATS])
+    def test_an_export_that_is_told_to_end_leaves_nothing(
+        self, tracked, tmp_path, sending, name, number
+    ):
+        sending(number)
+        before, handler = sorted(tmp_path.iterdir()), signal.getsignal(number)
+        code, out, err = tracked("export", "--as", name)
+        assert (code, out) == (128 + number, "")
+        assert err.strip() == "interrupted; nothing was written; run it again"
+        assert sorted(tmp_path.iterdir()) == before
+        assert signal.getsignal(number) == handler
+
+    def test_a_signal_that_the_caller_ignores_ends_nothing(self, tracked, sending):
+        sending(signal.SIGHUP)
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        try:
+            assert tracked("export", "--as", "zip")[0] == 0
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
 
 def test_a_damaged_archive_is_named(tracked, tmp_path):
