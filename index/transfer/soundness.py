@@ -12,6 +12,7 @@ import stat
 from bisect import bisect_left
 from datetime import datetime
 from itertools import chain
+from math import inf
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -65,9 +66,9 @@ def check_run(
             check_tag(move["name"])
     except (InvalidNameError, InvalidMetaError) as error:
         raise UnsoundError(str(error)) from error
-    for number, snapshot in enumerate(snapshots, 1):
-        if snapshot[0] != number:
-            raise UnsoundError(f"its snapshot {number} is missing from the index")
+    _check_snapshots(snapshots)
+    if not (run.forked_snapshot is None or _is_number(run.forked_snapshot, len(snapshots))):
+        raise UnsoundError(f"it can't have been forked at snapshot {run.forked_snapshot!r}")
     for move in moves:
         if not 0 <= (move.get("snapshot") or 0) <= len(snapshots):
             raise UnsoundError(f"its tag {move['name']!r} names a snapshot that is missing")
@@ -76,6 +77,28 @@ def check_run(
         path, recorded, actual = found
         has = "has no row of its blob" if actual is None else f"has {actual} bytes"
         raise UnsoundError(f"{path!r} is recorded with {recorded} bytes, and {has}")
+
+
+def _check_snapshots(snapshots: Sequence[tuple[Any, ...]]) -> None:
+    for number, snapshot in enumerate(snapshots, 1):
+        if snapshot[0] != number:
+            raise UnsoundError(f"its snapshot {number} is missing from the index")
+        columns = dict(zip(transfer.SNAPSHOT_COLUMNS, snapshot, strict=True))
+        counts = (columns[name] for name in ("unchanged", "bytes_read", "bytes_stored"))
+        skipped = columns["skipped"] or []
+        lists = [columns["scope"] or [], columns["torn"] or [], *skipped]
+        is_sound = all(map(_is_number, counts)) and all(map(_are_texts, lists))
+        if not (is_sound and all(len(pair) == 2 for pair in skipped)):
+            raise UnsoundError(f"what its snapshot {number} says of its scan can't be so")
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(each, str) for each in values)
+
+
+def _is_number(value: object, largest: float = inf) -> bool:
+    """Whether a value is a count. A database may hold any text in a column of numbers."""
+    return isinstance(value, int) and 0 <= value <= largest
 
 
 def check_inputs(pages: Iterable[Sequence[Sequence[Any]]], newest: int) -> None:
@@ -120,6 +143,8 @@ def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[Vers
         end = newest + 1 if row.end_snapshot is None else row.end_snapshot
         if not (1 <= row.appeared_in <= row.first_snapshot < end <= newest + 1):
             raise UnsoundError(f"the snapshots of {path!r}, version {row.version}, can't be so")
+        if not (isinstance(row.mtime_ns, int) and _is_number(row.seen_by)):
+            raise UnsoundError(f"the times of {path!r}, version {row.version}, can't be so")
         if row.mode & ~0o7777 not in (stat.S_IFREG, stat.S_IFLNK):
             raise UnsoundError(f"{path!r} has no mode of a file or link")
         places.take(path, row.first_snapshot, end)

@@ -59,6 +59,8 @@ OF_R = "run_id = (SELECT id FROM cas_runs WHERE name = 'r')"
         ("mode = -1", "no mode"),
         (f"mode = {0o40755}", "'a' has no mode of a file or link"),
         (f"mode = {0o100644 + (1 << 20)}", "no mode"),
+        ("mtime_ns = 'x'", "the times of 'a', version 1, can't be so"),
+        ("seen_by = -1", "the times of 'a', version 1, can't be so"),
         ("path = 'large/a'", "'large' is a file in a snapshot that also has 'large/a'"),
         ("path = 'b', version = 2, end_snapshot = 2", "'b' has two versions in snapshot 1"),
         ("meta = 'not json'", "can't be read"),
@@ -81,6 +83,29 @@ def test_a_missing_snapshot_is_told(roots):
     damaged(roots[0], "cas_snapshots", "number = 3", OF_R)
     found, there = synced(roots)
     assert "its snapshot 1 is missing" in found["r"].reason
+    assert there == ["whole"]
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("cas_snapshots", "unchanged = -5"),
+        ("cas_snapshots", "bytes_read = 'x'"),
+        ("cas_snapshots", "scope = '5'"),
+        ("cas_snapshots", "scope = '[1]'"),
+        ("cas_snapshots", "torn = '[[]]'"),
+        ("cas_snapshots", """skipped = '[["a"]]'"""),
+        ("cas_snapshots", """skipped = '[["a", 5]]'"""),
+        ("cas_runs", "forked_snapshot = -1"),
+        ("cas_runs", "forked_snapshot = 99"),
+        ("cas_runs", "forked_snapshot = 'x'"),
+    ],
+)
+def test_what_no_scan_or_fork_has_left_is_told(roots, table, change):
+    damaged(roots[0], table, change, OF_R if table == "cas_snapshots" else "name = 'r'")
+    found, there = synced(roots)
+    assert found["r"].outcome is SyncOutcome.DAMAGED
+    assert "can't" in found["r"].reason
     assert there == ["whole"]
 
 
