@@ -10,13 +10,14 @@ from typing import IO, TYPE_CHECKING, Final
 from cas.digest import DIGEST_SIZE, Digest, Hasher
 from cas.errors import DigestMismatchError
 from index.db.queries.single import find_file, find_in_session
+from index.domain.drops import kept_no_bytes
 from index.domain.inputs import InputSource, NewInput, PathInput, Reference, of_version
 from index.domain.marks import Marks
 from index.domain.names import RunKey, check_path
 from index.domain.reads import SessionPlace
 from index.domain.scopes import current_provenance, current_reads
 from index.domain.snapshots import FileVersion
-from index.errors import BytesNotKeptError, UnknownDigestError, UnknownRunError
+from index.errors import UnknownDigestError, UnknownRunError
 from index.reading.digests import is_prefix_of_digest
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _as_digest(source: object) -> Digest | None:
 
 def _digest_of(version: FileVersion) -> Digest:
     if version.digest is None:
-        raise BytesNotKeptError(version.path, version.version)
+        raise kept_no_bytes(version)
     return version.digest
 
 

@@ -11,9 +11,10 @@ from index.db.queries.summaries import list_runs
 from index.decorators import awaitable
 from index.domain.drops import Drop
 from index.domain.marks import Marks
-from index.domain.names import RunKey, check_id, check_path, check_reason
+from index.domain.names import RunKey, check_id, check_reason
 from index.domain.provenance import Provenance
 from index.domain.scopes import current_provenance
+from index.domain.snapshots import check_wanted
 from index.domain.tags import NewTag, Tag, check_tag
 
 if TYPE_CHECKING:
@@ -265,7 +266,8 @@ class RunLifecycle(RunReader):
         HeldError
             When the run or session is held.
         """
-        wanted = Drop(check_path(path), version, check_reason(reason))
+        clean, _, _ = check_wanted(self.id, path, version, None)
+        wanted = Drop(clean, version, check_reason(reason))
         provenance = Provenance(agent=agent).over(current_provenance())
         self._named.drop([wanted], provenance)
         return self.file(path, version=version)

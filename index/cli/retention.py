@@ -240,6 +240,7 @@ def hold(
         session = store.session(session_id)
         owner = session if run_id is None else session.run(run_id)
         if reason is None:
+            session.runs(limit=0)  # so that a session that does not exist is an error
             found = session.holds(past=history)
             show(found, _HOLDS, form, full=full, empty="nothing is held")
         elif release:
@@ -289,7 +290,7 @@ def quota(location: StoreLocation, /, *, size: str | None, session_id: str, as_j
 
 def _set_quota(session: Session, size: str) -> Usage:
     try:
-        wanted = None if size == "none" else parse_size(size)
+        wanted = {"none": None, "0": 0}[size] if size in ("none", "0") else parse_size(size)
     except ValueError as error:
         raise click.UsageError(f'{error}; or "none"') from error
     return session.set_quota(wanted)

@@ -69,7 +69,8 @@ def _finder(session: str, run: str | None) -> _Finder:
 
     def find(connection: Connection, *, lock: bool = False) -> list[DeadRun]:
         dead = deletion.list_dead(connection, session, run, lock=lock)
-        holds.check(connection, session, None if run is None else [each.id for each in dead])
+        if dead or run is None:  # a run that does not exist is not held either
+            holds.check(connection, session, None if run is None else [each.id for each in dead])
         return dead
 
     return find

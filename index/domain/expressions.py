@@ -40,8 +40,8 @@ _LONGEST: Final = 4_096
 _DEEPEST: Final = 32
 """Parentheses and `not` inside each other."""
 
-_LARGEST_INDEX: Final = 2**31 - 1
-"""PostgreSQL takes positions in a list of 32 bits."""
+_LARGEST: Final = 2**31 - 1
+"""PostgreSQL takes positions in a list of 32 bits, as numbers of versions are."""
 
 
 class Column(NamedTuple):
@@ -299,7 +299,7 @@ class _Reader:
                     raise self._wrong(token.at, _NO_TEXT)
                 keys.append(_unquoted(token.text) if token.kind == "text" else token.text)
             elif sign.text == "[" and token.kind == "number" and token.text.isdigit():
-                keys.append(min(int(token.text), _LARGEST_INDEX))
+                keys.append(min(int(token.text), _LARGEST))
                 self._expect("]")
             else:
                 raise self._wrong(
@@ -346,7 +346,9 @@ class _Reader:
                 return text
             case "time", ("text" | "time" | "number"):
                 return parse_time(text, self._now)
-            case (("size" | "number"), "number") if text.lstrip("-").isdigit():
+            case "number", "number" if text.lstrip("-").isdigit():
+                return max(min(int(text), _LARGEST), ~_LARGEST)
+            case "size", "number" if text.lstrip("-").isdigit():
                 return storable(int(text))
             case "size", "number":
                 return storable(parse_size(text))

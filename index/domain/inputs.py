@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from cas.digest import Digest
 from cas.redaction import shown_url
-from index.domain.names import storable
+from index.domain.names import is_count, storable
 from index.domain.results import Result
 from index.errors import InvalidNameError
 
@@ -81,6 +81,8 @@ class Reference(Result):
         if self.digest is not None:
             object.__setattr__(self, "digest", Digest.parse(str(self.digest)))
         if self.size is not None:
+            if not is_count(self.size):
+                raise ValueError(f"size is a number of bytes, not {self.size!r}")
             object.__setattr__(self, "size", storable(self.size))
 
     @property

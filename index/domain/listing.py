@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, TypeAlias, get_args
 
-from index.domain.names import check_label, check_path, storable
+from index.domain.names import MAX_ROW_ID, check_label, check_path, storable
 from index.domain.results import Result
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def check_limit(limit: int | None, what: str = "files") -> int | None:
         raise TypeError(f"limit is a number of {what}, or None for all, not {limit!r}")
     if limit is not None and limit < 0:
         raise ValueError(f"limit is a number of {what} from 0 on, not {storable(limit)}")
-    return None if limit is None else storable(limit)
+    # With room for one more, which says whether that was all.
+    return None if limit is None else min(limit, MAX_ROW_ID - 1)
 
 
 def check_filters(

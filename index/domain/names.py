@@ -31,6 +31,7 @@ __all__ = [
     "check_reason",
     "check_scan_path",
     "from_native",
+    "is_count",
     "storable",
     "to_native",
     "usable_label",
@@ -265,6 +266,11 @@ def as_paths(name: str, values: Iterable[T | os.PathLike[str]]) -> tuple[T | str
     if not isinstance(given, Iterable):
         raise TypeError(f"{name} takes a sequence, not {given!r}")
     return tuple(os.fspath(value) if isinstance(value, os.PathLike) else value for value in values)
+
+
+def is_count(number: object) -> bool:
+    """Whether a caller gave a whole number from 0 on."""
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 0
 
 
 def storable(number: int) -> int:

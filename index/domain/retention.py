@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from index.domain.names import is_count
 from index.domain.results import Result
 from index.domain.runs import check_status
 from index.domain.units import show_duration
@@ -49,7 +50,7 @@ class VersionRule(Result):
     def __post_init__(self) -> None:
         if self.file_type is None and self.larger_than is None and self.older_than is None:
             raise ValueError("say which versions to drop: a type, a size, an age, or several")
-        if self.larger_than is not None and self.larger_than < 0:
+        if self.larger_than is not None and not is_count(self.larger_than):
             raise ValueError(f"larger_than is a number of bytes, not {self.larger_than!r}")
         _check_span("older_than", self.older_than)
 
@@ -90,7 +91,7 @@ class RetentionPolicy(Result):
 
     def __post_init__(self) -> None:
         for name, count in self.counts.items():
-            if count < 0:
+            if not is_count(count):
                 raise ValueError(f"keep_{name} is a number of runs, not {count!r}")
         _check_span("keep_within", self.keep_within)
         for status in (*self.keep_statuses, *(self.only_statuses or ())):
@@ -175,7 +176,7 @@ def _kept_by_rules(
         at = run.active_at
         reasons = [f"status {run.status}"] if run.status in policy.keep_statuses else []
         within = policy.keep_within
-        if within and at > newest - within:
+        if within and newest - at < within:
             reasons.append(f"within {show_duration(within)}")
         for name, count in left.items():
             period = number if name == "last" else _PERIODS[name](at)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-__all__ = ["human_size", "parse_duration", "parse_size", "parse_time", "show_duration"]
+__all__ = [
+    "human_size",
+    "long_before",
+    "parse_duration",
+    "parse_size",
+    "parse_time",
+    "show_duration",
+]
 
 _SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGTP]?)(i?B)?", re.ASCII | re.IGNORECASE)
 
@@ -79,6 +86,14 @@ def parse_time(text: str, now: datetime) -> datetime:
 
 _LONGEST: Final = timedelta(days=36_525)
 """A century: every database can represent a time that long ago."""
+
+
+def long_before(now: datetime, span: timedelta) -> datetime:
+    """Return the time so long before another; the first one that there is, if it is before that."""
+    try:
+        return now - span
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def show_duration(span: timedelta) -> str:

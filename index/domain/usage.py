@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from index.domain.names import MAX_ROW_ID, is_count
 from index.domain.results import Result
 from index.errors import QuotaExceededError
 
@@ -30,6 +31,6 @@ class Usage(Result):
 
 def check_quota(quota: int | None) -> int | None:
     """Return a number of bytes, or None for no quota; raise ValueError if it is neither."""
-    if quota is not None and not 0 <= quota < 1 << 63:
+    if quota is not None and not (is_count(quota) and quota <= MAX_ROW_ID):
         raise ValueError(f"a quota is a number of bytes, or None for no quota, not {quota!r}")
     return quota

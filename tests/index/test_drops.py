@@ -50,6 +50,9 @@ def test_a_dropped_version_says_what_became_of_it(history):
         f"the bytes of version 1 of 'a' were dropped on {day}: larger than the disk; put it again"
         " if you have a copy"
     )
+    with pytest.raises(BytesNotKeptError) as error:
+        history.use(dropped)
+    assert str(error.value) == message
     for read in (history.read_bytes, history.open, history.local_path):
         with pytest.raises(BytesNotKeptError) as error:
             read("a", version=1)
@@ -84,6 +87,12 @@ def test_a_drop_in_no_run_and_of_no_session_is_refused(store, history):
     with pytest.raises(UnknownRunError):
         store.session("session-2").run("run-1").drop("a", version=1, reason="x")
     assert history.read_bytes("a", version=1) == b"one" * 50
+
+
+@pytest.mark.parametrize("number", [0, -1, 4, 2**31, 10**30, -(10**30)])
+def test_a_number_that_no_version_has_is_not_found(history, number):
+    with pytest.raises(UnknownFileError, match="has no version"):
+        history.drop("a", version=number, reason="x")
 
 
 def test_counts_and_bytes_follow_a_drop(store, history):

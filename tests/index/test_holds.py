@@ -84,6 +84,8 @@ def test_a_held_session_keeps_all_its_runs(store, two_versions):
     later.put("b", b"made while it is held")
     with pytest.raises(HeldError):
         later.delete()
+    with pytest.raises(UnknownRunError):
+        session.run("run-3").delete()
     assert [(each.run, each.agent) for each in two_versions.holds()] == [(None, "counsel")]
     session.release_hold("audited")
     assert session.holds() == ()

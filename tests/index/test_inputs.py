@@ -146,6 +146,11 @@ class TestUse:
         assert sorted(i.path for i in made.inputs()) == [f"f{n}" for n in range(8)]
         assert [i.position for i in made.inputs()] == list(range(1, 9))
 
+    def test_pages_begin_after_any_number(self, made):
+        made.use("data/raw.csv")
+        assert len(made.inputs(after=-(10**30), limit=10**30)) == 1
+        assert made.inputs(after=10**30) == ()
+
     def test_it_can_be_awaited(self, made):
         (found,) = asyncio.run(made.use_async("data/raw.csv"))
         assert found.path == "data/raw.csv"
@@ -175,6 +180,11 @@ class TestReferences:
         reference = Reference("https://me:secret@host/raw.csv?token=abc", digest=Digest.of(b"x"))
         (found,) = made.use(reference)
         assert found.uri == "https://host/raw.csv"
+
+    @pytest.mark.parametrize("size", [-1, 1.5, True, "1"])
+    def test_a_size_is_a_number_of_bytes(self, size):
+        with pytest.raises(ValueError, match="size is a number of bytes"):
+            Reference("s3://bucket/raw.csv", size=size)
 
     @pytest.mark.parametrize("uri", ["raw.csv", "s3://" + "x" * 5_000, "s3://a\nb", ""])
     def test_what_is_no_uri_is_refused(self, uri):

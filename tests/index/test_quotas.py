@@ -40,9 +40,19 @@ def test_a_quota_is_set_before_the_first_write_and_usage_says_what_is_held(sessi
     session.run("run-2").delete()
     assert session.usage().bytes == 400
     assert session.set_quota(None).quota_bytes is None
-    for wrong in (-1, 1 << 63):
+    for wrong in (-1, 1 << 63, 1.5, True, "5"):
         with pytest.raises(ValueError, match="a quota is a number of bytes"):
             session.set_quota(wrong)
+
+
+def test_a_quota_of_nothing_lets_nothing_in_and_none_is_no_quota(cas, tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    assert cas("init")[0] == 0
+    assert cas("quota", "0")[0] == 0
+    code, _, err = cas("put", "a", "--run", "r")
+    assert (code, "its quota allows no more" in err) == (1, True)
+    assert cas("quota")[1] == "session default holds 0 B of 0 B\n"
+    assert cas("quota", "none")[1] == "session default holds 0 B without a quota\n"
 
 
 def test_a_put_beyond_the_quota_is_refused_before_its_bytes_are_written(session, place, work):

@@ -94,6 +94,8 @@ def test_a_policy_without_rules_for_runs_keeps_all():
         ({"keep_within": 3}, "keep_within is a timedelta"),
         ({"keep_within": -DAY}, "keep_within is a timedelta"),
         ({"keep_statuses": ("done",)}, "a run's status is one of"),
+        ({"keep_last": 1.5}, "keep_last is a number of runs"),
+        ({"keep_daily": True}, "keep_daily is a number of runs"),
         ({"group_by": "("}, r"'\(' can't group runs"),
     ],
 )
@@ -103,9 +105,17 @@ def test_a_policy_that_makes_no_sense_is_refused(rules, message):
 
 
 def test_a_rule_for_versions_must_say_which():
-    for wrong in ({}, {"larger_than": -1}, {"older_than": 3}):
+    for wrong in ({}, *({"larger_than": each} for each in (-1, 1.5, True)), {"older_than": 3}):
         with pytest.raises(ValueError, match=r"say which|number of bytes|timedelta"):
             VersionRule(**wrong)
+
+
+def test_bounds_that_nothing_reaches_keep_runs_and_drop_no_version(session):
+    session.run("r").put("a", b"1")
+    session.run("r").put("a", b"2")
+    for rule in (VersionRule(larger_than=10**30), VersionRule(older_than=timedelta.max)):
+        plan = session.plan_retention(RetentionPolicy(keep_within=timedelta.max, versions=(rule,)))
+        assert (plan.deleted, plan.versions) == ((), ())
 
 
 ANSWERS = json.loads((Path(__file__).parents[1] / "data" / "restic.json").read_text())

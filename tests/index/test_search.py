@@ -129,6 +129,8 @@ SEARCHES = [
     ("tag is null", [PLOT, RAW, NOTES]),
     ("not tag = 'best'", [PLOT, RAW, NOTES]),
     ("tag is not null or final", [FIT, RAW]),
+    ("version = 99999999999999999999 or version in (2147483648, -2147483649)", []),
+    ("version > -99999999999999999999 and version < 3000000000", [FIT, PLOT, RAW, NOTES]),
     ("tag = 'gone' or tag = 'first'", []),
 ]
 

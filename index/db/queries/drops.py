@@ -10,6 +10,8 @@ from index.db import tables
 from index.db.bulk import batches, dialect_insert
 from index.db.queries import counts, holds, tags
 from index.domain.drops import dropped_as
+from index.domain.names import storable
+from index.domain.units import long_before
 from index.errors import UnknownFileError, VersionKeptError
 
 if TYPE_CHECKING:
@@ -69,11 +71,11 @@ def list_past(
     if rule.file_type is not None:
         statement = statement.where(columns.file_type == rule.file_type)
     if rule.larger_than is not None:
-        statement = statement.where(columns.size > rule.larger_than)
+        statement = statement.where(columns.size > storable(rule.larger_than))
     if rule.older_than is not None:
         at_its_end = and_(ended.run_id == columns.run_id, ended.number == columns.end_snapshot)
         statement = statement.join(tables.snapshots, at_its_end).where(
-            ended.created_at < now - rule.older_than
+            ended.created_at < long_before(now, rule.older_than)
         )
     return (PastVersion(*row) for row in connection.execute(statement))
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Text, delete, func, insert, literal, or_, select, true, tuple_, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Text,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    type_coerce,
+)
 
 from index.db import tables
 from index.db.bulk import bind_rows, insert_rows
 from index.domain.inputs import Input, NewInput
+from index.domain.names import storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -122,9 +135,10 @@ def list_inputs(
         The position of the last input before.
     """
     columns = tables.inputs.c
+    begin = columns.position > literal(storable(after), BigInteger())
     rows = connection.execute(
         select(*INPUT_FIELDS)
-        .where(columns.run_id == run_id, columns.position > after, *conditions)
+        .where(columns.run_id == run_id, begin, *conditions)
         .order_by(columns.position)
         .limit(limit)
     )
