@@ -9,6 +9,7 @@ from cas.digest import Digest
 from cas.errors import InvalidDigestError
 from index.api.inputs import note_read
 from index.db.queries.graph import Graph
+from index.db.queries.runs import session_exists
 from index.db.queries.single import find_in_session
 from index.domain.drops import content_of, kept_no_bytes
 from index.domain.inputs import NewInput, of_version
@@ -21,6 +22,7 @@ from index.errors import (
     UnknownFileError,
     UnknownFileIdError,
     UnknownNameError,
+    UnknownSessionError,
 )
 from index.reading.streams import open_version, read_version
 
@@ -232,17 +234,35 @@ class SessionContents:
             The run of that path; None for any.
         limit
             The largest number of versions to look at. More raise ValueError: ask for one path.
+
+        Raises
+        ------
+        UnknownSessionError, UnknownRunError, UnknownFileError, UnknownNameError
+            When nothing was ever written to the session, the run or the path.
         """
         from index.reading.lineage import find_stale
 
         path = None if of is None else check_path(of)
         name = None if run is None else check_id("run", run)
         most = check_limit(limit, "versions") or 0
+        self._check_written(name, path)
         with self._context.database.reading() as connection:
             found, is_all = find_stale(Graph(connection, self.id), name, path, most)
         if not is_all:
             raise ValueError(f"more than {most} versions are concerned; name a path, or a run")
         return tuple(found)
+
+    def _check_written(self, run: str | None, path: str | None) -> None:
+        """Raise an error that names what nothing was ever written to: a name with a typo."""
+        if run is not None:
+            there = self.run(run)
+            there.summary() if path is None else there.history(path)
+            return
+        with self._context.database.reading() as connection:
+            if not session_exists(connection, self.id):
+                raise UnknownSessionError(self.id)
+        if path is not None and not self.producers(path, limit=1):
+            raise UnknownNameError(self.id, path, ())
 
     def _one(
         self, of: FileVersion | Digest | str | os.PathLike[str], run: Label | None

@@ -40,6 +40,18 @@ class TestGlobalOptions:
         assert tracked(*arguments)[0] == 0
         assert tracked(*command)[0] == 4
 
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("stale", "--session", "nobody"), ("stale", "--run", "nobody"), ("stale", "none.md"),
+            ("stale", "data/none.csv", "--run", "work"), ("hold", "--session", "nobody"),
+        ],
+    )  # fmt: skip
+    def test_a_name_with_a_typo_is_not_found_and_no_empty_answer(self, tracked, command):
+        code, out, err = tracked(*command)
+        assert (code, out, err.count("error: ")) == (4, "", 1)
+        assert tracked("stale", "plan.md")[0] == 0
+
     def test_init_keeps_its_own(self, cas, tmp_path):
         assert cas("init", "--index", "sqlite:///i.db", "--blobs", "b")[0] == 0
         assert cas("db", "current", "--store", "nowhere")[0] == 4

@@ -11,7 +11,13 @@ from trees import write
 
 from cas.digest import Digest
 from index import ArtifactStore, Reference, provenance
-from index.errors import BytesNotKeptError, UnknownFileError, UnknownNameError, UnknownRunError
+from index.errors import (
+    BytesNotKeptError,
+    UnknownFileError,
+    UnknownNameError,
+    UnknownRunError,
+    UnknownSessionError,
+)
 
 place = places(EACH_INDEX)
 
@@ -306,7 +312,21 @@ class TestStale:
             ("two:figure.png@1", "one:raw.csv@1", "one:raw.csv@2"),
         ]
         assert session.stale("raw.csv") == session.stale("raw.csv", run="one") == found
-        assert session.stale("raw.csv", run="two") == session.stale("table.csv") == ()
+        assert session.stale("table.csv") == session.stale("table.csv", run="one") == ()
+
+    def test_a_name_that_was_never_written_is_an_error(self, store, session, figure):
+        with pytest.raises(UnknownSessionError):
+            store.session("session-3").stale()
+        with pytest.raises(UnknownRunError):
+            session.stale(run="three")
+        with pytest.raises(UnknownFileError):
+            session.stale("raw.csv", run="two")
+        with pytest.raises(UnknownNameError):
+            session.stale("none.csv")
+
+    def test_a_limit_may_be_any_number(self, session, figure):
+        assert session.stale(limit=10**30) == ()
+        assert session.lineage("figure.png", depth=10**30, limit=10**30).complete
 
     def test_it_is_no_longer_listed_once_it_is_made_again(self, session):
         run = session.run("one")
