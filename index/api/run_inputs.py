@@ -79,7 +79,7 @@ class RunInputs(RunLifecycle):
         UnknownFileError, UnknownRunError, UnknownDigestError
             When the session has no such path, version or bytes.
         ReferenceUnreachableError
-            When something outside can't be read.
+            When something outside can't be read, or is no file.
         DigestMismatchError
             When `keep_as` is to keep other bytes than those of the reference's digest.
         """

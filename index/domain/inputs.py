@@ -64,8 +64,8 @@ class Reference(Result):
     """
 
     uri: str
-    """As `fsspec` opens it, such as ``s3://bucket/raw.csv``. Passwords and queries are left out of
-    what is recorded."""
+    """As `fsspec` opens it, such as ``s3://bucket/raw.csv``; but in ``file:///my%20data.csv`` the
+    ``%20`` is a space. Passwords and queries are left out of what is recorded."""
     digest: Digest | str | None = None
     """None to read the bytes now and compute it."""
     size: int | None = None
