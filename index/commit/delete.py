@@ -243,11 +243,7 @@ def _entry(
     return DeletionEntry(
         created_at=context.clock(),
         session=session,
-        runs=[(run.name, _text(run.newest_record), run.created_at.isoformat()) for run in dead],
+        runs=[run.recorded() for run in dead],
         run_tags=moves,
         is_session=is_session,
     )
-
-
-def _text(digest: Digest | None) -> str | None:
-    return None if digest is None else str(digest)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from index.commit.chain import store_entry
 from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
 from index.db.queries import deletion, holds, journal, names, runs, usage
+from index.db.queries.deletion import DeadRun
 from index.errors import UnknownSessionError
 from index.journal.entries import HoldEntry, QuotaEntry
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["apply_rule", "hold", "set_quota", "store_rule"]
 
 _ATTEMPTS = 5
-"""As for a commit: each failure needs a garbage collection that finishes during the call."""
+"""As for a commit: each failure needs a deletion or garbage collection during the call."""
 
 
 def hold(
@@ -44,19 +45,23 @@ def hold(
 
     Raises UnknownSessionError or UnknownRunError if it does not exist.
     """
-    now = at or context.clock()
+    now = context.clock()
 
-    def make() -> HoldEntry:
+    def make(given_up: Sequence[Digest]) -> HoldEntry:
         with context.database.reading() as connection:
             owner = _find(connection, session, run)
+            held = () if is_release else deletion.list_dead(connection, session, run)
         return HoldEntry(
             created_at=now,
             session=session,
             run=run,
             owner_created_at=owner.created_at,
+            said_at=at or now,
+            runs=[each.recorded() for each in held],
             reason=reason,
             agent=agent,
             is_release=is_release,
+            replaces=given_up,
         )
 
     _commit(context, session, make)
@@ -65,25 +70,35 @@ def hold(
 def set_quota(context: StoreContext, session: str, quota: int | None) -> None:
     """Set the quota of a session, which need not exist; None for none."""
     entry = QuotaEntry(created_at=context.clock(), session=session, bytes=quota)
-    _commit(context, session, lambda: entry)
+    _commit(context, session, lambda _: entry)
 
 
 def _commit(
-    context: StoreContext, session: str, make: Callable[[], HoldEntry | QuotaEntry]
+    context: StoreContext, session: str, make: Callable[[Sequence[Digest]], HoldEntry | QuotaEntry]
 ) -> None:
-    def attempt(_records: Sequence[Digest] | None) -> None:
+    def attempt(given_up: Sequence[Digest] | None) -> None:
+        entry = make(given_up or ())
+        record, write = store_rule(context, entry)
+        conflict = CommitConflict()
+        conflict.records = (*(given_up or ()), record)
+
+        def checked(connection: Connection) -> None:
+            if isinstance(entry, HoldEntry) and not _are_there(connection, entry):
+                raise conflict  # its record says that they are
+            write(connection)
+
         try:
-            context.database.write(store_rule(context, make()))
+            context.database.write(checked)
         except IntegrityError as error:  # the session or run was deleted meanwhile
-            raise CommitConflict from error
+            raise conflict from error
 
     retry_on_conflict(attempt, attempts=_ATTEMPTS, name=session)
 
 
 def store_rule(
     context: StoreContext, entry: HoldEntry | QuotaEntry
-) -> Callable[[Connection], None]:
-    """Make the record of a rule durable; return what writes the rule in a transaction."""
+) -> tuple[Digest, Callable[[Connection], None]]:
+    """Make the record of a rule durable; return it, and what writes the rule in a transaction."""
     written, record = store_entry(context.blobs, entry)
 
     def write(connection: Connection) -> None:
@@ -91,7 +106,15 @@ def store_rule(
         journal.insert_loose(connection, record)
         apply_rule(connection, entry)
 
-    return write
+    return record, write
+
+
+def _are_there(connection: Connection, entry: HoldEntry) -> bool:
+    """Whether the runs that a hold names are there; they are then locked."""
+    # Deletions lock the same rows, so one of the two sees what the other has done.
+    found = deletion.list_dead(connection, entry.session, entry.run, lock=True)
+    there = {(name, made_at) for name, _, made_at in map(DeadRun.recorded, found)}
+    return there.issuperset((name, made_at) for name, _, made_at in entry.runs)
 
 
 def apply_rule(connection: Connection, entry: HoldEntry | QuotaEntry) -> None:
@@ -103,8 +126,6 @@ def apply_rule(connection: Connection, entry: HoldEntry | QuotaEntry) -> None:
         runs.ensure_session(connection, entry.session, entry.created_at)
         usage.set_quota(connection, entry.session, entry.bytes)
         return
-    # Deletions lock the same rows, so one of the two sees what the other has done.
-    deletion.list_dead(connection, entry.session, entry.run, lock=True)
     owner = _find(connection, entry.session, entry.run)
     write = holds.release if entry.is_release else holds.insert_hold
     write(
@@ -113,7 +134,7 @@ def apply_rule(connection: Connection, entry: HoldEntry | QuotaEntry) -> None:
         owner.run_id,
         reason=entry.reason,
         agent=entry.agent,
-        now=entry.created_at,
+        now=entry.said_at,
     )
 
 

@@ -95,7 +95,7 @@ def _value(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
 _DIGESTS: Final = frozenset(("previous", "digest"))
 _DIGEST_LISTS: Final = frozenset(("parts", "replaces"))
 _TIMES: Final = frozenset(
-    ("created_at", "session_created_at", "run_created_at", "owner_created_at")
+    ("created_at", "session_created_at", "run_created_at", "owner_created_at", "said_at")
 )
 
 

@@ -233,9 +233,16 @@ class HoldEntry(Entry):
     """None for the whole session."""
     owner_created_at: datetime
     """When that run or session was made. Others of its name are not held."""
+    said_at: datetime
+    """When it was held or released; before `created_at` if a sync brought the hold later."""
+    runs: Sequence[Sequence[str | None]] = ()
+    """The runs that were there to be held, as in a deletion; none of a release. Deletions of these
+    had not taken effect before."""
     reason: str
     agent: str | None
     is_release: bool
+    replaces: Sequence[Digest] = ()
+    """Records of earlier attempts at the same hold that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

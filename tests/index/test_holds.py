@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -14,6 +14,7 @@ from places import EACH_INDEX, places
 import index.commit.delete
 import index.transfer.sync
 from cas.errors import BackendError
+import index.commit.rules
 from index import ArtifactStore, RetentionPolicy, VersionRule, provenance, recover
 from index.errors import HeldError, UnknownRunError, UnknownSessionError
 
@@ -244,8 +245,7 @@ def test_holds_and_quotas_come_back_with_a_rebuilt_index(place, store, two_versi
         assert found.holds(past=True) == before
         assert found.usage().quota_bytes == 6_000
         assert again.session("session-2").usage().quota_bytes == 7
-        with pytest.raises(UnknownSessionError):
-            again.session("session-3").runs()
+        assert again.session("session-3").runs() == []
         with pytest.raises(UnknownSessionError):
             again.session("session-4").usage()
         with pytest.raises(HeldError, match="case 7"):
@@ -254,33 +254,187 @@ def test_holds_and_quotas_come_back_with_a_rebuilt_index(place, store, two_versi
         found.delete()
 
 
+@contextmanager
+def recovered(place, store):
+    """The store, opened again after its index was lost and rebuilt."""
+    store.close()
+    lose_index(place)
+    recover(**place)
+    with ArtifactStore.open(**place, create=False) as again:
+        yield again
+
+
+@pytest.mark.parametrize("whole_session", [False, True])
+@pytest.mark.parametrize("delete_session", [False, True])
 def test_a_deletion_that_a_hold_refused_at_the_last_moment_is_refused_for_good(
-    place, store, two_versions, monkeypatch
+    place, store, two_versions, whole_session, delete_session, monkeypatch
 ):
+    session = store.session("session-1")
+    holder = session if whole_session else two_versions
+    session.set_quota(5_000)
+    session.run("part").describe(parent="run-1")
     kept = index.commit.delete.store_entry
 
     def hold_meanwhile(blobs, entry):
         stored = kept(blobs, entry)
         monkeypatch.setattr(index.commit.delete, "store_entry", kept)
-        two_versions.hold("case 7")
+        holder.hold("case 7")
         return stored
 
     monkeypatch.setattr(index.commit.delete, "store_entry", hold_meanwhile)
     with pytest.raises(HeldError):
-        two_versions.delete()
-    store.close()
-    lose_index(place)
-    recover(**place)
-    with ArtifactStore.open(**place, create=False) as again:
-        run = again.session("session-1").run("run-1")
+        (session if delete_session else two_versions).delete()
+    with recovered(place, store) as again:
+        session = again.session("session-1")
+        run = session.run("run-1")
         assert run.read_bytes("a", version=1) == b"old"
         assert [each.reason for each in run.holds()] == ["case 7"]
-        run.release_hold("closed")
+        assert [each.run for each in run.children()] == ["part"]
+        assert session.usage().quota_bytes == 5_000
+        (session if whole_session else run).release_hold("closed")
         run.delete()
-    lose_index(place)
-    recover(**place)
-    with ArtifactStore.open(**place, create=False) as again:
-        assert list(again.runs()) == []
+    with recovered(place, store) as again:
+        assert [each.run for each in again.runs()] == ["part"]
+
+
+def test_a_hold_brings_nothing_back_that_was_deleted_before_it(place, store, two_versions):
+    session = store.session("session-1")
+    for name in ("a", "b", "c"):
+        session.run(name).put("f", name.encode())
+    two_versions.delete()
+    session.plan_retention(RetentionPolicy(keep_last=1)).execute()
+    session.run("c").hold("case 7")
+    session.hold("audit")
+    with recovered(place, store) as again:
+        assert [each.run for each in again.runs()] == ["c"]
+        assert [each.reason for each in again.session("session-1").holds()] == ["case 7", "audit"]
+
+
+def test_a_run_made_again_has_none_of_the_holds_of_the_old_one(place, store, two_versions):
+    two_versions.hold("case 7")
+    two_versions.release_hold("closed")
+    two_versions.delete()
+    store.session("session-1").run("run-1").put("a", b"new")
+    with recovered(place, store) as again:
+        run = again.session("session-1").run("run-1")
+        assert run.holds(past=True) == ()
+        run.delete()
+
+
+@pytest.mark.parametrize("back_up", [False, True])
+@pytest.mark.parametrize("delete_session", [False, True])
+@pytest.mark.parametrize("held_before", [False, True])
+def test_holds_that_a_sync_brought_come_back(
+    place, stores, store, two_versions, tmp_path, back_up, delete_session, held_before
+):
+    """Also those of a run that was deleted and synced again, and has the age that it had."""
+    source_place = stores.make("sqlite-local", tmp_path / "source")
+    with ArtifactStore.open(**source_place) as source:
+        store.sync_to(source)
+        theirs = source.session("session-1")
+        if held_before:
+            theirs.run("run-1").hold("case 7", agent="counsel")
+            source.sync_to(store)
+            two_versions.release_hold("a mistake")
+        else:
+            theirs.run("run-1").hold("case 7", agent="counsel")
+            theirs.hold("audit")
+        if back_up:
+            store.back_up()
+        (store.session("session-1") if delete_session else two_versions).delete()
+        source.sync_to(store)
+    before = store.session("session-1").holds(past=True)
+    assert [each.reason for each in before if each.run] == ["case 7"]
+    assert [each.released_at for each in before] == [None] * len(before)
+    with recovered(place, store) as again:
+        session = again.session("session-1")
+        assert session.holds(past=True) == before
+        with pytest.raises(HeldError, match="case 7"):
+            session.run("run-1").delete()
+
+
+def test_a_held_run_that_was_synced_since_the_backup_stays_held(
+    place, stores, store, two_versions, tmp_path
+):
+    with ArtifactStore.open(**stores.make("sqlite-local", tmp_path / "source")) as source:
+        store.sync_to(source)
+        two_versions.hold("case 7")
+        two_versions.release_hold("closed")
+        two_versions.hold("case 8")
+        store.back_up()
+        source.session("session-1").run("run-1").put("a", b"newer")
+        source.sync_to(store)
+    before = two_versions.holds(past=True)
+    with recovered(place, store) as again:
+        run = again.session("session-1").run("run-1")
+        assert run.read_bytes("a") == b"newer"
+        assert run.holds(past=True) == before
+
+
+@pytest.mark.parametrize("back_up", [False, True])
+def test_a_session_made_again_has_none_of_the_rules_of_the_old_one(
+    place, store, two_versions, back_up
+):
+    session = store.session("session-1")
+    session.tag_run("best", "run-1")
+    session.hold("audit")
+    session.release_hold("audited")
+    session.set_quota(5_000)
+    if back_up:
+        store.back_up()
+    session.delete()
+    session.run("run-1").put("a", b"new")
+    session.hold("case 7")
+    with recovered(place, store) as again:
+        session = again.session("session-1")
+        assert [each.reason for each in session.holds(past=True)] == ["case 7"]
+        assert session.usage().quota_bytes is None
+        assert session.run_tags() == ()
+        with pytest.raises(UnknownRunError):
+            session.run_tag_history("best")
+
+
+@pytest.mark.parametrize("back_up", [False, True])
+def test_a_session_whose_runs_are_deleted_keeps_what_was_said_of_it(
+    place, store, two_versions, back_up
+):
+    session = store.session("session-1")
+    session.set_quota(5_000)
+    session.tag_run("best", "run-1")
+    session.tag_run("best", "run-1", agent="w")
+    store.session("session-2").run("r").put("a", b"a")
+    if back_up:
+        store.back_up()
+    two_versions.delete(force=True)
+    store.session("session-2").run("r").delete()
+    session.hold("audit")
+    before = session.holds(past=True), session.usage(), session.run_tag_history("best")
+    with recovered(place, store) as again:
+        found = again.session("session-1")
+        assert (found.holds(past=True), found.usage(), found.run_tag_history("best")) == before
+        assert again.session("session-2").runs() == []
+        with pytest.raises(HeldError, match="audit"):
+            found.delete()
+
+
+def test_a_hold_that_had_to_be_tried_again_is_one_hold(place, store, two_versions, monkeypatch):
+    session = store.session("session-1")
+    kept = index.commit.rules.store_entry
+
+    def delete_meanwhile(blobs, entry):
+        stored = kept(blobs, entry)
+        monkeypatch.setattr(index.commit.rules, "store_entry", kept)
+        two_versions.delete()
+        return stored
+
+    session.run("run-2").put("b", b"stays")
+    monkeypatch.setattr(index.commit.rules, "store_entry", delete_meanwhile)
+    session.hold("audit")
+    before = session.holds()
+    assert len(before) == 1
+    with recovered(place, store) as again:
+        assert again.session("session-1").holds(past=True) == before
+        assert [each.run for each in again.runs()] == ["run-2"]
 
 
 def test_retention_keeps_what_is_held_and_says_so(store, two_versions):

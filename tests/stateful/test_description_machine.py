@@ -1,4 +1,4 @@
-"""Parents, notes and tags of runs, with deletions, lost indexes and syncs, against dicts."""
+"""Parents, notes, tags and holds of runs, with deletions, lost indexes and syncs, against dicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lost import lose_index
 from machines import run_machine
 
 from index import ArtifactStore, recover
-from index.errors import ParentCycleError, TaggedRunError, UnknownRunError
+from index.errors import HeldError, ParentCycleError, TaggedRunError, UnknownRunError
 
 RUNS = st.sampled_from(["a", "b", "c", "d"])
 TAGS = st.sampled_from(["best", "last"])
@@ -29,6 +29,8 @@ class DescriptionMachine(RuleBasedStateMachine):
         shutil.copytree(self.template, self.folder / "ours")
         self.store = ArtifactStore.open(self.folder / "ours")
         self.parents, self.notes, self.tags = {}, {}, {}
+        self.held = set()
+        """The runs that are held; None is the session."""
 
     def teardown(self):
         if hasattr(self, "store"):
@@ -87,22 +89,51 @@ class DescriptionMachine(RuleBasedStateMachine):
         self.session.untag_run(name)
         del self.tags[name]
 
+    def forget(self, run):
+        del self.parents[run], self.notes[run]
+        for name, parent in self.parents.items():
+            self.parents[name] = None if parent == run else parent
+
     @rule(run=RUNS, force=st.booleans())
     def delete(self, run, force):
         if run not in self.parents:
             with pytest.raises(UnknownRunError):
                 self.session.run(run).delete()
             return
+        if self.held & {run, None}:
+            with pytest.raises(HeldError):
+                self.session.run(run).delete(force=force)
+            return
         if run in self.tags.values() and not force:
             with pytest.raises(TaggedRunError):
                 self.session.run(run).delete()
             return
         self.session.run(run).delete(force=force)
-        del self.parents[run], self.notes[run]
-        self.parents = {
-            name: None if parent == run else parent for name, parent in self.parents.items()
-        }
+        self.forget(run)
         self.tags = {name: tagged for name, tagged in self.tags.items() if tagged != run}
+
+    @rule()
+    def delete_session(self):
+        if not self.parents:
+            return
+        if self.held:
+            with pytest.raises(HeldError):
+                self.session.delete()
+            return
+        self.session.delete()
+        self.parents, self.notes, self.tags = {}, {}, {}
+
+    @rule(run=RUNS | st.none())
+    def hold(self, run):
+        if run in self.parents or (run is None and self.parents):
+            (self.session if run is None else self.session.run(run)).hold("case 7")
+            self.held.add(run)
+
+    @rule(run=RUNS | st.none())
+    def release(self, run):
+        if run in self.held:
+            (self.session if run is None else self.session.run(run)).release_hold("closed")
+            self.held.remove(run)
 
     @rule(run=RUNS)
     def fork(self, run):
@@ -116,10 +147,12 @@ class DescriptionMachine(RuleBasedStateMachine):
 
     @rule()
     def lose(self):
+        before = self.session.holds(past=True)
         self.store.close()
         lose_index({"root": self.folder / "ours"})
         recover(self.folder / "ours")
         self.store = ArtifactStore.open(self.folder / "ours")
+        assert self.session.holds(past=True) == before
 
     @rule()
     def leave_for_a_copy(self):
@@ -132,6 +165,21 @@ class DescriptionMachine(RuleBasedStateMachine):
         (place / "ours").rename(self.folder / "ours")
         self.store = ArtifactStore.open(self.folder / "ours")
 
+    @rule(run=RUNS)
+    def bring_back(self, run):
+        """Delete a run and take it from a copy, where it has the age that it had."""
+        if run not in self.parents or self.held & {run, None} or run in self.tags.values():
+            return
+        said = self.parents[run], self.notes[run]
+        with ArtifactStore.open(Path(tempfile.mkdtemp(dir=self.folder)) / "theirs") as copy:
+            self.store.sync_to(copy, runs=[run])
+            copy.session("s").run(run).hold("case 8")
+            self.session.run(run).delete()
+            copy.sync_to(self.store)
+        self.forget(run)
+        self.parents[run], self.notes[run] = said
+        self.held.add(run)
+
     @invariant()
     def holds(self):
         if not hasattr(self, "store"):
@@ -140,6 +188,7 @@ class DescriptionMachine(RuleBasedStateMachine):
         assert {run: each.parent for run, each in runs.items()} == self.parents
         assert {run: each.notes for run, each in runs.items()} == self.notes
         assert {tag.name: tag.run for tag in self.session.run_tags()} == self.tags
+        assert {each.run for each in self.session.holds()} == self.held
         for run, each in runs.items():
             named = sorted(name for name, tagged in self.tags.items() if tagged == run)
             assert list(each.tags) == named

@@ -72,6 +72,11 @@ class DeadRun(NamedTuple):
     newest_record: Digest | None
     created_at: datetime
 
+    def recorded(self) -> tuple[str, str | None, str]:
+        """Return name, newest record and creation time, as journal records name a run."""
+        newest = None if self.newest_record is None else str(self.newest_record)
+        return self.name, newest, self.created_at.isoformat()
+
 
 def list_dead(
     connection: Connection, session: str, run: str | Sequence[str] | None, *, lock: bool = False

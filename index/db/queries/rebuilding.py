@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import uuid
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, or_, select, update
 
@@ -13,7 +14,7 @@ from index.db.queries import runs
 from index.db.queries.blobs import PLACE_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "counts",
     "delete_run",
+    "delete_sessions",
     "end_link",
     "find_current",
-    "find_session",
     "find_version",
     "has_blob",
     "insert_absent",
@@ -39,7 +40,9 @@ __all__ = [
     "list_elsewhere",
     "list_lost",
     "list_records",
+    "list_sessions",
     "rename_run",
+    "set_aside",
     "set_run",
     "touch_files",
 ]
@@ -145,19 +148,27 @@ def insert_run(
     return made
 
 
-class FoundSession(NamedTuple):
-    """The row of a session."""
-
-    id: int
-    created_at: datetime
+def list_sessions(connection: Connection) -> set[str]:
+    """Return the names of all sessions."""
+    return set(connection.scalars(select(tables.sessions.c.name)))
 
 
-def find_session(connection: Connection, session: str) -> FoundSession | None:
-    """Return a session by the caller's id; None if there is none."""
+def set_aside(connection: Connection, sessions: Iterable[str]) -> list[int]:
+    """Give sessions other names, so that later ones can have theirs; return their ids."""
     columns = tables.sessions.c
-    statement = select(columns.id, columns.created_at).where(columns.name == session)
-    found = connection.execute(statement).first()
-    return None if found is None else FoundSession(*found)
+    ids: list[int] = []
+    for batch in batches(sorted(sessions)):
+        ids += connection.scalars(select(columns.id).where(columns.name.in_(batch)))
+    for session_id in ids:
+        named = update(tables.sessions).where(columns.id == session_id)
+        connection.execute(named.values(name=uuid.uuid4().hex))
+    return ids
+
+
+def delete_sessions(connection: Connection, ids: Sequence[int]) -> None:
+    """Delete sessions with all that was said of them."""
+    for batch in batches(ids):
+        connection.execute(delete(tables.sessions).where(tables.sessions.c.id.in_(batch)))
 
 
 def end_link(connection: Connection, run_id: int) -> None:
@@ -187,15 +198,8 @@ def rename_run(connection: Connection, run_id: int, name: str) -> None:
 
 
 def delete_run(connection: Connection, run_id: int) -> None:
-    """Delete a run, and its session if it has no other run."""
-    session_id = connection.scalar(
-        select(tables.runs.c.session_id).where(tables.runs.c.id == run_id)
-    )
+    """Delete a run."""
     connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
-    others = select(tables.runs.c.id).where(tables.runs.c.session_id == session_id)
-    connection.execute(
-        delete(tables.sessions).where(tables.sessions.c.id == session_id, ~others.exists())
-    )
 
 
 def find_current(connection: Connection, run_id: int, paths: Iterable[str]) -> dict[str, int]:

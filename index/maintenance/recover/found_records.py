@@ -80,8 +80,11 @@ class FoundRecords:
         elif isinstance(entry, PartEntry | VersionsEntry | InputsEntry):
             self._parts.add(digest)
 
-    def leave_out_incomplete(self) -> None:
-        """Drop records with missing parts, after all records are added."""
+    def leave_out_void(self) -> None:
+        """Drop records with missing parts, and holds that were tried again, after all are added."""
+        for rule in list(self.rules.values()):
+            for digest in rule.replaces if isinstance(rule, HoldEntry) else ():
+                self.rules.pop(digest, None)
         for digest, entry in list(self.entries.items()):
             needed = entry.parts if isinstance(entry, CommitEntry | HistoryEntry) else ()
             if not self._parts.issuperset(needed):

@@ -1,51 +1,149 @@
-"""Deletions that a hold refused after their records were stored."""
+"""Deletions that took effect, and the holds and quotas that ended with them.
+
+A deletion's record is stored before its transaction, which a hold may then refuse. So a hold's
+record names the runs that it found. A run that a sync brings back has the name and the time of
+creation that it had before it was deleted, but another chain of records.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import defaultdict
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from index.journal.entries import HoldEntry
+from cas.digest import Digest
+from index.journal.entries import ForkEntry, HistoryEntry, HoldEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from index.journal.entries import DeletionEntry, QuotaEntry
+    from index.journal.entries import DeletionEntry, QuotaEntry, RunEntry
+    from index.maintenance.recover.chains import Key
 
-__all__ = ["without_held"]
+__all__ = ["Ends", "not_refused"]
+
+_Owner: TypeAlias = tuple[str, str | None, datetime | None]
+"""A session, or a run of it with the time at which it was made."""
 
 
-def without_held(deletion: DeletionEntry, rules: Iterable[HoldEntry | QuotaEntry]) -> DeletionEntry:
-    """Return a deletion without the runs that were held then."""
-    holds = [
-        rule for rule in rules if isinstance(rule, HoldEntry) and rule.session == deletion.session
-    ]
+def not_refused(
+    deletions: Mapping[Digest, DeletionEntry],
+    rules: Iterable[HoldEntry | QuotaEntry],
+    entries: Mapping[Digest, RunEntry],
+) -> dict[Digest, DeletionEntry]:
+    """Return the deletions that no hold refused. Each deletes all of its runs or none.
 
-    def was_held(name: str | None, made_at: datetime) -> bool:
+    What a hold names was there when it was made, whatever the clocks say. A deletion of it took
+    effect only after a release. That this release is not younger than the deletion is all that is
+    assumed of the clocks of several hosts; if it is, the runs come back, and nothing held is lost.
+    What the hold of a session does not name was deleted before it or made after it. The clocks tell
+    which: what was made after it is held, too.
+
+    Parameters
+    ----------
+    entries
+        The records of runs.
+    """
+    holds: dict[str, list[_Hold]] = defaultdict(list)
+    releases: dict[str, list[HoldEntry]] = defaultdict(list)
+    for rule in rules:
+        if isinstance(rule, HoldEntry) and rule.is_release:
+            releases[rule.session].append(rule)
+        elif isinstance(rule, HoldEntry):
+            runs = {(name, made_at): newest for name, newest, made_at in rule.runs}
+            holds[rule.session].append(_Hold(rule, runs))
+
+    def was_refused(deletion: DeletionEntry) -> bool:
         return any(
-            not hold.is_release
-            and not any(_ends(each, hold, deletion.created_at) for each in holds)
-            for hold in holds
-            if (hold.run == name and hold.owner_created_at == made_at)
-            or (hold.run is None and hold.owner_created_at <= deletion.created_at)
+            not any(_ends(each, hold.entry, deletion) for each in releases[deletion.session])
+            and hold.concerns(deletion, entries)
+            for hold in holds[deletion.session]
         )
 
-    if not holds:
-        return deletion
-    return replace(
-        deletion,
-        runs=[
-            run
-            for run in deletion.runs
-            if not was_held(run[0], datetime.fromisoformat(str(run[2])))
-        ],
-    )
+    return {digest: each for digest, each in deletions.items() if not was_refused(each)}
 
 
-def _ends(release: HoldEntry, hold: HoldEntry, by: datetime) -> bool:
-    return (
-        release.is_release
-        and release.run == hold.run
-        and hold.created_at <= release.created_at <= by
-    )
+class _Hold(NamedTuple):
+    """A hold, with the newest record of each run that it names."""
+
+    entry: HoldEntry
+    runs: Mapping[tuple[str | None, str | None], str | None]
+
+    def concerns(self, deletion: DeletionEntry, entries: Mapping[Digest, RunEntry]) -> bool:
+        is_whole = self.entry.run is None
+        if is_whole and not deletion.runs:
+            return self.entry.created_at <= deletion.created_at
+        return any(
+            _start(newest, entries) == _start(self.runs[name, made_at], entries)
+            if (name, made_at) in self.runs
+            else is_whole and self.entry.created_at < datetime.fromisoformat(str(made_at))
+            for name, newest, made_at in deletion.runs
+        )
+
+
+def _ends(release: HoldEntry, hold: HoldEntry, deletion: DeletionEntry) -> bool:
+    return (release.run, release.owner_created_at) == (
+        hold.run,
+        hold.owner_created_at,
+    ) and hold.created_at <= release.created_at <= deletion.created_at
+
+
+def _start(newest: str | None, entries: Mapping[Digest, RunEntry]) -> Digest | None:
+    """Return where the chain of a record begins, or the first of it that is missing."""
+    at = None if newest is None else Digest.parse(newest)
+    while at is not None:
+        entry = entries.get(at)
+        if entry is None or entry.previous is None or isinstance(entry, ForkEntry | HistoryEntry):
+            break
+        at = entry.previous
+    return at
+
+
+class Ends:
+    """When sessions and runs were deleted."""
+
+    def __init__(
+        self,
+        deletions: Iterable[DeletionEntry],
+        newest: Mapping[Key, Digest | None],
+        entries: Mapping[Digest, RunEntry],
+    ) -> None:
+        """Take those deletions whose runs don't go on.
+
+        Parameters
+        ----------
+        newest
+            The newest records of the runs that are there.
+        entries
+            The records of runs.
+        """
+        self._ends: dict[_Owner, datetime] = {}
+        for deletion in deletions:
+            if any(
+                head is not None
+                and (goes_on := newest.get((deletion.session, str(name)))) is not None
+                and _start(head, entries) == _start(str(goes_on), entries)
+                for name, head, _ in deletion.runs
+            ):
+                continue
+            owners: list[_Owner] = [
+                (deletion.session, name, datetime.fromisoformat(str(made_at)))
+                for name, _, made_at in deletion.runs
+            ]
+            if deletion.is_session:
+                owners.append((deletion.session, None, None))
+            for owner in owners:
+                before = self._ends.get(owner, deletion.created_at)
+                self._ends[owner] = max(before, deletion.created_at)
+
+    def ended(self, entry: HoldEntry | QuotaEntry | DeletionEntry) -> bool:
+        """Whether the session or run that a record tells of was deleted after it.
+
+        The clocks tell what was first. They must not differ by more than lies between a deletion
+        and a hold of what a sync has brought back.
+        """
+        owner: _Owner = (entry.session, None, None)
+        if isinstance(entry, HoldEntry) and entry.run is not None:
+            owner = (entry.session, entry.run, entry.owner_created_at)
+        end = self._ends.get(owner)
+        return end is not None and entry.created_at <= end

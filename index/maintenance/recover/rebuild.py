@@ -34,13 +34,12 @@ from index.errors import (
     IndexUnavailableError,
     SchemaOutOfDateError,
     UnknownRunError,
-    UnknownSessionError,
 )
 from index.journal.entries import HoldEntry
 from index.maintenance.recover import copy_tables
 from index.maintenance.recover.chains import Base, arrange
 from index.maintenance.recover.found_records import FoundRecords
-from index.maintenance.recover.held import without_held
+from index.maintenance.recover.held import Ends, not_refused
 from index.maintenance.recover.inventory import Inventory
 from index.maintenance.recover.replay import Replay
 from index.maintenance.recover.report import LostFile, RecoveryReport
@@ -125,14 +124,23 @@ class _Rebuilding:
         self._read_records()
         found = self._records
         since = self._begin_with_copy()
-        known = self._known_runs(since)
+        known = self._list_runs()
         applied = rebuilding.list_records(self._connection) if since else frozenset()
+        done = {digest: found.deletions[digest] for digest in found.deletions.keys() & applied}
+        doubtful = {digest: found.deletions[digest] for digest in found.deletions.keys() - applied}
+        later = not_refused(doubtful, found.rules.values(), found.entries)
+        deletions = {**done, **later}
         chains = arrange(
             found.entries,
-            [without_held(each, found.rules.values()) for each in found.deletions.values()],
+            deletions.values(),
             {key: base for key, (base, *_) in known.items()},
             applied,
         )
+        kept = known.keys() - set(chains.discarded)
+        ended = {each.session for each in later.values() if each.is_session}
+        ended -= {session for session, _ in kept}
+        left = rebuilding.list_sessions(self._connection) - ended
+        set_aside = rebuilding.set_aside(self._connection, ended)
         replay = Replay(
             self._connection,
             found.read,
@@ -150,10 +158,14 @@ class _Rebuilding:
                 raise DamagedRecordError(reason) from error
         for chain in chains.discarded:
             replay.discard(chain)
-        for digest in sorted(found.deletions.keys() - applied):
+        rebuilding.delete_sessions(self._connection, set_aside)
+        newest = {key: base.newest for key, (base, *_) in self._list_runs().items()}
+        ends = Ends(deletions.values(), newest, found.entries)
+        for digest, deletion in sorted(later.items()):
             journal.insert_loose(self._connection, digest)
-            replay.end_links(found.deletions[digest])
-        self._apply_rules(applied)
+            if not deletion.is_session and not ends.ended(deletion):
+                replay.leave_session(deletion)
+        self._apply_rules(applied, {*kept, *((each, None) for each in left)}, ends)
         for digest, entry in found.copies.items():
             if rebuilding.has_blob(self._connection, entry.digest):
                 journal.insert_absent(self._connection, entry.digest, digest, entry.created_at)
@@ -221,7 +233,7 @@ class _Rebuilding:
     def _read_records(self) -> None:
         for digest, data in self._inventory.read(self._records.places):
             self._records.add(digest, data)
-        self._records.leave_out_incomplete()
+        self._records.leave_out_void()
 
     def _begin_with_copy(self) -> datetime | None:
         """Start from the newest intact backup of the index; return when it was made."""
@@ -248,9 +260,7 @@ class _Rebuilding:
             copy_tables.copy_meaning(copy, self._connection)
             copy_tables.settle_ids(self._connection)
 
-    def _known_runs(self, since: datetime | None) -> dict[Key, tuple[Base, int, int]]:
-        if since is None:
-            return {}
+    def _list_runs(self) -> dict[Key, tuple[Base, int, int]]:
         return {
             (session, run): (Base(newest, revision, created_at.isoformat()), run_id, records)
             for session, run, newest, revision, created_at, run_id, records in (
@@ -258,19 +268,28 @@ class _Rebuilding:
             )
         }
 
-    def _apply_rules(self, applied: Collection[Digest]) -> None:
-        """Apply holds and quotas, in the order of their times."""
+    def _apply_rules(
+        self, applied: Collection[Digest], kept: Collection[tuple[str, str | None]], ends: Ends
+    ) -> None:
+        """Apply holds and quotas, in the order of their times.
+
+        Parameters
+        ----------
+        kept
+            The runs, and sessions, that are still those of the backup, which has their holds.
+        """
         rules = self._records.rules
-        deleted = [each for each in self._records.deletions.values() if each.is_session]
         for digest in sorted(rules, key=lambda each: (rules[each].created_at, each)):
             rule = rules[digest]
             if digest not in applied:
                 journal.insert_loose(self._connection, digest)
-            elif isinstance(rule, HoldEntry):  # the backup has it
+            elif isinstance(rule, HoldEntry) and (rule.session, rule.run) in kept:
                 continue
-            if any(rule.session == d.session and rule.created_at < d.created_at for d in deleted):
+            if ends.ended(rule):
                 continue
-            with suppress(UnknownSessionError, UnknownRunError):  # the run was deleted since
+            if isinstance(rule, HoldEntry) and rule.run is None:  # nothing else may tell of it
+                runs.ensure_session(self._connection, rule.session, rule.owner_created_at)
+            with suppress(UnknownRunError):  # it is lost
                 apply_rule(self._connection, rule)
 
     def _report(self, chains: Chains, since: datetime | None) -> RecoveryReport:

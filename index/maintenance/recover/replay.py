@@ -148,18 +148,19 @@ class Replay:
             session_id = runs.ensure_session(connection, entry.session, entry.created_at)
             run_tags.merge(connection, session_id, run_id, moves)
 
-    def end_links(self, deletion: DeletionEntry) -> None:
-        """Apply what a deletion changed in other runs: links to the parent, and tags of runs."""
+    def leave_session(self, deletion: DeletionEntry) -> None:
+        """Apply what a deletion of runs left: their session, its tags, and runs without parents."""
         connection = self._connection
+        made_at = min(datetime.fromisoformat(str(each[2])) for each in deletion.runs)
+        session_id = runs.ensure_session(connection, deletion.session, made_at)
         for name, *_ in deletion.runs:
             for run_id in parents.list_linked(connection, deletion.session, str(name)):
                 linked_at = self._linked_at.get(run_id)
                 if linked_at is None or linked_at <= deletion.created_at:
                     rebuilding.end_link(connection, run_id)
         moves = [_typed(_move(each)) for each in deletion.run_tags]
-        session = rebuilding.find_session(connection, deletion.session) if moves else None
-        if session is not None and session.created_at <= deletion.created_at:
-            run_tags.merge(connection, session.id, None, moves)
+        if moves:
+            run_tags.merge(connection, session_id, None, moves)
 
     def discard(self, chain: Digest | Key) -> None:
         """Delete a run that was replayed only for its forks."""
