@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_rule", "hold", "set_quota", "store_rule"]
 
-_ATTEMPTS = 5
-"""As for a commit: each failure needs a deletion or garbage collection during the call."""
+_ATTEMPTS = 20
+"""As for a deletion: others may keep making runs while the journal record is stored."""
 
 
 def hold(
@@ -83,8 +83,8 @@ def _commit(
         conflict.records = (*(given_up or ()), record)
 
         def checked(connection: Connection) -> None:
-            if isinstance(entry, HoldEntry) and not _are_there(connection, entry):
-                raise conflict  # its record says that they are
+            if isinstance(entry, HoldEntry) and not _is_current(connection, entry):
+                raise conflict
             write(connection)
 
         try:
@@ -109,12 +109,17 @@ def store_rule(
     return record, write
 
 
-def _are_there(connection: Connection, entry: HoldEntry) -> bool:
-    """Whether the runs that a hold names are there; they are then locked."""
+def _is_current(connection: Connection, entry: HoldEntry) -> bool:
+    """Whether a hold names all runs that are there; no others can come or go any more."""
     # Deletions lock the same rows, so one of the two sees what the other has done.
     found = deletion.list_dead(connection, entry.session, entry.run, lock=True)
+    if entry.is_release:
+        return True
+    if entry.run is None:
+        deletion.find_session(connection, entry.session, lock=True)  # no run can be made now
+        found = deletion.list_dead(connection, entry.session, None)
     there = {(name, made_at) for name, _, made_at in map(DeadRun.recorded, found)}
-    return there.issuperset((name, made_at) for name, _, made_at in entry.runs)
+    return there == {(name, made_at) for name, _, made_at in entry.runs}
 
 
 def apply_rule(connection: Connection, entry: HoldEntry | QuotaEntry) -> None:

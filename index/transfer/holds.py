@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from index.commit.rules import hold, store_rule
-from index.db.queries import runs
+from index.db.queries import deletion, runs
 from index.db.queries.holds import list_holds_of
 from index.errors import UnknownRunError, UnknownSessionError
 from index.journal.entries import HoldEntry
@@ -70,6 +70,7 @@ def store_holds(
     own: they lock all its runs, which would be a deadlock with whoever waits for the session.
     """
     assert found.mine is not None  # noqa: S101 - it was found, or there is nothing to record
+    made_at = (found.theirs or found.mine).created_at
     made: list[Callable[[Connection], None]] = []
     for each in lacking:
         if each.run is None:
@@ -82,16 +83,22 @@ def store_holds(
             )
             _hold(destination, each)
             continue
+        there = destination.database.read(
+            partial(deletion.list_dead, session=each.session, run=each.run)
+        )
         entry = HoldEntry(
-            created_at=each.created_at,
+            created_at=destination.clock(),
             session=each.session,
             run=each.run,
-            owner_created_at=(found.theirs or found.mine).created_at,
+            owner_created_at=made_at,
+            said_at=each.created_at,
+            # A run that is not there yet has no records here.
+            runs=[run.recorded() for run in there] or [(each.run, None, made_at.isoformat())],
             reason=each.reason,
             agent=each.agent,
             is_release=False,
         )
-        made.append(store_rule(destination, entry))
+        made.append(store_rule(destination, entry)[1])
     return made
 
 

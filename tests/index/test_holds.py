@@ -16,6 +16,7 @@ import index.transfer.sync
 from cas.errors import BackendError
 import index.commit.rules
 from index import ArtifactStore, RetentionPolicy, VersionRule, provenance, recover
+from index.context import utc_now
 from index.errors import HeldError, UnknownRunError, UnknownSessionError
 
 place = places(EACH_INDEX)
@@ -297,14 +298,21 @@ def test_a_deletion_that_a_hold_refused_at_the_last_moment_is_refused_for_good(
         assert [each.run for each in again.runs()] == ["part"]
 
 
-def test_a_hold_brings_nothing_back_that_was_deleted_before_it(place, store, two_versions):
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_hold_brings_nothing_back_that_was_deleted_before_it(place, store, two_versions, hours):
+    """Also if it comes from a host whose clock is wrong."""
     session = store.session("session-1")
     for name in ("a", "b", "c"):
         session.run(name).put("f", name.encode())
     two_versions.delete()
     session.plan_retention(RetentionPolicy(keep_last=1)).execute()
-    session.run("c").hold("case 7")
-    session.hold("audit")
+
+    def clock():
+        return utc_now() + timedelta(hours=hours)
+
+    with ArtifactStore.open(**place, clock=clock) as elsewhere:
+        elsewhere.session("session-1").run("c").hold("case 7")
+        elsewhere.session("session-1").hold("audit")
     with recovered(place, store) as again:
         assert [each.run for each in again.runs()] == ["c"]
         assert [each.reason for each in again.session("session-1").holds()] == ["case 7", "audit"]
@@ -417,24 +425,33 @@ def test_a_session_whose_runs_are_deleted_keeps_what_was_said_of_it(
             found.delete()
 
 
-def test_a_hold_that_had_to_be_tried_again_is_one_hold(place, store, two_versions, monkeypatch):
+@pytest.mark.parametrize("is_made", [False, True])
+def test_a_hold_that_had_to_be_tried_again_is_one_hold(
+    place, store, two_versions, is_made, monkeypatch
+):
+    """Because a run was made or deleted meanwhile."""
     session = store.session("session-1")
+    session.run("run-2").put("b", b"stays")
     kept = index.commit.rules.store_entry
 
-    def delete_meanwhile(blobs, entry):
+    def meanwhile(blobs, entry):
         stored = kept(blobs, entry)
         monkeypatch.setattr(index.commit.rules, "store_entry", kept)
-        two_versions.delete()
+        if is_made:
+            session.run("run-3").put("c", b"new")
+        else:
+            two_versions.delete()
         return stored
 
-    session.run("run-2").put("b", b"stays")
-    monkeypatch.setattr(index.commit.rules, "store_entry", delete_meanwhile)
+    monkeypatch.setattr(index.commit.rules, "store_entry", meanwhile)
     session.hold("audit")
     before = session.holds()
     assert len(before) == 1
+    runs = {each.run for each in session.runs()}
+    assert runs == ({"run-1", "run-2", "run-3"} if is_made else {"run-2"})
     with recovered(place, store) as again:
         assert again.session("session-1").holds(past=True) == before
-        assert [each.run for each in again.runs()] == ["run-2"]
+        assert {each.run for each in again.runs()} == runs
 
 
 def test_retention_keeps_what_is_held_and_says_so(store, two_versions):

@@ -63,9 +63,16 @@ def insert_hold(
     agent: str | None,
     now: datetime,
 ) -> None:
-    """Insert a hold of a session, or of one run of it."""
-    values = {"session_id": session_id, "run_id": run_id, "reason": reason}
-    connection.execute(insert(tables.holds).values(**values, agent=agent, created_at=now))
+    """Insert a hold of a session, or of one run of it, unless the same one is in force.
+
+    A sync that was interrupted may have stored a record of the same hold before.
+    """
+    columns = tables.holds.c
+    values = {"session_id": session_id, "run_id": run_id, "reason": reason, "created_at": now}
+    same = (columns[name].is_not_distinct_from(value) for name, value in values.items())
+    known = select(columns.id).where(*same, columns.released_at.is_(None))
+    if connection.execute(known).first() is None:
+        connection.execute(insert(tables.holds).values(**values, agent=agent))
 
 
 def release(

@@ -36,8 +36,8 @@ def not_refused(
     What a hold names was there when it was made, whatever the clocks say. A deletion of it took
     effect only after a release. That this release is not younger than the deletion is all that is
     assumed of the clocks of several hosts; if it is, the runs come back, and nothing held is lost.
-    What the hold of a session does not name was deleted before it or made after it. The clocks tell
-    which: what was made after it is held, too.
+    A run that the hold of its session does not name was deleted before the hold, or made after it:
+    who would delete it then sees the hold, and stores no record.
 
     Parameters
     ----------
@@ -70,13 +70,11 @@ class _Hold(NamedTuple):
     runs: Mapping[tuple[str | None, str | None], str | None]
 
     def concerns(self, deletion: DeletionEntry, entries: Mapping[Digest, RunEntry]) -> bool:
-        is_whole = self.entry.run is None
-        if is_whole and not deletion.runs:
+        if self.entry.run is None and not deletion.runs:
             return self.entry.created_at <= deletion.created_at
         return any(
-            _start(newest, entries) == _start(self.runs[name, made_at], entries)
-            if (name, made_at) in self.runs
-            else is_whole and self.entry.created_at < datetime.fromisoformat(str(made_at))
+            (name, made_at) in self.runs
+            and _start(newest, entries) == _start(self.runs[name, made_at], entries)
             for name, newest, made_at in deletion.runs
         )
 
