@@ -120,7 +120,7 @@ def _as_digest(source: object) -> Digest | None:
 
 def _digest_of(version: FileVersion) -> Digest:
     if version.digest is None:
-        raise kept_no_bytes(version)
+        raise kept_no_bytes(version.path, version.version, version.dropped)
     return version.digest
 
 

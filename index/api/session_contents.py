@@ -11,7 +11,7 @@ from index.api.inputs import note_read
 from index.db.queries.graph import Graph
 from index.db.queries.runs import session_exists
 from index.db.queries.single import find_in_session
-from index.domain.drops import content_of, kept_no_bytes
+from index.domain.drops import kept_no_bytes
 from index.domain.inputs import NewInput, of_version
 from index.domain.lineage import Direction
 from index.domain.listing import check_limit
@@ -204,7 +204,7 @@ class SessionContents:
         steps, most = check_limit(depth, "steps"), check_limit(limit, "versions") or 0
         start = self._one(of, run)
         name = (start.run, start.path, start.version)
-        digest = content_of(start.digest, start.dropped)
+        digest = start.content
         if digest is None:
             raise kept_no_bytes(start.path, start.version, start.dropped)
         with self._context.database.reading() as connection:

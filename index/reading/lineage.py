@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from index.db.queries.graph import FoundRun, Graph, Reached
-from index.domain.drops import content_of
 from index.domain.inputs import inputs_of, name_of
 from index.domain.lineage import Activity, Lineage, LineageEdge, Stale
 
@@ -69,7 +68,7 @@ class _Walk:
             if len(self.versions) >= self.limit:
                 raise _LimitReachedError
             self.versions[version.id] = version
-            digest = _content(version)
+            digest = version.content
             if digest is not None:
                 self.by_digest.setdefault(digest, version)
         return f"v{version.id}"
@@ -174,7 +173,7 @@ class _Walk:
         dropped = {
             digest
             for v, _ in found
-            if v.dropped is not None and v.size and (digest := _content(v)) is not None
+            if v.dropped is not None and v.size and (digest := v.content) is not None
         }
         first = self.graph.find_first(self.graph.find_shared(digests) | dropped)
         origins = {each.origin_id for each in found if each.origin_id is not None}
@@ -185,7 +184,7 @@ class _Walk:
             if equal is not None:
                 # What a fork or rewind copied was made where it was made first.
                 result.pop(version.id, None)
-            elif (digest := _content(version)) in first:
+            elif (digest := version.content) in first:
                 equal = versions[first[digest]]
                 if version.dropped is not None and equal.created_at >= version.created_at:
                     equal = None  # the dropped one was the first
@@ -210,7 +209,7 @@ class _Walk:
 
     def _down(self, frontier: Sequence[FileVersion], *, by_name: bool) -> list[FileVersion]:
         digests = {
-            digest for each in frontier if each.size and (digest := _content(each)) is not None
+            digest for each in frontier if each.size and (digest := each.content) is not None
         }
         readers = self.graph.list_readers(digests, self.limit + 1, copies=by_name)
         self.checked(readers)
@@ -230,7 +229,7 @@ class _Walk:
             for version, origin_id in made.get(step, ()):
                 # What a rewind brought back was made when it was recorded first.
                 original = originals.setdefault(origin_id or version.id, version)
-                if _content(version) in read:
+                if version.content in read:
                     continue  # a copy, or the input itself
                 taken = [e for e in inputs_of(original, used[step]) if e.digest in read]
                 if not taken:
@@ -271,10 +270,6 @@ class _Walk:
             tuple(LineageEdge(*key, noted) for key, noted in self.edges.items()),
             done,
         )
-
-
-def _content(version: FileVersion) -> Digest | None:
-    return content_of(version.digest, version.dropped)
 
 
 def _activities(

@@ -12,9 +12,9 @@ from lost import lose_index
 from places import EACH_INDEX, places
 
 import index.commit.delete
+import index.commit.rules
 import index.transfer.sync
 from cas.errors import BackendError
-import index.commit.rules
 from index import ArtifactStore, RetentionPolicy, VersionRule, provenance, recover
 from index.context import utc_now
 from index.errors import HeldError, UnknownRunError, UnknownSessionError
