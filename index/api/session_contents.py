@@ -11,6 +11,7 @@ from index.api.inputs import note_read
 from index.db.queries.graph import Graph
 from index.db.queries.runs import session_exists
 from index.db.queries.single import find_in_session
+from index.decorators import relaxed_gc
 from index.domain.drops import kept_no_bytes
 from index.domain.inputs import NewInput, of_version
 from index.domain.lineage import Direction
@@ -159,6 +160,7 @@ class SessionContents:
         most = check_limit(limit, "versions")
         return find_producers(self._context.database, self.id, of, limit=most)
 
+    @relaxed_gc()
     def lineage(
         self,
         of: FileVersion | Digest | str | os.PathLike[str],
@@ -214,6 +216,7 @@ class SessionContents:
                 raise UnknownFileError(*name)
             return walk(graph, [found], direction, depth=steps, limit=most)
 
+    @relaxed_gc()
     def stale(
         self,
         of: str | os.PathLike[str] | None = None,

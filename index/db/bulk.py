@@ -173,11 +173,12 @@ def run_over(
         marks = {name: f"%({name})s" for name in extra}
         parameters: Any = {"wanted": list(values), **extra}
         return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
-    wanted_values = filled(values)
-    wanted = f"IN ({', '.join(repeat('?', len(wanted_values)))})"
+    given = filled(values)
+    count = len(given)
+    wanted = f"IN ({', '.join(repeat('?', count))})"
     marks = dict.fromkeys(extra, "?")
     fields = [name for _, name, _, _ in Formatter().parse(statement) if name]
-    parts = (wanted_values if name == "wanted" else (extra[name],) for name in fields)
+    parts = (given if name == "wanted" else (extra[name],) for name in fields)
     parameters = tuple(chain.from_iterable(parts))
     return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
 

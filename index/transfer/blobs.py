@@ -25,6 +25,7 @@ from cas.shared_chunks import group_by_chunks, hash_together, locate_in_order, n
 from cas.spans import describe_chunks
 from index.commit.write import CommitConflict, record_blobs
 from index.db.catalog import SqlCatalog
+from index.db.column_types import decode_path
 from index.errors import IndexInterruptedError
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
     from cas.reader import ReadFrames
     from cas.writer import BatchWriter
     from index.context import StoreContext
+    from index.transfer.delta import Delta
 
-__all__ = ["BlobTally", "BlobTransfer", "count_missing"]
+__all__ = ["BlobTally", "BlobTransfer", "count_missing", "explain"]
 
 _BATCH_SIZE: Final = 256 << 20
 """Bytes after which a batch is committed: four packs. An interruption loses at most this much."""
@@ -261,3 +263,16 @@ def _catalogs(source: StoreContext, destination: StoreContext) -> tuple[SqlCatal
         SqlCatalog(source.database, source.clock),
         SqlCatalog(destination.database, destination.clock),
     )
+
+
+def explain(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> str:
+    """Return why a run can't be copied, with the file that it affects."""
+    digest: Digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
+    rows = (row for batch in delta.batches() for row in batch.inserts)
+    path = next((decode_path(row.path) for row in rows if row.digest == digest), None)
+    reason = str(error)
+    if isinstance(error, BlobNotFoundError):
+        reason = (
+            f"blob {digest} is missing from storage; repair the source with `store.repair(DIR)`"
+        )
+    return reason if path is None else f"{path!r}: {reason}"

@@ -16,7 +16,6 @@ from sqlalchemy.exc import IntegrityError
 from cas.errors import BlobNotFoundError, DigestMismatchError
 from index.commit.chain import write_history
 from index.commit.write import CommitConflict
-from index.db.column_types import decode_path
 from index.db.database import is_impossible
 from index.db.queries import runs
 from index.db.queries.summaries import list_runs
@@ -33,7 +32,7 @@ from index.errors import (
     UnknownRunNameError,
     UnknownSessionError,
 )
-from index.transfer.blobs import BlobTally, BlobTransfer, count_missing
+from index.transfer.blobs import BlobTally, BlobTransfer, count_missing, explain
 from index.transfer.delta import Delta
 from index.transfer.holds import bring_holds, list_lacking_holds, store_holds
 from index.transfer.lineage import has_copies
@@ -44,7 +43,6 @@ from index.transfer.run import Examined, check_room, examine, record
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from cas.digest import Digest
     from index.context import StoreContext
     from index.domain.holds import Hold
     from index.domain.runs import RunSummary
@@ -324,7 +322,7 @@ class _Execution:
         except QuotaExceededError as error:
             return SyncedRun(run.session, run.run, SyncOutcome.FAILED, reason=str(error))
         except (BlobNotFoundError, DigestMismatchError) as error:
-            reason = _explained(error, delta)
+            reason = explain(error, delta)
             return SyncedRun(run.session, run.run, SyncOutcome.DAMAGED, reason=reason)
         self._versions += run.versions
         self._report()
@@ -396,16 +394,3 @@ def _synced_run(found: Examined, delta: Delta) -> SyncedRun:
         delta.versions if is_due else 0,
         found.reason,
     )
-
-
-def _explained(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> str:
-    """Return the reason, with the file that it affects."""
-    digest: Digest = error.digest if isinstance(error, BlobNotFoundError) else error.expected
-    rows = (row for batch in delta.batches() for row in batch.inserts)
-    path = next((decode_path(row.path) for row in rows if row.digest == digest), None)
-    reason = str(error)
-    if isinstance(error, BlobNotFoundError):
-        reason = (
-            f"blob {digest} is missing from storage; repair the source with `store.repair(DIR)`"
-        )
-    return reason if path is None else f"{path!r}: {reason}"
