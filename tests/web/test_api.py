@@ -335,7 +335,8 @@ class TestLineage:
         ]  # fmt: skip
         assert (found["used"]["version"], found["newer"]["version"]) == (1, 2)
         assert api("/sessions/session-1/stale", path="table.csv", run="run-1")["items"] == [found]
-        assert api("/sessions/session-1/stale", path="table.csv", run="run-2")["items"] == []
+        elsewhere = client.get("/api/v1/sessions/session-1/stale?path=table.csv&run=run-2")
+        assert elsewhere.status_code == 404
         worked.put("plan.md", b"# Another plan\n")
         refused = client.get("/api/v1/sessions/session-1/stale?limit=1")
         assert refused.status_code == 400

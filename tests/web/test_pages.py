@@ -405,7 +405,8 @@ def test_what_was_dropped_stays_in_the_pages_of_what_was_made_from_it(store, cli
     above = section(client.get(f"{place}clean.csv").text, "Made from")
     assert "raw.csv</a>, version 1 of run-1, dropped" in above
     text = client.get(f"{place}raw.csv&version=1").text
-    assert re.search(r"were dropped on [\d-]{10}: large\.", text)
+    assert f"There is none: its bytes, blake3:{raw.digest}, were dropped on" in text
+    assert re.search(r", dropped on [\d-]{10}: large</dd>", text)
     assert "copy.csv" in section(text, "Same bytes")
     for page in (
         f"{place}raw.csv&version=1",

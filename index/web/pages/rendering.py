@@ -35,7 +35,7 @@ _TITLES: Final = {
     400: "This can't be shown",
     401: "A token is needed",
     404: "Not found",
-    410: "The bytes were never stored",
+    410: "The bytes are not kept",
     503: "Not available now",
 }
 

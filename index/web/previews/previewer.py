@@ -107,8 +107,8 @@ class Previewer:
             Opens the verified bytes. It is not called if the preview is known. What it raises, and
             what reading raises, goes to the caller.
         """
-        if version.digest is None:
-            return Preview("gone", note="The bytes of this version were never stored.")
+        if version.loss is not None:
+            return Preview("gone", note=f"There is none: {version.loss}.")
         if version.size == 0:
             return Preview("empty")
         if version.is_link:
