@@ -110,6 +110,10 @@ def _reading(url: str | URL) -> Iterator[tuple[Connection, str]]:
     except ArgumentError as error:
         # The part that could not be parsed may hold a password.
         raise LegacyTableError("URL", str(error).splitlines()[0]) from None
+    except ValueError:
+        # So may what stands in the place of the port, which the error has.
+        reason = "its port is no number; give it as HOST:PORT/DATABASE"
+        raise LegacyTableError("URL", reason) from None
     name = shown_url(parsed)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and file != ":memory:" and not file.startswith("file:") and not Path(file).exists():
