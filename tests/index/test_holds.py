@@ -16,6 +16,7 @@ import index.commit.rules
 import index.transfer.sync
 from cas.errors import BackendError
 from index import ArtifactStore, RetentionPolicy, VersionRule, provenance, recover
+from index.commit.write import CommitConflict
 from index.context import utc_now
 from index.errors import HeldError, UnknownRunError, UnknownSessionError
 
@@ -194,6 +195,34 @@ def test_holds_that_a_sync_has_brought_come_back_with_a_rebuilt_index(store, run
     recover(tmp_path / "other")
     with ArtifactStore.open(tmp_path / "other", create=False) as again:
         assert again.session("session-1").holds() == before
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_hold_whose_run_arrived_at_the_second_attempt_comes_back_once(
+    store, run, other, tmp_path, monkeypatch, released
+):
+    run.put("a", b"1")
+    run.hold("case 7", agent="counsel")
+    recorded, failed = index.transfer.sync.record, []
+
+    def fail_once(*arguments, **options):
+        if not failed:
+            failed.append("once")
+            raise CommitConflict
+        recorded(*arguments, **options)
+
+    monkeypatch.setattr(index.transfer.sync, "record", fail_once)
+    assert store.sync_to(other).runs[0].reason is None
+    theirs = other.session("session-1")
+    if released:
+        theirs.run("run-1").release_hold("closed")
+    before = theirs.holds(past=True)
+    assert (len(failed), len(before)) == (1, 1)
+    other.close()
+    lose_index({"root": tmp_path / "other"})
+    recover(tmp_path / "other")
+    with ArtifactStore.open(tmp_path / "other", create=False) as again:
+        assert again.session("session-1").holds(past=True) == before
 
 
 def test_a_copy_of_a_run_has_its_holds_and_no_others(store, run, other):
