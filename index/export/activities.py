@@ -234,7 +234,7 @@ def _add_used(
 ) -> None:
     """Add what activities made, and what they made it from.
 
-    An input of which nobody made anything belongs to the activity with its ids.
+    An input that nothing was made from belongs to the activity with the same ids.
     """
     by_step: defaultdict[tuple[str | None, str | None], list[Input]] = defaultdict(list)
     for each in inputs:

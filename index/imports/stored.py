@@ -145,7 +145,7 @@ def _take_over(
             found = store.session(summary.session).run(summary.run)
             check(found)
             sizes = [_size(each) for each in found.snapshots()]
-        # Whoever made the archive must not choose where a restore in place writes.
+        # An archive must not decide where a restore without a destination writes.
         made = session.copy_run(found, run_id=run, with_work_dir=False, progress=progress)
     (copied,) = made.runs
     if copied.reason is not None:

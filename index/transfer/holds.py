@@ -66,8 +66,9 @@ def store_holds(
 ) -> list[Callable[[Connection], None]]:
     """Hold the session of a run that is about to be recorded; return what holds the run.
 
-    So the run is never there without its holds. The session is held first, in transactions of their
-    own: they lock all its runs, which would be a deadlock with whoever waits for the session.
+    So the run is never there without its holds. Holds of the session come first, each in its own
+    transaction: such a hold locks all runs of the session, and in the run's transaction that could
+    deadlock with others that wait for the session.
     """
     assert found.mine is not None  # noqa: S101 - it was found, or there is nothing to record
     made_at = (found.theirs or found.mine).created_at

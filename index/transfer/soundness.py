@@ -128,8 +128,7 @@ def sound_versions(versions: Iterable[VersionRow], newest: int) -> Iterator[Vers
     ------
     UnsoundError
         At a version with an invalid path or mode, with snapshots that are out of order or beyond
-        `newest`, with bytes of which it is not said properly that they were dropped, or in a place
-        that another one has.
+        `newest`, with an invalid record of dropped bytes, or at a place that another version has.
     """
     places = _Places()
     for row in versions:

@@ -267,7 +267,7 @@ class _Execution:
         return SyncReport(tuple(done), tally.blobs, tally.bytes_read, tally.bytes_stored)
 
     def keep(self, run: SyncedRun, key: RunKey, to: RunKey | None = None) -> SyncedRun:
-        """Bring the holds of a run of which nothing else is lacking; return it as it is."""
+        """Bring the holds of a run that is otherwise up to date; return it unchanged."""
         if run.reason is None:
             bring_holds(self._destination, self._lacking_holds(key, to))
         return run

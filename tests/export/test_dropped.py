@@ -116,8 +116,8 @@ class TestFiles:
     def test_an_archive_says_itself_what_was_dropped(self, dropped, tmp_path):
         export("tar", dropped, tmp_path / "t", at=1)
         with tarfile.open(tmp_path / "t") as archive:
-            told = archive.extractfile("LEFT-OUT.txt").read().decode()
-        assert told == f"a: {why(dropped)}\n"
+            left_out = archive.extractfile("LEFT-OUT.txt").read().decode()
+        assert left_out == f"a: {why(dropped)}\n"
 
     @each_history
     def test_a_history_comes_back_with_what_was_dropped(self, dropped, tmp_path, name):
