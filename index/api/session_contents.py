@@ -256,7 +256,7 @@ class SessionContents:
         return tuple(found)
 
     def _check_written(self, run: str | None, path: str | None) -> None:
-        """Raise an error that names what nothing was ever written to: a name with a typo."""
+        """Raise an error for a session, run or path that was never written, such as a typo."""
         if run is not None:
             there = self.run(run)
             there.summary() if path is None else there.history(path)

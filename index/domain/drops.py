@@ -38,7 +38,7 @@ def content_of(digest: Digest | None, dropped: Mapping[str, Any] | None) -> Dige
 
 
 def how_dropped(dropped: Mapping[str, Any]) -> str:
-    """Return when and why bytes were dropped; an anonymous export has not the reason."""
+    """Return when and why bytes were dropped; anonymised documents leave out why."""
     reason = dropped["reason"]
     return f"dropped on {dropped['at'][:10]}" + ("" if reason is None else f": {reason}")
 

@@ -370,9 +370,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UnreadableFileError(f"its {path.name} can't be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UnreadableFileError(f"its {path.name} is damaged: it is no YAML") from error
+        raise UnreadableFileError(f"its {path.name} is not valid YAML") from error
     if not (found and isinstance(found, dict)):
-        raise UnreadableFileError(f"its {path.name} is empty, or none of MLflow")
+        raise UnreadableFileError(f"its {path.name} is empty, or not one that MLflow writes")
     return found
 
 

@@ -189,7 +189,7 @@ def _what_lacks(report: RecoveryReport) -> str:
 def _unpack(source: Path, folder: Path) -> None:
     """Write the files of a bundle into an empty directory."""
     if not source.is_file():
-        raise ImportSourceError(str(source), "it is no file; name the file of a bundle")
+        raise ImportSourceError(str(source), "it is not a regular file; name the file of a bundle")
     try:
         with tarfile.open(source, "r:") as bundle:
             for member in bundle:

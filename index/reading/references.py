@@ -94,4 +94,4 @@ def _reason(error: Exception, handled: BaseException | None, *, is_shown: bool) 
     # What is not installed was found out before anything of the URI was used.
     if is_shown or isinstance(error, ImportError):
         return shorten(str(error), _LONGEST, placeholder=" …") or f"it failed with {kind}"
-    return f"it failed with {kind}, whose text may have what the URI has of passwords"
+    return f"it failed with {kind}; its text may contain a password and is not shown"

@@ -182,16 +182,16 @@ def test_each_directory_without_a_proper_description_is_named(session, kept):
     assert [each.skipped for each in reports[1:]] == [(), ()]
     name = experiment.name
     assert {each.path: each.reason for each in reports[0].skipped} == {
-        f"{name}/damaged": "its meta.yaml is damaged: it is no YAML",
+        f"{name}/damaged": "its meta.yaml is not valid YAML",
         f"{name}/nameless": "its meta.yaml has no run_id",
-        f"{name}/empty": "its meta.yaml is empty, or none of MLflow",
+        f"{name}/empty": "its meta.yaml is empty, or not one that MLflow writes",
         f"{name}/bare": "it has no meta.yaml",
         f"{name}/linked": "it is a link, which is not followed",
         f"{name}/models/m-1": "its meta.yaml has no source_run_id",
         "lost": "it has no meta.yaml",
     }
     assert [each.snapshots for each in read_mlflow(session, experiment.parent)] == [0, 0, 0]
-    with pytest.raises(ImportSourceError, match=r"no runs of MLflow \(\.: its meta\.yaml is dam"):
+    with pytest.raises(ImportSourceError, match=r"no runs of MLflow \(\.: its meta\.yaml is not"):
         read_mlflow(session, experiment / "damaged")
 
 
