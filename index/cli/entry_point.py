@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -143,15 +144,17 @@ def _interrupted_by_signals() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice; once is enough
         raise _SignalledError(number)
 
-    before = {number: signal.getsignal(number) for number in _ENDING}
-    caught = [number for number in _ENDING if before[number] is not signal.SIG_IGN]  # as by nohup
+    # `nohup` ignores one of them, and an application may have handlers of its own: these stay. Only
+    # the main thread may set a handler.
+    in_main = threading.current_thread() is threading.main_thread()
+    caught = [each for each in _ENDING if in_main and signal.getsignal(each) is signal.SIG_DFL]
     for number in caught:
         signal.signal(number, interrupt)
     try:
         yield
     finally:
         for number in caught:
-            signal.signal(number, before[number])
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _kept(arguments: Sequence[str] | None) -> str:

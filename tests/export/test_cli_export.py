@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from contextlib import contextmanager
 
@@ -157,6 +158,21 @@ class TestSignals:
             assert tracked("export", "--as", "zip")[0] == 0
         finally:
             signal.signal(signal.SIGHUP, before)
+
+    def test_the_handler_of_an_application_stays_and_a_thread_sets_none(self, tracked, sending):
+        sending(signal.SIGTERM)
+        seen = []
+        before = signal.signal(signal.SIGTERM, lambda number, _frame: seen.append(number))
+        try:
+            assert tracked("export", "--as", "zip", "-o", "one")[0] == 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert set(seen) == {signal.SIGTERM}  # one for each call of the progress
+        codes = []
+        thread = threading.Thread(target=lambda: codes.append(tracked("ls")[0]))
+        thread.start()
+        thread.join()
+        assert codes == [0]
 
 
 def test_a_damaged_archive_is_named(tracked, tmp_path):
