@@ -200,6 +200,7 @@ def test_people_go_from_a_run_to_what_is_out_of_date_and_what_it_was_made_from(
         page.get_by_role("link", name="plots/residuals.svg").last.click()
         page.get_by_role("link", name="What it was made from, step by step").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Lineage of residuals.svg")
+        page.wait_for_load_state()  # the style sheet scrolls the graph to its end
         box = page.locator(".node.content rect").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= PHONE[0]
@@ -218,6 +219,7 @@ def test_people_go_from_a_run_to_what_is_out_of_date_and_what_it_was_made_from(
 
 def focused(page):
     """Return what has the focus, after making sure that people see that."""
+    page.wait_for_load_state()  # the style sheet draws the outline
     seen = page.evaluate(
         """() => {
             const element = document.activeElement, box = element.getBoundingClientRect();
