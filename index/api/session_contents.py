@@ -205,15 +205,14 @@ class SessionContents:
             raise ValueError(f"direction is one of {get_args(Direction)}, not {direction!r}")
         steps, most = check_limit(depth, "steps"), check_limit(limit, "versions") or 0
         start = self._one(of, run)
-        name = (start.run, start.path, start.version)
-        digest = start.content
-        if digest is None:
+        name = (start.run, start.path, start.version, start.content)
+        if start.content is None:
             raise kept_no_bytes(start.path, start.version, start.dropped)
         with self._context.database.reading() as connection:
             graph = Graph(connection, self.id)
-            found = graph.find_named({name: digest}).get(name)
+            found = graph.find_named({name}).get(name)
             if found is None:
-                raise UnknownFileError(*name)
+                raise UnknownFileError(*name[:3])
             return walk(graph, [found], direction, depth=steps, limit=most)
 
     @relaxed_gc()

@@ -105,13 +105,23 @@ def _one_in_array(element: one_of, compiler: SQLCompiler, **options: Any) -> str
     return compiler.process(column == any_(array), **options)
 
 
-def filled(values: Sequence[Any]) -> Sequence[Any]:
-    """Return at most `BATCH_SIZE` values, the last one repeated up to a power of two.
+def filled(
+    connection: Connection, values: Sequence[Any], count: int | None = None
+) -> Sequence[Any]:
+    """Return at most `BATCH_SIZE` values, on SQLite the last one repeated up to a power of two.
 
-    So there are few texts of a statement with an IN list, and drivers keep them prepared.
+    So there are few texts of a statement with an IN list, and the driver keeps them prepared.
+    PostgreSQL takes an array as it is, and plans by its length.
+
+    Parameters
+    ----------
+    count
+        How many there are in the longest of some lists that are made alike.
     """
-    count = min(1 << (len(values) - 1).bit_length(), BATCH_SIZE) if values else 0
-    return [*values, *repeat(values[-1], count - len(values))] if values else values
+    if not values or connection.dialect.name == "postgresql":
+        return values
+    wanted = min(1 << ((count or len(values)) - 1).bit_length(), BATCH_SIZE)
+    return [*values, *repeat(values[-1], wanted - len(values))]
 
 
 def driver_rows(connection: Connection, statement: Select[Any]) -> Sequence[Sequence[Any]]:
@@ -173,7 +183,7 @@ def run_over(
         marks = {name: f"%({name})s" for name in extra}
         parameters: Any = {"wanted": list(values), **extra}
         return connection.exec_driver_sql(statement.format(wanted=wanted, **marks), parameters)
-    given = filled(values)
+    given = filled(connection, values)
     count = len(given)
     wanted = f"IN ({', '.join(repeat('?', count))})"
     marks = dict.fromkeys(extra, "?")

@@ -135,19 +135,25 @@ def inputs_of(version: FileVersion, noted: Iterable[Input]) -> list[Input]:
     one path or URI it is the last: those that were noted after an earlier snapshot belong to an
     earlier attempt.
     """
-    own = (version.run, version.path, version.version)
+    path, first, event = version.path, version.first_snapshot, version.event_id
+    node, step = version.node_id, version.step_id
+    own = (version.run, path, version.version)
     before = [
         each
         for each in noted
-        if each.snapshot < version.first_snapshot
-        and (each.node_id, each.step_id) == (version.node_id, version.step_id)
-        and (each.event_id is None or version.event_id in (None, each.event_id))
-        and (each.path != version.path or name_of(each) != own)
+        if each.snapshot < first
+        and each.node_id == node
+        and each.step_id == step
+        and (event is None or each.event_id is None or each.event_id == event)
+        and (each.path != path or name_of(each) != own)
     ]
     newest: dict[object, int] = {}
     for each in before:
         source = _source(each)
-        newest[source] = max(each.snapshot, newest.get(source, 0))
+        if each.snapshot >= newest.get(source, 0):
+            newest[source] = each.snapshot
+    if len(newest) == len(before):
+        return before
     return [
         each for each in before if _source(each) is None or each.snapshot == newest[_source(each)]
     ]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from cas.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Result", "to_json"]
+__all__ = ["Result", "make_of", "to_json"]
+
+R = TypeVar("R", bound="Result")
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
 """What nearly all values are: looking for this first makes listings three times as fast."""
@@ -42,6 +44,26 @@ class Result:
         shown = [each.name for each in fields(self) if each.repr]  # type: ignore[arg-type]
         found = ((name, getattr(self, name)) for name in (*shown, *self.derived))
         return {name: value if type(value) in _PLAIN else to_json(value) for name, value in found}
+
+
+def make_of(cls: type[R]) -> Callable[..., R]:
+    """Return a function that makes instances of a frozen dataclass with slots from its values.
+
+    For many rows. A frozen dataclass sets each field with a call, which takes five times as long as
+    to set the fields of one that is not frozen, and to make that an instance of `cls`.
+    """
+    names = [
+        (each.name, object, field() if each.default is MISSING else field(default=each.default))
+        for each in fields(cls)  # type: ignore[arg-type]
+    ]
+    thawed = make_dataclass(cls.__name__, names, bases=cls.__bases__, slots=True, eq=False)
+
+    def make(*values: object) -> Any:  # noqa: ANN401 - an instance of `cls`
+        made = thawed(*values)
+        made.__class__ = cls
+        return made
+
+    return make
 
 
 def to_json(value: Any) -> Any:  # noqa: ANN401 - any result, or a value of one

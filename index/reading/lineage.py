@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeAlias
 
-from index.db.queries.graph import FoundRun, Graph, Reached
+from index.db.queries.graph import Graph, Reached
 from index.domain.inputs import inputs_of, name_of
 from index.domain.lineage import Activity, Lineage, LineageEdge, Stale
+from index.domain.results import make_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from cas.digest import Digest
+    from index.db.queries.graph import VersionName
     from index.domain.inputs import Input
     from index.domain.lineage import Direction, EdgeKind
     from index.domain.snapshots import FileVersion
@@ -24,21 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["find_sources", "find_stale", "walk"]
 
 
-class _Step(NamedTuple):
-    """An activity without its event."""
-
-    run: str
-    node_id: str | None
-    step_id: str | None
-
-    @classmethod
-    def of(cls, each: FileVersion | Input) -> _Step:
-        return cls(each.run, each.node_id, each.step_id)
-
-
+_Step: TypeAlias = "tuple[str, str | None, str | None]"
+"""An activity without its event: a run, a node and a step."""
+_step_of: Callable[[FileVersion | Input], _Step] = attrgetter("run", "node_id", "step_id")
 _Attempt: TypeAlias = "tuple[_Step, str | None]"
 _Labels: TypeAlias = "tuple[str | None, str | None, str | None]"
 """A phase, an agent and a hash of code."""
+_labels_of: Callable[[FileVersion | Input], _Labels] = attrgetter("phase", "agent", "code_hash")
+
+
+_make_edge = make_of(LineageEdge)
 
 
 class _LimitReachedError(Exception):
@@ -55,10 +53,8 @@ class _Walk:
     attempts: dict[_Attempt, tuple[str, set[_Labels]]] = field(default_factory=dict)
     others: dict[object, tuple[str, Input]] = field(default_factory=dict)
     edges: dict[tuple[EdgeKind, str, str], Input | None] = field(default_factory=dict)
-    runs: dict[int, FoundRun] = field(default_factory=dict)
-    named: dict[tuple[str, str, int], Reached] = field(default_factory=dict)
-    """Versions that were read, by run, path and number."""
-    run_ids: dict[str, int] = field(default_factory=dict)
+    named: dict[VersionName, Reached] = field(default_factory=dict)
+    """Versions that were read."""
     by_digest: dict[Digest, FileVersion] = field(default_factory=dict)
     """The first version of each digest that was reached."""
 
@@ -68,7 +64,7 @@ class _Walk:
             if len(self.versions) >= self.limit:
                 raise _LimitReachedError
             self.versions[version.id] = version
-            digest = version.content
+            digest = version.digest or version.content
             if digest is not None:
                 self.by_digest.setdefault(digest, version)
         return f"v{version.id}"
@@ -79,7 +75,7 @@ class _Walk:
         if key not in self.attempts:
             self.attempts[key] = (f"a{len(self.attempts) + 1}", set())
         name, labels = self.attempts[key]
-        labels.update([(each.phase, each.agent, each.code_hash) for each in evidence])
+        labels.update(map(_labels_of, evidence))
         return name
 
     def other(self, found: Input) -> str:
@@ -100,41 +96,33 @@ class _Walk:
         """Take one step from versions to what they were made from; return the new versions."""
         makers: defaultdict[_Step, list[FileVersion]] = defaultdict(list)
         for version in frontier:
-            makers[_Step.of(version)].append(version)
+            makers[_step_of(version)].append(version)
         used = self._used(makers)
         read: list[tuple[str, list[Input]]] = []
         for step, made in makers.items():
             noted = used.get(step, ())
-            names = {name_of(each) for each in noted}
-            alike = set()
+            paths = {each.path for each in noted}
+            alike: set[object] = set()
             for version in made:
                 activity = self.attempt(step, version.event_id, version)
                 self.edge("made", self.add(version), activity)
-                if (version.run, version.path, version.version) not in names:
-                    kind = (version.event_id, version.first_snapshot)
-                    if kind in alike:
-                        continue  # made from the same
-                    alike.add(kind)
+                kind = _kind_of(version, paths)
+                if kind in alike:
+                    continue  # made from the same
+                alike.add(kind)
                 taken = inputs_of(version, noted)
                 self.attempt(step, version.event_id, *taken)
                 read.append((activity, taken))
         return self._reach(read)
 
     def _used(self, steps: Collection[_Step], *, copies: bool = False) -> dict[_Step, list[Input]]:
-        makers = self._makers(steps)
-        found = self.graph.list_used(self.runs, makers, self.limit + 1, copies=copies)
+        makers = {(run, node_id) for run, node_id, _ in steps}
+        found = self.graph.list_used(makers, self.limit + 1, copies=copies)
         self.checked(found)
         used: defaultdict[_Step, list[Input]] = defaultdict(list)
         for each in found:
-            used[_Step.of(each)].append(each)
+            used[_step_of(each)].append(each)
         return used
-
-    def _makers(self, steps: Collection[_Step]) -> set[tuple[int, str | None]]:
-        new = {step.run for step in steps} - self.run_ids.keys()
-        for run in self.graph.find_runs(new):
-            self.runs[run.id], self.run_ids[run.name] = run, run.id
-        ids = self.run_ids
-        return {(ids[step.run], step.node_id) for step in steps if step.run in ids}
 
     def _find(self, ids: Iterable[int]) -> dict[int, FileVersion]:
         """Return versions by id, those that are reached without asking."""
@@ -144,42 +132,43 @@ class _Walk:
 
     def _reach(self, read: Sequence[tuple[str, list[Input]]]) -> list[FileVersion]:
         """Add what activities read; return the versions that are new, with what they equal."""
-        noted = [each for _, taken in read for each in taken]
-        names = {name: each.digest for each in noted if (name := name_of(each)) is not None}
-        self.named |= self.graph.find_named(
-            {name: digest for name, digest in names.items() if name not in self.named}
-        )
-        unnamed = {each.digest for each in noted if name_of(each) not in self.named}
-        first = self.graph.find_first(unnamed)
+        noted = [(activity, each, _full_name(each)) for activity, taken in read for each in taken]
+        known = self.named
+        known |= self.graph.find_named({name for _, _, name in noted} - known.keys())
+        first = self.graph.find_first({each.digest for _, each, name in noted if name not in known})
         versions = self._find(first.values())
         new: dict[int, Reached] = {}
-        for activity, taken in read:
-            for each in taken:
-                found = self.named.get(name_of(each) or ("", "", 0))
-                if found is None and each.digest in first:
-                    found = Reached(versions[first[each.digest]], None)
-                if found is None:
+        for activity, each, name in noted:
+            found = known.get(name)
+            if found is None:
+                if each.digest not in first:
                     self.edge("used", activity, self.other(each), each)
                     continue
-                if found.version.id not in self.versions:
-                    new[found.version.id] = found
-                self.edge("used", activity, self.add(found.version), each)
+                found = Reached(versions[first[each.digest]], None, is_shared=False)
+            version = found.version
+            if version.id not in self.versions:
+                new[version.id] = found
+                self.add(version)
+            self.edge("used", activity, f"v{version.id}", each)
         return self.with_equals(new.values())
 
     def with_equals(self, reached: Iterable[Reached]) -> list[FileVersion]:
         """Return versions, and those that they are copies of or had the bytes first."""
         found = list(reached)
-        digests = {v.digest for v, _ in found if v.digest is not None and v.size}
-        dropped = {
+        digests = {
             digest
-            for v, _ in found
-            if v.dropped is not None and v.size and (digest := v.content) is not None
+            for version, _, is_shared in found
+            if version.size
+            and (is_shared or version.dropped is not None)
+            and (digest := version.content) is not None
         }
-        first = self.graph.find_first(self.graph.find_shared(digests) | dropped)
+        first = self.graph.find_first(digests)
         origins = {each.origin_id for each in found if each.origin_id is not None}
+        if not first and not origins:
+            return [each.version for each in found]
         versions = self._find([*first.values(), *origins])
-        result = {version.id: version for version, _ in found}
-        for version, origin_id in found:
+        result = {each.version.id: each.version for each in found}
+        for version, origin_id, _ in found:
             equal = versions.get(origin_id or 0)
             if equal is not None:
                 # What a fork or rewind copied was made where it was made first.
@@ -214,36 +203,48 @@ class _Walk:
         readers = self.graph.list_readers(digests, self.limit + 1, copies=by_name)
         self.checked(readers)
         if by_name:
-            names = {(each.run, each.path, each.version) for each in frontier}
-            readers = [each for each in readers if name_of(each) in (names | {None})]
+            names = {None, *((each.run, each.path, each.version) for each in frontier)}
+            readers = [each for each in readers if name_of(each) in names]
         by_step: defaultdict[_Step, list[Input]] = defaultdict(list)
         for each in readers:
-            by_step[_Step.of(each)].append(each)
+            by_step[_step_of(each)].append(each)
         used = self._used(by_step, copies=by_name)
         made = self._made(by_step, copies=by_name)
         new = []
         for step, inputs in by_step.items():
-            read = {each.digest for each in inputs}
-            unread = {each.position: each for each in inputs}
-            originals: dict[int, FileVersion] = {}
-            for version, origin_id in made.get(step, ()):
-                # What a rewind brought back was made when it was recorded first.
-                original = originals.setdefault(origin_id or version.id, version)
-                if version.content in read:
-                    continue  # a copy, or the input itself
-                taken = [e for e in inputs_of(original, used[step]) if e.digest in read]
-                if not taken:
-                    continue
-                if version.id not in self.versions:
-                    new.append(version)
-                activity = self.attempt(step, version.event_id, version)
-                self.edge("made", self.add(version), activity)
-                for each in taken:
-                    unread.pop(each.position, None)
-                    self._read(activity, step, version.event_id, each)
-            for each in unread.values():
-                activity = self.attempt(step, each.event_id)
-                self._read(activity, step, each.event_id, each)
+            new += self._follow(step, inputs, used[step], made.get(step, ()))
+        return new
+
+    def _follow(
+        self, step: _Step, inputs: list[Input], noted: list[Input], made: Iterable[Reached]
+    ) -> list[FileVersion]:
+        """Go from some of the inputs that a step noted to what it made; return the new versions."""
+        read = {each.digest for each in inputs}
+        unread = {each.position: each for each in inputs}
+        paths = {each.path for each in noted}
+        originals: dict[int, FileVersion] = {}
+        alike: dict[object, list[Input]] = {}
+        new = []
+        for version, origin_id, _ in made:
+            # What a rewind brought back was made when it was recorded first.
+            original = originals.setdefault(origin_id or version.id, version)
+            if version.content in read:
+                continue  # a copy, or the input itself
+            kind = _kind_of(original, paths)
+            if kind not in alike:
+                alike[kind] = [each for each in inputs_of(original, noted) if each.digest in read]
+            if not alike[kind]:
+                continue
+            if version.id not in self.versions:
+                new.append(version)
+            activity = self.attempt(step, version.event_id, version)
+            self.edge("made", self.add(version), activity)
+            for each in alike[kind]:
+                unread.pop(each.position, None)
+                self._read(activity, step, version.event_id, each)
+        for each in unread.values():
+            activity = self.attempt(step, each.event_id)
+            self._read(activity, step, each.event_id, each)
         return new
 
     def _read(self, activity: str, step: _Step, event_id: str | None, each: Input) -> None:
@@ -251,12 +252,12 @@ class _Walk:
         self.edge("used", activity, self.add(self.by_digest[each.digest]), each)
 
     def _made(self, steps: Collection[_Step], *, copies: bool) -> dict[_Step, list[Reached]]:
-        makers = self._makers(steps)
-        found = self.graph.list_made(self.runs, makers, self.limit + 1, copies=copies)
+        makers = {(run, node_id) for run, node_id, _ in steps}
+        found = self.graph.list_made(makers, self.limit + 1, copies=copies)
         self.checked(found)
         made: defaultdict[_Step, list[Reached]] = defaultdict(list)
         for each in found:
-            made[_Step.of(each.version)].append(each)
+            made[_step_of(each.version)].append(each)
         return made
 
     def result(self, of: Sequence[FileVersion], direction: Direction, *, done: bool) -> Lineage:
@@ -267,9 +268,21 @@ class _Walk:
             tuple(self.versions.values()),
             tuple(_activities(self.attempts)),
             tuple(each for _, each in self.others.values()),
-            tuple(LineageEdge(*key, noted) for key, noted in self.edges.items()),
+            tuple(_make_edge(*key, noted) for key, noted in self.edges.items()),
             done,
         )
+
+
+def _kind_of(version: FileVersion, paths: Collection[str | None]) -> object:
+    """Return what two versions of a step have in common if they were made from the same inputs.
+
+    Parameters
+    ----------
+    paths
+        Those of the inputs: a version is not made from itself.
+    """
+    own = version.path if version.path in paths else None
+    return version.event_id, version.first_snapshot, own, own and version.version
 
 
 def _activities(
@@ -277,8 +290,7 @@ def _activities(
 ) -> Iterator[Activity]:
     for (step, event_id), (name, labels) in attempts.items():
         phases, agents, hashes = (
-            tuple(sorted({value for value in values if value}))
-            for values in zip(*labels, strict=True)
+            tuple(sorted({*filter(None, values)})) for values in zip(*labels, strict=True)
         )
         yield Activity(name, *step, event_id, phases, agents, hashes)
 
@@ -355,13 +367,17 @@ def find_stale(
 
 def find_sources(graph: Graph, noted: Sequence[Input]) -> tuple[FileVersion | None, ...]:
     """Return the version that each input was read from; see `Run.find_sources`."""
-    digests = {name: each.digest for each in noted if (name := name_of(each)) is not None}
-    named = graph.find_named(digests)
-    first = graph.find_first({each.digest for each in noted if name_of(each) not in named})
+    names = [_full_name(each) for each in noted]
+    named = graph.find_named({*names})
+    first = graph.find_first(
+        {each.digest for each, name in zip(noted, names, strict=True) if name not in named}
+    )
     versions = graph.find_by_id(set(first.values()))
     return tuple(
-        found.version
-        if (found := named.get(name_of(each) or ("", "", 0))) is not None
-        else versions.get(first.get(each.digest, 0))
-        for each in noted
+        named[name].version if name in named else versions.get(first.get(each.digest, 0))
+        for each, name in zip(noted, names, strict=True)
     )
+
+
+def _full_name(noted: Input) -> VersionName:
+    return noted.source_run or noted.run, noted.path, noted.version, noted.digest

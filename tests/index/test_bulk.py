@@ -91,6 +91,6 @@ def test_a_condition_holds_for_exactly_the_values_of_its_parameter(store, known,
     asked = [Digest.of(b"strange"), *known[:count]]
     statement = select(tables.blobs.c.digest).where(one_of(tables.blobs.c.digest, "digests"))
     with store.context.database.reading() as connection:
-        rows = connection.execute(statement, {"digests": filled(asked[:1_000])}).all()
+        rows = connection.execute(statement, {"digests": filled(connection, asked[:1_000])}).all()
         assert {row[0] for row in rows} == set(known[: min(count, 999)])
         assert not connection.execute(statement, {"digests": []}).all()

@@ -11,6 +11,7 @@ from trees import write
 
 from cas.digest import Digest
 from index import ArtifactStore, Reference, provenance
+from index.db import bulk
 from index.errors import (
     BytesNotKeptError,
     UnknownFileError,
@@ -182,6 +183,31 @@ class TestUpstream:
         found = session.lineage(figure)
         assert ("used", "two/plot", "gone table.csv") in shape(found)
         assert found.complete
+
+    def test_a_run_made_again_is_not_taken_for_the_one_of_its_name(self, session):
+        (old,) = session.run("one").put_many([("table", b"old")])
+        step(session.run("two"), "plot", [old], {"figure": b"figure"})
+        session.run("one").delete()
+        (new,) = session.run("one").put_many([("table", b"new")])
+        run = session.run("three")
+        figure = session.run("two").file("figure")
+        step(run, "join", [new, figure], {"page": b"page"})
+        found = shape(session.lineage("page"))
+        assert ("used", "three/join", "one:table@1") in found
+        assert ("used", "two/plot", "gone table") in found
+
+    def test_more_nodes_than_one_statement_takes_are_all_followed(self, session, monkeypatch):
+        monkeypatch.setattr(bulk, "BATCH_SIZE", 4)
+        parts = [f"part/{number}" for number in range(11)]
+        run = session.run("one")
+        run.put("raw", b"raw")
+        for part in parts:
+            step(run, f"make {part}", ["raw"], {part: part.encode()})
+        step(run, "join", parts, {"whole": b"whole"})
+        found = session.lineage("whole")
+        assert {*paths(found)} == {f"one:{path}@1" for path in ["raw", "whole", *parts]}
+        down = session.lineage("raw", direction="down")
+        assert {*shape(found)} - {*shape(down)} == {("made", "one:raw@1", "one/None")}
 
     def test_a_scan_that_records_its_own_input_is_no_circle(self, session, work):
         run = session.run("one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import threading
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from trees import write
 
 import index
 from index import ArtifactStore, DAGTracker, Provenance, provenance, recover
-from index.domain.results import Result, to_json
+from index.domain.results import Result, make_of, to_json
 from index.export import export_zip
 from index.imports import read_steps
 
@@ -40,6 +41,21 @@ def test_every_public_result_has_one():
     for kind in found:
         assert callable(kind.to_dict), kind
         assert hasattr(kind, "_fields") or issubclass(kind, Result), kind
+
+
+def test_one_of_many_rows_is_made_as_by_the_class():
+    values = range(len(dataclasses.fields(index.Input)))
+    made = make_of(index.Input)(*values)
+    assert type(made) is index.Input
+    assert made == index.Input(*values)
+    assert repr(made) == repr(index.Input(*values))
+    assert pickle.loads(pickle.dumps(made)) == made
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.path = "other"
+    needed = [1] * sum(
+        each.default is dataclasses.MISSING for each in dataclasses.fields(index.FileVersion)
+    )
+    assert make_of(index.FileVersion)(*needed) == index.FileVersion(*needed)
 
 
 @pytest.fixture

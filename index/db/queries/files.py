@@ -27,6 +27,7 @@ from index.db.bulk import allocate_ids, batches, bind_rows, insert_rows, run_ove
 from index.db.column_types import encode_path
 from index.db.queries import counts
 from index.domain.annotations import FileKind
+from index.domain.results import make_of
 from index.domain.snapshots import FileVersion
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ __all__ = [
     "list_digests",
     "list_in_sessions",
     "list_versions",
+    "make_version",
     "read_versions",
     "refresh",
     "visible_at",
@@ -70,6 +72,8 @@ VERSION_FIELDS: Final = tuple(
     if field.name not in ("id", "session", "run", "refused", "torn")
 )
 """The columns of a `FileVersion` besides its ids, in the order of its fields."""
+
+make_version: Final = make_of(FileVersion)
 
 _LABELS: Final = slice(
     1 + VERSION_FIELDS.index(tables.files.c.file_type),
@@ -288,7 +292,7 @@ def read_versions(
     share = shared.setdefault
     for rows in result.partitions(_ROWS_AT_ONCE):
         found += [
-            FileVersion(
+            make_version(
                 row[0],
                 session,
                 run,
@@ -311,7 +315,7 @@ def list_by_id(
         rows = connection.execute(
             select(tables.files.c.id, *VERSION_FIELDS).where(tables.files.c.id.in_(batch))
         )
-        found.extend(FileVersion(row[0], session, run, *row[1:]) for row in rows)
+        found.extend(make_version(row[0], session, run, *row[1:]) for row in rows)
     return sorted(found, key=lambda version: version.path)
 
 
@@ -338,7 +342,7 @@ def list_in_sessions(
     )
     if session is not None:
         statement = statement.where(tables.sessions.c.name == session)
-    return [FileVersion(*row) for row in connection.execute(statement).all()]
+    return [make_version(*row) for row in connection.execute(statement).all()]
 
 
 def list_digests(

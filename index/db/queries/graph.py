@@ -1,42 +1,42 @@
 """Queries on what was made from what: each takes one step from many versions or inputs at once.
 
-All are bounded, and see one session: ids of runs come from `find_runs`. An activity is given as a
+All are bounded, and see one session. An activity is given as a
 run and a node here; its step and event are compared later, because they are often missing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import dataclass, field
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import Boolean, and_, bindparam, func, not_, or_, select
+from sqlalchemy import Boolean, and_, bindparam, false, func, not_, or_, select
 
 from index.db import tables
 from index.db.bulk import batches, filled, one_of
-from index.db.queries.files import VERSION_FIELDS
-from index.db.queries.inputs import INPUT_FIELDS
+from index.db.queries.files import VERSION_FIELDS, make_version
+from index.db.queries.inputs import INPUT_FIELDS, make_input
 from index.db.queries.lineage import was_produced
 from index.domain.drops import content_of
-from index.domain.inputs import Input
-from index.domain.snapshots import FileVersion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from sqlalchemy import ColumnElement, Select, Table
+    from sqlalchemy import Column, ColumnElement, Select, Table
     from sqlalchemy.engine import Connection
 
     from cas.digest import Digest
+    from index.domain.inputs import Input
+    from index.domain.snapshots import FileVersion
 
-    Maker: TypeAlias = tuple[int, str | None]
-    """The id of a run, and a node of it."""
-    VersionName: TypeAlias = tuple[str, str, int]
-    """A run, a path and the number of a version."""
+    Maker: TypeAlias = tuple[str, str | None]
+    """A run, and a node of it."""
+    VersionName: TypeAlias = tuple[str, str | None, int | None, Digest | None]
+    """A run, a path, the number of a version and its digest: a run that was deleted and made again
+    has other bytes under the same number. That of no version has no path."""
 
 __all__ = [
-    "FoundRun",
     "Graph",
     "Reached",
     "Superseded",
@@ -44,10 +44,13 @@ __all__ = [
 
 
 class Reached(NamedTuple):
-    """A version, and the one that a fork or rewind copied it from."""
+    """A version, and what may have the same bytes."""
 
     version: FileVersion
     origin_id: int | None
+    """The version that a fork or rewind copied it from."""
+    is_shared: bool
+    """Whether another version has its digest, perhaps in another session; found by name alone."""
 
 
 class Superseded(NamedTuple):
@@ -57,7 +60,7 @@ class Superseded(NamedTuple):
     newer: FileVersion
 
 
-class FoundRun(NamedTuple):
+class _FoundRun(NamedTuple):
     """What the queries need of a run."""
 
     id: int
@@ -77,26 +80,11 @@ _IN_SESSION: Final = (
     .where(tables.sessions.c.name == bindparam("session"))
     .scalar_subquery()
 )
-_REACHED: Final = (
-    select(_files.id, _runs.name, *VERSION_FIELDS, _files.origin_id)
+_BY_ID: Final = (
+    select(_files.id, _runs.name, *VERSION_FIELDS)
     .outerjoin(tables.runs, _runs.id == _files.run_id)
-    .where(_IN_SESSION)
+    .where(one_of(_files.id, "ids"), _IN_SESSION)
 )
-_NAMED: Final = _REACHED.where(
-    one_of(_files.digest, "digests"), one_of(func.coalesce(_runs.name, ""), "runs")
-)
-_DROPPED: Final = (
-    select(_files.id, _runs.name, *VERSION_FIELDS, _files.origin_id)
-    .join(tables.runs, _runs.id == _files.run_id)
-    .join(tables.sessions, tables.sessions.c.id == _runs.session_id)
-    .where(
-        tables.sessions.c.name == bindparam("session"),
-        one_of(_files.path, "paths"),
-        one_of(_runs.name, "runs"),
-        _files.dropped.is_not(None),
-    )
-)
-_BY_ID: Final = _REACHED.where(one_of(_files.id, "ids"))
 _RANKED: Final = (
     select(
         _files.digest,
@@ -114,12 +102,6 @@ _RANKED: Final = (
     .where(one_of(_files.digest, "digests"), _IN_SESSION, was_produced())
     .subquery()
 )  # fmt: skip
-_SHARED: Final = (
-    select(_files.digest)
-    .where(one_of(_files.digest, "digests"))
-    .group_by(_files.digest)
-    .having(func.count() > 1)
-)
 _FIRST: Final = select(_RANKED.c.digest, _RANKED.c.id).where(_RANKED.c.place == 1)
 _READ: Final = (
     select(_inputs.digest)
@@ -149,7 +131,40 @@ _RUNS: Final = (
 )
 
 _RUNS_AT_ONCE: Final = 16
-"""Runs whose nodes one statement names."""
+"""Runs that one statement names; see `_in_runs`."""
+
+
+def _in_runs(run_id: Column[Any], column: Column[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column has one of the values of its run; see `_by_run`."""
+    return or_(
+        *(
+            and_(run_id == bindparam(f"run_{n}"), one_of(column, f"values_{n}"))
+            for n in range(_RUNS_AT_ONCE)
+        )
+    )
+
+
+def _by_run(
+    connection: Connection, wanted: Mapping[int, Collection[str]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of `_in_runs` for values by the ids of their runs.
+
+    Runs with as many values come together, so that many statements have one text.
+    """
+    parts = sorted(
+        (len(part), run, part) for run, values in wanted.items() for part in batches(sorted(values))
+    )
+    for at in range(0, len(parts), _RUNS_AT_ONCE):
+        some = parts[at : at + _RUNS_AT_ONCE]
+        count, run, part = some[-1]
+        some += repeat((1, run, part[:1]), _RUNS_AT_ONCE - len(some))
+        yield {
+            name: value
+            for n, (_, run, part) in enumerate(some)
+            for name, value in (
+                (f"run_{n}", run), (f"values_{n}", filled(connection, part, count))
+            )
+        }  # fmt: skip
 
 
 def _by_makers(statement: Select[Any], table: Table) -> tuple[Select[Any], Select[Any]]:
@@ -158,13 +173,9 @@ def _by_makers(statement: Select[Any], table: Table) -> tuple[Select[Any], Selec
     An index finds a node, but not one that is null in a list, or in a comparison.
     """
     run_id, node_id = table.c.run_id, table.c.node_id
-    nodes = (
-        and_(run_id == bindparam(f"run_{n}"), one_of(node_id, f"nodes_{n}"))
-        for n in range(_RUNS_AT_ONCE)
-    )
     bounded = statement.limit(bindparam("limit"))
     return (
-        bounded.where(node_id.is_not(None), or_(*nodes)),
+        bounded.where(node_id.is_not(None), _in_runs(run_id, node_id)),
         bounded.where(node_id.is_(None), one_of(run_id, "runs")),
     )
 
@@ -175,12 +186,29 @@ _USED: Final = _by_makers(
     .order_by(_inputs.run_id, _inputs.position),
     tables.inputs,
 )
-_VERSIONS: Final = select(_files.id, _files.run_id, *VERSION_FIELDS, _files.origin_id).order_by(
+_VERSIONS: Final = (_files.id, _files.run_id, *VERSION_FIELDS, _files.origin_id)
+_same = tables.files.alias()
+_WITH_SAME: Final = select(
+    *_VERSIONS,
+    select(_same.c.id)
+    .where(_same.c.digest == _files.digest, _same.c.id != _files.id)
+    .correlate(tables.files)
+    .exists(),
+)
+_NAMED: Final = _WITH_SAME.where(
+    # The index of digests has the run as well. The rows are few, so no run is looked for in it.
+    one_of(_files.digest, "digests"),
+    one_of(func.coalesce(_files.run_id, 0), "runs"),
+)
+_DROPPED: Final = _WITH_SAME.where(
+    _files.dropped.is_not(None), _in_runs(_files.run_id, _files.path)
+)
+_IN_ORDER: Final = select(*_VERSIONS, false()).order_by(
     _files.run_id, _files.first_snapshot, _files.path
 )
 # The index of what nodes made has no copies.
-_MADE: Final = _by_makers(_VERSIONS.where(_files.origin_id.is_(None)), tables.files)
-_COPIED: Final = _by_makers(_VERSIONS.where(_files.origin_id.is_not(None)), tables.files)
+_MADE: Final = _by_makers(_IN_ORDER.where(_files.origin_id.is_(None)), tables.files)
+_COPIED: Final = _by_makers(_IN_ORDER.where(_files.origin_id.is_not(None)), tables.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +217,10 @@ class Graph:
 
     connection: Connection
     session: str
+    _runs: dict[str, _FoundRun] = field(default_factory=dict, init=False, repr=False)
+    """Those that were found."""
 
-    def find_runs(self, names: Collection[str]) -> list[FoundRun]:
-        """Return runs of the session by their names."""
-        return [
-            FoundRun(row[0], row[1], row[2] is not None and row[3] is None)
-            for row in self._rows(_RUNS, "runs", names)
-        ]
-
-    def list_used(
-        self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int, *, copies: bool
-    ) -> list[Input]:
+    def list_used(self, makers: Collection[Maker], limit: int, *, copies: bool) -> list[Input]:
         """Return the inputs of activities, in the order in which each run noted them.
 
         Parameters
@@ -208,18 +229,17 @@ class Graph:
             Whether those are wanted that a fork has of its parent run. They always are if that run
             is deleted.
         """
-        orphans = {run for run, _ in makers if copies or runs[run].is_orphan}
-        rows = self._of_makers(_USED, makers, limit, orphans=filled(sorted(orphans)))
-        return [Input(self.session, runs[row[0]].name, *row[1:]) for row in rows]
+        runs = self._find_runs({run for run, _ in makers})
+        orphans = sorted(run.id for run in runs.values() if copies or run.is_orphan)
+        rows = self._of_makers(_USED, makers, limit, orphans=filled(self.connection, orphans))
+        return [make_input(self.session, runs[row[0]].name, *row[1:]) for row in rows]
 
     def list_readers(self, digests: Collection[Digest], limit: int, *, copies: bool) -> list[Input]:
         """Return the inputs with some digests; see `list_used`."""
         rows = self._rows(_READERS, "digests", digests, limit=limit, copies=copies)
-        return [Input(self.session, *row) for row in islice(rows, limit)]
+        return [make_input(self.session, *row) for row in islice(rows, limit)]
 
-    def list_made(
-        self, runs: Mapping[int, FoundRun], makers: Collection[Maker], limit: int, *, copies: bool
-    ) -> list[Reached]:
+    def list_made(self, makers: Collection[Maker], limit: int, *, copies: bool) -> list[Reached]:
         """Return the versions that activities made, in the order in which each run got them.
 
         Parameters
@@ -228,45 +248,45 @@ class Graph:
             Whether copies by fork and rewind are wanted. Those of a fork always are if its parent
             run is deleted.
         """
-        copied = [maker for maker in makers if copies or runs[maker[0]].is_orphan]
+        runs = self._find_runs({run for run, _ in makers})
+        orphans = {run.name for run in runs.values() if copies or run.is_orphan}
+        copied = [maker for maker in makers if maker[0] in orphans]
         rows = chain(self._of_makers(_MADE, makers, limit), self._of_makers(_COPIED, copied, limit))
-        return [
-            Reached(FileVersion(row[0], self.session, runs[row[1]].name, *row[2:-1]), row[-1])
-            for row in islice(rows, limit)
-        ]
+        return self._versions(islice(rows, limit), runs)
 
-    def find_named(self, names: Mapping[VersionName, Digest]) -> dict[VersionName, Reached]:
-        """Return versions by run, path and number, which have these digests or had them.
+    def find_named(self, names: Collection[VersionName]) -> dict[VersionName, Reached]:
+        """Return the versions that have these names, or had these digests before they were dropped.
 
         An index finds the digests; few versions of one run share one. Dropped ones are found by
-        their names.
+        their paths.
         """
+        runs = self._find_runs({run for run, _, _, _ in names})
+        ids = {run.name: run.id for run in runs.values()}
+        known = [each for each in names if each[0] in ids and each[1] is not None]
         found: dict[VersionName, Reached] = {}
 
-        def add(some: Iterable[Reached]) -> None:
-            for each in some:
+        def add(rows: Iterable[Any]) -> None:
+            for each in self._versions(rows, runs):
                 version = each.version
-                name = (version.run, version.path, version.version)
-                if names.get(name) == content_of(version.digest, version.dropped):
+                name = (version.run, version.path, version.version, version.content)
+                if name in names:
                     found[name] = each
 
-        for batch in batches(sorted((digest, name) for name, digest in names.items())):
-            digests = {digest for digest, _ in batch}
-            runs = sorted({run for _, (run, _, _) in batch})
-            add(self._reached(_NAMED, "digests", digests, runs=runs))
-        for missing in batches(sorted(names.keys() - found.keys())):
-            paths = {path for _, path, _ in missing}
-            runs = sorted({run for run, _, _ in missing})
-            add(self._reached(_DROPPED, "paths", paths, runs=runs))
+        for batch in batches(known):
+            digests = {digest for _, _, _, digest in batch}
+            some = sorted({ids[run] for run, _, _, _ in batch})
+            add(self._rows(_NAMED, "digests", digests, runs=filled(self.connection, some)))
+        missing: defaultdict[int, list[str]] = defaultdict(list)
+        for run, path, _, _ in {*known} - found.keys():
+            missing[ids[run]].append(path or "")
+        for parameters in _by_run(self.connection, missing):
+            add(self.connection.execute(_DROPPED, parameters).all())
         return found
 
     def find_by_id(self, ids: Collection[int]) -> dict[int, FileVersion]:
         """Return versions by their ids; deleted ones are left out."""
-        return {each.version.id: each.version for each in self._reached(_BY_ID, "ids", ids)}
-
-    def find_shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those digests that more than one version has, perhaps in other sessions."""
-        return {row[0] for row in self._rows(_SHARED, "digests", digests)}
+        rows = self._rows(_BY_ID, "ids", ids)
+        return {row[0]: make_version(row[0], self.session, *row[1:]) for row in rows}
 
     def find_first(self, digests: Collection[Digest]) -> dict[Digest, int]:
         """Return the id of the version that was the first to be produced with each digest."""
@@ -324,11 +344,19 @@ class Graph:
         versions = self.find_by_id({each for pair in pairs for each in pair})
         return [Superseded(versions[old_id], versions[new_id]) for old_id, new_id in pairs]
 
-    def _reached(
-        self, statement: Select[Any], name: str, values: Collection[Any], **others: object
-    ) -> Iterator[Reached]:
-        for row in self._rows(statement, name, values, **others):
-            yield Reached(FileVersion(row[0], self.session, *row[1:-1]), row[-1])
+    def _find_runs(self, names: Collection[str]) -> dict[int, _FoundRun]:
+        """Return runs of the session by their ids."""
+        for row in self._rows(_RUNS, "runs", set(names) - self._runs.keys()):
+            is_orphan = row[2] is not None and row[3] is None
+            self._runs[row[1]] = _FoundRun(row[0], row[1], is_orphan)
+        return {run.id: run for name in names if (run := self._runs.get(name)) is not None}
+
+    def _versions(self, rows: Iterable[Any], runs: Mapping[int, _FoundRun]) -> list[Reached]:
+        """Return the versions of rows of `_VERSIONS` and a boolean."""
+        return [
+            Reached(make_version(row[0], self.session, runs[row[1]].name, *row[2:-2]), *row[-2:])
+            for row in rows
+        ]
 
     def _of_makers(
         self,
@@ -337,23 +365,21 @@ class Graph:
         limit: int,
         **others: object,
     ) -> Iterator[Any]:
-        """Yield at most `limit` rows of what `_by_makers` has made."""
+        """Yield at most `limit` rows of what `_by_makers` has made, for runs that were found."""
         by_node, by_none = statements
         nodes: defaultdict[int, list[str]] = defaultdict(list)
+        unnamed = set()
         for run, node in makers:
-            if node is not None:
-                nodes[run].append(node)
+            found = self._runs.get(run)
+            if found is not None and node is not None:
+                nodes[found.id].append(node)
+            elif found is not None:
+                unnamed.add(found.id)
 
         def rows() -> Iterator[Any]:
-            named = sorted(nodes)
-            for at in range(0, len(named), _RUNS_AT_ONCE):
-                parameters: dict[str, Any] = {"limit": limit, **others}
-                some = named[at : at + _RUNS_AT_ONCE]
-                some += some[-1:] * (_RUNS_AT_ONCE - len(some))
-                for n, run in enumerate(some):
-                    parameters |= {f"run_{n}": run, f"nodes_{n}": filled(sorted(nodes[run]))}
+            for parameters in _by_run(self.connection, nodes):
+                parameters |= {"limit": limit, **others}
                 yield from self.connection.execute(by_node, parameters).all()
-            unnamed = {run for run, node in makers if node is None}
             yield from self._rows(by_none, "runs", unnamed, limit=limit, **others)
 
         return islice(rows(), limit)
@@ -363,5 +389,5 @@ class Graph:
     ) -> Iterator[Any]:
         """Yield what a statement finds of some values, in batches of the IN list of that name."""
         for batch in batches(sorted(values)):
-            parameters = {"session": self.session, name: filled(batch), **others}
+            parameters = {"session": self.session, name: filled(self.connection, batch), **others}
             yield from self.connection.execute(statement, parameters).all()

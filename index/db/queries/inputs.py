@@ -22,6 +22,7 @@ from index.db import tables
 from index.db.bulk import bind_rows, insert_rows
 from index.domain.inputs import Input, NewInput
 from index.domain.names import storable
+from index.domain.results import make_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +44,7 @@ __all__ = [
     "iter_references",
     "iter_rows",
     "list_inputs",
+    "make_input",
     "remove",
 ]
 
@@ -57,6 +59,8 @@ INPUT_FIELDS: Final = tuple(
     if name not in ("session", "run")
 )
 """The columns of an `Input` besides the names of its session and run."""
+
+make_input: Final = make_of(Input)
 
 _PAGE: Final = 5_000
 """Rows read at once, about 3 MB."""
@@ -142,7 +146,7 @@ def list_inputs(
         .order_by(columns.position)
         .limit(limit)
     )
-    return [Input(session, run, *row) for row in rows]
+    return [make_input(session, run, *row) for row in rows]
 
 
 def iter_rows(

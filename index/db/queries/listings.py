@@ -10,9 +10,8 @@ from sqlalchemy import Text, and_, case, func, or_, select, type_coerce
 from index.db import tables
 from index.db.bulk import batches
 from index.db.column_types import decode_path, encode_path
-from index.db.queries.files import VERSION_FIELDS, has_path, read_versions
+from index.db.queries.files import VERSION_FIELDS, has_path, make_version, read_versions
 from index.domain.names import ancestors, check_label
-from index.domain.snapshots import FileVersion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from index.db.queries.files import Condition
     from index.domain.provenance import Provenance
+    from index.domain.snapshots import FileVersion
 
 __all__ = [
     "Name",
@@ -241,7 +241,7 @@ def list_paths(
                 tables.files.c.run_id == run_id, tables.files.c.path.in_(batch), *conditions
             )
         )
-        versions = (FileVersion(row[0], session, run, *row[1:]) for row in rows)
+        versions = (make_version(row[0], session, run, *row[1:]) for row in rows)
         found.update((version.path, version) for version in versions)
     return found
 
