@@ -18,11 +18,11 @@ _SECRET_KEY: Final = re.compile(
 _HIDDEN: Final = "***"
 
 
-_PASSWORD: Final = re.compile(r"[^/@:]*:(?![0-9]*(?:/|$)).*@", re.DOTALL)
-"""User and password before a host. The password may contain a slash, as S3 secrets do. Only digits
-up to the slash are a port."""
+_PASSWORD: Final = re.compile(r"[^/:]*:(?![0-9]*(?:/|$)).*@", re.DOTALL)
+"""User and password before a host. The user may be an address of mail, and the password may contain
+a slash, as S3 secrets do. Only digits up to the slash are a port."""
 
-_USER: Final = re.compile(rf"{_PASSWORD.pattern}|[^/?#@]*@", re.DOTALL)
+_USER: Final = re.compile(rf"{_PASSWORD.pattern}|[^/?#]*@", re.DOTALL)
 
 _OF_THE_WEB: Final = ("http", "https")
 
@@ -97,8 +97,8 @@ _SECRETS_IN_WORDS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), rf"\1{_HIDDEN}{after}")
     for pattern, after in (
         # A user alone is a token for many services of the web.
-        (r"(https?://)[^\s/@]+@", "@"),
-        (r"(\w://[^\s/@:]*:)(?![0-9]*(?:[/\s]|$))[^\s@]*@", "@"),
+        (r"(https?://)[^\s/]+@", "@"),
+        (r"(\w://[^\s/:]*:)(?![0-9]*(?:[/\s]|$))[^\s@]*@", "@"),
         (rf"([?&]{_NAMED}=)[^\s&#]*", ""),
         (rf"(^(?:--?)?{_NAMED}=)(?!['\"])[\s\S]+", ""),  # a whole word, with all spaces
         (rf"((?:^|(?<=[\s'\"])){_SECRET_OPTION.pattern}[=\s]\s*){_VALUE}", ""),
