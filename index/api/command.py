@@ -16,16 +16,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cas.errors import CasError
 from cas.redaction import shown_command
+from index.domain.inputs import PathInput
 from index.domain.marks import Marks
 from index.domain.provenance import Provenance
 from index.domain.results import Result
-from index.errors import ArtifactIndexError, CommandNotFoundError, CommandNotStartedError
+from index.errors import (
+    ArtifactIndexError,
+    BytesNotKeptError,
+    CommandNotFoundError,
+    CommandNotStartedError,
+    UnknownFileError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from index.commit.track import TrackRequest
+    from index.domain.inputs import NewInput
     from index.domain.runs import RunStatus
     from index.domain.snapshots import Snapshot
 
@@ -80,12 +88,12 @@ def record(
     environment: Mapping[str, str | None],
     *,
     track: Callable[[TrackRequest], Snapshot],
+    find_input: Callable[[str], NewInput],
     set_status: Callable[..., object],
     clock: Callable[[], datetime],
 ) -> RecordedCommand:
     """Run a command between two scans; see `Run.record`."""
     words = check_command(command)
-    inputs = request.marks.inputs
     notes: dict[str, Any] = {
         "command": shown_command(words),
         "directory": _current_directory(),
@@ -96,9 +104,14 @@ def record(
     }
     running = Marks(status="running", run_notes=notes)  # without those that are None
     track(replace(request, provenance=Provenance(), final=(), marks=running))
-    notes["started_at"] = clock().isoformat()
-    begun = time.monotonic()
     try:
+        # Now, for the command may take days: one that is not there would lose what it leaves.
+        inputs = [
+            find_input(each.path) if isinstance(each, PathInput) else each
+            for each in request.marks.inputs
+        ]
+        notes["started_at"] = clock().isoformat()
+        begun = time.monotonic()
         code, is_interrupted = _run(words)
         status, reason = _outcome(code, is_interrupted=is_interrupted)
         exit_status = code if code >= 0 else 128 - code
@@ -110,12 +123,15 @@ def record(
         known = {name: value for name, value in notes.items() if value is not None} | ended
         snapshot = track(replace(request, marks=Marks(known, status, reason, inputs=inputs)))
     except BaseException as error:
-        why = str(error) if isinstance(error, CommandNotStartedError) else _LOST
+        why = str(error) if isinstance(error, _NOT_STARTED) else _LOST
         with suppress(CasError, ArtifactIndexError):  # storage or index may be what failed
             set_status("failed", reason=why)
         raise
     return RecordedCommand(status, reason, exit_status, snapshot)
 
+
+_NOT_STARTED: Final = (CommandNotStartedError, UnknownFileError, BytesNotKeptError)
+"""The last two are of its inputs."""
 
 _LOST: Final = "what it left was not recorded"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from index.api.inputs import planned_inputs
+from index.api.inputs import known_source, planned_inputs
 from index.api.run_edits import RunEdits
 from index.api.run_scans import RunScans
 from index.decorators import awaitable
@@ -87,6 +87,8 @@ class Run(RunScans, RunEdits):
         ------
         CommandNotFoundError, CommandNotStartedError
             When there is no such program, or it can't be started. Nothing has run.
+        UnknownFileError
+            When the run has none of the paths of `inputs` before the command. Nothing has run.
         WorkDirectoryError
             As in `track`, which has the other parameters and errors. If the second scan fails, the
             run's status is ``"failed"``.
@@ -112,6 +114,7 @@ class Run(RunScans, RunEdits):
             request,
             environment or {},
             track=lambda scan: self._tracked(scan)[0],
+            find_input=lambda path: known_source(self._context, self.key, path, self.file),
             set_status=self.set_status,
             clock=self._context.clock,
         )

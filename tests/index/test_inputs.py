@@ -355,6 +355,15 @@ class TestInputsOfAScan:
         assert done.status == "finished"
         assert noted(run) == [(None, "raw.csv", 1, None, "n")]
 
+    def test_a_command_whose_input_is_not_there_does_not_run(self, session, work):
+        run = session.run("run-1")
+        write(work, {"raw.csv": b"1"})
+        with pytest.raises(UnknownFileError, match="has no 'rwa"):
+            run.record(["touch", work / "made.csv"], work, inputs=["rwa.csv"])
+        assert not (work / "made.csv").exists()
+        assert run.summary().status == "failed"
+        assert "rwa.csv" in run.summary().status_reason
+
 
 class TestTracker:
     def test_a_node_notes_what_it_read(self, store, work):
