@@ -102,6 +102,16 @@ def _file(session: Session, run_id: str, word: str) -> FileVersion | Digest:
     return meaning
 
 
+def _start(session: Session, run_id: str | None, word: str) -> FileVersion | Digest | str:
+    """Return what a word means; of a path with a mark, in the run that recorded it last."""
+    path, at, _ = word.rpartition("@")
+    if run_id is None and at and path and not session.producers(word, limit=1):
+        made = session.producers(path)
+        last = max(made, default=None, key=lambda v: (v.end_snapshot is None, v.created_at, v.id))
+        run_id = None if last is None else last.run
+    return word if run_id is None else _file(session, run_id, word)
+
+
 def _read(noted: Input) -> str:
     if noted.path is None:
         return noted.uri or str(noted.digest)
@@ -170,7 +180,7 @@ def lineage(
 
     with location.open(create=False) as store:
         session = store.session(session_id)
-        of = word if run_id is None else _file(session, run_id, word)
+        of = _start(session, run_id, word)
         found = session.lineage(of, direction=direction, depth=depth, limit=limit)
     if as_json or form == "json":
         print_json(found)

@@ -89,6 +89,14 @@ def test_a_tag_of_a_version_is_taken_for_it(tagged):
     assert (code, "it names version 2 of 'a'" in err) == (4, True)
 
 
+def test_the_lineage_of_a_version_is_that_in_the_run_which_recorded_its_path_last(tagged, cas):
+    assert cas("lineage", "a@1")[1] == cas("lineage", "a")[1] == "a@1 of other  (run other)\n"
+    assert cas("lineage", "b@best@1")[1] == cas("lineage", "b@best")[1]
+    tagged("tag", "best", "b@best")
+    assert cas("lineage", "b@best@best")[:2] == (0, "b@best@1 of r  (run r)\n")
+    assert (cas("lineage", "a@3")[0], tagged("lineage", "a@3")[0]) == (4, 0)
+
+
 def test_a_word_of_diff_is_a_tag_or_a_run(tagged, cas):
     tagged("tag", "best", "--at", "1")
     assert "1 changed" in cas("diff", "r@best", "r")[1]
