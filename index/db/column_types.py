@@ -12,6 +12,7 @@ from sqlalchemy import JSON, BigInteger, DateTime, Integer, LargeBinary, Text, c
 from sqlalchemy.types import TypeDecorator
 
 from cas.digest import DIGEST_SIZE, Digest
+from index.domain.units import in_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError(f"{value!r} has no time zone")
-        value = value.astimezone(UTC)
+        value = in_utc(value)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:

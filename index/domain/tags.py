@@ -95,4 +95,4 @@ def check_run_word(word: str) -> str:
 
 def is_tag(at: object) -> TypeGuard[str]:
     """Whether a snapshot is given by its tag. The text of a number is none."""
-    return isinstance(at, str) and not at.isdecimal()
+    return isinstance(at, str) and not (at.isascii() and at.isdecimal())

@@ -8,6 +8,7 @@ from typing import Final
 
 __all__ = [
     "human_size",
+    "in_utc",
     "long_before",
     "parse_duration",
     "parse_size",
@@ -77,11 +78,21 @@ def parse_time(text: str, now: datetime) -> datetime:
     if _DURATION.fullmatch(text.strip()):
         return now - parse_duration(text)
     try:
-        return datetime.fromisoformat(text.strip()).astimezone()
-    except (ValueError, OverflowError, OSError):
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
         raise ValueError(
             f"{text!r} is no time; write it as 2d (two days ago), 2026-05-31 or 2026-05-31T18:00"
         ) from None
+    return in_utc(moment)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return a time in UTC; the first or last one that there is, if it is beyond these there."""
+    try:
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):  # each of some time, zone or system
+        first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+        return first if moment.year == 1 else last
 
 
 _LONGEST: Final = timedelta(days=36_525)

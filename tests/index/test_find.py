@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from events import statements
@@ -60,6 +60,8 @@ def found(owner, *arguments, **options):
     return [(v.run, v.path, v.version) for v in owner.find(*arguments, **options)]
 
 
+EAST, WEST = timezone(timedelta(hours=14)), timezone(-timedelta(hours=14))
+
 FIRST, SECOND = ("run-1", "data/result.csv", 2), ("run-2", "data/result.csv", 1)
 PLOT, NOTES = ("run-1", "plots/result.png", 1), ("run-1", "results/notes.md", 1)
 RAW, ODD = ("run-2", "data/raw/a%b_c.csv", 1), ("run-2", "b\udcffd\\name.txt", 1)
@@ -99,6 +101,10 @@ FINDS = [
     ((), {"since": NOON + timedelta(hours=1)}, [FIRST, ODD, RAW, SECOND]),
     ((), {"until": NOON + timedelta(hours=1)}, [PLOT, NOTES]),
     ((), {"since": NOON, "until": NOON}, []),
+    ((), {"since": datetime.max.replace(tzinfo=WEST)}, []),
+    ((), {"until": datetime.min.replace(tzinfo=EAST)}, []),
+    ((), {"where": "created > 0001-01-01T00:00+14:00"}, [FIRST, PLOT, NOTES, ODD, RAW, SECOND]),
+    ((), {"where": "created > 9999-12-31T23:59-14:00"}, []),
     ((), {"larger": 5}, [FIRST, PLOT]),
     ((), {"larger": 6, "smaller": 3000}, []),
     ((), {"smaller": 4}, [ODD, RAW]),

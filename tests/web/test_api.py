@@ -637,6 +637,7 @@ class TestRequests:
             ("limit=1&limit=2", "limit is given twice"),
             ("colour=red", "'colour' is no parameter of this; it takes phase,"),
             ("at=", "at is the number or the tag of a snapshot"),
+            ("at=%D9%A3", "'٣' can't be the tag"),
             ("final=yes", "final is true or false, not 'yes'"),
             ("order_by=name", "order_by is one of appearance, path,"),
             ("glob=/etc", "glob is a pattern relative to the work directory"),
