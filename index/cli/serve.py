@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -131,7 +132,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _serve(app: Starlette, listener: socket.socket) -> None:
-    """Answer requests until SIGINT or SIGTERM."""
+    """Answer requests until SIGINT, SIGTERM or SIGHUP."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -147,5 +148,10 @@ def _serve(app: Starlette, listener: socket.socket) -> None:
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_GRACE_S,
     )
+    server = Server(config)
+    hangs_up = signal.getsignal(signal.SIGHUP)
+    # uvicorn sees to the other two. A handler of an application, or nohup's, stays.
+    if getattr(hangs_up, "__module__", None) == "index.cli.entry_point":
+        signal.signal(signal.SIGHUP, server.handle_exit)
     with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has ended
-        Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])

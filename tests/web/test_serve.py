@@ -66,7 +66,7 @@ def test_a_token_of_the_environment_stays(serve, recorded):
         assert server.get("/api/v1/runs", STAYS)[0] == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_ends_with_its_readers_of_events(serve, recorded, number):
     with serve() as server:
         (token,) = server.tokens
