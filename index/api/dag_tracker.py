@@ -15,13 +15,14 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
+from index.api.inputs import scan_with
 from index.context import Handle
 from index.decorators import off_the_loop
 from index.domain.names import as_paths, check_label, usable_label
 from index.domain.provenance import Provenance, either
 from index.domain.results import Result
 from index.domain.scopes import current_provenance
-from index.errors import InvalidNameError, UnknownFileError
+from index.errors import InvalidNameError
 
 if TYPE_CHECKING:
     import os
@@ -295,11 +296,7 @@ class DAGTracker(Handle):
         input_errors: list[Exception] = []
         try:
             used = self._usable_inputs(work_dir, inputs, input_errors)
-            try:
-                snapshot = scan(inputs=used)
-            except UnknownFileError as error:  # an input that the scan passes over
-                self._input_failed(error, input_errors)
-                snapshot = scan()
+            snapshot = scan_with(scan, used, lambda error: self._input_failed(error, input_errors))
         except Exception as error:
             if self._raise_errors:
                 raise
@@ -324,8 +321,13 @@ class DAGTracker(Handle):
         errors: list[Exception],
     ) -> list[InputSource]:
         """Return the inputs that can be found; append what is wrong with the others."""
-        usable = []
-        for each in inputs:
+        usable: list[InputSource] = []
+        try:
+            given: Sequence[InputSource] = as_paths("inputs", inputs)
+        except TypeError as error:
+            self._input_failed(error, errors)
+            return usable
+        for each in given:
             try:
                 self.run.check_input(each, work_dir)
             except Exception as error:  # noqa: BLE001 - an input must not end the workflow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike, fsdecode, fspath
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -13,11 +13,11 @@ from index.db.queries.single import find_file, find_in_session
 from index.domain.drops import kept_no_bytes
 from index.domain.inputs import InputSource, NewInput, PathInput, Reference, of_version
 from index.domain.marks import Marks
-from index.domain.names import RunKey, check_path
+from index.domain.names import RunKey, as_paths, check_path
 from index.domain.reads import SessionPlace
 from index.domain.scopes import current_provenance, current_reads
 from index.domain.snapshots import FileVersion
-from index.errors import UnknownDigestError, UnknownRunError
+from index.errors import UnknownDigestError, UnknownFileError, UnknownRunError, UnsafePathError
 from index.reading.digests import is_prefix_of_digest
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from index.context import StoreContext
     from index.domain.provenance import Provenance
     from index.domain.reads import Note
+    from index.domain.snapshots import Snapshot
 
 __all__ = [
     "commit_inputs",
@@ -35,6 +36,7 @@ __all__ = [
     "outside",
     "planned_inputs",
     "reads_for",
+    "scan_with",
 ]
 
 _AT_ONCE: Final = 2_000
@@ -91,13 +93,37 @@ def planned_inputs(
         raise AssertionError(path)
 
     planned: list[NewInput | PathInput] = []
-    for each in sources:
+    given: Sequence[InputSource] = as_paths("inputs", sources)
+    for each in given:
         is_text = isinstance(each, str | PathLike)
         if is_text and outside(each) is None and _as_digest(each) is None:
             planned.append(PathInput(check_path(each)))  # type: ignore[arg-type]
         else:
             planned.append(known_source(context, key, each, find))
     return planned
+
+
+def scan_with(
+    scan: Callable[..., Snapshot],
+    inputs: Sequence[InputSource],
+    tell: Callable[[UnknownFileError], None],
+) -> Snapshot:
+    """Return the result of a scan, without those inputs that it does not find; tell of each."""
+    while True:
+        try:
+            return scan(inputs=inputs)
+        except UnknownFileError as error:  # such as a hidden file, which it passes over
+            found = [each for each in inputs if not _is_path(each, error.path)]
+            if len(found) == len(inputs):
+                raise
+            tell(error)
+            inputs = found
+
+
+def _is_path(source: InputSource, path: str) -> bool:
+    with suppress(UnsafePathError):  # of a URI
+        return isinstance(source, str | PathLike) and check_path(source) == path
+    return False
 
 
 def outside(source: InputSource) -> Reference | None:

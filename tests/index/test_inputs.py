@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -388,6 +389,25 @@ class TestTracker:
         write(work, {"raw.csv": b"1", ".hidden": b"1"})
         outcome = tracker.track_files_in_work_dir(work, "step_1", inputs=[".hidden"])
         assert (outcome.files_tracked, len(outcome.input_errors)) == (1, 1)
+
+    def test_an_input_that_the_scan_passes_over_does_not_lose_the_others(self, store, work):
+        tracker = DAGTracker(store, "session-1", "run-1")
+        write(work, {"raw.csv": b"1", ".hidden": b"1", ".other": b"1"})
+        outside = Reference("s3://b/raw", digest=Digest.of(b"r"))
+        wanted = [Path("./.hidden"), "raw.csv", ".other", outside]
+        outcome = tracker.track_files_in_work_dir(work, "step_1", inputs=wanted)
+        assert (outcome.files_tracked, len(outcome.input_errors)) == (1, 2)
+        assert [i.path or i.uri for i in tracker.run.inputs()] == ["raw.csv", "s3://b/raw"]
+
+    @pytest.mark.parametrize("inputs", ["raw.csv", None, 5])
+    def test_what_is_no_sequence_of_inputs_does_not_lose_the_files(self, store, work, inputs):
+        tracker = DAGTracker(store, "session-1", "run-1")
+        write(work, {"raw.csv": b"1", "r": b"1"})
+        with pytest.raises(TypeError, match="inputs takes a sequence, not"):
+            tracker.run.track(work, inputs=inputs)
+        outcome = tracker.track_files_in_work_dir(work, "step_1", inputs=inputs)
+        assert (outcome.files_tracked, len(outcome.input_errors)) == (2, 1)
+        assert tracker.run.inputs() == ()
 
     def test_the_awaitable_twin_notes_them_too(self, store, work):
         tracker = DAGTracker(store, "session-1", "run-1")
