@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from cas.digest import DIGEST_SIZE, Digest, Hasher
 from cas.errors import DigestMismatchError
+from cas.temporary import using_temporary_files
 from index.db.queries.single import find_file, find_in_session
 from index.domain.drops import kept_no_bytes
 from index.domain.inputs import InputSource, NewInput, PathInput, Reference, of_version
@@ -157,7 +158,7 @@ def _read_outside(reference: Reference) -> NewInput:
 
 
 def fetch_reference(reference: Reference, target: IO[bytes] | None) -> NewInput:
-    """Read what a reference names, once, and write it to a file if there is one.
+    """Read what a reference names, once, and write it to a temporary file if there is one.
 
     Raises
     ------
@@ -172,7 +173,8 @@ def fetch_reference(reference: Reference, target: IO[bytes] | None) -> NewInput:
     for piece in iter_reference(reference.uri):
         hasher.update(piece)
         if target is not None:
-            target.write(piece)
+            with using_temporary_files():
+                target.write(piece)
     digest = hasher.digest()
     if isinstance(reference.digest, Digest) and reference.digest != digest:
         raise DigestMismatchError(reference.digest, digest, reference.shown)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from os.path import lexists
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from cas.temporary import using_temporary_files
 from index.api.inputs import (
     commit_inputs,
     fetch_reference,
@@ -30,7 +31,7 @@ from index.domain.scopes import current_provenance
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from index.domain.inputs import InputSource
     from index.domain.names import Label
@@ -183,9 +184,21 @@ class RunInputs(RunLifecycle):
                     self._context.database, self.key.session, digest=new.digest
                 )
             else:
-                content = stack.enter_context(tempfile.TemporaryFile())
+                content = stack.enter_context(_temporary_file())
                 new = fetch_reference(reference, content)
-                content.seek(0)
+                with using_temporary_files():
+                    content.seek(0)  # writes the rest
             file = NewFile(path, content)
             self._named.put([file], provenance, marks=Marks(inputs=(new,)))
         return self._noted([new], provenance)
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    with using_temporary_files():
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # it tries again to write what did not fit
+            file.close()

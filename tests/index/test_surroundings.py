@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 
 import pytest
 from trees import contents, read, write
@@ -156,7 +157,11 @@ def _rehearse_recovery(store, _work):
     recover(store.context.blobs.url, dry_run=True)
 
 
-USES = [_put, _back_up, _track_remotely, _rehearse_recovery]
+def _keep_a_reference(store, work):
+    store.session("s").run("q").use(work / "a", keep_as="a")
+
+
+USES = [_put, _back_up, _track_remotely, _rehearse_recovery, _keep_a_reference]
 
 
 @pytest.mark.parametrize("use", USES)
@@ -186,6 +191,13 @@ class TestTemporaryFiles:
             monkeypatch.setattr(tempfile, name, full)
         with pytest.raises(StorageFullError, match=f"temporary files in {tmp_path}"):
             use(prepared, work)
+
+
+def test_room_that_ends_while_a_reference_is_read_is_named(run, work, monkeypatch):
+    write(work, {"a": b"1"})
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b"))
+    with pytest.raises(StorageFullError, match="temporary files in "):
+        run.use(work / "a", keep_as="a")
 
 
 def test_an_error_of_the_callers_own_stream_stays_what_it_is(run):
