@@ -278,7 +278,7 @@ class SessionContents:
         found = self.producers(of)
         if not found:
             raise UnknownNameError(self.id, str(of), ())
-        if isinstance(of, Digest) or found[0].path != str(of):
+        if isinstance(of, Digest) or found[0].path != check_path(of):
             return found[0]
         return max(found, key=lambda each: (each.end_snapshot is None, each.created_at, each.id))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,6 +89,13 @@ class TestUpstream:
             ("two", "one", "table.csv", "plotter"),
             ("one", None, "raw.csv", "cleaner"),
         ]
+
+    def test_a_path_means_its_present_version_however_it_is_written(self, session):
+        run = session.run("one")
+        for content in (b"1", b"2"):
+            run.put("d/out", content)
+        for written in ("d/out", "./d/out", "d//out", "d/./out", Path("d/out")):
+            assert paths(session.lineage(written)) == ["one:d/out@2"]
 
     def test_only_what_was_read_before_counts(self, session):
         run = session.run("one")
