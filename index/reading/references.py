@@ -61,6 +61,9 @@ def _opened_file(path: str, shown: str) -> BinaryIO:
 
     A name as it is, with a ``%`` that stands for itself, is taken where there is no other.
     """
+    if not path.startswith("/"):  # a verification elsewhere would read another file
+        way_out = "name the file by its whole path, such as file:///data/raw.csv"
+        raise ReferenceUnreachableError(shown, "it depends on the current directory", way_out)
     name = unquote_to_bytes(path)
     if not os.path.lexists(name):
         name = os.fsencode(path)

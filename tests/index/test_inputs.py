@@ -225,6 +225,12 @@ class TestReferences:
         (tmp_path / "my 100%.csv").write_bytes(b"decoded")
         assert made.use(uri, node_id="n")[0].digest == Digest.of(b"decoded")
 
+    def test_a_uri_means_the_same_file_in_every_directory(self, made, tmp_path, monkeypatch):
+        (tmp_path / "raw.csv").write_bytes(b"here")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ReferenceUnreachableError, match="name the file by its whole path"):
+            made.use("file://raw.csv")
+
     def test_what_is_no_regular_file_is_refused_and_not_waited_for(self, made, tmp_path):
         os.mkfifo(tmp_path / "fifo")
         for place, what in [
