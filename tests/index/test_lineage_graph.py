@@ -182,6 +182,18 @@ class TestUpstream:
         step(run, "load", [Reference("s3://b/raw", digest=Digest.of(b"r"))], {"raw": b"raw"})
         assert ("used", "one/load", "s3://b/raw") in shape(session.lineage("raw"))
 
+    def test_outside_bytes_stay_sources_when_a_copy_is_kept(self, session, tmp_path):
+        raw = tmp_path / "raw.csv"
+        raw.write_bytes(b"raw")
+        run = session.run("one")
+        run.use(raw, keep_as="raw", node_id="load")
+        run.put("table", b"table", node_id="load")
+        for path in ("raw", "table"):
+            assert ("used", "one/load", raw.as_uri()) in shape(session.lineage(path))
+        assert session.lineage("raw", direction="down").edges == ()
+        run.put("raw", b"new")
+        assert [named(s.version) for s in session.stale()] == ["one:table@1"]
+
     def test_outside_bytes_that_a_run_has_made_lead_to_it(self, session, figure):
         run = session.run("three")
         step(run, "load", [Reference("s3://b/f", digest=figure.digest)], {"again": b"a"})
@@ -376,6 +388,52 @@ class TestStale:
         ]
         step(run, "plot", ["clean"], {"plot": b"plot of 2"})
         assert session.stale() == ()
+
+    def test_another_file_with_the_same_bytes_is_no_cause(self, session):
+        one, two = session.run("one"), session.run("two")
+        for run in (one, two):
+            run.put("other", b"1")
+            run.put("raw", b"1")
+            step(run, "clean", ["raw"], {"clean": b"of 1 in " + run.id.encode()})
+        for number, run in enumerate((one, two)):
+            run.put("raw", b"2 %d" % number)
+            expected = [(f"{each}:clean@1", f"{each}:raw@1") for each in ("one", "two")]
+            found = [(named(s.version), named(s.used)) for s in session.stale()]
+            assert found == expected[: number + 1]
+            assert session.stale("raw", run=run.id) == session.stale()[-1:]
+            assert session.stale("other") == ()
+
+    def test_a_file_whose_step_left_its_bytes_as_they_were_is_listed(self, session):
+        run = session.run("one")
+        run.put("raw", b"1", node_id="load")
+        step(run, "tidy", ["raw"], {"table": b"1"})
+        step(run, "plot", ["table"], {"plot": b"plot of 1"})
+        expected = ["one:raw@1", "one:table@1", "one:plot@1"]
+        assert paths(session.lineage("raw", direction="down")) == expected
+        assert paths(session.lineage("plot")) == expected[::-1]
+        run.put("raw", b"2")
+        assert [s.version.path for s in session.stale()] == ["plot", "table"]
+
+    def test_what_read_the_edited_file_is_not_listed_for_the_one_before(self, session):
+        run = session.run("one")
+        run.put("raw", b"1")
+        step(run, "plot", ["raw"], {"plot": b"of 1"})
+        step(run, "fix", ["raw"], {"raw": b"2"})
+        assert [s.version.path for s in session.stale()] == ["plot"]
+        step(run, "plot", ["raw"], {"plot": b"of 2"})
+        assert session.stale() == ()
+        run.fork("fork")
+        assert session.stale() == ()
+
+    def test_bytes_that_were_read_without_a_name_are_those_of_each_file_that_has_them(
+        self, session
+    ):
+        run = session.run("one")
+        run.put_many([("raw", b"1"), ("table", b"1")])
+        step(run, "plot", [Digest.of(b"1")], {"plot": b"of 1"})
+        for path in ("table", "raw"):
+            run.put(path, b"2")
+            assert [named(s.version) for s in session.stale(path)] == ["one:plot@1"]
 
     def test_a_file_that_a_node_edits_in_place_is_not_stale(self, session):
         run = session.run("one")

@@ -331,7 +331,7 @@ class Graph:
                 *wanted,
                 or_(and_(old.digest != new.c.digest, was_read), old.dropped.is_not(None)),
             )
-            .order_by(old.id)
+            .order_by(tables.runs.c.name, old.path, old.version)
             .limit(limit)
         ).all()
         dropped = {row[0]: content_of(None, row[2]) for row in rows if row[2] is not None}
