@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import bagit
@@ -162,6 +163,22 @@ class TestNames:
             assert len({*archive.namelist()}) == len(names)
             assert archive.read("100%") == b"100%"
             assert archive.read("%FF") == b"\xff"
+
+    def test_a_zip_file_spends_no_time_on_what_does_not_compress(self, run, tmp_path):
+        noise, text = os.urandom(1 << 20), b"".join(b"%d,0.1\n" % n for n in range(100_000))
+        run.put("headed", b"head " * 2000 + noise)
+        run.put("noise", noise)
+        run.put("small", b"a" * 100)
+        run.put("text", text)
+        export_zip(run, tmp_path / "z")
+        with zipfile.ZipFile(tmp_path / "z") as made:
+            assert made.testzip() is None
+            sizes = {each.filename: (each.file_size, each.compress_size) for each in made.filelist}
+        for name in ("headed", "noise"):  # in blocks that are not compressed
+            size, taken = sizes[name]
+            assert 0 < taken - size < size // 5000
+        assert sizes["small"][1] < 20
+        assert sizes["text"][1] == pytest.approx(len(zlib.compress(text, 1)), abs=100)
 
     def test_two_paths_that_are_one_in_an_inventory_are_refused(self, run, tmp_path):
         run.put_many([("a\udcff%", b"1"), ("a%FF%25", b"2")])
