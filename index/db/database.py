@@ -23,7 +23,14 @@ from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
 from cas.waiting import log_wait, pause
-from index.db.engines import CALLER, LOCK_WAIT, create_index_engine, parse_url, shown_url
+from index.db.engines import (
+    CALLER,
+    LOCK_WAIT,
+    create_index_engine,
+    parse_url,
+    said_by,
+    shown_url,
+)
 from index.db.lookup import LookupConnection
 from index.db.sqlite import READ_ONLY, reason_of
 from index.errors import IndexInterruptedError, IndexUnavailableError, StoreClosedError
@@ -364,11 +371,11 @@ class Database:
 
     def _reason(self, error: DBAPIError) -> str:
         if self.file is None:
-            return _first_line(error)
+            return said_by(error, self._url)
         return reason_of(error.orig, self.file)
 
     def _interrupted(self, error: DBAPIError, *, may_have_committed: bool) -> IndexInterruptedError:
-        reason = _first_line(error)
+        reason = said_by(error, self._url)
         return IndexInterruptedError(self.url, reason, may_have_committed=may_have_committed)
 
 
@@ -380,11 +387,6 @@ def _is_passing(error: DBAPIError, state: str | None) -> bool:
         is_passing = any(part in said for part in _PASSING_REFUSALS)
         return isinstance(error, OperationalError) and (is_passing or not is_permanent)
     return state in _PASSING_STATES or state.startswith("08")
-
-
-def _first_line(error: DBAPIError) -> str:
-    lines = str(error.orig).strip().splitlines()
-    return lines[0] if lines else type(error.orig).__name__
 
 
 def is_impossible(error: IntegrityError) -> bool:

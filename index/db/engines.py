@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -16,6 +17,7 @@ from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ArgumentError, OperationalError
 
+from cas.redaction import Secrets
 from cas.waiting import check_stop, log_wait
 from index.db.sqlite import connect as connect_sqlite
 from index.domain.names import check_local
@@ -24,15 +26,18 @@ from index.errors import IndexUnavailableError
 if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.engine import Connection
+    from sqlalchemy.exc import DBAPIError
 
 __all__ = [
     "CALLER",
     "LOCK_WAIT",
+    "any_url",
     "create_index_engine",
     "has_password",
     "is_busy",
     "is_on_file",
     "parse_url",
+    "said_by",
     "shown_url",
 ]
 
@@ -65,8 +70,15 @@ _POSTGRESQL: Final = {
 }
 """Options that a URL's query does not set."""
 
-_SECRETS: Final = ("password", "sslpassword")
-"""Parameters of libpq in a URL's query that nobody else may read."""
+_SECRETS: Final = (
+    "password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
+    "passwd", "odbc_connect",
+)  # fmt: skip
+"""Parameters of a URL's query that nobody else may read: those of libpq, and of other drivers whose
+tables can be adopted."""
+
+_LATER_AT: Final = re.compile(r"[^:/]+://[^:/]*:[^@]*@[^?]*@")
+"""An @ after the one that ends a password. A parser takes what stands between them for the host."""
 
 _NOT_IN_URL: Final = ("autocommit", "context", "cursor_factory", "row_factory")
 """Parameters of psycopg that text can't give, or that would end transactions early."""
@@ -74,11 +86,7 @@ _NOT_IN_URL: Final = ("autocommit", "context", "cursor_factory", "row_factory")
 
 def parse_url(url: str | URL) -> URL:
     """Return the URL of an index with its driver. Raises ArgumentError for an unusable URL."""
-    try:
-        parsed = make_url(url)
-    except ValueError as error:
-        # What stands in the place of the port may be a password: the error has it.
-        raise ArgumentError("its port is no number; give it as HOST:PORT/DATABASE") from error
+    parsed = any_url(url)
     kind, _, driver = parsed.drivername.partition("+")
     wanted = _DRIVERS.get(kind)
     if wanted is None:
@@ -94,6 +102,28 @@ def parse_url(url: str | URL) -> URL:
             "application may use another driver for it"
         )
     return parsed if kind == "sqlite" else parsed.set(drivername=f"{kind}+{wanted}")
+
+
+def any_url(url: str | URL) -> URL:
+    """Return the URL of any database.
+
+    Raises ArgumentError for one that can't be read, or that has a part of a password elsewhere.
+    """
+    try:
+        parsed = make_url(url)
+    except ValueError as error:
+        # What stands in the place of the port may be a password: the error has it.
+        raise ArgumentError("its port is no number; give it as HOST:PORT/DATABASE") from error
+    if isinstance(url, str) and _LATER_AT.match(url):
+        raise ArgumentError("it has an @ in its password, host or database; write it as %40")
+    return parsed
+
+
+def said_by(error: DBAPIError, url: URL) -> str:
+    """Return the first line of what a driver says, without the passwords of the URL."""
+    lines = str(error.orig).strip().splitlines()
+    secrets = Secrets({"password": url.password, **{key: url.query.get(key) for key in _SECRETS}})
+    return secrets.hide(lines[0]) if lines else type(error.orig).__name__
 
 
 def shown_url(url: URL) -> str:

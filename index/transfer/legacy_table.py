@@ -12,11 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import MetaData, Table, create_engine, event, make_url, select, type_coerce
+from sqlalchemy import MetaData, Table, create_engine, event, select, type_coerce
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError
 from sqlalchemy.types import NullType
 
-from index.db.engines import shown_url
+from index.db.engines import any_url, said_by, shown_url
 from index.errors import LegacyTableError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _row(values: dict[str, Any]) -> LegacyRow:
 @contextmanager
 def _reading(url: str | URL) -> Iterator[tuple[Connection, str]]:
     try:
-        parsed = make_url(url)
+        parsed = any_url(url)
         engine = create_engine(parsed)
     except ImportError as error:
         reason = f"its driver is missing ({error}); for PostgreSQL, pip install 'runcas[postgres]'"
@@ -110,10 +110,6 @@ def _reading(url: str | URL) -> Iterator[tuple[Connection, str]]:
     except ArgumentError as error:
         # The part that could not be parsed may hold a password.
         raise LegacyTableError("URL", str(error).splitlines()[0]) from None
-    except ValueError:
-        # So may what stands in the place of the port, which the error has.
-        reason = "its port is no number; give it as HOST:PORT/DATABASE"
-        raise LegacyTableError("URL", reason) from None
     name = shown_url(parsed)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and file != ":memory:" and not file.startswith("file:") and not Path(file).exists():
@@ -123,7 +119,7 @@ def _reading(url: str | URL) -> Iterator[tuple[Connection, str]]:
         with engine.connect() as connection:
             yield connection, name
     except DBAPIError as error:
-        raise LegacyTableError(name, str(error.orig)) from error
+        raise LegacyTableError(name, said_by(error, parsed)) from error
     finally:
         engine.dispose()
 

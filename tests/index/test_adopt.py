@@ -306,11 +306,34 @@ def test_a_database_that_has_no_such_table_is_told_in_one_sentence(
         store.adopt(url)
 
 
-@pytest.mark.parametrize("url", ["nodialect://user:secret@host/db", "postgresql://host:secret/db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nodialect://user:secret@host/db",
+        "postgresql://host:secret/db",
+        "postgresql://user:first@secret@host/db",
+    ],
+)
 def test_a_url_that_can_not_be_parsed_is_not_shown(store, url):
     with pytest.raises(LegacyTableError) as raised:
         store.adopt(url)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("/db?scram_client_key=secret", "invalid SCRAM client key"),
+        (":1/db?password=refused", r"Connection \*\*\*"),
+        ("/db?nothing=1", 'invalid connection option "nothing"'),
+        (":1/db?password=secret", "Connection refused"),
+    ],
+)
+def test_what_a_driver_says_is_one_line_without_a_password(store, end, reason):
+    with pytest.raises(LegacyTableError, match=f"{reason}; give the URL of the database") as raised:
+        store.adopt(f"postgresql+psycopg://user@localhost{end}")
+    assert "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_the_command_names_what_a_restore_has_no_bytes_for(store_root, url, add, work, capsys):

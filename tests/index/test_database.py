@@ -210,10 +210,22 @@ def test_an_index_that_is_no_plain_file_is_refused(url):
         Database(url)
 
 
-def test_a_password_in_the_query_of_a_url_is_not_shown():
-    database = Database("postgresql://me@h/d?password=secret&sslpassword=secret&sslmode=require")
+@pytest.mark.parametrize("end", ["@host/db", "/x@host/db", "@localhost/d@b", "@127.0.0.1/d@b?x=y"])
+def test_an_at_sign_in_a_password_leads_to_no_part_of_it_being_shown(end):
+    with pytest.raises(IndexUnavailableError, match="write it as %40") as caught:
+        Database(f"postgresql://us@er:pass@secret{end}")
+    assert "secret" not in str(caught.value)
+    Database("postgresql://us@er:pass%40secret@host/db?options=@").close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"],
+)
+def test_a_password_in_the_query_of_a_url_is_not_shown(name):
+    database = Database(f"postgresql://me@h/d?{name}=secret&sslmode=require")
     assert database.url == "postgresql+psycopg://me@h/d?sslmode=require"
-    assert "password=secret" in database.secret_url
+    assert f"{name}=secret" in database.secret_url
     database.close()
 
 
