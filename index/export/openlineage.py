@@ -77,7 +77,10 @@ def export_openlineage(
             for event in events_of(recorded, limit=limit):
                 transport.emit(event)
         except RuntimeError as error:  # how the client tells of a full disk
-            raise ExportFailedError(shown_target(target), str(error)) from error
+            # Its words name a file that is gone.
+            cause = getattr(error.__cause__, "strerror", None) or type(error.__cause__).__name__
+            reason = f"its events can't be written to a temporary file: {cause}"
+            raise ExportFailedError(shown_target(target), reason) from error
         with written.open("rb") as source:
             shutil.copyfileobj(source, opened)
         recorded.report_to(progress)
