@@ -56,7 +56,8 @@ def export_bundle(
         with ArtifactStore.open(folder) as copy:
             report = copy.session(run.key.session).copy_run(run, progress=progress)
             if report.unsynced:
-                raise ExportFailedError(shown, str(report.unsynced[0].reason))
+                reason = f"run {run.id!r} can't be copied: {report.unsynced[0].reason}"
+                raise ExportFailedError(shown, reason)
             stats = copy.stats()
         root = Path(folder)
         with tarfile.open(fileobj=opened, mode="w|", format=tarfile.PAX_FORMAT) as made:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Final
 from cas import CasError
 from cas.errors import BackendError
 from cas.temporary import using_temporary_files
-from index import ArtifactStore, ImportReport, rebuild_storage, recover
+from index import ArtifactStore, ImportReport, SyncOutcome, rebuild_storage, recover
 from index.errors import ArtifactIndexError, ImportSourceError, IndexUnavailableError
 from index.imports.scratch import temporary_folder
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from cas.digest import Digest
-    from index import Progress, RecoveryReport, Run, Session, Snapshot
+    from index import Progress, RecoveryReport, Run, Session, Snapshot, SyncedRun
 
 __all__ = ["read_bundle", "read_records", "with_history"]
 
@@ -149,10 +149,17 @@ def _take_over(
         made = session.copy_run(found, run_id=run, with_work_dir=False, progress=progress)
     (copied,) = made.runs
     if copied.reason is not None:
-        raise ImportSourceError(source, copied.reason)
+        raise ImportSourceError(source, _why_not(copied, copied.reason))
     size = sum(sizes[len(sizes) - copied.snapshots :])
     counts = (copied.snapshots, copied.versions, size)
     return ImportReport(copied.session, copied.run, kind, source, *counts, skipped=())
+
+
+def _why_not(run: SyncedRun, reason: str) -> str:
+    if run.outcome is not SyncOutcome.CONFLICT:
+        return reason
+    what = reason.partition(": ")[2].rpartition("; ")[0]  # the rest is about two stores
+    return f"run {run.run!r} of this store has another history: {what}; import into another run"
 
 
 def _size(snapshot: Snapshot) -> int:

@@ -272,7 +272,6 @@ def explain(error: BlobNotFoundError | DigestMismatchError, delta: Delta) -> str
     path = next((decode_path(row.path) for row in rows if row.digest == digest), None)
     reason = str(error)
     if isinstance(error, BlobNotFoundError):
-        reason = (
-            f"blob {digest} is missing from storage; repair the source with `store.repair(DIR)`"
-        )
+        where = "repair the store that it comes from with `store.repair(DIR)`"
+        reason = f"blob {digest} is missing from storage; {where}"
     return reason if path is None else f"{path!r}: {reason}"

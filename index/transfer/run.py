@@ -95,7 +95,7 @@ def examine(
         reason = str(error)
     except (ValueError, TypeError) as error:  # a value that no column type can hold
         reason = f"a row of it can't be read: {error}"
-    return Examined(to, SyncOutcome.DAMAGED, reason=f"the source's index is damaged: {reason}")
+    return Examined(to, SyncOutcome.DAMAGED, reason=f"its history is damaged: {reason}")
 
 
 def _examine(
@@ -110,7 +110,7 @@ def _examine(
     with source.database.reading() as ours:
         mine = transfer.find_row(ours, key.session, key.run)
         if mine is None:
-            reason = "it was deleted from the source meanwhile"
+            reason = "it was deleted meanwhile"
             return Examined(key, SyncOutcome.FAILED, reason=reason)
         snapshots = transfer.list_snapshots(ours, mine.id)
         shared = (

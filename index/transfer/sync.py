@@ -299,7 +299,7 @@ class _Execution:
                     continue
             if made is not None:
                 return made
-        reason = "others kept recording into it at the destination; sync again when that is over"
+        reason = "others kept recording into it meanwhile; try again when that is over"
         there = to or key
         return SyncedRun(there.session, there.run, SyncOutcome.FAILED, reason=reason)
 
@@ -317,7 +317,8 @@ class _Execution:
         except IntegrityError as error:
             if not is_impossible(error):
                 return None
-            reason = f"the source's index is damaged: {error.orig}"
+            first, *_ = str(error.orig).splitlines()  # the others have the values of the row
+            reason = f"its history is damaged: {first}"
             return SyncedRun(run.session, run.run, SyncOutcome.DAMAGED, reason=reason)
         except QuotaExceededError as error:
             return SyncedRun(run.session, run.run, SyncOutcome.FAILED, reason=str(error))

@@ -274,6 +274,14 @@ class TestTargets:
             export(name, lived, tmp_path / "t")
         assert sorted(tmp_path.iterdir()) == before
 
+    def test_a_bundle_that_lacks_bytes_says_what_to_repair(self, run, objects, tmp_path):
+        run.put("a", b"a" * 1000)
+        for pack in packs_of(objects):
+            objects.remove(pack)
+        why = r"run 'run-1' can't be copied: 'a': .*; repair the store that it comes from with"
+        with pytest.raises(ExportFailedError, match=why):
+            export_bundle(run, tmp_path / "t")
+
     @each_format
     def test_a_directory_that_is_not_there_is_named(self, run, tmp_path, name):
         run.put("a", b"a")

@@ -99,7 +99,7 @@ def test_damage_is_exit_code_3_and_the_other_runs_are_copied(tracked, tmp_path):
     assert code == 3
     assert out.startswith("default/other: copied, 1 snapshot, 1 file version\n1 copied, 1 damaged;")
     assert "default/work: damaged: 'data/r.csv': blob" in err or "'plan.md': blob" in err
-    assert "is missing from storage; repair the source with `cas repair --from DIR`" in err
+    assert "; repair the store that it comes from with `cas repair --from DIR`" in err
 
 
 @pytest.mark.parametrize(

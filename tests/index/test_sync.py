@@ -888,7 +888,7 @@ class TestOthers:
         run.delete()
         report = plan.execute()
         assert outcomes(report) == {"r": "failed", "b": "copied"}
-        assert report.unsynced[0].reason == "it was deleted from the source meanwhile"
+        assert report.unsynced[0].reason == "it was deleted meanwhile"
 
     def test_a_state_that_a_tracker_remembers_is_not_taken_for_the_new_one(
         self, source, destination, run, work, tmp_path
