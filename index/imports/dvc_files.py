@@ -10,8 +10,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from index.errors import MissingPackageError
-from index.imports.sources import UnreadableFileError
+from index.imports.sources import UnreadableFileError, load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -76,29 +75,15 @@ def read_dvc_file(path: str, data: bytes) -> list[Stage]:
     MissingPackageError
         When PyYAML is missing.
     """
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingPackageError("an import of DVC files", "pyyaml", "imports") from error
     directory = posixpath.dirname(path)
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        # DVC writes no aliases. A few of them can stand for gigabytes.
-        has_aliases = any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(data, loader))
-        found: Any = None if has_aliases else yaml.load(data, loader)  # noqa: S506 - a safe one
+        found = load_yaml(data, "an import of DVC files")
         if path.rpartition("/")[2] != "dvc.lock":
             place = posixpath.join(directory, str(found.get("wdir") or "."))
             return [_stage(None, found, place)]
         stages = found.get("stages", found)
         return _in_order([_stage(str(name), each, directory) for name, each in stages.items()])
-    except (
-        yaml.YAMLError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:
+    except _OTHER_SHAPE as error:
         raise UnreadableFileError("it is no file of DVC as DVC 2 or 3 writes it") from error
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from index import Skipped
-from index.errors import ImportSourceError, MissingPackageError
-from index.imports.sources import UnreadableFileError, shown, text_of
+from index.errors import ImportSourceError
+from index.imports.sources import UnreadableFileError, load_yaml, shown, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -360,17 +360,14 @@ def _read(path: Path, limit: int) -> bytes | None:
 def _read_yaml(path: Path) -> dict[str, Any]:
     """Return what a file of MLflow says. Raises UnreadableFileError."""
     try:
-        import yaml
-    except ImportError as error:
-        raise MissingPackageError("an import of MLflow runs", "pyyaml", "imports") from error
-    try:
-        found = yaml.safe_load(_read(path, _MAX_VALUE) or b"")
+        found = load_yaml(_read(path, _MAX_VALUE) or b"", "an import of MLflow runs")
     except FileNotFoundError as error:
         raise UnreadableFileError(f"it has no {path.name}") from error
     except OSError as error:
         raise UnreadableFileError(f"its {path.name} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UnreadableFileError(f"its {path.name} is not valid YAML") from error
+    except (ValueError, RecursionError) as error:
+        reason = f"its {path.name} is not valid YAML, or none that MLflow writes"
+        raise UnreadableFileError(reason) from error
     if not (found and isinstance(found, dict)):
         raise UnreadableFileError(f"its {path.name} is empty, or not one that MLflow writes")
     return found

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from index.errors import MissingPackageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -17,6 +19,7 @@ __all__ = [
     "SourceFile",
     "UnreadableFileError",
     "label_of",
+    "load_yaml",
     "run_name",
     "shown",
     "text_of",
@@ -93,6 +96,30 @@ def run_name(source: Path) -> str:
     """Return the id of a run that is named after a source."""
     name = label_of(source.absolute().name.removesuffix(".git")) or "import"
     return name.replace("..", "-")
+
+
+def load_yaml(data: bytes, purpose: str) -> Any:  # noqa: ANN401 - any document
+    """Return what a YAML file of another tool holds.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        When it is not valid, or has aliases. No tool writes any, and a few of them can stand for
+        gigabytes.
+    MissingPackageError
+        When PyYAML is missing. `purpose` says what needs it.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingPackageError(purpose, "pyyaml", "imports") from error
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(data, loader)):
+            raise ValueError("it has aliases")
+        return yaml.load(data, loader)  # noqa: S506 - a safe one
+    except yaml.YAMLError as error:
+        raise ValueError("it is not valid YAML") from error
 
 
 def why_unsafe(path: str) -> str | None:

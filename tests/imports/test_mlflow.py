@@ -6,13 +6,14 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 
 import pytest
 from places import on_one
 from sources import unpack
 from trees import contents, write
 
-from index import Run
+from index import Run, Skipped
 from index.errors import ImportMismatchError, ImportSourceError
 from index.imports import read_mlflow
 
@@ -160,6 +161,41 @@ def test_a_single_run_may_have_another_id(session, kept):
 
 
 @alone
+def test_a_copy_of_a_run_and_an_id_that_no_run_can_have_are_named_and_left_out(session, kept):
+    original = one_run(kept)
+    experiment = original.parent
+    first = read_mlflow(session, experiment)
+    shutil.copytree(original, experiment / f"0 copy of {original.name}")
+    write(experiment, {
+        f"0 copy of {original.name}/artifacts/more": b"of the copy",
+        "odd/meta.yaml": b"run_id: '..'\n",
+    })  # fmt: skip
+    for _ in range(2):
+        reports = read_mlflow(session, experiment)
+        assert {each.run for each in reports} == {each.run for each in first}
+        assert [each.snapshots for each in reports] == [0, 0, 0]
+    assert {
+        each.path: each.reason for each in reports[0].skipped if "metrics" not in each.path
+    } == {
+        f"0 copy of {original.name}": "another directory has the same run_id",
+        "odd": "'..' can't be the run id: it reads as a relative path",
+    }
+
+
+@alone
+def test_an_alias_in_a_description_stands_for_nothing(session, kept):
+    many = [f"{name}: &{name} [{', '.join(9 * [f'*{before}'])}]"
+            for before, name in pairwise("abcdefghijkl")]  # fmt: skip
+    write(one_run(kept).parent, {
+        "bomb/meta.yaml": "\n".join(["a: &a [x]", *many, "run_id: *l"]).encode(),
+    })  # fmt: skip
+    found = [
+        each for report in read_mlflow(session, one_run(kept).parent) for each in report.skipped
+    ]
+    assert Skipped("bomb", "its meta.yaml is not valid YAML, or none that MLflow writes") in found
+
+
+@alone
 def test_an_experiment_and_a_directory_with_a_database_do(session, kept):
     assert len(read_mlflow(session, one_run(kept).parent)) == 3
     assert len(read_mlflow(session, kept / "server")) == 3
@@ -182,7 +218,7 @@ def test_each_directory_without_a_proper_description_is_named(session, kept):
     assert [each.skipped for each in reports[1:]] == [(), ()]
     name = experiment.name
     assert {each.path: each.reason for each in reports[0].skipped} == {
-        f"{name}/damaged": "its meta.yaml is not valid YAML",
+        f"{name}/damaged": "its meta.yaml is not valid YAML, or none that MLflow writes",
         f"{name}/nameless": "its meta.yaml has no run_id",
         f"{name}/empty": "its meta.yaml is empty, or not one that MLflow writes",
         f"{name}/bare": "it has no meta.yaml",
