@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from index.errors import ImportSourceError
+from index import Skipped
+from index.errors import ImportSourceError, InvalidNameError
 from index.imports.directories import compare_directory, has_changed, iter_files
 from index.imports.mlflow_runs import list_runs
 from index.imports.scratch import temporary_folder
-from index.imports.sources import label_of
+from index.imports.sources import label_of, shown
 from index.imports.tally import Tally, note_of, refuse_others
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
-    from index import ImportReport, Progress, RunStatus, Session, Skipped
+    from index import ImportReport, Progress, RunStatus, Session
     from index.imports.mlflow_runs import MlflowRun
 
 __all__ = ["read_mlflow"]
@@ -69,7 +70,7 @@ def read_mlflow(
     """
     root = Path(source)
     skipped: list[Skipped] = []
-    found = list(list_runs(root, skipped))
+    found = _usable(session, root, list(list_runs(root, skipped)), run, skipped)
     if not found:
         damaged = "".join(f" ({path}: {reason})" for path, reason in skipped[:1])
         reason = f"it has no runs of MLflow{damaged}; name a tracking directory"
@@ -81,6 +82,29 @@ def read_mlflow(
         )
     first, *others = (_record(session, str(root), each, run or each.id, progress) for each in found)
     return replace(first, skipped=(*skipped, *first.skipped)), *others
+
+
+def _usable(
+    session: Session,
+    root: Path,
+    found: list[MlflowRun],
+    run: str | None,
+    skipped: list[Skipped],
+) -> list[MlflowRun]:
+    """Return the runs that this store can have, one for each id; the others go to `skipped`."""
+    kept: dict[str, MlflowRun] = {}
+    # MLflow names the directory of a run by its id. Another one with this id is a copy.
+    for each in sorted(found, key=lambda one: one.place is not None and one.place.name != one.id):
+        reason = "another directory has the same run_id"
+        try:
+            session.run(run or each.id)
+            if kept.setdefault(each.id, each) is each:
+                continue
+        except InvalidNameError as error:
+            reason = str(error)
+        path = each.id if each.place is None else os.path.relpath(each.place, root)
+        skipped.append(Skipped(shown(path), reason))
+    return [*kept.values()]
 
 
 def _record(

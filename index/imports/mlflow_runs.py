@@ -46,6 +46,8 @@ class MlflowRun:
     """A run of MLflow."""
 
     id: str
+    place: Path | None
+    """Its directory; None if it is a row of a database."""
     status: str
     user: str | None
     commit: str | None
@@ -167,6 +169,7 @@ def _run_of_directory(
     return _run(
         {
             "id": run,
+            "place": directory,
             "name": about.get("run_name") or tags.get("mlflow.runName"),
             "experiment": experiment,
             "status": _STATUS.get(status, status) if isinstance(status, int) else status,
@@ -311,6 +314,7 @@ def _run(
     }
     return MlflowRun(
         text_of(str(about["id"])),
+        about.get("place"),
         str(about["status"]),
         tags.get("mlflow.user") or (about["user"] and text_of(str(about["user"]))),
         tags.get("mlflow.source.git.commit"),
