@@ -51,8 +51,9 @@ class Pseudonyms:
     def of_uri(self, uri: str) -> str:
         """Return an address with another host, and without user, port, query and fragment.
 
-        One without a host, such as the path of a file on a machine, is replaced as a whole. A
-        `cas://` URL keeps its path, and gets the pseudonyms of its session and run.
+        One without a host, such as the path of a file on a machine, is replaced as a whole, and so
+        is one with another address in it, as in ``zip://a::https://host/b.zip``. A `cas://` URL
+        keeps its path, and gets the pseudonyms of its session and run.
         """
         if _BYTES.fullmatch(uri) is not None:
             return uri
@@ -60,7 +61,8 @@ class Pseudonyms:
             return self._of_address(*found.groups(default=""))
         try:
             parts = urlsplit(uri)
-            host = parts.hostname if parts.scheme != "file" else None
+            is_one = unquote(uri).count("://") == 1
+            host = parts.hostname if is_one and parts.scheme != "file" else None
         except ValueError:  # such as "http://[x"
             return f"urn:runcas:{self.of('input', uri)}"
         if not host:

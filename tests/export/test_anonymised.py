@@ -110,6 +110,9 @@ def test_one_name_of_two_kinds_has_two_pseudonyms():
         ("http://[secret-host", None),
         ("file:///home/ada/x", None),
         ("urn:secret-host", None),
+        ("zip://a.csv::https://secret-host/x.zip", None),
+        ("https://archive/2026/https://secret-host/x", None),
+        ("https://proxy/https%3A%2F%2Fsecret-host/x", None),
     ],
 )
 def test_an_address_has_another_host_or_is_replaced(uri, kept):
