@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import stat
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,10 @@ _ALGORITHMS: Final = ("sha512", "sha384", "sha256", "sha224", "sha1", "md5")
 
 _DECODED: Final = {"%25": "%", "%0A": "\n", "%0D": "\r"}
 _ENCODED: Final = re.compile("%25|%0A|%0D", re.IGNORECASE)
+
+_LINE_END: Final = re.compile(b"\r\n|\n|\r")
+_LISTED: Final = re.compile(rb"([^ \t]+)[ \t]+\*?(.+)", re.DOTALL)
+"""A line of a manifest. Some programs write a ``*`` before the path, as ``md5sum`` does."""
 
 _HISTORY: Final = "runcas/history.jsonl"
 
@@ -112,10 +117,10 @@ class _Bag:
             name = f"{kind}-{algorithm}.txt"
             if os.path.lexists(self.root / name):
                 listed: dict[str, tuple[str, str]] = {}
-                for line in read_inside(self.root, name).split(b"\n"):
-                    digest, _, path = line.rstrip(b"\r").partition(b" ")
-                    if digest:
-                        text = path.lstrip(b" *\t").decode("utf-8", "surrogateescape")
+                for line in _LINE_END.split(read_inside(self.root, name)):
+                    if found := _LISTED.fullmatch(line):
+                        digest, path = found.groups()
+                        text = path.decode("utf-8", "surrogateescape")
                         file = self._name(text)
                         said = algorithm, digest.decode("ascii", "replace").lower()
                         if listed.setdefault(file, said) != said:
@@ -200,7 +205,13 @@ class _Bag:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """Return the lines ``Label: value`` of a tag file. Those that are indented go on."""
-    joined = re.sub(r"\r?\n[ \t]+", " ", text.replace("\r\n", "\n"))
-    pairs = (line.partition(":") for line in joined.split("\n"))
-    return {label.strip(): value.strip() for label, colon, value in pairs if colon}
+    """Return the lines ``Label: value`` of a tag file. Those that are indented go on.
+
+    If a label comes again, its values are lines.
+    """
+    joined = re.sub(r"\n[ \t]+", " ", re.sub(r"\r\n?", "\n", text))
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for label, colon, value in (line.partition(":") for line in joined.split("\n")):
+        if colon:
+            found[label.strip()].append(value.strip())
+    return {label: "\n".join(values) for label, values in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 
 import bagit
@@ -258,6 +259,23 @@ class TestOfOthers:
         assert run.file("a").mode & 0o777 == 0o755
         assert run.snapshots()[0].notes["bag_info"]["Contact-Name"] == "Ann"
         assert read_bagit(session, root).snapshots == 0
+
+    @pytest.mark.parametrize("space", ["  ", " *", "\t", " \t "], ids=repr)
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=repr)
+    def test_each_way_to_write_the_lists_of_a_bag_is_read(self, session, tmp_path, space, end):
+        root = tmp_path / "bag"
+        write(root, {"data/a": b"1", "data/ b": b"1"})
+        digest = hashlib.sha256(b"1").hexdigest()
+        for name, lines in {
+            "bagit.txt": ["BagIt-Version: 1.0", "Tag-File-Character-Encoding: UTF-8"],
+            "bag-info.txt": ["Keyword: one", "Keyword: two", "  and a half", "Note: 1"],
+            "manifest-sha256.txt": [f"{digest}{space}data/a", f"{digest}{space}data/ b"],
+        }.items():
+            (root / name).write_bytes("".join(f"{line}{end}" for line in lines).encode())
+        assert read_bagit(session, root).versions == 2
+        assert contents(session.run("bag")) == {"a": b"1", " b": b"1"}
+        info = session.run("bag").snapshots()[0].notes["bag_info"]
+        assert info == {"Keyword": "one\ntwo and a half", "Note": "1"}
 
     def test_the_bag_of_a_snapshot_comes_back(self, run, session, tmp_path):
         files = {"a": b"1", "d/100%.csv": b"2", "x\ny": b"3"}
