@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -53,6 +54,9 @@ _KILLED: Final = 128
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command as Ctrl-C does: it removes what it has written by half."""
+
+_AT_ONCE_S: Final = 1.0
+"""Seconds after a Ctrl-C in which another one is the same."""
 
 _HELP: Final[type[Exception] | tuple[()]] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """The exception that click 8.2 raises to print the help. Its message has many lines."""
@@ -138,7 +142,15 @@ class _SignalledError(KeyboardInterrupt):
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Let signals that would kill the process do what Ctrl-C does."""
+    """Let signals that would kill the process do what Ctrl-C does, and one Ctrl-C do it once."""
+    last = -_AT_ONCE_S
+
+    def end(_number: int, _frame: object) -> None:
+        nonlocal last
+        # `timeout -s INT` and an impatient hand send several, which would end the tidying up.
+        if (now := time.monotonic()) - last >= _AT_ONCE_S:
+            last = now
+            raise KeyboardInterrupt
 
     def interrupt(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice; once is enough
@@ -147,14 +159,17 @@ def _interrupted_by_signals() -> Iterator[None]:
     # `nohup` ignores one of them, and an application may have handlers of its own: these stay. Only
     # the main thread may set a handler.
     in_main = threading.current_thread() is threading.main_thread()
-    caught = [each for each in _ENDING if in_main and signal.getsignal(each) is signal.SIG_DFL]
+    handlers = {**dict.fromkeys(_ENDING, interrupt), signal.SIGINT: end}
+    defaults = (signal.SIG_DFL, signal.default_int_handler)
+    before = {each: signal.getsignal(each) for each in handlers} if in_main else {}
+    caught = [each for each, handler in before.items() if handler in defaults]
     for number in caught:
-        signal.signal(number, interrupt)
+        signal.signal(number, handlers[number])
     try:
         yield
     finally:
         for number in caught:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])
 
 
 def _kept(arguments: Sequence[str] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,20 @@ class TestSignals:
         assert err.strip() == "interrupted; nothing was written; run it again"
         assert sorted(tmp_path.iterdir()) == before
         assert signal.getsignal(number) == handler
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_that_comes_twice_leaves_nothing(
+        self, tracked, tmp_path, sending, monkeypatch, number
+    ):
+        def remove(*arguments, **options):
+            signal.raise_signal(number)
+            rmtree(*arguments, **options)
+
+        sending(number)
+        before, rmtree = sorted(tmp_path.iterdir()), shutil.rmtree
+        monkeypatch.setattr("index.export.targets.shutil.rmtree", remove)
+        assert tracked("export", "--as", "bagit")[0] == 128 + number
+        assert sorted(tmp_path.iterdir()) == before
 
     def test_a_signal_that_the_caller_ignores_ends_nothing(self, tracked, sending):
         sending(signal.SIGHUP)
