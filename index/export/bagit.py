@@ -67,7 +67,7 @@ def export_bagit(
         (root / _TAGS).mkdir()
         bag = _Bag(root, Contents(run, progress))
         if at is None:
-            snapshots = write_history(run, root / _TAGS / "history.jsonl")
+            snapshots = write_history(run, root / _TAGS / "history.jsonl", str(target))
             bag.add_history(snapshots)
             count = len(snapshots)
         else:

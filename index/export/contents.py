@@ -31,10 +31,10 @@ def address_of(run: Run) -> str:
     return f"cas://{quote(run.key.session, safe='')}/{quote(run.id, safe='')}"
 
 
-def write_history(run: Run, file: Path) -> tuple[Snapshot, ...]:
+def write_history(run: Run, file: Path, target: str) -> tuple[Snapshot, ...]:
     """Write the records of a run's history to a new file, a line each; return its snapshots.
 
-    Raises ExportFailedError if the run has none.
+    Raises ExportFailedError, which names the target of the export, if the run has none.
     """
     record = b""
     with file.open("xb") as opened:
@@ -43,7 +43,8 @@ def write_history(run: Run, file: Path) -> tuple[Snapshot, ...]:
     # The run may go on meanwhile.
     snapshots = run.snapshots()[: len(json.loads(record)["snapshots"])]
     if not snapshots:
-        raise ExportFailedError(run.id, "the run has no snapshots yet; track or put its files")
+        reason = f"run {run.id!r} has no snapshots yet; track or put its files"
+        raise ExportFailedError(target, reason)
     return snapshots
 
 

@@ -66,12 +66,12 @@ def export_ocfl(
     with new_directory(target) as root:
         history = root / _HISTORY / "history.jsonl"
         history.parent.mkdir(parents=True)
-        snapshots = write_history(run, history)
+        snapshots = write_history(run, history, str(target))
         sidecar = history.with_name(f"{history.name}.{ALGORITHM}")
         sidecar.write_text(f"{sha512_of(history)} {history.name}\n")
         (root / f"0={_DECLARATION}").write_text(f"{_DECLARATION}\n")
         contents = Contents(run, progress)
-        _Object(run, root, contents).write(snapshots)
+        _Object(run, root, contents, str(target)).write(snapshots)
     counts = (len(snapshots), contents.files, contents.bytes)
     return ExportReport(run.key.session, run.id, "ocfl", str(target), *counts)
 
@@ -79,8 +79,9 @@ def export_ocfl(
 class _Object:
     """An OCFL object that is written version by version."""
 
-    def __init__(self, run: Run, root: Path, contents: Contents) -> None:
+    def __init__(self, run: Run, root: Path, contents: Contents, target: str) -> None:
         self._run = run
+        self._target = target
         self._root = root
         self._contents = contents
         self._state: dict[str, FileVersion] = {}
@@ -96,9 +97,10 @@ class _Object:
             self._entries += len(self._state)
             if self._entries > _MOST:
                 raise ExportFailedError(
-                    str(self._run.id),
-                    f"its {len(snapshots)} snapshots list more than {_MOST:,} files, too many for"
-                    " an OCFL inventory; export it as a bundle or a bag",
+                    self._target,
+                    f"the {len(snapshots)} snapshots of run {self._run.id!r} list more than"
+                    f" {_MOST:,} files, too many for an OCFL inventory; export it as a bundle or a"
+                    " bag",
                 )
             is_last = snapshot is snapshots[-1]
             self._earlier += 0 if is_last else self._entries
@@ -125,7 +127,9 @@ class _Object:
         names = {path: _logical(path) for path in self._state}
         if len({*names.values()}) < len(names):
             raise ExportFailedError(
-                self._run.id, "two of its paths are one in UTF-8; export it as a bag or a bundle"
+                self._target,
+                f"two paths of run {self._run.id!r} are one in UTF-8; export it as a bag or a"
+                " bundle",
             )
         for path, version in self._state.items():
             assert version.digest is not None  # noqa: S101 - others were passed over

@@ -182,7 +182,7 @@ class TestNames:
 
     def test_two_paths_that_are_one_in_an_inventory_are_refused(self, run, tmp_path):
         run.put_many([("a\udcff%", b"1"), ("a%FF%25", b"2")])
-        with pytest.raises(ExportFailedError, match=r"two of its paths.* as a bag or a bundle"):
+        with pytest.raises(ExportFailedError, match=r"two paths of run.* as a bag or a bundle"):
             export_ocfl(run, tmp_path / "o")
         assert not (tmp_path / "o").exists()
         for name in ("bagit", "bundle"):
@@ -273,6 +273,12 @@ class TestTargets:
         with pytest.raises((DanglingFileError, ExportFailedError), match="missing"):
             export(name, lived, tmp_path / "t")
         assert sorted(tmp_path.iterdir()) == before
+
+    @pytest.mark.parametrize("name", ["ocfl", "bagit"])
+    def test_a_run_without_snapshots_is_named_beside_the_target(self, run, tmp_path, name):
+        run.set_status("running")
+        with pytest.raises(ExportFailedError, match=r"to '.*/t': run 'run-1' has no snapshots yet"):
+            export(name, run, tmp_path / "t")
 
     def test_a_bundle_that_lacks_bytes_says_what_to_repair(self, run, objects, tmp_path):
         run.put("a", b"a" * 1000)
