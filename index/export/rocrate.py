@@ -12,6 +12,7 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from cas.deflating import set_level
 from cas.digest import Digest
 from index import ExportReport, Progress, Skipped
 from index.export.activities import read_run
@@ -152,9 +153,7 @@ def _writing(target: FileTarget, made_at: datetime) -> Iterator[_Directory | _Zi
         with new_directory(target) as folder:
             yield _Directory(folder)
         return
-    with new_file(target) as opened, zipfile.ZipFile(
-        opened, "w", zipfile.ZIP_DEFLATED, compresslevel=1
-    ) as made:  # fmt: skip
+    with new_file(target) as opened, zipfile.ZipFile(opened, "w", zipfile.ZIP_DEFLATED) as made:
         yield _Zip(made, made_at)
 
 
@@ -194,6 +193,7 @@ class _Zip:
         info.compress_type = zipfile.ZIP_DEFLATED
         info.external_attr = (version.mode & _PERMISSIONS | 0o100000) << 16
         info.file_size = version.size
+        set_level(info, stream)
         with self._made.open(info, "w") as opened:
             return _copied(stream, opened)
 

@@ -7,10 +7,10 @@ import stat
 import tarfile
 import time
 import zipfile
-import zlib
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 from urllib.parse import quote
 
+from cas.deflating import set_level
 from index.domain.progress import Progress
 from index.domain.snapshots import Skipped
 from index.reading.streams import open_version
@@ -27,23 +27,6 @@ ArchiveKind: TypeAlias = Literal["zip", "tar"]
 
 PIECE: Final = 1 << 18
 """Bytes that are read at once."""
-
-_QUICK: Final = 1
-"""The level of compression of a zip file."""
-
-_STORED: Final = 0
-"""The level for bytes that don't compress. It needs a twelfth of the time. Readers of streams take
-such an entry, and refuse one without a method of compression whose length comes after it."""
-
-_TRIED: Final = 64 << 10
-"""Bytes from which on a sample shows whether a file compresses."""
-
-_SAMPLE: Final = 8 << 10
-"""Bytes of each of three pieces of the sample. None is at an end, where a file that does not
-compress often has a header or a list that does."""
-
-_WORTHWHILE: Final = 0.9
-"""The largest ratio of compressed size to size for which the sample compresses."""
 
 _PERMISSIONS: Final = 0o777
 """Permission bits that an archive keeps. An extracted file never runs as its owner."""
@@ -117,19 +100,17 @@ class _Zip:
 
     def __init__(self) -> None:
         self._pipe = _Pipe()
-        self._file = zipfile.ZipFile(self._pipe, "w", zipfile.ZIP_DEFLATED, compresslevel=_QUICK)
+        self._file = zipfile.ZipFile(self._pipe, "w", zipfile.ZIP_DEFLATED)
 
     def add(self, name: str, version: FileVersion, stream: BinaryIO) -> Iterator[bytes]:
         """Yield what adds a file to the archive, or a link whose target the stream holds."""
         seconds = min(max(version.mtime_ns // 10**9, _YEARS[0]), _YEARS[1])
         info = zipfile.ZipInfo(_encoded(name), time.gmtime(seconds)[:6])
         info.compress_type = zipfile.ZIP_DEFLATED
-        level = _QUICK if _compresses(stream, version.size) else _STORED
-        # The level of the whole file does not hold for an entry that comes with a `ZipInfo`.
-        info._compresslevel = level  # type: ignore[attr-defined]  # noqa: SLF001
         kind = stat.S_IFLNK if version.is_link else stat.S_IFREG
         info.external_attr = (kind | version.mode & _PERMISSIONS) << 16
         info.file_size = version.size
+        set_level(info, stream)
         with self._file.open(info, "w") as target:
             while piece := stream.read(PIECE):
                 target.write(piece)
@@ -141,18 +122,6 @@ class _Zip:
             self._file.writestr(name, left_out)
         self._file.close()
         yield from self._pipe.take()
-
-
-def _compresses(stream: BinaryIO, size: int) -> bool:
-    """Whether a sample of a stream compresses, or there is too little for a sample."""
-    if size < _TRIED:
-        return True
-    sample = bytearray()
-    for quarter in (1, 2, 3):
-        stream.seek(size * quarter // 4)
-        sample += stream.read(_SAMPLE)
-    stream.seek(0)
-    return len(zlib.compress(sample, _QUICK)) < len(sample) * _WORTHWHILE
 
 
 class _Pipe:
