@@ -46,7 +46,7 @@ from index.transfer.legacy_paths import (
 from index.transfer.legacy_table import read_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import URL
@@ -195,6 +195,7 @@ class _Run:
         wanted = RowsByPath.of(rows, root, moved)
         self._tally.duplicates += wanted.duplicates
         self._tally.skipped += wanted.skipped
+        recorded: Mapping[str, LegacyRow] = {}
         for _ in range(_ATTEMPTS):
             with self._context.database.reading() as connection:
                 found = runs.find_run(connection, self._session, self._run)
@@ -217,12 +218,13 @@ class _Run:
                 continue  # garbage collection deleted blobs that it relied on
             if done is not None:
                 seen, torn = done
-                self._count(todo, seen)
+                recorded = {path: todo[path] for path in _recorded(todo, seen, known)}
+                self._count(recorded, seen)
                 self._tally.torn += [os.path.join(root, path) for path in torn]
                 break
         else:
             raise UnsettledScanError(self._run)
-        self._tally.already_known += len(wanted.rows) - len(todo)
+        self._tally.already_known += len(wanted.rows) - len(recorded)
 
     def _root_of_before(self, moved: Moves) -> str | None:
         with self._context.database.reading() as connection:
@@ -244,6 +246,9 @@ class _Run:
         """
         context = self._context
         seen, torn, reasons, written = self._store(todo, root)
+        recorded = _recorded(todo, seen, known)
+        if not recorded:  # what is there again is no file that can be read
+            return seen, torn
         now = context.clock()
         with context.database.writing() as connection:
             run_id = (
@@ -259,8 +264,6 @@ class _Run:
                 return None
             record_blobs(connection, written, {o.digest for o in seen.values()}, now)
             number = (found.newest_snapshot if found else 0) + 1
-            # A version without bytes is not inserted twice.
-            recorded = [path for path in sorted(todo) if path in seen or path not in known]
             gone = any(path not in seen for path in recorded)
             for at in (number, number + 1) if gone else (number,):
                 snapshot = Snapshot(
@@ -359,7 +362,7 @@ class _Run:
 
     def _count(self, todo: Mapping[str, LegacyRow], seen: Mapping[str, Observed]) -> None:
         tally = self._tally
-        tally.runs += 1
+        tally.runs += bool(todo)
         tally.adopted += len(seen)
         tally.without_bytes += len(todo) - len(seen)
         for path, observed in seen.items():
@@ -370,3 +373,8 @@ class _Run:
                 for piece in self._context.blobs.iter_pieces(observed.digest):
                     sha256.update(piece)
                 tally.changed_since += sha256.hexdigest() != old.lower()
+
+
+def _recorded(todo: Iterable[str], seen: Container[str], known: Container[str]) -> list[str]:
+    """Return the paths that get a version: one without bytes is not inserted twice."""
+    return [path for path in sorted(todo) if path in seen or path not in known]

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError
 from sqlalchemy.types import NullType
 
 from index.db.engines import any_url, said_by, shown_url
+from index.domain.names import MAX_ROW_ID
 from index.errors import LegacyTableError
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ def read_runs(url: str | URL) -> Generator[tuple[tuple[Any, Any], list[LegacyRow
 def _row(values: dict[str, Any]) -> LegacyRow:
     fields = {name: values.pop(name, None) for name in LegacyRow._fields}
     fields["created_at"] = _moment(fields["created_at"])
+    fields["size_bytes"] = _size(fields["size_bytes"])
+    for name in ("file_type", "content_hash", "priority"):
+        fields[name] = _text(fields[name])
     fields["others"] = {
         name: value if isinstance(value, (str, int, list, dict)) else str(value)
         for name, value in values.items()
@@ -148,4 +152,19 @@ def _moment(value: datetime | str | None) -> datetime | None:
         return None
     if not isinstance(moment, datetime):
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:  # beyond the year 9999 in UTC
+        return None
+
+
+def _size(value: Any) -> int | None:  # noqa: ANN401 - any driver's
+    """Return a number of bytes; None for what is none."""
+    try:
+        return min(max(int(value), 0), MAX_ROW_ID)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or isinstance(value, (bytes, memoryview)) else str(value)

@@ -336,6 +336,53 @@ def test_what_a_driver_says_is_one_line_without_a_password(store, end, reason):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("created_at", "9999-12-31T23:59:59-12:00"),
+        ("created_at", "0001-01-01T00:00:00+12:00"),
+        ("file_type", 5),
+        ("file_type", b"x"),
+        ("priority", 2.5),
+        ("content_hash", 7),
+        ("content_hash", b"7"),
+        ("size_bytes", "large"),
+        ("size_bytes", float("inf")),
+        ("size_bytes", -3),
+    ],
+)
+def test_a_value_that_no_tracker_writes_ends_nothing(
+    store, run, url, database, work, column, value
+):
+    write(work, {"a": b"1"})
+    with sqlite3.connect(database) as connection:
+        connection.execute(f"CREATE TABLE files (id, run_id, session_id, file_path, {column})")
+        rows = [(n, "r", "s", str(work / name), value) for n, name in enumerate(("a", "gone"))]
+        connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows)
+    report = store.adopt(url)
+    assert (report.adopted, report.without_bytes, report.skipped) == (1, 1, ())
+    assert run.read_bytes("a") == b"1"
+    assert run.history("gone")[0].size == 0
+
+
+def test_a_path_that_is_a_directory_by_now_changes_nothing_when_adopted_again(
+    store, run, url, add, work
+):
+    write(work, {"a": b"1"})
+    add(row(work / "a"), row(work / "gone"), row(work / "later"))
+    store.adopt(url)
+    (work / "gone").mkdir()
+    before = run.snapshots()
+    for known in (3, 3):
+        report = store.adopt(url)
+        assert (report.runs, report.without_bytes, report.already_known) == (0, 0, known)
+    assert run.snapshots() == before
+    write(work, {"later": b"2"})
+    report = store.adopt(url)
+    assert (report.runs, report.adopted, report.without_bytes) == (1, 1, 0)
+    assert report.already_known == 2
+
+
 def test_the_command_names_what_a_restore_has_no_bytes_for(store_root, url, add, work, capsys):
     write(work, {"a": b"1"})
     add(row(work / "a"), row(work / "gone"))
