@@ -32,7 +32,6 @@ _MAX_POINTS: Final = 10_000
 _STATUS: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 """Source: mlflow, `protos/service.proto`, RunStatus."""
 
-
 _ABOUT: Final = "meta.yaml"
 _OTHERS: Final = frozenset(("tags", "datasets", "traces", "models"))
 """Directories of an experiment that are no runs; in a tracking directory, models are the registry.
@@ -193,8 +192,9 @@ def _runs_of_database(file: Path) -> Iterator[MlflowRun]:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             yield from [_run_of_row(file, connection, row) for row in connection.execute(_RUNS)]
-    except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
-        raise ImportSourceError(str(file), f"it is no database of MLflow ({error})") from error
+    except (sqlite3.Error, LookupError, ValueError, TypeError, OverflowError) as error:
+        why = error if isinstance(error, sqlite3.Error) else "it has other columns or values"
+        raise ImportSourceError(str(file), f"it is no database of MLflow ({why})") from error
 
 
 _RUNS: Final = """

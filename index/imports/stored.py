@@ -212,8 +212,9 @@ def _unpack(source: Path, folder: Path) -> None:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     with file.open("xb") as opened:
                         opened.writelines(_pieces(source, content))
-    except (tarfile.TarError, EOFError) as error:
-        reason = f"it is no bundle of this library, or damaged: {error}"
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        why = "" if isinstance(error, ValueError) else f": {error}"  # of a header: Python's words
+        reason = f"it is no bundle of this library, or damaged{why}"
         raise ImportSourceError(str(source), reason) from error
     except OSError as error:
         raise _unreadable(source, error) from error

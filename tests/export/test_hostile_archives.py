@@ -157,6 +157,22 @@ class TestBundles:
         os.truncate(tmp_path / "t", size)
         assert refused(read_bundle, session, tmp_path / "t")
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"GNU.sparse.map": "x,y"},
+            {"GNU.sparse.size": "x", "GNU.sparse.map": "0,1"},
+            {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+        ],
+        ids=lambda fields: "+".join(fields),
+    )
+    def test_a_header_without_numbers_is_refused(self, session, tmp_path, fields):
+        with tarfile.open(tmp_path / "t", "w", format=tarfile.PAX_FORMAT) as bundle:
+            member = tarfile.TarInfo("cas.json")
+            member.pax_headers, member.size = fields, 40
+            bundle.addfile(member, io.BytesIO(b"no number\n" * 4))
+        assert refused(read_bundle, session, tmp_path / "t", "of this library, or damaged$")
+
     def test_a_compressed_one_and_other_files_are_refused(self, exported, session, tmp_path):
         (tmp_path / "text").write_text("no tar file at all")
         assert refused(read_bundle, session, tmp_path / "text", "no bundle")

@@ -14,7 +14,7 @@ from sources import unpack
 from trees import contents, write
 
 from index import Run, Skipped
-from index.errors import ImportMismatchError, ImportSourceError
+from index.errors import ImportMismatchError, ImportSourceError, UnknownSessionError
 from index.imports import read_mlflow
 
 alone = on_one(because="what MLflow keeps is read before a store is written to")
@@ -309,6 +309,26 @@ def test_a_damaged_metric_is_reported(session, kept):
         "metrics/rmse": "it is no metric as MLflow writes it",
         "tags/large": "it is no file of MLflow's size",
     }
+
+
+@alone
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("ALTER TABLE runs DROP COLUMN artifact_uri", "other columns or values"),
+        ("UPDATE metrics SET value = 'x'", "other columns or values"),
+        ("DROP TABLE metrics", "no such table: metrics"),
+    ],
+)
+def test_a_database_with_other_columns_is_refused_in_one_sentence(session, kept, change, reason):
+    database = kept / "server" / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(change)
+    with pytest.raises(ImportSourceError, match=f"no database of MLflow .*{reason}"):
+        read_mlflow(session, database)
+    with pytest.raises(UnknownSessionError):
+        session.runs()
 
 
 @alone
