@@ -129,9 +129,11 @@ def why_unsafe(path: str) -> str | None:
     parts = path.split("/")
     if ".." in parts or "." in parts or "" in parts or "\0" in path:
         return "its path is none in a directory"
-    if len(os.fsencode(path)) > _MAX_PATH:
-        return f"its path has more than {_MAX_PATH} bytes"
-    return None
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError:  # half of a character, which JSON can hold
+        return "its path is no text"
+    return f"its path has more than {_MAX_PATH} bytes" if size > _MAX_PATH else None
 
 
 def shown(path: str) -> str:

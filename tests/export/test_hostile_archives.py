@@ -351,7 +351,9 @@ class TestObjects:
         folder.symlink_to(tmp_path / "folder")
         assert refused(read_ocfl, session, plain, "can't be read")
 
-    @pytest.mark.parametrize("path", ["../../secret", "/etc/passwd", "v1/../../x", "", "v1//x"])
+    @pytest.mark.parametrize(
+        "path", ["../../secret", "/etc/passwd", "v1/../../x", "", "v1//x", "\ud800"]
+    )
     def test_nothing_outside_is_read(self, plain, session, path):
         def change(inventory):
             inventory["manifest"][next(iter(inventory["manifest"]))] = [path]

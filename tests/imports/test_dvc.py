@@ -291,11 +291,11 @@ def commit_list(repository, entries):
 @alone
 def test_no_path_leads_out(session, newer, tmp_path):
     md5 = md5_of(b"new\n")
-    names = ["../up", "/abs", "a/../../b", "", "good"]
+    names = ["../up", "/abs", "a/../../b", "", "\ud800", "good"]
     commit_list(newer, [{"md5": md5, "relpath": name} for name in names])
     report = read_dvc(session, newer)
     assert [each.path for each in report.skipped] == [
-        "listed: ../up", "listed: /abs", "listed: a/../../b", "listed: ",
+        "listed: ../up", "listed: /abs", "listed: a/../../b", "listed: ", "listed: \ud800",
     ]  # fmt: skip
     assert session.run("project").read_bytes("listed/good") == b"new\n"
     assert sorted(os.listdir(tmp_path)) == ["place", "project"]
