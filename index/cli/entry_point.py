@@ -175,8 +175,10 @@ def _interrupted_by_signals() -> Iterator[None]:
 def _kept(arguments: Sequence[str] | None) -> str:
     """Return what an interrupted command has left behind, as a sentence."""
     given = sys.argv[1:] if arguments is None else arguments
-    command = next((each for each in given if each in KEPT), None)
-    return KEPT.get(str(command), "nothing was changed")
+    # Options come first, and a store may be called as a command is.
+    parser = cas.make_parser(click.Context(cas, resilient_parsing=True))
+    _, words, _ = parser.parse_args(list(given))
+    return KEPT.get(words[0] if words else "", "nothing was changed")
 
 
 def _decode_names_as_utf8() -> None:

@@ -166,6 +166,14 @@ class TestSignals:
         assert tracked("export", "--as", "bagit")[0] == 128 + number
         assert sorted(tmp_path.iterdir()) == before
 
+    def test_what_stays_is_told_of_the_command_and_not_of_a_store_with_its_name(
+        self, tracked, tmp_path, sending
+    ):
+        (tmp_path / ".cas").rename(tmp_path / "backup")
+        sending(signal.SIGINT)
+        _, _, err = tracked("--store", "backup", "export", "--as", "zip")
+        assert err.strip() == "interrupted; nothing was written; run it again"
+
     def test_a_signal_that_the_caller_ignores_ends_nothing(self, tracked, sending):
         sending(signal.SIGHUP)
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
