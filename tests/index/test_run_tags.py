@@ -389,6 +389,28 @@ class TestSync:
         store.sync_to(other, runs=["a"])
         assert [named(tag) for tag in there.run_tags()] == [("best", "z")]
 
+    @pytest.mark.parametrize("kept_by", ["a backup", "a fork"])
+    def test_a_tag_is_recovered_after_a_sync_has_changed_its_run(
+        self, session, store, other, tmp_path, kept_by
+    ):
+        """Storage has the old chain of records, too, for the fork or since the backup."""
+        store.sync_to(other)
+        theirs = other.session("s")
+        theirs.tag_run("best", "a")
+        if kept_by == "a fork":
+            theirs.run("a").fork("fork")
+        else:
+            other.back_up()
+        session.run("a").put("f", b"newer")
+        store.sync_to(other)
+        before = history(theirs)
+        other.close()
+        lose_index({"root": tmp_path / "other"})
+        recover(tmp_path / "other")
+        with ArtifactStore.open(tmp_path / "other", create=False) as again:
+            assert history(again.session("s")) == before
+            assert again.session("s").run("@best").read_bytes("f") == b"newer"
+
     def test_a_synced_tag_is_recovered(self, session, store, other, tmp_path):
         session.tag_run("best", "a")
         session.tag_run("best", "b")

@@ -41,9 +41,9 @@ __all__ = [
     "list_lost",
     "list_records",
     "list_sessions",
-    "rename_run",
     "set_aside",
     "set_run",
+    "set_run_aside",
     "touch_files",
 ]
 
@@ -192,9 +192,11 @@ def set_run(
     )
 
 
-def rename_run(connection: Connection, run_id: int, name: str) -> None:
-    """Rename a run."""
+def set_run_aside(connection: Connection, run_id: int, name: str) -> None:
+    """Give a run another name, so that a later one can have its name and its moves of tags."""
     connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(name=name))
+    moves = update(tables.run_tags).where(tables.run_tags.c.run_id == run_id)
+    connection.execute(moves.values(run_id=None))
 
 
 def delete_run(connection: Connection, run_id: int) -> None:

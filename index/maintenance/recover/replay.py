@@ -98,7 +98,7 @@ class Replay:
             name = key[1]
             if key in self._discarded:
                 name = uuid.uuid4().hex
-                rebuilding.rename_run(connection, run_id, name)
+                rebuilding.set_run_aside(connection, run_id, name)
             self._places[key] = _Place(run_id, name, records)
 
     def apply(self, step: Step) -> None:
@@ -128,9 +128,9 @@ class Replay:
             newest_record=step.digest,
             settled=_settled(entry),
         )
-        self._mark(place.id, entry)
+        self._mark(place.id, entry, step)
 
-    def _mark(self, run_id: int, entry: RunEntry) -> None:
+    def _mark(self, run_id: int, entry: RunEntry, step: Step) -> None:
         """Apply what was said of the run, besides columns that a record has as they become."""
         if not isinstance(entry, CommitEntry | HistoryEntry):
             return
@@ -146,7 +146,9 @@ class Replay:
                 runs.merge_notes_of(connection, run_id, entry.run_notes)
         if moves:
             session_id = runs.ensure_session(connection, entry.session, entry.created_at)
-            run_tags.merge(connection, session_id, run_id, moves)
+            # A run that will be discarded leaves its moves to the run that has its name by then.
+            owner = None if step.chain in self._discarded else run_id
+            run_tags.merge(connection, session_id, owner, moves)
 
     def leave_session(self, deletion: DeletionEntry) -> None:
         """Apply what a deletion of runs left: their session, its tags, and runs without parents."""
