@@ -119,6 +119,26 @@ def test_a_store_that_was_recovered_goes_on_and_is_recovered_again(place, work):
     assert report.is_whole
 
 
+@pytest.mark.parametrize("written", ["before the backup", "after it", "never"])
+def test_a_run_that_a_sync_brought_back_before_the_backup_is_there(place, tmp_path, written):
+    """Though it was deleted before that, and has the age that it had."""
+    with ArtifactStore.open(**place) as store, ArtifactStore.open(tmp_path / "other") as other:
+        run = store.session("s").run("r")
+        run.put("a", b"1")
+        store.sync_to(other)
+        run.delete()
+        other.sync_to(store)
+        if written == "before the backup":
+            run.put("a", b"2")
+        store.back_up()
+        if written == "after it":
+            run.put("a", b"2")
+        before = told(store)
+    report, after = after_loss(place)
+    assert after == before
+    assert report.deleted == ()
+
+
 def test_a_scan_after_a_recovery_finds_nothing_new(place, work, tmp_path):
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")
@@ -625,7 +645,7 @@ FIRST, OTHER, SECOND, THIRD = (Digest.of(b"%d" % number) for number in range(4))
 
 def test_an_attempt_that_was_given_up_is_left_out_though_what_came_before_is_missing():
     third = commit_of(SECOND, 3, replaces=[OTHER])
-    chains = arrange({FIRST: commit_of(None, 1), OTHER: commit_of(FIRST, 2), THIRD: third}, [])
+    chains = arrange({FIRST: commit_of(None, 1), OTHER: commit_of(FIRST, 2), THIRD: third}, {})
     assert [(step.digest, step.has_gap) for step in chains.steps] == [(FIRST, False), (THIRD, True)]
     assert chains.never_arrived == [OTHER]
 
@@ -637,6 +657,6 @@ def test_what_a_later_commit_goes_on_with_has_arrived_whatever_the_clocks_say():
         SECOND: commit_of(FIRST, 2),
         THIRD: commit_of(SECOND, 3),
     }
-    chains = arrange(entries, [])
+    chains = arrange(entries, {})
     assert [step.digest for step in chains.steps] == [FIRST, SECOND, THIRD]
     assert chains.never_arrived == [OTHER]

@@ -20,7 +20,7 @@ from cas.digest import Digest
 from index.journal.entries import ForkEntry, HistoryEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from index.journal.entries import DeletionEntry, RunEntry
 
@@ -42,6 +42,8 @@ class Base:
     revision: int
     created_at: str
     """As text, as in the record of a deletion."""
+    seen_at: datetime
+    """When the backup was made, which has the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Chains:
 
 def arrange(
     entries: Mapping[Digest, RunEntry],
-    deletions: Iterable[DeletionEntry],
+    deletions: Mapping[Digest, DeletionEntry],
     known: Mapping[Key, Base] | None = None,
     applied: Collection[Digest] = (),
 ) -> Chains:
@@ -84,6 +86,8 @@ def arrange(
     ----------
     entries
         Records of runs by digest. Records with missing parts are left out.
+    deletions
+        Those that took effect, by digest.
     known
         Runs in the backup of the index.
     applied
@@ -108,7 +112,7 @@ class _Arrangement:
     def __init__(
         self,
         entries: Mapping[Digest, RunEntry],
-        deletions: Iterable[DeletionEntry],
+        deletions: Mapping[Digest, DeletionEntry],
         known: Mapping[Key, Base],
         applied: frozenset[Digest],
     ) -> None:
@@ -121,19 +125,20 @@ class _Arrangement:
         self._applied = applied
         self._known = known
         self._deletions: dict[Digest, list[DeletionEntry]] = defaultdict(list)
-        self._lifetimes: dict[Key, list[tuple[datetime, datetime]]] = defaultdict(list)
-        """When each deleted run was made and deleted. Two runs of one name are never there at one
-        time, so whatever was recorded for the name in between belongs to the deleted run. It need
-        not be in the chain of the record that the deletion names: that chain begins with a
-        `HistoryEntry` once storage has lost some of the run, and the older chain remains."""
-        for deletion in deletions:
+        self._lifetimes: dict[Key, list[tuple[datetime, datetime, bool]]] = defaultdict(list)
+        """When each deleted run was made and deleted, and whether the backup knows of it. Two runs
+        of one name are never there at one time, so whatever was recorded for the name in between
+        belongs to the deleted run. It need not be in the chain of the record that the deletion
+        names: that chain begins with a `HistoryEntry` once storage has lost some of the run, and
+        the older chain remains."""
+        for digest, deletion in deletions.items():
             for name, head, created_at in deletion.runs:
                 last = None if head is None else Digest.parse(head)
                 if last is not None and (last in self._entries or last in applied):
                     self._deletions[last].append(deletion)
                 if last not in applied:
                     made_at = datetime.fromisoformat(str(created_at))
-                    lifetime = made_at, deletion.created_at
+                    lifetime = made_at, deletion.created_at, digest in applied
                     self._lifetimes[deletion.session, str(name)].append(lifetime)
         self._named = {e.previous for e in self._entries.values() if e.previous}
         self._named |= applied | self._deletions.keys()
@@ -193,7 +198,8 @@ class _Arrangement:
         chain = _Chain(key, key, [], base.revision)
         if base.newest is not None:
             self._go_on(chain, base.newest)
-        chain.is_deleted |= self._was_deleted(chain, datetime.fromisoformat(base.created_at))
+        made_at = datetime.fromisoformat(base.created_at)
+        chain.is_deleted |= self._was_deleted(chain, made_at, seen_at=base.seen_at)
         return chain
 
     def _follow(self, start: Digest) -> _Chain:
@@ -203,16 +209,28 @@ class _Arrangement:
         chain.is_deleted |= self._was_deleted(chain, self._made_at(start))
         return chain
 
-    def _was_deleted(self, chain: _Chain, made_at: datetime, *, has_start: bool = True) -> bool:
+    def _was_deleted(
+        self,
+        chain: _Chain,
+        made_at: datetime,
+        *,
+        has_start: bool = True,
+        seen_at: datetime | None = None,
+    ) -> bool:
         """Whether a chain is of a deleted run of its name.
 
         The time at which its run was made tells it, whatever the clocks of other writers say. A
-        chain whose start is missing has only the time of its first record.
+        chain whose start is missing has only the time of its first record. A run of the backup is
+        younger than the deletions that the backup knows of: a sync had brought it back.
         """
         last_at = self._entries[chain.path[-1][0]].created_at if chain.path else made_at
+        if seen_at is not None:
+            last_at = max(last_at, seen_at)
         return any(
-            (born == made_at if has_start else born <= made_at) and last_at <= deleted_at
-            for born, deleted_at in self._lifetimes[chain.key]
+            (born == made_at if has_start else born <= made_at)
+            and last_at <= deleted_at
+            and not (seen_at is not None and is_known)
+            for born, deleted_at, is_known in self._lifetimes[chain.key]
         )
 
     def _made_at(self, start: Digest) -> datetime:

@@ -124,7 +124,7 @@ class _Rebuilding:
         self._read_records()
         found = self._records
         since = self._begin_with_copy()
-        known = self._list_runs()
+        known = self._list_runs(since or self._now)
         applied = rebuilding.list_records(self._connection) if since else frozenset()
         done = {digest: found.deletions[digest] for digest in found.deletions.keys() & applied}
         doubtful = {digest: found.deletions[digest] for digest in found.deletions.keys() - applied}
@@ -132,7 +132,7 @@ class _Rebuilding:
         deletions = {**done, **later}
         chains = arrange(
             found.entries,
-            deletions.values(),
+            deletions,
             {key: base for key, (base, *_) in known.items()},
             applied,
         )
@@ -159,7 +159,7 @@ class _Rebuilding:
         for chain in chains.discarded:
             replay.discard(chain)
         rebuilding.delete_sessions(self._connection, set_aside)
-        newest = {key: base.newest for key, (base, *_) in self._list_runs().items()}
+        newest = {key: base.newest for key, (base, *_) in self._list_runs(self._now).items()}
         ends = Ends(deletions.values(), newest, found.entries)
         for digest, deletion in sorted(later.items()):
             journal.insert_loose(self._connection, digest)
@@ -260,9 +260,13 @@ class _Rebuilding:
             copy_tables.copy_meaning(copy, self._connection)
             copy_tables.settle_ids(self._connection)
 
-    def _list_runs(self) -> dict[Key, tuple[Base, int, int]]:
+    def _list_runs(self, seen_at: datetime) -> dict[Key, tuple[Base, int, int]]:
         return {
-            (session, run): (Base(newest, revision, created_at.isoformat()), run_id, records)
+            (session, run): (
+                Base(newest, revision, created_at.isoformat(), seen_at),
+                run_id,
+                records,
+            )
             for session, run, newest, revision, created_at, run_id, records in (
                 rebuilding.list_chained(self._connection)
             )
