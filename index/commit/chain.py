@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from index.domain.names import RunKey
     from index.journal.entries import Entry
 
-__all__ = ["find_chained", "iter_history", "store_entry", "write_history"]
+__all__ = ["complete_chain", "find_chained", "iter_history", "store_entry", "write_history"]
 
 _ATTEMPTS: Final = 3
 """Attempts to begin a chain if others keep committing to the run. They continue the chain."""
@@ -80,6 +80,16 @@ def write_history(context: StoreContext, key: RunKey) -> None:
     for _ in range(_READ_ATTEMPTS):
         if _write(context, key):
             return
+
+
+def complete_chain(context: StoreContext, key: RunKey) -> None:
+    """Begin a chain as `write_history` does, if the run lacks one.
+
+    Who recorded it without one may have died before the next step.
+    """
+    found = context.database.read(lambda each: runs.find_run(each, key.session, key.run))
+    if found is not None and found.newest_record is None:
+        write_history(context, key)
 
 
 def _write(context: StoreContext, key: RunKey) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy.exc import IntegrityError
 
-from index.commit.chain import write_history
+from index.commit.chain import complete_chain, write_history
 from index.commit.prepare import limit
 from index.commit.write import CommitConflict, record_blobs, within_quota
 from index.db.database import is_impossible
@@ -207,6 +207,7 @@ class _Run:
                 or (known[path].is_lost and os.path.lexists(os.path.join(root, path)))
             }
             if not todo:
+                complete_chain(self._context, RunKey(self._session, self._run))
                 break
             try:
                 done = self._commit(todo, root, found, known)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import IntegrityError
 
 from cas.errors import BlobNotFoundError, DigestMismatchError
-from index.commit.chain import write_history
+from index.commit.chain import complete_chain, write_history
 from index.commit.write import CommitConflict
 from index.db.database import is_impossible
 from index.db.queries import runs
@@ -267,8 +267,9 @@ class _Execution:
         return SyncReport(tuple(done), tally.blobs, tally.bytes_read, tally.bytes_stored)
 
     def keep(self, run: SyncedRun, key: RunKey, to: RunKey | None = None) -> SyncedRun:
-        """Bring the holds of a run that is otherwise up to date; return it unchanged."""
+        """Bring what an interrupted sync left out of a run that is up to date; return it."""
         if run.reason is None:
+            complete_chain(self._destination, to or key)
             bring_holds(self._destination, self._lacking_holds(key, to))
         return run
 

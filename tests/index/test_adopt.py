@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 
 import pytest
 from events import statements
+from histories import told
 from legacy_model import make
+from lost import lose_index
 from places import EACH_INDEX, places
 from trees import contents, write
 
+import index.transfer.adopt
 from cas.digest import Digest
-from index import ArtifactStore
+from index import ArtifactStore, recover
 from index.cli import main
 from index.errors import BytesNotKeptError, LegacyTableError
 
@@ -111,6 +114,28 @@ def test_run_again_it_adopts_nothing(store, run, url, add, work):
     third = store.adopt(url)
     assert (third.adopted, third.already_known) == (1, 2)
     assert contents(run) == {"a": b"1", "b": b"2"}
+
+
+def test_a_run_whose_adoption_died_before_its_records_has_them_after_the_next_one(
+    place, store, url, add, work, monkeypatch
+):
+    write(work, {"a": b"1"})
+    add(row(work / "a"))
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(index.transfer.adopt, "write_history", die)
+    with pytest.raises(KeyboardInterrupt):
+        store.adopt(url)
+    monkeypatch.undo()
+    store.adopt(url)
+    before = told(store)
+    store.close()
+    lose_index(place)
+    recover(**place)
+    with ArtifactStore.open(**place) as again:
+        assert told(again) == before
 
 
 def test_run_again_it_keeps_the_root_that_it_found(store, run, url, add, work):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from events import statements
 from garbage import collect
-from histories import histories, history_of, productions
+from histories import histories, history_of, productions, told
 from lost import lose_index
 from sqlalchemy import event, func, select, text
 from trees import contents, packs_in, write
@@ -21,6 +21,7 @@ from trees import contents, packs_in, write
 import cas.shared_chunks
 import index.db.queries.transfer
 import index.transfer.delta
+import index.transfer.sync
 from cas.digest import Digest
 from cas.writer import BatchWriter
 from index import ArtifactStore, SyncOutcome, recover
@@ -1015,6 +1016,32 @@ def test_a_store_that_was_recovered_goes_on_syncing(source, destination, grown, 
         again.session("s").run("r").fork("later", at=1)
         again.sync_to(destination)
         assert destination.session("s").run("later").summary().forked_from == "r"
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_run_whose_sync_died_before_its_records_has_them_after_the_next_one(
+    source, destination, grown, places, monkeypatch, planned, is_known
+):
+    if is_known:
+        source.sync_to(destination)
+        grown.put("more", b"more")
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(index.transfer.sync, "write_history", die)
+    with pytest.raises(KeyboardInterrupt):
+        source.sync_to(destination)
+    monkeypatch.undo()
+    progress = (lambda _: None) if planned else None
+    assert outcomes(source.sync_to(destination, progress=progress)) == {"r": "unchanged"}
+    before = told(destination)
+    destination.close()
+    lose_index(places[1])
+    recover(**places[1])
+    with ArtifactStore.open(**places[1]) as again:
+        assert told(again) == before
 
 
 def test_statements_do_not_grow_with_the_files(source, destination, work):
