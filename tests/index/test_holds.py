@@ -327,6 +327,35 @@ def test_a_deletion_that_a_hold_refused_at_the_last_moment_is_refused_for_good(
         assert [each.run for each in again.runs()] == ["part"]
 
 
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_a_deletion_of_a_session_that_died_deletes_none_of_its_runs_once_one_goes_on(
+    place, store, two_versions, monkeypatch, is_confirmed
+):
+    session = store.session("session-1")
+    session.run("run-2").put("b", b"2")
+    session.set_quota(5_000)
+    session.hold("audit")
+    session.release_hold("audited")
+    kept = index.commit.delete.store_entry
+
+    def die(blobs, entry):
+        kept(blobs, entry)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(index.commit.delete, "store_entry", die)
+    with pytest.raises(KeyboardInterrupt):
+        session.delete()
+    monkeypatch.undo()
+    two_versions.put("a", b"newer")
+    if is_confirmed:
+        two_versions.put("a", b"newest")
+    before = session.holds(past=True), session.usage()
+    with recovered(place, store) as again:
+        session = again.session("session-1")
+        assert {each.run for each in session.runs()} == {"run-1", "run-2"}
+        assert (session.holds(past=True), session.usage()) == before
+
+
 @pytest.mark.parametrize("hours", [-1, 0, 1])
 def test_a_hold_brings_nothing_back_that_was_deleted_before_it(place, store, two_versions, hours):
     """Also if it comes from a host whose clock is wrong."""

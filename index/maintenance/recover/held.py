@@ -15,23 +15,26 @@ from cas.digest import Digest
 from index.journal.entries import ForkEntry, HistoryEntry, HoldEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from index.journal.entries import DeletionEntry, QuotaEntry, RunEntry
     from index.maintenance.recover.chains import Key
 
-__all__ = ["Ends", "not_refused"]
+__all__ = ["Ends", "effective"]
 
 _Owner: TypeAlias = tuple[str, str | None, datetime | None]
 """A session, or a run of it with the time at which it was made."""
 
 
-def not_refused(
+def effective(
     deletions: Mapping[Digest, DeletionEntry],
     rules: Iterable[HoldEntry | QuotaEntry],
     entries: Mapping[Digest, RunEntry],
+    applied: Collection[Digest],
 ) -> dict[Digest, DeletionEntry]:
-    """Return the deletions that no hold refused. Each deletes all of its runs or none.
+    """Return the deletions that took effect. Each deletes all of its runs or none.
+
+    If one of its runs goes on, the deletion died before its transaction, or was refused.
 
     What a hold names was there when it was made, whatever the clocks say. A deletion of it took
     effect only after a release. That this release is not younger than the deletion is all that is
@@ -43,7 +46,10 @@ def not_refused(
     ----------
     entries
         The records of runs.
+    applied
+        Records in the backup of the index.
     """
+    goes_on = _Continued(deletions.values(), entries, applied)
     holds: dict[str, list[_Hold]] = defaultdict(list)
     releases: dict[str, list[HoldEntry]] = defaultdict(list)
     for rule in rules:
@@ -60,7 +66,46 @@ def not_refused(
             for hold in holds[deletion.session]
         )
 
-    return {digest: each for digest, each in deletions.items() if not was_refused(each)}
+    return {
+        digest: each
+        for digest, each in deletions.items()
+        if not (goes_on.has_run_of(each) or was_refused(each))
+    }
+
+
+class _Continued:
+    """The records that go on with others."""
+
+    def __init__(
+        self,
+        deletions: Iterable[DeletionEntry],
+        entries: Mapping[Digest, RunEntry],
+        applied: Collection[Digest],
+    ) -> None:
+        given_up = {lost for entry in entries.values() for lost in entry.replaces}
+        left = {digest: each for digest, each in entries.items() if digest not in given_up}
+        self._named = {each.previous for each in left.values()}.union(applied)
+        self._named |= {
+            Digest.parse(head) for each in deletions for _, head, _ in each.runs if head
+        }
+        self._next: dict[tuple[str, str, Digest], list[Digest]] = defaultdict(list)
+        for digest, entry in left.items():
+            if entry.previous is not None and not isinstance(entry, ForkEntry):
+                self._next[entry.session, entry.run, entry.previous].append(digest)
+        self._entries = entries
+
+    def has_run_of(self, deletion: DeletionEntry) -> bool:
+        """Whether a run of a deletion goes on after it.
+
+        The commit of a record that is younger, and that nothing names, may have failed. If so, the
+        runs come back.
+        """
+        return any(
+            digest in self._named or self._entries[digest].created_at > deletion.created_at
+            for name, head, _ in deletion.runs
+            if name is not None and head is not None
+            for digest in self._next[deletion.session, name, Digest.parse(head)]
+        )
 
 
 class _Hold(NamedTuple):

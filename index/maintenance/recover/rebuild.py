@@ -39,7 +39,7 @@ from index.journal.entries import HoldEntry
 from index.maintenance.recover import copy_tables
 from index.maintenance.recover.chains import Base, arrange
 from index.maintenance.recover.found_records import FoundRecords
-from index.maintenance.recover.held import Ends, not_refused
+from index.maintenance.recover.held import Ends, effective
 from index.maintenance.recover.inventory import Inventory
 from index.maintenance.recover.replay import Replay
 from index.maintenance.recover.report import LostFile, RecoveryReport
@@ -128,7 +128,7 @@ class _Rebuilding:
         applied = rebuilding.list_records(self._connection) if since else frozenset()
         done = {digest: found.deletions[digest] for digest in found.deletions.keys() & applied}
         doubtful = {digest: found.deletions[digest] for digest in found.deletions.keys() - applied}
-        later = not_refused(doubtful, found.rules.values(), found.entries)
+        later = effective(doubtful, found.rules.values(), found.entries, applied)
         deletions = {**done, **later}
         chains = arrange(
             found.entries,
