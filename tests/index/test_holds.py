@@ -356,6 +356,23 @@ def test_a_deletion_of_a_session_that_died_deletes_none_of_its_runs_once_one_goe
         assert (session.holds(past=True), session.usage()) == before
 
 
+def test_what_was_deleted_after_a_release_stays_deleted_though_the_session_was_recovered_between(
+    place, store, two_versions
+):
+    """A rebuilt index has another age of a session whose first run is gone."""
+    session = store.session("session-1")
+    for name in ("run-2", "run-3"):
+        session.run(name).put("b", name.encode())
+    two_versions.delete()
+    session.hold("audit")
+    with recovered(place, store) as again:
+        again.session("session-1").release_hold("audited")
+        again.session("session-1").run("run-2").delete()
+    with recovered(place, again) as third:
+        assert [each.run for each in third.runs()] == ["run-3"]
+        assert third.session("session-1").holds() == ()
+
+
 @pytest.mark.parametrize("hours", [-1, 0, 1])
 def test_a_hold_brings_nothing_back_that_was_deleted_before_it(place, store, two_versions, hours):
     """Also if it comes from a host whose clock is wrong."""

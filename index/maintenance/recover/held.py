@@ -125,10 +125,13 @@ class _Hold(NamedTuple):
 
 
 def _ends(release: HoldEntry, hold: HoldEntry, deletion: DeletionEntry) -> bool:
-    return (release.run, release.owner_created_at) == (
-        hold.run,
-        hold.owner_created_at,
-    ) and hold.created_at <= release.created_at <= deletion.created_at
+    # A session is as old as its first run that is left, once an index was rebuilt.
+    is_same = hold.run is None or release.owner_created_at == hold.owner_created_at
+    return (
+        release.run == hold.run
+        and is_same
+        and hold.created_at <= release.created_at <= deletion.created_at
+    )
 
 
 def _start(newest: str | None, entries: Mapping[Digest, RunEntry]) -> Digest | None:
