@@ -67,6 +67,9 @@ class FaultKind(StrEnum):
     """The journal records of a run are not numbered from 1 without a gap."""
     BROKEN_INPUTS = "broken-inputs"
     """The inputs of a run are not numbered from 1 without a gap."""
+    BROKEN_RUN_TAGS = "broken-run-tags"
+    """A tag of runs has a name that no tag can have, names a run of another session, or its moves
+    are not numbered from 1 without a gap."""
     CHANGED_REFERENCE = "changed-reference"
     """What a run has read outside of the store has other bytes now."""
 

@@ -97,6 +97,49 @@ def test_a_history_that_cannot_be_is_found(place, filled, name):
         assert marked(store) == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ("UPDATE cas_run_tags SET name = '../x' WHERE name = 'best'", "it has up to 64 letters"),
+        ("UPDATE cas_run_tags SET name = 'v7' WHERE name = 'best'", "it reads as the number"),
+        (
+            "UPDATE cas_run_tags SET position = 9 WHERE name = 'best' AND position = 2",
+            "its 2 moves have numbers from 1 to 9",
+        ),
+        (
+            "DELETE FROM cas_run_tags WHERE name = 'best' AND position = 1",
+            "its 1 moves have numbers from 2 to 2",
+        ),
+        (
+            "UPDATE cas_run_tags SET run_id = (SELECT id FROM cas_runs WHERE name = 'foreign')"
+            " WHERE name = 'best'",
+            "2 of its moves are to runs that its session does not have",
+        ),
+        (
+            "UPDATE cas_run_tags SET run_id = 999 WHERE name = 'best' AND position = 1",
+            "1 of its moves are to runs that its session does not have",
+        ),
+        ("UPDATE cas_run_tags SET session_id = 999", "its session has no row"),
+    ],
+)
+def test_a_tag_of_runs_that_cannot_be_is_found(place, change, detail):
+    with ArtifactStore.open(**place) as store:
+        session = store.session("s")
+        for name in ("a", "b"):
+            session.run(name).put("f", b"f")
+            session.tag_run("best", name)
+        session.tag_run("gone", "b")
+        session.run("b").delete(force=True)
+        session.tag_run("removed", "a")
+        session.untag_run("removed")
+        store.session("t").run("foreign").put("f", b"f")
+        assert store.verify(depth="index").is_sound
+        assert execute(store, change) >= 1
+        report = store.verify(depth="index")
+        assert {*report.counts} == {"broken-run-tags"}
+        assert any(detail in fault.detail for fault in report.faults), report.faults
+
+
 @on(index="sqlite", blobs="local", because="rows are rows; the statements are tested above")
 @pytest.mark.parametrize(
     ("change", "kind"),

@@ -5,6 +5,7 @@ This library does not write such rows. They come from disk faults, restored back
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, case, false, func, literal, null, or_, select
@@ -13,6 +14,8 @@ from cas.packs.codec import Codec
 from cas.packs.pack import HEADER_SIZE, MAX_ENTRY_SIZE, MAX_FRAME_SIZE, TRAILER_SIZE
 from index.db import tables
 from index.domain.faults import FaultKind, Holder
+from index.domain.tags import check_tag
+from index.errors import InvalidNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +56,7 @@ def find_unsound(connection: Connection) -> Iterator[RowFault]:
     yield from _overlaps(connection)
     yield from _records(connection)
     yield from _inputs(connection)
+    yield from _run_tags(connection)
 
 
 def count_without_list(connection: Connection) -> int:
@@ -113,6 +117,46 @@ def _numbered(
         detail = f"its {there} {noun} have numbers from {low} to {high}"
         holder = Holder(session, run, None, None, None)
         yield RowFault(kind, f"run {session}/{run}", detail, holder=holder)
+
+
+def _run_tags(connection: Connection) -> Iterator[RowFault]:
+    """Yield tags of runs with an impossible name, run or history, at most so many as `_MOST`."""
+    moves, runs, sessions = tables.run_tags.c, tables.runs.c, tables.sessions.c
+    is_astray = and_(
+        moves.run_id.is_not(None), or_(runs.id.is_(None), runs.session_id != moves.session_id)
+    )
+    statement = (
+        select(
+            sessions.name, moves.name, func.count(), func.min(moves.position),
+            func.max(moves.position), func.sum(case((is_astray, 1), else_=0)),
+        )
+        .select_from(tables.run_tags)
+        .outerjoin(tables.sessions, sessions.id == moves.session_id)
+        .outerjoin(tables.runs, runs.id == moves.run_id)
+        .group_by(moves.session_id, sessions.name, moves.name)
+        .order_by(sessions.name, moves.name)
+    )  # fmt: skip
+    found = (
+        RowFault(FaultKind.BROKEN_RUN_TAGS, f"tag {name!r} of session {session}", detail)
+        for session, name, *counted in connection.execute(statement)
+        for detail in _reasons(session, name, *counted)
+    )
+    yield from islice(found, _MOST)
+
+
+def _reasons(
+    session: str | None, name: str, count: int, low: int, high: int, astray: int
+) -> Iterator[str]:
+    try:
+        check_tag(name)
+    except InvalidNameError as error:
+        yield str(error)
+    if session is None:
+        yield "its session has no row"
+    if (low, high) != (1, count):
+        yield f"its {count} moves have numbers from {low} to {high}"
+    if astray:
+        yield f"{astray} of its moves are to runs that its session does not have"
 
 
 def _named(
