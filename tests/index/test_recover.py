@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from damage import inside, largest_pack, records_of
@@ -21,6 +21,7 @@ from cas.errors import BackendError, CasError, UnsupportedFormatError
 from cas.packs.pack import EntryKind
 from cas.packs.packer import _Publisher
 from index import ArtifactStore, provenance, recover
+from index.context import utc_now
 from index.errors import (
     ArtifactIndexError,
     IndexLostError,
@@ -133,6 +134,31 @@ def test_a_run_that_a_sync_brought_back_before_the_backup_is_there(place, tmp_pa
         store.back_up()
         if written == "after it":
             run.put("a", b"2")
+        before = told(store)
+    report, after = after_loss(place)
+    assert after == before
+    assert report.deleted == ()
+
+
+@pytest.mark.parametrize("is_synced_before", [False, True])
+def test_a_run_that_a_sync_brought_back_is_there_though_the_clock_went_back(
+    place, tmp_path, is_synced_before
+):
+    """The deletion is from a host whose clock is ahead."""
+
+    def clock():
+        return utc_now() + timedelta(hours=1)
+
+    with ArtifactStore.open(**place) as store, ArtifactStore.open(tmp_path / "other") as other:
+        run = store.session("s").run("r")
+        run.put("a", b"1")
+        store.sync_to(other)
+        if is_synced_before:
+            other.session("s").run("r").put("a", b"2")
+            other.sync_to(store)
+        with ArtifactStore.open(**place, clock=clock) as elsewhere:
+            elsewhere.session("s").run("r").delete()
+        other.sync_to(store)
         before = told(store)
     report, after = after_loss(place)
     assert after == before

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from cas.digest import Digest
 from index.journal.entries import ForkEntry, HistoryEntry
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
     from index.journal.entries import DeletionEntry, RunEntry
 
-__all__ = ["Base", "Chains", "Key", "Step", "arrange"]
+__all__ = ["Base", "Chains", "Key", "Step", "arrange", "start_of"]
 
 _AFTER_BASE: Final = -1
 """The position, in the path of a known run, at which its forks are applied."""
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+"""When the first chain of a run begins: each other one is younger."""
 
 Key: TypeAlias = tuple[str, str]
 """Session and run."""
@@ -108,6 +111,31 @@ class _Chain:
     is_deleted: bool = False
 
 
+class _Lifetime(NamedTuple):
+    """When a deleted run was there."""
+
+    made_at: datetime
+    deleted_at: datetime
+    begun_at: datetime | None
+    """When the chain of its last record began; None if that is not known."""
+    is_known: bool
+    """Whether the backup knows of the deletion."""
+
+
+def start_of(newest: Digest, entries: Mapping[Digest, RunEntry]) -> Digest:
+    """Return where the chain of a record begins, or the first of it that is missing."""
+    while (entry := entries.get(newest)) is not None and entry.previous is not None:
+        if isinstance(entry, ForkEntry | HistoryEntry):
+            break
+        newest = entry.previous
+    return newest
+
+
+def _begun_at(start: RunEntry) -> datetime:
+    """Return when a chain began. The first one of a run did before each other, by any clock."""
+    return start.created_at if isinstance(start, HistoryEntry) else _FIRST
+
+
 class _Arrangement:
     def __init__(
         self,
@@ -125,12 +153,11 @@ class _Arrangement:
         self._applied = applied
         self._known = known
         self._deletions: dict[Digest, list[DeletionEntry]] = defaultdict(list)
-        self._lifetimes: dict[Key, list[tuple[datetime, datetime, bool]]] = defaultdict(list)
-        """When each deleted run was made and deleted, and whether the backup knows of it. Two runs
-        of one name are never there at one time, so whatever was recorded for the name in between
-        belongs to the deleted run. It need not be in the chain of the record that the deletion
-        names: that chain begins with a `HistoryEntry` once storage has lost some of the run, and
-        the older chain remains."""
+        self._lifetimes: dict[Key, list[_Lifetime]] = defaultdict(list)
+        """Those of deleted runs. Two runs of one name are never there at one time, so whatever was
+        recorded for the name in between belongs to the deleted run. It need not be in the chain of
+        the record that the deletion names: that chain begins with a `HistoryEntry` once storage has
+        lost some of the run, and the older chain remains."""
         for digest, deletion in deletions.items():
             for name, head, created_at in deletion.runs:
                 last = None if head is None else Digest.parse(head)
@@ -138,7 +165,9 @@ class _Arrangement:
                     self._deletions[last].append(deletion)
                 if last not in applied:
                     made_at = datetime.fromisoformat(str(created_at))
-                    lifetime = made_at, deletion.created_at, digest in applied
+                    start = None if last is None else entries.get(start_of(last, entries))
+                    begun_at = None if start is None else _begun_at(start)
+                    lifetime = _Lifetime(made_at, deletion.created_at, begun_at, digest in applied)
                     self._lifetimes[deletion.session, str(name)].append(lifetime)
         self._named = {e.previous for e in self._entries.values() if e.previous}
         self._named |= applied | self._deletions.keys()
@@ -220,17 +249,21 @@ class _Arrangement:
         """Whether a chain is of a deleted run of its name.
 
         The time at which its run was made tells it, whatever the clocks of other writers say. A
-        chain whose start is missing has only the time of its first record. A run of the backup is
-        younger than the deletions that the backup knows of: a sync had brought it back.
+        chain whose start is missing has only the time of its first record. If a sync has brought
+        the run back, its chain is younger than that of the deleted run; and a run of the backup is
+        younger than the deletions that the backup knows of.
         """
         last_at = self._entries[chain.path[-1][0]].created_at if chain.path else made_at
         if seen_at is not None:
             last_at = max(last_at, seen_at)
+        is_whole = has_start and isinstance(chain.start, bytes)
+        begun_at = _begun_at(self._entries[chain.path[0][0]]) if is_whole else None
         return any(
-            (born == made_at if has_start else born <= made_at)
-            and last_at <= deleted_at
-            and not (seen_at is not None and is_known)
-            for born, deleted_at, is_known in self._lifetimes[chain.key]
+            (lived.made_at == made_at if has_start else lived.made_at <= made_at)
+            and last_at <= lived.deleted_at
+            and not (seen_at is not None and lived.is_known)
+            and not (begun_at and lived.begun_at and begun_at > lived.begun_at)
+            for lived in self._lifetimes[chain.key]
         )
 
     def _made_at(self, start: Digest) -> datetime:

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cas.digest import Digest
-from index.journal.entries import ForkEntry, HistoryEntry, HoldEntry
+from index.journal.entries import ForkEntry, HoldEntry
+from index.maintenance.recover.chains import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -135,14 +136,7 @@ def _ends(release: HoldEntry, hold: HoldEntry, deletion: DeletionEntry) -> bool:
 
 
 def _start(newest: str | None, entries: Mapping[Digest, RunEntry]) -> Digest | None:
-    """Return where the chain of a record begins, or the first of it that is missing."""
-    at = None if newest is None else Digest.parse(newest)
-    while at is not None:
-        entry = entries.get(at)
-        if entry is None or entry.previous is None or isinstance(entry, ForkEntry | HistoryEntry):
-            break
-        at = entry.previous
-    return at
+    return None if newest is None else start_of(Digest.parse(newest), entries)
 
 
 class Ends:
