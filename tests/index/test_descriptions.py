@@ -7,9 +7,10 @@ import threading
 
 import pytest
 from lost import lose_index
-from places import EACH_INDEX, places
+from places import EACH_INDEX, on, places
 from sqlalchemy import text
 
+import index.db.queries.runs
 from index import ArtifactStore, recover
 from index.domain.runs import with_depths
 from index.errors import (
@@ -48,6 +49,22 @@ class TestParents:
             session.run("sweep").summary()
         session.run("sweep").put("f", b"1")
         assert names(session.runs(parent="sweep")) == ["b", "a"]
+
+    @on(index="postgresql", because="SQLite has one writer at a time")
+    def test_a_session_that_is_deleted_meanwhile_is_made_again(self, place, session, monkeypatch):
+        session.set_quota(5_000)
+        inserted = index.db.queries.runs._insert_if_absent
+
+        def insert(*arguments):
+            made = inserted(*arguments)
+            monkeypatch.undo()
+            with ArtifactStore.open(**place) as other:
+                other.session("s").delete()
+            return made
+
+        monkeypatch.setattr(index.db.queries.runs, "_insert_if_absent", insert)
+        assert session.run("trial").describe(parent="sweep").parent == "sweep"
+        assert session.usage().quota_bytes is None
 
     def test_a_run_that_does_not_exist_and_has_no_children_is_unknown(self, session):
         with pytest.raises(UnknownRunError):

@@ -139,21 +139,26 @@ def _by_name() -> Select[Any]:
 def ensure_run(connection: Connection, session: str, run: str, now: datetime) -> int:
     """Return the id of a run; insert it and its session if they are missing."""
     session_id = ensure_session(connection, session, now)
-    made = insert_run(connection, session_id, run, now)
-    if made is not None:
-        return made
     runs = tables.runs.c
     found = select(runs.id).where(runs.session_id == session_id, runs.name == run)
-    return int(connection.scalars(found).one())
+    while True:  # on a server, others may delete what was there a moment ago
+        run_id = insert_run(connection, session_id, run, now) or connection.scalar(found)
+        if run_id is not None:
+            return int(run_id)
 
 
 def ensure_session(
     connection: Connection, session: str, created_at: datetime, *, lock: bool = False
 ) -> int:
     """Return the id of a session; insert it if it is missing. Lock its row on a server if asked."""
-    _insert_if_absent(connection, tables.sessions, {"name": session, "created_at": created_at})
     found = select(tables.sessions.c.id).where(tables.sessions.c.name == session)
-    return int(connection.scalars(found.with_for_update(key_share=True) if lock else found).one())
+    if lock:
+        found = found.with_for_update(key_share=True)
+    while True:  # on a server, others may delete what was there a moment ago
+        _insert_if_absent(connection, tables.sessions, {"name": session, "created_at": created_at})
+        session_id = connection.scalar(found)
+        if session_id is not None:
+            return int(session_id)
 
 
 def insert_run(
