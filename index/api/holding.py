@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from index.db.queries import holds
+from index.domain.holds import Hold
 from index.domain.names import check_reason
 from index.domain.provenance import Provenance
 from index.domain.scopes import current_provenance
 
 if TYPE_CHECKING:
     from index.context import StoreContext
-    from index.domain.holds import Hold
     from index.domain.names import Label
 
 __all__ = ["find_holds", "hold", "release"]
@@ -20,9 +20,8 @@ __all__ = ["find_holds", "hold", "release"]
 def hold(
     context: StoreContext, session: str, run: str | None, reason: str, agent: Label | None
 ) -> Hold:
-    """Hold a session, or a run of it; return the hold."""
-    _commit(context, session, run, reason, agent)
-    return [each for each in find_holds(context, session) if each.run == run][-1]
+    """Hold a session, or a run of it; return the hold, which others may have released by then."""
+    return _commit(context, session, run, reason, agent)
 
 
 def release(
@@ -51,9 +50,10 @@ def _commit(
     agent: Label | None,
     *,
     is_release: bool = False,
-) -> None:
+) -> Hold:
     from index.commit import rules
 
     who = Provenance(agent=agent).over(current_provenance()).agent
     kept = check_reason(reason)
-    rules.hold(context, session, run, reason=kept, agent=who, is_release=is_release)
+    said_at = rules.hold(context, session, run, reason=kept, agent=who, is_release=is_release)
+    return Hold(session, run, kept, who, said_at)

@@ -40,8 +40,10 @@ def hold(
     agent: str | None,
     is_release: bool = False,
     at: datetime | None = None,
-) -> None:
+) -> datetime:
     """Hold a session or run, or release what holds it, now or as if it was done at a time.
+
+    Return that time.
 
     Raises UnknownSessionError or UnknownRunError if it does not exist.
     """
@@ -65,6 +67,7 @@ def hold(
         )
 
     _commit(context, session, make)
+    return at or now
 
 
 def set_quota(context: StoreContext, session: str, quota: int | None) -> None:

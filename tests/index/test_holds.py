@@ -109,6 +109,26 @@ def test_a_hold_of_a_run_leaves_other_runs_and_sessions_alone(store, two_version
     two_versions.remove("a")
 
 
+@pytest.mark.parametrize("whole_session", [False, True])
+def test_a_hold_that_another_releases_at_once_is_returned_as_it_was_made(
+    store, two_versions, monkeypatch, whole_session
+):
+    holder = store.session("session-1") if whole_session else two_versions
+    made = index.commit.rules.hold
+
+    def released_at_once(*arguments, **options):
+        said_at = made(*arguments, **options)
+        monkeypatch.undo()
+        holder.release_hold("a mistake")
+        return said_at
+
+    monkeypatch.setattr(index.commit.rules, "hold", released_at_once)
+    hold = holder.hold("case 7", agent="counsel")
+    (known,) = holder.holds(past=True)
+    assert (hold.run, hold.reason, hold.agent) == (known.run, "case 7", "counsel")
+    assert (hold.created_at, known.release_reason) == (known.created_at, "a mistake")
+
+
 def test_several_holds_are_released_together(two_versions):
     two_versions.hold("case 7")
     two_versions.hold("case 8")
