@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cas.digest import Digest
-from index.journal.entries import ForkEntry, HoldEntry
+from index.journal.entries import ForkEntry, HistoryEntry, HoldEntry
 from index.maintenance.recover.chains import start_of
 
 if TYPE_CHECKING:
@@ -90,22 +90,39 @@ class _Continued:
             Digest.parse(head) for each in deletions for _, head, _ in each.runs if head
         }
         self._next: dict[tuple[str, str, Digest], list[Digest]] = defaultdict(list)
+        self._made_at: dict[Key, datetime] = {}
+        """When the newest run of each name was made."""
         for digest, entry in left.items():
-            if entry.previous is not None and not isinstance(entry, ForkEntry):
-                self._next[entry.session, entry.run, entry.previous].append(digest)
+            key = entry.session, entry.run
+            if isinstance(entry, ForkEntry) or entry.previous is None:
+                made_at = entry.run_created_at if isinstance(entry, HistoryEntry) else None
+                made_at = made_at or entry.created_at
+                self._made_at[key] = max(made_at, self._made_at.get(key, made_at))
+            else:
+                self._next[*key, entry.previous].append(digest)
         self._entries = entries
 
     def has_run_of(self, deletion: DeletionEntry) -> bool:
         """Whether a run of a deletion goes on after it.
 
-        The commit of a record that is younger, and that nothing names, may have failed. If so, the
-        runs come back.
+        The commit of a record that is younger, and that nothing names, may have failed, as it has
+        if a run was made again since. If it has otherwise, the runs come back.
         """
-        return any(
-            digest in self._named or self._entries[digest].created_at > deletion.created_at
+        session, deleted_at = deletion.session, deletion.created_at
+        following = [
+            digest
             for name, head, _ in deletion.runs
             if name is not None and head is not None
-            for digest in self._next[deletion.session, name, Digest.parse(head)]
+            for digest in self._next[session, name, Digest.parse(head)]
+        ]
+        was_made_again = any(
+            (made_at := self._made_at.get((session, str(name)))) and made_at > deleted_at
+            for name, *_ in deletion.runs
+        )
+        return any(
+            each in self._named
+            or (not was_made_again and self._entries[each].created_at > deleted_at)
+            for each in following
         )
 
 
