@@ -65,27 +65,30 @@ def fork(context: StoreContext, source: RunKey, target: RunKey, at: int | None) 
         )
         written, record = store_entry(context.blobs, entry)
         superseded_records.append(record)
+
+        def commit(connection: Connection) -> None:
+            runs.lock_run(connection, found.id)
+            if runs.find_run(connection, source.session, source.run) != found:
+                raise CommitConflict
+            made = runs.insert_run(
+                connection,
+                runs.ensure_session(connection, target.session, now),
+                target.run,
+                now,
+                forked_from_id=found.id,
+                forked_snapshot=number,
+                newest_record=record,
+            )
+            if made is None:
+                raise RunExistsError(target.run)
+            record_blobs(connection, written, (), now)
+            journal.copy(connection, found.id, made)
+            journal.append(connection, made, found.records, [record])
+            with within_quota(connection, target.session):
+                lineage.copy_history(connection, found.id, made, number)
+
         try:
-            with context.database.writing() as connection:
-                runs.lock_run(connection, found.id)
-                if runs.find_run(connection, source.session, source.run) != found:
-                    raise CommitConflict
-                made = runs.insert_run(
-                    connection,
-                    runs.ensure_session(connection, target.session, now),
-                    target.run,
-                    now,
-                    forked_from_id=found.id,
-                    forked_snapshot=number,
-                    newest_record=record,
-                )
-                if made is None:
-                    raise RunExistsError(target.run)
-                record_blobs(connection, written, (), now)
-                journal.copy(connection, found.id, made)
-                journal.append(connection, made, found.records, [record])
-                with within_quota(connection, target.session):
-                    lineage.copy_history(connection, found.id, made, number)
+            context.database.write(commit)
         except IntegrityError as error:
             # The source was deleted and its bytes collected during the copy.
             raise UnknownRunError(source.session, source.run) from error
@@ -125,7 +128,8 @@ def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) 
         )
         written, record = store_entry(context.blobs, entry)
         superseded_records.append(record)
-        with context.database.writing() as connection:
+
+        def commit(connection: Connection) -> Snapshot:
             if not runs.advance_revision(
                 connection,
                 found.id,
@@ -137,6 +141,8 @@ def rewind(context: StoreContext, key: RunKey, at: int, provenance: Provenance) 
             record_blobs(connection, written, (), now)
             journal.append(connection, found.id, found.records, [record])
             return apply_rewind(connection, key, found, at, provenance, now)
+
+        return context.database.write(commit)
 
     return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=key.run)
 

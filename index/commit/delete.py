@@ -198,16 +198,18 @@ def _delete(
             # Of a session, the tags go, too. A later move would be a conflict below.
             moves = () if is_session else _moves(connection, dead, force=force)
         if not is_there:
-            with context.database.writing() as connection:
-                return delete(connection, dead)
+            return context.database.write(lambda connection: delete(connection, dead))
         entry = _entry(context, session, dead, moves, is_session=is_session)
         written, record = store_entry(context.blobs, entry)
-        with context.database.writing() as connection:
+
+        def commit(connection: Connection) -> T:
             if find(connection, lock=True) != dead:
                 raise CommitConflict
             record_blobs(connection, written, (), entry.created_at)
             journal.insert_loose(connection, record)
             return delete(connection, dead)
+
+        return context.database.write(commit)
 
     return retry_on_conflict(attempt, attempts=_ATTEMPTS, name=name)
 

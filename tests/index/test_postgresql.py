@@ -243,6 +243,40 @@ def test_a_deadlock_is_settled_by_doing_it_again(store, run, work, url):
     assert contents(run) == {"a": b"2"}
 
 
+@pytest.mark.parametrize(
+    ("change", "waits_at"),
+    [
+        (lambda session: session.delete(), "SELECT cas_sessions.id"),
+        (lambda session: session.run("r").fork("fork"), "INSERT INTO cas_runs"),
+    ],
+    ids=["deletion", "fork"],
+)
+def test_a_deadlock_of_a_deletion_or_fork_is_settled_by_doing_it_again(
+    store, url, change, waits_at
+):
+    """Another client has locked the session, and wants a run of it, which the change has locked."""
+    session = store.session("s")
+    session.run("r").put("f", b"1")
+    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    ended = []
+    with psycopg.connect(address) as other:
+        other.execute("SET deadlock_timeout = '30s'")  # so the change gets the error
+        other.execute("SELECT * FROM cas_sessions FOR UPDATE")
+
+        def want():
+            time.sleep(0.3)  # until the change waits for the session
+            other.execute("SELECT * FROM cas_runs FOR UPDATE")
+            other.rollback()
+            ended.append(True)
+
+        waiting = threading.Thread(target=want)
+        on_statement(store, waits_at, waiting.start)
+        change(session)
+        waiting.join()
+    assert ended
+    assert {each.run for each in store.runs()} in (set(), {"r", "fork"})
+
+
 def test_a_reader_sees_one_state_whatever_commits_meanwhile(store, run, work):
     run.put("f", b"1")
     with store._context.database.reading() as connection:
