@@ -5,6 +5,7 @@ Each is a journal record of its own, so that an index rebuilt from storage has t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy.exc import IntegrityError
@@ -13,7 +14,7 @@ from index.commit.chain import store_entry
 from index.commit.write import CommitConflict, record_blobs, retry_on_conflict
 from index.db.queries import deletion, holds, journal, names, runs, usage
 from index.db.queries.deletion import DeadRun
-from index.errors import UnknownSessionError
+from index.errors import UnknownRunError, UnknownSessionError
 from index.journal.entries import HoldEntry, QuotaEntry
 
 if TYPE_CHECKING:
@@ -50,24 +51,45 @@ def hold(
     now = context.clock()
 
     def make(given_up: Sequence[Digest]) -> HoldEntry:
-        with context.database.reading() as connection:
-            owner = _find(connection, session, run)
-            held = () if is_release else deletion.list_dead(connection, session, run)
-        return HoldEntry(
+        entry = HoldEntry(
             created_at=now,
             session=session,
             run=run,
-            owner_created_at=owner.created_at,
+            owner_created_at=now,
             said_at=at or now,
-            runs=[each.recorded() for each in held],
             reason=reason,
             agent=agent,
             is_release=is_release,
             replaces=given_up,
         )
+        try:
+            with context.database.reading() as connection:
+                owner = _find(connection, session, run)
+                held = () if is_release else deletion.list_dead(connection, session, run)
+        except (UnknownSessionError, UnknownRunError):
+            if given_up:
+                _take_back(context, replace(entry, is_release=True))
+            raise
+        runs_ = [each.recorded() for each in held]
+        return replace(entry, owner_created_at=owner.created_at, runs=runs_)
 
     _commit(context, session, make)
     return at or now
+
+
+def _take_back(context: StoreContext, entry: HoldEntry) -> None:
+    """Keep a record that replaces those of a hold that came too late, after a deletion.
+
+    Without it, a recovery would take the deletion for refused, and what was deleted would come
+    back.
+    """
+    written, record = store_entry(context.blobs, entry)
+
+    def write(connection: Connection) -> None:
+        record_blobs(connection, written, (), entry.created_at)
+        journal.insert_loose(connection, record)
+
+    context.database.write(write)
 
 
 def set_quota(context: StoreContext, session: str, quota: int | None) -> None:

@@ -347,6 +347,37 @@ def test_a_deletion_that_a_hold_refused_at_the_last_moment_is_refused_for_good(
         assert [each.run for each in again.runs()] == ["part"]
 
 
+@pytest.mark.parametrize("whole_session", [False, True])
+@pytest.mark.parametrize("delete_session", [False, True])
+def test_what_was_deleted_while_a_hold_came_too_late_stays_deleted(
+    place, store, two_versions, whole_session, delete_session, monkeypatch
+):
+    session = store.session("session-1")
+    holder = session if whole_session else two_versions
+    kept = index.commit.rules.store_entry
+
+    def delete_meanwhile(blobs, entry):
+        stored = kept(blobs, entry)
+        monkeypatch.setattr(index.commit.rules, "store_entry", kept)
+        (session if delete_session else two_versions).delete()
+        return stored
+
+    monkeypatch.setattr(index.commit.rules, "store_entry", delete_meanwhile)
+    if whole_session and not delete_session:
+        holder.hold("case 7")
+    else:
+        with pytest.raises((UnknownRunError, UnknownSessionError)):
+            holder.hold("case 7")
+    before = [each.reason for each in session.holds()]
+    with recovered(place, store) as again:
+        assert again.runs() == []
+        session = again.session("session-1")
+        assert [each.reason for each in session.holds()] == before
+        if delete_session:
+            with pytest.raises(UnknownSessionError):
+                session.usage()
+
+
 @pytest.mark.parametrize("is_confirmed", [False, True])
 def test_a_deletion_of_a_session_that_died_deletes_none_of_its_runs_once_one_goes_on(
     place, store, two_versions, monkeypatch, is_confirmed

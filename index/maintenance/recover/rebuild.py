@@ -34,6 +34,7 @@ from index.errors import (
     IndexUnavailableError,
     SchemaOutOfDateError,
     UnknownRunError,
+    UnknownSessionError,
 )
 from index.journal.entries import HoldEntry
 from index.maintenance.recover import copy_tables
@@ -291,9 +292,10 @@ class _Rebuilding:
                 continue
             if ends.ended(rule):
                 continue
-            if isinstance(rule, HoldEntry) and rule.run is None:  # nothing else may tell of it
+            if isinstance(rule, HoldEntry) and rule.run is None and not rule.is_release:
+                # Nothing else may tell of it.
                 runs.ensure_session(self._connection, rule.session, rule.owner_created_at)
-            with suppress(UnknownRunError):  # it is lost
+            with suppress(UnknownRunError, UnknownSessionError):  # it is lost
                 apply_rule(self._connection, rule)
 
     def _report(self, chains: Chains, since: datetime | None) -> RecoveryReport:
