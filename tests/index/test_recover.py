@@ -165,6 +165,28 @@ def test_a_run_that_a_sync_brought_back_is_there_though_the_clock_went_back(
     assert report.deleted == ()
 
 
+@pytest.mark.parametrize("backed_up", [False, True])
+def test_a_fork_is_one_of_its_run_though_a_sync_has_changed_that_since(place, tmp_path, backed_up):
+    """The run that the sync has changed has another chain of records than the fork."""
+    with ArtifactStore.open(**place) as store, ArtifactStore.open(tmp_path / "other") as other:
+        run = store.session("s").run("r")
+        run.put("a", b"1")
+        store.sync_to(other)
+        run.fork("fork").put("a", b"of the fork")
+        if backed_up:
+            store.back_up()
+        other.session("s").run("r").put("a", b"2")
+        other.sync_to(store)
+    lose_index(place)
+    recover(**place)
+    with ArtifactStore.open(**place, create=False) as store:
+        fork = store.session("s").run("fork")
+        assert fork.summary().forked_from == "r"
+        assert fork.read_bytes("a") == b"of the fork"
+        assert store.session("s").run("r").read_bytes("a") == b"2"
+        assert len(store.runs()) == 2
+
+
 def test_a_scan_after_a_recovery_finds_nothing_new(place, work, tmp_path):
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")

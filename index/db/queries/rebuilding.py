@@ -35,6 +35,7 @@ __all__ = [
     "insert_located",
     "insert_pack",
     "insert_run",
+    "link_forks",
     "list_absent_records",
     "list_chained",
     "list_elsewhere",
@@ -202,6 +203,19 @@ def set_run_aside(connection: Connection, run_id: int, name: str) -> None:
 def delete_run(connection: Connection, run_id: int) -> None:
     """Delete a run."""
     connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
+
+
+def link_forks(connection: Connection, run_id: int, session: str, run: str) -> None:
+    """Link the forks of a run to the one of that name, if it was made at the same time."""
+    mine, other = tables.runs.c, tables.runs.alias().c
+    made_at = select(other.created_at).where(other.id == run_id).scalar_subquery()
+    same = connection.scalar(
+        select(mine.id)
+        .join(tables.sessions, tables.sessions.c.id == mine.session_id)
+        .where(tables.sessions.c.name == session, mine.name == run, mine.created_at == made_at)
+    )
+    forks = update(tables.runs).where(mine.forked_from_id == run_id)
+    connection.execute(forks.values(forked_from_id=same))
 
 
 def find_current(connection: Connection, run_id: int, paths: Iterable[str]) -> dict[str, int]:

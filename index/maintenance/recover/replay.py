@@ -61,6 +61,8 @@ class _Place(NamedTuple):
     id: int
     name: str
     records: int
+    key: Key
+    """What it is called in its records. The name is another one if it will be discarded."""
 
 
 class Replay:
@@ -99,7 +101,7 @@ class Replay:
             if key in self._discarded:
                 name = uuid.uuid4().hex
                 rebuilding.set_run_aside(connection, run_id, name)
-            self._places[key] = _Place(run_id, name, records)
+            self._places[key] = _Place(run_id, name, records, key)
 
     def apply(self, step: Step) -> None:
         """Apply one record."""
@@ -165,9 +167,10 @@ class Replay:
             run_tags.merge(connection, session_id, None, moves)
 
     def discard(self, chain: Digest | Key) -> None:
-        """Delete a run that was replayed only for its forks."""
+        """Delete a run that was replayed only for its forks; they go on with its newer chain."""
         place = self._places.pop(chain, None)
         if place is not None:
+            rebuilding.link_forks(self._connection, place.id, *place.key)
             rebuilding.delete_run(self._connection, place.id)
 
     def _begin(self, entry: RunEntry, step: Step, created_at: datetime) -> _Place:
@@ -180,7 +183,7 @@ class Replay:
                 "forked_snapshot": entry.forked_snapshot,
             }
         made = rebuilding.insert_run(self._connection, entry.session, name, created_at, **origin)
-        return _Place(made, name, 0)
+        return _Place(made, name, 0, (entry.session, entry.run))
 
     def _fork(self, entry: ForkEntry, step: Step) -> _Place:
         place = self._begin(entry, step, entry.created_at)
