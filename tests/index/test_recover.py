@@ -187,6 +187,22 @@ def test_a_fork_is_one_of_its_run_though_a_sync_has_changed_that_since(place, tm
         assert len(store.runs()) == 2
 
 
+def test_a_fork_of_a_run_that_was_deleted_and_brought_back_has_no_link_as_before(place, tmp_path):
+    with ArtifactStore.open(**place) as store, ArtifactStore.open(tmp_path / "other") as other:
+        run = store.session("s").run("r")
+        run.put("a", b"1")
+        store.sync_to(other)
+        run.fork("fork").put("a", b"of the fork")
+        run.delete()
+        other.sync_to(store)
+        before = store.session("s").runs()
+        assert [each.forked_from for each in before] == [None, None]
+    lose_index(place)
+    recover(**place)
+    with ArtifactStore.open(**place, create=False) as store:
+        assert store.session("s").runs() == before
+
+
 def test_a_scan_after_a_recovery_finds_nothing_new(place, work, tmp_path):
     with ArtifactStore.open(**place) as store:
         run = store.session("s").run("r")

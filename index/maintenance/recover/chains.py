@@ -71,8 +71,9 @@ class Chains:
 
     steps: list[Step] = field(default_factory=list)
     never_arrived: list[Digest] = field(default_factory=list)
-    discarded: list[Digest | Key] = field(default_factory=list)
-    """Chains whose run is gone. They have steps only if forks depend on them."""
+    discarded: dict[Digest | Key, bool] = field(default_factory=dict)
+    """Chains that are over, each with whether its run was deleted: else a newer chain has it. They
+    have steps only if forks depend on them."""
     gone: list[Key] = field(default_factory=list)
     """Runs that were deleted, and whose name no later run has."""
 
@@ -190,7 +191,7 @@ class _Arrangement:
         return Chains(
             steps,
             sorted(self._given_up | (self._entries.keys() - placed)),
-            [chain.start for chain in chains if chain.start not in living],
+            {each.start: each.is_deleted for each in chains if each.start not in living},
             sorted({c.key for c in chains if c.is_deleted} - {c.key for c in live}),
         )
 

@@ -157,8 +157,8 @@ class _Rebuilding:
             except _UNFIT as error:
                 reason = f"record {step.digest} can't be applied: {error!r}"
                 raise DamagedRecordError(reason) from error
-        for chain in chains.discarded:
-            replay.discard(chain)
+        for chain, is_deleted in chains.discarded.items():
+            replay.discard(chain, is_deleted=is_deleted)
         rebuilding.delete_sessions(self._connection, set_aside)
         newest = {key: base.newest for key, (base, *_) in self._list_runs(self._now).items()}
         ends = Ends(deletions.values(), newest, found.entries)

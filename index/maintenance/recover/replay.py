@@ -166,11 +166,12 @@ class Replay:
         if moves:
             run_tags.merge(connection, session_id, None, moves)
 
-    def discard(self, chain: Digest | Key) -> None:
-        """Delete a run that was replayed only for its forks; they go on with its newer chain."""
+    def discard(self, chain: Digest | Key, *, is_deleted: bool) -> None:
+        """Delete a run that was replayed only for its forks, or that a newer chain has."""
         place = self._places.pop(chain, None)
         if place is not None:
-            rebuilding.link_forks(self._connection, place.id, *place.key)
+            if not is_deleted:
+                rebuilding.link_forks(self._connection, place.id, *place.key)
             rebuilding.delete_run(self._connection, place.id)
 
     def _begin(self, entry: RunEntry, step: Step, created_at: datetime) -> _Place:
