@@ -28,8 +28,9 @@ from index.errors import (
     IndexPresentError,
     StoreNotFoundError,
 )
-from index.journal.entries import CommitEntry
+from index.journal.entries import CommitEntry, DeletionEntry
 from index.maintenance.recover.chains import arrange
+from index.maintenance.recover.held import effective
 
 MIB = 1 << 20
 
@@ -724,3 +725,18 @@ def test_what_a_later_commit_goes_on_with_has_arrived_whatever_the_clocks_say():
     chains = arrange(entries, {})
     assert [step.digest for step in chains.steps] == [FIRST, SECOND, THIRD]
     assert chains.never_arrived == [OTHER]
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_deletion_took_effect_if_its_run_was_made_again_though_a_record_goes_on(made_again):
+    """The record is of a commit that failed because the run was deleted."""
+    deletion = DeletionEntry(
+        created_at=datetime(2026, 1, 2, tzinfo=UTC),
+        session="s",
+        runs=[("r", str(FIRST), "2026-01-01T00:00:00+00:00")],
+        is_session=True,
+    )
+    entries = {FIRST: commit_of(None, 1), OTHER: commit_of(FIRST, 2, day=3)}
+    if made_again:
+        entries[SECOND] = commit_of(None, 1, day=4)
+    assert bool(effective({THIRD: deletion}, [], entries, ())) == made_again
