@@ -155,35 +155,38 @@ class Walk:
             self.edge("used", activity, f"v{version.id}", each)
         return self.with_equals(new.values())
 
-    def with_equals(self, reached: Iterable[Reached]) -> list[FileVersion]:
+    def with_equals(self, reached: Collection[Reached]) -> list[FileVersion]:
         """Return versions, and those that they are copies of or had the bytes first."""
-        found = list(reached)
+        origins = self._find(each.origin_id for each in reached if each.origin_id is not None)
+        found: dict[int, Reached] = {}
+        for each in reached:
+            origin = origins.get(each.origin_id or 0)
+            if origin is None:
+                found[each.version.id] = each
+                continue
+            # What a fork or rewind copied was made where it was made first.
+            if origin.id not in self.versions:
+                found[origin.id] = Reached(origin, None, is_shared=True)
+            self.edge("same", self.add(each.version), self.add(origin))
         digests = {
             digest
-            for version, _, is_shared in found
+            for version, _, is_shared in found.values()
             if version.size
             and (is_shared or version.dropped is not None)
             and (digest := version.content) is not None
         }
         first = self.graph.find_first(digests)
-        origins = {each.origin_id for each in found if each.origin_id is not None}
-        if not first and not origins:
-            return [each.version for each in found]
-        versions = self._find([*first.values(), *origins])
-        result = {each.version.id: each.version for each in found}
-        for version, origin_id, _ in found:
-            equal = versions.get(origin_id or 0)
-            if equal is not None:
-                # What a fork or rewind copied was made where it was made first.
-                result.pop(version.id, None)
-            elif (digest := version.content) in first:
-                equal = versions[first[digest]]
-                if version.dropped is not None and equal.created_at >= version.created_at:
-                    equal = None  # the dropped one was the first
-            if equal is not None and equal.id != version.id:
-                if equal.id not in self.versions:
-                    result[equal.id] = equal
-                self.edge("same", self.add(version), self.add(equal))
+        result = {id_: each.version for id_, each in found.items()}
+        versions = self._find(first.values())
+        for version in [*result.values()] if first else ():
+            equal = versions.get(first.get(version.content, 0)) if version.content else None
+            if equal is None or equal.id == version.id:
+                continue
+            if version.dropped is not None and equal.created_at >= version.created_at:
+                continue  # the dropped one was the first
+            if equal.id not in self.versions:
+                result[equal.id] = equal
+            self.edge("same", self.add(version), self.add(equal))
         return list(result.values())
 
     # Downstream
