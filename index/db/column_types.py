@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import JSON, BigInteger, DateTime, Integer, LargeBinary, Text, cast, type_coerce
@@ -28,6 +28,7 @@ __all__ = [
     "UtcDateTime",
     "decode_path",
     "encode_path",
+    "utc_or_none",
 ]
 
 BigId: Final = BigInteger().with_variant(Integer, "sqlite")
@@ -107,7 +108,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     def result_processor(
         self, dialect: Dialect, coltype: object
     ) -> Callable[[Any], datetime | None]:
-        return _utc_or_none
+        return utc_or_none
 
 
 class _JsonText(TypeDecorator[Any]):
@@ -159,9 +160,12 @@ def _path_or_none(value: str | None) -> str | None:
     return None if value is None else decode_path(value)
 
 
+_as_digest: Final[Callable[[bytes], Digest]] = partial(bytes.__new__, Digest)
+
+
 def _digest_or_none(value: bytes | None) -> Digest | None:
     # The table's CHECK ensures the length.
-    return None if value is None else bytes.__new__(Digest, value)
+    return None if value is None else _as_digest(value)
 
 
 def _json_or_none(value: str | None) -> Any:  # noqa: ANN401 - any JSON value
@@ -169,7 +173,7 @@ def _json_or_none(value: str | None) -> Any:  # noqa: ANN401 - any JSON value
 
 
 @lru_cache(maxsize=256)
-def _utc_or_none(value: str | datetime | None) -> datetime | None:
+def utc_or_none(value: str | datetime | None) -> datetime | None:
     """Return a time from SQLite's text or a driver's datetime. Cached: rows of a scan share it."""
     if value is None:
         return None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -336,6 +337,28 @@ class TestTheUrl:
                 repository = FileRepository(db_session, "s", store=store)
                 with pytest.raises(IndexUnavailableError, match="SET datestyle TO ISO"):
                     repository.list_files("r")
+        engine.dispose()
+
+    @pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/St_Johns"])
+    def test_does_not_depend_on_the_time_zone(self, url, tmp_path, zone):
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            name = make_url(url).database
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET timezone TO '{zone}'")
+        engine.dispose()
+        with ArtifactStore.open(index=url, blobs=tmp_path / "blobs") as store:
+            run = store.session("s").run("r")
+            made = run.put("f", b"1")
+            assert run.file("f").created_at == made.created_at
+            assert run.file("f").created_at.utcoffset() == timedelta(0)
+            for moment in ("2026-03-29 01:30:00.07+00", "1900-01-01 00:00:00+00"):
+                with engine.begin() as connection:
+                    connection.exec_driver_sql("UPDATE cas_files SET created_at = %s", (moment,))
+                assert run.file("f").created_at == datetime.fromisoformat(moment)
+            with engine.begin() as connection:
+                connection.exec_driver_sql("UPDATE cas_files SET created_at = 'infinity'")
+            with pytest.raises(IndexUnavailableError, match="timestamp too large"):
+                run.file("f")
         engine.dispose()
 
     @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
