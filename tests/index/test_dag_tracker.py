@@ -401,16 +401,19 @@ class TestTheEventLoop:
 
     def test_a_call_that_waits_for_a_thread_can_be_cancelled(self, store):
         run = store.session("s").run("r")
-        go_on = threading.Event()
+        begun, go_on = threading.Event(), threading.Event()
 
         class Slow(io.BytesIO):
             def read(self, size=-1):
+                if self.getvalue() == b"0":
+                    begun.set()
                 assert go_on.wait(30)
                 return super().read(size)
 
         async def go():
-            puts = [asyncio.create_task(run.put_async(f"{n}", Slow(b"1"))) for n in range(30)]
-            await asyncio.sleep(0.01)
+            puts = [asyncio.create_task(run.put_async(f"{n}", Slow(b"%d" % n))) for n in range(30)]
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
             puts[-1].cancel()
             puts[0].cancel()
             await asyncio.sleep(0)

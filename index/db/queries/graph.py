@@ -190,8 +190,11 @@ _VERSIONS: Final = (_files.id, _files.run_id, *VERSION_FIELDS, _files.origin_id)
 _same = tables.files.alias()
 _WITH_SAME: Final = select(
     *_VERSIONS,
-    select(_same.c.id)
-    .where(_same.c.digest == _files.digest, _same.c.id != _files.id)
+    # Whether there is a second one: the index of digests alone says it.
+    select(_same.c.run_id)
+    .where(_same.c.digest == _files.digest)
+    .limit(1)
+    .offset(1)
     .correlate(tables.files)
     .exists(),
 )
