@@ -60,6 +60,9 @@ class Walk:
     followers: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """The versions that were made from one, by id: an activity makes others from others."""
 
+    def __post_init__(self) -> None:
+        self.graph.expect_few()
+
     def add(self, version: FileVersion) -> str:
         """Add a version; return its key."""
         if version.id not in self.versions:

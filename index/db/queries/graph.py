@@ -158,13 +158,11 @@ def _by_run(
         some = parts[at : at + _RUNS_AT_ONCE]
         count, run, part = some[-1]
         some += repeat((1, run, part[:1]), _RUNS_AT_ONCE - len(some))
-        yield {
-            name: value
-            for n, (_, run, part) in enumerate(some)
-            for name, value in (
-                (f"run_{n}", run), (f"values_{n}", filled(connection, part, count))
-            )
-        }  # fmt: skip
+        parameters: dict[str, Any] = {}
+        for n, (_, run, part) in enumerate(some):
+            parameters[f"run_{n}"] = run
+            parameters[f"values_{n}"] = filled(connection, part, count)
+        yield parameters
 
 
 def _by_makers(statement: Select[Any], table: Table) -> tuple[Select[Any], Select[Any]]:
@@ -222,6 +220,11 @@ class Graph:
     session: str
     _runs: dict[str, _FoundRun] = field(default_factory=dict, init=False, repr=False)
     """Those that were found."""
+
+    def expect_few(self) -> None:
+        """Have PostgreSQL start no workers in this transaction: it expects more rows than come."""
+        if self.connection.dialect.name == "postgresql":
+            self.connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
 
     def list_used(self, makers: Collection[Maker], limit: int, *, copies: bool) -> list[Input]:
         """Return the inputs of activities, in the order in which each run noted them.
