@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 from events import statements
-from histories import told
+from histories import everything_of
 from legacy_model import make
 from lost import lose_index
 from places import EACH_INDEX, places
@@ -130,12 +130,12 @@ def test_a_run_whose_adoption_died_before_its_records_has_them_after_the_next_on
         store.adopt(url)
     monkeypatch.undo()
     store.adopt(url)
-    before = told(store)
+    before = everything_of(store)
     store.close()
     lose_index(place)
     recover(**place)
     with ArtifactStore.open(**place) as again:
-        assert told(again) == before
+        assert everything_of(again) == before
 
 
 def test_run_again_it_keeps_the_root_that_it_found(store, run, url, add, work):

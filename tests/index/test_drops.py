@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from garbage import collect
-from histories import told
+from histories import everything_of
 from lost import lose_index
 from places import EACH_INDEX, places
 from sqlalchemy import select, update
@@ -137,7 +137,7 @@ def test_a_recovered_index_has_dropped_them_too(place, history, store):
     history.put("a", b"four")
     history.fork("fork")
     collect(store)
-    before = told(store)
+    before = everything_of(store)
     dropped = [each.dropped for each in history.history("a")]
     store.close()
     lose_index(place)
@@ -145,7 +145,7 @@ def test_a_recovered_index_has_dropped_them_too(place, history, store):
     assert report.lost == ()
     assert report.damaged_records == ()
     with ArtifactStore.open(**place, create=False) as again:
-        assert told(again) == before
+        assert everything_of(again) == before
         run = again.session("session-1").run("run-1")
         assert [each.dropped for each in run.history("a")] == dropped
         assert run.stats().distinct_bytes == history_bytes(run)

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from forged import assert_sound
-from histories import told
+from histories import everything_of
 from lost import lose_index
 from places import EACH_INDEX, on, packs_of
 from sqlalchemy import Column, Integer, String, create_engine, event, func, select, text
@@ -1015,12 +1015,12 @@ class TestDeletion:
                 nested.rollback()
             db_session.rollback() if ending == "rollback" else db_session.commit()
         engine.dispose()
-        expected = told(app_store)
+        expected = everything_of(app_store)
         app_store.close()
         lose_index(place)
         recover(**place)
         with ArtifactStore.open(**place, create=False) as found:
-            assert told(found) == expected
+            assert everything_of(found) == expected
             assert ("r" in [s.run for s in found.runs()]) == (ending != "commit")
 
     def test_storage_that_fails_at_the_commit_leaves_everything_as_it_was(

@@ -19,7 +19,7 @@ from garbage import (
     scalar,
     swept_by,
 )
-from histories import told
+from histories import everything_of
 from lost import lose_index
 from places import EACH_INDEX, packs_of, places
 from trees import write
@@ -49,7 +49,7 @@ def recovered(place):
     lose_index(place)
     report = recover(**place)
     with ArtifactStore.open(**place, create=False) as store:
-        return report, told(store)
+        return report, everything_of(store)
 
 
 def play(store, work):
@@ -109,13 +109,13 @@ def test_records_go_with_their_run_and_a_fork_keeps_those_that_it_needs(store, r
     run.put("g", b"2" * 300)
     fork = run.fork("fork", at=1)
     run.put("h", b"3" * 300)
-    known = told(store)[0]["session-1", "fork"][1]
+    known = everything_of(store)[0]["session-1", "fork"][1]
     run.delete()
     assert records(store) == 5
     assert swept_by(store) == 2
     assert records(store) == 4  # two of the run, the fork's own, and the deletion record
     check_sound(store, place)
-    assert told(store)[0]["session-1", "fork"][1] == known
+    assert everything_of(store)[0]["session-1", "fork"][1] == known
     fork.delete()
     assert swept_by(store) == 1
     check_only_tombstones(store, objects, 2)
@@ -143,7 +143,7 @@ def test_a_recovery_after_collections_gives_the_same_store(store, run, work, pla
             collect(store)
     report = collect(store, remove_orphans=True)
     assert report.orphans == report.damaged == ()
-    known = told(store)
+    known = everything_of(store)
     check_sound(store, place)
     store.close()
     recovery, after = recovered(place)
@@ -163,7 +163,7 @@ def test_a_deleted_run_stays_so_when_its_last_record_is_gone(store, run, place, 
     run.put("g", b"2" * 300)
     run.delete()
     assert swept_by(store) == (1 if keeper == "fork" else 2)
-    known = told(store)
+    known = everything_of(store)
     store.close()
     recovery, after = recovered(place)
     assert after == known
@@ -193,7 +193,7 @@ def test_a_deleted_run_stays_so_after_a_repair_began_a_new_chain(
         run.delete()
         if made_again:
             run.put("g", b"2" * 300)
-        known = told(store)
+        known = everything_of(store)
     recovery, after = recovered(place)
     assert after == known
     assert recovery.deleted == (() if made_again else (("session-1", "run-1"),))
@@ -206,7 +206,7 @@ def test_a_run_of_the_same_name_as_a_deleted_one_comes_back(store, run, place):
     run.delete()
     run.put("f", b"3" * 300)
     collect(store)
-    known = told(store)
+    known = everything_of(store)
     store.close()
     recovery, after = recovered(place)
     assert after == known
@@ -221,7 +221,7 @@ def test_a_run_that_was_made_again_by_a_slow_clock_comes_back(store, run, place)
         fast.session("session-1").run("run-1").delete()
     with ArtifactStore.open(**place, clock=lambda: now + timedelta(days=1)) as slow:
         slow.session("session-1").run("run-1").put("g", b"2" * 300)
-    known = told(store)
+    known = everything_of(store)
     store.close()
     recovery, after = recovered(place)
     assert after == known
@@ -242,7 +242,7 @@ def test_a_record_of_a_commit_that_lost_a_race_is_garbage(store, run, objects, p
     }
     assert len(stale - contents(store)) == 4
     collect(store, remove_orphans=True)
-    known = told(store)
+    known = everything_of(store)
     store.close()
     recovery, after = recovered(place)
     assert after == known

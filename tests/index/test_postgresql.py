@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import psycopg
@@ -215,13 +216,36 @@ class TestACommitWhoseAnswerIsLost:
         assert store.runs() == []
 
 
+@contextmanager
+def wanting(store, other, statement, *, from_statement):
+    """Have another client want a lock that the block has, once the block waits for one of its own.
+
+    Parameters
+    ----------
+    from_statement
+        The beginning of the statement of the block that waits.
+    """
+    ended = []
+
+    def want():
+        time.sleep(0.3)  # until the block waits
+        other.execute(statement)
+        other.rollback()
+        ended.append(True)
+
+    waiting = threading.Thread(target=want)
+    on_statement(store, from_statement, waiting.start)
+    yield
+    waiting.join()
+    assert ended
+
+
 def test_a_deadlock_is_settled_by_doing_it_again(store, run, work, url):
     """Another client holds the key that the scan inserts next, and wants the scan's row."""
     write(work, {"a": b"1"})
     run.track(work)
     write(work, {"a": b"2"})
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    ended = []
     with psycopg.connect(address) as other:
         other.execute("SET deadlock_timeout = '30s'")  # so the scan gets the error
         other.execute(
@@ -229,17 +253,9 @@ def test_a_deadlock_is_settled_by_doing_it_again(store, run, work, url):
             [Digest.of(b"2")],
         )
 
-        def want():
-            time.sleep(0.3)  # until the scan waits for the key
-            other.execute("UPDATE cas_runs SET created_at = created_at")
-            other.rollback()
-            ended.append(True)
-
-        waiting = threading.Thread(target=want)
-        on_statement(store, "INSERT INTO cas_blobs", waiting.start)
-        assert [v.path for v in run.track(work).changed] == ["a"]
-        waiting.join()
-    assert ended
+        with wanting(store, other, "UPDATE cas_runs SET created_at = created_at",
+                     from_statement="INSERT INTO cas_blobs"):  # fmt: skip
+            assert [v.path for v in run.track(work).changed] == ["a"]
     assert [v.version for v in run.history("a")] == [1, 2]
     assert contents(run) == {"a": b"2"}
 
@@ -259,22 +275,12 @@ def test_a_deadlock_of_a_deletion_or_fork_is_settled_by_doing_it_again(
     session = store.session("s")
     session.run("r").put("f", b"1")
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    ended = []
     with psycopg.connect(address) as other:
         other.execute("SET deadlock_timeout = '30s'")  # so the change gets the error
         other.execute("SELECT * FROM cas_sessions FOR UPDATE")
 
-        def want():
-            time.sleep(0.3)  # until the change waits for the session
-            other.execute("SELECT * FROM cas_runs FOR UPDATE")
-            other.rollback()
-            ended.append(True)
-
-        waiting = threading.Thread(target=want)
-        on_statement(store, waits_at, waiting.start)
-        change(session)
-        waiting.join()
-    assert ended
+        with wanting(store, other, "SELECT * FROM cas_runs FOR UPDATE", from_statement=waits_at):
+            change(session)
     assert {each.run for each in store.runs()} in (set(), {"r", "fork"})
 
 

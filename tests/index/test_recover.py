@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from damage import inside, largest_pack, records_of
 from forged import name_of
-from histories import told
+from histories import everything_of
 from lost import lose_index
 from places import on, on_one, packs_of
 from trees import write
@@ -40,7 +40,7 @@ def after_loss(place, **options):
     lose_index(place)
     report = recover(**place, **options)
     with ArtifactStore.open(**place, create=False) as store:
-        return report, told(store)
+        return report, everything_of(store)
 
 
 def fill(store, work):
@@ -97,7 +97,7 @@ def test_a_backup_tells_how_far_it_is(store, monkeypatch):
 def test_everything_comes_back(place, work):
     with ArtifactStore.open(**place) as store:
         fill(store, work)
-        before = told(store)
+        before = everything_of(store)
     report, after = after_loss(place)
     assert after == before
     assert report.is_whole
@@ -115,7 +115,7 @@ def test_a_store_that_was_recovered_goes_on_and_is_recovered_again(place, work):
         write(work, {"a": b"new", "q": b"q"})
         assert run.track(work, agent="next").number == len(run.snapshots())
         assert not run.track(work).recorded
-        before = told(store)
+        before = everything_of(store)
     report, after = after_loss(place)
     assert after == before
     assert report.is_whole
@@ -135,7 +135,7 @@ def test_a_run_that_a_sync_brought_back_before_the_backup_is_there(place, tmp_pa
         store.back_up()
         if written == "after it":
             run.put("a", b"2")
-        before = told(store)
+        before = everything_of(store)
     report, after = after_loss(place)
     assert after == before
     assert report.deleted == ()
@@ -160,7 +160,7 @@ def test_a_run_that_a_sync_brought_back_is_there_though_the_clock_went_back(
         with ArtifactStore.open(**place, clock=clock) as elsewhere:
             elsewhere.session("s").run("r").delete()
         other.sync_to(store)
-        before = told(store)
+        before = everything_of(store)
     report, after = after_loss(place)
     assert after == before
     assert report.deleted == ()
@@ -228,7 +228,7 @@ class TestBackups:
             run.fork("since", at=2)
             store.session("s").run("f").delete()
             store.session("new").run("n").put("n", b"n")
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         assert report.from_backup is not None
@@ -244,7 +244,7 @@ class TestBackups:
                 connection.exec_driver_sql("UPDATE cas_runs SET newest_record = NULL")
             store.back_up()
             run.put("b", b"2")
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         assert not report.damaged_records
@@ -301,7 +301,7 @@ class TestCommitsThatNeverArrived:
             monkeypatch.undo()
             run.put("a", b"2")
             run.put("a", b"3")
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         ((lost),) = report.never_arrived
@@ -315,7 +315,7 @@ class TestCommitsThatNeverArrived:
                 run.put("a", b"lost", agent="lost")
             monkeypatch.undo()
             run.put("a", b"2")
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         assert [step.agent for step in report.never_arrived] == ["lost"]
@@ -328,7 +328,7 @@ class TestCommitsThatNeverArrived:
             monkeypatch.undo()
             run.put("b", b"2")
             run.put("c", b"3")
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         assert len(report.never_arrived) == 1
@@ -356,7 +356,7 @@ class TestCommitsThatNeverArrived:
 
             monkeypatch.setattr(index.commit.committer, "record", race)
             run.put("c", b"3")
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         assert len(report.never_arrived) == 1
@@ -371,7 +371,7 @@ class TestNames:
             run.fork("f", at=3)
             run.delete()
             run.put("b", b"new")
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         assert report.is_whole
@@ -385,7 +385,7 @@ class TestNames:
             session.run("f").fork("g").put("c", b"3")
             session.run("r").delete()
             session.run("f").delete()
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         assert set(report.deleted) == {("s", "r"), ("s", "f")}
@@ -396,7 +396,7 @@ class TestNames:
             session.run("r").put("a", b"1", node_id="n")
             session.run("r").fork("f")
             session.run("r").put("a", b"1", node_id="n", agent="known later")
-            before = told(store)
+            before = everything_of(store)
         _, after = after_loss(place)
         assert after == before
 
@@ -406,7 +406,7 @@ class TestNames:
             other.sync_to(store)
             other.session("s").run("r").put("more", b"m")
             other.sync_to(store)
-            before = told(store)
+            before = everything_of(store)
         report, after = after_loss(place)
         assert after == before
         assert report.is_whole
@@ -644,7 +644,7 @@ class TestRefusals:
 def test_a_missing_cas_json_is_made_again(place, objects):
     with ArtifactStore.open(**place) as store:
         store.session("s").run("r").put("a", b"1")
-        before = told(store)
+        before = everything_of(store)
     objects.remove("cas.json")
     _, after = after_loss(place)
     assert after == before
@@ -677,7 +677,7 @@ class TestWhatLiesTwice:
                     assert not store.verify(depth="bytes").is_sound
                     assert store.repair(source).is_complete
                 assert store.verify(depth="bytes").is_sound
-                return told(store), [run.read_bytes(f"{n}") for n in range(self.TIMES)]
+                return everything_of(store), [run.read_bytes(f"{n}") for n in range(self.TIMES)]
 
         return mend
 

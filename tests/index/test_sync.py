@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from events import statements
 from garbage import collect
-from histories import histories, history_of, productions, told
+from histories import everything_of, histories, history_of, productions
 from lost import lose_index
 from sqlalchemy import event, func, select, text
 from trees import contents, packs_in, write
@@ -1036,12 +1036,12 @@ def test_a_run_whose_sync_died_before_its_records_has_them_after_the_next_one(
     monkeypatch.undo()
     progress = (lambda _: None) if planned else None
     assert outcomes(source.sync_to(destination, progress=progress)) == {"r": "unchanged"}
-    before = told(destination)
+    before = everything_of(destination)
     destination.close()
     lose_index(places[1])
     recover(**places[1])
     with ArtifactStore.open(**places[1]) as again:
-        assert told(again) == before
+        assert everything_of(again) == before
 
 
 def test_statements_do_not_grow_with_the_files(source, destination, work):

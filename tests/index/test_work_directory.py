@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from events import statements
-from histories import told
+from histories import everything_of
 from lost import lose_index
 from places import EACH_INDEX, on, places
 from trees import contents, write
@@ -154,13 +154,13 @@ class TestWhatKeepsIt:
             run.track(tuesday)
             run.fork("run-2")
             store.session("s").run("run-3").track(odd)
-            before = told(store)
+            before = everything_of(store)
         lose_index(place)
         recover(**place)
         with ArtifactStore.open(**place, create=False) as store:
             assert directory_of(store) == str(tuesday)
             assert directory_of(store, "run-3") == str(odd)
-            assert told(store) == before
+            assert everything_of(store) == before
 
     def test_a_recovery_finds_it_in_a_backup_and_in_a_history(self, place, days, tmp_path):
         monday, _ = days

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from chunkers import chunks_of
 from garbage import Clock, check_only_tombstones, check_sound, collect, scalar, tables_of
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from machines import run_on
-from places import CORNERS, Stores, objects_of
+from hypothesis.stateful import initialize, invariant, rule
+from machines import StoreMachine, run_on
+from places import CORNERS, objects_of
 
 from cas.digest import Digest
 from index import ArtifactStore
@@ -34,28 +31,21 @@ RUNS = st.sampled_from(["r1", "r2", "r3"])
 GRACES = st.sampled_from([timedelta(0), timedelta(hours=1), None])
 
 
-class GcMachine(RuleBasedStateMachine):
+class GcMachine(StoreMachine):
     """The model: by run, the contents of its paths; for each content, its last reference."""
-
-    stores: Stores
-    combination: str
 
     @initialize()
     def begin(self):
-        self.folder = Path(tempfile.mkdtemp())
-        self.place = self.stores.make(self.combination, self.folder / "place")
         self.clock = Clock()
-        self.store = ArtifactStore.open(**self.place, clock=self.clock)
+        self.open_store(clock=self.clock)
         self.collector = ArtifactStore.open(**self.place, clock=self.clock)
         self.runs = {}
         self.deletions = 0
 
     def teardown(self):
-        if hasattr(self, "store"):
-            self.store.close()
+        if hasattr(self, "collector"):
             self.collector.close()
-            self.stores.drop(self.place)
-            shutil.rmtree(self.folder)
+        super().teardown()
 
     def handle(self, run):
         return self.store.session("s").run(run)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from machines import run_on
-from places import EACH_INDEX, Stores
-
-from index import ArtifactStore
+from hypothesis.stateful import initialize, invariant, rule
+from machines import StoreMachine, run_on
+from places import EACH_INDEX
 
 PATHS = ["f", "g", "h"]
 RUNS = st.sampled_from(["one", "two"])
@@ -152,26 +147,15 @@ class Model:
         return found
 
 
-class LineageMachine(RuleBasedStateMachine):
+class LineageMachine(StoreMachine):
     """Two runs and their forks, in one session. Each step has an event of its own."""
-
-    stores: Stores
-    combination: str
 
     @initialize()
     def begin(self):
-        self.folder = Path(tempfile.mkdtemp())
-        self.place = self.stores.make(self.combination, self.folder / "place")
-        self.store = ArtifactStore.open(**self.place)
+        self.open_store()
         self.session = self.store.session("s")
         self.model = Model()
         self.steps = 0
-
-    def teardown(self):
-        if hasattr(self, "store"):
-            self.store.close()
-            self.stores.drop(self.place)
-            shutil.rmtree(self.folder)
 
     def pick(self, number, wanted):
         found = [each for each in self.model.versions if wanted(each)]

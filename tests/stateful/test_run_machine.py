@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from counted import assert_counted
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from machines import run_on
-from places import COMBINATIONS, Stores
+from hypothesis.stateful import initialize, invariant, rule
+from machines import StoreMachine, run_on
+from places import COMBINATIONS
 
 from index import ArtifactStore, NewFile, Provenance
 from index.errors import UnknownRunError
@@ -38,7 +37,7 @@ TAGS = st.sampled_from(["best", "old"])
 STATUSES = st.sampled_from(["running", "finished", "failed", "cancelled"])
 
 
-class RunMachine(RuleBasedStateMachine):
+class RunMachine(StoreMachine):
     """Writes, tracks, puts, annotates, removes and restores in any order, across reopenings.
 
     Each scan finds what the status before it said. Tags and the status of the run change between.
@@ -46,18 +45,13 @@ class RunMachine(RuleBasedStateMachine):
     one does not always know the run.
     """
 
-    stores: Stores
-    combination: str
-
     @initialize()
     def begin(self):
-        self.folder = Path(tempfile.mkdtemp())
+        self.open_store()
         self.work = self.folder / "work"
         self.work.mkdir()
         self.scratch = self.folder / "scratch"
         self.scratch.mkdir()
-        self.place = self.stores.make(self.combination, self.folder / "place")
-        self.store = ArtifactStore.open(**self.place)
         self.run = self.store.session("s").run("r")
         self.other = ArtifactStore.open(**self.place)
         self.disk = {}  # path -> (bytes, is a link)
@@ -73,11 +67,9 @@ class RunMachine(RuleBasedStateMachine):
         self.exists = False
 
     def teardown(self):
-        if hasattr(self, "store"):
-            self.store.close()
+        if hasattr(self, "other"):
             self.other.close()
-            self.stores.drop(self.place)
-            shutil.rmtree(self.folder)
+        super().teardown()
 
     # The work directory
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from machines import run_on
-from places import COMBINATIONS, Stores
+from hypothesis.stateful import initialize, invariant, rule
+from machines import StoreMachine, run_on
+from places import COMBINATIONS
 
 from cas.digest import Digest
-from index import ArtifactStore
 from index.errors import RunExistsError, UnknownRunError
 
 PATHS = st.sampled_from(["a", "b", "d/c"])
@@ -22,28 +17,17 @@ RUNS = st.sampled_from(["r1", "r2", "r3"])
 SESSIONS = st.sampled_from(["s1", "s1", "s1", "s2"])
 
 
-class TreeMachine(RuleBasedStateMachine):
+class TreeMachine(StoreMachine):
     """The model: by session and run, a list of states; a state is path -> (bytes, production).
 
     A production is the number of the put that made the bytes; copies keep the original's.
     """
 
-    stores: Stores
-    combination: str
-
     @initialize()
     def begin(self):
-        self.folder = Path(tempfile.mkdtemp())
-        self.place = self.stores.make(self.combination, self.folder / "place")
-        self.store = ArtifactStore.open(**self.place)
+        self.open_store()
         self.runs = {}
         self.count = 0
-
-    def teardown(self):
-        if hasattr(self, "store"):
-            self.store.close()
-            self.stores.drop(self.place)
-            shutil.rmtree(self.folder)
 
     def handle(self, session, run):
         return self.store.session(session).run(run)

@@ -22,7 +22,7 @@ def history_of(run):
         }
         for s in snapshots
     }
-    told = [
+    reported = [
         (
             *(s.number, s.created_at, s.provenance, s.unchanged, s.skipped, s.torn, s.notes),
             *(s.bytes_read, s.bytes_stored),
@@ -31,7 +31,7 @@ def history_of(run):
     ]
     tags = {tag.name: run.tag_history(tag.name) for tag in run.tags()}
     return {
-        "snapshots": told,
+        "snapshots": reported,
         "versions": versions,
         "held": held,
         "stats": run.stats(),
@@ -67,7 +67,7 @@ def productions(store):
     }
 
 
-def told(store):
+def everything_of(store):
     """Return everything that a store reports, without what a recovery loses."""
     everything = {}
     for key, (summary, history) in histories(store).items():

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from hypothesis import Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine
+
+from index import ArtifactStore
+
+if TYPE_CHECKING:
+    from places import Stores
 
 EXAMPLES = 0.5
 """Share of the profile's examples that a machine gets: its examples are long."""
@@ -11,6 +22,24 @@ EXAMPLES_ELSEWHERE = 0.15
 """The same on other combinations than SQLite and local blobs. Each of their statements and requests
 goes through a socket, and a step costs up to ten times as much. Faults of a combination show in any
 example; faults of the model show on the quick one."""
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """A machine with a store of its own, on a combination; it calls `open_store` first."""
+
+    stores: Stores
+    combination: str
+
+    def open_store(self, **options):
+        self.folder = Path(tempfile.mkdtemp())
+        self.place = self.stores.make(self.combination, self.folder / "place")
+        self.store = ArtifactStore.open(**self.place, **options)
+
+    def teardown(self):
+        if hasattr(self, "store"):
+            self.store.close()
+            self.stores.drop(self.place)
+            shutil.rmtree(self.folder)
 
 
 def run_machine(machine, *, steps, share=EXAMPLES):
