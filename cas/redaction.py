@@ -19,8 +19,8 @@ _HIDDEN: Final = "***"
 
 
 _PASSWORD: Final = re.compile(r"[^/:]*:(?![0-9]*(?:/|$)).*@", re.DOTALL)
-"""User and password before a host. The user may be an address of mail, and the password may contain
-a slash, as S3 secrets do. Only digits up to the slash are a port."""
+"""User and password before a host. The user may be an e-mail address. The password may contain a
+slash, as S3 secrets do. Only digits up to the slash are a port."""
 
 _USER: Final = re.compile(rf"{_PASSWORD.pattern}|[^/?#]*@", re.DOTALL)
 

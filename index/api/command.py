@@ -105,7 +105,7 @@ def record(
     running = Marks(status="running", run_notes=notes)  # without those that are None
     track(replace(request, provenance=Provenance(), final=(), marks=running))
     try:
-        # Now, for the command may take days: one that is not there would lose what it leaves.
+        # Before the command, which may take days: its results would be lost for a missing input.
         inputs = [
             find_input(each.path) if isinstance(each, PathInput) else each
             for each in request.marks.inputs

@@ -107,9 +107,9 @@ def planned_inputs(
 def scan_with(
     scan: Callable[..., Snapshot],
     inputs: Sequence[InputSource],
-    tell: Callable[[UnknownFileError], None],
+    report: Callable[[UnknownFileError], None],
 ) -> Snapshot:
-    """Return the result of a scan, without those inputs that it does not find; tell of each."""
+    """Return the result of a scan, without those inputs that it does not find; report each."""
     while True:
         try:
             return scan(inputs=inputs)
@@ -117,7 +117,7 @@ def scan_with(
             found = [each for each in inputs if not _is_path(each, error.path)]
             if len(found) == len(inputs):
                 raise
-            tell(error)
+            report(error)
             inputs = found
 
 
