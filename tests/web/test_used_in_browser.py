@@ -267,10 +267,23 @@ def track(site, folder, run):
     subprocess.run([*command, "track", folder, *labels], check=True, capture_output=True)
 
 
+MARK_LIVE_PARTS = """
+addEventListener("DOMContentLoaded", () => {
+  for (const each of document.querySelectorAll("[data-live]")) each.dataset.old = "";
+});
+"""
+
+
 def follow(window, url):
-    """Open a page, and wait until it follows changes."""
+    """Open a page, and wait until it follows changes.
+
+    It then has replaced its live parts once: it reads them again when it is connected.
+    """
+    window.page.add_init_script(MARK_LIVE_PARTS)
     with window.page.expect_response("**/events"):
         window.visit(url)
+    expect(window.page.locator("[data-live]")).not_to_have_count(0)
+    expect(window.page.locator("[data-old]")).to_have_count(0)
     window.page.evaluate("window.stays = true")
 
 
