@@ -26,6 +26,9 @@ _USER: Final = re.compile(rf"{_PASSWORD.pattern}|[^/?#]*@", re.DOTALL)
 
 _OF_THE_WEB: Final = ("http", "https")
 
+_NO_LOGIN: Final = ("github",)
+"""Schemes of fsspec that write other names in its place: ``github://owner:repository@ref/path``."""
+
 
 def shown_url(url: str) -> str:
     """Return a URL for display: without password, query and fragment.
@@ -44,7 +47,8 @@ def _shown_link(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if scheme == "file":
         return url
-    if found := (_USER if scheme.lower().endswith(_OF_THE_WEB) else _PASSWORD).match(rest):
+    login = _USER if scheme.lower().endswith(_OF_THE_WEB) else _PASSWORD
+    if scheme.lower() not in _NO_LOGIN and (found := login.match(rest)):
         rest = rest[found.end() :]
     return f"{scheme}{separator}{re.split(r'[?#]', rest, maxsplit=1)[0]}"
 

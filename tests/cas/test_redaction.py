@@ -68,6 +68,7 @@ def test_secrets_are_found_in_errors_and_in_what_led_to_them():
         ("zip://a/b.csv::https://me:pw@host/c.zip?sig=x", "zip://a/b.csv::https://host/c.zip"),
         ("simplecache::s3://KEY:sec/ret@bucket/a", "simplecache::s3://bucket/a"),
         ("file:///a?b#c", "file:///a?b#c"),
+        ("github://owner:repo@v1.2/a.csv?token=x", "github://owner:repo@v1.2/a.csv"),
         ("memory:", "memory:"),
     ],
 )
