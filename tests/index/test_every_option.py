@@ -409,7 +409,6 @@ def template(tmp_path_factory):
     write(
         here, {"loose.txt": b"loose", "empty/file": b"", "cas.toml": b'[defaults]\nrun = "run-7"\n'}
     )
-    _write_sources(here)
     with ArtifactStore.open(here / ".cas") as store:
         run = store.session("default").run("run-7")
         labels = {"node_id": "n1", "step_id": "s1", "event_id": "e1", "code_hash": "c1"}
@@ -436,18 +435,27 @@ def template(tmp_path_factory):
     return here.rename(here.with_name("template"))
 
 
-def _write_sources(here):
-    """Write what `cas import` takes."""
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """What `cas import` takes: hundreds of files, which the other cases go without."""
+    here = tmp_path_factory.mktemp("sources")
     write(here, {"folders/load/a": b"1", "steps/step_1/a": b"1", "steps/step_2/a": b"2"})
     for name in ("first", "later"):
         commit(here / "code", name, {name: b"code"})
     project = unpack("dvc3", here)
     (project / ".dvc" / "cache").rename(here / "shared")
     (project / ".dvc" / "config.local").write_text("[cache]\ndir = ../../shared\n")
+    return here
+
+
+@pytest.fixture(scope="module")
+def without():
+    """What was seen without an option, by line and preparation: options of a command share it."""
+    return {}
 
 
 @pytest.fixture
-def play(template, cas, monkeypatch):
+def play(template, sources, cas, monkeypatch):
     """Run a command line in a new copy of the template; return what is seen of it."""
     here = template.with_name("here")
 
@@ -467,6 +475,8 @@ def play(template, cas, monkeypatch):
     def played(line, prepare=None):
         shutil.rmtree(here, ignore_errors=True)
         shutil.copytree(template, here, symlinks=True)
+        if line.startswith("import"):
+            shutil.copytree(sources, here, symlinks=True, dirs_exist_ok=True)
         if prepare is not None:
             prepare(here / ".cas")
         with monkeypatch.context() as patched:
@@ -524,9 +534,12 @@ def _state(here, looked):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_an_option_does_something(play, case):
+def test_an_option_does_something(play, without, case):
     line = case.line if "{}" in case.line else f"{case.line} {{}}"
-    before = play(line.replace("{} ", "").replace(" {}", ""), case.prepare)
+    shared = line.replace("{} ", "").replace(" {}", ""), case.prepare
+    if shared not in without:
+        without[shared] = play(*shared)
+    before = without[shared]
     code, printed, state = play(line.replace("{}", case.option), case.prepare)
     assert code == case.code, printed
     word = case.expected.removeprefix("!")
