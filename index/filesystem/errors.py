@@ -25,9 +25,10 @@ from index.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["as_os_errors", "is_directory", "is_there"]
+__all__ = ["NOT_FOUND", "as_os_errors", "is_directory", "is_there"]
 
-_NOT_FOUND: Final = (
+NOT_FOUND: Final = (
+    FileNotFoundError,
     StoreNotFoundError,
     UnknownDigestError,
     UnknownFileError,
@@ -36,6 +37,7 @@ _NOT_FOUND: Final = (
     UnknownSnapshotError,
     UnknownTagError,
 )
+"""What says that something is not there. Its sentence takes far longer than the look."""
 
 
 class _UnreadableError(OSError):
@@ -81,7 +83,9 @@ def as_os_errors(
     """
     try:
         yield
-    except _NOT_FOUND as error:
+    except FileNotFoundError:
+        raise
+    except NOT_FOUND as error:
         sentence = _sentence(error, name, listed)
         raise FileNotFoundError(errno.ENOENT, sentence, f"cas://{name}") from error
     except (DamagedFileError, DanglingFileError, BytesNotKeptError) as error:

@@ -18,7 +18,7 @@ from index.api.location import StoreConfig, nearest
 from index.errors import UnknownFileError, UnknownSessionError
 from index.filesystem.addresses import Address, quoted
 from index.filesystem.entries import directory, entry
-from index.filesystem.errors import as_os_errors, is_directory
+from index.filesystem.errors import NOT_FOUND, as_os_errors, is_directory
 from index.filesystem.instances import InstanceKind
 from index.filesystem.stores import options_of, shared_store
 
@@ -114,7 +114,9 @@ class ListingFileSystem(AbstractFileSystem, metaclass=InstanceKind):  # type: ig
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """Return what is directly in a directory. A file is a listing of itself."""
-        entries = self._list(self._strip_protocol(path))
+        name = self._strip_protocol(path)
+        with self._errors(name):
+            entries = self._list(name)
         return entries if detail else [each["name"] for each in entries]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
@@ -134,14 +136,12 @@ class ListingFileSystem(AbstractFileSystem, metaclass=InstanceKind):  # type: ig
         """Whether there is a file or a directory."""
         name = self._strip_protocol(path)
         address = Address.parse(name)
-        try:
-            with self._errors(name):
-                if address.path:
-                    return self._get(address) is not None or self._is_directory(address)
-                self._list(name)
-        except FileNotFoundError:
-            return False
-        return True
+        with self._errors(name), suppress(*NOT_FOUND):
+            if address.path:
+                return self._get(address) is not None or self._is_directory(address)
+            self._list(name)
+            return True
+        return False
 
     def isdir(self, path: str) -> bool:
         """Whether there is a directory."""
@@ -151,22 +151,18 @@ class ListingFileSystem(AbstractFileSystem, metaclass=InstanceKind):  # type: ig
         address = Address.parse(name)
         if not address.path:
             return address.digest is None and self.exists(name)
-        try:
-            with self._errors(name):
-                return self._is_directory(address)
-        except FileNotFoundError:
-            return False
+        with self._errors(name), suppress(*NOT_FOUND):
+            return self._is_directory(address)
+        return False
 
     def isfile(self, path: str) -> bool:
         """Whether there is a file."""
         name = self._strip_protocol(path)
         address = Address.parse(name)
-        try:
-            with self._errors(name):
-                is_named = address.path or address.digest is not None
-                return bool(is_named) and self._get(address) is not None
-        except FileNotFoundError:
-            return False
+        with self._errors(name), suppress(*NOT_FOUND):
+            is_named = address.path or address.digest is not None
+            return bool(is_named) and self._get(address) is not None
+        return False
 
     def find(
         self,
@@ -183,7 +179,7 @@ class ListingFileSystem(AbstractFileSystem, metaclass=InstanceKind):  # type: ig
             return super().find(name, maxdepth, withdirs=withdirs, detail=detail, **options)
         found: dict[str, dict[str, Any]] = {}
         known = {} if self._known is None else self._known
-        with suppress(FileNotFoundError), self._errors(name):  # of nothing, fsspec finds nothing
+        with self._errors(name), suppress(*NOT_FOUND):  # of nothing, fsspec finds nothing
             head = address.head
             prefix = f"{address.path}/" if address.path else None
             for version in self.find_run(address).iter_files(prefix=prefix, at=address.snapshot):
@@ -288,21 +284,20 @@ class ListingFileSystem(AbstractFileSystem, metaclass=InstanceKind):  # type: ig
 
     def _list(self, name: str) -> list[dict[str, Any]]:
         address = Address.parse(name)
-        with self._errors(name):
-            if address.digest is not None:
-                return [entry(str(address), self._version(address))]
-            if not address.session:
-                return [directory(str(Address(each))) for each in self._ids()]
-            if not address.run:
-                runs = self._session_of(address).runs()
-                return [directory(str(Address(address.session, each.run))) for each in runs]
-            if address.version is not None:
-                return [entry(str(address), self._version(address))]
-            run = self.find_run(address)
-            try:
-                found = run.list_dir(address.path, at=address.snapshot)
-            except UnknownFileError:
-                return [entry(str(address), self._version(address))]
+        if address.digest is not None:
+            return [entry(str(address), self._version(address))]
+        if not address.session:
+            return [directory(str(Address(each))) for each in self._ids()]
+        if not address.run:
+            runs = self._session_of(address).runs()
+            return [directory(str(Address(address.session, each.run))) for each in runs]
+        if address.version is not None:
+            return [entry(str(address), self._version(address))]
+        run = self.find_run(address)
+        try:
+            found = run.list_dir(address.path, at=address.snapshot)
+        except UnknownFileError:
+            return [entry(str(address), self._version(address))]
         head = address.head
         return [
             directory(f"{head}/{quoted(each.path)}", each.bytes)

@@ -200,6 +200,16 @@ def test_what_does_not_exist_is_not_found_and_the_closest_is_named(
     assert not fs.isdir(url)
 
 
+def test_whether_something_is_there_is_answered_without_looking_for_the_closest(
+    fs, history, monkeypatch
+):
+    monkeypatch.setattr("index.filesystem.errors._sentence", None)
+    for url in UNKNOWN:
+        assert not fs.exists(url)
+        assert not fs.isfile(url)
+        assert not fs.isdir(url)
+
+
 DIRECTORIES = ("", "s", "s/r", "s/r/data", "s/r@1", "s/r@1/data")
 
 

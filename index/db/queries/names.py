@@ -33,8 +33,8 @@ _LABELS: Final[dict[str, Column[Any]]] = {
 }
 """Columns of labels that have few values, by attribute of a version."""
 
-_COMPARED: Final = 2_000
-"""Names that are compared with one that does not exist: the newest."""
+_COMPARED: Final = 300
+"""Names that are compared with one that does not exist: the newest. Each takes 17 µs."""
 
 _AFTER_SLASH: Final = "0"
 """In byte order, what is below a directory comes before its path with this in the slash's place."""
