@@ -13,7 +13,7 @@ from index.imports.directories import compare_directory, has_changed, iter_files
 from index.imports.mlflow_runs import list_runs
 from index.imports.scratch import temporary_folder
 from index.imports.sources import label_of, shown
-from index.imports.tally import Tally, note_of, refuse_others
+from index.imports.tally import Tally, note_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,8 @@ def read_mlflow(
     Raises
     ------
     ImportSourceError
-        When it is none of these, or a run holds something else.
+        When it is none of these, or a run holds something else. Also when others write to the run
+        during the import.
     ImportMismatchError
         When what was recorded differs from what MLflow has.
     MissingPackageError
@@ -117,7 +118,7 @@ def _record(
     tally = Tally(session.run(run), "mlflow", source, progress)
     tally.skipped += found.skipped
     notes = {"imported": note_of("mlflow", found.id, found.skipped), "mlflow": found.notes}
-    imported = refuse_others(tally.run, "mlflow", source)
+    imported = tally.begin()
     if imported and imported[-1][1]["revision"] != found.id:
         raise ImportSourceError(source, f"run {run!r} holds another run of MLflow; take another")
     provenance: dict[str, Any] = {

@@ -18,7 +18,7 @@ from index import Skipped
 from index.errors import ImportSourceError, UnknownFileError
 from index.imports.scratch import temporary_folder
 from index.imports.sources import UnreadableFileError, shown, why_unsafe
-from index.imports.tally import Tally, is_imported, newest_snapshot, note_of, refuse_others
+from index.imports.tally import Tally, is_imported, note_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ def _find_start(tally: Tally, ids: Sequence[str]) -> int:
     ImportSourceError
         When the run holds something else.
     """
-    imported = refuse_others(tally.run, tally.source_format, tally.source)
+    imported = tally.begin()
     if not imported:
         return 0
     tally.lacking.update(path for _, note in imported for path, _ in note.get("skipped", ()))
@@ -87,7 +87,6 @@ def replay(
     """
     begin = _find_start(tally, ids)
     tally.expected = len(ids) - begin
-    tally.newest = newest_snapshot(tally.run)
     checks = _Checks(tally)
     with temporary_folder() as scratch:
         for revision in revisions(begin):
@@ -133,12 +132,6 @@ def _record(
     )
     for each in list(scratch.iterdir()):
         _delete(each)
-    tally.newest += 1
-    if snapshot.number != tally.newest:
-        raise ImportSourceError(
-            tally.source,
-            f"run {tally.run.id!r} is written to by others at the same time; import again to go on",
-        )
     tally.count(snapshot)
     return snapshot, wanted
 

@@ -11,7 +11,7 @@ from index import Skipped
 from index.errors import ImportSourceError
 from index.imports.directories import compare_directory, has_changed, iter_files, newest_time
 from index.imports.sources import label_of, run_name
-from index.imports.tally import Tally, note_of, refuse_others
+from index.imports.tally import Tally, note_of
 
 if TYPE_CHECKING:
     import os
@@ -57,7 +57,8 @@ def read_steps(
     Raises
     ------
     ImportSourceError
-        When there is no such folder, one is named twice, or the run holds something else.
+        When there is no such folder, one is named twice, or the run holds something else. Also when
+        others write to the run during the import.
     ImportMismatchError
         When what was recorded differs from what the folders hold.
     """
@@ -72,8 +73,7 @@ def read_steps(
     for name, count in Counter(names).items():
         if count > 1:
             raise ImportSourceError(str(root), f"folder {name!r} is named twice; name it once")
-    imported = refuse_others(tally.run, tally.source_format, tally.source)
-    done = {note["revision"] for _, note in imported}
+    done = {note["revision"] for _, note in tally.begin()}
     for name in names:
         if (root / name).is_symlink():
             tally.skipped.append(Skipped(name, "it is a link, which is not followed"))

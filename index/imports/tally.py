@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from index import Run, Snapshot
 
-__all__ = ["Tally", "is_imported", "newest_snapshot", "note_of", "refuse_others"]
+__all__ = ["Tally", "is_imported", "note_of"]
 
 
 @dataclass(slots=True)
@@ -42,8 +42,29 @@ class Tally:
     skipped: list[Skipped] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
+    def begin(self) -> list[tuple[Snapshot, dict[str, Any]]]:
+        """Return the snapshots that imports of this format have made, with notes, oldest first.
+
+        Raises ImportSourceError if the run holds only others.
+        """
+        self.newest = _newest_snapshot(self.run)
+        imported = _list_imported(self.run, self.source_format)
+        if not imported and self.newest:
+            raise ImportSourceError(
+                self.source,
+                f"run {self.run.id!r} has a history of its own; import into another run",
+            )
+        return imported
+
     def count(self, snapshot: Snapshot) -> None:
-        """Count what a snapshot has recorded."""
+        """Count what a snapshot has recorded. Raises ImportSourceError if others record, too."""
+        self.newest += 1
+        if snapshot.number != self.newest:
+            raise ImportSourceError(
+                self.source,
+                f"run {self.run.id!r} is written to by others at the same time; "
+                "import again to go on",
+            )
         new = (*snapshot.added, *snapshot.changed)
         self.snapshots += 1
         self.versions += len(new)
@@ -79,7 +100,6 @@ def note_of(source_format: str, revision: str, skipped: Iterable[Skipped] = ()) 
 
 
 def _list_imported(run: Run, source_format: str) -> list[tuple[Snapshot, dict[str, Any]]]:
-    """Return the snapshots that imports of a format have made, with their notes, oldest first."""
     try:
         snapshots = run.snapshots()
     except (UnknownSessionError, UnknownRunError):
@@ -95,19 +115,7 @@ def is_imported(snapshot: Snapshot) -> bool:
     return isinstance(note, dict) and {"from", "revision"} <= note.keys()
 
 
-def refuse_others(
-    run: Run, source_format: str, source: str
-) -> list[tuple[Snapshot, dict[str, Any]]]:
-    """Return what `_list_imported` does. Raises ImportSourceError if the run holds only others."""
-    imported = _list_imported(run, source_format)
-    if not imported and newest_snapshot(run):
-        raise ImportSourceError(
-            source, f"run {run.id!r} has a history of its own; import into another run"
-        )
-    return imported
-
-
-def newest_snapshot(run: Run) -> int:
+def _newest_snapshot(run: Run) -> int:
     """Return the number of the newest snapshot of a run; 0 if there is no run."""
     try:
         newest = run.snapshots(limit=1)

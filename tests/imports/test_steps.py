@@ -53,6 +53,20 @@ def test_each_folder_is_a_snapshot(session, folders):
     assert run.summary().work_dir == str(folders)
 
 
+@alone
+@pytest.mark.parametrize("as_states", [False, True])
+def test_an_import_ends_when_another_one_writes_to_its_run(session, folders, as_states):
+    def import_all(progress):
+        if progress.files == 1:
+            assert read_steps(session, folders, as_states=as_states).snapshots == 2
+
+    with pytest.raises(ImportSourceError, match="written to by others at the same time; import"):
+        read_steps(session, folders, as_states=as_states, progress=import_all)
+    assert not read_steps(session, folders, as_states=as_states).snapshots
+    run = session.run("results")
+    assert len(run.snapshots()) == 4
+
+
 def test_each_folder_may_be_a_state(session, folders):
     report = read_steps(session, folders, as_states=True)
     assert (report.snapshots, report.versions) == (3, 5)
