@@ -154,18 +154,18 @@ class RunLifecycle(RunReader):
             When there is no such run, snapshot or version.
         """
         checked = check_tag(name)
-        told = Provenance(agent=agent).over(current_provenance())
+        labels = Provenance(agent=agent).over(current_provenance())
         if path is None:
             if version is not None:
                 raise ValueError("a version goes with a path; give both")
             with self._reading() as (connection, found):
                 number = self._check_snapshot(connection, found, at)
             snapshot = found.newest_snapshot if number is None else number
-            new = NewTag(checked, snapshot, agent=told.agent)
+            new = NewTag(checked, snapshot, agent=labels.agent)
         else:
             file = self.file(path, version=version, at=at)
-            new = NewTag(checked, None, file.path, file.version, told.agent)
-        return self._move(new, told)
+            new = NewTag(checked, None, file.path, file.version, labels.agent)
+        return self._move(new, labels)
 
     tag_async = awaitable(tag)
 
@@ -174,10 +174,10 @@ class RunLifecycle(RunReader):
 
         Raises UnknownTagError if the run has no such tag.
         """
-        told = Provenance(agent=agent).over(current_provenance())
+        labels = Provenance(agent=agent).over(current_provenance())
         with self._reading() as (connection, found):
             self._tagged(connection, found, name)
-        return self._move(NewTag(name, agent=told.agent), told)
+        return self._move(NewTag(name, agent=labels.agent), labels)
 
     untag_async = awaitable(untag)
 

@@ -68,7 +68,7 @@ def prepare() -> None:
 
 
 def complete(command: click.Command) -> NoReturn:
-    """Print what a shell asks for in the environment, and exit. No error is told."""
+    """Print what a shell asks for in the environment, and exit. Errors are not shown."""
     prepare()
     with suppress(Exception):  # a message would appear in the line that is typed
         command.main(prog_name="cas")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from index.cli.completing import completing
 from index.cli.options import at_option, listing_options, only_run, run_options
@@ -78,6 +79,9 @@ def tag(
         raise click.UsageError("--delete and --history take the name of a tag, and nothing else")
     if whole_run and (path is not None or at is not None):
         raise click.UsageError("--whole-run names the run itself; leave out PATH and --at")
+    source = click.get_current_context().get_parameter_source("run_id")
+    if whole_run and (name is None or delete or history) and source is ParameterSource.COMMANDLINE:
+        raise click.UsageError("a tag of --whole-run is of the session; leave out --run")
     with location.open(create=False) as store:
         if whole_run:
             _tag_run(store, session_id, run_id, name, form, delete=delete, history=history,

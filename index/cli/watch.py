@@ -82,39 +82,41 @@ def watch(
     }
     with location.open(create=True) as store:
         run = store.session(session_id).run(run_id)
-        told = _Told(run)
+        printer = _Printer(run)
         try:
-            _watch(run, directory, told, **how, **waits)
+            _watch(run, directory, printer, **how, **waits)
         except KeyboardInterrupt:  # also for SIGTERM, which service managers send
             click.echo("a last scan follows; Ctrl-C again ends at once", err=True)
             last = run.track(directory, **how)
-            told.tell(last)
+            printer.show(last)
             click.echo(f"{printable(run_id)}: ended at snapshot {last.number}")
 
 
-def _watch(run: Run, directory: Path, told: _Told, *, max_delay: float, **how: Any) -> NoReturn:
+def _watch(
+    run: Run, directory: Path, printer: _Printer, *, max_delay: float, **how: Any
+) -> NoReturn:
     """Track until Ctrl-C, whatever becomes of a scan after the first."""
     while True:
         try:
             for snapshot in run.watch(directory, max_delay=max_delay, **how):
-                told.tell(snapshot)
+                printer.show(snapshot)
         except (CasError, ArtifactIndexError) as error:
-            if not told.scans:
+            if not printer.scans:
                 raise
             sentence = printable(in_commands(str(error)))
             click.echo(f"error: {sentence}; the next scan is in {max_delay:g} s", err=True)
         time.sleep(max_delay)
 
 
-class _Told:
-    """What was told of the scans so far."""
+class _Printer:
+    """Prints what each scan of a watch has that those before had not."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._skipped: frozenset[object] = frozenset()
         self.scans = 0
 
-    def tell(self, snapshot: Snapshot) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Print a line for a new snapshot, and what an earlier scan has not skipped."""
         skipped, torn, absent = snapshot.skipped, snapshot.torn, snapshot.absent
         before, self._skipped = self._skipped, frozenset((*skipped, *absent))

@@ -247,9 +247,9 @@ class Snapshot(Result):
             "filled": self.filled,
             "skipped": len(self.skipped),
         }
-        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        shown = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         made = "" if self.recorded else ", not made now"
-        return f"<Snapshot {self.number}{made}: {told or 'no files'}>"
+        return f"<Snapshot {self.number}{made}: {shown or 'no files'}>"
 
     def _repr_html_(self) -> str:
         from index.domain.html import paragraph, table  # only notebooks need it

@@ -190,8 +190,10 @@ class _Graph:
     def _add(self, entity_id: str, kind: str | list[str], **about: object) -> Entity:
         """Add an entity unless it is there; return a reference to it."""
         if entity_id not in self._entities:
-            told = {key: _one(each) for key, each in about.items() if each not in (None, [], "")}
-            self._entities[entity_id] = {"@id": entity_id, "@type": kind, **told}
+            properties = {
+                key: _one(each) for key, each in about.items() if each not in (None, [], "")
+            }
+            self._entities[entity_id] = {"@id": entity_id, "@type": kind, **properties}
         return {"@id": entity_id}
 
     def _mention(self, action: Entity) -> Entity:

@@ -145,8 +145,8 @@ class _Writer:
     def _entity(self, name: QualifiedName, kind: str, about: dict[Any, Any]) -> None:
         if name not in self._known:
             self._known.add(name)
-            told = {key: value for key, value in about.items() if value is not None}
-            self._document.entity(name, {"prov:type": self._terms[kind], **told})
+            attributes = {key: value for key, value in about.items() if value is not None}
+            self._document.entity(name, {"prov:type": self._terms[kind], **attributes})
 
     def _version(self, version: FileVersion) -> None:
         name = self._of(version)
@@ -181,12 +181,12 @@ class _Writer:
     def _activity(self, activity: Activity) -> None:
         document = self._document
         name = self._acts[activity.key]
-        told: list[tuple[Any, Any]] = [
+        attributes: list[tuple[Any, Any]] = [
             ("prov:label", shown(activity.name or f"run {self._recorded.run}"))
         ]
-        told += [(self._terms["phase"], shown(each)) for each in activity.phases]
-        told += [(self._terms["code"], shown(each)) for each in activity.code_hashes]
-        told += [
+        attributes += [(self._terms["phase"], shown(each)) for each in activity.phases]
+        attributes += [(self._terms["code"], shown(each)) for each in activity.code_hashes]
+        attributes += [
             (self._terms["command"], shown(" ".join(each.words)))
             for each in activity.commands
             if each.words
@@ -194,8 +194,8 @@ class _Writer:
         derivations = sum(map(len, activity.sources))
         are_listed = derivations <= min(MAX_DERIVATIONS, self._derivations)
         if not are_listed:
-            told.append((self._terms["derivations"], "left out, because they are too many"))
-        document.activity(name, activity.started_at, activity.ended_at, told)
+            attributes.append((self._terms["derivations"], "left out, because they are too many"))
+        document.activity(name, activity.started_at, activity.ended_at, attributes)
         for agent in activity.agents:
             document.wasAssociatedWith(name, self._agent(agent))
         for used in activity.used:

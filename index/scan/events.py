@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Lookout", "due", "events", "load_watch"]
 
 _STEP_MS: Final = 50
-"""Milliseconds between two looks at what the system has told."""
+"""Milliseconds between two looks at what the system has reported."""
 
 _TICK_MS: Final = 500
 """The longest time between two items of `events`."""

@@ -41,7 +41,7 @@ _COLLECT_WITHIN: Final = timedelta(days=3)
 _MOST_NAMED: Final = 3
 
 _HOURS: Final = 48
-"""From here on, ages are told in days."""
+"""From here on, ages are shown in days."""
 
 _BACK_UP_WITHIN: Final = timedelta(days=7)
 

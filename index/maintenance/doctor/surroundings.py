@@ -70,8 +70,8 @@ def check_storage(
                 advice = "a host that records needs the right to write objects"
                 findings.append(warning("storage", "it can be read, but not written", advice))
         with noting(findings, "clock"):
-            if (told := storage_time(backend)) is not None:
-                findings.append(check_clock("storage", told, clock(), _SKEW_S))
+            if (reported := storage_time(backend)) is not None:
+                findings.append(check_clock("storage", reported, clock(), _SKEW_S))
     else:
         findings += _leftovers(place, clock)
         with noting(findings, "filesystem"):
@@ -122,7 +122,7 @@ def _features(place: Path) -> Iterator[DoctorFinding]:
 
 def check_clock(
     whose: str,
-    told: datetime | None,
+    reported: datetime | None,
     now: datetime | None,
     most_s: float,
     *,
@@ -130,9 +130,9 @@ def check_clock(
 ) -> DoctorFinding:
     """Compare the time of another clock with that of this host."""
     if ahead_s is None:
-        assert told is not None  # noqa: S101 - one of both is given
+        assert reported is not None  # noqa: S101 - one of both is given
         assert now is not None  # noqa: S101
-        ahead_s = (told - now).total_seconds()
+        ahead_s = (reported - now).total_seconds()
     if abs(ahead_s) <= most_s:
         return ok("clock", f"{whose}: within {most_s:g} s of this host's clock")
     side = "ahead of" if ahead_s > 0 else "behind"
